@@ -1,0 +1,34 @@
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+# ninja and accelerate are looked up on PATH by the processes that need them.
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+.PHONY: help setup demo test warmstart study notebooks lab clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' Makefile
+
+setup: ## Build .venv (quick when it is up to date)
+	@scripts/setup.sh
+
+demo: setup ## Run every notebook and write papermill_runs/summary.json
+	@.venv/bin/spacer demo
+
+test: setup ## Lint, tests, then every notebook in its cheap mode (ARGS="-k maps")
+	@scripts/test.sh $(ARGS)
+
+warmstart: setup ## Train the shipped warm-start checkpoint again
+	@.venv/bin/spacer warmstart
+
+study: setup ## Repeat SG-RLVR over seeds, with and without the map reward
+	@.venv/bin/spacer study
+
+notebooks: setup ## Execute the notebooks in place, outputs included
+	@.venv/bin/spacer notebooks
+
+lab: setup ## Open the notebooks in JupyterLab
+	@.venv/bin/jupyter lab notebooks
+
+clean: ## Remove caches and logs (keeps .venv, data/ and runs/)
+	@rm -rf build .pytest_cache .ruff_cache .hypothesis
+	@find spacer_lib tests notebooks -name __pycache__ -prune -exec rm -rf {} +

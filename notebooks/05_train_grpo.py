@@ -1,0 +1,327 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 05 · Train with verifiable rewards (SG-RLVR)
+#
+# **What you'll do.** Let a small video model answer the same question eight times, reward what can be checked, and make the better answers more likely: GRPO with SpaceR's map reward, on camera viewpoints for which the model has never seen an answer.
+#
+# **What you'll learn.**
+# - compute the advantage of each answer in a group by hand, and find the same numbers in TRL;
+# - catch a trainer that trains without looking at the video;
+# - launch one recipe on a laptop core, on two CPU ranks or on eight GPUs;
+# - read the curves: which rewards move, and which groups teach nothing.
+#
+# **What you'll need.** Notebook 04 for the rewards. Nothing from disk: rooms are made on the spot, and the starting checkpoint is in the repository. One CPU core, about five minutes, 2 GB of memory.
+#
+# SpaceR §4 (SG-RLVR), Eq. 5 and 7; §5.1 (settings).
+
+# %% tags=["parameters"]
+recipe: str = "tiny"  # a file in configs/
+gpus: int = 1  # workers; without GPUs at most 2 CPU ranks
+max_steps: int = 0  # 0: the recipe's
+model_path: str = ""  # "": the recipe's
+data_path: str = ""  # JSON lines of questions; "": the recipe's, or fresh rooms
+out_dir: str = "../runs/05_train_grpo"  # relative to the notebooks' folder
+resume: bool = False  # go on from the last checkpoint in out_dir
+seed: int = 0  # of sampling and shuffling
+
+# %%
+import os
+import tempfile
+import warnings
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import torch
+from transformers.utils.logging import disable_progress_bar
+
+# %%
+from spacer_lib import plots
+from spacer_lib.artifacts import PROJECT_ROOT, commit, provenance
+from spacer_lib.cogmap import map_to_text
+from spacer_lib.completions import read_completion
+from spacer_lib.rewards import score
+from spacer_lib.training.config import dump_config, load_config
+from spacer_lib.training.curriculum import SEEDS, draw_rows
+from spacer_lib.training.launch import launch, resolve_workers
+from spacer_lib.training.monitor import LiveFigure
+from spacer_lib.training.trainer import build_trainer
+
+# %%
+disable_progress_bar()
+warnings.filterwarnings("ignore", message=".*gradient_checkpointing.*")
+plots.use_house_style()
+{"commit": commit(), **provenance()["packages"]}
+
+# %% [markdown]
+# The parameters above change the recipe; a misspelt setting stops here, not after a night of training. `SPACER_QUICK=1` in the environment (the test suite sets it) cuts the run to two small steps in a folder of its own.
+
+# %%
+given = {"max_steps": max_steps, "model_path": model_path, "data_path": data_path}
+changes = {"gpus": gpus, "seed": seed, **{k: v for k, v in given.items() if v}}
+quick = os.environ.get("SPACER_QUICK") == "1"
+if quick:
+    changes.update(max_steps=2, prompts_per_step=4)
+    print("QUICK MODE: 2 steps of 4 prompts. Nothing below is a result.")
+
+# %%
+config = load_config(recipe, changes)
+run_dir = PROJECT_ROOT / "notebooks" / (out_dir + "_quick" * quick)
+workers, device, message = resolve_workers(gpus)
+print(message)
+
+# %%
+print(dump_config(config))
+
+# %% [markdown]
+# ## A group of answers, and what each is worth
+#
+# GRPO needs no value network. It asks the same question $G$ times and compares the answers with each other: with rewards $r_1 \dots r_G$, answer $i$ has the advantage
+#
+# $$A_i = \frac{r_i - \operatorname{mean}(r)}{\operatorname{std}(r) + 10^{-4}}$$
+#
+# (SpaceR §4, after [DeepSeekMath](https://arxiv.org/abs/2402.03300); the small constant is the implementation's). Take one question and four answers written by hand: right with its map, right with a wrong map, wrong but well-formed, and no form at all.
+
+# %%
+rows = draw_rows(SEEDS["develop"], 12, "new")
+row = next(r for r in rows if r["question_type"] == "object_rel_direction_easy")
+right, wrong = ("A", "B") if row["ground_truth"] == "A" else ("B", "A")
+print(row["question"], *row["options"], f"(true: {right})", sep="\n")
+
+
+# %%
+def written(cells, answer):
+    """A well-formed completion."""
+    return f"<think><map>{map_to_text(cells)}</map></think><answer>{answer}</answer>"
+
+
+answers = {
+    "right, good map": written(row["map"], right),
+    "right, bad map": written({name: [[0, 0]] for name in row["map"]}, right),
+    "wrong": written(row["map"], wrong),
+    "no form": f"I think it is {right}",
+}
+
+
+# %%
+def advantages(rewards):
+    """(groups, G) rewards → advantages, each group by itself."""
+    rewards = torch.as_tensor(rewards, dtype=torch.float32)
+    spread = rewards.std(dim=-1, keepdim=True)  # divides by G - 1, as TRL does
+    return (rewards - rewards.mean(dim=-1, keepdim=True)) / (spread + 1e-4)
+
+
+# %%
+earned = [score(text, row, config.reward) for text in answers.values()]
+by_hand = advantages([breakdown.total for breakdown in earned])
+pd.DataFrame(
+    {"reward": [b.total for b in earned], "advantage": by_hand}, index=answers
+).round(2)
+
+# %%
+figure, axes = plt.subplots(1, 2, figsize=(9, 2.6))
+plots.reward_bars(earned, axes[0], list(answers))
+colors = [plots.PALETTE[2] if a > 0 else plots.PALETTE[5] for a in by_hand]
+axes[1].barh(list(answers), by_hand, color=colors)
+axes[1].invert_yaxis()
+_ = axes[1].set(xlabel="advantage", yticklabels=[])
+
+# %% [markdown]
+# **What to notice.** Advantages of a group sum to zero: there is always a loser. A right answer with a bad map still gains, but less than one that drew the room. Had all four earned the same, every advantage would be zero and the group would teach nothing; the trainer logs that share as `frac_reward_zero_std`.
+#
+# ## The same numbers from the real trainer
+#
+# Now the real model answers. A small trainer is built in this kernel (always the tiny model: this part is for looking), asked for groups of eight rollouts, and its advantages are compared with ours.
+
+# %%
+look = {"num_iterations": 2, "seed": seed}
+if config.prompt_mode == "tiny":
+    look["model_path"] = config.model_path
+small = load_config("tiny", look)
+scratch = tempfile.TemporaryDirectory()
+trainer = build_trainer(small, scratch.name, rows=rows)
+
+# %%
+batch = trainer.roll_out([0, 1, 2, 3])
+tokenizer, G = trainer.processing_class.tokenizer, trainer.num_generations
+texts = tokenizer.batch_decode(batch["completion_ids"], skip_special_tokens=True)
+print(f"{len(texts)} rollouts, the first: {texts[0]}")
+
+# %%
+asked = [rows[number] for number in range(4) for _ in range(G)]
+totals = [score(t, r, small.reward).total for t, r in zip(texts, asked, strict=True)]
+ours = advantages(np.reshape(totals, (-1, G))).flatten()
+torch.testing.assert_close(ours, batch["advantages"], atol=1e-3, rtol=0)
+print(f"{len(texts)} advantages agree with TRL's")
+
+# %%
+figure, ax = plt.subplots(figsize=(7, 2.4))
+for group, values in enumerate(batch["advantages"].view(-1, G)):
+    ax.stem(group + np.linspace(-0.3, 0.3, G), values, basefmt="k-")
+ticks = [plots.short_name(r["question_type"]) for r in rows[:4]]
+_ = ax.set(xticks=range(4), xticklabels=ticks, ylabel="advantage")
+
+# %% [markdown]
+# **What to notice.** Each stem is one rollout of one question. Groups differ in spread: where answers are all alike there is no stem at all.
+#
+# ## Does the loss look at the video?
+#
+# TRL's stock trainer gives the video to `generate`, and then computes log-probabilities, hence the loss, **without** it. Nothing fails: the curves even move. Our trainer carries each row's video into every score. The check is simple: score the same rollouts once beside their own video and once beside another room's.
+
+# %%
+other = batch["videos"][G:] + batch["videos"][:G]  # the next question's room
+own_loss, own = trainer.score(batch)
+other_loss, swapped = trainer.score(batch, videos=other)
+print(f"loss beside the own video      {own_loss:+.4f}")
+print(f"loss beside another room's     {other_loss:+.4f}")
+assert not torch.allclose(own, swapped, atol=1e-3)
+
+# %%
+pick = int((own - swapped).abs().sum(dim=1).argmax())  # the most telling rollout
+count = int(batch["completion_mask"][pick].sum())
+ids = batch["completion_ids"][pick, :count]
+
+# %%
+figure, ax = plt.subplots(figsize=(10, 2.8))
+ax.plot(own[pick, :count], ".-", label="own video")
+ax.plot(swapped[pick, :count], ".-", label="another room's video")
+ax.set_xticks(range(count), [tokenizer.decode(i) for i in ids], rotation=90)
+ax.tick_params(axis="x", labelsize=6)
+ax.set(ylabel="log-probability of token")
+_ = ax.legend()
+
+# %% [markdown]
+# **What to notice.** The brackets and names are as likely beside either room; what drops is what had to be *seen*, the cells of the map. A blind loss would draw one line, and could only learn to write maps of the average room. `tests/training/test_trainer.py` runs this check on our trainer, where it must pass, and on TRL's own, where it must fail.
+#
+# Why is the loss beside the own video so close to zero? Because nothing has changed between sampling and scoring: every ratio of Eq. 7 is 1, and the advantages of a group cancel. The *gradient* is not zero.
+#
+# $$J(\theta) = \frac{1}{G}\sum_i \min\!\left(\frac{\pi_\theta(o_i \mid q)}{\pi_{\theta_{old}}(o_i \mid q)} A_i,\ \operatorname{clip}(\cdot, 1-\epsilon, 1+\epsilon)\, A_i\right) - \beta\, D_{KL}(\pi_\theta \,\|\, \pi_{ref})$$
+
+# %%
+scratch.cleanup()
+del trainer, batch
+
+# %% [markdown]
+# ## Launch
+#
+# The run goes through `accelerate launch` in processes of its own: on one core as one plain process, otherwise through DeepSpeed. This kernel stays free; if it is interrupted, the workers save a checkpoint and end, and `resume=True` goes on from there. Everything the run leaves lies in one folder: recipe, log, metrics, sampled rollouts, checkpoints, the final model.
+
+# %%
+live = LiveFigure(run_dir, plots.training_curves)
+result = launch(config, run_dir, on_line=live, resume=resume)
+_ = live.refresh()
+
+# %%
+print(f"{result.steps} steps, {result.seconds:.0f} s, {result.peak_memory_gb} GB")
+print(message + ", finished earlier" * result.skipped)
+
+# %% [markdown]
+# ## What moved
+#
+# Means over the first and the last ten steps. Rooms are fresh in every step, so these are sampled answers to questions the model has not trained on; still, a training curve is no evaluation. Notebook 06 asks held-out questions.
+
+# %%
+metrics = pd.DataFrame(result.metrics())
+shown = {
+    "reward": "reward",
+    "rewards/format/mean": "format",
+    "rewards/task/mean": "task",
+    "rewards/map/mean": "map, where the answer is right",
+    "map_hit_rate": "objects drawn within 1.5 cells",
+    "frac_reward_zero_std": "groups without advantage",
+    "rollouts_identical": "groups of identical rollouts",
+    "entropy": "entropy (nats per token)",
+    "completions/mean_length": "tokens",
+}
+
+# %%
+ends = {"first 10": metrics.head(10), "last 10": metrics.tail(10)}
+pd.DataFrame({k: part[list(shown)].mean() for k, part in ends.items()}).rename(
+    index=shown
+).round(3)
+
+# %% [markdown]
+# **What to notice.** *Format* has little left to gain: the warm start taught it. *Groups without advantage*: compare with the run without the map reward (`-p recipe tiny_no_map`), where right answers are all worth the same, so that a group of right answers falls silent. *Entropy* says how much the model still tries out; at zero there would be nothing left to compare.
+#
+# ## Read the rollouts
+#
+# Rollouts of one question from the first step and of one from the last, as they were sampled; what each earned; and the maps drawn in the last step (squares: the truth, dots: the rollout).
+
+# %%
+rollouts = pd.DataFrame(result.rollouts())
+early = rollouts[rollouts["step"] == rollouts["step"].min()]
+late = rollouts[rollouts["step"] == rollouts["step"].max()]
+
+# %%
+for group in (early, late):
+    first = group.iloc[0]
+    print(f"step {first['step']}: {first['question']} (true: {first['ground_truth']})")
+    for rollout in group.itertuples():
+        print(f"  advantage {rollout.advantage:+.2f}  {rollout.completion[:300]}")
+
+# %%
+figure, axes = plt.subplots(1, 2, figsize=(9, 2.4))
+for ax, group in zip(axes, (early, late), strict=True):
+    group = group.to_dict("records")
+    earned = [score(r["completion"], r, config.reward) for r in group]
+    plots.reward_bars(earned, ax, [f"rollout {i + 1}" for i in range(len(group))])
+    ax.set(title=f"step {group[0]['step']}")
+
+# %%
+figure, axes = plt.subplots(1, len(late), figsize=(12, 2.8), squeeze=False)
+for ax, rollout in zip(axes[0], late.itertuples(), strict=True):
+    seen = read_completion(rollout.completion, expect_map=True).map
+    plots.cognitive_map(rollout.map, ax, predicted=seen or {})
+    ax.set(title=f"advantage {rollout.advantage:+.2f}", xlabel="", ylabel="")
+    ax.get_legend().remove()
+
+# %% [markdown]
+# ## In practice
+#
+# The cells above are the cells of the real run; parameters select the scale:
+#
+# ```bash
+# cd notebooks
+# papermill 05_train_grpo.ipynb ../papermill_runs/05_train_grpo__tiny__seed1.ipynb -p seed 1
+# papermill 05_train_grpo.ipynb ../papermill_runs/05_train_grpo__tiny_no_map__seed0.ipynb \
+#     -p recipe tiny_no_map -p out_dir ../runs/05_no_map
+# papermill 05_train_grpo.ipynb ../papermill_runs/05_train_grpo__spacer_7b__seed0.ipynb \
+#     -p recipe spacer_7b -p gpus 8 -p out_dir ../runs/05_spacer_7b --log-output
+# ```
+#
+# - **8 GPUs.** `configs/spacer_7b.yaml` holds the paper's settings (ZeRO-3, 8 completions, 16 frames) and expects questions and videos made by notebooks 01 to 03 from ScanNet.
+# - **No GPU.** Asking for 8 still runs: two CPU ranks with DeepSpeed ZeRO-2, and the first line says so. With some GPUs, but fewer than asked for, it refuses.
+# - **A killed run.** The same command with `-p resume True` goes on from the last complete checkpoint; half-written ones are ignored. With other settings it refuses.
+# - **A second run in the same folder** moves the first one to `<out_dir>.old`.
+# - **Sampling settings of published checkpoints.** Qwen2.5-VL ships a temperature near zero. Left alone, all rollouts of a group would be the same, and GRPO would learn nothing without failing; the trainer overwrites it, logs `rollouts_identical`, and refuses a first step made of identical groups.
+# - **A second pass over the same rollouts** (`num_iterations` 2) logs `logp_change/max`: exactly 0 on the first pass, or old and new scores have seen different inputs.
+#
+# ## Summary
+#
+# A group of answers is its own baseline. The reward decides what is better, the map reward breaks ties among right answers, and the loss must see the video it is about. The trained model lies in the run's `model/` folder.
+#
+# ## Exercises
+#
+# 1. Give all four hand-written answers the same reward. What do the advantages become, and what would the gradient be?
+# 2. Add 10 to every reward of one group. Which number in this notebook changes?
+# 3. Train with `-p recipe tiny_no_map` and lay the two curves of silent groups over each other.
+#
+# ## References
+#
+# - SpaceR: *Reinforcing MLLMs in Video Spatial Reasoning*, §4 and §5.1.
+# - DeepSeekMath (GRPO): https://arxiv.org/abs/2402.03300
+# - TRL, GRPO trainer: https://huggingface.co/docs/trl/grpo_trainer
+#
+# Next: **06 · Evaluate** asks held-out questions before and after.

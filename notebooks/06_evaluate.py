@@ -1,0 +1,389 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 06 · Evaluate on rooms nobody trained on
+#
+# **What you'll do.** Ask the model of notebook 05 questions about new rooms, before and after SG-RLVR, beside floors that need no eyes, and find out where its answers come from.
+#
+# **What you'll learn.**
+# - place every score between a floor and an interval;
+# - compare two models question by question, and say *up*, *down* or *not distinguishable*;
+# - test whether an answer comes from the drawn map by exchanging the map, or the room;
+# - read map accuracy beside map scores, and see why one of them says so little.
+#
+# **What you'll need.** The warm-start checkpoint (in the repository) and the run of notebook 05; without the run this notebook says so and evaluates the warm start alone. One CPU core, about four minutes, 1.5 GB of memory.
+#
+# SpaceR §5 (evaluation), Table 5 (maps); VSI-Bench for the task averages.
+
+# %% tags=["parameters"]
+before: str = ""  # checkpoint; "": checkpoints/tiny_warmstart
+after: str = ""  # checkpoint; "": runs/05_train_grpo/model
+view: str = "new"  # camera that SG-RLVR trained on: `new` or `seen`
+questions: int = 240  # held-out questions per condition, one room each
+seed: int = 0  # of sampled answers
+out_dir: str = ""  # predictions and summary; "": runs/06_evaluate
+
+# %%
+import os
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import torch
+from transformers.utils.logging import disable_progress_bar
+
+from spacer_lib import plots
+from spacer_lib.artifacts import PROJECT_ROOT, commit, provenance, read_json, write_json
+from spacer_lib.cogmap import SCORERS
+from spacer_lib.cogmap import score as map_score
+from spacer_lib.completions import read_completion
+from spacer_lib.errors import SpacerError
+from spacer_lib.evaluation import compare, evaluate, floors, load, summarize
+from spacer_lib.models.inputs import VideoSettings
+from spacer_lib.synthetic.light import VIEWS
+from spacer_lib.training.curriculum import SEEDS, draw_rows
+from spacer_lib.training.demonstrations import working
+from spacer_lib.video import read_frames
+
+plots.use_house_style()
+disable_progress_bar()
+torch.set_num_threads(1)
+{"commit": commit(), **provenance()["packages"]}
+
+# %%
+quick = os.environ.get("SPACER_QUICK") == "1"
+if view not in VIEWS:
+    raise SpacerError("view", got=view, expected=sorted(VIEWS))
+if quick:
+    questions = 24
+    print("QUICK MODE: 24 questions a condition. Nothing below is a result.")
+folder = Path(out_dir or PROJECT_ROOT / "runs" / ("06_evaluate" + "_quick" * quick))
+trained = PROJECT_ROOT / "runs" / ("05_train_grpo" + "_quick" * quick) / "model"
+before, after = before or "checkpoints/tiny_warmstart", Path(after or trained)
+has_after = (after / "config.json").exists()
+if not has_after:
+    print("NO TRAINED MODEL: only the warm start is evaluated. To make one:")
+    print("cd notebooks; papermill 05_train_grpo.ipynb ../papermill_runs/05.ipynb")
+
+# %% [markdown]
+# ## Rooms that nobody trained on
+#
+# A room is its seed. Warm start, SG-RLVR and this evaluation draw from ranges that never meet, and each question has a room of its own. Tasks come in turn, so that each is equally frequent.
+
+# %%
+rows = draw_rows(SEEDS["test"], questions, view)
+seen_rows = draw_rows(SEEDS["test"], questions, "seen")
+rooms = [int(row["video"].rsplit("/", 1)[1]) for row in rows]
+assert min(rooms) >= max(SEEDS.values())  # no other part starts later
+print(f"rooms {min(rooms):,} to {max(rooms):,}; parts start at {SEEDS}")
+
+# %%
+video = VideoSettings()
+figure, axes = plt.subplots(1, 5, figsize=(10, 2.1))
+example = next(r for r in rows if r["question_type"].startswith("object_rel_dir"))
+frames, indices, _, fps = read_frames(example["video"], video.frames, video.size)
+titles = [f"{index / fps:.1f} s" for index in indices]
+plots.frames_strip(frames, axes[:4], titles)
+plots.cognitive_map(example["map"], axes[4]).legend_.remove()
+print(example["question"], *example["options"], f"(true: {example['ground_truth']})")
+
+# %% [markdown]
+# **What to notice.** Four frames of 56 x 56 pixels are all the model sees. The map on the right is the truth it has to draw before it answers. The floor's colour depends on the place: a crutch that lets a net of under a million weights learn in minutes, and one reason why its numbers say nothing about real rooms.
+#
+# ## Floors: what needs no eyes
+#
+# A share of right answers means nothing alone. The first floor always gives the most frequent answer of a task, counted on *other* rooms and scored by the same scorer.
+
+# %%
+majority = floors(rows, train_rows=draw_rows(SEEDS["develop"], 240, view))
+floor = summarize(majority)
+columns = ["name", "n", "score", "score_low", "score_high", "exact"]
+floor.loc[floor["level"] != "kind", columns].round(3)
+
+# %% [markdown]
+# $\text{score}$ is 1 or 0 for a choice and the mean relative accuracy for a number (SpaceR Eq. 3); `exact` counts only scores of 1. Intervals resample rooms, since questions of one room stand and fall together. `macro` averages the kinds of task, direction's three difficulties counting as one kind (VSI-Bench); `overall` is the mean over questions.
+#
+# Two more floors use the model itself: the same questions beside **another room's video**, and with **no video**.
+
+# %%
+model, processor = load(before)
+
+
+def ask(rows, name, condition="own", **options):
+    """Greedy predictions of the loaded model; kept in `folder`, and resumed."""
+    return evaluate(
+        model, processor, rows, condition=condition, mode="tiny", video=video,
+        out_path=folder / f"{name}_{condition}.jsonl", batch_size=48, **options,
+    )  # fmt: skip
+
+
+start = {c: ask(rows, "before", c) for c in ("own", "other", "blind", "oracle")}
+start_seen = ask(seen_rows, "before_seen")
+
+# %%
+tables = {name: summarize(start[name]) for name in ("own", "other", "blind")}
+figure, ax = plt.subplots(figsize=(9, 3.2))
+_ = plots.accuracy_bars(tables, ax, floors=floor)
+
+# %% [markdown]
+# **What to notice.** Grey blocks are the majority floor. Beside another room's video, or none, the answers should fall to about that floor: the questions give nothing away, and whatever stands above it was seen.
+#
+# ## The warm start, on its own camera and on the new one
+#
+# The warm start saw demonstrations from one range of camera angles (`seen`). SG-RLVR trains on another (`new`), for which no demonstration exists.
+
+# %%
+by_view = {"seen camera": summarize(start_seen), f"{view} camera": tables["own"]}
+figure, axes = plt.subplots(1, 2, figsize=(11, 3.2), width_ratios=(3, 1))
+plots.accuracy_bars(by_view, axes[0], floors=floor)
+_ = plots.accuracy_bars(by_view, axes[1], level="overall", measure="hits")
+
+# %%
+overall = {k: t[t["level"] == "overall"].iloc[0] for k, t in by_view.items()}
+measures = ["score", "exact", "hits", "failures", "map_failures"]
+pd.DataFrame({k: row[measures] for k, row in overall.items()}).astype(float).round(3)
+
+# %% [markdown]
+# **What to notice.** `hits` is map accuracy: the share of objects drawn within 1.5 cells of where they are. `failures` counts answers that could not be read; they stay in the mean, as wrong.
+#
+# ## After SG-RLVR
+#
+# The same questions again, answered by the trained model. Each question is its own control: what is resampled is the *difference*, room by room.
+
+# %%
+if has_after:
+    model, processor = load(after)
+    end = {c: ask(rows, "after", c) for c in ("own", "other", "oracle")}
+    end_seen = ask(seen_rows, "after_seen")
+else:
+    end, end_seen = start, start_seen
+    print("No trained model: from here on `after` repeats the warm start.")
+change = compare(start["own"], end["own"])
+change_seen = compare(start_seen, end_seen)
+
+# %%
+# Kinds of one type only would repeat it.
+shown = change[(change["level"] != "kind") | (change["name"] == "object_rel_direction")]
+figure, axes = plt.subplots(1, 2, figsize=(12, 4))
+plots.delta_forest(shown, axes[0])
+_ = plots.delta_forest(shown, axes[1], measure="hits")
+
+# %%
+whole = change[(change["level"] == "overall") & change["measure"].isin(measures)]
+for row in whole.itertuples():
+    print(f"{row.measure:6} {row.before:.3f} → {row.after:.3f}: {row.delta:+.3f} "
+          f"[{row.low:+.3f}, {row.high:+.3f}], {row.verdict}")  # fmt: skip
+kinds = change[(change["level"] == "kind") & (change["measure"] == "score")]
+dict(zip(kinds["name"].map(plots.short_name), kinds["verdict"], strict=True))
+
+# %% [markdown]
+# **What to notice.** *Not distinguishable* is a result too: with this many questions the interval of one task is wide, and a point estimate on the right side of zero is no gain. The same comparison on the camera that the warm start knew tells adaptation from general sharpening:
+
+# %%
+known = change_seen[change_seen["level"] == "overall"].set_index("measure")
+columns = ["before", "after", "delta", "low", "high"]
+known.loc[["score", "exact", "hits"], columns].round(3)
+
+# %% [markdown]
+# ### Sampled answers
+#
+# Greedy decoding shows the most likely path only. At temperature 1, as in training, errors of a single token count as well; a large gap between the two columns means a model that knows better than it speaks.
+
+# %%
+sampled = ask(rows, "sampled", temperature=1.0, seed=seed)
+pair = {"greedy": summarize(end["own"]), "sampled": summarize(sampled)}
+pair = {k: t[t["level"] == "overall"].iloc[0] for k, t in pair.items()}
+pd.DataFrame({k: row[measures] for k, row in pair.items()}).astype(float).round(3)
+
+# %% [markdown]
+# ## Do the answers come from the map?
+#
+# Exchange the map and see. *Oracle*: the response is forced to begin with the true map, and the model only has to go on. *Other*: it watches another room. If the answer is computed from the map, oracle must help and another room must hurt.
+
+# %%
+figure, ax = plt.subplots(figsize=(9, 3.2))
+by_map = {c: summarize(end[c]) for c in ("oracle", "own", "other")}
+_ = plots.accuracy_bars(by_map, ax, floors=floor)
+
+
+# %%
+def follows(row, prediction):
+    """Does the answer follow from the map as drawn? None where it cannot be said."""
+    said = read_completion(prediction["prediction"])
+    cells = said.map or {}
+    if not said.answer or any(not cells.get(name) for name in row["categories"]):
+        return None
+    worked = working(row, cells)
+    if worked is None or worked[1] is None:
+        return None  # a tie on the grid, or metres, which cells do not determine
+    options = row["options"] or [f"{said.answer}. {said.answer}"]
+    texts = {option[0]: option[3:] for option in options}
+    return float(texts.get(said.answer, said.answer) == worked[1])
+
+
+for name, answers in {"before": start["own"], "after": end["own"]}.items():
+    votes = [follows(row, p) for row, p in zip(rows, answers, strict=True)]
+    votes = [vote for vote in votes if vote is not None]
+    share = np.mean(votes) if votes else float("nan")
+    print(f"{name:6} {share:.3f} of {len(votes)} answers follow from the drawn map")
+
+# %% [markdown]
+# **What to notice.** An answer can follow from a wrong map, and then it is wrong for an honest reason. The gap between *own* and *oracle* is what better eyes could still bring; what is missing above *oracle* is reasoning.
+#
+# ## Map accuracy beside map scores
+#
+# Three scores of the same drawings (see notebook 04), with two maps that need no eyes: every object in the middle, and every object anywhere.
+
+# %%
+rng, truth = np.random.default_rng(seed), [row["map"] for row in rows]
+middle = [{k: [(5, 5)] * len(v) for k, v in cells.items()} for cells in truth]
+anywhere = [
+    {k: rng.integers(10, size=(len(v), 2)).tolist() for k, v in cells.items()}
+    for cells in truth
+]
+blind_maps = {"all in the middle": middle, "anywhere": anywhere}
+scores = {
+    name: [
+        np.mean([map_score(m, t, scorer=s) for m, t in zip(maps, truth, strict=True)])
+        for s in SCORERS
+    ]
+    for name, maps in blind_maps.items()
+}
+
+# %%
+drawings = {"own video": end["own"], "another video": end["other"]}
+for name, answers in drawings.items():
+    total = summarize(answers).set_index("name").loc["overall"]
+    scores[name] = [total[f"map_{scorer}"] for scorer in SCORERS]
+    print(f"{name}: {total['hits']:.3f} of the objects within 1.5 cells")
+figure, ax = plt.subplots(figsize=(8, 2.6))
+pd.DataFrame(scores, index=SCORERS).plot.bar(ax=ax, rot=0, color=plots.PALETTE)
+_ = ax.set(ylabel="map score", ylim=(0, 1))
+
+# %% [markdown]
+# **What to notice.** Under the published scores (`released`, `paper`) a map with everything in the middle earns nearly what a careful one earns; `decay` and the share of hits keep them apart. A map score alone is no map accuracy.
+#
+# ## Look at the drawings
+#
+# Squares are true, dots are drawn, lines join the pairs. First three right answers, then three wrong ones, in the order of the questions.
+
+# %%
+def gallery(wanted, axes):
+    """Draw the first rollouts whose exactness is as wanted."""
+    pairs = zip(rows, end["own"], strict=True)
+    chosen = [(r, p) for r, p in pairs if (p["score"] == 1) == wanted][: len(axes)]
+    for ax in axes[len(chosen) :]:
+        ax.set_axis_off()
+    for ax, (row, answer) in zip(axes, chosen, strict=False):
+        said = read_completion(answer["prediction"], expect_map=True)
+        plots.cognitive_map(row["map"], ax, predicted=said.map or {})
+        why = answer["failure"] or said.map_failure or f"said {said.answer}"
+        kind = plots.short_name(row["question_type"])
+        ax.set_title(f"{kind}: {why}, true {row['ground_truth']}", fontsize=8)
+
+
+figure, axes = plt.subplots(2, 3, figsize=(12, 7))
+gallery(True, axes[0])
+gallery(False, axes[1])
+
+# %%
+missed = next((p for p in end["own"] if p["score"] < 1), end["own"][0])
+asked = next(row for row in rows if row["id"] == missed["id"])
+print(asked["question"], *(asked["options"] or ()), sep="\n")
+print(f"true: {asked['ground_truth']}\n{missed['prediction']}")
+
+# %% [markdown]
+# **What to notice.** The text after the map is a calculation over cells that can be checked by eye: where it goes wrong, either a cell was misplaced or a step was miscounted.
+#
+# ## Three seeds, with and without the map reward
+#
+# One run proves little. `make study` trains every arm with several seeds from the same warm start, asks the same fresh rooms, and writes `papermill_runs/study.json`. Large dots pool the seeds of an arm, small ones are single runs.
+
+# %%
+path = PROJECT_ROOT / "papermill_runs" / "study.json"
+study = read_json(path) if path.exists() else None
+if study is None:
+    print("NO STUDY YET: `make study` trains the arms and writes it.")
+else:
+    figure, axes = plt.subplots(1, 2, figsize=(11, 2.8), sharey=True)
+    plots.study_forest(study, axes[0], measure="exact")
+    plots.study_forest(study, axes[1], measure="hits")
+    seconds = [run["seconds"] for run in study["runs"]]
+    print(f"{len(seconds)} runs of {min(seconds):.0f} to {max(seconds):.0f} s each")
+
+# %%
+for name, gain in (study["differences"] if study else {}).items():
+    for measure in ("score", "exact", "hits"):
+        mean, low, high = gain[measure]
+        print(f"{name}, {measure:5}: {mean:+.3f} [{low:+.3f}, {high:+.3f}]")
+
+# %% [markdown]
+# **What to notice.** Intervals resample rooms, with all seeds of a room together. They tell how sure we are about *these* runs on other rooms; three seeds are too few to speak for a fourth, so look at the spread of the small dots.
+#
+# ## Keep the numbers
+
+# %%
+def record(table):
+    """The overall row of a summary, and each task's score, as plain numbers."""
+    total = table.set_index("name").loc["overall"]
+    tasks = table[table["level"] == "question_type"]
+    keys = ["score", "score_low", "score_high", "exact", "hits", "failures"]
+    per_task = dict(zip(tasks["name"], tasks["score"], strict=True))
+    return {**{key: float(total[key]) for key in keys}, "per_task": per_task}
+
+
+summary = {"questions": questions, "view": view, "quick": quick, "after": None}
+summary["floors"] = {"majority": record(floor)}
+summary["floors"] |= {c: record(tables[c]) for c in ("other", "blind")}
+summary["before"] = {"own": record(tables["own"])}
+summary["before"]["seen"] = record(summarize(start_seen))
+if has_after:
+    summary["after"] = {c: record(by_map[c]) for c in by_map}
+    summary["after"]["seen"] = record(summarize(end_seen))
+    summary["change"] = whole.to_dict("records")
+write_json(folder / "summary.json", {**summary, "provenance": provenance()})
+{k: v and v["own"]["exact"] for k, v in summary.items() if k in ("before", "after")}
+
+# %% [markdown]
+# ## In practice
+#
+# ```bash
+# cd notebooks
+# papermill 06_evaluate.ipynb ../papermill_runs/06_evaluate__tiny__seed0.ipynb
+# papermill 06_evaluate.ipynb ../papermill_runs/06_evaluate__no_map__seed0.ipynb \
+#     -p after ../runs/05_no_map/model -p out_dir ../runs/06_no_map -p questions 1000
+# ```
+#
+# - **Resume.** Predictions are written batch by batch, with the hash of weights, rows and settings. The same command skips what it finds under the same hash and answers the rest; anything else is answered anew.
+# - **Raw text is kept.** A prediction can be scored again with another rule without asking the model again; harnesses that differ in reading answers differ by several points on the same text.
+# - **Missing media is a wrong answer.** A row without its video is scored 0 and named `missing_video`, not skipped.
+# - **Decoding is spelled out.** Published checkpoints carry sampling settings that would win in silence; greedy here means greedy.
+# - **How many questions?** Intervals shrink with the root of the number of *rooms*, not of questions; the ablation gaps of published tables are often smaller than their intervals.
+#
+# ## Summary
+#
+# Floors first, then intervals, then pairs. A score says that an answer was right; exchanging the room or the map says why.
+#
+# ## Exercises
+#
+# 1. Evaluate with `-p view seen`. Which of the four conditions changes most, and why?
+# 2. Replace the oracle map by the true map turned by 90°. What happens to directions, and what to distances?
+# 3. Draw five questions from each room instead of one, and compare the interval of `overall` with the one that treats every question as independent.
+#
+# ## References
+#
+# - SpaceR: *Reinforcing MLLMs in Video Spatial Reasoning*, §5 and Table 5.
+# - VSI-Bench, *Thinking in Space*: https://arxiv.org/abs/2412.14171
+# - Efron and Tibshirani, *An Introduction to the Bootstrap*, chapter 8 (clustered data).

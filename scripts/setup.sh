@@ -1,0 +1,140 @@
+#!/usr/bin/env bash
+# Build .venv in the repository root: system libraries, torch, everything pinned in
+# constraints.txt, and spacer_lib itself (editable). Safe to interrupt and to repeat;
+# returns at once when nothing that decides the environment has changed.
+#
+# SPACER_TORCH_INDEX (unset by default): a package index that carries CPU builds of
+# torch and torchvision; used only where there is no NVIDIA GPU.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+root=$PWD
+log=build/setup.log
+stamp_file=.venv/.spacer-stamp
+
+# The path is part of the stamp: a virtual environment does not survive being moved.
+stamp=$({ printf '%s\n' "$root"; cat constraints.txt pyproject.toml scripts/setup.sh; } |
+    sha256sum)
+stamp=${stamp%% *}
+if [[ -x .venv/bin/python && -f $stamp_file && $(<"$stamp_file") == "$stamp" ]]; then
+    exit 0
+fi
+
+fail() {
+    printf 'setup: %s\n' "$@" >&2
+    exit 1
+}
+
+run() { # run LABEL COMMAND...: one progress line; the output goes to the log
+    local label=$1 start=$SECONDS
+    shift
+    printf 'setup: %-42s' "$label"
+    printf '\n== %s\n' "$label" >>"$log"
+    if ! "$@" >>"$log" 2>&1 </dev/null; then
+        printf ' failed\n'
+        tail -n 25 "$log" >&2
+        fail "\"$label\" failed; the whole output is in $log." \
+            "Remedy: mend what it names and run the same command again (it resumes)."
+    fi
+    printf ' %4d s\n' "$((SECONDS - start))"
+}
+
+if [[ ! -w . ]] || ! mkdir -p build 2>/dev/null || ! { : >"$log"; } 2>/dev/null; then
+    fail "cannot write in $root." \
+        "Remedy: change the folder's permissions or clone it into a writable one."
+fi
+
+# --- Python 3.11 -----------------------------------------------------------------
+python=
+for candidate in python3.11 python3 python; do
+    if "$candidate" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' \
+        >/dev/null 2>&1; then
+        python=$candidate
+        break
+    fi
+done
+if [[ -z $python ]]; then
+    fail "Python 3.11 was not found (looked for python3.11 and python3 on PATH)." \
+        "Remedy: install it (Debian, Ubuntu: apt-get install python3.11" \
+        "python3.11-venv python3.11-dev), or use conda with environment.yml."
+fi
+
+# --- system libraries ------------------------------------------------------------
+# Open3D renders through EGL and links the rest; ffmpeg writes the videos; DeepSpeed
+# compiles one small extension with g++ and Python.h.
+missing=()
+libraries=$(PATH="$PATH:/usr/sbin:/sbin" ldconfig -p 2>/dev/null || true)
+need_library() { [[ $libraries == *"$1"* ]] || missing+=("$2"); }
+need_command() { command -v "$1" >/dev/null 2>&1 || missing+=("$2"); }
+need_command ffmpeg ffmpeg
+need_command g++ g++
+need_library libusb-1.0.so.0 libusb-1.0-0
+need_library libGL.so.1 libgl1
+need_library libEGL.so.1 libegl1
+need_library libgomp.so.1 libgomp1
+need_library libX11.so.6 libx11-6
+include=$("$python" -c 'import sysconfig; print(sysconfig.get_path("include"))')
+[[ -f $include/Python.h ]] || missing+=(python3.11-dev)
+"$python" -c 'import ensurepip, venv' >/dev/null 2>&1 || missing+=(python3.11-venv)
+
+if ((${#missing[@]})); then
+    if ! command -v apt-get >/dev/null 2>&1; then
+        fail "these system packages are missing (Debian's names): ${missing[*]}." \
+            "Remedy: install what your system calls them, then run this again."
+    elif [[ $(id -u) != 0 ]]; then
+        fail "these system packages are missing: ${missing[*]}." \
+            "Remedy: sudo apt-get install -y ${missing[*]}"
+    fi
+    export DEBIAN_FRONTEND=noninteractive
+    run "system package lists" apt-get update
+    run "system packages: ${missing[*]}" \
+        apt-get install -y --no-install-recommends "${missing[@]}"
+fi
+
+# --- virtual environment ---------------------------------------------------------
+# One that is broken or was made for another path is built anew; one that a stopped
+# set-up left half full is filled up.
+usable() {
+    grep -qF -- " $root/.venv" .venv/pyvenv.cfg && .venv/bin/python -m pip --version
+}
+if ! usable >/dev/null 2>&1; then
+    run "virtual environment" "$python" -m venv --clear "$root/.venv"
+fi
+rm -f "$stamp_file"
+# pip writes INSTALLER last, so a package without it was cut off: pip must redo it.
+for info in .venv/lib/python3.11/site-packages/*.dist-info; do
+    if [[ -d $info && ! -f $info/INSTALLER ]]; then rm -rf "$info"; fi
+done
+
+pip=(.venv/bin/python -m pip install --no-input --progress-bar off
+    --disable-pip-version-check -c constraints.txt)
+
+# --- packages --------------------------------------------------------------------
+run "build tools" "${pip[@]}" setuptools wheel
+if nvidia-smi >/dev/null 2>&1; then
+    run "torch (GPU build)" "${pip[@]}" torch torchvision
+elif [[ -n ${SPACER_TORCH_INDEX:-} ]]; then
+    run "torch (CPU build)" "${pip[@]}" --index-url "$SPACER_TORCH_INDEX" \
+        torch torchvision
+else
+    # --no-deps keeps torchvision from replacing torch; spacer_lib makes a CUDA-built
+    # torchvision importable beside a torch that has no CUDA.
+    run "torch" "${pip[@]}" torch
+    run "torchvision" "${pip[@]}" --no-deps torchvision
+fi
+
+list_others='
+import tomllib
+project = tomllib.load(open("pyproject.toml", "rb"))["project"]
+names = project["dependencies"] + project["optional-dependencies"]["test"]
+print(*(n for n in names if n not in {"torch", "torchvision", "deepspeed"}), sep="\n")
+'
+"$python" -c "$list_others" >build/requirements.txt
+run "notebooks, training and test packages" "${pip[@]}" -r build/requirements.txt
+# DeepSpeed's build looks at the torch that is installed.
+run "deepspeed" "${pip[@]}" --no-build-isolation deepspeed
+run "spacer_lib" "${pip[@]}" --no-deps --no-build-isolation -e .
+# The three that fail at import where a system library is absent.
+run "imports" .venv/bin/python -c 'import spacer_lib, torch, open3d, decord'
+
+printf '%s\n' "$stamp" >"$stamp_file"
+printf 'setup: done in %d s\n' "$SECONDS"

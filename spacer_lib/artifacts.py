@@ -1,0 +1,199 @@
+"""Files that are either whole or absent: atomic writes, manifests, provenance."""
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import os
+import platform
+import subprocess
+import tempfile
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+
+from spacer_lib.errors import SpacerError
+
+# The checkout: notebooks and the command line put their defaults below it, so that
+# they work from any working directory.
+PROJECT_ROOT = Path(__file__).resolve().parents[1]
+
+
+@contextlib.contextmanager
+def atomic_path(path):
+    """Yield a temporary path beside ``path``; rename it onto ``path`` on success.
+
+    The suffix is kept (encoders choose the format by it). On any exception the
+    temporary file is removed and ``path`` stays as it was.
+
+    Raises
+    ------
+    SpacerError
+        If the folder cannot be made or written.
+    """
+    path = Path(path)
+    make_folder(path.parent)
+    try:
+        handle, name = tempfile.mkstemp(
+            dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix
+        )
+    except OSError as error:
+        raise SpacerError(
+            f"cannot write {path}",
+            got=error.strerror,
+            expected="a writable folder",
+            remedy="choose another output folder or change its permissions",
+        ) from error
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def make_folder(path):
+    """Create ``path`` (and parents) and return it as a ``Path``."""
+    path = Path(path)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SpacerError(
+            f"cannot create folder {path}",
+            got=error.strerror,
+            expected="a writable parent folder",
+            remedy="choose another output folder or change its permissions",
+        ) from error
+    return path
+
+
+def write_text(path, text):
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def to_jsonable(value):
+    """Dataclasses, arrays, paths and tuples as plain JSON values."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return to_jsonable(dataclasses.asdict(value))
+    if isinstance(value, dict):
+        return {str(key): to_jsonable(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [to_jsonable(item) for item in value]
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, Path):
+        return str(value)
+    return value
+
+
+def write_json(path, value, indent=1):
+    write_text(path, json.dumps(to_jsonable(value), indent=indent) + "\n")
+
+
+def read_json(path):
+    """Read one JSON file; a missing or broken one is a ``SpacerError``."""
+    path = Path(path)
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise SpacerError(
+            f"{path} is missing", remedy="run the step that writes it, or fix the path"
+        ) from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise SpacerError(
+            f"{path} is not JSON", got=str(error), remedy="write or download it again"
+        ) from error
+
+
+def write_jsonl(path, rows):
+    lines = [json.dumps(to_jsonable(row), separators=(",", ":")) for row in rows]
+    write_text(path, "".join(line + "\n" for line in lines))
+
+
+def read_jsonl(path):
+    """Read a JSON-lines file into a list; errors name the line."""
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise SpacerError(
+            f"{path} is missing", remedy="run the step that writes it, or fix the path"
+        ) from error
+    rows = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError as error:
+            raise SpacerError(
+                f"{path} line {number} is not JSON", got=str(error)
+            ) from error
+    return rows
+
+
+def config_hash(value):
+    """Twelve hex digits that change when any part of ``value`` changes."""
+    text = json.dumps(to_jsonable(value), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def commit():
+    """The checkout's commit (with ``-dirty`` when files differ), or ``unknown``."""
+    git = ["git", "-C", str(PROJECT_ROOT), "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        done = subprocess.run(git, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return done.stdout.strip()
+
+
+PACKAGES = ("torch", "transformers", "trl", "accelerate", "deepspeed", "open3d")
+
+
+def provenance(**extra):
+    """Commit, interpreter and package versions, plus whatever is passed in."""
+    versions = {}
+    for name in PACKAGES:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            versions[name] = "absent"
+    return {
+        "commit": commit(),
+        "python": platform.python_version(),
+        "packages": versions,
+        **extra,
+    }
+
+
+class Manifest:
+    """What an output folder has finished: ``manifest.json``, written atomically.
+
+    ``done(key, fingerprint)`` is true only if that key was recorded with the same
+    fingerprint **and** its files still exist, so an interrupted run resumes by
+    skipping what is proved done.
+    """
+
+    def __init__(self, folder):
+        self.folder = Path(folder)
+        self.path = self.folder / "manifest.json"
+        self.entries = read_json(self.path)["entries"] if self.path.exists() else {}
+
+    def done(self, key, fingerprint):
+        entry = self.entries.get(key)
+        return (
+            entry is not None
+            and entry["fingerprint"] == fingerprint
+            and all((self.folder / name).exists() for name in entry["files"])
+        )
+
+    def record(self, key, fingerprint, files):
+        self.entries[key] = {"fingerprint": fingerprint, "files": list(files)}
+        write_json(self.path, {"provenance": provenance(), "entries": self.entries})

@@ -1,0 +1,433 @@
+"""Pictures: ``(data, ax) → ax``. Nothing here loads, computes, saves or shows.
+
+Every function draws on axes it is given and returns them, so that a notebook decides
+about figures. Floor plans and maps share one orientation: +x to the right, +y up.
+"""
+
+from collections import Counter
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.patches import Polygon, Rectangle
+from scipy.optimize import linear_sum_assignment
+from scipy.spatial import ConvexHull
+
+from spacer_lib.errors import SpacerError
+from spacer_lib.geometry import box_corners
+from spacer_lib.scene import STRUCTURAL_CATEGORIES
+
+# Okabe and Ito's eight colours, told apart with any kind of colour vision
+# (https://jfly.uni-koeln.de/color/); black is kept for the truth and for axes.
+PALETTE = (
+    "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442",
+)  # fmt: skip
+INK, FAINT = "#222222", "#B8B8B8"
+_MARKERS = "osD^vP*X"
+_VERDICT_COLORS = {"up": PALETTE[2], "down": PALETTE[5], "not distinguishable": FAINT}
+_SHORT = {
+    "object_counting": "counting",
+    "object_size_estimation": "object size",
+    "room_size_estimation": "room size",
+    "object_abs_distance": "abs. distance",
+    "object_rel_distance": "rel. distance",
+    "object_rel_direction": "direction",
+    "object_rel_direction_easy": "direction, easy",
+    "object_rel_direction_medium": "direction, medium",
+    "object_rel_direction_hard": "direction, hard",
+    "obj_appearance_order": "appearance order",
+}
+
+
+def use_house_style():
+    """Set matplotlib's defaults: colours, light grid, small figures that export."""
+    mpl.rcParams.update(
+        {
+            "axes.prop_cycle": mpl.cycler(color=PALETTE),
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.grid": True,
+            "axes.axisbelow": True,
+            "grid.color": "#E4E4E4",
+            "grid.linewidth": 0.6,
+            "font.size": 9,
+            "axes.titlesize": 10,
+            "legend.frameon": False,
+            "legend.fontsize": 8,
+            "figure.figsize": (6.4, 3.2),
+            "figure.dpi": 80,
+            "figure.constrained_layout.use": True,
+            "savefig.bbox": "tight",
+            "svg.fonttype": "none",
+            "svg.hashsalt": "spacer",
+        }
+    )
+
+
+def short_name(question_type):
+    """A question type as it is written on an axis."""
+    return _SHORT.get(question_type, question_type)
+
+
+def category_styles(names):
+    """``{category: (colour, marker)}``, distinct for up to 56 categories."""
+    return {
+        name: (
+            PALETTE[i % len(PALETTE)],
+            _MARKERS[(i // len(PALETTE)) % len(_MARKERS)],
+        )
+        for i, name in enumerate(sorted(set(names)))
+    }
+
+
+def floor_plan(scene, ax):
+    """Oriented boxes seen from above, labelled, in the floor rectangle (metres).
+
+    Parameters
+    ----------
+    scene : Scene
+    ax : matplotlib Axes
+    """
+    (x0, y0), (x1, y1) = scene.floor_min_m, scene.floor_max_m
+    ax.add_patch(
+        Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, ec=INK, lw=1, gid="floor")
+    )
+    shown = [i for i in scene.instances if i.category not in STRUCTURAL_CATEGORIES]
+    styles = category_styles(i.category for i in shown)
+    for instance in shown:
+        corners = box_corners(
+            instance.centroid_m, instance.axes_lengths_m, instance.axes_matrix
+        )[:, :2]
+        outline = corners[ConvexHull(corners).vertices]
+        color = styles[instance.category][0]
+        ax.add_patch(Polygon(outline, fc=color, ec=color, alpha=0.45, gid="box"))
+        ax.annotate(
+            instance.category, instance.centroid_m[:2], ha="center", va="center",
+            fontsize=7,
+        )  # fmt: skip
+    margin = 0.04 * max(x1 - x0, y1 - y0)
+    ax.set(
+        xlim=(x0 - margin, x1 + margin), ylim=(y0 - margin, y1 + margin),
+        xlabel="x (m)", ylabel="y (m)", aspect="equal",
+    )  # fmt: skip
+    return ax
+
+
+def cognitive_map(cells, ax, grid_size=10, predicted=None):
+    """True cells as open squares; predicted cells as dots, matched pairs joined.
+
+    A true cell without a partner has a dashed border; a prediction without one is a
+    cross. Objects that share a cell are drawn side by side.
+
+    Parameters
+    ----------
+    cells : dict
+        ``{category: [(x_col, y_row), …]}``, the true map.
+    ax : matplotlib Axes
+    grid_size : int
+    predicted : dict, optional
+        A second map to compare with; ``None`` draws the true one alone.
+    """
+    names = [*cells, *(predicted or {})]
+    styles, taken = category_styles(names), Counter()
+    for name in sorted(set(names)):
+        color, marker = styles[name]
+        truth = [_spread(cell, taken) for cell in cells.get(name, ())]
+        guess = [np.array(cell, float) for cell in (predicted or {}).get(name, ())]
+        pairs = _closest_pairs(truth, guess)
+        for i, (x, y) in enumerate(truth):
+            lonely = predicted is not None and i not in {a for a, _ in pairs}
+            ax.add_patch(
+                Rectangle(
+                    (x - 0.34, y - 0.34), 0.68, 0.68, lw=1.6, ec=color,
+                    fc="none" if predicted is not None else color, gid=f"true:{name}",
+                    ls="--" if lonely else "-", alpha=0.85,
+                )
+            )  # fmt: skip
+        for a, b in pairs:
+            x, y = zip(truth[a], guess[b], strict=True)
+            ax.plot(x, y, color=INK, lw=0.8, gid=f"match:{name}")
+        for j, spot in enumerate(guess):
+            kept = j in {b for _, b in pairs}
+            ax.plot(
+                *spot, marker if kept else "x", color=color, ms=6,
+                gid=f"predicted:{name}",
+            )  # fmt: skip
+        ax.plot([], [], "s", color=color, label=name)
+    ticks = np.arange(grid_size)
+    edge = (-0.5, grid_size - 0.5)
+    ax.set(
+        xlim=edge, ylim=edge, aspect="equal", xlabel="x_col (cells)",
+        ylabel="y_row (cells)", xticks=ticks, yticks=ticks,
+    )  # fmt: skip
+    ax.set_xticks(np.arange(-0.5, grid_size), minor=True)
+    ax.set_yticks(np.arange(-0.5, grid_size), minor=True)
+    ax.grid(False, which="major")
+    ax.grid(True, which="minor")
+    ax.tick_params(which="both", length=0)
+    ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), handletextpad=0.2)
+    return ax
+
+
+def _spread(cell, taken):
+    """The drawn spot of a cell: moved a little for each object already in it."""
+    step = taken[tuple(cell)]
+    taken[tuple(cell)] += 1
+    return np.array(cell, float) + 0.12 * step
+
+
+def _closest_pairs(truth, guess):
+    if not truth or not guess:
+        return []
+    gaps = np.linalg.norm(np.array(truth)[:, None] - np.array(guess)[None], axis=2)
+    return list(zip(*(i.tolist() for i in linear_sum_assignment(gaps)), strict=True))
+
+
+def camera_path(poses, ax, arrows=12):
+    """Camera centres from above (metres) with viewing directions.
+
+    Parameters
+    ----------
+    poses : (n, 4, 4) array
+        ``T_aligned_from_camera``; the camera looks along its own +z.
+    arrows : int
+        About how many viewing directions to draw.
+    """
+    poses = np.asarray(poses)
+    x, y = poses[:, :2, 3].T
+    ax.plot(x, y, color=INK, lw=1, gid="path")
+    ax.plot(x[0], y[0], "o", color=PALETTE[2], label="first frame")
+    some = poses[:: max(1, len(poses) // arrows)]
+    ax.quiver(
+        *some[:, :2, 3].T, *some[:, :2, 2].T, color=PALETTE[0], width=0.004,
+        angles="xy", scale=14,
+    )  # fmt: skip
+    ax.set(xlabel="x (m)", ylabel="y (m)", aspect="equal")
+    ax.legend()
+    return ax
+
+
+def frames_strip(frames, axes, titles=None):
+    """Frames side by side, one per axis.
+
+    Parameters
+    ----------
+    frames : (n, h, w, 3) uint8
+    axes : sequence of at least n Axes
+    titles : sequence of str, optional
+    """
+    if len(axes) < len(frames):
+        raise SpacerError("frames_strip", got=f"{len(axes)} axes",
+                          expected=f"one for each of {len(frames)} frames")  # fmt: skip
+    for i, frame in enumerate(frames):
+        axes[i].imshow(frame)
+        axes[i].set_title(titles[i] if titles else f"frame {i + 1}")
+    for ax in axes:
+        ax.set_axis_off()
+    return axes
+
+
+def answer_histogram(rows, ax, bins=20):
+    """How often each answer occurs among question rows of one type.
+
+    Few different answers get one bar each; many numbers are binned.
+    """
+    answers = [row["ground_truth"] for row in rows]
+    kinds = sorted({row["question_type"] for row in rows})
+    numbers = all(row["problem_type"] == "numerical" for row in rows)
+    counts = Counter(answers)
+    if numbers and len(counts) > 12:
+        ax.hist([float(a) for a in answers], bins=bins, color=PALETTE[0])
+    else:
+        labels = sorted(counts, key=float) if numbers else sorted(counts)
+        ax.bar(labels, [counts[a] for a in labels], color=PALETTE[0])
+    ax.set(
+        title=f"{', '.join(map(short_name, kinds))} (n = {len(rows)})",
+        xlabel="answer", ylabel="questions",
+    )  # fmt: skip
+    return ax
+
+
+def rejection_bars(rejections, ax):
+    """Why candidates did not become questions, counted, most frequent on top.
+
+    Parameters
+    ----------
+    rejections : dict
+        ``{(question_type, reason): count}``.
+    """
+    ranked = sorted(rejections.items(), key=lambda item: (item[1], item[0]))
+    labels = [f"{short_name(kind)}: {reason}" for (kind, reason), _ in ranked]
+    bars = ax.barh(labels, [count for _, count in ranked], color=PALETTE[1])
+    ax.bar_label(bars, padding=2, fontsize=7)
+    ax.set(xlabel="candidates rejected")
+    ax.grid(False, axis="y")
+    return ax
+
+
+REWARD_PARTS = ("format", "task", "map")
+
+
+def reward_bars(breakdowns, ax, labels):
+    """What each completion earned, part by part; a failure is written beside it.
+
+    Parameters
+    ----------
+    breakdowns : list of RewardBreakdown
+    labels : list of str, one per breakdown
+    """
+    spots = np.arange(len(breakdowns))
+    left = np.zeros(len(breakdowns))
+    for color, part in zip(PALETTE, REWARD_PARTS, strict=False):
+        values = np.array([float(getattr(b, part) or 0) for b in breakdowns])
+        ax.barh(spots, values, left=left, color=color, label=part)
+        left += values
+    for spot, edge, breakdown in zip(spots, left, breakdowns, strict=True):
+        note = breakdown.failure or breakdown.map_failure
+        if note:
+            ax.text(edge + 0.03, spot, note, va="center", fontsize=7)
+    ax.set(yticks=spots, yticklabels=labels, xlabel="reward")
+    ax.invert_yaxis()
+    ax.grid(False, axis="y")
+    ax.legend(loc="lower right")
+    return ax
+
+
+def reward_vs_error(curves, ax, x_label="jitter (cells)", y_label="map score"):
+    """One line per scorer with its interval, against the size of an error.
+
+    Parameters
+    ----------
+    curves : dict
+        ``{name: (n, 4) rows of (error, mean, low, high)}``.
+    """
+    for color, (name, rows) in zip(PALETTE, curves.items(), strict=False):
+        error, mean, low, high = np.asarray(rows, float).T
+        ax.plot(error, mean, "o-", ms=3, color=color, label=name)
+        ax.fill_between(error, low, high, color=color, alpha=0.2, lw=0)
+    ax.set(xlabel=x_label, ylabel=y_label)
+    ax.legend()
+    return ax
+
+
+def training_curves(metrics_rows, axes):
+    """Reward components over the steps, and the groups that teach nothing.
+
+    Parameters
+    ----------
+    metrics_rows : list of dict
+        The trainer's log: ``step``, ``rewards/<part>/mean``, ``reward``,
+        ``frac_reward_zero_std``; rows without a key are passed over.
+    axes : two Axes
+        Left: mean rewards. Right: share of groups whose rewards are all equal.
+    """
+    keys = {key for row in metrics_rows for key in row}
+    parts = sorted(k for k in keys if k.startswith("rewards/") and k.endswith("/mean"))
+    for color, key in zip(PALETTE, parts, strict=False):
+        axes[0].plot(*_series(metrics_rows, key), color=color, label=key.split("/")[1])
+    if "reward" in keys:
+        axes[0].plot(*_series(metrics_rows, "reward"), color=INK, lw=1.6, label="total")
+    axes[0].set(xlabel="optimiser step", ylabel="mean reward of rollouts")
+    axes[0].legend()
+    steps, share = _series(metrics_rows, "frac_reward_zero_std")
+    axes[1].plot(steps, 100 * share, color=PALETTE[5])
+    axes[1].set(
+        xlabel="optimiser step", ylabel="groups without advantage (%)", ylim=(0, 100)
+    )
+    return axes
+
+
+def _series(rows, key):
+    pairs = [(row["step"], row[key]) for row in rows if row.get(key) is not None]
+    return np.array(pairs, float).reshape(-1, 2).T
+
+
+def accuracy_bars(tables, ax, floors=None, level="question_type", measure="score"):
+    """Grouped bars with 95% intervals; floors are grey blocks under the bars.
+
+    Parameters
+    ----------
+    tables : dict
+        ``{label: summary}`` with summaries of ``evaluation.summarize``.
+    floors : summary, optional
+        Of the majority answers, same questions.
+    level, measure : str
+        Rows (``question_type``, ``kind``, ``macro``, ``overall``) and the measure
+        (``score``, ``exact`` or ``hits``).
+    """
+    chosen = {k: t[t["level"] == level].set_index("name") for k, t in tables.items()}
+    names = list(next(iter(chosen.values())).index)
+    spots, width = np.arange(len(names)), 0.8 / len(chosen)
+    if floors is not None:
+        heights = floors[floors["level"] == level].set_index("name").loc[names]
+        ax.bar(
+            spots, 100 * heights[measure], width=0.94, color=FAINT, alpha=0.6,
+            label="majority floor",
+        )  # fmt: skip
+    for i, (label, table) in enumerate(chosen.items()):
+        table, color = table.loc[names], PALETTE[i]
+        mean, low, high = (
+            100 * table[key].to_numpy(float)
+            for key in (measure, f"{measure}_low", f"{measure}_high")
+        )
+        ax.bar(
+            spots + (i - (len(chosen) - 1) / 2) * width, mean, width=0.9 * width,
+            yerr=[mean - low, high - mean], color=color, alpha=0.85, label=label,
+            error_kw={"elinewidth": 1, "capsize": 2, "ecolor": INK},
+        )  # fmt: skip
+    counts = next(iter(chosen.values())).loc[names, "n"]
+    ticks = [f"{short_name(n)}\nn = {c}" for n, c in zip(names, counts, strict=True)]
+    ax.set(xticks=spots, ylim=(0, 100), ylabel=f"{measure} (%)")
+    ax.set_xticklabels(ticks, fontsize=7)
+    ax.grid(False, axis="x")
+    ax.legend(ncols=len(chosen) + 1, loc="lower left", bbox_to_anchor=(0, 1))
+    return ax
+
+
+def delta_forest(table, ax, measure="score"):
+    """Paired differences with 95% intervals against zero, coloured by verdict.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Of ``evaluation.compare``.
+    """
+    rows = table[table["measure"] == measure]
+    spots = np.arange(len(rows))
+    for spot, row in zip(spots, rows.itertuples(), strict=True):
+        color = _VERDICT_COLORS[row.verdict]
+        ax.plot(100 * np.array([row.low, row.high]), [spot, spot], color=color, lw=2)
+        ax.plot(100 * row.delta, spot, "o", color=color, gid=row.verdict)
+    ax.axvline(0, color=INK, lw=0.8)
+    labels = [
+        f"{short_name(row.name)}{' (kind)' if row.level == 'kind' else ''}, n = {row.n}"
+        for row in rows.itertuples(index=False)
+    ]
+    ax.set(
+        yticks=spots, yticklabels=labels,
+        xlabel=f"{measure}: after minus before (percentage points, 95% interval)",
+    )  # fmt: skip
+    ax.invert_yaxis()
+    ax.grid(False, axis="y")
+    return ax
+
+
+def study_forest(study, ax, measure="score"):
+    """Gains of each training arm: pooled large, every seed small (``study.json``)."""
+    arms = list(study["arms"])
+    for spot, arm in enumerate(arms):
+        color = PALETTE[spot]
+        runs = [run["delta"] for run in study["runs"] if run["arm"] == arm]
+        for i, gain in enumerate([study["arms"][arm], *runs]):
+            mean, low, high = 100 * np.array(gain[measure], float)
+            y, kind = spot + 0.15 * i, "seed" if i else "pooled"
+            width = 1 if i else 3
+            ax.plot([low, high], [y, y], color=color, lw=width)
+            ax.plot(mean, y, "o", ms=3 + 2 * width, color=color, gid=kind)
+    ax.axvline(0, color=INK, lw=0.8)
+    ax.set(
+        yticks=np.arange(len(arms)), yticklabels=arms,
+        xlabel=f"{measure}: gain (percentage points, 95% interval)",
+    )  # fmt: skip
+    ax.invert_yaxis()
+    ax.grid(False, axis="y")
+    return ax

@@ -1,0 +1,43 @@
+"""ScanNet's files on disk → ``Scene``.
+
+``labels`` reads the label table, ``splits`` the lists of scans, ``sens`` streams a
+recording, ``frames2d`` its label images, and ``parse`` puts them together.
+"""
+
+from spacer_lib.scannet.frames2d import (
+    instance_label_agreement,
+    read_instance_frames,
+    read_label_frames,
+)
+from spacer_lib.scannet.labels import Label, normalise_category, read_labels
+from spacer_lib.scannet.parse import (
+    FPS,
+    MIN_VISIBLE_FRACTION,
+    Group,
+    parse_scene,
+    read_alignment,
+    read_groups,
+    read_vertices,
+)
+from spacer_lib.scannet.sens import SensFrame, SensReader
+from spacer_lib.scannet.splits import read_split, read_splits
+
+__all__ = [
+    "FPS",
+    "MIN_VISIBLE_FRACTION",
+    "Group",
+    "Label",
+    "SensFrame",
+    "SensReader",
+    "instance_label_agreement",
+    "normalise_category",
+    "parse_scene",
+    "read_alignment",
+    "read_groups",
+    "read_instance_frames",
+    "read_label_frames",
+    "read_labels",
+    "read_split",
+    "read_splits",
+    "read_vertices",
+]

@@ -1,0 +1,221 @@
+"""ScanNet's ``.sens`` recordings (version 4), one frame at a time.
+
+A file holds thousands of JPEG colour and zlib depth images and reaches gigabytes:
+the reader keeps a single frame in memory. Every size that the file claims is checked
+against what it can be before anything is allocated.
+
+Layout, little-endian. Header: u32 version, u64 length + sensor name, four f32[16]
+matrices (colour intrinsic and extrinsic, depth intrinsic and extrinsic), i32 colour
+and depth compression, u32 colour width, height, depth width, height, f32 depth shift,
+u64 frame count. A frame: f32[16] pose, u64 colour and depth time, u64 colour and
+depth bytes, the two images.
+"""
+
+import struct
+import zlib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from spacer_lib.errors import SpacerError
+
+VERSION = 4
+COLOR_JPEG, DEPTH_RAW, DEPTH_ZLIB = 2, 0, 1
+OPENING = struct.Struct("<IQ")  # version, length of the sensor's name
+HEADER = struct.Struct("<64f2i4IfQ")
+FRAME = struct.Struct("<16f4Q")
+
+_MAX_NAME_BYTES = 4096
+_MAX_SIDE_PIXELS = 16384
+
+
+@dataclass(frozen=True)
+class SensFrame:
+    """One recorded frame.
+
+    Attributes
+    ----------
+    index : int
+        Position in the recording, invalid poses included.
+    T_scan_from_camera : (4, 4) float64 or None
+        ``None`` where tracking was lost.
+    jpeg : bytes
+        The colour image as stored.
+    color_time_us, depth_time_us : int
+        Time stamps as stored; often 0 or unrelated to the frame rate.
+    """
+
+    index: int
+    T_scan_from_camera: np.ndarray | None
+    jpeg: bytes = field(repr=False)
+    color_time_us: int
+    depth_time_us: int
+    _depth: bytes = field(repr=False)
+    _reader: "SensReader" = field(repr=False)
+
+    def depth_m(self):
+        """(h, w) float32 metres along the optical axis, 0 = no reading.
+
+        Decoded on each call.
+
+        Raises
+        ------
+        SpacerError
+            If the bytes do not decode to exactly one image.
+        """
+        return self._reader.decode_depth(self._depth, self.index)
+
+
+class SensReader:
+    """Context manager and iterator over a ``.sens`` file.
+
+    Attributes
+    ----------
+    sensor_name : str
+    color_intrinsic, depth_intrinsic : (4, 4) float64
+    color_extrinsic, depth_extrinsic : (4, 4) float64
+    color_size, depth_size : (width, height)
+    depth_shift : float
+        Depth units per metre.
+    frame_count : int
+
+    Examples
+    --------
+    >>> with SensReader("scene0000_00.sens") as recording:  # doctest: +SKIP
+    ...     for frame in recording:
+    ...         depth = frame.depth_m()
+
+    Raises
+    ------
+    SpacerError
+        On opening or iterating a missing, truncated, corrupt or foreign file: it
+        names the file, the frame, and the bytes found and expected.
+    """
+
+    def __init__(self, path):
+        self.path = Path(path)
+        self._stream = None
+
+    def __enter__(self):
+        try:
+            self._stream = self.path.open("rb")
+        except OSError as error:
+            raise SpacerError(
+                f"{self.path} cannot be read",
+                got=error.strerror,
+                remedy="download the scan's .sens file",
+            ) from error
+        try:
+            self._size = self.path.stat().st_size
+            self._read_header()
+        except SpacerError:
+            self._stream.close()
+            raise
+        return self
+
+    def __exit__(self, *exception):
+        self._stream.close()
+
+    def _error(self, where, got, expected):
+        return SpacerError(
+            f"{self.path}, {where}",
+            got=got,
+            expected=expected,
+            remedy="download the .sens file again",
+        )
+
+    def _read(self, count, where):
+        left = self._size - self._stream.tell()
+        if count > left:
+            raise self._error(where, f"{left} bytes", f"{count} bytes")
+        return self._stream.read(count)
+
+    def _read_header(self):
+        version, name_bytes = OPENING.unpack(self._read(OPENING.size, "header"))
+        if version != VERSION:
+            raise self._error("header", f"version {version}", f"version {VERSION}")
+        if name_bytes > _MAX_NAME_BYTES:
+            raise self._error(
+                "header, sensor name",
+                f"{name_bytes} bytes",
+                f"at most {_MAX_NAME_BYTES} bytes",
+            )
+        name = self._read(name_bytes, "header, sensor name")
+        self.sensor_name = name.decode("utf-8", errors="replace")
+        values = HEADER.unpack(self._read(HEADER.size, "header"))
+        matrices = np.array(values[:64]).reshape(4, 4, 4)
+        self.color_intrinsic, self.color_extrinsic = matrices[:2]
+        self.depth_intrinsic, self.depth_extrinsic = matrices[2:]
+        color_format, self._depth_format = values[64:66]
+        self.color_size, self.depth_size = values[66:68], values[68:70]
+        self.depth_shift, self.frame_count = values[70:72]
+        if color_format != COLOR_JPEG or self._depth_format not in (
+            DEPTH_RAW,
+            DEPTH_ZLIB,
+        ):
+            raise self._error(
+                "header",
+                f"colour compression {color_format}, depth {self._depth_format}",
+                f"colour {COLOR_JPEG} (jpeg), depth {DEPTH_RAW} or {DEPTH_ZLIB} (zlib)",
+            )
+        sides = (*self.color_size, *self.depth_size)
+        if min(sides) < 1 or max(sides) > _MAX_SIDE_PIXELS:
+            raise self._error(
+                "header", f"image sides {sides}", f"1 to {_MAX_SIDE_PIXELS} pixels"
+            )
+        if not (np.isfinite(self.depth_shift) and self.depth_shift > 0):
+            raise self._error("header", f"depth shift {self.depth_shift}", "above 0")
+        left = self._size - self._stream.tell()
+        if self.frame_count * FRAME.size > left:
+            raise self._error(
+                f"header claims {self.frame_count} frames",
+                f"{left} bytes",
+                f"at least {self.frame_count * FRAME.size} bytes",
+            )
+        self._first_frame_at = self._stream.tell()
+        # Neither image can outgrow its uncompressed pixels by more than overhead.
+        self._max_color_bytes = 4 * self.color_size[0] * self.color_size[1] + 65536
+        depth_bytes = 2 * self.depth_size[0] * self.depth_size[1]
+        self._max_depth_bytes = depth_bytes + depth_bytes // 100 + 1024
+
+    def __iter__(self):
+        """Yield every ``SensFrame`` in order, from the first, on each call."""
+        at = self._first_frame_at
+        for index in range(self.frame_count):
+            self._stream.seek(at)
+            where = f"frame {index} of {self.frame_count}"
+            values = FRAME.unpack(self._read(FRAME.size, where))
+            color_time, depth_time, color_bytes, depth_bytes = values[16:]
+            for kind, count, limit in (
+                ("colour", color_bytes, self._max_color_bytes),
+                ("depth", depth_bytes, self._max_depth_bytes),
+            ):
+                if count > limit:
+                    raise self._error(
+                        f"{where}, {kind}", f"{count} bytes", f"at most {limit} bytes"
+                    )
+            jpeg = self._read(color_bytes, f"{where}, colour")
+            depth = self._read(depth_bytes, f"{where}, depth")
+            at = self._stream.tell()
+            pose = np.array(values[:16]).reshape(4, 4)
+            if not np.isfinite(pose).all() or pose[0, 0] == 0:
+                pose = None
+            yield SensFrame(index, pose, jpeg, color_time, depth_time, depth, self)
+
+    def decode_depth(self, data, index):
+        """Stored depth bytes → (h, w) float32 metres; see ``SensFrame.depth_m``."""
+        width, height = self.depth_size
+        expected, where = 2 * width * height, f"frame {index}, depth"
+        if self._depth_format == DEPTH_ZLIB:
+            try:
+                # Capped, so that a hostile stream cannot inflate without end.
+                data = zlib.decompressobj().decompress(data, expected + 1)
+            except zlib.error as error:
+                raise self._error(
+                    where, str(error), f"zlib data of {expected} bytes"
+                ) from error
+        if len(data) != expected:
+            raise self._error(where, f"{len(data)} bytes", f"{expected} bytes")
+        depth = np.frombuffer(data, dtype="<u2").reshape(height, width)
+        return depth.astype(np.float32) / np.float32(self.depth_shift)

@@ -1,0 +1,262 @@
+"""Recipes: YAML files that become one frozen, checked ``TrainConfig``.
+
+A recipe may say ``extends: other`` and then states only what differs. Keys nobody
+declared are errors that name the nearest declared one, so that a typo cannot train
+for a week with a default.
+"""
+
+import dataclasses
+import difflib
+import types
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
+
+from spacer_lib.artifacts import PROJECT_ROOT, config_hash, to_jsonable
+from spacer_lib.errors import SpacerError
+from spacer_lib.prompts import MODES
+from spacer_lib.rewards import RewardConfig
+from spacer_lib.synthetic.light import VIEWS
+
+RECIPES = PROJECT_ROOT / "configs"
+SCHEDULERS = ("constant", "linear", "cosine")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """One SG-RLVR run. Defaults are the tiny demonstration's; *paper* is SpaceR §5.1
+    where it speaks and its released script where it does not."""
+
+    recipe: str = "tiny"  # what the run is called
+    # Checkpoint folder (also relative to the repository) or hub name.
+    # Paper: Qwen2.5-VL-7B-Instruct.
+    model_path: str = "checkpoints/tiny_warmstart"
+    # Question rows as JSON lines; None draws rooms on the spot.
+    data_path: str | None = None
+    view: str = "new"  # camera of drawn rooms: `new` was never demonstrated
+    prompt_mode: str = "tiny"  # of `prompts.messages`
+
+    frames: int = 4  # sampled per video; paper: 16
+    frame_size: int | None = 56  # square side in pixels; None keeps the video's
+    max_pixels: int | None = None  # per frame; paper: 128 * 28 * 28
+
+    num_generations: int = 8  # completions per prompt, G; paper: 8
+    prompts_per_step: int = 16  # over all workers; paper: 1 on each of 8 GPUs
+    per_device_batch: int | None = None  # completions per forward; None: all at once
+    max_steps: int = 60  # 0: as many as `epochs` takes
+    epochs: float = 1.0  # ignored where max_steps is set; paper: up to 2, script: 1
+    num_iterations: int = 1  # updates per batch of rollouts; script: 1
+
+    learning_rate: float = 1e-4  # script: 1e-6
+    lr_scheduler: str = "constant"  # script: cosine
+    weight_decay: float = 0.0  # script: 0.01
+    max_grad_norm: float = 1.0  # script: 5
+    beta: float = 0.0  # weight of the KL term; script: 0.04
+    epsilon: float = 0.2  # clip range of Eq. 7; no value printed: PPO's
+    train_vision: bool = True  # paper: full fine-tuning
+
+    temperature: float = 1.0  # of rollouts; script: 1
+    top_p: float = 1.0  # script: 0.95
+    max_completion_length: int = 128  # tokens; paper: 1024
+
+    reward: RewardConfig = field(default_factory=RewardConfig)
+
+    zero_stage: int = 0  # DeepSpeed ZeRO 2 or 3; 0: no DeepSpeed; script: 3
+    bf16: bool = False
+    gradient_checkpointing: bool = False
+    gpus: int = 1  # workers wanted; paper: 8
+
+    save_steps: int = 20
+    keep_checkpoints: int = 2
+    rollouts_per_step: int = 4  # completions written to rollouts.jsonl
+    seed: int = 0
+
+    def __post_init__(self):
+        positive = (
+            "frames", "prompts_per_step", "num_iterations", "learning_rate",
+            "max_grad_norm", "temperature", "max_completion_length", "gpus",
+            "save_steps", "keep_checkpoints", "epochs",
+        )  # fmt: skip
+        for name in positive:
+            self._require(name, getattr(self, name) > 0, "more than 0")
+        for name in ("frame_size", "max_pixels", "per_device_batch"):
+            value = getattr(self, name)
+            self._require(name, value is None or value > 0, "more than 0, or null")
+        at_least_0 = "max_steps", "weight_decay", "beta", "epsilon", "rollouts_per_step"
+        for name in at_least_0:
+            self._require(name, getattr(self, name) >= 0, "0 or more")
+        # A group of one has no spread, so no advantage.
+        self._require("num_generations", self.num_generations > 1, "2 or more")
+        self._require("top_p", 0 < self.top_p <= 1, "in (0, 1]")
+        self._require("zero_stage", self.zero_stage in (0, 2, 3), "0, 2 or 3")
+        for name, known in (
+            ("lr_scheduler", SCHEDULERS), ("prompt_mode", MODES), ("view", VIEWS),
+        ):  # fmt: skip
+            self._require(name, getattr(self, name) in known, ", ".join(known))
+
+    def _require(self, name, holds, expected):
+        if not holds:
+            raise SpacerError(
+                f"setting {name}", got=repr(getattr(self, name)), expected=expected
+            )
+
+    @property
+    def completions_per_step(self):
+        """Completions that one optimiser step learns from, over all workers."""
+        return self.prompts_per_step * self.num_generations
+
+    def batch_shape(self, workers):
+        """(completions per forward, forwards per step) of one worker.
+
+        Raises
+        ------
+        SpacerError
+            If the step's completions do not divide evenly.
+        """
+        share, rest = divmod(self.completions_per_step, workers)
+        batch = min(self.per_device_batch or share, share)
+        if rest or not share or share % batch:
+            raise SpacerError(
+                "completions of a step cannot be shared evenly",
+                got=f"{self.prompts_per_step} prompts x {self.num_generations} "
+                f"completions on {workers} workers, {batch} per forward",
+                expected="workers x per_device_batch to divide the completions",
+                remedy="change prompts_per_step or per_device_batch",
+            )
+        return batch, share // batch
+
+    @property
+    def hash(self):
+        """Twelve hex digits naming this exact run."""
+        return config_hash(self)
+
+
+def load_config(recipe, overrides=()):
+    """A recipe, by name or path, with changes on top.
+
+    Parameters
+    ----------
+    recipe : str or path
+        ``tiny`` means ``configs/tiny.yaml``; anything with a suffix is a path.
+    overrides : dict or list of str
+        ``{"max_steps": 2, "reward.map_weight": 0}`` or ``["max_steps=2"]``.
+
+    Raises
+    ------
+    SpacerError
+        For an unknown recipe or key (naming the nearest), or a wrong type or value.
+    """
+    values = _read_recipe(recipe)
+    values.setdefault("recipe", Path(recipe).stem)
+    for key, value in _pairs(overrides):
+        *parents, last = key.split(".")
+        level = values
+        for name in parents:
+            level = level.setdefault(name, {})
+            if not isinstance(level, dict):
+                raise SpacerError("setting", got=key, expected=f"{name} has no parts")
+        level[last] = value
+    return config_from_dict(values)
+
+
+def config_from_dict(values):
+    """Nested plain values → ``TrainConfig``; every key and type is checked."""
+    return _build(TrainConfig, values, "")
+
+
+def dump_config(config):
+    """``TrainConfig`` → YAML text that ``load_config`` reads back."""
+    return yaml.safe_dump(to_jsonable(config), sort_keys=False)
+
+
+def recipe_names():
+    """Names of the recipes in ``configs/``."""
+    return sorted(path.stem for path in RECIPES.glob("*.yaml"))
+
+
+def _read_recipe(recipe):
+    path = Path(recipe)
+    if not path.suffix:
+        path = RECIPES / f"{recipe}.yaml"
+        if not path.exists():
+            raise SpacerError(
+                "recipe",
+                got=recipe,
+                expected=", ".join(recipe_names()),
+                remedy=_nearest(str(recipe), recipe_names()),
+            )
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SpacerError(f"recipe {path}", got=error.strerror) from error
+    except yaml.YAMLError as error:
+        raise SpacerError(f"recipe {path} is not YAML", got=error) from error
+    if not isinstance(values, dict):
+        raise SpacerError(f"recipe {path}", got=values, expected="keys and values")
+    if "extends" in values:
+        base = _read_recipe(values.pop("extends"))
+        base.pop("recipe", None)
+        values = _merge(base, values)
+    return values
+
+
+def _merge(base, changes):
+    merged = dict(base)
+    for key, value in changes.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = _merge(merged[key], value) if both else value
+    return merged
+
+
+def _pairs(overrides):
+    if isinstance(overrides, dict):
+        return list(overrides.items())
+    pairs = []
+    for text in overrides:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise SpacerError("setting", got=text, expected="key=value")
+        pairs.append((key.strip(), yaml.safe_load(value)))
+    return pairs
+
+
+def _build(kind, values, prefix):
+    hints = typing.get_type_hints(kind)
+    names = [f.name for f in dataclasses.fields(kind)]
+    for key in values:
+        if key not in names:
+            raise SpacerError(
+                "unknown setting",
+                got=f"{prefix}{key}",
+                remedy=_nearest(key, names),
+            )
+    built = {key: _check(hints[key], v, f"{prefix}{key}") for key, v in values.items()}
+    return kind(**built)
+
+
+def _check(hint, value, name):
+    """``value`` as ``hint``; ints pass as floats, and so does YAML's ``1e-4``."""
+    if dataclasses.is_dataclass(hint):
+        if not isinstance(value, dict):
+            raise SpacerError(f"setting {name}", got=repr(value), expected="key: value")
+        return _build(hint, value, f"{name}.")
+    kinds = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    if float in kinds and isinstance(value, (int, str)) and not isinstance(value, bool):
+        try:
+            return float(value)  # YAML 1.1 reads 1e-4, without a dot, as text
+        except ValueError:
+            pass  # reported below with the value as it was given
+    if type(value) not in kinds:
+        raise SpacerError(
+            f"setting {name}",
+            got=repr(value),
+            expected=" or ".join(getattr(k, "__name__", str(k)) for k in kinds),
+        )
+    return value
+
+
+def _nearest(name, names):
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.3)
+    return f"did you mean {near[0]}?" if near else f"choose from {', '.join(names)}"

@@ -1,0 +1,177 @@
+"""One training process: ``python -m spacer_lib.training.run RUN.json``.
+
+Meant to be started by ``launch`` through ``accelerate launch``; every worker process
+runs it. ``RUN.json`` holds ``config`` (a ``TrainConfig``), ``out_dir``, ``workers``,
+``on_cpu``, ``zero_stage`` (the one in use) and ``resume``.
+"""
+
+import ctypes
+import dataclasses
+import os
+import resource
+import shutil
+import signal
+import sys
+from pathlib import Path
+
+import torch
+from accelerate.utils import DistributedType, gather_object
+from transformers import TrainerCallback
+
+from spacer_lib.artifacts import provenance, read_json, write_json
+from spacer_lib.errors import SpacerError
+from spacer_lib.training.config import config_from_dict
+from spacer_lib.training.trainer import (
+    MetricsLog,
+    build_trainer,
+    complete_checkpoints,
+    drop_later_steps,
+)
+
+GRACE_S = 25  # from a SIGTERM to the end, checkpoint included
+
+
+def die_with_parent():
+    """Ask Linux for a SIGTERM when the parent process ends, however it ends."""
+    if sys.platform == "linux":
+        pr_set_pdeathsig = 1
+        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
+
+
+class CleanStop(TrainerCallback):
+    """On SIGTERM: finish the step, save a checkpoint, stop.
+
+    The ranks agree on the step by a sum over their flags. ``SIGALRM``, which nobody
+    handles, ends a process that is stuck in the meantime.
+    """
+
+    def __init__(self, accelerator):
+        self.accelerator = accelerator
+        self.asked = self.stopped = False
+        signal.signal(signal.SIGTERM, self._on_sigterm)
+
+    def _on_sigterm(self, number, frame):
+        self.asked = True
+        signal.alarm(GRACE_S)
+
+    def on_step_end(self, args, state, control, **kwargs):
+        """Stop on all ranks if any was asked to."""
+        flag = torch.tensor(float(self.asked), device=self.accelerator.device)
+        if self.accelerator.reduce(flag, reduction="sum") > 0:
+            self.stopped = control.should_save = control.should_training_stop = True
+
+
+def check_world(accelerator, workers, deepspeed):
+    """Refuse a world other than the one asked for.
+
+    Some launchers quietly start one process, or train without DeepSpeed, and return 0.
+    """
+    kind = accelerator.distributed_type
+    if accelerator.num_processes != workers:
+        raise SpacerError(
+            "number of worker processes",
+            got=accelerator.num_processes,
+            expected=workers,
+            remedy="start through spacer_lib.training.launch",
+        )
+    if deepspeed != (kind == DistributedType.DEEPSPEED):
+        raise SpacerError(
+            "kind of launch",
+            got=kind.value,
+            expected="DEEPSPEED" if deepspeed else "one plain process",
+            remedy="start through spacer_lib.training.launch",
+        )
+
+
+def prepare_folder(out_dir, resume):
+    """What one process must do before the others look: cut logs, drop half-saves.
+
+    Returns
+    -------
+    checkpoint : Path or None
+    seconds : float
+        Training time contained in the checkpoint.
+    """
+    folder = out_dir / "checkpoints"
+    complete = complete_checkpoints(folder) if resume else []
+    checkpoint = complete[-1] if complete else None
+    if os.environ.get("RANK", "0") != "0":
+        return checkpoint, 0.0
+    for path in folder.glob("checkpoint-*"):
+        if path not in complete:
+            shutil.rmtree(path)
+    step = int(checkpoint.name.split("-")[1]) if checkpoint else 0
+    drop_later_steps(out_dir / "rollouts.jsonl", step)
+    return checkpoint, drop_later_steps(out_dir / "metrics.jsonl", step)
+
+
+def save_model(trainer, folder):
+    """Model and processor into ``folder``, whole or not at all."""
+    temporary = folder.with_name(f".{folder.name}.part")
+    trainer.save_model(str(temporary))
+    trainer.accelerator.wait_for_everyone()
+    if trainer.accelerator.is_main_process:
+        (temporary / "training_args.bin").unlink(missing_ok=True)
+        shutil.rmtree(folder, ignore_errors=True)
+        temporary.rename(folder)
+
+
+def peak_memory_gb():
+    """Peak resident memory of this process, and peak GPU memory (0 without one)."""
+    resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    gpu = torch.cuda.max_memory_allocated() / 2**30 if torch.cuda.is_available() else 0
+    return round(resident, 2), round(gpu, 2)
+
+
+def main(path):
+    """Train as ``path`` says; returns the process's exit status."""
+    die_with_parent()
+    run = read_json(path)
+    config, out_dir = config_from_dict(run["config"]), Path(run["out_dir"])
+    checkpoint, before = prepare_folder(out_dir, run["resume"])
+    in_use = dataclasses.replace(config, zero_stage=run["zero_stage"])
+    trainer = build_trainer(
+        in_use, out_dir, workers=run["workers"], on_cpu=run["on_cpu"]
+    )
+    accelerator = trainer.accelerator
+    check_world(accelerator, run["workers"], deepspeed=in_use.zero_stage > 0)
+    stop = CleanStop(accelerator)
+    trainer.add_callback(stop)
+    log = MetricsLog(out_dir / "metrics.jsonl", before)
+    if accelerator.is_main_process:
+        trainer.add_callback(log)
+        if checkpoint:
+            print(f"resuming from {checkpoint.name}", flush=True)
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    signal.alarm(0)
+    if stop.stopped and trainer.state.global_step < trainer.state.max_steps:
+        if accelerator.is_main_process:
+            print(f"stopped at step {trainer.state.global_step}", flush=True)
+        return 128 + signal.SIGTERM
+    save_model(trainer, out_dir / "model")
+    memory = gather_object([peak_memory_gb()])
+    if accelerator.is_main_process:
+        result = {
+            "config_hash": config.hash,
+            "config": config,
+            "steps": trainer.state.global_step,
+            "rows": len(trainer.rows),
+            "seconds": log.seconds(),
+            **{key: run[key] for key in ("workers", "on_cpu", "zero_stage")},
+            "peak_memory_gb": [resident for resident, _ in memory],
+            "peak_gpu_memory_gb": [gpu for _, gpu in memory],
+            "provenance": provenance(),
+        }
+        write_json(out_dir / "run.json", result)
+    accelerator.wait_for_everyone()
+    accelerator.end_training()
+    return 0
+
+
+if __name__ == "__main__":
+    status = main(sys.argv[1])
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Not sys.exit: native threads of the communication libraries abort now and then
+    # while the interpreter is taken down, which would fail a finished run.
+    os._exit(status)

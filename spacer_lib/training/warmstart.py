@@ -1,0 +1,459 @@
+"""The tiny model's warm start: see, then reason from maps, then both at once.
+
+Three stages, each resumable and each with its own fresh rooms:
+
+1. *vision*: a linear head on every video token names category and cell; stands in for
+   the pretrained vision tower that a published checkpoint brings along;
+2. *text*: map → computation → answer without video: the language model learns to look
+   coordinates up and calculate;
+3. *joint*: supervised fine-tuning on video → map → answer, the vision loss kept on.
+
+Stages 1 and 2 train disjoint weights and run side by side. Departure from SpaceR: the
+paper starts from an instruction-tuned 7B model and needs none of this.
+"""
+
+import json
+import math
+import multiprocessing
+import time
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+from tqdm.auto import tqdm
+
+from spacer_lib.artifacts import (
+    atomic_path,
+    config_hash,
+    make_folder,
+    provenance,
+    write_json,
+)
+from spacer_lib.cogmap import rasterize
+from spacer_lib.errors import SpacerError
+from spacer_lib.models import tiny
+from spacer_lib.models.inputs import (
+    VideoSettings,
+    encode_prompts,
+    join_videos,
+    pad_batch,
+    token_types,
+)
+from spacer_lib.synthetic.light import VIEWS, frames_from_uri, to_scene, video_uri
+from spacer_lib.synthetic.rooms import STYLES, draw_room
+from spacer_lib.training.curriculum import SEEDS, draw_row, tokenizer_corpus
+from spacer_lib.training.demonstrations import demonstrate
+
+CATEGORIES = STYLES["dollhouse"].categories
+GRID = 10
+VIDEO = VideoSettings(tiny.FRAME_COUNT, tiny.FRAME_SIZE)
+# Rooms of one stage start this far after the previous stage's.
+STAGE_SPAN = 1_000_000
+
+
+@dataclass(frozen=True)
+class WarmstartConfig:
+    """Steps, batches and learning rates of the three stages."""
+
+    seed: int = 0
+    view: str = "seen"
+    vision_steps: int = 1400
+    vision_batch: int = 32
+    vision_lr: float = 3e-3
+    text_steps: int = 1400
+    text_batch: int = 48
+    text_lr: float = 2e-3
+    joint_steps: int = 600
+    joint_batch: int = 32
+    joint_lr: float = 1.5e-3
+    vision_weight: float = 0.03  # of the vision loss (per room) beside the token loss
+
+
+def first_seed(config, stage):
+    """First room seed of a stage; stages and runs never share rooms."""
+    return (
+        SEEDS["warmstart"]
+        + STAGE_SPAN * ("vision", "text", "joint").index(stage)
+        + 200_000 * config.seed
+    )
+
+
+# ---------------------------------------------------------------- data streams
+
+
+class Stream(torch.utils.data.IterableDataset):
+    """Batches made from consecutive room seeds; ``make(seed)`` may return ``None``.
+
+    A pool of batches is sorted by length before it is cut, so that short questions
+    are not padded to the longest.
+    """
+
+    def __init__(self, first, batch, make, collate, length=None, pool=8):
+        self.first, self.batch = first, batch
+        self.make, self.collate, self.length, self.pool = make, collate, length, pool
+
+    def __iter__(self):
+        seed, rng = self.first, np.random.default_rng(self.first)
+        while True:
+            items = []
+            while len(items) < self.batch * (self.pool if self.length else 1):
+                item = self.make(seed)
+                seed += 1
+                if item is not None:
+                    items.append(item)
+            if self.length:
+                items.sort(key=self.length)
+            batches = [
+                items[i : i + self.batch] for i in range(0, len(items), self.batch)
+            ]
+            for index in rng.permutation(len(batches)):
+                yield self.collate(batches[index])
+
+
+def _loader(stream):
+    return iter(
+        torch.utils.data.DataLoader(
+            stream, batch_size=None, num_workers=1, prefetch_factor=4,
+            collate_fn=_no_collate,
+        )
+    )
+
+
+def _no_collate(items):
+    return items
+
+
+class RoomCells:
+    """Seed → (frames, target): what the vision stage sees and has to say."""
+
+    def __init__(self, view):
+        self.view = view
+
+    def __call__(self, seed):
+        frames, *_ = frames_from_uri(video_uri(self.view, seed), VIDEO.frames, VIDEO.size)
+        room = draw_room(seed, VIEWS[self.view].style)
+        return frames, cell_grid(rasterize(to_scene(room, with_boxes=False), GRID))
+
+
+def cell_grid(cells):
+    """Map → (categories, 10, 10) float32 of zeros and ones."""
+    grid = np.zeros((len(CATEGORIES), GRID, GRID), np.float32)
+    for name, spots in cells.items():
+        for x, y in spots:
+            grid[CATEGORIES.index(name), x, y] = 1
+    return grid
+
+
+class Demonstrations:
+    """Seed → (row, completion) whose computed answer is right, or ``None``."""
+
+    def __init__(self, view):
+        self.view = view
+
+    def __call__(self, seed):
+        row = draw_row(seed, self.view, exact_boxes=False)
+        completion = demonstrate(row) if row else None
+        return (row, completion) if completion else None
+
+
+class Encode:
+    """Rows and completions → model inputs; loss on the response only.
+
+    Without video the map's cells cannot be known, so their digits carry no loss.
+    """
+
+    def __init__(self, processor, with_video):
+        self.processor, self.with_video = processor, with_video
+        tokenizer = processor.tokenizer
+        self.map_end = tokenizer.convert_tokens_to_ids("</map>")
+        self.digits = set(tokenizer.convert_tokens_to_ids(list("0123456789")))
+
+    def __call__(self, items):
+        tokenizer = self.processor.tokenizer
+        rows = [row for row, _ in items]
+        prompts, videos = encode_prompts(
+            self.processor, rows, "tiny", VIDEO, blind=not self.with_video
+        )
+        sequences, targets = [], []
+        for prompt, (_, completion) in zip(prompts, items):
+            text = completion + tokenizer.eos_token
+            response = tokenizer(text, add_special_tokens=False)["input_ids"]
+            labels = list(response)
+            if not self.with_video:
+                for i in range(response.index(self.map_end)):
+                    if response[i] in self.digits:
+                        labels[i] = -100
+            sequences.append(prompt + response)
+            targets.append([-100] * len(prompt) + labels)
+        input_ids, attention_mask = pad_batch(sequences, tokenizer.pad_token_id, "right")
+        labels, _ = pad_batch(targets, -100, "right")
+        return {
+            "input_ids": input_ids,
+            "attention_mask": attention_mask,
+            "labels": labels,
+            **join_videos(videos),
+        }
+
+
+def _length(item):
+    row, completion = item
+    return len(completion) + len(row["question"])
+
+
+# ---------------------------------------------------------------- losses
+
+
+class MapHead(torch.nn.Linear):
+    """Per-token logits of (category, x cell, y cell); a room's is their logsumexp."""
+
+    def __init__(self, hidden):
+        super().__init__(hidden, len(CATEGORIES) * GRID * GRID)
+        tokens = VIDEO.frames // tiny.TEMPORAL * (VIDEO.size // tiny.PATCH // 2) ** 2
+        with torch.no_grad():  # start at the prior: five objects somewhere in a room
+            self.weight.mul_(0.5)
+            self.bias.fill_(math.log(5 / self.out_features / tokens))
+
+    def room_logits(self, features, rooms):
+        logits = self(features.view(rooms, -1, self.in_features))
+        return logits.logsumexp(dim=1).view(rooms, len(CATEGORIES), GRID, GRID)
+
+    def loss(self, features, target):
+        """Binary cross-entropy summed over cells, averaged over rooms."""
+        logits = self.room_logits(features, len(target))
+        loss = F.binary_cross_entropy_with_logits(logits, target, reduction="sum")
+        return loss / len(target)
+
+
+def _features(output):
+    return output.pooler_output if hasattr(output, "pooler_output") else output
+
+
+def _pixels(processor, frames):
+    videos = [torch.from_numpy(f).permute(0, 3, 1, 2) for f in frames]
+    return processor.video_processor(
+        videos=videos, do_sample_frames=False, return_tensors="pt",
+        video_metadata=[{"total_num_frames": len(f), "fps": 1.0} for f in frames],
+    )  # fmt: skip
+
+
+def _targets(items):
+    return torch.from_numpy(np.stack([target for _, target in items]))
+
+
+# ---------------------------------------------------------------- stages
+
+
+class _Trainer:
+    """AdamW, warm-up and cosine, a metrics file and a progress bar: one loop for all."""
+
+    def __init__(self, parameters, lr, steps, out_dir, stage):
+        self.parameters = list(parameters)
+        self.optimizer = torch.optim.AdamW(
+            self.parameters, lr=lr, betas=(0.9, 0.98), weight_decay=0.01
+        )
+        self.lr, self.steps, self.stage, self.out_dir = lr, steps, stage, out_dir
+
+    def run(self, loss_at):
+        history, start = [], time.perf_counter()
+        bar = tqdm(range(self.steps), desc=f"warm start: {self.stage}", mininterval=5)
+        for step in bar:
+            ramp = min(1.0, (step + 1) / 50)
+            cosine = 0.5 * (1 + math.cos(math.pi * step / self.steps))
+            for group in self.optimizer.param_groups:
+                group["lr"] = self.lr * ramp * (0.03 + 0.97 * cosine)
+            losses = loss_at(step)
+            self.optimizer.zero_grad()
+            sum(losses.values()).backward()
+            torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
+            self.optimizer.step()
+            history.append({name: float(v.detach()) for name, v in losses.items()})
+            if (step + 1) % 50 == 0:
+                recent = history[-50:]
+                means = {
+                    k: round(sum(r[k] for r in recent if k in r)
+                             / max(1, sum(k in r for r in recent)), 4)
+                    for k in sorted({k for r in recent for k in r})
+                }  # fmt: skip
+                bar.set_postfix(means)
+                line = {"stage": self.stage, "step": step + 1, **means,
+                        "seconds": round(time.perf_counter() - start, 1)}  # fmt: skip
+                with open(self.out_dir / "metrics.jsonl", "a") as file:
+                    file.write(json.dumps(line) + "\n")
+
+
+def _build(config):
+    torch.set_num_threads(1)
+    torch.manual_seed(config.seed)
+    tokenizer = tiny.build_tokenizer(tokenizer_corpus())
+    return tiny.build_processor(tokenizer), tiny.build_model(tokenizer)
+
+
+def train_vision(config, out_dir):
+    """Stage 1; writes ``vision.pt`` (tower and head)."""
+    processor, model = _build(config)
+    tower, head = model.model.visual, MapHead(model.config.text_config.hidden_size)
+    stream = Stream(
+        first_seed(config, "vision"), config.vision_batch, RoomCells(config.view),
+        _no_collate,
+    )  # fmt: skip
+    loader = _loader(stream)
+
+    def loss_at(step):
+        items = next(loader)
+        encoded = _pixels(processor, [frames for frames, _ in items])
+        features = _features(
+            tower(encoded["pixel_values_videos"], grid_thw=encoded["video_grid_thw"])
+        )
+        return {"vision": head.loss(features, _targets(items))}
+
+    parameters = [*tower.parameters(), *head.parameters()]
+    trainer = _Trainer(
+        parameters, config.vision_lr, config.vision_steps, out_dir, "vision"
+    )
+    trainer.run(loss_at)
+    _save(out_dir / "vision.pt", {"tower": tower, "head": head})
+
+
+def train_text(config, out_dir):
+    """Stage 2; writes ``text.pt`` (language model)."""
+    processor, model = _build(config)
+    stream = Stream(
+        first_seed(config, "text"), config.text_batch, Demonstrations(config.view),
+        Encode(processor, with_video=False), _length,
+    )  # fmt: skip
+    loader = _loader(stream)
+
+    def loss_at(step):
+        return {"text": model(**next(loader)).loss}
+
+    trainer = _Trainer(
+        model.model.language_model.parameters(), config.text_lr, config.text_steps,
+        out_dir, "text",
+    )  # fmt: skip
+    trainer.run(loss_at)
+    _save(out_dir / "text.pt", {"language_model": model.model.language_model})
+
+
+def train_joint(config, out_dir):
+    """Stage 3; writes the model folder ``model/`` with its processor."""
+    processor, model = _build(config)
+    head = MapHead(model.config.text_config.hidden_size)
+    vision = torch.load(out_dir / "vision.pt", weights_only=True)
+    text = torch.load(out_dir / "text.pt", weights_only=True)
+    model.model.visual.load_state_dict(vision["tower"])
+    head.load_state_dict(vision["head"])
+    model.model.language_model.load_state_dict(text["language_model"])
+    model.tie_weights()
+    seen = {}
+    model.model.visual.register_forward_hook(
+        lambda module, args, output: seen.update(features=_features(output))
+    )
+    first, batch = first_seed(config, "joint"), config.joint_batch
+    demonstrations = Demonstrations(config.view)
+    videos = _loader(
+        Stream(first, batch, demonstrations, JointCollate(processor), _length)
+    )
+    texts = _loader(
+        Stream(
+            first + 100_000, batch, demonstrations, Encode(processor, False), _length
+        )
+    )
+
+    def loss_at(step):
+        inputs, target = next(videos)
+        types = token_types(inputs["input_ids"], model.config)
+        losses = {"joint": model(**inputs, mm_token_type_ids=types).loss}
+        losses["vision"] = config.vision_weight * head.loss(seen["features"], target)
+        if step % 2 == 0:
+            losses["text"] = 0.5 * model(**next(texts)).loss
+        return losses
+
+    parameters = [*model.parameters(), *head.parameters()]
+    trainer = _Trainer(parameters, config.joint_lr, config.joint_steps, out_dir, "joint")
+    trainer.run(loss_at)
+    _save_model(out_dir / "model", model, processor)
+
+
+class JointCollate:
+    """Demonstrations → (model inputs, vision targets of the same rooms)."""
+
+    def __init__(self, processor):
+        self.encode = Encode(processor, with_video=True)
+
+    def __call__(self, items):
+        targets = np.stack([cell_grid(row["map"]) for row, _ in items])
+        return self.encode(items), torch.from_numpy(targets)
+
+
+def _save(path, modules):
+    with atomic_path(path) as temporary:
+        torch.save({k: m.state_dict() for k, m in modules.items()}, temporary)
+
+
+def _save_model(folder, model, processor):
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+
+
+def run(out_dir, config=WarmstartConfig(), evaluate=None):
+    """The whole chain into ``out_dir``; finished stages are skipped on a second call.
+
+    Parameters
+    ----------
+    out_dir : path
+    config : WarmstartConfig
+    evaluate : callable, optional
+        ``evaluate(model_dir) -> dict`` of metrics for the provenance file.
+
+    Raises
+    ------
+    SpacerError
+        If ``out_dir`` holds a warm start of another configuration, or a stage died.
+    """
+    out_dir = make_folder(out_dir)
+    fingerprint = config_hash(config)
+    stamp = out_dir / "config.json"
+    if stamp.exists() and json.loads(stamp.read_text())["hash"] != fingerprint:
+        raise SpacerError(
+            f"{out_dir} holds a warm start of another configuration",
+            got=json.loads(stamp.read_text())["hash"],
+            expected=fingerprint,
+            remedy="choose another folder or delete this one",
+        )
+    write_json(stamp, {"hash": fingerprint, "config": asdict(config)})
+    began = time.perf_counter()
+    stages = {"vision.pt": train_vision, "text.pt": train_text}
+    _side_by_side(
+        [f for name, f in stages.items() if not (out_dir / name).exists()],
+        config,
+        out_dir,
+    )
+    done = out_dir / "provenance.json"
+    if not done.exists():
+        _side_by_side([train_joint], config, out_dir)
+        seconds = round(time.perf_counter() - began)
+        record = provenance(
+            config=asdict(config), config_hash=fingerprint, seconds_this_run=seconds,
+            first_room_seeds={
+                s: first_seed(config, s) for s in ("vision", "text", "joint")
+            },
+            metrics=evaluate(out_dir / "model") if evaluate else None,
+        )  # fmt: skip
+        write_json(done, record)
+    return out_dir / "model"
+
+
+def _side_by_side(stages, config, out_dir):
+    context = multiprocessing.get_context("spawn")
+    workers = [context.Process(target=s, args=(config, out_dir)) for s in stages]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    for stage, worker in zip(stages, workers):
+        if worker.exitcode != 0:
+            raise SpacerError(
+                f"warm start: {stage.__name__} ended with code {worker.exitcode}",
+                remedy="read its traceback above; run again to resume",
+            )

@@ -1,0 +1,246 @@
+"""Encode, probe, sample and decode videos.
+
+A source is either an ``.mp4`` or a ``room://view/seed`` address, whose frames are
+rendered when asked for (``synthetic.light``).
+"""
+
+import contextlib
+import shutil
+import subprocess
+import tempfile
+from collections import OrderedDict
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import decord
+import numpy as np
+
+from spacer_lib.artifacts import atomic_path
+from spacer_lib.errors import SpacerError
+from spacer_lib.scannet import SensReader
+from spacer_lib.synthetic.light import FPS, frames_from_uri
+
+ROOM_SCHEME = "room://"
+# A keyframe every so many frames: sparse sampling decodes over twice as fast as with
+# the encoder's default of 250, for about 14% more bytes.
+KEYFRAME_EVERY = 12
+CACHE_BYTES = 512 * 2**20
+
+_CACHE = OrderedDict()  # least recently used first
+_DECODING_ERRORS = (decord.DECORDError, RuntimeError, IndexError)
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """What ``probe`` finds; sizes in pixels."""
+
+    frame_count: int
+    fps: float
+    width: int
+    height: int
+
+
+def encode_jpegs(jpegs, path, fps=FPS):
+    """Pipe stored JPEGs, all of one size, into an H.264 mp4.
+
+    An odd width or height is padded by one black pixel (4:2:0 needs even sides).
+
+    Parameters
+    ----------
+    jpegs : iterable of bytes
+    path : path
+        Written whole or not at all.
+    fps : float
+
+    Returns
+    -------
+    VideoInfo
+        Read back from the file; its frame count equals the JPEGs'.
+
+    Raises
+    ------
+    SpacerError
+        If ffmpeg is absent or fails, there is no JPEG, or frames were lost.
+    """
+    if shutil.which("ffmpeg") is None:
+        raise SpacerError(
+            f"{path}: cannot encode",
+            got="no ffmpeg on the PATH",
+            expected="ffmpeg with libx264",
+            remedy="apt install ffmpeg (or conda install ffmpeg)",
+        )
+    command = ["ffmpeg", "-y", "-hide_banner", "-loglevel", "error"]
+    command += ["-f", "image2pipe", "-c:v", "mjpeg", "-framerate", str(fps), "-i", "-"]
+    command += ["-vf", "pad=ceil(iw/2)*2:ceil(ih/2)*2,format=yuv420p"]
+    command += ["-c:v", "libx264", "-preset", "veryfast", "-crf", "20"]
+    command += ["-g", str(KEYFRAME_EVERY), "-movflags", "+faststart"]
+    count = 0
+    # ffmpeg's complaints go to a file: a full pipe would stop it halfway.
+    with atomic_path(path) as temporary, tempfile.TemporaryFile() as complaints:
+        process = subprocess.Popen(
+            [*command, "-f", "mp4", str(temporary)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=complaints,
+        )
+        try:
+            for jpeg in jpegs:
+                process.stdin.write(jpeg)
+                count += 1
+        except BrokenPipeError:
+            pass  # ffmpeg gave up early: its exit status and words follow
+        except BaseException:
+            process.kill()
+            raise
+        finally:
+            with contextlib.suppress(BrokenPipeError):
+                process.stdin.close()
+            status = process.wait()
+        if status or not count:
+            complaints.seek(0)
+            words = complaints.read().decode(errors="replace").strip().splitlines()
+            raise SpacerError(
+                f"{path}: ffmpeg could not encode {count} frames",
+                got=words[0] if words else f"exit status {status}",
+                expected="at least one JPEG, all of them whole",
+                remedy="check the recording and the space on the disk",
+            )
+        info = probe(temporary)
+        if info.frame_count != count:
+            raise SpacerError(
+                f"{path}: the encoded video lost frames",
+                got=f"{info.frame_count} frames",
+                expected=f"{count} frames",
+                remedy="check the recording for broken JPEGs",
+            )
+    return info
+
+
+def encode_sens(sens_path, mp4_path, fps=FPS):
+    """The colour images of a ``.sens`` recording as an mp4; see ``encode_jpegs``.
+
+    Frames whose pose is invalid stay in the video: frame numbers keep their meaning.
+    """
+    with SensReader(sens_path) as recording:
+        return encode_jpegs((frame.jpeg for frame in recording), mp4_path, fps)
+
+
+def _require_file(path):
+    if not Path(path).is_file():
+        raise SpacerError(
+            f"video {path} is missing", remedy="encode or download it, or fix the path"
+        )
+    return Path(path)
+
+
+def _open(path):
+    _require_file(path)
+    decord.logging.set_level(decord.logging.QUIET)
+    try:
+        return decord.VideoReader(str(path), num_threads=1)
+    except _DECODING_ERRORS as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path, error):
+    lines = str(error).strip().splitlines()
+    return SpacerError(
+        f"video {path} cannot be decoded",
+        got=lines[0][:200] if lines else type(error).__name__,
+        expected="a whole mp4",
+        remedy="encode or download it again",
+    )
+
+
+def probe(path):
+    """Frame count, rate and size of a video file, from the decoder itself.
+
+    Raises
+    ------
+    SpacerError
+        If the file is missing or does not decode.
+    """
+    reader = _open(path)
+    try:
+        height, width = reader[0].shape[:2]
+    except _DECODING_ERRORS as error:
+        raise _unreadable(path, error) from error
+    return VideoInfo(len(reader), float(reader.get_avg_fps()), width, height)
+
+
+def sample_indices(total, count):
+    """``count`` frame indices spread evenly over ``total`` frames, both ends included.
+
+    Positions are ``linspace(0, total - 1, count)``, rounded half to even; frames
+    repeat when ``count`` exceeds ``total``.
+
+    Examples
+    --------
+    >>> sample_indices(10, 4)
+    (0, 3, 6, 9)
+    """
+    if total < 1 or count < 1:
+        raise SpacerError(
+            "frame sampling", got=f"{count} of {total} frames", expected="at least 1"
+        )
+    return tuple(np.linspace(0, total - 1, count).round().astype(int).tolist())
+
+
+def read_frames(source, count, size=None):
+    """Evenly sampled frames of a video.
+
+    Recent reads are kept, up to ``CACHE_BYTES``; a file that changed is read again.
+
+    Parameters
+    ----------
+    source : path or str
+        An mp4, or a ``room://view/seed`` address.
+    count : int
+        See ``sample_indices``.
+    size : int, optional
+        Side of the square frames, by area averaging (a ``room://`` video is rendered
+        at that size). ``None`` keeps a file's own size.
+
+    Returns
+    -------
+    frames : (count, height, width, 3) uint8, RGB, the caller's own copy
+    indices : (count,) tuple of int into the full video
+    total, fps : int, float of the full video
+
+    Raises
+    ------
+    SpacerError
+        If the video is missing, broken, or rendered and no size is given.
+    """
+    if str(source).startswith(ROOM_SCHEME):
+        if size is None:
+            raise SpacerError(
+                f"video {source}", got="no size", expected="the side of its frames"
+            )
+        sample_indices(1, count)  # the same refusal as for files
+        frames, *rest = frames_from_uri(str(source), count, size)
+        return frames.copy(), *rest
+    path = _require_file(source)
+    stat = path.stat()
+    key = (str(path.resolve()), stat.st_mtime_ns, stat.st_size, count, size)
+    entry = _CACHE.pop(key, None) or _decode(path, count, size)
+    _CACHE[key] = entry  # now the most recent
+    while len(_CACHE) > 1 and sum(e[0].nbytes for e in _CACHE.values()) > CACHE_BYTES:
+        _CACHE.popitem(last=False)
+    frames, *rest = entry
+    return frames.copy(), *rest
+
+
+def _decode(path, count, size):
+    reader = _open(path)
+    indices = sample_indices(len(reader), count)
+    try:
+        frames = reader.get_batch(list(indices)).asnumpy()
+    except _DECODING_ERRORS as error:
+        raise _unreadable(path, error) from error
+    if size is not None:
+        frames = np.stack(
+            [cv2.resize(f, (size, size), interpolation=cv2.INTER_AREA) for f in frames]
+        )
+    return frames, indices, len(reader), float(reader.get_avg_fps())

@@ -1,0 +1,81 @@
+"""pyproject.toml, constraints.txt and environment.yml name the same environment."""
+
+import re
+import tomllib
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+ROOT = Path(__file__).resolve().parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+CONDA = yaml.safe_load((ROOT / "environment.yml").read_text())
+
+
+def pins(lines):
+    """``name==version`` lines as a dictionary; anything looser is an error."""
+    found = {}
+    for line in lines:
+        name, separator, version = line.partition("==")
+        assert separator and re.fullmatch(r"[\w.]+", version), line
+        assert canonicalize_name(name) not in found, f"{name} is pinned twice"
+        found[canonicalize_name(name)] = version
+    return found
+
+
+def constraints():
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    return pins(line for line in lines if line and not line.startswith("#"))
+
+
+def required():
+    names = PROJECT["dependencies"] + PROJECT["optional-dependencies"]["test"]
+    return [canonicalize_name(Requirement(name).name) for name in names]
+
+
+def conda_pip():
+    (section,) = [item for item in CONDA["dependencies"] if isinstance(item, dict)]
+    return pins(section["pip"])
+
+
+def test_every_dependency_is_named_once_and_pinned_only_in_constraints():
+    names = required()
+    assert len(names) == len(set(names))
+    assert all(not Requirement(n).specifier for n in PROJECT["dependencies"])
+    assert set(names) <= set(constraints())
+
+
+def test_constraints_are_portable():
+    for name, version in constraints().items():
+        assert Version(version).local is None, f"{name}=={version} is a local build"
+
+
+def test_conda_repeats_names_and_pins():
+    pinned = constraints()
+    assert conda_pip() == {name: pinned[name] for name in required()}
+
+
+def test_conda_python_is_the_one_setup_looks_for():
+    plain = [item for item in CONDA["dependencies"] if isinstance(item, str)]
+    assert {"python=3.11", "ffmpeg"} <= set(plain)
+    assert CONDA["channels"] == ["conda-forge"]
+    assert PROJECT["requires-python"] == ">=3.11"
+    assert "sys.version_info[:2] != (3, 11)" in (ROOT / "scripts/setup.sh").read_text()
+
+
+@pytest.mark.parametrize("name", sorted(required()))
+def test_installed_version_is_the_pinned_one(name):
+    installed = Version(metadata.version(name)).public
+    assert installed == constraints()[name]
+
+
+def test_citation_has_the_version_of_the_package():
+    import spacer_lib
+
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert str(citation["version"]) == spacer_lib.__version__
+    assert citation["license"] == PROJECT["license"]

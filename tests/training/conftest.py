@@ -1,0 +1,42 @@
+"""A random tiny model on disk and a few rows: enough for every training test."""
+
+import pytest
+import torch
+
+from spacer_lib.models import tiny
+from spacer_lib.training.config import config_from_dict
+from spacer_lib.training.curriculum import SEEDS, draw_rows, tokenizer_corpus
+
+
+@pytest.fixture(scope="session")
+def model_dir(tmp_path_factory):
+    """Checkpoint folder of an untrained tiny model with its processor."""
+    folder = tmp_path_factory.mktemp("random tiny")  # with a space, as paths may have
+    tokenizer = tiny.build_tokenizer(tokenizer_corpus())
+    torch.manual_seed(0)
+    tiny.build_model(tokenizer).save_pretrained(folder)
+    tiny.build_processor(tokenizer).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def rows():
+    """Twelve questions, each about a room of its own."""
+    return draw_rows(SEEDS["develop"], 12, "new", exact_boxes=False)
+
+
+@pytest.fixture
+def small(model_dir):
+    """``small(**changes)``: 2 prompts x 4 completions of at most 12 tokens."""
+
+    def make(**changes):
+        values = {
+            "model_path": str(model_dir),
+            "prompts_per_step": 2,
+            "num_generations": 4,
+            "max_completion_length": 12,
+            "max_steps": 2,
+        }
+        return config_from_dict(values | changes)
+
+    return make

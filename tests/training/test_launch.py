@@ -1,0 +1,278 @@
+"""Training in processes of its own, on 1 and 2 workers: start, fail, kill, resume."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+
+from spacer_lib.artifacts import PROJECT_ROOT, read_json, read_jsonl
+from spacer_lib.errors import SpacerError
+from spacer_lib.training import launch as launching
+from spacer_lib.training.config import dump_config
+from spacer_lib.training.launch import (
+    TrainingFailed,
+    first_error,
+    launch,
+    resolve_workers,
+)
+from spacer_lib.training.monitor import LiveFigure
+from spacer_lib.training.trainer import complete_checkpoints
+
+needs_cpu_only = pytest.mark.skipif(
+    torch.cuda.is_available(), reason="with GPUs, 2 workers are 2 GPUs"
+)
+
+
+# ---------------------------------------------------------------- workers
+
+
+@pytest.mark.parametrize(
+    ("found", "asked", "workers", "device"),
+    [(0, 1, 1, "cpu"), (0, 2, 2, "cpu"), (0, 8, 2, "cpu"), (8, 8, 8, "cuda"),
+     (4, 1, 1, "cuda")],
+)  # fmt: skip
+def test_resolve_workers(monkeypatch, found, asked, workers, device):
+    monkeypatch.setattr(launching, "count_gpus", lambda: found)
+    got = resolve_workers(asked)
+    assert got[:2] == (workers, device)
+    assert ("NO GPU HERE: 8 GPUs were asked for" in got[2]) == (workers < asked)
+
+
+def test_too_few_gpus_are_an_error(monkeypatch):
+    monkeypatch.setattr(launching, "count_gpus", lambda: 2)
+    with pytest.raises(SpacerError, match="got 2 visible; expected gpus = 8"):
+        resolve_workers(8)
+    with pytest.raises(SpacerError, match="1 or more"):
+        resolve_workers(0)
+
+
+def test_counting_gpus_does_not_start_cuda():
+    code = (
+        "import torch; from spacer_lib.training.launch import count_gpus; "
+        "count_gpus(); assert not torch.cuda.is_initialized()"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=PROJECT_ROOT)
+
+
+def test_no_compiler_is_one_clear_message(monkeypatch, small, tmp_path):
+    monkeypatch.setattr(launching, "count_gpus", lambda: 0)
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(SpacerError, match="apt-get install g"):
+        launch(small(gpus=2), tmp_path / "run")
+
+
+def test_stale_build_locks_are_removed_and_live_ones_kept(monkeypatch, tmp_path):
+    lock = tmp_path / "py311_cpu" / "deepspeed_shm_comm" / "lock"
+    lock.parent.mkdir(parents=True)
+    environment = {**os.environ, "TORCH_EXTENSIONS_DIR": str(tmp_path)}
+    with lock.open("w"):
+        launching._ready_cpu_extension(environment, lambda line: None)
+        assert lock.exists()
+    launching._ready_cpu_extension(environment, lambda line: None)
+    assert not lock.exists()
+
+
+# ---------------------------------------------------------------- failures
+
+
+def test_the_first_traceback_of_a_log_is_the_cause():
+    log = """\
+step 1/4
+[rank1]: Traceback (most recent call last):
+[rank1]:   File "reward.py", line 3, in reward
+[rank1]:     raise ValueError("reward exploded")
+[rank1]: ValueError: reward exploded
+Traceback (most recent call last):
+  File "c10d.py", line 9, in wait
+RuntimeError: Connection closed by peer
+"""
+    assert first_error(log) == "ValueError: reward exploded"
+    assert first_error("step 1/4\nstep 2/4\n") is None
+
+
+def test_uneven_batches_are_refused_before_anything_starts(small, tmp_path):
+    with pytest.raises(SpacerError, match="evenly"):
+        launch(small(per_device_batch=3), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.fixture
+def instant(monkeypatch):
+    """Replace the worker processes by one line: the run's result file."""
+
+    def finish(command, environment, log_path, say):
+        run = read_json(command[-1])
+        result = {
+            "steps": 2, "seconds": 1.5, "peak_memory_gb": [0.5, 0.25],
+            "workers": run["workers"], "on_cpu": run["on_cpu"],
+        }  # fmt: skip
+        log_path.with_name("run.json").write_text(json.dumps(result))
+
+    monkeypatch.setattr(launching, "_watch", finish)
+    monkeypatch.setattr(launching, "count_gpus", lambda: 0)
+
+
+def test_a_finished_run_is_skipped_or_set_aside_but_never_mixed(
+    small, tmp_path, instant
+):
+    out_dir, lines = tmp_path / "run", []
+    result = launch(small(), out_dir, on_line=lines.append)
+    assert (result.steps, result.seconds, result.skipped) == (2, 1.5, False)
+    assert result.peak_memory_gb == 0.75 and result.model_dir == out_dir / "model"
+    assert lines == ["1 CPU worker"]
+    assert launch(small(), out_dir, resume=True).skipped
+    with pytest.raises(SpacerError, match="got config.seed = 5; expected .*= 0"):
+        launch(small(seed=5), out_dir, resume=True)
+    assert not (tmp_path / "run.old").exists()
+    launch(small(seed=5), out_dir)
+    assert read_json(out_dir / "run_config.json")["config"]["seed"] == 5
+    assert read_json(tmp_path / "run.old/run_config.json")["config"]["seed"] == 0
+
+
+def test_a_folder_that_is_no_run_is_left_alone(small, tmp_path, instant):
+    (tmp_path / "mine.txt").write_text("keep")
+    launch(small(), tmp_path)
+    assert (tmp_path / "mine.txt").read_text() == "keep"
+
+
+def test_several_cpu_workers_go_through_deepspeed(small, tmp_path, instant):
+    lines = []
+    launch(small(gpus=8), tmp_path / "run", on_line=lines.append)
+    assert any("NO GPU HERE" in line and "ZeRO-2" in line for line in lines)
+    text = (tmp_path / "run/accelerate.yaml").read_text()
+    assert "distributed_type: DEEPSPEED" in text and "num_processes: 2" in text
+    settings = read_json(tmp_path / "run/deepspeed.json")
+    assert settings["zero_optimization"]["stage"] == 2
+
+
+def test_an_unwritable_folder_is_one_clear_message(small, tmp_path, instant):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SpacerError, match="cannot create folder"):
+        launch(small(), tmp_path / "file" / "run")
+
+
+def test_live_figure_is_silent_outside_notebooks_and_skips_half_lines(tmp_path):
+    drawn = []
+    live = LiveFigure(tmp_path, lambda rows, axes: drawn.append(len(rows)), every_s=0)
+    live("step 1/2")
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1}\n{"step": 2}\n{"st')
+    live("step 2/2")
+    assert drawn == [] and [row["step"] for row in live._rows()] == [1, 2]
+
+
+# ---------------------------------------------------------------- real processes
+
+
+CHILD = """
+import sys
+from spacer_lib.training.config import load_config
+from spacer_lib.training.launch import launch
+launch(load_config(sys.argv[1]), sys.argv[2])
+"""
+
+
+class Launched:
+    """A launching process of its own, to be killed."""
+
+    def __init__(self, config, out_dir, tmp_path):
+        recipe = tmp_path / "recipe.yaml"
+        recipe.write_text(dump_config(config))
+        command = [sys.executable, "-c", CHILD, str(recipe), str(out_dir)]
+        self.process = subprocess.Popen(command, cwd=PROJECT_ROOT, stderr=-3)
+        self.out_dir = Path(out_dir)
+
+    def wait_for_step(self, step, seconds=240):
+        """Until ``metrics.jsonl`` holds that step; returns the processes alive."""
+        path, end = self.out_dir / "metrics.jsonl", time.monotonic() + seconds
+        while not path.exists() or path.read_text().count("\n") < step:
+            assert self.process.poll() is None, "the launch ended early"
+            assert time.monotonic() < end, "no progress"
+            time.sleep(0.05)
+        root = psutil.Process(self.process.pid)
+        return [root, *root.children(recursive=True)]
+
+
+def steps_of(out_dir):
+    return [row["step"] for row in read_jsonl(out_dir / "metrics.jsonl")]
+
+
+@pytest.mark.slow
+@needs_cpu_only
+def test_two_workers_survive_a_power_cut(small, tmp_path):
+    """ZeRO-2 on 2 CPU ranks, all killed at once, then resumed to the end.
+
+    The untrained model earns no reward, so weight decay is what moves the weights
+    between the first and the second pass over a batch (num_iterations = 2).
+    """
+    config = small(
+        gpus=8, max_steps=12, save_steps=2, num_iterations=2, learning_rate=1e-2,
+        weight_decay=1.0,
+    )  # fmt: skip
+    out_dir = tmp_path / "run with a space"
+    launched = Launched(config, out_dir, tmp_path)
+    family = launched.wait_for_step(3)
+    assert len(family) >= 4  # launcher, accelerate, two ranks
+    for process in family:
+        process.kill()
+    psutil.wait_procs(family, timeout=20)
+    launched.process.wait()
+    last = complete_checkpoints(out_dir / "checkpoints")[-1]
+    torn = out_dir / "checkpoints" / "checkpoint-11"
+    torn.mkdir()  # as if the power had gone in the middle of a save
+
+    lines = []
+    result = launch(config, out_dir, on_line=lines.append, resume=True)
+    assert f"resuming from {last.name}" in lines
+    assert steps_of(out_dir) == list(range(1, 13)) and result.steps == 12
+    assert result.workers == 2 and not torn.exists()
+    changes = [r["logp_change/max"] for r in read_jsonl(out_dir / "metrics.jsonl")]
+    assert [change == 0.0 for change in changes] == [True, False] * 6
+    assert (result.model_dir / "model.safetensors").exists()
+    run = read_json(out_dir / "run.json")
+    assert run["config_hash"] == config.hash and len(run["peak_memory_gb"]) == 2
+    steps = [row["step"] for row in read_jsonl(out_dir / "rollouts.jsonl")]
+    assert steps == sorted(steps) and launch(config, out_dir, resume=True).skipped
+
+
+@pytest.mark.slow
+def test_an_interrupted_launch_saves_and_leaves_no_process(small, tmp_path):
+    """Ctrl-C in the launching process: one more checkpoint, then nobody is left."""
+    out_dir = tmp_path / "run"
+    config = small(max_steps=400, save_steps=300)
+    launched = Launched(config, out_dir, tmp_path)
+    family = launched.wait_for_step(2)
+    os.kill(launched.process.pid, signal.SIGINT)
+    gone, alive = psutil.wait_procs(family, timeout=60)
+    launched.process.wait()
+    assert not alive and len(gone) >= 3
+    (checkpoint,) = complete_checkpoints(out_dir / "checkpoints")
+    assert checkpoint.name == f"checkpoint-{steps_of(out_dir)[-1]}"
+    assert "stopped at step" in (out_dir / "train.log").read_text()
+    assert not (out_dir / "run.json").exists()
+
+
+@pytest.mark.slow
+def test_workers_end_when_the_launching_process_is_killed(small, tmp_path):
+    launched = Launched(small(max_steps=400), tmp_path / "run", tmp_path)
+    family = launched.wait_for_step(1)
+    launched.process.kill()
+    launched.process.wait()
+    _, alive = psutil.wait_procs(family, timeout=60)
+    assert not alive
+
+
+@pytest.mark.slow
+@needs_cpu_only
+def test_a_worker_failure_carries_the_true_exception(small, tmp_path):
+    config = small(gpus=2, model_path="checkpoints/absent")
+    with pytest.raises(TrainingFailed, match="folder checkpoints/absent") as error:
+        launch(config, tmp_path / "run")
+    assert "train.log" in str(error.value)
+    assert "make warmstart" in str(error.value)

@@ -1,0 +1,323 @@
+"""The trainer sees the video in every score, and samples what it was told to."""
+
+import json
+
+import pytest
+import torch
+from transformers import AutoModelForImageTextToText, AutoProcessor
+from trl import GRPOConfig, GRPOTrainer
+
+from spacer_lib.errors import SpacerError
+from spacer_lib.models.inputs import (
+    VideoSettings,
+    encode_prompts,
+    join_videos,
+    pad_batch,
+    token_types,
+)
+from spacer_lib.models.shared_video import videos_once
+from spacer_lib.rewards import score
+from spacer_lib.synthetic.light import frames_from_uri
+from spacer_lib.training import trainer as training
+from spacer_lib.training.trainer import (
+    COMPLETE,
+    MetricsLog,
+    build_trainer,
+    complete_checkpoints,
+    drop_later_steps,
+    training_rows,
+)
+
+GROUP = 4
+# What a score is about; every other key of a batch is evidence (or belongs to it).
+TEXT_KEYS = (
+    "prompt_ids", "prompt_mask", "completion_ids", "completion_mask", "advantages",
+    "old_per_token_logps", "num_items_in_batch",
+)  # fmt: skip
+
+
+def numbered(index):
+    """One group's inputs for our trainer, as its dataset yields them."""
+    return [{"prompt": [{"role": "user", "content": str(index)}]}] * GROUP
+
+
+@pytest.fixture
+def rewarded(monkeypatch):
+    """An untrained model earns nothing; reward variety instead, so groups differ."""
+
+    def variety(completions, **columns):
+        return [float(len(set(chat[0]["content"]))) for chat in completions]
+
+    monkeypatch.setattr(training, "trl_reward_functions", lambda *_, **__: [variety])
+
+
+def loss_moves_with_the_video(trainer, own, other):
+    """The guard: score the same completions beside another video's evidence.
+
+    ``own`` and ``other`` are inputs that differ in the video only.
+    """
+    trainer.model.train()
+    trainer.current_gradient_accumulation_steps = 1  # as the training loop would
+    torch.manual_seed(0)
+    first = trainer._generate_and_score_completions(own)
+    second = trainer._generate_and_score_completions(other)
+    assert "old_per_token_logps" in first
+    first["advantages"] = torch.tensor([1.0, -1.0, 2.0, -2.0])
+    mixed = {**second, **{key: first[key] for key in TEXT_KEYS}}
+    with torch.no_grad():
+        own_loss = trainer._compute_loss(trainer.model, first)
+        other_loss = trainer._compute_loss(trainer.model, mixed)
+    return abs(float(own_loss - other_loss)) > 1e-6
+
+
+@pytest.fixture
+def two_videos(rows):
+    """The same question about two rooms."""
+    return [rows[0], {**rows[0], "video": rows[1]["video"]}]
+
+
+def test_loss_depends_on_the_video(small, two_videos, tmp_path):
+    config = small(prompts_per_step=1, num_iterations=2)
+    trainer = build_trainer(config, tmp_path, rows=two_videos)
+    assert loss_moves_with_the_video(trainer, numbered(0), numbered(1))
+
+
+def test_stock_trl_is_blind_and_the_guard_sees_it(model_dir, two_videos, tmp_path):
+    """If this fails, TRL has learnt to pass videos on: look at our overrides again."""
+    model = AutoModelForImageTextToText.from_pretrained(model_dir)
+    processor = AutoProcessor.from_pretrained(model_dir, padding_side="left")
+    args = GRPOConfig(
+        output_dir=str(tmp_path), use_cpu=True, bf16=False, report_to="none",
+        per_device_train_batch_size=GROUP, num_generations=GROUP, num_iterations=2,
+        max_completion_length=12, max_steps=1, beta=0.0, loss_type="grpo",
+        gradient_checkpointing=False,
+        generation_kwargs={"suppress_tokens": [model.config.video_token_id]},
+    )  # fmt: skip
+
+    def prompts(row):
+        frames, indices, total, fps = frames_from_uri(row["video"], 4, 56)
+        parts = [
+            {"type": "video", "video": torch.from_numpy(frames).permute(0, 3, 1, 2)},
+            {"type": "text", "text": row["question"]},
+        ]
+        return [{"prompt": [{"role": "user", "content": parts}]}] * GROUP
+
+    trainer = GRPOTrainer(
+        model=model,
+        processing_class=processor,
+        args=args,
+        train_dataset=training.datasets.Dataset.from_dict({"prompt": ["unused"] * 4}),
+        reward_funcs=lambda completions, **_: [float(len(c)) for c in completions],
+    )
+    own, other = (prompts(row) for row in two_videos)
+    encoded = []
+    model.model.visual.register_forward_hook(lambda *_: encoded.append(1))
+    assert not loss_moves_with_the_video(trainer, own, other)
+    assert len(encoded) == 2  # by the two calls of generate; by no score
+
+
+def test_first_pass_scores_equal_old_scores(small, rows, tmp_path, rewarded):
+    """num_iterations = 2: exactly 0 on the first pass, not on the second."""
+    config = small(num_iterations=2, max_steps=4, learning_rate=1e-3)
+    trainer = build_trainer(config, tmp_path, rows=rows)
+    trainer.add_callback(MetricsLog(tmp_path / "metrics.jsonl"))
+    trainer.train()
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    changes = [json.loads(line)["logp_change/max"] for line in lines]
+    assert [change == 0.0 for change in changes] == [True, False, True, False]
+
+
+@pytest.mark.parametrize("batch", [None, 2])
+def test_first_pass_holds_in_micro_batches_and_with_a_reference(
+    small, rows, tmp_path, batch
+):
+    config = small(num_iterations=2, max_steps=1, per_device_batch=batch, beta=0.04)
+    trainer = build_trainer(config, tmp_path, rows=rows)
+    trainer.add_callback(MetricsLog(tmp_path / "metrics.jsonl"))
+    trainer.train()
+    (line,) = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    # TRL averages over micro-batches; an average of absolute values is 0 if all are.
+    assert json.loads(line)["logp_change/max"] == 0.0
+    assert json.loads(line)["kl"] == 0.0  # the reference is the start, and sees it too
+
+
+def test_exchanged_videos_are_noticed(small, rows, tmp_path):
+    """Negative control of the invariant: same rows, their videos in reverse."""
+    trainer = build_trainer(small(num_iterations=2), tmp_path, rows=rows)
+    batch = trainer.roll_out([0, 1])
+    for videos, moves in ((batch["videos"], False), (batch["videos"][::-1], True)):
+        trainer.score(batch, videos)
+        assert (trainer._metrics["train"]["logp_change/max"].pop() > 1e-4) == moves
+
+
+def test_rollouts_differ_despite_a_near_greedy_checkpoint(
+    small, model_dir, rows, tmp_path
+):
+    """Qwen2.5-VL's published settings: temperature 1e-6, top_k 1, penalty 1.05."""
+    greedy = tmp_path / "greedy"
+    model = AutoModelForImageTextToText.from_pretrained(model_dir)
+    model.generation_config.update(
+        do_sample=True, temperature=1e-6, top_k=1, repetition_penalty=1.05
+    )
+    model.save_pretrained(greedy)
+    AutoProcessor.from_pretrained(model_dir).save_pretrained(greedy)
+    trainer = build_trainer(small(model_path=str(greedy)), tmp_path, rows=rows)
+    batch = trainer.roll_out([0, 1])
+    texts = [tuple(ids) for ids in batch["completion_ids"].tolist()]
+    assert len(set(texts[:GROUP])) > 1 and len(set(texts[GROUP:])) > 1
+    assert trainer._metrics["train"]["rollouts_identical"] == [0.0]
+
+
+def shout(model, token_ids, amount):
+    """Raise some tokens' logits, whatever the weights say."""
+
+    def louder(module, args, logits):
+        logits = logits.clone()
+        logits[..., token_ids] += amount
+        return logits
+
+    return model.lm_head.register_forward_hook(louder)
+
+
+def test_pad_tokens_are_never_sampled(small, rows, tmp_path):
+    trainer = build_trainer(small(), tmp_path, rows=rows)
+    config = trainer.model.config
+    pads = [config.image_token_id, config.video_token_id]
+    shout(trainer.model, pads, 1e4)
+    batch = trainer.roll_out([0])
+    assert not torch.isin(batch["completion_ids"], torch.tensor(pads)).any()
+
+
+def test_groups_of_identical_rollouts_are_refused(small, rows, tmp_path):
+    config = small(prompts_per_step=4)
+    trainer = build_trainer(config, tmp_path, rows=rows)
+    shout(trainer.model, [trainer.model.config.text_config.eos_token_id], 1e4)
+    with pytest.raises(SpacerError, match="identical"):
+        trainer.roll_out([0, 1, 2, 3])
+
+
+def test_a_shared_video_is_encoded_once_and_features_are_the_same(model_dir, rows):
+    model = AutoModelForImageTextToText.from_pretrained(model_dir).eval()
+    processor = AutoProcessor.from_pretrained(model_dir)
+    batch = [rows[0], rows[1], rows[0], rows[1], rows[0]]
+    ids, videos = encode_prompts(processor, batch, "tiny", VideoSettings())
+    assert videos[0] is videos[2] and videos[1] is videos[3]
+    input_ids, mask = pad_batch(ids, processor.tokenizer.pad_token_id, "left")
+    text = {
+        "input_ids": input_ids,
+        "attention_mask": mask,
+        "mm_token_type_ids": token_types(input_ids, model.config),
+    }
+    patches = []
+    model.model.visual.register_forward_pre_hook(
+        lambda module, args: patches.append(len(args[0]))
+    )
+    with torch.no_grad():
+        plain = model(**text, **join_videos(videos)).logits
+        with videos_once(model, videos, "cpu") as tensors:
+            once = model(**text, **tensors).logits
+        again = model(**text, **join_videos(videos)).logits
+    assert patches == [5 * 128, 2 * 128, 5 * 128]
+    torch.testing.assert_close(once, plain, rtol=0, atol=2e-5)
+    assert torch.equal(again, plain)  # and nothing stays behind
+
+
+def test_scores_are_those_of_a_plain_forward(small, rows, tmp_path):
+    """Oracle: one row at a time through the model's own ``forward`` and log_softmax."""
+    trainer = build_trainer(small(temperature=0.7), tmp_path, rows=rows)
+    batch = trainer.roll_out([0, 4])
+    ids = torch.cat([batch["prompt_ids"], batch["completion_ids"]], dim=1)
+    mask = torch.cat([batch["prompt_mask"], batch["completion_mask"]], dim=1)
+    count = batch["completion_ids"].shape[1]
+    with torch.no_grad():
+        ours = trainer._get_per_token_logps_and_entropies(
+            trainer.model, ids, mask, count
+        )[0]
+        for i, video in enumerate(batch["videos"]):
+            real = mask[i].bool()
+            row = ids[i : i + 1, real]
+            logits = trainer.model(
+                input_ids=row, **video,
+                mm_token_type_ids=token_types(row, trainer.model.config),
+            ).logits  # fmt: skip
+            logps = (logits[0, :-1] / 0.7).log_softmax(-1).gather(1, row[0, 1:, None])
+            length = int(batch["completion_mask"][i].sum())
+            torch.testing.assert_close(
+                ours[i, :length], logps[-length:, 0], rtol=0, atol=1e-4
+            )
+
+
+def test_rollouts_are_written_with_their_rewards(small, rows, tmp_path):
+    config = small(rollouts_per_step=3, max_steps=1)
+    trainer = build_trainer(config, tmp_path, rows=rows)
+    trainer.train()
+    lines = [json.loads(t) for t in (tmp_path / "rollouts.jsonl").open()]
+    assert len(lines) == 3 and len({line["id"] for line in lines}) == 1
+    assert {line["step"] for line in lines} == {1}
+    assert set(lines[0]["rewards"]) == set(trainer.reward_func_names)
+    again = score(lines[0]["completion"], lines[0], config.reward)
+    assert again.total == pytest.approx(sum(lines[0]["rewards"].values()))
+
+
+def test_vision_tower_moves_unless_told_not_to(small, rows, tmp_path, rewarded):
+    for wanted in (True, False):
+        config = small(train_vision=wanted, max_steps=1, learning_rate=1e-2)
+        trainer = build_trainer(config, tmp_path, rows=rows)
+        weight = trainer.model.model.visual.merger.mlp[0].weight
+        before = weight.detach().clone()
+        trainer.train()
+        assert torch.equal(weight, before) != wanted
+
+
+def test_cut_off_checkpoints_do_not_count(tmp_path):
+    for step in (2, 10, 4):
+        (tmp_path / f"checkpoint-{step}").mkdir()
+    for step in (2, 4):
+        (tmp_path / f"checkpoint-{step}" / COMPLETE).write_text("{}")
+    names = [path.name for path in complete_checkpoints(tmp_path)]
+    assert names == ["checkpoint-2", "checkpoint-4"]
+
+
+def test_old_checkpoints_go_when_newer_ones_are_complete(small, rows, tmp_path):
+    config = small(max_steps=3, save_steps=1, keep_checkpoints=2)
+    build_trainer(config, tmp_path, rows=rows).train()
+    names = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
+    assert names == ["checkpoint-2", "checkpoint-3"]
+
+
+def test_logs_are_cut_back_to_the_checkpoint(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step":1,"seconds":2.5}\n{"step":2,"seconds":4}\n{"step":3}\n')
+    assert drop_later_steps(path, 2) == 4
+    assert [json.loads(line)["step"] for line in path.open()] == [1, 2]
+    assert drop_later_steps(tmp_path / "absent.jsonl", 0) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"video": None}, "text and image rows"),
+        ({"ground_truth": ""}, "no ground_truth"),
+        ({"video": "absent.mp4"}, "missing"),
+    ],
+)
+def test_unusable_rows_are_refused(small, rows, tmp_path, change, message):
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps({**row, **change}) + "\n" for row in rows))
+    with pytest.raises(SpacerError, match=message):
+        training_rows(small(data_path=str(path)))
+
+
+def test_rows_come_from_a_file_or_from_fresh_rooms(small, rows, tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert training_rows(small(data_path=str(path))) == rows
+    drawn = training_rows(small(max_steps=3))
+    assert len(drawn) == 3 * 2 and len({row["video"] for row in drawn}) == 6
+    assert len(training_rows(small(max_steps=3, num_iterations=2))) == 2 * 2
+
+
+def test_a_missing_model_is_one_clear_message(small, tmp_path):
+    with pytest.raises(SpacerError, match="make warmstart"):
+        build_trainer(small(model_path="checkpoints/absent"), tmp_path, rows=[])
+

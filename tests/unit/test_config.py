@@ -1,0 +1,152 @@
+"""Recipes: every key and type is checked, and errors name the nearest right key."""
+
+import dataclasses
+
+import pytest
+
+from spacer_lib.errors import SpacerError
+from spacer_lib.training.config import (
+    RECIPES,
+    config_from_dict,
+    dump_config,
+    load_config,
+    recipe_names,
+)
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_recipes_load_and_survive_a_round_trip(name, tmp_path):
+    config = load_config(name)
+    assert config.recipe == name
+    path = tmp_path / f"{name}.yaml"
+    path.write_text(dump_config(config))
+    assert load_config(path) == config
+    assert load_config(path).hash == config.hash
+
+
+def test_the_paper_recipe_holds_the_published_numbers():
+    """SpaceR §5.1 and its script (frames, pixels, G, tokens, KL, norm, window)."""
+    config = load_config("spacer_7b")
+    assert config.max_pixels == 128 * 28 * 28
+    assert (config.frames, config.num_generations, config.max_completion_length) == (
+        16, 8, 1024,
+    )  # fmt: skip
+    assert (config.learning_rate, config.lr_scheduler) == (1e-6, "cosine")
+    assert (config.weight_decay, config.beta, config.max_grad_norm) == (0.01, 0.04, 5)
+    assert (config.temperature, config.top_p) == (1.0, 0.95)
+    assert (config.gpus, config.zero_stage, config.bf16) == (8, 3, True)
+    assert config.reward.length_window == (360, 512)
+    assert config.reward.length_bonus == 0.2
+    # One prompt on each of 8 GPUs, its 8 completions one after the other.
+    assert config.batch_shape(workers=8) == (1, 8)
+
+
+def test_the_ablation_differs_from_the_demonstration_in_the_map_alone():
+    full, ablated = load_config("tiny"), load_config("tiny_no_map")
+    assert full.reward.map_weight == 1 and ablated.reward.map_weight == 0
+    back = dataclasses.replace(ablated, recipe=full.recipe, reward=full.reward)
+    assert back == full
+    assert dataclasses.replace(ablated.reward, map_weight=1.0) == full.reward
+    assert full.hash != ablated.hash
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        {"max_steps": 3, "reward.map_weight": 0.5, "learning_rate": 1e-5},
+        ["max_steps=3", "reward.map_weight=0.5", "learning_rate=1e-5"],
+    ],
+)
+def test_overrides_reach_nested_keys_and_keep_types(overrides):
+    config = load_config("tiny", overrides)
+    assert (config.max_steps, config.reward.map_weight) == (3, 0.5)
+    assert config.learning_rate == 1e-5 and isinstance(config.learning_rate, float)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"learning_rat": 1e-5}, "did you mean learning_rate"),
+        ({"reward.map_wieght": 1}, "reward.map_wieght.*did you mean map_weight"),
+        ({"max_steps": "many"}, "max_steps: got 'many'; expected int"),
+        ({"max_steps": 2.5}, "max_steps: got 2.5; expected int"),
+        ({"learning_rate": "fast"}, "learning_rate: got 'fast'; expected float"),
+        ({"bf16": 1}, "bf16: got 1; expected bool"),
+        ({"gpus": True}, "gpus: got True; expected int"),
+        ({"gpus": 0}, "gpus: got 0; expected more than 0"),
+        ({"num_generations": 1}, "2 or more"),
+        ({"zero_stage": 1}, "0, 2 or 3"),
+        ({"temperature": 0}, "temperature: got 0.0; expected more than 0"),
+        ({"top_p": 1.5}, "in \\(0, 1\\]"),
+        ({"lr_scheduler": "cosin"}, "constant, linear, cosine"),
+        ({"prompt_mode": "thinking"}, "think_map"),
+        ({"view": "odl"}, "new"),
+        ({"reward": 3}, "reward: got 3"),
+        ({"seed.deep": 3}, "seed"),
+        (["max_steps"], "key=value"),
+    ],
+)
+def test_wrong_settings_are_named(overrides, message):
+    with pytest.raises(SpacerError, match=message):
+        load_config("tiny", overrides)
+
+
+def test_an_unknown_recipe_names_the_nearest():
+    with pytest.raises(SpacerError, match="did you mean tiny"):
+        load_config("tinny")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("- a\n- b\n", "keys and values"),
+        ("a: [1\n", "not YAML"),
+        (None, "No such file"),
+    ],
+)
+def test_broken_recipe_files_are_refused(tmp_path, text, message):
+    path = tmp_path / "mine.yaml"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(SpacerError, match=message):
+        load_config(path)
+
+
+def test_extends_merges_nested_keys(tmp_path):
+    base = tmp_path / "base.yaml"
+    base.write_text("max_steps: 7\nreward:\n  map_weight: 0.25\n  map_gate: 'off'\n")
+    child = tmp_path / "child.yaml"
+    child.write_text(f"extends: {base}\nreward:\n  map_weight: 0.75\n")
+    config = load_config(child)
+    assert (config.recipe, config.max_steps) == ("child", 7)
+    assert (config.reward.map_weight, config.reward.map_gate) == (0.75, "off")
+
+
+@pytest.mark.parametrize(
+    ("changes", "workers", "shape"),
+    [
+        ({}, 1, (128, 1)),
+        ({}, 2, (64, 1)),
+        ({"per_device_batch": 16}, 2, (16, 4)),
+        ({"per_device_batch": 500}, 1, (128, 1)),
+        ({"prompts_per_step": 3, "num_generations": 2}, 2, (3, 1)),
+    ],
+)
+def test_batch_shape_shares_all_completions(changes, workers, shape):
+    config = config_from_dict(changes)
+    batch, forwards = config.batch_shape(workers)
+    assert (batch, forwards) == shape
+    assert batch * forwards * workers == config.completions_per_step
+
+
+@pytest.mark.parametrize(
+    ("changes", "workers"), [({}, 3), ({"per_device_batch": 5}, 1)]
+)
+def test_uneven_shares_are_refused(changes, workers):
+    with pytest.raises(SpacerError, match="evenly"):
+        config_from_dict(changes).batch_shape(workers)
+
+
+def test_the_recipes_of_the_path_are_there():
+    assert RECIPES.is_dir()
+    assert set(recipe_names()) >= {"tiny", "tiny_no_map", "spacer_7b"}

@@ -1,0 +1,245 @@
+"""Boxes, distances, bearings and areas against hand-worked values and an oracle."""
+
+import math
+
+import alphashape
+import numpy as np
+import pytest
+
+from spacer_lib.errors import SpacerError
+from spacer_lib.geometry import (
+    alpha_shape_area_m2,
+    box_corners,
+    box_distance_m,
+    closest_distance_m,
+    oriented_box,
+    require_rigid,
+    sampled_box_points,
+    transform_points,
+    turn_deg,
+)
+from spacer_lib.scene import ObjectInstance
+
+
+def rotation_z(degrees):
+    c, s = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    return np.array([[c, -s, 0.0], [s, c, 0.0], [0.0, 0.0, 1.0]])
+
+
+def instance(center, lengths, degrees=0.0):
+    axes = rotation_z(degrees).T  # rows are the box's axes
+    corners = box_corners(center, lengths, axes)
+    return ObjectInstance(
+        0, "box", center, lengths, tuple(axes.ravel()), corners.min(0), corners.max(0)
+    )
+
+
+# --- distances
+
+
+def test_facing_boxes_are_as_far_as_their_gap():
+    # Faces at x = 0.5 and x = 2.0 with equal grids: both distances are exactly 1.5.
+    first, second = instance((0, 0, 0), (1, 1, 1)), instance((2.5, 0, 0), (1, 1, 1))
+    assert box_distance_m(first, second) == pytest.approx(1.5, abs=1e-12)
+    assert closest_distance_m(first, second) == pytest.approx(1.5, abs=1e-9)
+
+
+def test_diagonal_boxes_are_as_far_as_their_corners():
+    # Corners (0.5, 0.5, 0.5) and (3.5, 4.5, 0.5): a 3-4-5 triangle.
+    first, second = instance((0, 0, 0), (1, 1, 1)), instance((4, 5, 0), (1, 1, 1))
+    assert box_distance_m(first, second) == pytest.approx(5.0)
+    assert closest_distance_m(first, second) == pytest.approx(5.0)
+
+
+def test_a_turned_box_reaches_out_with_its_edge():
+    # A unit cube at 45 degrees reaches sqrt(2)/2 along x.
+    first = instance((0, 0, 0), (1, 1, 1), degrees=45)
+    second = instance((3, 0, 0), (1, 1, 1))
+    gap = 2.5 - math.sqrt(0.5)
+    assert box_distance_m(first, second) == pytest.approx(gap, abs=1e-6)
+    # The sampled shells may miss the very edge by a grid step, never by more.
+    assert gap - 1e-9 <= closest_distance_m(first, second) <= gap + 0.05
+
+
+def test_overlapping_boxes():
+    first, second = instance((0, 0, 0), (1, 1, 1)), instance((0.5, 0, 0), (1, 1, 1), 30)
+    assert box_distance_m(first, second) == pytest.approx(0.0, abs=1e-6)
+    assert closest_distance_m(first, second) < 0.06
+
+
+def test_distance_is_symmetric_and_between_bounds():
+    rng = np.random.default_rng(5)
+    for _ in range(20):
+        centers = rng.uniform(-4, 4, (2, 3))
+        sizes = rng.uniform(0.2, 1.5, (2, 3))
+        first, second = (
+            instance(tuple(c), tuple(s), rng.uniform(0, 180))
+            for c, s in zip(centers, sizes, strict=True)
+        )
+        exact = box_distance_m(first, second)
+        assert exact == pytest.approx(box_distance_m(second, first), abs=1e-6)
+        sampled = closest_distance_m(first, second)
+        assert exact - 1e-6 <= sampled <= exact + 0.15
+        centers_apart = float(np.linalg.norm(centers[0] - centers[1]))
+        assert exact <= centers_apart
+
+
+def test_sampled_points_form_a_shell_inside_the_box():
+    box = instance((1, 2, 3), (0.4, 0.6, 0.8), degrees=20)
+    points = (sampled_box_points(box) - box.centroid_m) @ box.axes_matrix.T
+    lengths = np.array(box.axes_lengths_m)
+    assert (np.abs(points) <= lengths / 2 + 1e-9).all()
+    assert (np.abs(points) > lengths / 4 - 1e-9).any(axis=1).all()
+    # 8 x 12 x 16 ticks; those with |p| <= e/4 along every axis (4 x 6 x 8) drop out,
+    # and rounding may push some of the outermost over the edge.
+    assert 0.6 * (8 * 12 * 16 - 4 * 6 * 8) <= len(points) <= 8 * 12 * 16 - 4 * 6 * 8
+
+
+# --- bearings
+
+
+@pytest.mark.parametrize(
+    ("query", "turn"),
+    [
+        ((0, 2), 0.0),
+        ((-1, 0), 90.0),  # facing +y, -x is on the left
+        ((1, 0), -90.0),
+        ((-1, 1), 45.0),
+        ((1, -1), -135.0),
+        ((0, -3), 180.0),
+    ],
+)
+def test_turn_is_positive_to_the_left(query, turn):
+    assert turn_deg((0, 0), (0, 1), query) == pytest.approx(turn)
+
+
+def test_turn_does_not_depend_on_the_frame():
+    position, facing, query = np.array([(1.0, 2.0), (2.5, 2.0), (0.3, 4.0)])
+    expected = turn_deg(position, facing, query)
+    R = rotation_z(77)[:2, :2]
+    moved = [R @ p + (5, -3) for p in (position, facing, query)]
+    assert turn_deg(*moved) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("points", [[(0, 0), (0, 0), (1, 1)], [(1, 1), (0, 0), (1, 1)]])
+def test_a_bearing_needs_distinct_points(points):
+    with pytest.raises(SpacerError, match="three distinct points"):
+        turn_deg(*points)
+
+
+# --- areas
+
+
+def grid(width, depth, step=0.1):
+    x, y = np.meshgrid(
+        np.arange(0, width + 1e-9, step), np.arange(0, depth + 1e-9, step)
+    )
+    return np.stack([x.ravel(), y.ravel()], axis=1)
+
+
+def test_area_of_a_rectangle():
+    assert alpha_shape_area_m2(grid(4, 3)) == pytest.approx(12.0)
+
+
+def test_a_large_hole_is_not_room_and_a_small_one_is():
+    points = grid(6, 6)
+    distance = np.linalg.norm(points - 3, axis=1)
+    assert alpha_shape_area_m2(points[distance > 0.3]) == pytest.approx(36.0)
+    holed = alpha_shape_area_m2(points[distance > 1.5])
+    assert holed == pytest.approx(36 - math.pi * 1.5**2, rel=0.02)
+
+
+@pytest.mark.filterwarnings("ignore:the matrix subclass")  # inside the package
+@pytest.mark.parametrize("alpha_m", [0.3, 0.5, 1.0])
+def test_area_agrees_with_the_alphashape_package(alpha_m):
+    rng = np.random.default_rng(11)
+    points = rng.uniform(0, 4, (600, 2))
+    points = points[(points < 2.2).any(axis=1)]  # an L
+    oracle = alphashape.alphashape(points, 1 / alpha_m)
+    # Triangles that touch in a point only are dropped by the package's polygons.
+    assert alpha_shape_area_m2(points, alpha_m) == pytest.approx(oracle.area, rel=5e-3)
+
+
+@pytest.mark.parametrize("points", [[(0, 0), (1, 1)], [(0, 0), (1, 1), (2, 2)]])
+def test_no_area_on_a_line(points):
+    with pytest.raises(SpacerError, match="span no area"):
+        alpha_shape_area_m2(points)
+
+
+# --- oriented boxes and transforms
+
+
+def test_oriented_box_of_a_rotated_box():
+    lengths, axes = np.array([2.0, 1.0, 0.5]), rotation_z(33).T
+    corners = box_corners((1, -2, 0.7), lengths, axes)
+    inside = box_corners((1, -2, 0.7), 0.9 * lengths, axes)
+    center, found, found_axes = oriented_box(np.concatenate([corners, inside]))
+    np.testing.assert_allclose(center, (1, -2, 0.7), atol=1e-6)
+    np.testing.assert_allclose(np.sort(found), np.sort(lengths), atol=1e-6)
+    np.testing.assert_allclose(found_axes @ found_axes.T, np.eye(3), atol=1e-6)
+    assert np.linalg.det(found_axes) == pytest.approx(1)
+    # Rows are axes: the longest edge points along (cos 33, sin 33, 0).
+    longest = found_axes[found.argmax()]
+    assert abs(longest @ rotation_z(33)[:, 0]) == pytest.approx(1, abs=1e-6)
+
+
+def test_oriented_box_of_a_rough_surface_holds_its_points():
+    """Scanned boxes: corners exact, the rest up to a millimetre inside."""
+    rng = np.random.default_rng(8)
+    for _ in range(150):
+        lengths, axes = rng.uniform(0.3, 2, 3), rotation_z(rng.uniform(0, 360)).T
+        local = rng.uniform(-1, 1, (400, 3)) * (lengths / 2 - 0.001)
+        flat = rng.integers(3, size=400)
+        sides = rng.choice([-1, 1], 400) * (lengths[flat] / 2 - 0.0002)
+        local[np.arange(400), flat] = sides
+        points = np.concatenate([local @ axes, box_corners((0, 0, 0), lengths, axes)])
+        points = points.astype(np.float32).astype(np.float64)
+        center, found, found_axes = oriented_box(points)
+        np.testing.assert_allclose(np.sort(found), np.sort(lengths), atol=1e-4)
+        np.testing.assert_allclose(found_axes @ found_axes.T, np.eye(3), atol=1e-6)
+        along = np.abs((points - center) @ found_axes.T)
+        assert (along <= found / 2 + 1e-4).all()
+
+
+@pytest.mark.parametrize(
+    "points",
+    [
+        [(1, 2, 3)],
+        [(0, 0, 0), (1, 0, 0), (2, 0, 0), (3, 0, 0)],
+        [(0, 0, 0), (1, 0, 0), (0, 2, 0), (1, 2, 0), (0.5, 1, 0)],
+    ],
+)
+def test_flat_sets_get_their_axis_aligned_box(points):
+    center, lengths, axes = oriented_box(points)
+    low, high = np.min(points, axis=0), np.max(points, axis=0)
+    np.testing.assert_allclose(center, (low + high) / 2)
+    np.testing.assert_allclose(lengths, high - low)
+    np.testing.assert_allclose(axes, np.eye(3))
+
+
+def test_transform_moves_points():
+    T = np.eye(4)
+    T[:3, :3], T[:3, 3] = rotation_z(90), (1, 2, 3)
+    np.testing.assert_allclose(transform_points(T, [(1, 0, 0)]), [(1, 3, 3)])
+
+
+def test_rigid_transforms_pass():
+    T = np.eye(4)
+    T[:3, :3], T[:3, 3] = rotation_z(12), (4, 5, 6)
+    np.testing.assert_array_equal(require_rigid(T.ravel().tolist(), "here"), T)
+
+
+@pytest.mark.parametrize(
+    "T",
+    [
+        np.diag([2.0, 2, 2, 1]),
+        np.diag([1.0, 1, -1, 1]),
+        np.array([[1, 0.5, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1.0]]),
+        np.full((4, 4), -np.inf),
+        np.diag([1.0, 1, 1, 2]),
+    ],
+    ids=["scale", "mirror", "shear", "lost", "projective"],
+)
+def test_other_transforms_are_refused(T):
+    with pytest.raises(SpacerError, match="scene.txt: not a rigid transform"):
+        require_rigid(T, "scene.txt")

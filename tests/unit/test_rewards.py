@@ -1,0 +1,514 @@
+"""Rewards part by part, hand-derived; hack probes; and the adapters for TRL."""
+
+import dataclasses
+import importlib.util
+import json
+import math
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from spacer_lib.cogmap import map_to_text
+from spacer_lib.errors import SpacerError
+from spacer_lib.rewards import (
+    COMPONENTS,
+    RewardConfig,
+    score,
+    trl_reward_functions,
+)
+
+TRUE_MAP = {"chair": [[2, 5], [4, 4]], "lamp": [[6, 8]]}
+CHOICE = {
+    "id": "room:side:0",
+    "problem_type": "multiple choice",
+    "ground_truth": "B",
+    "options": ["A. left", "B. right"],
+    "map": TRUE_MAP,
+}
+COUNT = {
+    "id": "room:count:0",
+    "problem_type": "numerical",
+    "ground_truth": "10",
+    "options": None,
+    "map": TRUE_MAP,
+}
+PAPER = RewardConfig()
+TINY = RewardConfig(map_scorer="decay", length_window=None)
+
+
+def completion(answer, cells=TRUE_MAP, thought="so"):
+    drawn = "" if cells is None else f"<map>{map_to_text(cells)}</map>"
+    return f"<think>{drawn}{thought}</think><answer>{answer}</answer>"
+
+
+def parts(breakdown):
+    return breakdown.format, breakdown.task, breakdown.map, breakdown.length
+
+
+# ------------------------------------------------------------------ one by one
+
+ONE_LAMP = {"lamp": [[6, 8]]}  # 1 of 3 instances, and weight 1/3 by Eq. 4
+SCORES = [
+    # text, item, (format, task, map, length), failure, why
+    (completion("B"), CHOICE, (1, 1, 1, 0), None, "all right"),
+    (completion("right"), CHOICE, (1, 1, 1, 0), None, "the option's text"),
+    (completion("A"), CHOICE, (1, 0, 0, 0), None, "wrong: the map does not count"),
+    (completion("C"), CHOICE, (1, 0, 0, 0), "not_an_option", "no such option"),
+    (completion("B", ONE_LAMP), CHOICE, (1, 1, 1 / 3, 0), None, "a third of the map"),
+    (completion("B", None), CHOICE, (1, 1, 0, 0), None, "no map"),
+    (completion("B", {"chair": [[99, 0]]}), CHOICE, (1, 1, 0, 0), None,
+     "a bad map costs the answer nothing"),
+    ("B", CHOICE, (0, 0, 0, 0), "no_answer_tag", "a bare letter"),
+    ("", CHOICE, (0, 0, 0, 0), "no_answer_tag", "nothing"),
+    ("<answer>B</answer>", CHOICE, (0, 1, 0, 0), "no_think",
+     "the answer is read although the format is wrong"),
+    ("so <answer>Q</answer>", CHOICE, (0, 0, 0, 0), "not_an_option",
+     "the answer's failure comes before the format's"),
+    (completion("B") + completion("B"), CHOICE, (0, 0, 0, 0), "two_answers", "twice"),
+    (completion("10"), COUNT, (1, 1, 1, 0), None, "a count, exact"),
+    (completion("ten chairs"), COUNT, (1, 1, 1, 0), None, "in words"),
+    (completion("9.6"), COUNT, (1, 1, 1, 0), None, "within 5% is a task reward of 1"),
+    (completion("8"), COUNT, (1, 0.7, 0, 0), None, "20% off: not 1, the gate is shut"),
+    (completion("8 or 9"), COUNT, (1, 0, 0, 0), "ambiguous_number", "two numbers"),
+    (completion("1e400"), COUNT, (1, 0, 0, 0), "number_out_of_range", "huge"),
+    (completion("nan"), COUNT, (1, 0, 0, 0), "no_number", "not a number"),
+    (completion("9" * 3000), COUNT, (1, 0, 0, 0), "answer_too_long", "endless"),
+    (completion("B"), {**CHOICE, "map": None}, (1, 1, None, 0), None, "no true map"),
+    (completion("B"), {**CHOICE, "map": {}}, (1, 1, None, 0), None, "an empty room"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text, item, expected, failure, why", SCORES)
+def test_hand_worked_rewards(text, item, expected, failure, why):
+    breakdown = score(text, item, PAPER)
+    assert parts(breakdown) == pytest.approx(expected), why
+    assert breakdown.failure == failure, why
+    assert breakdown.total == pytest.approx(sum(part or 0 for part in expected))
+
+
+GENERAL = [
+    ("ocr", "the red door", "the red door", 1, "equal"),
+    ("ocr", "the blue door", "the red door", 2 / 3, "one word of three"),
+    ("ocr", "a b c d e", "x", 0, "more errors than words"),
+    ("free-form", "the cat sat", "the cat ran", (2 / 3 + 1 / 2 + 2 / 3) / 3, "ROUGE"),
+    ("regression", "8", "10", 0.8, "20% off"),
+    ("regression", "none", "10", 0, "no number"),
+]
+
+
+@pytest.mark.parametrize("kind, answer, truth, expected, why", GENERAL)
+def test_general_rewards(kind, answer, truth, expected, why):
+    item = {"problem_type": kind, "ground_truth": truth}
+    breakdown = score(completion(answer, None), item, PAPER)
+    assert breakdown.task == pytest.approx(expected), why
+    assert breakdown.map is None and not breakdown.gate_open
+
+
+GATES = [
+    # gate, answer to COUNT (task reward), open
+    ("paper", "10", True), ("paper", "8", False), ("paper", "1", False),
+    ("released", "10", True), ("released", "8", True), ("released", "7", False),
+    ("off", "10", False), ("always", "1", True), ("always", "10", True),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("gate, answer, opened", GATES)
+def test_gates_of_a_number(gate, answer, opened):
+    """Answers 10, 8, 7, 1 earn 1, 0.7, 0.5, 0: `released` asks for more than 0.5."""
+    breakdown = score(completion(answer), COUNT, RewardConfig(map_gate=gate))
+    assert breakdown.gate_open == opened
+    assert breakdown.map == (1.0 if opened else 0.0)
+    assert breakdown.map_score == 1.0  # reported whatever the gate says
+
+
+@pytest.mark.parametrize("gate, answer, opened", [
+    ("paper", "B", True), ("paper", "A", False), ("released", "B", True),
+    ("released", "A", False), ("off", "B", False), ("always", "A", True),
+])  # fmt: skip
+def test_gates_of_a_choice(gate, answer, opened):
+    breakdown = score(completion(answer), CHOICE, RewardConfig(map_gate=gate))
+    assert breakdown.gate_open == opened
+
+
+def test_an_open_gate_stays_open_for_a_bad_map():
+    breakdown = score(completion("B", None), CHOICE, PAPER)
+    assert breakdown.gate_open and breakdown.map == 0
+    assert breakdown.map_failure == "no_map"
+
+
+LENGTHS = [
+    ("B", 359, 0, "one short"), ("B", 360, 0.2, "the least"),
+    ("B", 512, 0.2, "the most"), ("B", 513, 0, "one over"),
+    ("A", 400, 0, "a wrong answer"), ("B", None, 0, "not counted"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("answer, tokens, bonus, why", LENGTHS)
+def test_length_bonus(answer, tokens, bonus, why):
+    assert score(completion(answer), CHOICE, PAPER, tokens).length == bonus, why
+
+
+def test_length_needs_a_task_reward_of_one_and_a_window():
+    assert score(completion("8"), COUNT, PAPER, 400).length == 0
+    assert score(completion("B"), CHOICE, TINY, 400).length == 0
+
+
+def test_weights_scale_their_part():
+    config = RewardConfig(format_weight=0.5, map_weight=2, length_bonus=0.1)
+    assert parts(score(completion("B"), CHOICE, config, 400)) == (0.5, 1, 2, 0.1)
+
+
+@pytest.mark.parametrize("scorer, expected", [
+    ("released", (1 - 1 / math.sqrt(200) + 0 + 1) / 3),
+    ("paper", (1 - 1 / math.sqrt(200) + 0 + 1) / 3),
+    ("decay", (math.exp(-1 / 1.5) + 0 + 1) / 3),
+])  # fmt: skip
+def test_the_scorer_is_the_configs(scorer, expected):
+    """One chair a cell off, one missing, the lamp right."""
+    drawn = {"chair": [[2, 6]], "lamp": [[6, 8]]}
+    breakdown = score(completion("B", drawn), CHOICE, RewardConfig(map_scorer=scorer))
+    assert breakdown.map == pytest.approx(expected)
+    assert (breakdown.map_hits, breakdown.map_total) == (2, 3)
+
+
+def test_hits_are_counted_for_wrong_answers_and_missing_maps():
+    wrong = score(completion("A"), CHOICE, PAPER)
+    assert (wrong.map_hits, wrong.map_total) == (3, 3)
+    nothing = score("", CHOICE, PAPER)
+    assert (nothing.map_hits, nothing.map_total) == (0, 3)
+    unmapped = score(completion("B"), {**CHOICE, "map": None}, PAPER)
+    assert (unmapped.map_hits, unmapped.map_total, unmapped.map_score) == (0, 0, None)
+
+
+def test_a_required_map_belongs_to_the_format():
+    config = RewardConfig(require_map=True)
+    missing = score(completion("B", None), CHOICE, config)
+    assert (missing.format, missing.task, missing.failure) == (0, 1, "no_map")
+    assert score(completion("B"), CHOICE, config).format == 1
+    no_true_map = {**CHOICE, "map": None}
+    assert score(completion("B", None), no_true_map, config).format == 1
+
+
+def test_every_row_is_judged_by_its_own_grid():
+    item = {**CHOICE, "map": {"lamp": [[15, 3]]}}
+    text = completion("B", {"lamp": [[15, 3]]})
+    assert score(text, item, RewardConfig(grid_size=20)).map == 1
+    with pytest.raises(SpacerError, match=r"two integers in \[0, 9\]"):
+        score(text, item, PAPER)
+
+
+# ------------------------------------------------------------------ rows
+
+
+def test_columns_may_be_json_or_padded():
+    plain = score(completion("right"), CHOICE, PAPER)
+    as_json = {key: json.dumps(CHOICE[key]) for key in ("options", "map")}
+    assert score(completion("right"), {**CHOICE, **as_json}, PAPER) == plain
+    padded = {**TRUE_MAP, "sofa": None, "bed": []}
+    assert score(completion("right"), {**CHOICE, "map": padded}, PAPER) == plain
+    empty = {**COUNT, "options": "null", "map": "null"}
+    assert score(completion("10"), empty, PAPER).map is None
+
+
+BAD_ROWS = [
+    ({"problem_type": "riddle"}, "problem type: got riddle"),
+    ({"problem_type": None}, "problem type"),
+    ({"ground_truth": ""}, "text that is not empty"),
+    ({"ground_truth": None}, "text that is not empty"),
+    ({"ground_truth": 10}, "text that is not empty"),
+    ({"ground_truth": "C"}, "one of the options"),
+    ({"ground_truth": "up"}, "one of the options"),
+    ({"options": "A. left"}, "options as JSON"),
+    ({"options": 3}, "options as a list of texts"),
+    ({"options": [1, 2]}, "options as a list of texts"),
+    ({"problem_type": "numerical", "ground_truth": "many"}, "no_number"),
+    ({"problem_type": "numerical", "ground_truth": "nan"}, "no_number"),
+    ({"problem_type": "regression", "ground_truth": "2-3"}, "ambiguous_number"),
+    ({"map": "{'a'"}, "map as JSON"),
+    ({"map": [[1, 2]]}, "a map: "),
+    ({"map": {"chair": [[1, 10]]}}, "two integers"),
+    ({"map": {"chair": [[1.5, 1]]}}, "two integers"),
+    ({"map": {"chair": [[1]]}}, "two integers"),
+    ({"map": {"chair": 3}}, "two integers"),
+]
+
+
+@pytest.mark.parametrize("change, message", BAD_ROWS)
+@pytest.mark.parametrize("text", [completion("B"), ""])
+def test_malformed_ground_truth_raises_whatever_the_completion(change, message, text):
+    with pytest.raises(SpacerError, match=message):
+        score(text, {**CHOICE, **change}, PAPER)
+
+
+BAD_CONFIGS = [
+    (dict(map_gate="sometimes"), "expected paper, released, off, always"),
+    (dict(map_scorer="nice"), "expected released, paper, decay"),
+    (dict(length_window=(512, 360)), "least first"),
+    (dict(length_window=(360,)), "least first"),
+    (dict(length_window=(0.5, 2.0)), "least first"),
+    (dict(map_weight=-1.0), "0 or more"),
+    (dict(format_weight=math.nan), "0 or more"),
+    (dict(grid_size=0), "more than 0"),
+]
+
+
+@pytest.mark.parametrize("settings_, message", BAD_CONFIGS)
+def test_wrong_settings_are_refused(settings_, message):
+    with pytest.raises(SpacerError, match=message):
+        RewardConfig(**settings_)
+
+
+def test_a_window_from_a_recipe_is_a_list():
+    assert RewardConfig(length_window=[360, 512]) == PAPER
+
+
+# ------------------------------------------------------------------ properties
+
+texts = st.text(max_size=80) | st.lists(
+    st.sampled_from(
+        ["<think>", "</think>", "<answer>", "</answer>", "<map>", "</map>", "B", "10",
+         '{"chair":[[2,5]]}', "{'lamp':", "[[6,8]]}", " "]
+    ),
+    max_size=14,
+).map("".join)  # fmt: skip
+configs = st.builds(
+    RewardConfig,
+    map_gate=st.sampled_from(["paper", "released", "off", "always"]),
+    map_scorer=st.sampled_from(["released", "paper", "decay"]),
+    require_map=st.booleans(),
+)
+
+
+@settings(max_examples=400, deadline=None)
+@given(
+    texts, st.sampled_from([CHOICE, COUNT]), configs, st.none() | st.integers(0, 600)
+)
+def test_rewards_lie_in_range_and_no_text_raises(text, item, config, tokens):
+    breakdown = score(text, item, config, tokens)
+    assert breakdown.format in (0, 1) and breakdown.length in (0, 0.2)
+    assert 0 <= breakdown.task <= 1 and 0 <= breakdown.map <= 1
+    total = breakdown.format + breakdown.task + breakdown.map + breakdown.length
+    assert breakdown.total == pytest.approx(total)
+    assert breakdown.gate_open or breakdown.map == 0
+    assert breakdown.length == 0 or breakdown.task == 1
+    assert breakdown.failure or breakdown.format == 1
+    assert not breakdown.answer_failure or breakdown.task == 0
+
+
+@settings(max_examples=100, deadline=None)
+@given(texts)
+def test_a_map_never_lowers_a_reward(noise):
+    """Whatever stands in the map block, a right answer keeps its reward."""
+    text = f"<think><map>{noise.replace('<', '')}</map>so</think><answer>B</answer>"
+    breakdown = score(text, CHOICE, PAPER)
+    assert breakdown.task == 1 and breakdown.format == 1 and breakdown.total >= 2
+
+
+@pytest.mark.parametrize("unit", ["<think>", "<answer>B</answer>", "<map>{", "one "])
+def test_a_megabyte_is_scored(unit):
+    text = unit * (1_000_000 // len(unit))
+    assert score(text, CHOICE, PAPER).total == 0
+
+
+# ------------------------------------------------------------------ hack probes
+
+SPREAD = {  # twelve objects over the room
+    "chair": [[1, 1], [8, 1], [1, 8], [8, 8]], "table": [[3, 2], [6, 7]],
+    "lamp": [[0, 4], [9, 5]], "bed": [[4, 9]], "sofa": [[5, 0]], "tv": [[2, 6]],
+    "plant": [[7, 3]],
+}  # fmt: skip
+HACKED = {**CHOICE, "map": SPREAD}
+
+
+def redrawn(draw):
+    return {name: [draw(cell) for cell in spots] for name, spots in SPREAD.items()}
+
+
+CENTRE = redrawn(lambda cell: [5, 5])
+MIRROR = redrawn(lambda cell: [9 - cell[0], cell[1]])
+FLOODED = {name: [[x, y] for x in range(10) for y in range(10)] for name in SPREAD}
+
+ALL_SPOTS = [cell for spots in SPREAD.values() for cell in spots]
+
+
+def mean_worth(worth):
+    return sum(worth(math.dist((5, 5), cell)) for cell in ALL_SPOTS) / len(ALL_SPOTS)
+
+
+# At the centre every pairing is the same, so each object is worth its own distance.
+AT_CENTRE = mean_worth(lambda d: 1 - d / math.sqrt(200))
+AT_CENTRE_DECAY = mean_worth(lambda d: math.exp(-d / 1.5))
+# Mirrored, paired best: four chairs at 0, tables at 3, lamps, bed and sofa at 1, tv and
+# plant at 5 cells; 20 cells in all.
+MIRRORED = 1 - 20 / math.sqrt(200) / 12
+MIRRORED_DECAY = (
+    4 + 2 * math.exp(-2) + 4 * math.exp(-2 / 3) + 2 * math.exp(-10 / 3)
+) / 12
+# A category of n in 100 cells earns n / 100, with weight n of 12; Eq. 4 has no price.
+FLOOD = (4 * 4 + 2 * 2 + 2 * 2 + 4 * 1) / 1200
+EXAMPLE = '<map>{"kind":[[column,row]]}</map>'
+TWICE = f"<map>{map_to_text(SPREAD)}</map>"
+
+# Map reward of a right answer: (released, paper, decay).
+PROBES = [
+    ("the true map", completion("B", SPREAD), (1, 1, 1)),
+    ("centre", completion("B", CENTRE), (AT_CENTRE, AT_CENTRE, AT_CENTRE_DECAY)),
+    ("mirrored", completion("B", MIRROR), (MIRRORED, MIRRORED, MIRRORED_DECAY)),
+    ("every cell of the grid", completion("B", FLOODED), (FLOOD, 1, FLOOD)),
+    ("no map", completion("B", None), (0, 0, 0)),
+    ("an empty map", completion("B", {}), (0, 0, 0)),
+    ("the prompt's example", completion("B", None, EXAMPLE), (0, 0, 0)),
+    ("the true map twice", completion("B", SPREAD, TWICE), (0, 0, 0)),
+]
+
+
+def test_the_centre_pays_under_published_scoring_alone():
+    assert AT_CENTRE == pytest.approx(0.706, abs=1e-3)
+    assert AT_CENTRE_DECAY == pytest.approx(0.079, abs=1e-3)
+
+
+@pytest.mark.parametrize("name, text, expected", PROBES, ids=[p[0] for p in PROBES])
+def test_what_degenerate_maps_earn(name, text, expected):
+    earned = [
+        score(text, HACKED, RewardConfig(map_scorer=scorer)).map
+        for scorer in ("released", "paper", "decay")
+    ]
+    assert earned == pytest.approx(expected, abs=1e-9)
+
+
+TRICKS = [
+    # text, reward of (format, task), why
+    ("<think></think><answer>B</answer>", (1, 1), "an empty think is not fined"),
+    ("<answer>A</answer><answer>B</answer>", (0, 0), "every answer at once"),
+    ("<think>so</think><answer>A B</answer>", (1, 0), "both letters"),
+    ("<think>so</think><answer>A. right</answer>", (1, 0), "a letter and another text"),
+    ("<think>so</think><answer></answer>", (0, 0), "no answer"),
+    ("<think><answer>A</answer></think><answer>B</answer>", (0, 0), "a spare answer"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text, expected, why", TRICKS)
+def test_what_degenerate_formats_earn(text, expected, why):
+    breakdown = score(text, CHOICE, PAPER, token_count=20)
+    assert (breakdown.format, breakdown.task) == expected, why
+    assert breakdown.map == 0 and breakdown.length == 0
+
+
+# ------------------------------------------------------------------ TRL
+
+
+def batch(**changes):
+    """Rows of three types, as TRL hands them over: one list per column."""
+    texts = [completion("B"), completion("8"), completion("the red door", None)]
+    rows = [
+        {**CHOICE, "map": json.dumps(TRUE_MAP)},
+        COUNT,
+        {"id": "x", "problem_type": "ocr", "ground_truth": "the red door",
+         "options": None, "map": None},
+    ]  # fmt: skip
+    columns = {key: [row[key] for row in rows] for key in CHOICE}
+    return {
+        "prompts": [[{"role": "user", "content": "?"}]] * 3,
+        "completions": [[{"role": "assistant", "content": text}] for text in texts],
+        "completion_ids": [[0] * 400, [0] * 400, [0] * 10],
+        **columns, "question": ["?"] * 3, "trainer_state": None,
+        "log_extra": lambda *_: None, "log_metric": lambda *_: None, **changes,
+    }  # fmt: skip
+
+
+def call(functions, **inputs):
+    return {f.__name__: f(**inputs) for f in functions}
+
+
+def test_adapters_give_each_row_its_own_reward():
+    functions = trl_reward_functions(PAPER)
+    assert [f.__name__ for f in functions] == list(COMPONENTS)
+    assert call(functions, **batch()) == {
+        "format": [1, 1, 1],
+        "task": [1, pytest.approx(0.7), 1],
+        "map": [1, 0, None],  # right; gated off; nothing to compare with
+        "length": [0.2, 0, 0],
+    }
+
+
+def test_adapters_read_plain_texts_and_count_with_a_tokenizer():
+    inputs = batch()
+    inputs["completions"] = [chat[0]["content"] for chat in inputs["completions"]]
+    assert call(trl_reward_functions(PAPER), **inputs)["length"] == [0.2, 0, 0]
+    inputs["completion_ids"] = None
+    assert call(trl_reward_functions(PAPER), **inputs)["length"] == [0, 0, 0]
+
+    def tokenizer(text, add_special_tokens):
+        return {"input_ids": [0] * 360}
+
+    rewards = call(trl_reward_functions(PAPER, tokenizer), **inputs)
+    assert rewards["length"] == [0.2, 0, 0.2]
+
+
+def test_a_batch_is_scored_once(monkeypatch):
+    calls = []
+
+    def counted(text, *rest):
+        calls.append(text)
+        return score(text, *rest)
+
+    monkeypatch.setattr("spacer_lib.rewards.score", counted)
+    functions, inputs = trl_reward_functions(PAPER), batch()
+    call(functions, **inputs)
+    assert len(calls) == 3  # three completions, four components
+    call(functions, **inputs)
+    assert len(calls) == 3
+    fresh = batch()
+    call(functions, **fresh)
+    assert len(calls) == 6  # equal texts in other lists are another batch
+
+
+def test_memory_holds_one_batch_and_follows_every_column():
+    functions, inputs = trl_reward_functions(PAPER), batch()
+    call(functions, **inputs)
+    others = {**inputs, "ground_truth": ["A", "8", "a blue door"]}
+    assert call(functions, **others)["task"] == [0, 1, pytest.approx(1 / 3)]
+    assert call(functions, **inputs)["task"][0] == 1
+
+
+def test_two_sets_of_adapters_share_nothing():
+    inputs = batch()
+    call(trl_reward_functions(PAPER), **inputs)
+    shut = call(trl_reward_functions(RewardConfig(map_gate="off")), **inputs)
+    assert shut["map"] == [0, 0, None]
+
+
+def test_shares_are_logged_once_a_batch():
+    logged = []
+    inputs = batch(log_metric=lambda name, value: logged.append((name, value)))
+    inputs["completions"][0][0]["content"] = "nothing"
+    call(trl_reward_functions(PAPER), **inputs)
+    assert dict(logged) == pytest.approx(
+        {"answer_failures": 1 / 3, "map_hit_rate": 3 / 6, "map_failures": 1 / 2}
+    )
+    assert len(logged) == 3
+
+
+def test_batches_without_maps_log_no_hit_rate():
+    logged = []
+    inputs = batch(log_metric=lambda name, value: logged.append(name), map=[None] * 3)
+    assert call(trl_reward_functions(PAPER), **inputs)["map"] == [None] * 3
+    assert logged == ["answer_failures"]
+
+
+def test_trl_calls_functions_this_way():
+    """The keywords of TRL's own call site, so that a rename there is noticed."""
+    folder = Path(importlib.util.find_spec("trl").submodule_search_locations[0])
+    source = (folder / "trainer" / "grpo_trainer.py").read_text(encoding="utf-8")
+    call_site = source.split("def _calculate_rewards", 1)[1][:6000]
+    for keyword in ("prompts=", "completions=", "completion_ids=", '"log_metric"'):
+        assert keyword in call_site
+
+
+def test_breakdowns_are_plain_and_frozen():
+    breakdown = score(completion("B"), CHOICE, PAPER)
+    json.dumps(dataclasses.asdict(breakdown))
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        breakdown.total = 9

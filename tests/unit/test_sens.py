@@ -1,0 +1,199 @@
+"""The ``.sens`` reader against recordings built byte by byte from the format."""
+
+import itertools
+import struct
+import tracemalloc
+import zlib
+
+import numpy as np
+import pytest
+
+from spacer_lib.errors import SpacerError
+from spacer_lib.scannet import SensReader
+
+LOST = np.full((4, 4), -np.inf)
+DEPTH = np.arange(12, dtype="<u2").reshape(3, 4) * 500  # 4 wide, 3 high
+
+
+def pose(x):
+    T = np.eye(4)
+    T[0, 3] = x
+    return T
+
+
+def recording(frames, *, version=4, color=2, depth=1, sizes=(6, 4, 4, 3), count=None):
+    """Bytes of a recording; ``frames`` holds (pose, jpeg bytes, depth bytes)."""
+    data = struct.pack("<I", version) + struct.pack("<Q", 4) + b"test"
+    for scale in (1.0, 2.0, 3.0, 4.0):
+        data += struct.pack("<16f", *(scale * np.eye(4)).ravel())
+    data += struct.pack("<ii", color, depth) + struct.pack("<IIII", *sizes)
+    data += struct.pack("<f", 1000.0)
+    data += struct.pack("<Q", len(frames) if count is None else count)
+    for number, (T, jpeg, image) in enumerate(frames):
+        data += struct.pack("<16f", *T.ravel()) + struct.pack("<QQ", number, 7)
+        data += struct.pack("<QQ", len(jpeg), len(image)) + jpeg + image
+    return data + struct.pack("<Q", 0)
+
+
+FRAMES = [
+    (pose(0.0), b"first", zlib.compress(DEPTH.tobytes())),
+    (LOST, b"second!", zlib.compress(DEPTH.tobytes())),
+    (pose(2.0), b"3", zlib.compress(DEPTH[::-1].tobytes())),
+]
+
+
+@pytest.fixture
+def sens(tmp_path):
+    """Write bytes as a recording and return its path."""
+
+    def write(data):
+        path = tmp_path / "scene0000_00.sens"
+        path.write_bytes(data)
+        return path
+
+    return write
+
+
+def drain(path):
+    with SensReader(path) as reader:
+        return [(frame, frame.depth_m()) for frame in reader]
+
+
+def test_header(sens):
+    with SensReader(sens(recording(FRAMES))) as reader:
+        assert reader.sensor_name == "test"
+        assert reader.color_size == (6, 4) and reader.depth_size == (4, 3)
+        assert reader.depth_shift == 1000 and reader.frame_count == 3
+        for scale, matrix in enumerate(
+            (
+                reader.color_intrinsic,
+                reader.color_extrinsic,
+                reader.depth_intrinsic,
+                reader.depth_extrinsic,
+            ),
+            start=1,
+        ):
+            np.testing.assert_array_equal(matrix, scale * np.eye(4))
+
+
+def test_frames_come_in_order_and_lost_poses_stay(sens):
+    with SensReader(sens(recording(FRAMES))) as reader:
+        frames = list(reader)
+        assert [f.index for f in frames] == [0, 1, 2]
+        assert [f.jpeg for f in frames] == [b"first", b"second!", b"3"]
+        assert [f.color_time_us for f in frames] == [0, 1, 2]
+        assert [f.depth_time_us for f in frames] == [7, 7, 7]
+        assert frames[1].T_scan_from_camera is None
+        np.testing.assert_array_equal(frames[2].T_scan_from_camera, pose(2.0))
+        # 500 units of a millimetre each: row 0 is 0, 0.5, 1, 1.5 m.
+        depth = frames[0].depth_m()
+        assert depth.dtype == np.float32 and depth.shape == (3, 4)
+        np.testing.assert_allclose(depth[0], [0, 0.5, 1, 1.5])
+        # A second pass starts over.
+        assert [f.jpeg for f in reader] == [b"first", b"second!", b"3"]
+
+
+@pytest.mark.parametrize("bad", [np.full((4, 4), np.nan), np.diag([0.0, 1, 1, 1])])
+def test_other_invalid_poses(sens, bad):
+    path = sens(recording([(bad, b"x", FRAMES[0][2])]))
+    assert drain(path)[0][0].T_scan_from_camera is None
+
+
+def test_raw_depth(sens):
+    path = sens(recording([(pose(0), b"x", DEPTH.tobytes())], depth=0))
+    np.testing.assert_allclose(drain(path)[0][1], DEPTH / 1000)
+
+
+def test_memory_stays_flat(sens):
+    jpeg = bytes(50_000)
+    frames = [(pose(0), jpeg, FRAMES[0][2])] * 200  # 10 MB
+    path = sens(recording(frames, sizes=(320, 240, 4, 3)))
+    del frames
+    with SensReader(path) as reader:
+        tracemalloc.start()
+        assert sum(1 for _ in reader) == 200
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert peak < 500_000
+
+
+# --- broken files
+
+
+def test_a_missing_file(tmp_path):
+    with pytest.raises(SpacerError, match="nowhere.sens cannot be read: got No such"):
+        drain(tmp_path / "nowhere.sens")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"version": 3}, "header: got version 3; expected version 4"),
+        ({"color": 1}, r"colour compression 1, depth 1; expected colour 2 \(jpeg\)"),
+        ({"depth": 2}, "colour compression 2, depth 2"),
+        ({"sizes": (0, 4, 4, 3)}, r"image sides \(0, 4, 4, 3\)"),
+        ({"sizes": (6, 4, 2**31, 3)}, "1 to 16384 pixels"),
+        ({"count": 2**60}, "header claims 1152921504606846976 frames"),
+    ],
+)
+def test_wrong_headers(sens, change, message):
+    with pytest.raises(SpacerError, match=message) as caught:
+        drain(sens(recording(FRAMES, **change)))
+    assert "scene0000_00.sens" in str(caught.value)
+
+
+def test_a_hostile_name_length(sens):
+    path = sens(struct.pack("<IQ", 4, 2**62))
+    with pytest.raises(SpacerError, match="sensor name: got 4611686018427387904 bytes"):
+        drain(path)
+
+
+def test_truncation_anywhere_is_one_clear_error(sens):
+    data = recording(FRAMES)
+    without_imu = len(data) - 8
+    for length in range(0, without_imu, 5):
+        with pytest.raises(SpacerError, match=r"scene0000_00\.sens, .*got \d+ bytes"):
+            drain(sens(data[:length]))
+    assert len(drain(sens(data[:without_imu]))) == 3
+
+
+def test_truncation_names_frame_and_bytes(sens):
+    data = recording([(pose(0), b"abcdefgh", FRAMES[0][2])])
+    cut = data.index(b"abcdefgh") + 3
+    with pytest.raises(
+        SpacerError,
+        match="frame 0 of 1, colour: got 3 bytes; expected 8 bytes",
+    ):
+        drain(sens(data[:cut]))
+
+
+@pytest.mark.parametrize(("kind", "offset"), [("colour", 80), ("depth", 88)])
+def test_absurd_image_sizes_are_refused_before_reading(sens, kind, offset):
+    data = bytearray(recording(FRAMES))
+    start = 4 + 8 + 4 + 256 + 8 + 16 + 4 + 8
+    data[start + offset : start + offset + 8] = struct.pack("<Q", 2**40)
+    with pytest.raises(SpacerError, match=f"frame 0 of 3, {kind}: got 1099511627776"):
+        drain(sens(bytes(data)))
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (b"not zlib", "frame 0, depth: got Error -3"),
+        (zlib.compress(DEPTH.tobytes())[:-12], "frame 0, depth: got"),
+        (zlib.compress(bytes(22)), "got 22 bytes; expected 24 bytes"),
+        # A megabyte in a kilobyte: inflated by one byte too many, no further.
+        (zlib.compress(bytes(2**20)), "got 25 bytes; expected 24 bytes"),
+    ],
+    ids=["garbage", "cut", "short", "bomb"],
+)
+def test_broken_depth(sens, image, message):
+    path = sens(recording([(pose(0), b"x", image)]))
+    with pytest.raises(SpacerError, match=message):
+        drain(path)
+
+
+def test_colour_survives_broken_depth(sens):
+    path = sens(recording([(pose(0), b"x", b"not zlib"), FRAMES[0]]))
+    with SensReader(path) as reader:
+        assert [f.jpeg for f in itertools.islice(reader, 2)] == [b"x", b"first"]

@@ -1,0 +1,294 @@
+"""Both paths of a room agree: files → parser, and straight to memory."""
+
+import dataclasses
+import hashlib
+import os
+
+import numpy as np
+import pytest
+from scipy.spatial import cKDTree
+
+from spacer_lib.errors import SpacerError
+from spacer_lib.geometry import box_corners
+from spacer_lib.scannet import (
+    MIN_VISIBLE_FRACTION,
+    SensReader,
+    instance_label_agreement,
+    parse_scene,
+    read_alignment,
+    read_instance_frames,
+    read_labels,
+    read_splits,
+)
+from spacer_lib.synthetic.light import VIEWS, to_scene, view_poses
+from spacer_lib.synthetic.render import Renderer, pinhole
+from spacer_lib.synthetic.rooms import KINDS, STYLES, draw_room
+from spacer_lib.synthetic.write import write_dataset_files, write_scan
+from spacer_lib.video import encode_sens, read_frames
+
+# The mesh holds float32 coordinates up to about 10 m from the scan's origin.
+BOX_TOLERANCE_M = 1e-4
+# The alpha shape rounds a cut corner off; sunken edge vertices cost a millimetre.
+AREA_TOLERANCE = 0.03
+# JPEG, 4:2:0 chroma and H.264 together, mean absolute difference of 0..255 values.
+VIDEO_TOLERANCE = 5.0
+
+CASES = [("walk", (96, 72), 1), ("walk", (96, 72), 4), ("walk", (128, 96), 9)]
+CASES += [(name, (112, 112), seed) for name in ("seen", "new") for seed in (0, 17)]
+
+
+@dataclasses.dataclass
+class Written:
+    """A room in both forms."""
+
+    room: object
+    view: object
+    size: tuple
+    root: object
+    folder: object
+    scene: object
+    light: object
+    lost: set
+
+
+@pytest.fixture(scope="module", params=CASES, ids=lambda c: f"{c[0]}-{c[2]}")
+def written(request, tmp_path_factory):
+    name, size, seed = request.param
+    view, root = VIEWS[name], tmp_path_factory.mktemp("data")
+    room = draw_room(seed, view.style)
+    folder = write_scan(room, root, view, size=size)
+    write_dataset_files(root)
+    scene = parse_scene(folder, root / "scannetv2-labels.combined.tsv")
+    with SensReader(folder / f"{room.scene_id}.sens") as reader:
+        lost = {frame.index for frame in reader if frame.T_scan_from_camera is None}
+    return Written(room, view, size, root, folder, scene, to_scene(room, view), lost)
+
+
+def corners(instance):
+    return box_corners(
+        instance.centroid_m, instance.axes_lengths_m, instance.axes_matrix
+    )
+
+
+def test_objects_agree(written):
+    assert written.scene.warnings == ()
+    assert written.scene.object_counts == written.light.object_counts
+    for parsed, light in zip(
+        written.scene.instances, written.light.instances, strict=True
+    ):
+        assert parsed.instance_id == light.instance_id
+        assert parsed.category == light.category
+        for name in ("centroid_m", "aabb_min_m", "aabb_max_m"):
+            np.testing.assert_allclose(
+                getattr(parsed, name), getattr(light, name), atol=BOX_TOLERANCE_M
+            )
+        # The order of a box's axes is free: compare lengths sorted, and the corners.
+        np.testing.assert_allclose(
+            sorted(parsed.axes_lengths_m),
+            sorted(light.axes_lengths_m),
+            atol=BOX_TOLERANCE_M,
+        )
+        away, _ = cKDTree(corners(light)).query(corners(parsed))
+        assert away.max() < 10 * BOX_TOLERANCE_M
+
+
+def test_floor_and_size_agree(written):
+    scene, light = written.scene, written.light
+    np.testing.assert_allclose(scene.floor_min_m, light.floor_min_m, atol=1e-4)
+    np.testing.assert_allclose(scene.floor_max_m, light.floor_max_m, atol=1e-4)
+    np.testing.assert_allclose(
+        scene.room_center_m[:2], light.room_center_m[:2], atol=1e-4
+    )
+    assert scene.room_size_m2 == pytest.approx(light.room_size_m2, rel=AREA_TOLERANCE)
+    assert (scene.fps, scene.frame_count) == (light.fps, light.frame_count)
+
+
+def test_first_seen_frames_agree(written):
+    """Labels of the light path's own renders, where the camera was tracked."""
+    first, renderer = {}, Renderer(written.room)
+    K = pinhole(*written.size)
+    least = MIN_VISIBLE_FRACTION * written.size[0] * written.size[1]
+    for index, pose in enumerate(view_poses(written.room, written.view)):
+        if index in written.lost:
+            continue
+        labels = renderer.render(pose, K, *written.size)[2]
+        for label, pixels in zip(*np.unique(labels, return_counts=True), strict=True):
+            if label >= 0 and pixels >= least:
+                first.setdefault(int(label), index)
+    parsed = {i.instance_id: i.first_seen_frame for i in written.scene.instances}
+    assert parsed == {i.instance_id: first.get(i.instance_id) for i in
+                      written.light.instances}  # fmt: skip
+
+
+def test_projection_finds_the_same_objects(written, tmp_path):
+    copy = tmp_path / written.folder.name
+    copy.mkdir()
+    for path in written.folder.iterdir():
+        if "instance-filt" not in path.name:
+            (copy / path.name).symlink_to(path)
+    scene = parse_scene(copy, written.root / "scannetv2-labels.combined.tsv")
+    assert "by projection" in scene.warnings[0]
+    images = {i.instance_id: i.first_seen_frame for i in written.scene.instances}
+    for instance in scene.instances:
+        frame, other = instance.first_seen_frame, images[instance.instance_id]
+        # The criteria differ (share of the object, share of the image), so an object
+        # that slides into the picture may count some frames sooner or later.
+        if frame is not None and other is not None:
+            assert abs(frame - other) <= written.view.frames // 6
+    seen = {i.instance_id for i in scene.instances if i.first_seen_frame is not None}
+    assert len(seen ^ {i for i, f in images.items() if f is not None}) <= 1
+
+
+def test_poses_follow_the_path_and_some_are_lost(written):
+    T_aligned_from_scan = read_alignment(written.folder)
+    assert not np.allclose(T_aligned_from_scan, np.eye(4), atol=0.01)
+    assert len(written.lost) == round(written.view.frames / 24)
+    expected = view_poses(written.room, written.view)
+    with SensReader(written.folder / f"{written.room.scene_id}.sens") as reader:
+        assert reader.color_size == written.size
+        assert reader.depth_size == tuple(side // 2 for side in written.size)
+        scale = reader.depth_intrinsic[0, 0] / reader.color_intrinsic[0, 0]
+        assert not np.isclose(scale, 0.5, atol=0.01)
+        for frame in reader:
+            if frame.T_scan_from_camera is not None:
+                pose = T_aligned_from_scan @ frame.T_scan_from_camera
+                np.testing.assert_allclose(pose, expected[frame.index], atol=1e-5)
+    raw = (written.folder / f"{written.room.scene_id}.sens").read_bytes()
+    assert np.full(16, -np.inf, "<f4").tobytes() in raw
+
+
+def test_depth_is_the_rendered_depth(written):
+    poses, renderer = view_poses(written.room, written.view), Renderer(written.room)
+    with SensReader(written.folder / f"{written.room.scene_id}.sens") as reader:
+        frame, K = next(iter(reader)), reader.depth_intrinsic[:3, :3]
+        depth = renderer.render(poses[0], K, *reader.depth_size)[1]
+        stored = frame.depth_m()
+    # Stored intrinsics are float32: a ray at an edge may fall to either side.
+    close = np.abs(stored - depth) <= 0.0006
+    assert close.mean() > 0.995
+
+
+def test_label_images_agree_with_instances(written):
+    table = written.root / "scannetv2-labels.combined.tsv"
+    assert instance_label_agreement(written.folder, table, stride=4) == 1.0
+    assert instance_label_agreement(written.folder, table, stride=4, offset=0) < 0.5
+    path = written.folder / f"{written.room.scene_id}_2d-instance-filt.zip"
+    sums = {index: int(image.sum()) for index, image in read_instance_frames(path)}
+    assert {index for index, total in sums.items() if total == 0} == written.lost
+
+
+def test_video_shows_the_light_paths_frames(written, tmp_path):
+    path = tmp_path / "a.mp4"
+    info = encode_sens(written.folder / f"{written.room.scene_id}.sens", path)
+    assert (info.width, info.height) == written.size
+    assert info.frame_count == written.view.frames
+    frames, indices, _, _ = read_frames(path, 4)
+    renderer, K = Renderer(written.room), pinhole(*written.size)
+    for frame, pose in zip(
+        frames, view_poses(written.room, written.view, indices), strict=True
+    ):
+        rendered = renderer.render(pose, K, *written.size)[0]
+        assert np.abs(frame.astype(float) - rendered).mean() < VIDEO_TOLERANCE
+
+
+# --- writing
+
+
+def digest(folder):
+    return {
+        path.name: hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.iterdir())
+    }
+
+
+SHORT = dataclasses.replace(VIEWS["seen"], frames=6)
+
+
+def test_a_seed_fixes_every_byte(tmp_path):
+    room = draw_room(5, "dollhouse")
+    first = digest(write_scan(room, tmp_path / "a", SHORT, size=(64, 48)))
+    assert first == digest(write_scan(room, tmp_path / "b", SHORT, size=(64, 48)))
+    assert len(first) == 7
+    other = dataclasses.replace(draw_room(6, "dollhouse"), scene_id=room.scene_id)
+    changed = digest(write_scan(other, tmp_path / "c", SHORT, size=(64, 48)))
+    assert all(first[name] != changed[name] for name in first)
+
+
+def test_a_scan_is_replaced_whole(tmp_path):
+    room = draw_room(5, "dollhouse")
+    folder = write_scan(room, tmp_path, SHORT, size=(32, 32))
+    (folder / "stray.txt").write_text("from an older run")
+    assert write_scan(room, tmp_path, SHORT, size=(32, 32)) == folder
+    assert not (folder / "stray.txt").exists()
+    assert [path.name for path in (tmp_path / "scans").iterdir()] == [room.scene_id]
+
+
+def test_a_failure_leaves_nothing(tmp_path, monkeypatch):
+    def fail(*_):
+        raise SpacerError("disk")
+
+    monkeypatch.setattr("spacer_lib.synthetic.write._write_recording", fail)
+    with pytest.raises(SpacerError, match="disk"):
+        write_scan(draw_room(5, "dollhouse"), tmp_path, SHORT)
+    assert list((tmp_path / "scans").iterdir()) == []
+
+
+@pytest.mark.parametrize("size", [(33, 32), (0, 2), (32, 31)])
+def test_odd_sizes_are_refused(tmp_path, size):
+    with pytest.raises(SpacerError, match="image size"):
+        write_scan(draw_room(5, "dollhouse"), tmp_path, SHORT, size=size)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_no_permission(tmp_path):
+    (tmp_path / "scans").mkdir(mode=0o500)
+    with pytest.raises(SpacerError, match="cannot write"):
+        write_scan(draw_room(5, "dollhouse"), tmp_path, SHORT)
+
+
+def test_a_file_where_a_folder_should_be(tmp_path):
+    (tmp_path / "scans").write_text("")
+    with pytest.raises(SpacerError, match="cannot create folder"):
+        write_scan(draw_room(5, "dollhouse"), tmp_path, SHORT)
+
+
+def test_dataset_files(tmp_path):
+    for scan in ("scene0001_00", "scene0001_01", "scene0002_00", ".scene0003_00.part"):
+        (tmp_path / "scans" / scan).mkdir(parents=True)
+    write_dataset_files(tmp_path, val_ids=["scene0001_01"])
+    assert read_splits(tmp_path) == {
+        "train": ("scene0002_00",),
+        "val": ("scene0001_00", "scene0001_01"),
+    }
+    labels = read_labels(tmp_path / "scannetv2-labels.combined.tsv")
+    assert {k.raw_label for k in KINDS.values()} | {"floor", "wall"} == set(labels)
+    for kind in KINDS.values():
+        assert labels[kind.raw_label].category == kind.category
+        assert labels[kind.raw_label].nyu40id == kind.nyu40id
+    assert len({label.id for label in labels.values()}) == len(labels)
+
+
+# --- rooms
+
+
+@pytest.mark.parametrize("style", STYLES)
+@pytest.mark.parametrize("seed", range(6))
+def test_rooms_are_furnished_by_their_rules(style, seed):
+    room, rules = draw_room(seed, style), STYLES[style]
+    assert room == draw_room(seed, style) != draw_room(seed + 100, style)
+    scene = to_scene(room, with_boxes=False)
+    singles = [name for name, count in scene.object_counts.items() if count == 1]
+    repeated = [count for count in scene.object_counts.values() if count > 1]
+    assert rules.singles[0] <= len(singles) <= rules.singles[1] + 1
+    assert len(repeated) <= 1 and max(repeated, default=1) <= rules.repeats[1]
+    for first in scene.instances:
+        low, high = first.aabb_min_m, first.aabb_max_m
+        for x in (low[0], high[0]):
+            for y in (low[1], high[1]):
+                assert room.on_floor([(x, y)]).all()
+        for second in scene.instances[first.instance_id + 1 :]:
+            apart = np.maximum(
+                np.subtract(second.aabb_min_m, high),
+                np.subtract(low, second.aabb_max_m),
+            )
+            assert apart[:2].max() > 0.1
