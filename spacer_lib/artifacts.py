@@ -71,6 +71,7 @@ def make_folder(path):
 
 
 def write_text(path, text):
+    """Write UTF-8 text, whole or not at all."""
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
@@ -93,6 +94,7 @@ def to_jsonable(value):
 
 
 def write_json(path, value, indent=1):
+    """Write one JSON value atomically; see ``to_jsonable`` for what it may hold."""
     write_text(path, json.dumps(to_jsonable(value), indent=indent) + "\n")
 
 
@@ -112,6 +114,7 @@ def read_json(path):
 
 
 def write_jsonl(path, rows):
+    """Write rows as JSON lines atomically."""
     lines = [json.dumps(to_jsonable(row), separators=(",", ":")) for row in rows]
     write_text(path, "".join(line + "\n" for line in lines))
 
@@ -146,7 +149,15 @@ def config_hash(value):
 
 def commit():
     """The checkout's commit (with ``-dirty`` when files differ), or ``unknown``."""
-    git = ["git", "-C", str(PROJECT_ROOT), "describe", "--always", "--dirty", "--abbrev=12"]
+    git = [
+        "git",
+        "-C",
+        str(PROJECT_ROOT),
+        "describe",
+        "--always",
+        "--dirty",
+        "--abbrev=12",
+    ]
     try:
         done = subprocess.run(git, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):

@@ -32,6 +32,7 @@ from spacer_lib.models.inputs import (
 )
 from spacer_lib.qa.dataset import space_of, task_kind
 from spacer_lib.rewards import RewardConfig, score
+from spacer_lib.training.curriculum import SEEDS, draw_rows
 
 # own: the room's own video · other: another room's video, own truth · blind: no video
 # · oracle: own video and the true map, written as the start of the response.
@@ -527,3 +528,46 @@ def verdict(low, high):
     if low > 0:
         return "up"
     return "down" if high < 0 else "not distinguishable"
+
+
+def warmstart_metrics(model_dir, questions=300):
+    """What the shipped checkpoint is described by: development rooms, greedy.
+
+    Parameters
+    ----------
+    model_dir : path
+    questions : int
+        Per viewpoint and condition.
+
+    Returns
+    -------
+    dict
+        ``{condition: {score, exact, hits, per_task}}`` for the demonstrated and the
+        new viewpoint, for another room's video, and the majority floor.
+    """
+    model, processor = load(model_dir)
+    found = {}
+    for name, view, condition in (
+        ("seen", "seen", "own"),
+        ("new", "new", "own"),
+        ("another_video", "seen", "other"),
+    ):
+        rows = draw_rows(SEEDS["develop"], questions, view)
+        answers = evaluate(
+            model, processor, rows, condition=condition,
+            out_path=Path(model_dir).parent / f"answers_{name}.jsonl", mode="tiny",
+            video=VideoSettings(), max_new_tokens=128,
+        )  # fmt: skip
+        found[name] = _described(answers)
+    found["majority"] = _described(floors(rows))
+    return found
+
+
+def _described(predictions):
+    table = summarize(predictions)
+    overall = table[table["level"] == "overall"].iloc[0]
+    types = table[table["level"] == "question_type"]
+    return {
+        **{m: round(float(overall[m]), 4) for m in ("score", "exact", "hits")},
+        "per_task": {r.name: round(float(r.score), 4) for r in types.itertuples()},
+    }

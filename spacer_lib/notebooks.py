@@ -5,11 +5,13 @@ warns), and the peak memory of the kernel and everything it starts is recorded.
 """
 
 import difflib
+import tempfile
 import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import nbformat
 import papermill
 import psutil
 
@@ -93,6 +95,20 @@ def execute(name, out_path, parameters=None, *, log_output=False):
             ) from error
     seconds = time.perf_counter() - start
     return NotebookRun(name, out_path, round(seconds, 1), round(memory.peak_gb, 2))
+
+
+def execute_in_place(name):
+    """Execute a notebook onto itself, without papermill's own cells and metadata."""
+    source = FOLDER / f"{name}.ipynb"
+    with tempfile.TemporaryDirectory() as folder:
+        run = execute(name, Path(folder) / source.name)
+        book = nbformat.read(run.path, as_version=4)
+    book.metadata.pop("papermill", None)
+    for cell in book.cells:
+        cell.metadata = {k: v for k, v in cell.metadata.items() if k == "tags" and v}
+    with atomic_path(source) as temporary:
+        nbformat.write(book, temporary)
+    return run
 
 
 class MemoryWatch:

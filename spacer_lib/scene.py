@@ -135,7 +135,7 @@ class Scene:
                     expected=f"{size} finite numbers",
                 )
             object.__setattr__(self, name, values)
-        if any(a >= b for a, b in zip(self.floor_min_m, self.floor_max_m)):
+        if any(a >= b for a, b in zip(self.floor_min_m, self.floor_max_m, strict=True)):
             raise SpacerError(
                 f"{self.scene_id}: floor rectangle",
                 got=f"{self.floor_min_m} .. {self.floor_max_m}",

@@ -29,7 +29,9 @@ FLOORS = (
     "models",
     "training",
     "evaluation",
+    "study",
     "plots",
+    "notebooks",
     "cli",
 )
 PRINTING = {"cli", "training"}  # the command line and the ranks' progress lines

@@ -74,7 +74,7 @@ def encode_prompts(processor, rows, mode, video, *, blind=False):
     merge = processor.video_processor.merge_size**2
     pad = processor.video_token
     videos, filled = [], []
-    for row, prompt in zip(rows, text):
+    for row, prompt in zip(rows, text, strict=True):
         tensor = tensors[row["video"]]
         videos.append(tensor)
         count = int(tensor["video_grid_thw"].prod()) // merge
@@ -94,7 +94,10 @@ def _video_tensors(processor, source, video):
         kwargs["size"] = {**size, "longest_edge": video.max_pixels * video.frames}
     encoded = processor.video_processor(
         videos=[torch.from_numpy(frames).permute(0, 3, 1, 2)],
-        video_metadata=[metadata], do_sample_frames=False, return_tensors="pt", **kwargs,
+        video_metadata=[metadata],
+        do_sample_frames=False,
+        return_tensors="pt",
+        **kwargs,
     )  # fmt: skip
     seconds = processor.video_processor.temporal_patch_size / metadata.sampled_fps
     return {

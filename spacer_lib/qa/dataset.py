@@ -114,7 +114,7 @@ def split_spaces(scene_ids, fractions, seed):
     order = np.random.default_rng([seed, 11]).permutation(len(spaces))
     edges = np.round(np.cumsum(list(fractions.values())) * len(spaces)).astype(int)
     parts, start = {}, 0
-    for name, stop in zip(fractions, edges):
+    for name, stop in zip(fractions, edges, strict=True):
         mine = {spaces[i] for i in order[start:stop]}
         parts[name] = [s for s in scene_ids if space_of(s) in mine]
         start = stop

@@ -154,7 +154,7 @@ def room_size_estimation(scene, rng, rules=Rules()):
 
 
 def object_abs_distance(scene, rng, rules=Rules()):
-    """Closest-point distance of two unique objects, metres, one decimal (*official*)."""
+    """Closest-point distance of two unique objects, metres to 0.1 (*official*)."""
     kind = "object_abs_distance"
     unique = _unique(scene)
     if len(unique) < 2:
@@ -283,9 +283,7 @@ def _direction(difficulty, scene, rng, rules):
         )
         answer = direction_answer(turn, difficulty)
         wrong = [word for word in words if word != answer]
-        yield _choice(
-            kind, question, answer, wrong, names, rng, rules.shuffle_options
-        )
+        yield _choice(kind, question, answer, wrong, names, rng, rules.shuffle_options)
 
 
 def object_rel_direction_easy(scene, rng, rules=Rules()):
@@ -330,9 +328,7 @@ def obj_appearance_order(scene, rng, rules=Rules()):
             "What will be the first-time appearance order of the following categories "
             f"in the video: {', '.join(chosen)}?"
         )
-        yield _choice(
-            kind, question, answer, wrong, chosen, rng, rules.shuffle_options
-        )
+        yield _choice(kind, question, answer, wrong, chosen, rng, rules.shuffle_options)
 
 
 GENERATORS = {

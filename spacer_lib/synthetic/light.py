@@ -62,7 +62,10 @@ def view_poses(room, view, indices=None):
     times = times if indices is None else times[list(indices)]
     if view.camera == "walk":
         return walk_poses(room, times, rng)
-    azimuth, elevation = rng.uniform(*view.azimuth_deg), rng.uniform(*view.elevation_deg)
+    azimuth, elevation = (
+        rng.uniform(*view.azimuth_deg),
+        rng.uniform(*view.elevation_deg),
+    )
     return orbit_poses(room, times, azimuth, view.sweep_deg, elevation)
 
 
@@ -87,6 +90,7 @@ def to_scene(room, view=None, with_boxes=True):
             )
         )  # fmt: skip
     low, high = room.floor_bounds_m
+    top = max([room.style.wall_height_m, *(i.aabb_max_m[2] for i in instances)])
     rects = np.array(room.floor_rects)
     area = ((rects[:, 2] - rects[:, 0]) * (rects[:, 3] - rects[:, 1])).sum()
     return Scene(
@@ -94,7 +98,7 @@ def to_scene(room, view=None, with_boxes=True):
         dataset="synthetic",
         instances=tuple(instances),
         room_size_m2=float(area),
-        room_center_m=(*((low + high) / 2), room.style.wall_height_m / 2),
+        room_center_m=(*((low + high) / 2), top / 2),
         floor_min_m=low,
         floor_max_m=high,
         fps=FPS if view else None,
@@ -119,7 +123,7 @@ def video_uri(view, seed):
     return f"room://{view}/{seed}"
 
 
-@functools.lru_cache(maxsize=4096)
+@functools.lru_cache(maxsize=512)
 def frames_from_uri(uri, count, size):
     """Frames behind a ``room://view/seed`` address.
 
@@ -140,4 +144,6 @@ def frames_from_uri(uri, count, size):
     view = VIEWS[name]
     room = draw_room(int(seed), view.style)
     indices = tuple(np.linspace(0, view.frames - 1, count).round().astype(int).tolist())
-    return render_frames(room, view, indices, size), indices, view.frames, FPS
+    frames = render_frames(room, view, indices, size)
+    frames.setflags(write=False)  # the cache hands out this very array
+    return frames, indices, view.frames, FPS

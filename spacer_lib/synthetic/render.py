@@ -5,6 +5,7 @@ Camera convention (ScanNet's): x right, y down, z forward; a pose is the 4x4
 """
 
 import functools
+import itertools
 import math
 
 import numpy as np
@@ -61,12 +62,12 @@ def _wall_segments(room):
     xs, ys = np.unique(rects[:, [0, 2]]), np.unique(rects[:, [1, 3]])
     open_y = ys[0] if room.style.open_wall else None
     eps, segments = 1e-3, []
-    for x0, x1 in zip(xs[:-1], xs[1:]):
+    for x0, x1 in itertools.pairwise(xs):
         for y in ys:
             sides = room.on_floor([((x0 + x1) / 2, y - eps), ((x0 + x1) / 2, y + eps)])
             if sides.sum() == 1 and y != open_y:
                 segments.append((x0, y, x1, y))
-    for y0, y1 in zip(ys[:-1], ys[1:]):
+    for y0, y1 in itertools.pairwise(ys):
         for x in xs:
             sides = room.on_floor([(x - eps, (y0 + y1) / 2), (x + eps, (y0 + y1) / 2)])
             if sides.sum() == 1:
@@ -79,7 +80,9 @@ class Renderer:
 
     def __init__(self, room):
         boxes = room_boxes(room)
-        vertices = np.concatenate([box_vertices(c, s, yaw) for c, s, yaw, _, _ in boxes])
+        vertices = np.concatenate(
+            [box_vertices(c, s, yaw) for c, s, yaw, _, _ in boxes]
+        )
         offsets = 8 * np.arange(len(boxes))[:, None, None]
         triangles = (_TRIANGLES[None] + offsets).reshape(-1, 3)
         self.room = room
@@ -203,7 +206,10 @@ def walk_poses(room, times, rng, eye_height_m=1.5):
     rects = np.array(room.floor_rects)
     areas = (rects[:, 2] - rects[:, 0]) * (rects[:, 3] - rects[:, 1])
     x0, y0, x1, y1 = rects[areas.argmax()]
-    center, half = np.array([(x0 + x1) / 2, (y0 + y1) / 2]), np.array([x1 - x0, y1 - y0])
+    center, half = (
+        np.array([(x0 + x1) / 2, (y0 + y1) / 2]),
+        np.array([x1 - x0, y1 - y0]),
+    )
     start, phase = rng.uniform(0, 2 * math.pi, size=2)
     turn = 1 if rng.random() < 0.5 else -1
     poses = []
@@ -217,5 +223,3 @@ def walk_poses(room, times, rng, eye_height_m=1.5):
         target = np.add(eye, (math.cos(gaze), math.sin(gaze), math.tan(pitch)))
         poses.append(look_at(eye, target))
     return np.stack(poses)
-
-

@@ -138,7 +138,8 @@ class Furniture:
             x, y, z = np.multiply(part.center, self.size_m)
             center = np.add(self.position_m, (c * x - s * y, s * x + c * y, z))
             rgb = tuple(min(1.0, v * self.tone) for v in part.rgb)
-            boxes.append((center, np.multiply(part.size, self.size_m), self.yaw_rad, rgb))
+            size = np.multiply(part.size, self.size_m)
+            boxes.append((center, size, self.yaw_rad, rgb))
         return boxes
 
     def footprint_half_m(self):
@@ -272,7 +273,5 @@ def _place(rng, rules, floor_rects, placed, instance_id, category):
         )  # fmt: skip
         if clear:
             position = (float(x), float(y), kind.bottom_m)
-            return Furniture(
-                instance_id, kind, position, yaw, piece.size_m, piece.tone
-            )
+            return Furniture(instance_id, kind, position, yaw, piece.size_m, piece.tone)
     return None

@@ -23,12 +23,12 @@ SEEDS = {
 }
 
 # Rooms hold four or five categories, so three options, and counting starts at one.
-# Options stand in a fixed order: with shuffled letters this small a model stayed near
-# chance on directions (LOG.md). Letters are therefore unbalanced within a direction type
-# only as far as the directions themselves are; the majority floor shows it.
+# Options stand in a fixed order: with shuffled letters this small a model needed far
+# longer on directions (LOG.md).
 TINY_RULES = Rules(
     min_count=1, rel_distance_options=3, rel_distance_margin_m=0.3,
-    direction_border_deg=15.0, direction_min_m=0.8, direction_max_m=9.0, shuffle_options=False,
+    direction_border_deg=15.0, direction_min_m=0.8, direction_max_m=9.0,
+    shuffle_options=False,
 )  # fmt: skip
 
 

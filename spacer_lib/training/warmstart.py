@@ -15,6 +15,7 @@ paper starts from an instruction-tuned 7B model and needs none of this.
 import json
 import math
 import multiprocessing
+import shutil
 import time
 from dataclasses import asdict, dataclass
 
@@ -28,6 +29,8 @@ from spacer_lib.artifacts import (
     config_hash,
     make_folder,
     provenance,
+    read_json,
+    read_jsonl,
     write_json,
 )
 from spacer_lib.cogmap import rasterize
@@ -40,16 +43,18 @@ from spacer_lib.models.inputs import (
     pad_batch,
     token_types,
 )
-from spacer_lib.synthetic.light import VIEWS, frames_from_uri, to_scene, video_uri
+from spacer_lib.synthetic.light import VIEWS, to_scene, video_uri
 from spacer_lib.synthetic.rooms import STYLES, draw_room
 from spacer_lib.training.curriculum import SEEDS, draw_row, tokenizer_corpus
 from spacer_lib.training.demonstrations import demonstrate
+from spacer_lib.video import read_frames
 
 CATEGORIES = STYLES["dollhouse"].categories
 GRID = 10
 VIDEO = VideoSettings(tiny.FRAME_COUNT, tiny.FRAME_SIZE)
 # Rooms of one stage start this far after the previous stage's.
 STAGE_SPAN = 1_000_000
+STAGES = ("vision", "text", "joint")
 
 
 @dataclass(frozen=True)
@@ -74,7 +79,7 @@ def first_seed(config, stage):
     """First room seed of a stage; stages and runs never share rooms."""
     return (
         SEEDS["warmstart"]
-        + STAGE_SPAN * ("vision", "text", "joint").index(stage)
+        + STAGE_SPAN * STAGES.index(stage)
         + 200_000 * config.seed
     )
 
@@ -114,7 +119,10 @@ class Stream(torch.utils.data.IterableDataset):
 def _loader(stream):
     return iter(
         torch.utils.data.DataLoader(
-            stream, batch_size=None, num_workers=1, prefetch_factor=4,
+            stream,
+            batch_size=None,
+            num_workers=1,
+            prefetch_factor=4,
             collate_fn=_no_collate,
         )
     )
@@ -131,7 +139,8 @@ class RoomCells:
         self.view = view
 
     def __call__(self, seed):
-        frames, *_ = frames_from_uri(video_uri(self.view, seed), VIDEO.frames, VIDEO.size)
+        source = video_uri(self.view, seed)
+        frames, *_ = read_frames(source, VIDEO.frames, VIDEO.size)
         room = draw_room(seed, VIEWS[self.view].style)
         return frames, cell_grid(rasterize(to_scene(room, with_boxes=False), GRID))
 
@@ -176,7 +185,7 @@ class Encode:
             self.processor, rows, "tiny", VIDEO, blind=not self.with_video
         )
         sequences, targets = [], []
-        for prompt, (_, completion) in zip(prompts, items):
+        for prompt, (_, completion) in zip(prompts, items, strict=True):
             text = completion + tokenizer.eos_token
             response = tokenizer(text, add_special_tokens=False)["input_ids"]
             labels = list(response)
@@ -186,7 +195,9 @@ class Encode:
                         labels[i] = -100
             sequences.append(prompt + response)
             targets.append([-100] * len(prompt) + labels)
-        input_ids, attention_mask = pad_batch(sequences, tokenizer.pad_token_id, "right")
+        input_ids, attention_mask = pad_batch(
+            sequences, tokenizer.pad_token_id, "right"
+        )
         labels, _ = pad_batch(targets, -100, "right")
         return {
             "input_ids": input_ids,
@@ -245,7 +256,7 @@ def _targets(items):
 
 
 class _Trainer:
-    """AdamW, warm-up and cosine, a metrics file and a progress bar: one loop for all."""
+    """AdamW, warm-up and cosine, metrics file and progress: one loop for all."""
 
     def __init__(self, parameters, lr, steps, out_dir, stage):
         self.parameters = list(parameters)
@@ -370,7 +381,9 @@ def train_joint(config, out_dir):
         return losses
 
     parameters = [*model.parameters(), *head.parameters()]
-    trainer = _Trainer(parameters, config.joint_lr, config.joint_steps, out_dir, "joint")
+    trainer = _Trainer(
+        parameters, config.joint_lr, config.joint_steps, out_dir, "joint"
+    )
     trainer.run(loss_at)
     _save_model(out_dir / "model", model, processor)
 
@@ -392,8 +405,12 @@ def _save(path, modules):
 
 
 def _save_model(folder, model, processor):
-    model.save_pretrained(folder)
-    processor.save_pretrained(folder)
+    """Write the folder under another name first: a whole model or none."""
+    draft = folder.with_name(folder.name + ".part")
+    shutil.rmtree(draft, ignore_errors=True)
+    model.save_pretrained(draft)
+    processor.save_pretrained(draft)
+    draft.rename(folder)
 
 
 def run(out_dir, config=WarmstartConfig(), evaluate=None):
@@ -406,6 +423,11 @@ def run(out_dir, config=WarmstartConfig(), evaluate=None):
     evaluate : callable, optional
         ``evaluate(model_dir) -> dict`` of metrics for the provenance file.
 
+    Returns
+    -------
+    Path
+        The model's folder; ``provenance.json`` lies beside it.
+
     Raises
     ------
     SpacerError
@@ -414,34 +436,36 @@ def run(out_dir, config=WarmstartConfig(), evaluate=None):
     out_dir = make_folder(out_dir)
     fingerprint = config_hash(config)
     stamp = out_dir / "config.json"
-    if stamp.exists() and json.loads(stamp.read_text())["hash"] != fingerprint:
+    if stamp.exists() and read_json(stamp)["hash"] != fingerprint:
         raise SpacerError(
             f"{out_dir} holds a warm start of another configuration",
-            got=json.loads(stamp.read_text())["hash"],
+            got=read_json(stamp)["hash"],
             expected=fingerprint,
             remedy="choose another folder or delete this one",
         )
-    write_json(stamp, {"hash": fingerprint, "config": asdict(config)})
-    began = time.perf_counter()
+    if not stamp.exists():
+        origin = provenance(config=asdict(config))
+        write_json(stamp, {"hash": fingerprint, **origin})
     stages = {"vision.pt": train_vision, "text.pt": train_text}
-    _side_by_side(
-        [f for name, f in stages.items() if not (out_dir / name).exists()],
-        config,
-        out_dir,
-    )
+    left = [f for name, f in stages.items() if not (out_dir / name).exists()]
+    _side_by_side(left, config, out_dir)
+    model = out_dir / "model"
+    if not model.exists():
+        _side_by_side([train_joint], config, out_dir)
     done = out_dir / "provenance.json"
     if not done.exists():
-        _side_by_side([train_joint], config, out_dir)
-        seconds = round(time.perf_counter() - began)
-        record = provenance(
-            config=asdict(config), config_hash=fingerprint, seconds_this_run=seconds,
-            first_room_seeds={
-                s: first_seed(config, s) for s in ("vision", "text", "joint")
+        rows = read_jsonl(out_dir / "metrics.jsonl")
+        write_json(
+            done,
+            {
+                **read_json(stamp),
+                "seconds": {row["stage"]: row["seconds"] for row in rows},
+                "last_losses": {row["stage"]: row for row in rows},
+                "first_room_seeds": {s: first_seed(config, s) for s in STAGES},
+                "metrics": evaluate(model) if evaluate else None,
             },
-            metrics=evaluate(out_dir / "model") if evaluate else None,
-        )  # fmt: skip
-        write_json(done, record)
-    return out_dir / "model"
+        )
+    return model
 
 
 def _side_by_side(stages, config, out_dir):
@@ -451,7 +475,7 @@ def _side_by_side(stages, config, out_dir):
         worker.start()
     for worker in workers:
         worker.join()
-    for stage, worker in zip(stages, workers):
+    for stage, worker in zip(stages, workers, strict=True):
         if worker.exitcode != 0:
             raise SpacerError(
                 f"warm start: {stage.__name__} ended with code {worker.exitcode}",

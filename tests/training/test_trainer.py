@@ -320,4 +320,3 @@ def test_rows_come_from_a_file_or_from_fresh_rooms(small, rows, tmp_path):
 def test_a_missing_model_is_one_clear_message(small, tmp_path):
     with pytest.raises(SpacerError, match="make warmstart"):
         build_trainer(small(model_path="checkpoints/absent"), tmp_path, rows=[])
-

@@ -1,0 +1,431 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 02 · Rasterize rooms into cognitive maps
+#
+# **What you'll do.** Turn a room into a small grid that a language model can write, read such grids back from model output, and measure what the published map score really tells apart.
+#
+# **What you'll learn.**
+# - compute the cell of an object by hand, and know which way the axes run;
+# - choose a grid size and see what each size loses;
+# - read maps as models write them, and name the failures;
+# - compare three map scores with a plain map accuracy;
+# - look at the rooms of the embedded run and know their crutch.
+#
+# **What you'll need.** Notebook 01 for what a scene is. Nothing from disk: rooms are made on the spot. One CPU core, half a minute, 1 GB of memory. Real VSI-Bench metadata is used where `SPACER_REAL_META` names it.
+#
+# SpaceR §4.2 (map imagination), Eq. 4.
+
+# %% tags=["parameters"]
+room_seed: int = 6  # the room drawn on this page
+grid_size: int = 10  # M, cells per side; SpaceR: 10
+rooms: int = 60  # rooms behind every average
+dollhouse_seed: int = 8000000  # the room of the embedded run shown below
+seed: int = 0  # of jitter and random maps
+
+# %%
+import os
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+
+# %%
+from spacer_lib import plots
+from spacer_lib.artifacts import commit, provenance
+from spacer_lib.cogmap import SCORERS, hits, map_to_text, parse_map, rasterize, score
+from spacer_lib.metrics import bootstrap_interval
+from spacer_lib.scene import read_meta_file
+from spacer_lib.synthetic.light import frames_from_uri, to_scene, video_uri
+from spacer_lib.synthetic.rooms import draw_room
+
+# %%
+plots.use_house_style()
+assert grid_size > 0 and rooms > 1, "grid_size and rooms must be positive"
+{"commit": commit(), "numpy": np.__version__, "packages": len(provenance()["packages"])}
+
+# %% [markdown]
+# ## The floor rectangle becomes a grid
+#
+# A model cannot be asked for metres that it has no way to measure; it can be asked in which part of the room something stands. So the floor rectangle is cut into $M \times M$ cells, and an object becomes the cell of its centroid:
+#
+# $$\mathrm{cell} = \left\lfloor M \cdot \frac{c - \mathrm{floor}_{min}}{\mathrm{floor}_{max} - \mathrm{floor}_{min}} \right\rfloor \quad \text{per axis, kept within } [0, M - 1]$$
+#
+# A map is a dictionary `{category: [(x_col, y_row), …]}`.
+
+# %%
+scene = to_scene(draw_room(room_seed, "furnished"))
+cells = rasterize(scene, grid_size)
+print(f"floor {scene.floor_min_m} to {scene.floor_max_m} m")
+
+# %%
+figure, axes = plt.subplots(1, 2, figsize=(10, 4))
+plots.floor_plan(scene, axes[0])
+for low, high, line in zip(
+    scene.floor_min_m, scene.floor_max_m, (axes[0].axvline, axes[0].axhline), strict=True
+):
+    for edge in np.linspace(low, high, grid_size + 1):
+        line(edge, color=plots.FAINT, lw=0.5)
+axes[0].grid(False)
+_ = plots.cognitive_map(cells, axes[1], grid_size)
+
+# %% [markdown]
+# **What to notice.** Left metres, right cells: the same picture, stretched to a square. Sizes and orientations are gone, and so is the room's shape: a cell of a long room is not square. Walls and floors have no cell.
+#
+# The formula again, in five lines, and compared with the library:
+
+# %%
+low, high = np.array(scene.floor_min_m), np.array(scene.floor_max_m)
+by_hand = {}
+for category, instances in scene.by_category().items():
+    spots = [(np.array(i.centroid_m[:2]) - low) / (high - low) for i in instances]
+    found = [np.floor(s * grid_size).clip(0, grid_size - 1) for s in spots]
+    by_hand[category] = sorted((int(x), int(y)) for x, y in found)
+
+# %%
+assert by_hand == cells
+print(f"{sum(map(len, cells.values()))} objects, same cells by hand and by library")
+
+# %% [markdown]
+# ## Which way do the axes run?
+#
+# `x_col` grows with the aligned +x axis, `y_row` with +y, both from 0. Cell (0, 0) is therefore the *lower left* one in our pictures, not the upper left one of an image. SpaceR's prompt does not say so; ours does (`prompts.py`). One test object, moved along each axis:
+
+
+# %%
+def cell_at(x, y):
+    """The cell of a point: an object of the room is moved there."""
+    thing = scene.instances[0]
+    moved = type(thing)(**{**vars(thing), "centroid_m": (x, y, 0.5)})
+    probe = type(scene)(**{**vars(scene), "instances": (moved,), "object_counts": {}})
+    return rasterize(probe, grid_size)[thing.category][0]
+
+
+# %%
+east = [cell_at(x, low[1]) for x in np.linspace(low[0], high[0], 4)]
+north = [cell_at(low[0], y) for y in np.linspace(low[1], high[1], 4)]
+print("walking along +x:", east)
+print("walking along +y:", north)
+assert [c[0] for c in east] == sorted(c[0] for c in east) and east[-1][1] == 0
+assert [c[1] for c in north] == sorted(c[1] for c in north) and north[-1][0] == 0
+print("two metres outside the floor:", cell_at(low[0] - 2, high[1] + 2))
+
+# %%
+figure, ax = plt.subplots(figsize=(4.6, 3))
+plots.cognitive_map({"along +x": east, "along +y": north}, ax, grid_size)
+ax.annotate("+x", (0.55, 0.12), xycoords="axes fraction")
+_ = ax.annotate("+y", (0.12, 0.55), xycoords="axes fraction")
+
+# %% [markdown]
+# **What to notice.** A centroid outside the floor (a window in a wall, a scan with a short floor) falls into the nearest border cell instead of being lost.
+#
+# ## How many cells?
+#
+# More cells keep more, but have to be drawn more exactly. The same room at four sizes:
+
+# %%
+sizes = (5, 10, 15, 20)
+figure, axes = plt.subplots(1, 4, figsize=(13, 3.2))
+for ax, size in zip(axes, sizes, strict=True):
+    plots.cognitive_map(rasterize(scene, size), ax, size)
+    ax.set(title=f"M = {size}", xticks=[0, size - 1], yticks=[0, size - 1])
+    ax.get_legend().remove()
+
+# %%
+many = [to_scene(draw_room(s, "furnished"), with_boxes=False) for s in range(rooms)]
+
+
+def crowded(size):
+    """Share of objects that share their cell with another one."""
+    spots = [[c for v in rasterize(s, size).values() for c in v] for s in many]
+    return np.mean([room.count(cell) > 1 for room in spots for cell in room])
+
+
+# %%
+span = np.mean([np.subtract(s.floor_max_m, s.floor_min_m) for s in many])
+pd.DataFrame(
+    {
+        "cell (m)": [span / m for m in sizes],
+        "objects that share a cell (%)": [100 * crowded(m) for m in sizes],
+        "characters": [len(map_to_text(rasterize(scene, m))) for m in sizes],
+    },
+    index=pd.Index(sizes, name="M"),
+).round(2)
+
+# %% [markdown]
+# **What to notice.** Coarse cells put neighbours on top of each other, and their relation is lost; fine ones ask for a precision that a video hardly gives. SpaceR takes $M = 10$.
+#
+# ## Map, text, and back
+#
+# The model writes a map as one line of JSON, and reading it must give the same map.
+
+# %%
+text = map_to_text(cells)
+print(text)
+reading = parse_map(text, grid_size)
+assert reading.failure is None and reading.map == cells
+print("map → text → map: equal")
+
+# %%
+figure, ax = plt.subplots(figsize=(5.6, 3))
+_ = plots.cognitive_map(cells, ax, grid_size, predicted=reading.map)
+
+# %% [markdown]
+# **What to notice.** Squares are the truth, dots what was read: every dot in its square. Now what models really write. Spelling is forgiven where the meaning is plain: Python's quotes and tuples, plurals, a single pair. Everything else has a *name*, and counts as no map. Nothing is evaluated, and no text can raise.
+
+# %%
+written = {
+    "strict JSON": '{"chair":[[2,5],[4,4]]}',
+    "Python's spelling": "{'Chairs': [(2, 5), (4, 4),]}",
+    "a single pair": "{'chair': [2, 5]}",
+    "a repeated key": '{"chair":[[2,5]],"chair":[[4,4]]}',
+    "off the grid": f'{{"chair":[[2,5],[{grid_size},4]]}}',
+    "half cells": '{"chair":[[2.5,5]]}',
+    "three numbers": '{"chair":[[2,5,0]]}',
+    "cut short": '{"chair":[[2,5],[4,',
+    "prose": "a chair stands by the window",
+    "code": "__import__('os').getcwd()",
+    "endless": '{"chair":[' + "[2,5]," * 5000,
+}
+readings = {name: parse_map(text, grid_size) for name, text in written.items()}
+
+# %%
+pd.DataFrame(
+    {
+        "written": [t[:36] + "…" * (len(t) > 36) for t in written.values()],
+        "read as": [str(r.map or "") for r in readings.values()],
+        "failure": [r.failure or "" for r in readings.values()],
+    },
+    index=readings,
+)
+
+# %%
+drawn = {k: r.map for k, r in readings.items() if r.map}
+truth = {"chair": [(2, 5), (4, 4)]}
+figure, axes = plt.subplots(1, len(drawn), figsize=(3 * len(drawn), 2.6))
+for ax, (name, predicted) in zip(axes, drawn.items(), strict=True):
+    plots.cognitive_map(truth, ax, grid_size, predicted=predicted).get_legend().remove()
+    ax.set(title=name, xlabel="", ylabel="")
+
+# %% [markdown]
+# **What to notice.** One cell off the grid spoils the whole map: moving it silently to the border would reward a guess. A single pair is one instance; the second chair stays unfound (dashed).
+#
+# ## Three scores
+#
+# Pair predicted with true cells of a category; a pair at distance $d$ (cells) is worth $w(d)$:
+#
+# | scorer | $w(d)$ | pairing | divided by |
+# |---|---|---|---|
+# | `released` (SpaceR's code) | $\max(0, 1 - d / (M\sqrt 2))$ | greedy, closest first | max(#predicted, #true) |
+# | `paper` (Eq. 4) | the same | best sum | #true |
+# | `decay` (ours) | $e^{-d/1.5}$ | best sum | max(#predicted, #true) |
+#
+# Categories are averaged, weighted by their true instances. First one pair alone, then all objects of many rooms, moved at random.
+
+# %%
+gaps = np.arange(grid_size)
+figure, ax = plt.subplots(figsize=(6, 2.8))
+for scorer in ("released", "decay"):
+    worth = [
+        score({"x": [(g, 0)]}, {"x": [(0, 0)]}, grid_size, scorer=scorer) for g in gaps
+    ]
+    ax.plot(gaps, worth, "o-", label=scorer)
+assert np.isclose(worth[1], np.exp(-1 / 1.5))
+ax.set(xlabel="distance (cells)", ylabel="worth of a pair", ylim=(0, 1.02))
+_ = ax.legend()
+
+# %%
+maps = [rasterize(s, grid_size) for s in many]
+rng = np.random.default_rng(seed)
+
+
+def moved(cells, change):
+    """The map with every cell changed and kept on the grid."""
+    return {
+        name: [tuple(np.clip(change(*c), 0, grid_size - 1).astype(int)) for c in spots]
+        for name, spots in cells.items()
+    }
+
+
+def jittered(cells, spread):
+    """Each cell moved by a rounded normal error of ``spread`` cells."""
+    return moved(cells, lambda *c: np.rint(c + rng.normal(0, spread, 2)))
+
+
+# %%
+measures = {
+    s: lambda p, t, s=s: score(p, t, grid_size, scorer=s) for s in SCORERS
+}  # fmt: skip
+measures["map accuracy"] = lambda p, t: np.divide(*hits(p, t))
+spreads = (0, 0.5, 1, 1.5, 2, 3, 4, 6)
+worse = {s: [jittered(m, s) for m in maps] for s in spreads}
+
+# %%
+curves = {name: [] for name in measures}
+for name, measure in measures.items():
+    for spread, predicted in worse.items():
+        values = [measure(p, t) for p, t in zip(predicted, maps, strict=True)]
+        curves[name].append((spread, *bootstrap_interval(values, range(rooms), rng)))
+
+# %%
+figure, ax = plt.subplots(figsize=(6.4, 3))
+label = f"jitter (standard deviation, cells); n = {rooms} rooms, 95% intervals"
+_ = plots.reward_vs_error(curves, ax, x_label=label).set(ylim=(0, 1.02))
+
+# %%
+pd.DataFrame({k: dict(r[:2] for r in rows) for k, rows in curves.items()}).round(2)
+
+# %% [markdown]
+# **What to notice.** *Map accuracy* is the share of true objects that have a predicted cell within 1.5 cells of theirs. While it falls steeply, the published scores come down only a little: they are nearly flat. `decay` is steep where it matters, near the truth.
+#
+# ## How much does a useless map earn?
+#
+# A score is as good as the distance between a good map and one that knows nothing. Eight ways to draw a map: perfect; everything in the centre; everywhere at random; the perfect map mirrored, or seen from another side; and one with *every* cell filled.
+
+# %%
+last, middle = grid_size - 1, grid_size // 2
+everywhere = [(x, y) for x in range(grid_size) for y in range(grid_size)]
+draw = {
+    "perfect": lambda m: m,
+    "one cell off": lambda m: moved(m, lambda x, y: (x + (1 if x < last else -1), y)),
+    "all at the centre": lambda m: moved(m, lambda x, y: (middle, middle)),
+    "random": lambda m: moved(m, lambda x, y: rng.integers(0, grid_size, 2)),
+    "mirrored": lambda m: moved(m, lambda x, y: (last - x, y)),
+    "rotated by 90°": lambda m: moved(m, lambda x, y: (last - y, x)),
+    "rotated by 180°": lambda m: moved(m, lambda x, y: (last - x, last - y)),
+    "every cell": lambda m: dict.fromkeys(m, everywhere),
+}
+earned = pd.DataFrame(
+    {
+        name: {k: np.mean([f(way(m), m) for m in maps]) for k, f in measures.items()}
+        for name, way in draw.items()
+    }
+).T
+
+# %%
+ax = earned.plot.barh(figsize=(7.5, 4.6), width=0.82, color=list(plots.PALETTE[:4]))
+ax.invert_yaxis()
+ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+_ = ax.set(xlabel=f"mean over n = {rooms} rooms", xlim=(0, 1))
+
+# %%
+earned.round(3)
+
+# %%
+turned, centre = draw["rotated by 90°"], draw["all at the centre"]
+for scorer in SCORERS:
+    f = measures[scorer]
+    lost = np.mean([f(turned(m), m) < f(centre(m), m) for m in maps])
+    print(f"{scorer:9} a true layout turned by 90° earns less than a heap: {lost:.0%}")
+assert earned.loc["all at the centre", "released"] > earned.loc["random", "released"]
+
+# %% [markdown]
+# **What to notice.**
+# - By the published score a heap in the centre is worth most of a perfect map. A policy that finds it has little left to gain by looking.
+# - A layout that is right up to the viewpoint loses to that heap. So the frame must be *said* in the prompt, or be visible in the video, before the score means anything.
+# - `paper`, as printed, puts no price on surplus cells: filling the grid is perfect. So does map accuracy, which is why it is only read, never rewarded.
+# - `decay` leaves the heap little. It still needs the frame.
+#
+# Notebook 04 puts these scores into a reward.
+#
+# ## The dollhouse, and its crutch
+#
+# The embedded run (notebook 05) trains a model with less than a million weights, on rooms made for it: few objects, low walls, a camera that orbits above. Here is one room in four frames from each of two viewpoints: `seen`, where the warm start has demonstrations, and `new`, where it has none.
+
+# %%
+dollhouse = to_scene(draw_room(dollhouse_seed, "dollhouse"), with_boxes=False)
+figure, axes = plt.subplots(2, 5, figsize=(12, 5))
+for row, view in zip(axes, ("seen", "new"), strict=True):
+    uri = video_uri(view, dollhouse_seed)
+    frames, indices, *_ = frames_from_uri(uri, 4, 128)
+    plots.frames_strip(frames, row[:4], [f"{view}, frame {i}" for i in indices])
+    plots.cognitive_map(rasterize(dollhouse, 10), row[4]).set(xlabel="", ylabel="")
+axes[0, 4].get_legend().remove()
+axes[1, 4].legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=2)
+print(video_uri("seen", dollhouse_seed), "and", video_uri("new", dollhouse_seed))
+
+# %% [markdown]
+# **What to notice.** Both viewpoints show the *same* room and so have the same map: the map belongs to the room, not to the camera.
+#
+# **The crutch, said openly.** The floor is tinted: its colour tells the position. With it, a tiny model can learn on one CPU core where an object stands, by the colour under it, and the frame is visible from every side. A real floor tells nothing of the kind. The tint is part of the embedded default only, of the rooms in style `dollhouse`; the `furnished` rooms and real scans have none. Results of the embedded run therefore show that the *method* runs and learns, and are no claim about real video. How strong the crutch is:
+
+# %%
+style = draw_room(dollhouse_seed, "dollhouse").style
+plain = draw_room(room_seed, "furnished").style
+print(f"tinted floor: {style.name} {style.tinted_floor}, {plain.name} {plain.tinted_floor}")
+
+# %%
+walk, *_ = frames_from_uri(video_uri("walk", room_seed), 2, 128)
+figure, axes = plt.subplots(1, 4, figsize=(9, 2.4))
+titles = ["dollhouse: tinted", "the same, later", "furnished: plain", "the same, later"]
+_ = plots.frames_strip([*frames[[0, 3]], *walk], axes, titles)
+
+# %% [markdown]
+# ## Real rooms
+#
+# VSI-Bench publishes metadata for real ScanNet scenes. It has no floor rectangle: the bounds of all boxes take its place, and the scene says so in its warnings.
+
+# %%
+meta = os.environ.get("SPACER_REAL_META")
+real = read_meta_file(meta) if meta else []
+real_maps = {s.scene_id: rasterize(s, grid_size) for s in real if s.by_category()}
+if real:
+    print(f"{len(real_maps)} of {len(real)} real scenes mapped; {real[0].warnings[0]}")
+else:
+    print("Skipped: SPACER_REAL_META names no metadata file (it cannot be shipped here).")
+
+# %%
+if real:
+    figure, axes = plt.subplots(1, 4, figsize=(13, 3.4))
+    for ax, (name, cells_there) in zip(axes, list(real_maps.items())[:4], strict=True):
+        plots.cognitive_map(cells_there, ax, grid_size).get_legend().remove()
+        ax.set(title=f"{name}: {sum(map(len, cells_there.values()))} objects")
+
+# %%
+if real:
+    useless = [measures["released"](centre(m), m) for m in real_maps.values()]
+    print(f"everything at the centre, released score: {np.mean(useless):.3f}")
+
+# %% [markdown]
+# **What to notice.** Where the file is given: real rooms are fuller and their categories repeat, and the heap in the centre earns as it does in synthetic rooms.
+#
+# ## In practice
+#
+# ```bash
+# cd notebooks
+# papermill 02_rasterize_maps.ipynb ../papermill_runs/02_rasterize_maps__m20.ipynb -p grid_size 20
+# SPACER_REAL_META=<scannet meta json> papermill 02_rasterize_maps.ipynb ../papermill_runs/02_rasterize_maps__real.ipynb
+# ```
+#
+# - The map of a question row is made once, when the question is (notebook 03), and travels with it as a column.
+# - Maps are compared by *normalised* category, so `chairs` in a completion meets `chair` in the truth.
+# - Change `grid_size` in the recipe and in the data together: a map of another grid is off the grid, or wrong.
+#
+# ## Summary
+#
+# A map is one cell per object; axes run with +x and +y from the floor's lowest corner. Text is read strictly, and failures have names. The published score is nearly flat and knows nothing of viewpoints; `decay` is steep; map accuracy says in plain words how many objects are where they should be.
+#
+# ## Exercises
+#
+# 1. Before computing it: what do a map rotated by 180° and the heap earn if every object stands in a corner?
+# 2. Run with `-p grid_size 20`. Which of the four measures changes most for *one cell off*, and why?
+# 3. Write a map that beats the heap under `released` without knowing the room.
+#
+# ## References
+#
+# - SpaceR: *Reinforcing MLLMs in Video Spatial Reasoning*, §4.2, Eq. 4.
+# - VSI-Bench (*Thinking in Space*), where models are asked for cognitive maps: https://arxiv.org/abs/2412.14171
+# - The assignment behind the best pairing: https://docs.scipy.org/doc/scipy/reference/generated/scipy.optimize.linear_sum_assignment.html
+#
+# Next: **03 · Generate questions** asks about these rooms.
