@@ -46,7 +46,7 @@ def demo_scans(root, count=6, seed=0):
     root : path
     count : int
         Scans in all. From two on, the last is a rescan ``_01`` of the first space:
-        the same room, walked through once more.
+        the same room under a second id.
     seed : int
         Room ``k`` is drawn from ``seed * 1000 + k``.
 
@@ -135,7 +135,8 @@ def build_dataset(
     ----------
     scenes : list of Scene
     out_dir : path
-        Receives ``<part>.jsonl`` and ``report.json``, each whole or not at all.
+        Receives ``<part>.jsonl`` and ``report.json``, each whole or not at all. Rows
+        name videos as their scenes do: give the folder that ``parse_scans`` wrote.
     seed : int
     fractions : dict, optional
         ``{part: share of spaces}``, ``FRACTIONS`` by default.

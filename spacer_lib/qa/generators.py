@@ -314,9 +314,8 @@ def obj_appearance_order(scene, rng, rules=Rules()):
     if len(first_seen) < 4:
         yield Rejection(kind, "fewer than four categories with a first appearance")
         return
-    names = _shuffled(first_seen, rng)
-    for start in range(0, len(names) - 3, 4):
-        chosen = names[start : start + 4]
+    for chosen in _shuffled(itertools.combinations(first_seen, 4), rng):
+        chosen = _shuffled(chosen, rng)
         times = sorted(first_seen[name] for name in chosen)
         if np.diff(times).min() < rules.order_gap_s:
             yield Rejection(kind, "two first appearances at nearly the same time")

@@ -1,0 +1,371 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 03 · Generate questions with checkable answers
+#
+# **What you'll do.** Turn scenes into questions of seven kinds, each with an answer that follows from geometry, and write leak-free training and test files.
+#
+# **What you'll learn.**
+# - derive each answer from boxes, centroids and frame numbers;
+# - see why a candidate is rejected, and count the reasons;
+# - flatten a skewed answer distribution;
+# - stop a benchmark room from slipping into training.
+#
+# **What you'll need.** Notebook 01 for scenes, 02 for maps; both are made here if they are missing. One CPU core, under a minute, 1 GB of memory.
+#
+# SpaceR §3 (QA generation), Figure 5; answers after [VSI-Bench](https://arxiv.org/abs/2412.14171).
+
+# %% tags=["parameters"]
+scans_dir: str = ""  # the folder that holds scans/ and the label table; "": demo
+out_dir: str = ""  # scenes and questions; relative to the project; "": data/demo
+seed: int = 0  # of rooms, questions and splits
+
+# %%
+import dataclasses
+import inspect
+import os
+from collections import Counter
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from scipy.spatial import cKDTree
+
+# %%
+os.environ.setdefault("TQDM_DISABLE", "1")  # no progress bars on the page
+from spacer_lib import plots
+from spacer_lib.artifacts import PROJECT_ROOT, provenance, read_jsonl
+from spacer_lib.cogmap import rasterize
+from spacer_lib.errors import SpacerError
+from spacer_lib.geometry import box_distance_m, sampled_box_points, turn_deg
+from spacer_lib.qa import generators
+from spacer_lib.qa.build import LABELS, build_dataset, demo_scans, parse_scans
+from spacer_lib.qa.dataset import flatten_answers, question_rows
+from spacer_lib.qa.generators import GENERATORS, Question, Rules
+from spacer_lib.scene import read_meta_file
+from spacer_lib.synthetic.light import to_scene
+from spacer_lib.synthetic.rooms import draw_room
+
+# %%
+plots.use_house_style()
+out = PROJECT_ROOT / (out_dir or "data/demo")
+{"device": "cpu", **provenance()}
+
+# %%
+if scans_dir:
+    root = PROJECT_ROOT / scans_dir
+    scan_dirs = sorted(p for p in (root / "scans").iterdir() if p.is_dir())
+    label_tsv = root / LABELS
+else:
+    scan_dirs, label_tsv = demo_scans(out / f"raw_seed{seed}", seed=seed)
+scenes = parse_scans(scan_dirs, label_tsv, out)
+[scene.scene_id for scene in scenes]
+
+# %% [markdown]
+# ## The rules
+#
+# Thresholds decide which candidates are fair to ask. The defaults are VSI-Bench's. The demo's videos last four seconds instead of a minute, so first appearances may lie a sixth of a second apart here.
+
+# %%
+rules = Rules() if scans_dir else Rules(order_gap_s=1 / 6)
+pd.Series(dataclasses.asdict(rules)).to_frame("value")
+
+# %%
+scene = next(s for s in scenes if max(s.object_counts.values()) > 1)
+only = {name: group[0] for name, group in scene.by_category().items()
+        if len(group) == 1}  # fmt: skip
+figure, ax = plt.subplots(figsize=(5.4, 4))
+_ = plots.floor_plan(scene, ax).set(title=scene.scene_id)
+
+
+# %%
+def first_question(kind, scene=scene):
+    """The first question of a kind about a scene, and its words."""
+    found = GENERATORS[kind](scene, np.random.default_rng(seed), rules)
+    question = next((q for q in found if isinstance(q, Question)), None)
+    if question is None:
+        raise SpacerError(f"{scene.scene_id}: no question of kind {kind}")
+    print(question.question, *(question.options or ()), sep="\n")
+    print("→", question.ground_truth)
+    return question
+
+
+# %%
+def plan(title):
+    """A floor plan to draw an answer on."""
+    figure, ax = plt.subplots(figsize=(5, 3.6))
+    plots.floor_plan(scene, ax).set(title=title)
+    return ax
+
+
+# %% [markdown]
+# ## 1 · Counting
+#
+# The number of instances of a category, at least two: "how many toilets?" would be answered by habit.
+
+# %%
+question = first_question("object_counting")
+ax = plan(f"{question.ground_truth} x {question.categories[0]}")
+for instance in scene.by_category()[question.categories[0]]:
+    ax.plot(*instance.centroid_m[:2], "o", ms=34, mfc="none", mec=plots.INK, mew=2)
+
+# %% [markdown]
+# ## 2 · Object size
+#
+# The longest edge of the oriented box, in whole centimetres: $\operatorname{round}(100 \max(e_1, e_2, e_3))$. Only for categories with a single instance, or "the chair" would not be one.
+
+# %%
+question = first_question("object_size_estimation")
+instance = only[question.categories[0]]
+longest = int(np.argmax(instance.axes_lengths_m))
+half = instance.axes_matrix[longest] * instance.axes_lengths_m[longest] / 2
+ends = np.array([instance.centroid_m - half, instance.centroid_m + half])
+ax = plan(f"{question.categories[0]}: {question.ground_truth} cm")
+_ = ax.plot(*ends[:, :2].T, "|-", color=plots.INK, lw=2, ms=10)
+print("edges (m):", np.round(instance.axes_lengths_m, 2))
+
+# %% [markdown]
+# An upright longest edge is a point when seen from above; the printed edges tell.
+#
+# ## 3 · Room size
+#
+# The alpha-shape area of notebook 01, to a tenth of a square metre.
+
+# %%
+question = first_question("room_size_estimation")
+(x0, y0), (x1, y1) = scene.floor_min_m, scene.floor_max_m
+ax = plan(f"{question.ground_truth} m²")
+_ = ax.fill([x0, x1, x1, x0], [y0, y0, y1, y1], color=plots.PALETTE[2], alpha=0.15)
+print(f"bounding rectangle: {(x1 - x0) * (y1 - y0):.1f} m²")
+
+# %% [markdown]
+# ## 4 · Absolute distance
+#
+# The closest points of two boxes, $\min_{p \in A,\, q \in B} \lVert p - q \rVert$ over points sampled every 5 cm on the boxes' shells: the recipe that reproduces VSI-Bench's published answers to the digit.
+
+# %%
+question = first_question("object_abs_distance")
+a, b = (sampled_box_points(only[name]) for name in question.categories)
+distance, nearest = cKDTree(b).query(a)
+p, q = a[distance.argmin()], b[nearest[distance.argmin()]]
+ax = plan(f"{' to '.join(question.categories)}: {distance.min():.2f} m in space")
+_ = ax.plot(*np.array([p, q])[:, :2].T, "o-", color=plots.INK, ms=4)
+
+# %% [markdown]
+# ## 5 · Relative distance
+#
+# Which of four categories is closest to a unique target: the least distance between oriented boxes, over all instances of the option. Options closer than 15 cm to each other would be a matter of luck, and are dropped.
+
+# %%
+question = first_question("object_rel_distance")
+target, *options = question.categories
+ax = plan(f"closest to the {target}: {question.ground_truth}")
+for letter, option in zip("ABCD", options, strict=True):
+    group = scene.by_category()[option]
+    instance = min(group, key=lambda i: box_distance_m(only[target], i))
+    line = np.array([only[target].centroid_m, instance.centroid_m])[:, :2]
+    right = letter == question.ground_truth
+    ax.plot(*line.T, "-" if right else ":", color=plots.INK, lw=2 if right else 1)
+    gap = box_distance_m(only[target], instance)
+    ax.annotate(f"{letter} {gap:.2f} m", line.mean(axis=0), fontsize=8)
+
+# %% [markdown]
+# ## 6 · Relative direction
+#
+# Stand at $p$, face $f$, where is $q$? With $u = f - p$ and $v = q - p$ in the floor plane, the signed turn is
+#
+# $$\theta = \operatorname{atan2}(u_x v_y - u_y v_x,\; u \cdot v),$$
+#
+# positive to the left. Three difficulties cut the circle into two, three or four answers.
+
+# %%
+print(inspect.getsource(generators.direction_answer))
+
+# %%
+question = first_question("object_rel_direction_hard")
+spots = [np.array(only[name].centroid_m[:2]) for name in question.categories]
+ax = plan(f"turn {turn_deg(*spots):+.0f}°")
+for spot, color in zip(spots[1:], (plots.INK, plots.PALETTE[5]), strict=True):
+    style = {"arrowstyle": "->", "color": color, "lw": 2}
+    ax.annotate("", spot, spots[0], arrowprops=style)
+_ = ax.plot(*spots[0], "o", color=plots.INK, ms=8)
+
+# %% [markdown]
+# **Try to break it.** "Standing by the bed, facing the bed" appears in released training data. Here the three objects are a permutation of three different unique categories, and the geometry itself refuses:
+
+# %%
+try:
+    turn_deg(spots[0], spots[0], spots[2])
+except SpacerError as error:
+    print(error)
+
+# %% [markdown]
+# ## 7 · Appearance order
+#
+# The order in which categories come into view: by the first frame of their earliest instance.
+
+# %%
+ordered = next(
+    s for s in scenes
+    if any(isinstance(q, Question) for q in GENERATORS["obj_appearance_order"](
+        s, np.random.default_rng(seed), rules))
+)  # fmt: skip
+question = first_question("obj_appearance_order", ordered)
+
+# %%
+figure, ax = plt.subplots(figsize=(6.4, 1.8))
+for name in question.categories:
+    seen = min(i.first_seen_frame for i in ordered.by_category()[name])
+    ax.plot(seen / ordered.fps, name, "o", color=plots.PALETTE[0], ms=8)
+_ = ax.set(xlabel="first seen (s)", xlim=(-0.1, None), title=ordered.scene_id)
+
+# %% [markdown]
+# ## Nothing is dropped in silence
+#
+# A generator yields a question or a named rejection for each candidate it looks at. Which reasons are common, over all scenes?
+
+# %%
+report = build_dataset(scenes, out, seed=seed, rules=rules)
+figure, ax = plt.subplots(figsize=(8, 4))
+_ = plots.rejection_bars(report["rejections"], ax)
+
+# %%
+figure, ax = plt.subplots(figsize=(8, 3))
+counts = pd.DataFrame(report["counts"]).rename(index=plots.short_name)
+counts.plot.barh(stacked=True, ax=ax)
+_ = ax.set(xlabel="questions", title="what was written")
+
+# %% [markdown]
+# ## Flat answers
+#
+# Most categories come in pairs, so "2" is a good guess without looking. Training rows are thinned out: an answer keeps at most the median number of rows per answer. Many rooms show it best; these are drawn without rendering.
+
+# %%
+rooms = [to_scene(draw_room(1000 + n), with_boxes=False) for n in range(150)]
+many = [
+    row for room in rooms for row in question_rows(
+        room, seed, per_task=9, tasks=["object_counting"])[0]
+]  # fmt: skip
+flat = flatten_answers(many, "object_counting", np.random.default_rng(seed))
+
+# %%
+figure, axes = plt.subplots(1, 2, figsize=(8, 2.6), sharey=True)
+plots.answer_histogram(many, axes[0])
+_ = plots.answer_histogram(flat, axes[1])
+
+# %%
+def best_guess(rows):
+    """The accuracy of always giving the most frequent answer."""
+    return max(Counter(r["ground_truth"] for r in rows).values()) / len(rows)
+
+
+print(f"always the same answer: {best_guess(many):.0%} right → {best_guess(flat):.0%}")
+
+# %% [markdown]
+# ## No room in two parts
+#
+# Rescans share a room: `scene0000_00` and `scene0000_01` are one space. Splits move whole spaces, and spaces of the benchmark may not enter training at all.
+
+# %%
+pd.Series({part: ", ".join(ids) for part, ids in report["scenes"].items()})
+
+# %%
+figure, ax = plt.subplots(figsize=(6.4, 2))
+for row, ids in enumerate(report["scenes"].values()):
+    ax.plot([s.split("_")[0] for s in ids], [row] * len(ids), "s", ms=12)
+ax.set(yticks=range(len(report["scenes"])), yticklabels=report["scenes"])
+_ = ax.set(xlabel="physical space", ylim=(-0.5, len(report["scenes"]) - 0.5))
+
+# %% [markdown]
+# **Failure case.** Plant a leak: a held-out rescan of a training room, under an id that no training file contains.
+
+# %%
+planted = report["scenes"]["train"][0].split("_")[0] + "_07"
+try:
+    build_dataset(scenes, out / "leak", seed=seed, held_out_ids=[planted])
+except SpacerError as error:
+    print(error)
+print("written:", (out / "leak").exists())
+
+# %% [markdown]
+# ## The file
+#
+# One JSON object per line: the question, the checkable answer, the true map for the map reward, and the video relative to the file.
+
+# %%
+rows = read_jsonl(report["paths"]["train"])
+pd.Series(rows[0]).astype(str).str.slice(0, 90).to_frame("first row")
+
+# %%
+figure, ax = plt.subplots(figsize=(6, 3.4))
+plots.cognitive_map(rows[0]["map"], ax)
+_ = ax.set(title=f"map of {rows[0]['scene_name']}")
+
+# %% [markdown]
+# ## The published metadata
+#
+# VSI-Bench publishes meta-information of its rooms in the form a `Scene` reads. With `SPACER_REAL_META` set to that file, the same code runs on them. They are benchmark rooms: for looking, never for training.
+
+# %%
+real_path = os.environ.get("SPACER_REAL_META")
+real = read_meta_file(real_path) if real_path else []
+rejected, asked, cells = Counter(), Counter(), Counter()
+for real_scene in real:
+    made, why_not = question_rows(real_scene, seed)
+    asked.update(row["question_type"] for row in made)
+    rejected += why_not
+    cells[len(rasterize(real_scene))] += 1
+if real:
+    print(f"{len(real)} scenes, {sum(asked.values())} questions; {dict(asked)}")
+else:
+    print("Skipped: SPACER_REAL_META is unset, and the file is not shipped here.")
+
+# %%
+if real:
+    figure, axes = plt.subplots(1, 2, figsize=(12, 4.2), width_ratios=(1, 1.4))
+    axes[0].bar(cells.keys(), cells.values())
+    axes[0].set(xlabel="categories on the map", ylabel="scenes")
+    plots.rejection_bars(rejected, axes[1])
+
+# %% [markdown]
+# With the published questions at hand as well (`SPACER_REAL_QA`), the test suite recomputes every official answer that the metadata determines and compares.
+#
+# ## In practice
+#
+# ```bash
+# cd notebooks
+# papermill 03_generate_qa.ipynb ../papermill_runs/03_generate_qa__scannet.ipynb \
+#     -p scans_dir data/scannet_raw -p out_dir data/scannet
+# ```
+#
+# - The output folder is notebook 01's: rows name their video relative to it.
+# - For training that will be measured on VSI-Bench, give `build_dataset` the 312 ids of ScanNet's validation list as `held_out_ids`.
+# - The random choices are keyed by seed, scene and kind: one worker or many write the same bytes.
+#
+# ## Summary
+#
+# Each answer follows from a formula, each rejection has a name, and rooms stay in one part. A model that scores well on the test file has to look.
+#
+# ## Exercises
+#
+# 1. Set `direction_border_deg` to 40. Which difficulty loses most questions, and why?
+# 2. Replace the box distance of kind 5 by the distance of centroids. In how many questions does the answer change?
+# 3. Which kind could a blind model answer best after flattening?
+#
+# ## References
+#
+# - SpaceR: *Reinforcing MLLMs in Video Spatial Reasoning*, §3 and Figure 5.
+# - VSI-Bench, *Thinking in Space*: https://arxiv.org/abs/2412.14171
+#
+# Next: **04 · Design rewards** decides what a right answer, and a right map, are worth.
