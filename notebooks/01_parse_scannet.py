@@ -43,7 +43,6 @@ import numpy as np
 import pandas as pd
 
 # %%
-os.environ.setdefault("TQDM_DISABLE", "1")  # no progress bars on the page
 from spacer_lib import plots
 from spacer_lib.artifacts import PROJECT_ROOT, provenance
 from spacer_lib.errors import SpacerError
@@ -56,6 +55,8 @@ from spacer_lib.video import probe, read_frames
 
 # %%
 plots.use_house_style()
+if not scans_dir:
+    os.environ["TQDM_DISABLE"] = "1"  # the demo is too quick for progress bars
 out = PROJECT_ROOT / (out_dir or "data/demo")
 {"device": "cpu", **provenance()}
 
@@ -101,6 +102,7 @@ def decoded(jpeg):
     return cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
 
 
+# %%
 some = frames[:: max(1, len(frames) // 5)][:5]
 figure, axes = plt.subplots(1, 5, figsize=(11, 2))
 titles = [f"frame {frame.index}" for frame in some]
@@ -129,15 +131,19 @@ ax.set_axis_off()
 T_aligned_from_scan = parse.read_alignment(scan_dir)
 if T_aligned_from_scan is None:
     T_aligned_from_scan = np.eye(4)
+pd.DataFrame(T_aligned_from_scan).round(3)
+
+# %%
 vertices, colors = parse.read_vertices(scan_dir)
 aligned = transform_points(T_aligned_from_scan, vertices)  # (n, 3) metres
-pd.DataFrame(T_aligned_from_scan).round(3)
+print(f"{len(vertices)} vertices, height {np.ptp(aligned[:, 2]):.2f} m")
 
 # %%
 figure, axes = plt.subplots(1, 2, figsize=(9, 3.8))
 some = np.random.default_rng(0).choice(len(vertices), min(len(vertices), 20_000))
 some = some[np.argsort(aligned[some, 2])]  # low points first, as seen from above
-for ax, points, name in zip(axes, (vertices, aligned), ("scan", "aligned"), strict=True):
+pairs = {"scan": vertices, "aligned": aligned}
+for ax, (name, points) in zip(axes, pairs.items(), strict=True):
     ax.scatter(*points[some, :2].T, c=colors[some] / 255, s=1.5)
     ax.set(title=f"{name} frame", xlabel="x (m)", ylabel="y (m)", aspect="equal")
 
@@ -194,6 +200,8 @@ else:
 scenes = parse_scans(scan_dirs, label_tsv, out)
 again = parse_scans(scan_dirs, label_tsv, out)
 scene = scenes[0]
+
+# %%
 pd.DataFrame(
     [
         {"scan": s.scene_id, "objects": len(s.instances), "frames": s.frame_count,
@@ -224,6 +232,8 @@ low = np.flatnonzero(np.abs(aligned[:, 2]) <= parse.FLOOR_BAND_M)
 chosen = np.concatenate(labelled) if labelled else low
 floor_xy = aligned[chosen, :2]
 step = max(1, len(floor_xy) // 5000)
+
+# %%
 alphas = np.geomspace(0.03, 5, 25)
 areas = [alpha_shape_area_m2(floor_xy[::step], alpha) for alpha in alphas]
 

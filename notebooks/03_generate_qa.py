@@ -43,7 +43,6 @@ import pandas as pd
 from scipy.spatial import cKDTree
 
 # %%
-os.environ.setdefault("TQDM_DISABLE", "1")  # no progress bars on the page
 from spacer_lib import plots
 from spacer_lib.artifacts import PROJECT_ROOT, provenance, read_jsonl
 from spacer_lib.cogmap import rasterize
@@ -59,6 +58,8 @@ from spacer_lib.synthetic.rooms import draw_room
 
 # %%
 plots.use_house_style()
+if not scans_dir:
+    os.environ["TQDM_DISABLE"] = "1"  # the demo is too quick for progress bars
 out = PROJECT_ROOT / (out_dir or "data/demo")
 {"device": "cpu", **provenance()}
 
@@ -178,7 +179,8 @@ for letter, option in zip("ABCD", options, strict=True):
     right = letter == question.ground_truth
     ax.plot(*line.T, "-" if right else ":", color=plots.INK, lw=2 if right else 1)
     gap = box_distance_m(only[target], instance)
-    ax.annotate(f"{letter} {gap:.2f} m", line.mean(axis=0), fontsize=8)
+    where = {"xytext": (0, -14), "textcoords": "offset points", "ha": "center"}
+    ax.annotate(f"{letter}: {gap:.2f} m", line[1], fontsize=8, **where)
 
 # %% [markdown]
 # ## 6 · Relative direction
@@ -202,7 +204,7 @@ for spot, color in zip(spots[1:], (plots.INK, plots.PALETTE[5]), strict=True):
 _ = ax.plot(*spots[0], "o", color=plots.INK, ms=8)
 
 # %% [markdown]
-# **Try to break it.** "Standing by the bed, facing the bed" appears in released training data. Here the three objects are a permutation of three different unique categories, and the geometry itself refuses:
+# **Try to break it.** "Standing by the bed, facing the bed" appears in released training data. Here the three objects are a permutation of three different unique categories, and the geometry itself refuses (points in metres):
 
 # %%
 try:
@@ -244,6 +246,7 @@ _ = plots.rejection_bars(report["rejections"], ax)
 figure, ax = plt.subplots(figsize=(8, 3))
 counts = pd.DataFrame(report["counts"]).rename(index=plots.short_name)
 counts.plot.barh(stacked=True, ax=ax)
+ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
 _ = ax.set(xlabel="questions", title="what was written")
 
 # %% [markdown]

@@ -134,7 +134,7 @@ def data(options):
         labels = options.labels or folder.parent / "scannetv2-labels.combined.tsv"
     scenes = build.parse_scans(scans, labels, options.out)
     report = build.build_dataset(scenes, options.out, seed=options.seed)
-    print(f"{options.out}: {len(scenes)} scenes, parts {sorted(report['parts'])}")
+    print(f"{options.out}: {len(scenes)} scenes, questions {report['counts']}")
 
 
 def parser():

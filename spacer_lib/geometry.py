@@ -174,7 +174,7 @@ def turn_deg(position_xy, facing_xy, query_xy):
     if not forward.any() or not query.any():
         raise SpacerError(
             "a bearing needs three distinct points",
-            got=f"{tuple(position_xy)}, {tuple(facing_xy)}, {tuple(query_xy)}",
+            got=np.round([position_xy, facing_xy, query_xy], 3).tolist(),
         )
     cross = forward[0] * query[1] - forward[1] * query[0]
     return math.degrees(math.atan2(cross, float(forward @ query)))

@@ -6,6 +6,7 @@ import pytest
 
 from spacer_lib import cli, notebooks
 from spacer_lib.errors import SpacerError
+from spacer_lib.qa import build
 
 
 def refused(capsys, *arguments):
@@ -22,11 +23,15 @@ def test_missing_scan_folder_names_the_remedy(capsys, tmp_path):
 
 
 def test_a_scan_without_aggregation_is_named(capsys, tmp_path):
-    scan = tmp_path / "scans" / "scene0001_00"
-    scan.mkdir(parents=True)
+    scans, labels = build.demo_scans(tmp_path / "demo", count=1)
+    (aggregation,) = scans[0].glob("*.aggregation.json")
+    aggregation.unlink()
     out = tmp_path / "out"
-    line = refused(capsys, "data", "--scans", str(scan.parent), "--out", str(out))
-    assert "scene0001_00" in line and "Remedy" in line
+    line = refused(
+        capsys, "data", "--scans", str(scans[0].parent), "--labels", str(labels),
+        "--out", str(out),
+    )  # fmt: skip
+    assert aggregation.name in line and "Remedy" in line
     assert not list(out.glob("*.jsonl"))
 
 

@@ -5,6 +5,7 @@ The two long steps of the data side. ``parse_scans`` resumes where it stopped;
 """
 
 import dataclasses
+import os
 from collections import Counter
 from pathlib import Path
 
@@ -38,6 +39,11 @@ TRAINING_PARTS = ("train", "grpo")
 LABELS = "scannetv2-labels.combined.tsv"
 
 
+def _progress(items, what):
+    # tqdm's notebook bar does not obey its own TQDM_DISABLE.
+    return tqdm(items, desc=what, disable=os.environ.get("TQDM_DISABLE") == "1")
+
+
 def demo_scans(root, count=6, seed=0):
     """Write furnished synthetic rooms in ScanNet's layout; skip those that exist.
 
@@ -66,7 +72,7 @@ def demo_scans(root, count=6, seed=0):
     if count > 1:
         numbers.append((first, "01"))
     scan_dirs = []
-    for number, visit in tqdm(numbers, desc="synthetic scans"):
+    for number, visit in _progress(numbers, "synthetic scans"):
         name = f"scene{number:04d}_{visit}"
         folder = root / "scans" / name
         if not folder.is_dir():
@@ -97,7 +103,7 @@ def parse_scans(scan_dirs, label_tsv, out_dir):
     """
     out_dir = Path(out_dir)
     manifest, scenes = Manifest(out_dir), []
-    for scan_dir in tqdm([Path(folder) for folder in scan_dirs], desc="scans"):
+    for scan_dir in _progress([Path(folder) for folder in scan_dirs], "scans"):
         scan = scan_dir.name
         video, scene_file = f"videos/{scan}.mp4", f"scenes/{scan}.json"
         fingerprint = _fingerprint(scan_dir, label_tsv)
