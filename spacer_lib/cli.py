@@ -6,7 +6,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from spacer_lib.artifacts import PROJECT_ROOT, read_json, write_json
+from spacer_lib.artifacts import PROJECT_ROOT, atomic_path, read_json, write_json
 from spacer_lib.errors import SpacerError
 
 RUNS = PROJECT_ROOT / "papermill_runs"
@@ -102,7 +102,14 @@ def warmstart(options):
     from spacer_lib.training import warmstart as chain
 
     model = chain.run(options.out, evaluate=warmstart_metrics)
-    print(f"{model}: {read_json(model.parent / 'provenance.json')['metrics']}")
+    record = read_json(model.parent / "provenance.json")
+    print(f"{model}: {record['metrics']}")
+    if options.ship:
+        for path in model.iterdir():
+            with atomic_path(CHECKPOINT / path.name) as temporary:
+                shutil.copyfile(path, temporary)
+        write_json(CHECKPOINT / "provenance.json", record)
+        print(f"{CHECKPOINT} now holds this checkpoint")
 
 
 def study(options):
@@ -160,8 +167,10 @@ def parser():
     command.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE")
     command.add_argument("--out", type=Path)
     command.add_argument("--resume", action="store_true")
-    add("warmstart", warmstart).add_argument(
-        "--out", type=Path, default=runs / "warmstart"
+    command = add("warmstart", warmstart)
+    command.add_argument("--out", type=Path, default=runs / "warmstart")
+    command.add_argument(
+        "--ship", action="store_true", help="replace the repository's checkpoint"
     )
     command = add("study", study)
     command.add_argument("--out", type=Path, default=runs / "study")
