@@ -44,6 +44,7 @@ import pandas as pd
 import torch
 from transformers.utils.logging import disable_progress_bar
 
+# %%
 from spacer_lib import plots
 from spacer_lib.artifacts import PROJECT_ROOT, commit, provenance, read_json, write_json
 from spacer_lib.cogmap import SCORERS

@@ -63,16 +63,16 @@ class WarmstartConfig:
 
     seed: int = 0
     view: str = "seen"
-    vision_steps: int = 1400
+    vision_steps: int = 1300
     vision_batch: int = 32
     vision_lr: float = 3e-3
     text_steps: int = 1400
     text_batch: int = 48
     text_lr: float = 2e-3
-    joint_steps: int = 600
+    joint_steps: int = 700
     joint_batch: int = 32
     joint_lr: float = 1.5e-3
-    vision_weight: float = 0.03  # of the vision loss (per room) beside the token loss
+    vision_weight: float = 0.05  # of the vision loss (per room) beside the token loss
 
 
 def first_seed(config, stage):
@@ -146,11 +146,12 @@ class RoomCells:
 
 
 def cell_grid(cells):
-    """Map → (categories, 10, 10) float32 of zeros and ones."""
-    grid = np.zeros((len(CATEGORIES), GRID, GRID), np.float32)
+    """Map → (categories, 2, 10) float32: which columns and rows hold the category."""
+    grid = np.zeros((len(CATEGORIES), 2, GRID), np.float32)
     for name, spots in cells.items():
         for x, y in spots:
-            grid[CATEGORIES.index(name), x, y] = 1
+            grid[CATEGORIES.index(name), 0, x] = 1
+            grid[CATEGORIES.index(name), 1, y] = 1
     return grid
 
 
@@ -216,18 +217,23 @@ def _length(item):
 
 
 class MapHead(torch.nn.Linear):
-    """Per-token logits of (category, x cell, y cell); a room's is their logsumexp."""
+    """Per-token logits of (category, column) and (category, row); a room's are their
+    logsumexp over tokens.
+
+    Columns and rows apart, because a map is written digit by digit: with one output
+    per cell the language model could hardly read the features (LOG.md).
+    """
 
     def __init__(self, hidden):
-        super().__init__(hidden, len(CATEGORIES) * GRID * GRID)
+        super().__init__(hidden, len(CATEGORIES) * 2 * GRID)
         tokens = VIDEO.frames // tiny.TEMPORAL * (VIDEO.size // tiny.PATCH // 2) ** 2
         with torch.no_grad():  # start at the prior: five objects somewhere in a room
             self.weight.mul_(0.5)
-            self.bias.fill_(math.log(5 / self.out_features / tokens))
+            self.bias.fill_(math.log(10 / self.out_features / tokens))
 
     def room_logits(self, features, rooms):
         logits = self(features.view(rooms, -1, self.in_features))
-        return logits.logsumexp(dim=1).view(rooms, len(CATEGORIES), GRID, GRID)
+        return logits.logsumexp(dim=1).view(rooms, len(CATEGORIES), 2, GRID)
 
     def loss(self, features, target):
         """Binary cross-entropy summed over cells, averaged over rooms."""
@@ -356,6 +362,7 @@ def train_joint(config, out_dir):
     head.load_state_dict(vision["head"])
     model.model.language_model.load_state_dict(text["language_model"])
     model.tie_weights()
+    _match_scale(model, head, processor, RoomCells(config.view), config)
     seen = {}
     model.model.visual.register_forward_hook(
         lambda module, args, output: seen.update(features=_features(output))
@@ -386,6 +393,31 @@ def train_joint(config, out_dir):
     )
     trainer.run(loss_at)
     _save_model(out_dir / "model", model, processor)
+
+
+def _match_scale(model, head, processor, rooms, config):
+    """Give video tokens the mean and size of word embeddings; the head stays exact.
+
+    Stage 1 leaves features some twenty times longer than embeddings, around a large
+    common vector: what layers add to such tokens is drowned. The tower's last linear
+    layer takes the shift and scale, and the head takes them back.
+    """
+    first = first_seed(config, "vision")
+    pixels = _pixels(processor, [rooms(first + i)[0] for i in range(64)])
+    last = model.model.visual.merger.mlp[-1]
+    words = model.get_input_embeddings().weight
+    with torch.no_grad():
+        features = _features(
+            model.model.visual(
+                pixels["pixel_values_videos"], grid_thw=pixels["video_grid_thw"]
+            )
+        )
+        mean = features.mean(dim=0)
+        scale = (features - mean).norm(dim=1).mean() / words.norm(dim=1).mean()
+        head.bias += head.weight @ mean
+        head.weight *= scale
+        last.bias.sub_(mean).div_(scale)
+        last.weight.div_(scale)
 
 
 class JointCollate:
