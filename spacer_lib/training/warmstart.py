@@ -1,12 +1,14 @@
 """The tiny model's warm start: see, then reason from maps, then both at once.
 
-Three stages, each resumable and each with its own fresh rooms:
+Four stages, each resumable and each with its own fresh rooms:
 
 1. *vision*: a linear head on every video token names category and cell; stands in for
    the pretrained vision tower that a published checkpoint brings along;
 2. *text*: map → computation → answer without video: the language model learns to look
    coordinates up and calculate;
-3. *joint*: supervised fine-tuning on video → map → answer, the vision loss kept on.
+3. *align*: video → map alone, tower frozen: the language model learns to read video
+   tokens in short, cheap sequences (without it, stage 4 stays blind: LOG.md);
+4. *joint*: supervised fine-tuning on video → map → answer, the vision loss kept on.
 
 Stages 1 and 2 train disjoint weights and run side by side. Departure from SpaceR: the
 paper starts from an instruction-tuned 7B model and needs none of this.
@@ -33,7 +35,7 @@ from spacer_lib.artifacts import (
     read_jsonl,
     write_json,
 )
-from spacer_lib.cogmap import rasterize
+from spacer_lib.cogmap import map_to_text, rasterize
 from spacer_lib.errors import SpacerError
 from spacer_lib.models import tiny
 from spacer_lib.models.inputs import (
@@ -54,12 +56,12 @@ GRID = 10
 VIDEO = VideoSettings(tiny.FRAME_COUNT, tiny.FRAME_SIZE)
 # Rooms of one stage start this far after the previous stage's.
 STAGE_SPAN = 1_000_000
-STAGES = ("vision", "text", "joint")
+STAGES = ("vision", "text", "joint", "align")
 
 
 @dataclass(frozen=True)
 class WarmstartConfig:
-    """Steps, batches and learning rates of the three stages."""
+    """Steps, batches and learning rates of the four stages."""
 
     seed: int = 0
     view: str = "seen"
@@ -69,19 +71,18 @@ class WarmstartConfig:
     text_steps: int = 1400
     text_batch: int = 48
     text_lr: float = 2e-3
-    joint_steps: int = 700
+    align_steps: int = 1500
+    align_batch: int = 16
+    align_lr: float = 3e-3
+    joint_steps: int = 350
     joint_batch: int = 32
-    joint_lr: float = 1.5e-3
+    joint_lr: float = 1e-3
     vision_weight: float = 0.05  # of the vision loss (per room) beside the token loss
 
 
 def first_seed(config, stage):
     """First room seed of a stage; stages and runs never share rooms."""
-    return (
-        SEEDS["warmstart"]
-        + STAGE_SPAN * STAGES.index(stage)
-        + 200_000 * config.seed
-    )
+    return SEEDS["warmstart"] + STAGE_SPAN * STAGES.index(stage) + 200_000 * config.seed
 
 
 # ---------------------------------------------------------------- data streams
@@ -285,7 +286,7 @@ class _Trainer:
             torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
             self.optimizer.step()
             history.append({name: float(v.detach()) for name, v in losses.items()})
-            if (step + 1) % 50 == 0:
+            if (step + 1) % 50 == 0 or step + 1 == self.steps:
                 recent = history[-50:]
                 means = {
                     k: round(sum(r[k] for r in recent if k in r)
@@ -352,17 +353,73 @@ def train_text(config, out_dir):
     _save(out_dir / "text.pt", {"language_model": model.model.language_model})
 
 
-def train_joint(config, out_dir):
-    """Stage 3; writes the model folder ``model/`` with its processor."""
+class Captions:
+    """Seed → (row without a question, completion that is only the map)."""
+
+    def __init__(self, view):
+        self.view = view
+
+    def __call__(self, seed):
+        room = draw_room(seed, VIEWS[self.view].style)
+        cells = rasterize(to_scene(room, with_boxes=False), GRID)
+        names = list(cells)
+        np.random.default_rng(seed).shuffle(names)  # questions ask for any order
+        row = {"question": "", "options": None, "video": video_uri(self.view, seed)}
+        return row, f"<think><map>{map_to_text(cells, last=names)}</map>"
+
+
+def train_align(config, out_dir):
+    """Stage 3; writes ``align.pt`` (tower, head, language model)."""
     processor, model = _build(config)
     head = MapHead(model.config.text_config.hidden_size)
     vision = torch.load(out_dir / "vision.pt", weights_only=True)
     text = torch.load(out_dir / "text.pt", weights_only=True)
-    model.model.visual.load_state_dict(vision["tower"])
-    head.load_state_dict(vision["head"])
-    model.model.language_model.load_state_dict(text["language_model"])
+    parts = {"tower": model.model.visual, "head": head,
+             "language_model": model.model.language_model}  # fmt: skip
+    for name, module in parts.items():
+        module.load_state_dict({**vision, **text}[name])
     model.tie_weights()
     _match_scale(model, head, processor, RoomCells(config.view), config)
+    model.model.visual.requires_grad_(False)
+    first = first_seed(config, "align")
+    captions = Stream(
+        first,
+        config.align_batch,
+        Captions(config.view),
+        Encode(processor, True),
+        _length,
+    )
+    texts = Stream(
+        first + 100_000, config.joint_batch, Demonstrations(config.view),
+        Encode(processor, False), _length,
+    )  # fmt: skip
+    captions, texts = _loader(captions), _loader(texts)
+
+    def loss_at(step):
+        inputs = next(captions)
+        types = token_types(inputs["input_ids"], model.config)
+        losses = {"align": model(**inputs, mm_token_type_ids=types).loss}
+        if step % 4 == 0:  # what stage 2 taught would fade
+            losses["text"] = 0.5 * model(**next(texts)).loss
+        return losses
+
+    parameters = model.model.language_model.parameters()
+    trainer = _Trainer(
+        parameters, config.align_lr, config.align_steps, out_dir, "align"
+    )
+    trainer.run(loss_at)
+    _save(out_dir / "align.pt", parts)
+
+
+def train_joint(config, out_dir):
+    """Stage 4; writes the model folder ``model/`` with its processor."""
+    processor, model = _build(config)
+    head = MapHead(model.config.text_config.hidden_size)
+    aligned = torch.load(out_dir / "align.pt", weights_only=True)
+    model.model.visual.load_state_dict(aligned["tower"])
+    head.load_state_dict(aligned["head"])
+    model.model.language_model.load_state_dict(aligned["language_model"])
+    model.tie_weights()
     seen = {}
     model.model.visual.register_forward_hook(
         lambda module, args, output: seen.update(features=_features(output))
@@ -481,6 +538,8 @@ def run(out_dir, config=WarmstartConfig(), evaluate=None):
     stages = {"vision.pt": train_vision, "text.pt": train_text}
     left = [f for name, f in stages.items() if not (out_dir / name).exists()]
     _side_by_side(left, config, out_dir)
+    if not (out_dir / "align.pt").exists():
+        _side_by_side([train_align], config, out_dir)
     model = out_dir / "model"
     if not model.exists():
         _side_by_side([train_joint], config, out_dir)
