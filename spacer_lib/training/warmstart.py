@@ -74,7 +74,7 @@ class WarmstartConfig:
     align_steps: int = 1500
     align_batch: int = 16
     align_lr: float = 3e-3
-    joint_steps: int = 350
+    joint_steps: int = 600
     joint_batch: int = 32
     joint_lr: float = 1e-3
     vision_weight: float = 0.05  # of the vision loss (per room) beside the token loss
@@ -420,6 +420,9 @@ def train_joint(config, out_dir):
     head.load_state_dict(aligned["head"])
     model.model.language_model.load_state_dict(aligned["language_model"])
     model.tie_weights()
+    # `_match_scale` left these weights some twenty times smaller than others: Adam's
+    # equal steps would tear them.
+    model.model.visual.merger.mlp[-1].requires_grad_(False)
     seen = {}
     model.model.visual.register_forward_hook(
         lambda module, args, output: seen.update(features=_features(output))
@@ -445,6 +448,7 @@ def train_joint(config, out_dir):
         return losses
 
     parameters = [*model.parameters(), *head.parameters()]
+    parameters = [p for p in parameters if p.requires_grad]
     trainer = _Trainer(
         parameters, config.joint_lr, config.joint_steps, out_dir, "joint"
     )
