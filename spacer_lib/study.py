@@ -199,4 +199,3 @@ def _line(record):
         mean, low, high = record["delta"][measure]
         parts.append(f"{measure} {mean:+.3f} [{low:+.3f}, {high:+.3f}]")
     return ", ".join(parts)
-

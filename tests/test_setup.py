@@ -15,9 +15,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 INPUTS = ("constraints.txt", "pyproject.toml", "scripts/setup.sh")
-TOOLS = (
-    "bash cat cp chmod dirname env grep mkdir rm sha256sum sleep tail true".split()
-)
+TOOLS = "bash cat cp chmod dirname env grep mkdir rm sha256sum sleep tail true".split()
 LIBRARIES = {
     "libusb-1.0.so.0": "libusb-1.0-0",
     "libGL.so.1": "libgl1",

@@ -203,9 +203,7 @@ def build_dataset(
         for (kind, reason), count in rejections.most_common()
     ]
     files = {part: path.name for part, path in paths.items()}
-    write_json(
-        out_dir / "report.json", report | {"files": files, "rejections": listed}
-    )
+    write_json(out_dir / "report.json", report | {"files": files, "rejections": listed})
     return report | {"paths": paths, "rejections": rejections}
 
 

@@ -7,6 +7,7 @@ for a week with a default.
 
 import dataclasses
 import difflib
+import re
 import types
 import typing
 from dataclasses import dataclass, field
@@ -55,7 +56,9 @@ class TrainConfig:
     max_grad_norm: float = 1.0  # script: 5
     beta: float = 0.0  # weight of the KL term; script: 0.04
     epsilon: float = 0.2  # clip range of Eq. 7; no value printed: PPO's
-    train_vision: bool = True  # paper: full fine-tuning
+    # Regular expression searched in parameter names; what it finds stays as it is.
+    # Paper: full fine-tuning.
+    frozen: str | None = None
 
     temperature: float = 1.0  # of rollouts; script: 1
     top_p: float = 1.0  # script: 0.95
@@ -91,6 +94,10 @@ class TrainConfig:
         self._require("num_generations", self.num_generations > 1, "2 or more")
         self._require("top_p", 0 < self.top_p <= 1, "in (0, 1]")
         self._require("zero_stage", self.zero_stage in (0, 2, 3), "0, 2 or 3")
+        try:
+            re.compile(self.frozen or "")
+        except re.error as error:
+            self._require("frozen", False, f"a regular expression ({error})")
         for name, known in (
             ("lr_scheduler", SCHEDULERS), ("prompt_mode", MODES), ("view", VIEWS),
         ):  # fmt: skip

@@ -13,6 +13,7 @@ import contextlib
 import itertools
 import json
 import math
+import re
 import shutil
 import time
 from pathlib import Path
@@ -496,8 +497,7 @@ def build_trainer(config, out_dir, *, workers=1, on_cpu=True, rows=None, callbac
             got=str(error).splitlines()[0],
             remedy="fix model_path, or download the checkpoint first",
         ) from error
-    if not config.train_vision:
-        model.model.visual.requires_grad_(False)
+    _freeze(model, config.frozen)
     _sample_as_told(model, config)
     pads = [model.config.image_token_id, model.config.video_token_id]
     # A sampled pad token would ask for visual features that do not exist.
@@ -514,6 +514,22 @@ def build_trainer(config, out_dir, *, workers=1, on_cpu=True, rows=None, callbac
     )  # fmt: skip
     trainer.remove_callback(PrinterCallback)
     return trainer
+
+
+def _freeze(model, pattern):
+    """Leave the parameters whose names ``pattern`` is found in as they are."""
+    if pattern is None:
+        return
+    found = [p for name, p in model.named_parameters() if re.search(pattern, name)]
+    if not 0 < len(found) < sum(1 for _ in model.parameters()):
+        raise SpacerError(
+            "setting frozen",
+            got=f"{pattern!r}, which fits {len(found)} parameters",
+            expected="a pattern that fits some, not all",
+            remedy="look at model.named_parameters()",
+        )
+    for parameter in found:
+        parameter.requires_grad_(False)
 
 
 def _sample_as_told(model, config):

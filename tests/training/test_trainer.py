@@ -260,13 +260,19 @@ def test_rollouts_are_written_with_their_rewards(small, rows, tmp_path):
 
 
 def test_vision_tower_moves_unless_told_not_to(small, rows, tmp_path, rewarded):
-    for wanted in (True, False):
-        config = small(train_vision=wanted, max_steps=1, learning_rate=1e-2)
+    for wanted, frozen in ((True, None), (False, r"\.visual\."), (True, "blocks")):
+        config = small(frozen=frozen, max_steps=1, learning_rate=1e-2)
         trainer = build_trainer(config, tmp_path, rows=rows)
         weight = trainer.model.model.visual.merger.mlp[0].weight
         before = weight.detach().clone()
         trainer.train()
         assert torch.equal(weight, before) != wanted
+
+
+@pytest.mark.parametrize("pattern", ["vissual", "."])
+def test_a_frozen_pattern_must_fit_some_parameters(small, rows, tmp_path, pattern):
+    with pytest.raises(SpacerError, match="some, not all"):
+        build_trainer(small(frozen=pattern), tmp_path, rows=rows)
 
 
 def test_cut_off_checkpoints_do_not_count(tmp_path):

@@ -199,9 +199,7 @@ def test_resume_answers_only_what_is_missing_and_gives_the_same_file(
 
 
 @pytest.mark.parametrize("change", ["seed", "rows", "weights"])
-def test_predictions_of_another_run_are_not_reused(
-    checkpoint, rows, tmp_path, change
-):
+def test_predictions_of_another_run_are_not_reused(checkpoint, rows, tmp_path, change):
     path = tmp_path / "own.jsonl"
     model, _ = checkpoint
     old = run(checkpoint, rows, path)
@@ -439,9 +437,7 @@ def test_pooled_gains_average_seeds_and_pair_arms():
     assert twice["score"] == pytest.approx(once["score"])
 
 
-def test_the_study_trains_each_arm_once_and_resumes(
-    checkpoint, tmp_path, monkeypatch
-):
+def test_the_study_trains_each_arm_once_and_resumes(checkpoint, tmp_path, monkeypatch):
     start = tmp_path / "start"
     for part in checkpoint:
         part.save_pretrained(start)

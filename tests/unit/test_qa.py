@@ -56,8 +56,8 @@ def scene_of(*instances, **changes):
 def scene():
     """Seen from above (metres): bed at the origin corner, desk to the east.
 
-        y=3.5          lamp(1,3.5)
-        y=1   bed(1,1)            desk(4,1)   chairs at x = 2 and 3
+    y=3.5          lamp(1,3.5)
+    y=1   bed(1,1)            desk(4,1)   chairs at x = 2 and 3
     """
     return scene_of(
         box(0, "bed", (1, 1, 0.5), (1.0, 0.8, 0.5), seen=0),
