@@ -216,6 +216,8 @@ del trainer, batch
 # %% [markdown]
 # ## Launch
 #
+# The tiny recipe departs from SpaceR in four settings, each forced by its size (see `LOG.md` for the runs without them). A map counts three times and whether or not the answer is right: gated and with weight 1, as in Eq. 5, the luck of a 0 or 1 for the answer drowns what a group can learn about its maps in so few steps, and maps get worse. `decay` scores them steeply. The learning rate is large and falls to zero, since the last steps should not leave their noise behind. The vision tower's last layer stays frozen: its weights are far smaller than the others, and Adam moves all by equal steps.
+#
 # The run goes through `accelerate launch` in processes of its own: on one core as one plain process, otherwise through DeepSpeed. This kernel stays free; if it is interrupted, the workers save a checkpoint and end, and `resume=True` goes on from there. Everything the run leaves lies in one folder: recipe, log, metrics, sampled rollouts, checkpoints, the final model.
 
 # %%
@@ -238,7 +240,7 @@ shown = {
     "reward": "reward",
     "rewards/format/mean": "format",
     "rewards/task/mean": "task",
-    "rewards/map/mean": "map, where the answer is right",
+    "rewards/map/mean": "map, weighted",
     "map_hit_rate": "objects drawn within 1.5 cells",
     "frac_reward_zero_std": "groups without advantage",
     "rollouts_identical": "groups of identical rollouts",

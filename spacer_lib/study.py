@@ -1,7 +1,7 @@
 """SG-RLVR repeated over seeds and arms, before and after on rooms nobody trained on.
 
-An arm is a change of the recipe's reward: with the map, without it, or with the flat
-map score that SpaceR published.
+An arm is a change of the recipe's reward: with the map, without it, with SpaceR's
+weight and gate of the map, or with the flat map score that SpaceR published.
 """
 
 from dataclasses import asdict, dataclass
@@ -20,6 +20,7 @@ from spacer_lib.training.launch import launch
 ARMS = {
     "map": {},
     "no_map": {"reward.map_weight": 0.0},
+    "paper_map": {"reward.map_weight": 1.0, "reward.map_gate": "paper"},
     "released_map": {"reward.map_scorer": "released"},
 }
 
