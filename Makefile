@@ -22,6 +22,7 @@ warmstart: setup ## Train the shipped warm-start checkpoint again
 
 study: setup ## Repeat SG-RLVR over seeds, with and without the map reward
 	@.venv/bin/spacer study
+	@cp runs/study/study.json papermill_runs/study.json
 
 notebooks: setup ## Execute the notebooks in place, outputs included
 	@.venv/bin/spacer notebooks

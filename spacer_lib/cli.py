@@ -91,7 +91,7 @@ def train(options):
 
     config = load_config(options.config, options.set)
     print(resolve_workers(config.gpus)[2])
-    out = options.out or PROJECT_ROOT / "runs" / config.name
+    out = options.out or PROJECT_ROOT / "runs" / config.recipe
     result = launch(config, out, on_line=print, resume=options.resume)
     print(f"{result.model_dir}: {result.steps} steps in {result.seconds:.0f} s")
 

@@ -46,6 +46,24 @@ def test_unknown_study_arm(capsys, tmp_path):
     assert "mapp" in line and "no_map" in line
 
 
+def test_train_runs_a_recipe_into_a_folder_of_its_name(capsys, monkeypatch):
+    seen = {}
+
+    class Result:
+        model_dir, steps, seconds = "model", 3, 1.0
+
+    def launch(config, out, **options):
+        seen.update(config=config, out=out, **options)
+        return Result
+
+    monkeypatch.setattr("spacer_lib.training.launch.launch", launch)
+    arguments = ["train", "--config", "tiny_no_map", "--set", "max_steps=3"]
+    assert cli.main(arguments) == 0
+    assert seen["out"] == cli.PROJECT_ROOT / "runs" / "tiny_no_map"
+    assert seen["config"].max_steps == 3 and not seen["resume"]
+    assert "3 steps" in capsys.readouterr().out
+
+
 def test_misspelt_notebook_parameter_is_refused_before_running(capsys, tmp_path):
     out = tmp_path / "out.ipynb"
     line = refused(capsys, "run", "05_train_grpo", "--out", str(out), "-p", "gpu", "8")
