@@ -1,0 +1,53 @@
+"""The warm start's chain at two steps a stage: it ends in a loadable model, once."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from spacer_lib.artifacts import read_json, read_jsonl
+from spacer_lib.errors import SpacerError
+from spacer_lib.evaluation import load
+from spacer_lib.training import warmstart
+
+CONFIG = warmstart.WarmstartConfig(
+    vision_steps=2, vision_batch=4, text_steps=2, text_batch=4, align_steps=2,
+    align_batch=4, joint_steps=2, joint_batch=4, polish_steps=2, polish_batch=4,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("chain")
+    warmstart.run(folder, CONFIG, evaluate=lambda model: {"model": model.name})
+    return folder
+
+
+def test_every_stage_ran_and_the_model_loads(folder):
+    rows = read_jsonl(folder / "metrics.jsonl")
+    assert sorted(row["stage"] for row in rows) == sorted(warmstart.STAGES)
+    record = read_json(folder / "provenance.json")
+    assert record["metrics"] == {"model": "model"}
+    assert len(set(record["first_room_seeds"].values())) == len(warmstart.STAGES)
+    model, processor = load(folder / "model")
+    assert len(processor.tokenizer) == model.config.text_config.vocab_size
+
+
+def test_alignment_leaves_the_tower_alone_up_to_its_scale(folder):
+    seen = torch.load(folder / "vision.pt", weights_only=True)["tower"]
+    aligned = torch.load(folder / "align.pt", weights_only=True)["tower"]
+    changed = {name for name in seen if not torch.equal(seen[name], aligned[name])}
+    assert changed == {"merger.mlp.2.weight", "merger.mlp.2.bias"}
+
+
+def test_a_second_call_runs_nothing(folder, monkeypatch):
+    monkeypatch.setattr(
+        warmstart, "_side_by_side", lambda stages, *rest: stages and 1 / 0
+    )
+    assert warmstart.run(folder, CONFIG) == folder / "model"
+
+
+def test_another_configuration_is_refused(folder):
+    other = dataclasses.replace(CONFIG, seed=1)
+    with pytest.raises(SpacerError, match="another configuration"):
+        warmstart.run(folder, other)
