@@ -176,7 +176,7 @@ def parser():
     command.add_argument("--out", type=Path, default=runs / "study")
     command.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
     command.add_argument("--arms", nargs="*", default=["map", "no_map"])
-    command.add_argument("--questions", type=int, default=480)
+    command.add_argument("--questions", type=int, default=960)
     command = add("data", data)
     command.add_argument(
         "--scans", help="ScanNet's scans/; synthetic rooms if left out"

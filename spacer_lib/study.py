@@ -44,7 +44,7 @@ class StudyConfig:
     recipe: str = "tiny"
     seeds: tuple = (0, 1, 2)
     arms: tuple = ("map", "no_map")
-    questions: int = 480
+    questions: int = 960
     batch_size: int = 60
 
 

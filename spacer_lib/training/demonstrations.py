@@ -59,12 +59,10 @@ def _closest(row, cells):
         dx, dy, _ = _offset(origin, cell)
         lengths.append(cell_distance(origin, cell))
         parts.append(f"{name}{abs(dx)},{abs(dy)}={lengths[-1]}")
-    least = min(lengths)
-    if lengths.count(least) > 1:
+    if lengths.count(min(lengths)) > 1:
         return None
-    nearest = options[lengths.index(least)]
-    # Naming the least first, then its owner: two lookups instead of one leap.
-    return ",".join([*parts, f"least={least}", nearest]), nearest
+    nearest = options[lengths.index(min(lengths))]
+    return ",".join([*parts, nearest]), nearest
 
 
 def _distance(row, cells):

@@ -1,6 +1,6 @@
 """The tiny model's warm start: see, then reason from maps, then both at once.
 
-Five stages, each resumable and each with its own fresh rooms:
+Four stages, each resumable and each with its own fresh rooms:
 
 1. *vision*: a linear head on every video token names category and cell; stands in for
    the pretrained vision tower that a published checkpoint brings along;
@@ -8,9 +8,7 @@ Five stages, each resumable and each with its own fresh rooms:
    coordinates up and calculate;
 3. *align*: video → map alone, tower frozen: the language model learns to read video
    tokens in short, cheap sequences (without it, stage 4 stays blind: LOG.md);
-4. *joint*: supervised fine-tuning on video → map → answer, the vision loss kept on;
-5. *polish*: the same once more from a fresh learning rate, three batches in four being
-   video → map alone: most of what is left to learn is where things stand.
+4. *joint*: supervised fine-tuning on video → map → answer, the vision loss kept on.
 
 Stages 1 and 2 train disjoint weights and run side by side. Departure from SpaceR: the
 paper starts from an instruction-tuned 7B model and needs none of this.
@@ -58,12 +56,12 @@ GRID = 10
 VIDEO = VideoSettings(tiny.FRAME_COUNT, tiny.FRAME_SIZE)
 # Rooms of one stage start this far after the previous stage's.
 STAGE_SPAN = 1_000_000
-STAGES = ("vision", "text", "joint", "align", "polish")
+STAGES = ("vision", "text", "joint", "align")
 
 
 @dataclass(frozen=True)
 class WarmstartConfig:
-    """Steps, batches and learning rates of the stages."""
+    """Steps, batches and learning rates of the four stages."""
 
     seed: int = 0
     view: str = "seen"
@@ -76,12 +74,9 @@ class WarmstartConfig:
     align_steps: int = 1500
     align_batch: int = 16
     align_lr: float = 3e-3
-    joint_steps: int = 600
+    joint_steps: int = 350
     joint_batch: int = 32
     joint_lr: float = 1e-3
-    polish_steps: int = 900
-    polish_batch: int = 16  # of the map-only batches; others have joint_batch rows
-    polish_lr: float = 2e-3
     vision_weight: float = 0.05  # of the vision loss (per room) beside the token loss
 
 
@@ -369,8 +364,7 @@ class Captions:
         cells = rasterize(to_scene(room, with_boxes=False), GRID)
         names = list(cells)
         np.random.default_rng(seed).shuffle(names)  # questions ask for any order
-        row = {"question": "", "options": None, "map": cells,
-               "video": video_uri(self.view, seed)}  # fmt: skip
+        row = {"question": "", "options": None, "video": video_uri(self.view, seed)}
         return row, f"<think><map>{map_to_text(cells, last=names)}</map>"
 
 
@@ -380,7 +374,8 @@ def train_align(config, out_dir):
     head = MapHead(model.config.text_config.hidden_size)
     vision = torch.load(out_dir / "vision.pt", weights_only=True)
     text = torch.load(out_dir / "text.pt", weights_only=True)
-    parts = _parts(model, head)
+    parts = {"tower": model.model.visual, "head": head,
+             "language_model": model.model.language_model}  # fmt: skip
     for name, module in parts.items():
         module.load_state_dict({**vision, **text}[name])
     model.tie_weights()
@@ -417,11 +412,23 @@ def train_align(config, out_dir):
 
 
 def train_joint(config, out_dir):
-    """Stage 4; writes ``joint.pt`` (tower, head, language model)."""
-    processor, model, head, vision_loss = _whole(config, out_dir / "align.pt")
+    """Stage 4; writes the model folder ``model/`` with its processor."""
+    processor, model = _build(config)
+    head = MapHead(model.config.text_config.hidden_size)
+    aligned = torch.load(out_dir / "align.pt", weights_only=True)
+    model.model.visual.load_state_dict(aligned["tower"])
+    head.load_state_dict(aligned["head"])
+    model.model.language_model.load_state_dict(aligned["language_model"])
+    model.tie_weights()
+    seen = {}
+    model.model.visual.register_forward_hook(
+        lambda module, args, output: seen.update(features=_features(output))
+    )
     first, batch = first_seed(config, "joint"), config.joint_batch
-    demonstrations, collate = Demonstrations(config.view), JointCollate(processor)
-    videos = _loader(Stream(first, batch, demonstrations, collate, _length))
+    demonstrations = Demonstrations(config.view)
+    videos = _loader(
+        Stream(first, batch, demonstrations, JointCollate(processor), _length)
+    )
     texts = _loader(
         Stream(
             first + 100_000, batch, demonstrations, Encode(processor, False), _length
@@ -432,79 +439,17 @@ def train_joint(config, out_dir):
         inputs, target = next(videos)
         types = token_types(inputs["input_ids"], model.config)
         losses = {"joint": model(**inputs, mm_token_type_ids=types).loss}
-        losses["vision"] = vision_loss(target)
+        losses["vision"] = config.vision_weight * head.loss(seen["features"], target)
         if step % 2 == 0:
             losses["text"] = 0.5 * model(**next(texts)).loss
         return losses
 
-    _Trainer(
-        _trainable(model, head), config.joint_lr, config.joint_steps, out_dir, "joint"
-    ).run(loss_at)
-    _save(out_dir / "joint.pt", _parts(model, head))
-
-
-def train_polish(config, out_dir):
-    """Stage 5; writes the model folder ``model/`` with its processor."""
-    processor, model, head, vision_loss = _whole(config, out_dir / "joint.pt")
-    first, collate = first_seed(config, "polish"), JointCollate(processor)
-    captions = _loader(
-        Stream(first, config.polish_batch, Captions(config.view), collate, _length)
+    parameters = [*model.parameters(), *head.parameters()]
+    trainer = _Trainer(
+        parameters, config.joint_lr, config.joint_steps, out_dir, "joint"
     )
-    demonstrations = _loader(
-        Stream(
-            first + 100_000, config.joint_batch, Demonstrations(config.view), collate,
-            _length,
-        )
-    )  # fmt: skip
-
-    def loss_at(step):
-        name, batches = "polish", captions
-        if step % 4 == 0:
-            name, batches = "joint", demonstrations
-        inputs, target = next(batches)
-        types = token_types(inputs["input_ids"], model.config)
-        loss = model(**inputs, mm_token_type_ids=types).loss
-        return {name: loss, "vision": vision_loss(target)}
-
-    _Trainer(
-        _trainable(model, head), config.polish_lr, config.polish_steps, out_dir,
-        "polish",
-    ).run(loss_at)  # fmt: skip
+    trainer.run(loss_at)
     _save_model(out_dir / "model", model, processor)
-
-
-def _parts(model, head):
-    core = model.model
-    return {"tower": core.visual, "head": head, "language_model": core.language_model}
-
-
-def _whole(config, path):
-    """Processor, model and head as a stage left them, and the vision loss.
-
-    The vision loss is a function of the target, for the model's latest forward.
-    """
-    processor, model = _build(config)
-    head = MapHead(model.config.text_config.hidden_size)
-    saved = torch.load(path, weights_only=True)
-    for name, module in _parts(model, head).items():
-        module.load_state_dict(saved[name])
-    model.tie_weights()
-    # `_match_scale` left these weights some twenty times smaller than others: Adam's
-    # equal steps would tear them.
-    model.model.visual.merger.mlp[-1].requires_grad_(False)
-    seen = {}
-    model.model.visual.register_forward_hook(
-        lambda module, args, output: seen.update(features=_features(output))
-    )
-
-    def vision_loss(target):
-        return config.vision_weight * head.loss(seen["features"], target)
-
-    return processor, model, head, vision_loss
-
-
-def _trainable(*modules):
-    return [p for m in modules for p in m.parameters() if p.requires_grad]
 
 
 def _match_scale(model, head, processor, rooms, config):
@@ -593,11 +538,11 @@ def run(out_dir, config=WarmstartConfig(), evaluate=None):
     stages = {"vision.pt": train_vision, "text.pt": train_text}
     left = [f for name, f in stages.items() if not (out_dir / name).exists()]
     _side_by_side(left, config, out_dir)
-    stages = {"align.pt": train_align, "joint.pt": train_joint, "model": train_polish}
-    for name, stage in stages.items():
-        if not (out_dir / name).exists():
-            _side_by_side([stage], config, out_dir)
+    if not (out_dir / "align.pt").exists():
+        _side_by_side([train_align], config, out_dir)
     model = out_dir / "model"
+    if not model.exists():
+        _side_by_side([train_joint], config, out_dir)
     done = out_dir / "provenance.json"
     if not done.exists():
         rows = read_jsonl(out_dir / "metrics.jsonl")

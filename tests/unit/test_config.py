@@ -43,10 +43,10 @@ def test_the_paper_recipe_holds_the_published_numbers():
 
 def test_the_ablation_differs_from_the_demonstration_in_the_map_alone():
     full, ablated = load_config("tiny"), load_config("tiny_no_map")
-    assert full.reward.map_weight == 3 and ablated.reward.map_weight == 0
+    assert full.reward.map_weight == 8 and ablated.reward.map_weight == 0
     back = dataclasses.replace(ablated, recipe=full.recipe, reward=full.reward)
     assert back == full
-    assert dataclasses.replace(ablated.reward, map_weight=3.0) == full.reward
+    assert dataclasses.replace(ablated.reward, map_weight=8.0) == full.reward
     assert full.hash != ablated.hash
 
 

@@ -461,7 +461,7 @@ def test_the_study_trains_each_arm_once_and_resumes(checkpoint, tmp_path, monkey
     lines = []
     made = study.run_study(tmp_path / "out", config, lines.append)
     assert launched == [
-        ("map_seed0", 0, 3.0, True), ("map_seed1", 1, 3.0, True),
+        ("map_seed0", 0, 8.0, True), ("map_seed1", 1, 8.0, True),
         ("no_map_seed0", 0, 0.0, True), ("no_map_seed1", 1, 0.0, True),
     ]  # fmt: skip
     written = json.loads((tmp_path / "out" / "study.json").read_text())
