@@ -216,7 +216,12 @@ del trainer, batch
 # %% [markdown]
 # ## Launch
 #
-# The tiny recipe departs from SpaceR in four settings, each forced by its size (see `LOG.md` for the runs without them). A map counts three times and whether or not the answer is right: gated and with weight 1, as in Eq. 5, the luck of a 0 or 1 for the answer drowns what a group can learn about its maps in so few steps, and maps get worse. `decay` scores them steeply. The learning rate is large and falls to zero, since the last steps should not leave their noise behind. The vision tower's last layer stays frozen: its weights are far smaller than the others, and Adam moves all by equal steps.
+# The tiny recipe departs from SpaceR in four settings, each found necessary at its size (`LOG.md` has the runs without them):
+#
+# - the map counts eightfold, and whether or not the answer is right. With the weight of 1 and the gate of Eq. 5, the luck of an answer's 0 or 1 drowns what a group of eight can learn about its maps in a few dozen steps, and maps got *worse*;
+# - `decay` scores maps steeply, where the published score hardly tells good from bad (notebook 04);
+# - only the vision tower learns. What is new is the camera; the language model keeps the reasoning that it was taught. The tower's last layer stays frozen too: its weights are far smaller than the others, and Adam moves all by equal steps;
+# - the learning rate is large and falls to zero, so that the last steps leave no noise behind.
 #
 # The run goes through `accelerate launch` in processes of its own: on one core as one plain process, otherwise through DeepSpeed. This kernel stays free; if it is interrupted, the workers save a checkpoint and end, and `resume=True` goes on from there. Everything the run leaves lies in one folder: recipe, log, metrics, sampled rollouts, checkpoints, the final model.
 
@@ -312,7 +317,7 @@ for ax, rollout in zip(axes[0], late.itertuples(), strict=True):
 #
 # ## Summary
 #
-# A group of answers is its own baseline. The reward decides what is better, the map reward breaks ties among right answers, and the loss must see the video it is about. The trained model lies in the run's `model/` folder.
+# A group of answers is its own baseline. The reward decides what is better, the map reward gives every group something to compare, and the loss must see the video it is about. The trained model lies in the run's `model/` folder.
 #
 # ## Exercises
 #
