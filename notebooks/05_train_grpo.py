@@ -52,7 +52,7 @@ from spacer_lib import plots
 from spacer_lib.artifacts import PROJECT_ROOT, commit, provenance
 from spacer_lib.cogmap import map_to_text
 from spacer_lib.completions import read_completion
-from spacer_lib.rewards import score
+from spacer_lib.rewards import RewardConfig, score
 from spacer_lib.training.config import dump_config, load_config
 from spacer_lib.training.curriculum import SEEDS, draw_rows
 from spacer_lib.training.launch import launch, resolve_workers
@@ -124,11 +124,14 @@ def advantages(rewards):
 
 
 # %%
-earned = [score(text, row, config.reward) for text in answers.values()]
-by_hand = advantages([breakdown.total for breakdown in earned])
-pd.DataFrame(
-    {"reward": [b.total for b in earned], "advantage": by_hand}, index=answers
-).round(2)
+eq_5 = RewardConfig(map_scorer="decay", length_window=None)
+table = {}
+for name, rules in {"Eq. 5": eq_5, f"recipe {recipe}": config.reward}.items():
+    earned = [score(text, row, rules) for text in answers.values()]
+    by_hand = advantages([breakdown.total for breakdown in earned])
+    table[name, "reward"] = [breakdown.total for breakdown in earned]
+    table[name, "advantage"] = by_hand
+pd.DataFrame(table, index=answers).round(2)
 
 # %%
 figure, axes = plt.subplots(1, 2, figsize=(9, 2.6))
@@ -139,7 +142,7 @@ axes[1].invert_yaxis()
 _ = axes[1].set(xlabel="advantage", yticklabels=[])
 
 # %% [markdown]
-# **What to notice.** Advantages of a group sum to zero: there is always a loser. A right answer with a bad map still gains, but less than one that drew the room. Had all four earned the same, every advantage would be zero and the group would teach nothing; the trainer logs that share as `frac_reward_zero_std`.
+# **What to notice.** Advantages of a group sum to zero: there is always a loser. Under Eq. 5 a right answer with a bad map still gains, but less than one that drew the room. Under the tiny recipe (the bars) the map counts eightfold and has no gate, so it decides: a wrong answer beside a true map gains, a right one beside a bad map loses. Why a small model needs that is said under *Launch*. Had all four earned the same, every advantage would be zero and the group would teach nothing; the trainer logs that share as `frac_reward_zero_std`.
 #
 # ## The same numbers from the real trainer
 #

@@ -32,6 +32,7 @@ from spacer_lib.models.inputs import (
 )
 from spacer_lib.qa.dataset import space_of, task_kind
 from spacer_lib.rewards import RewardConfig, score
+from spacer_lib.synthetic.light import VIEWS
 from spacer_lib.training.curriculum import SEEDS, draw_rows
 
 # own: the room's own video · other: another room's video, own truth · blind: no video
@@ -254,7 +255,8 @@ def evaluate(
         top_p=top_p, batch_size=batch_size, seed=seed,
     )  # fmt: skip
     fingerprint = config_hash(
-        [settings, condition, rewards, weights_fingerprint(model), rows]
+        # A room's video is drawn anew each time, so its camera belongs to the row.
+        [settings, condition, rewards, weights_fingerprint(model), rows, VIEWS]
     )
     out_path = Path(out_path)
     done = {}
