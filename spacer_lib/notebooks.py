@@ -93,6 +93,11 @@ def execute(name, out_path, parameters=None, *, log_output=False):
                 got=f"{error.ename}: {error.evalue}",
                 remedy=f"read {failed}",
             ) from error
+        book = nbformat.read(temporary, as_version=4)
+        # Papermill notes absolute paths; a kept run should not name a machine's.
+        book.metadata.papermill["input_path"] = source.name
+        book.metadata.papermill["output_path"] = out_path.name
+        nbformat.write(book, temporary)
     seconds = time.perf_counter() - start
     return NotebookRun(name, out_path, round(seconds, 1), round(memory.peak_gb, 2))
 

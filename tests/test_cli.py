@@ -98,6 +98,20 @@ def test_a_failing_cell_is_named_and_kept(tmp_path, monkeypatch):
     assert (tmp_path / "out.failed.ipynb").exists()
 
 
+def test_a_kept_run_names_no_folder_of_the_machine(tmp_path, monkeypatch):
+    import nbformat
+
+    book = nbformat.v4.new_notebook(
+        cells=[nbformat.v4.new_code_cell("1 + 1")],
+        metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}},
+    )
+    nbformat.write(book, tmp_path / "01_sum.ipynb")
+    monkeypatch.setattr(notebooks, "FOLDER", tmp_path)
+    run = notebooks.execute("01_sum", tmp_path / "out.ipynb")
+    text = run.path.read_text()
+    assert '"output_path": "out.ipynb"' in text and str(tmp_path) not in text
+
+
 def test_summary_shows_floors_before_and_after():
     record = {"score": 0.5, "hits": 0.25}
     summary = {
