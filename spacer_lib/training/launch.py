@@ -7,6 +7,7 @@ output into ``train.log``, and every exit is accounted for.
 
 import contextlib
 import ctypes
+import hashlib
 import os
 import re
 import shutil
@@ -335,8 +336,32 @@ def _ready_cpu_extension(environment, say):
         # A build that was killed leaves its lock, and the next one waits forever.
         if not _held(lock):
             lock.unlink(missing_ok=True)
+    _avoid_spaces(environment, folder)
     if not any(folder.glob("**/deepspeed_shm_comm/*.so")):
         say("first start: DeepSpeed compiles its CPU communication (about 90 s, once)")
+
+
+def _avoid_spaces(environment, folder):
+    """Let workers import from a path the linker can read.
+
+    PyTorch hands the linker its own folder unquoted, so an environment below a folder
+    with a space cannot compile. Through a link elsewhere it can.
+    """
+    site = Path(torch.__file__).parents[1]
+    if not re.search(r"\s", str(site)):
+        return
+    if re.search(r"\s", str(folder)):
+        raise SpacerError(
+            "compiling DeepSpeed's CPU communication",
+            got=f"a space in {folder}",
+            expected="a path without spaces",
+            remedy="set TORCH_EXTENSIONS_DIR to such a folder, or set gpus to 1",
+        )
+    name = hashlib.sha256(str(site).encode()).hexdigest()[:12]
+    link = make_folder(folder) / f"site-packages-{name}"
+    with contextlib.suppress(FileExistsError):
+        link.symlink_to(site)
+    environment["PYTHONPATH"] = os.pathsep.join([str(link), environment["PYTHONPATH"]])
 
 
 def _held(path):

@@ -170,8 +170,10 @@ def test_live_figure_is_silent_outside_notebooks_and_skips_half_lines(tmp_path):
 # ---------------------------------------------------------------- real processes
 
 
+# Started from a script's background job, Python would ignore SIGINT.
 CHILD = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from spacer_lib.training.config import load_config
 from spacer_lib.training.launch import launch
 launch(load_config(sys.argv[1]), sys.argv[2])
@@ -201,6 +203,20 @@ class Launched:
 
 def steps_of(out_dir):
     return [row["step"] for row in read_jsonl(out_dir / "metrics.jsonl")]
+
+
+def test_the_linker_meets_no_space(tmp_path, monkeypatch):
+    site, cache = tmp_path / "an environment" / "site-packages", tmp_path / "cache"
+    (site / "torch").mkdir(parents=True)
+    monkeypatch.setattr(launching.torch, "__file__", str(site / "torch/__init__.py"))
+    environment = {"PYTHONPATH": "before"}
+    for _ in range(2):  # the second launch finds the first one's link
+        launching._avoid_spaces(environment, cache)
+    first, *_, last = environment["PYTHONPATH"].split(os.pathsep)
+    assert " " not in first and Path(first).resolve() == site
+    assert last == "before"
+    with pytest.raises(SpacerError, match="TORCH_EXTENSIONS_DIR"):
+        launching._avoid_spaces(environment, tmp_path / "a cache")
 
 
 @pytest.mark.slow
