@@ -22,14 +22,17 @@
 # - estimate a room's size from its floor;
 # - recognise a broken scan by its message.
 #
-# **What you'll need.** No earlier notebook and no download: rooms are made in ScanNet's own file layout. One CPU core, under a minute, 1 GB of memory. Real scans need ScanNet's terms of use; give their folder as `scans_dir`.
+# **What you'll need.** No earlier notebook and no download: rooms are made in ScanNet's own file layout. One CPU core, under a minute, 1 GB of memory. Real scans need ScanNet's terms of use; give their folder as `scans_dir`, or a published metadata file as `meta_file`.
 #
 # SpaceR §3 (Data Collection).
 
 # %% tags=["parameters"]
-scans_dir: str = ""  # the folder that holds scans/ and the label table; "": demo
+scans_dir: str = ""  # ScanNet's scans/, one folder per scan; "": synthetic rooms
+labels: str = ""  # scannetv2-labels.combined.tsv; "": beside scans_dir
+meta_file: str = ""  # published metadata to look at; "": $SPACER_REAL_META, if set
 out_dir: str = ""  # videos and scenes; relative to the project; "": data/demo
-seed: int = 0  # of the demo's rooms
+workers: int = 1  # processes that parse
+seed: int = 0  # of the synthetic rooms
 
 # %%
 import os
@@ -47,11 +50,11 @@ from spacer_lib import plots
 from spacer_lib.artifacts import PROJECT_ROOT, provenance
 from spacer_lib.errors import SpacerError
 from spacer_lib.geometry import alpha_shape_area_m2, transform_points
-from spacer_lib.qa.build import LABELS, demo_scans, parse_scans
+from spacer_lib.qa.scans import LABELS, parse_scans, read_scenes, synthetic_scans
 from spacer_lib.scannet import parse
 from spacer_lib.scannet.frames2d import read_instance_frames
 from spacer_lib.scannet.sens import SensReader
-from spacer_lib.video import probe, read_frames
+from spacer_lib.video import frame_times_path, probe, read_frame_times, read_frames
 
 # %%
 plots.use_house_style()
@@ -68,10 +71,10 @@ out = PROJECT_ROOT / (out_dir or "data/demo")
 # %%
 if scans_dir:
     root = PROJECT_ROOT / scans_dir
-    scan_dirs = sorted(p for p in (root / "scans").iterdir() if p.is_dir())
-    label_tsv = root / LABELS
+    scan_dirs = sorted(path for path in root.iterdir() if path.is_dir())
+    label_tsv = PROJECT_ROOT / labels if labels else root.parent / LABELS
 else:
-    scan_dirs, label_tsv = demo_scans(out / f"raw_seed{seed}", seed=seed)
+    scan_dirs, label_tsv = synthetic_scans(out / f"raw_seed{seed}", seed=seed)
 [folder.name for folder in scan_dirs]
 
 # %%
@@ -141,11 +144,10 @@ print(f"{len(vertices)} vertices, height {np.ptp(aligned[:, 2]):.2f} m")
 # %%
 figure, axes = plt.subplots(1, 2, figsize=(9, 3.8))
 some = np.random.default_rng(0).choice(len(vertices), min(len(vertices), 20_000))
-some = some[np.argsort(aligned[some, 2])]  # low points first, as seen from above
 pairs = {"scan": vertices, "aligned": aligned}
 for ax, (name, points) in zip(axes, pairs.items(), strict=True):
-    ax.scatter(*points[some, :2].T, c=colors[some] / 255, s=1.5)
-    ax.set(title=f"{name} frame", xlabel="x (m)", ylabel="y (m)", aspect="equal")
+    plots.cloud_from_above(points[some], colors[some] / 255, ax)
+    ax.set(title=f"{name} frame")
 
 # %% [markdown]
 # **What to notice.** The same mesh, turned. In the left frame a 10 × 10 map would cut the room diagonally.
@@ -197,9 +199,11 @@ else:
 # One call does all scans: boxes, floor, room size, first-seen frames, and a 24 fps video. It keeps a manifest; run it twice and the second run only reads.
 
 # %%
-scenes = parse_scans(scan_dirs, label_tsv, out)
+scenes = parse_scans(scan_dirs, label_tsv, out, workers=workers)
 again = parse_scans(scan_dirs, label_tsv, out)
+assert scenes == again
 scene = scenes[0]
+print(scene.provenance["groups"]["note"])
 
 # %%
 pd.DataFrame(
@@ -216,8 +220,33 @@ plots.floor_plan(scene, ax)
 _ = ax.set(title=f"{scene.scene_id}: {len(scene.instances)} oriented boxes")
 
 # %% [markdown]
-# Each box is the smallest one around the object's vertices; its longest edge will be the answer to "how long is …". Walls and floor are no objects: they shape the room, but never enter a question.
+# Each box is the smallest one around the object's vertices; its longest edge will be the answer to "how long is …". Walls and floor are no objects: they shape the room, but never enter a question. Nothing is lost on the way: the note above accounts for every annotated group.
 #
+# The same boxes in three dimensions:
+
+# %%
+figure = plt.figure(figsize=(7, 5))
+ax = figure.add_subplot(projection="3d")
+few = some[::4]
+plots.room_3d(scene, aligned[few], colors[few] / 255, ax)
+_ = ax.view_init(elev=38, azim=-60)
+
+# %% [markdown]
+# Two boxes are kept per object: the oriented one, whose edges answer questions about sizes and distances, and the axis-aligned one. A turned object shows the difference:
+
+# %%
+pd.DataFrame(
+    {
+        "category": [i.category for i in scene.instances],
+        "oriented (m)": [max(i.axes_lengths_m) for i in scene.instances],
+        "aligned (m)": [
+            max(np.subtract(i.aabb_max_m, i.aabb_min_m)) for i in scene.instances
+        ],
+        "vertices": [i.vertex_count for i in scene.instances],
+    }
+).round(2)
+
+# %% [markdown]
 # ## Room size by alpha shape
 #
 # Which area do floor points cover? Triangulate them and keep the triangles whose circumscribed circle is small:
@@ -252,20 +281,30 @@ _ = axes[1].legend()
 #
 # ## When is what first seen?
 #
-# An object counts as seen from the first frame in which it covers 0.1 % of the image.
+# An object counts as seen from the first frame in which it covers 0.1 % of the image. Where the instance images are missing, its vertices are projected into the depth images instead, and count if the depth agrees.
 
 # %%
-timed = [i for i in scene.instances if i.first_seen_frame is not None]
-timed.sort(key=lambda i: i.first_seen_frame)
-styles = plots.category_styles(i.category for i in timed)
-figure, ax = plt.subplots(figsize=(6.4, 2.6))
-for row, i in enumerate(timed):
-    color = styles[i.category][0]
-    ax.barh(row, scene.frame_count - i.first_seen_frame, left=i.first_seen_frame,
-            color=color)  # fmt: skip
-ax.set(yticks=range(len(timed)), yticklabels=[i.category for i in timed])
-ax.invert_yaxis()
-_ = ax.set(xlabel="frame (24 per second)", title="seen for the first time")
+figure, ax = plt.subplots(figsize=(6.4, 2.8))
+_ = plots.first_seen_bars(scene, ax)
+
+# %%
+with tempfile.TemporaryDirectory() as folder:
+    copy = shutil.copytree(scan_dir, Path(folder) / scan)
+    (copy / f"{scan}{parse.INSTANCES_2D}").unlink(missing_ok=True)
+    projected = parse.parse_scene(copy, label_tsv)
+print(projected.warnings[-1])
+
+# %%
+frames_of = {i.instance_id: i.first_seen_frame for i in projected.instances}
+pairs = [(i.first_seen_frame, frames_of[i.instance_id]) for i in scene.instances]
+both = np.array([pair for pair in pairs if None not in pair])
+figure, ax = plt.subplots(figsize=(3.4, 3.2))
+ax.plot([0, scene.frame_count], [0, scene.frame_count], color=plots.FAINT)
+ax.plot(*both.T, "o")
+_ = ax.set(xlabel="frame by instance images", ylabel="frame by projection")
+
+# %% [markdown]
+# **What to notice.** Two independent ways mostly give the same frame. Points above the line are large objects of which a corner shows first: enough pixels, but less than a tenth of the vertices. "Seen" is a matter of a threshold, and questions about order keep a distance from it (notebook 03).
 
 # %% [markdown]
 # ## The video
@@ -278,6 +317,51 @@ video_frames, indices, *_ = read_frames(out / scene.video_path, 5)
 figure, axes = plt.subplots(1, 5, figsize=(11, 2))
 plots.frames_strip(video_frames, axes, [f"frame {i}" for i in indices])
 info
+
+# %% [markdown]
+# Beside each video lies a table of its frames: time in the video, the recording's own time stamps, and whether the camera's pose is known.
+
+# %%
+times = read_frame_times(frame_times_path(out / scene.video_path))
+pd.DataFrame(times[:4])
+
+# %% [markdown]
+# ## Old releases
+#
+# Some copies of ScanNet hold a mesh and its annotation only: no recording, no `axisAlignment`. They parse, and say what they lack.
+
+# %%
+with tempfile.TemporaryDirectory() as folder:
+    copy = shutil.copytree(scan_dir, Path(folder) / scan)
+    for path in copy.iterdir():
+        if path.suffix in (".sens", ".zip"):
+            path.unlink()
+    text = copy / f"{scan}.txt"
+    kept = [s for s in text.read_text().splitlines() if "axisAlignment" not in s]
+    text.write_text("\n".join(kept))
+    old = parse.parse_scene(copy, label_tsv)
+print(old.provenance["groups"]["note"], *old.warnings, sep="\n")
+
+# %%
+figure, axes = plt.subplots(1, 2, figsize=(9, 3.6))
+for ax, room, title in zip(axes, (scene, old), ("aligned", "as scanned"), strict=True):
+    _ = plots.floor_plan(room, ax).set(title=title)
+
+# %% [markdown]
+# ## Published metadata
+#
+# VSI-Bench publishes metadata of ScanNet, ScanNet++ and ARKitScenes rooms; it reads into the same `Scene`s. Give it as `meta_file`, or in `SPACER_REAL_META`.
+
+# %%
+meta_path = meta_file or os.environ.get("SPACER_REAL_META", "")
+published = read_scenes(PROJECT_ROOT / meta_path) if meta_path else []
+if published:
+    figure, axes = plt.subplots(1, 3, figsize=(12, 3.6))
+    for ax, room in zip(axes, published, strict=False):
+        plots.floor_plan(room, ax).set(title=room.scene_id)
+    print(f"{len(published)} rooms; {published[0].warnings}")
+else:
+    print("Skipped: no metadata file is named, and real data are not shipped.")
 
 # %% [markdown]
 # ## Failure cases: one clear message
@@ -314,15 +398,19 @@ print(complaint(truncate))
 # %% [markdown]
 # ## In practice
 #
-# With ScanNet on disk (`scannet/scans/<id>/…` and `scannet/scannetv2-labels.combined.tsv`):
+# With ScanNet on disk (`scans/<id>/…` and `scannetv2-labels.combined.tsv`), look at some scans here and parse all of them from the command line, on one machine or a Dask cluster:
 #
 # ```bash
 # cd notebooks
 # papermill 01_parse_scannet.ipynb ../papermill_runs/01_parse_scannet__scannet.ipynb \
-#     -p scans_dir data/scannet_raw -p out_dir data/scannet
+#     -p scans_dir data/scannet/scans -p labels data/scannet/scannetv2-labels.combined.tsv \
+#     -p out_dir data/parsed
+# spacer parse data/scannet/scans --labels data/scannet/scannetv2-labels.combined.tsv \
+#     --out data/parsed --workers 16
 # ```
 #
 # - **Interrupted?** Run it again: finished scans are recognised by the sizes and times of their files.
+# - **A broken scan** does not stop the others; all that failed are named at the end.
 # - **No instance images?** First appearances are found by projecting vertices into the depth images; the scene carries a warning.
 # - **No axisAlignment?** The scan's own axes are kept, with a warning; maps of such scenes are turned.
 # - **Demo against ScanNet.** The demo's videos last four seconds, real ones a minute or more.

@@ -23,7 +23,7 @@
 # - compare three map scores with a plain map accuracy;
 # - look at the rooms of the embedded run and know their crutch.
 #
-# **What you'll need.** Notebook 01 for what a scene is. Nothing from disk: rooms are made on the spot. One CPU core, half a minute, 1 GB of memory. Real VSI-Bench metadata is used where `SPACER_REAL_META` names it.
+# **What you'll need.** Notebook 01 for what a scene is. Nothing from disk: rooms are made on the spot. One CPU core, half a minute, 1 GB of memory. Real VSI-Bench metadata is used where `meta_file` or `SPACER_REAL_META` names it.
 #
 # SpaceR §4.2 (map imagination), Eq. 4.
 
@@ -32,10 +32,12 @@ room_seed: int = 6  # the room drawn on this page
 grid_size: int = 10  # M, cells per side; SpaceR: 10
 rooms: int = 60  # rooms behind every average
 dollhouse_seed: int = 8000000  # the room of the embedded run shown below
+meta_file: str = ""  # published metadata; "": $SPACER_REAL_META, if set
 seed: int = 0  # of jitter and random maps
 
 # %%
 import os
+import tempfile
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -43,12 +45,15 @@ import pandas as pd
 
 # %%
 from spacer_lib import plots
-from spacer_lib.artifacts import commit, provenance
+from spacer_lib.artifacts import PROJECT_ROOT, commit, provenance
 from spacer_lib.cogmap import SCORERS, hits, map_to_text, parse_map, rasterize, score
+from spacer_lib.geometry import transform_points
 from spacer_lib.metrics import bootstrap_interval
+from spacer_lib.scannet import read_alignment, read_vertices
 from spacer_lib.scene import read_meta_file
-from spacer_lib.synthetic.light import frames_from_uri, to_scene, video_uri
+from spacer_lib.synthetic.light import VIEWS, frames_from_uri, to_scene, video_uri
 from spacer_lib.synthetic.rooms import draw_room
+from spacer_lib.synthetic.write import write_scan
 
 # %%
 plots.use_house_style()
@@ -70,17 +75,25 @@ cells = rasterize(scene, grid_size)
 print("floor (m):", *np.round([scene.floor_min_m, scene.floor_max_m], 2))
 
 # %%
-figure, axes = plt.subplots(1, 2, figsize=(10, 4))
-plots.floor_plan(scene, axes[0])
-edges = np.linspace(scene.floor_min_m, scene.floor_max_m, grid_size + 1)
-for x, y in edges:
-    axes[0].axvline(x, color=plots.FAINT, lw=0.5)
-    axes[0].axhline(y, color=plots.FAINT, lw=0.5)
-axes[0].grid(False)
-_ = plots.cognitive_map(cells, axes[1], grid_size)
+with tempfile.TemporaryDirectory() as folder:
+    scan = write_scan(draw_room(room_seed, "furnished"), folder, VIEWS["walk"])
+    T_aligned_from_scan = read_alignment(scan)
+    vertices, colors = read_vertices(scan)
+points = transform_points(T_aligned_from_scan, vertices)  # (n, 3) metres, aligned
+
+# %%
+figure, axes = plt.subplots(1, 3, figsize=(14, 4))
+plots.cloud_from_above(points[::4], colors[::4] / 255, axes[0])
+plots.floor_plan(scene, axes[1])
+for ax in axes[:2]:
+    for x, y in np.linspace(scene.floor_min_m, scene.floor_max_m, grid_size + 1):
+        ax.axvline(x, color=plots.FAINT, lw=0.5)
+        ax.axhline(y, color=plots.FAINT, lw=0.5)
+    ax.grid(False)
+_ = plots.cognitive_map(cells, axes[2], grid_size)
 
 # %% [markdown]
-# **What to notice.** Left metres, right cells: the same picture, stretched to a square. Sizes and orientations are gone, and so is the room's shape: a cell of a long room is not square. Walls and floors have no cell.
+# **What to notice.** A scan's vertices seen from above, the boxes around its objects, and the map: left and middle in metres, right in cells. The same picture, stretched to a square. Sizes and orientations are gone, and so is the room's shape: a cell of a long room is not square. Walls and floors have no cell.
 #
 # The formula again, in five lines, and compared with the library:
 
@@ -377,13 +390,13 @@ _ = plots.frames_strip([*frames[[0, 3]], *walk[:2]], axes, titles)
 # VSI-Bench publishes metadata for real ScanNet scenes. It has no floor rectangle: the bounds of all boxes take its place, and the scene says so in its warnings.
 
 # %%
-meta = os.environ.get("SPACER_REAL_META")
-real = read_meta_file(meta) if meta else []
+meta = meta_file or os.environ.get("SPACER_REAL_META", "")
+real = read_meta_file(PROJECT_ROOT / meta) if meta else []
 real_maps = {s.scene_id: rasterize(s, grid_size) for s in real if s.by_category()}
 if real:
     print(f"{len(real_maps)} of {len(real)} real scenes mapped; {real[0].warnings[0]}")
 else:
-    print("Skipped: SPACER_REAL_META names no file, and real data are not shipped.")
+    print("Skipped: no metadata file is named, and real data are not shipped.")
 
 # %%
 if real:

@@ -20,15 +20,23 @@
 # - derive each answer from boxes, centroids and frame numbers;
 # - see why a candidate is rejected, and count the reasons;
 # - flatten a skewed answer distribution;
-# - stop a benchmark room from slipping into training.
+# - stop a benchmark room from slipping into training;
+# - write a recipe and compare what it wanted with what it got;
+# - audit answers against the official ones.
 #
 # **What you'll need.** Notebook 01 for scenes, 02 for maps; both are made here if they are missing. One CPU core, under a minute, 1 GB of memory.
 #
 # SpaceR §3 (QA generation), Figure 5; answers after [VSI-Bench](https://arxiv.org/abs/2412.14171).
 
 # %% tags=["parameters"]
-scans_dir: str = ""  # the folder that holds scans/ and the label table; "": demo
+scans_dir: str = ""  # ScanNet's scans/, one folder per scan; "": synthetic rooms
+labels: str = ""  # scannetv2-labels.combined.tsv; "": beside scans_dir
+meta_file: str = ""  # published metadata; "": $SPACER_REAL_META, if set
+questions_file: str = ""  # its official questions; "": $SPACER_REAL_QA, if set
+recipe: str = "demo"  # configs/qa, or a YAML file, for the scans above
 out_dir: str = ""  # scenes and questions; relative to the project; "": data/demo
+rooms: int = 60  # imagined rooms for the recipe sr91k
+workers: int = 1  # processes
 seed: int = 0  # of rooms, questions and splits
 
 # %%
@@ -40,24 +48,38 @@ from collections import Counter
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from datasets import disable_progress_bars, load_dataset
 from scipy.spatial import cKDTree
 
 # %%
-from spacer_lib import plots
-from spacer_lib.artifacts import PROJECT_ROOT, provenance, read_jsonl
+from spacer_lib import figures, plots
+from spacer_lib.artifacts import PROJECT_ROOT, provenance, read_json
 from spacer_lib.cogmap import rasterize
 from spacer_lib.errors import SpacerError
 from spacer_lib.geometry import box_distance_m, sampled_box_points, turn_deg
+from spacer_lib.mixture import convert, joint_set, read_video_r1, sample_uniform
 from spacer_lib.qa import generators
-from spacer_lib.qa.build import LABELS, build_dataset, demo_scans, parse_scans
-from spacer_lib.qa.dataset import flatten_answers, question_rows
-from spacer_lib.qa.generators import GENERATORS, Question, Rules
-from spacer_lib.scene import read_meta_file
+from spacer_lib.qa.audit import audit, audit_files
+from spacer_lib.qa.build import build_dataset
+from spacer_lib.qa.dataset import flatten_answers, question_rows, read_rows
+
+# %%
+from spacer_lib.qa.generators import GENERATORS, Question
+from spacer_lib.qa.recipes import load_recipe
+from spacer_lib.qa.scans import (
+    LABELS,
+    parse_scans,
+    read_scenes,
+    synthetic_meta,
+    synthetic_scans,
+)
+from spacer_lib.synthetic.general import synthetic_general
 from spacer_lib.synthetic.light import to_scene
 from spacer_lib.synthetic.rooms import draw_room
 
 # %%
 plots.use_house_style()
+disable_progress_bars()
 if not scans_dir:
     os.environ["TQDM_DISABLE"] = "1"  # the demo is too quick for progress bars
 out = PROJECT_ROOT / (out_dir or "data/demo")
@@ -66,20 +88,20 @@ out = PROJECT_ROOT / (out_dir or "data/demo")
 # %%
 if scans_dir:
     root = PROJECT_ROOT / scans_dir
-    scan_dirs = sorted(p for p in (root / "scans").iterdir() if p.is_dir())
-    label_tsv = root / LABELS
+    scan_dirs = sorted(path for path in root.iterdir() if path.is_dir())
+    label_tsv = PROJECT_ROOT / labels if labels else root.parent / LABELS
 else:
-    scan_dirs, label_tsv = demo_scans(out / f"raw_seed{seed}", seed=seed)
-scenes = parse_scans(scan_dirs, label_tsv, out)
+    scan_dirs, label_tsv = synthetic_scans(out / f"raw_seed{seed}", seed=seed)
+scenes = parse_scans(scan_dirs, label_tsv, out, workers=workers)
 [scene.scene_id for scene in scenes]
 
 # %% [markdown]
 # ## The rules
 #
-# Thresholds decide which candidates are fair to ask. The defaults are VSI-Bench's. The demo's videos last four seconds instead of a minute, so first appearances may lie a sixth of a second apart here.
+# Thresholds decide which candidates are fair to ask. A recipe (`configs/qa`) states them; the defaults are VSI-Bench's. The synthetic videos last four seconds instead of a minute, so in `demo` first appearances may lie a sixth of a second apart.
 
 # %%
-rules = Rules() if scans_dir else Rules(order_gap_s=1 / 6)
+rules = load_recipe(recipe).rules
 pd.Series(dataclasses.asdict(rules)).to_frame("value")
 
 # %%
@@ -238,13 +260,21 @@ _ = ax.set(xlabel="first seen (s)", xlim=(-0.1, None), title=ordered.scene_id)
 # A generator yields a question or a named rejection for each candidate it looks at. Which reasons are common, over all scenes?
 
 # %%
-report = build_dataset(scenes, out, seed=seed, rules=rules)
+demo_report = build_dataset(scenes, out, recipe, seed=seed, workers=workers)
+
+
+def counted(report):
+    """A report's rejections as the plot wants them."""
+    rows = report["rejections"]
+    return {(r["question_type"], r["reason"]): r["count"] for r in rows}
+
+
 figure, ax = plt.subplots(figsize=(8, 4))
-_ = plots.rejection_bars(report["rejections"], ax)
+_ = plots.rejection_bars(counted(demo_report), ax)
 
 # %%
 figure, ax = plt.subplots(figsize=(8, 3))
-counts = pd.DataFrame(report["counts"]).rename(index=plots.short_name)
+counts = pd.DataFrame(demo_report["counts"]).rename(index=plots.short_name)
 counts.plot.barh(stacked=True, ax=ax)
 ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
 _ = ax.set(xlabel="questions", title="what was written")
@@ -252,12 +282,12 @@ _ = ax.set(xlabel="questions", title="what was written")
 # %% [markdown]
 # ## Flat answers
 #
-# Most categories come in pairs, so "2" is a good guess without looking. Training rows are thinned out: an answer keeps at most the median number of rows per answer. Many rooms show it best; these are drawn without rendering.
+# Most categories come in pairs, so "2" is a good guess without looking. Training rows are thinned out: an answer keeps at most the mean number of rows per answer. Many rooms show it best; these are drawn without rendering.
 
 # %%
-rooms = [to_scene(draw_room(1000 + n), with_boxes=False) for n in range(150)]
+drawn = [to_scene(draw_room(1000 + n), with_boxes=False) for n in range(150)]
 many = [
-    row for room in rooms for row in question_rows(
+    row for room in drawn for row in question_rows(
         room, seed, per_task=9, tasks=["object_counting"])[0]
 ]  # fmt: skip
 flat = flatten_answers(many, "object_counting", np.random.default_rng(seed))
@@ -281,22 +311,23 @@ print(f"always the same answer: {best_guess(many):.0%} right → {best_guess(fla
 # Rescans share a room: `scene0000_00` and `scene0000_01` are one space. Splits move whole spaces, and spaces of the benchmark may not enter training at all.
 
 # %%
-pd.Series({part: ", ".join(ids) for part, ids in report["scenes"].items()})
+parts = demo_report["scenes"]
+pd.Series({part: ", ".join(ids) for part, ids in parts.items()})
 
 # %%
 figure, ax = plt.subplots(figsize=(6.4, 2))
-for row, ids in enumerate(report["scenes"].values()):
+for row, ids in enumerate(parts.values()):
     ax.plot([s.split("_")[0] for s in ids], [row] * len(ids), "s", ms=12)
-ax.set(yticks=range(len(report["scenes"])), yticklabels=report["scenes"])
-_ = ax.set(xlabel="physical space", ylim=(-0.5, len(report["scenes"]) - 0.5))
+ax.set(yticks=range(len(parts)), yticklabels=parts)
+_ = ax.set(xlabel="physical space", ylim=(-0.5, len(parts) - 0.5))
 
 # %% [markdown]
 # **Failure case.** Plant a leak: a held-out rescan of a training room, under an id that no training file contains.
 
 # %%
-planted = report["scenes"]["train"][0].split("_")[0] + "_07"
+planted = parts["train"][0].split("_")[0] + "_07"
 try:
-    build_dataset(scenes, out / "leak", seed=seed, held_out_ids=[planted])
+    build_dataset(scenes, out / "leak", recipe, seed=seed, held_out_ids=[planted])
 except SpacerError as error:
     print(error)
 print("written:", (out / "leak").exists())
@@ -307,7 +338,7 @@ print("written:", (out / "leak").exists())
 # One JSON object per line: the question, the checkable answer, the true map for the map reward, and the video relative to the file.
 
 # %%
-rows = read_jsonl(report["paths"]["train"])
+rows = read_rows(demo_report["paths"]["train"])
 pd.Series(rows[0]).astype(str).str.slice(0, 90).to_frame("first row")
 
 # %%
@@ -316,45 +347,187 @@ plots.cognitive_map(rows[0]["map"], ax)
 _ = ax.set(title=f"map of {rows[0]['scene_name']}")
 
 # %% [markdown]
-# ## The published metadata
+# ## A recipe at scale
 #
-# VSI-Bench publishes meta-information of its rooms in the form a `Scene` reads. With `SPACER_REAL_META` set to that file, the same code runs on them. They are benchmark rooms: for looking, never for training.
+# `demo` made a handful. SpaceR's SR-91k holds 91,310 questions of 1,201 scans; the recipe `sr91k` says how many of each kind, at most how many from one video, and which answers to even out. Fewer scenes shrink the wishes in proportion. Here it works on rooms that are only imagined: metadata, no files.
 
 # %%
-real_path = os.environ.get("SPACER_REAL_META")
-real = read_meta_file(real_path) if real_path else []
-rejected, asked, cells = Counter(), Counter(), Counter()
-for real_scene in real:
-    made, why_not = question_rows(real_scene, seed)
-    asked.update(row["question_type"] for row in made)
-    rejected += why_not
-    cells[len(rasterize(real_scene))] += 1
-if real:
-    print(f"{len(real)} scenes, {sum(asked.values())} questions; {dict(asked)}")
+made_from = read_scenes(synthetic_meta(out / f"rooms_seed{seed}.json", rooms, seed))
+big = out / "sr91k"
+report = build_dataset(made_from, big, "sr91k", seed=seed, workers=workers)
+wishes = pd.DataFrame(report["tasks"]["train"]).T.rename(index=plots.short_name)
+wishes
+
+# %%
+figure, ax = plt.subplots(figsize=(7.5, 3.4))
+wishes[["wanted", "kept"]].plot.barh(ax=ax, width=0.75)
+ax.invert_yaxis()
+_ = ax.set(xlabel="questions", title=f"{len(made_from)} scenes")
+
+# %% [markdown]
+# **What to notice.** What one kind cannot supply (these rooms hold few things twice) the others make up for, so the sum is what was asked for. Two biases are taken out on the way. Letters: each is right equally often.
+
+# %%
+letters = pd.DataFrame(report["letters"]["train"]).rename(columns=plots.short_name)
+ax = letters.T.plot.barh(stacked=True, figsize=(7, 2.6))
+ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+_ = ax.set(xlabel="questions", title="the right option's letter")
+
+# %% [markdown]
+# Numbers: absolute distances before and after. Without this, always saying the middle is a strategy.
+
+# %%
+files = [big / "candidates" / f"{s.scene_id}.json" for s in made_from]
+before = [row for file in files for row in read_json(file)["rows"]]
+after = read_rows(report["paths"]["train"])
+figure, axes = plt.subplots(1, 2, figsize=(9, 2.6))
+for ax, some in zip(axes, (before, after), strict=True):
+    mine = [r for r in some if r["question_type"] == "object_abs_distance"]
+    plots.answer_histogram(mine, ax)
+axes[0].set(title=f"candidates: {axes[0].get_title()}")
+_ = axes[1].set(title=f"kept: {axes[1].get_title()}")
+
+# %% [markdown]
+# ## Two siblings
+#
+# Spatial-R1's `sr` measures axis-aligned boxes and asks for left and right only. vsGRPO's `vsi100k` measures from centre to centre and gives no options: the answer is a word.
+
+# %%
+for name in ("sr", "vsi100k"):
+    sibling = build_dataset(made_from[:10], out / name, name, seed=seed)
+    asked = read_rows(sibling["paths"]["train"])
+    row = next(r for r in asked if "direction_easy" in r["question_type"])
+    print(f"{name}, {row['problem_type']}: {row['question']}", *(row["options"] or ()))
+    print("→", row["ground_truth"])
+
+# %% [markdown]
+# ## The general part
+#
+# SpaceR-151k joins 60,000 general questions from Video-R1: text to read, values to estimate, free answers. The reader names every row that it cannot use. Without the download, a small drawn set in the same raw format takes its way.
+
+# %%
+listing = synthetic_general(40, out / "general", seed)
+general, refused = read_video_r1(listing, listing.parent)
+planted, why_not = convert([{"problem_id": 1.0, "problem": None}, {"problem": "x"}])
+print(len(general), "read,", dict(refused), "refused; planted:", dict(why_not))
+
+# %%
+figure, axes = plt.subplots(1, 5, figsize=(12, 2.4))
+for ax, row in zip(axes, general[:5], strict=True):
+    ax.imshow(plt.imread(row["image"]))
+    ax.set(title=f"{row['problem_type']}: {row['ground_truth'][:18]}", xlabel="")
+    ax.set_axis_off()
+
+# %%
+even = sample_uniform(general, 20, seed)
+joint, summary = joint_set(after, even, seed)
+figure, ax = plt.subplots(figsize=(7, 2.8))
+_ = plots.share_donut(summary["problem_type"], ax, "joint set")
+
+# %% [markdown]
+# ## Are the answers right? An audit
+#
+# The answers above are ours. VSI-Bench publishes metadata *and* official answers for the same rooms: `spacer audit` recomputes each answer from the metadata with the generators' own formulas. Where the two files are not at hand, the audit reads our own questions back: the wording, the parser of names and the formulas must still agree.
+
+# %%
+meta_path = meta_file or os.environ.get("SPACER_REAL_META", "")
+rows_path = questions_file or os.environ.get("SPACER_REAL_QA", "")
+if meta_path and rows_path:
+    checked = audit_files(PROJECT_ROOT / meta_path, PROJECT_ROOT / rows_path)
 else:
-    print("Skipped: SPACER_REAL_META is unset, and the file is not shipped here.")
+    print("No published files are named, and real data are not shipped: our own rows.")
+    own = [dict(r, question=r["question"].replace("direct ", "")) for r in after]
+    checked = audit(made_from, own)
+
+# %%
+table = pd.DataFrame(checked["tasks"]).T.rename(index=plots.short_name)
+figure, ax = plt.subplots(figsize=(6.4, 2.8))
+table.plot.barh(ax=ax, color=[plots.FAINT, plots.PALETTE[2]])
+ax.invert_yaxis()
+title = f"{len(checked['disagreements'])} disagreements"
+_ = ax.set(xlabel="rows", title=title)
+
+# %%
+print("skipped:", checked["skipped"])
+pd.DataFrame(checked["disagreements"]).head()
+
+# %% [markdown]
+# **Failure case.** An audit that cannot fail shows nothing. One wrong official answer, planted:
+
+# %%
+wrong = dict(after[0], ground_truth="99", question_type="object_counting")
+wrong["question"] = f"How many {after[0]['categories'][0]}(s) are in this room?"
+audit(made_from, [wrong])["disagreements"][0]
+
+# %% [markdown]
+# ## The published rooms
+#
+# With `meta_file` (or `SPACER_REAL_META`) the recipe `vsibench` asks about the benchmark's own rooms: for looking, never for training. The training recipes refuse them.
+
+# %%
+real = read_scenes(PROJECT_ROOT / meta_path) if meta_path else []
+if real:
+    asked = build_dataset(real, out / "published", "vsibench", seed=seed)
+    print(f"{len(real)} scenes, {sum(asked['counts']['test'].values())} questions")
+    try:
+        build_dataset(real, out / "leak", "sr91k", seed=seed)
+    except SpacerError as error:
+        print(error)
+else:
+    print("Skipped: no metadata file is named, and real data are not shipped.")
 
 # %%
 if real:
     figure, axes = plt.subplots(1, 2, figsize=(12, 4.2), width_ratios=(1, 1.4))
-    axes[0].bar(cells.keys(), cells.values())
+    axes[0].bar(*zip(*Counter(len(rasterize(r)) for r in real).items(), strict=True))
     axes[0].set(xlabel="categories on the map", ylabel="scenes")
-    plots.rejection_bars(rejected, axes[1])
+    plots.rejection_bars(counted(asked), axes[1])
 
 # %% [markdown]
-# With the published questions at hand as well (`SPACER_REAL_QA`), the test suite recomputes every official answer that the metadata determines and compares.
+# ## The paper's data figures
 #
+# Figures 1, 2, 5 and 6, redrawn from the folder's own files (`spacer qa` writes them as SVG). Figure 5 is read off the questions: objects are replaced by what they stand for.
+
+# %%
+shown = read_rows(report["paths"]["train"])
+_ = figures.statistics(shown)
+
+# %%
+_ = figures.templates(shown)
+
+# %%
+demo_rows = [row for path in demo_report["paths"].values() for row in read_rows(path)]
+_ = figures.examples(demo_rows, out)
+
+# %%
+seconds = [s for s in read_json(big / "maps.json")["seconds"].values() if s]
+figure, ax = plt.subplots(figsize=(5.6, 2.6))
+_ = plots.duration_histogram(seconds, ax)
+
+# %% [markdown]
+# ## The folder opens with `datasets`
+#
+# JSON lines, Parquet and a card lie side by side; the card names the files.
+
+# %%
+opened = load_dataset(str(big), cache_dir=str(out / "cache"))["train"]
+print(opened)
+print((big / "README.md").read_text()[:620])
+
+# %% [markdown]
 # ## In practice
 #
 # ```bash
 # cd notebooks
 # papermill 03_generate_qa.ipynb ../papermill_runs/03_generate_qa__scannet.ipynb \
-#     -p scans_dir data/scannet_raw -p out_dir data/scannet
+#     -p scans_dir data/scannet/scans -p recipe sr91k -p out_dir data/parsed -p workers 16
+# spacer qa --meta data/parsed/scenes --recipe sr91k --out data/sr91k --workers 16
+# spacer audit --meta scannet_meta.json --questions vsibench.jsonl
 # ```
 #
-# - The output folder is notebook 01's: rows name their video relative to it.
-# - For training that will be measured on VSI-Bench, give `build_dataset` the 312 ids of ScanNet's validation list as `held_out_ids`.
-# - The random choices are keyed by seed, scene and kind: one worker or many write the same bytes.
+# - **Leaks.** Rooms of ScanNet's validation list, from which VSI-Bench is drawn, are refused in training parts without being asked; `--held-out` adds lists of your own, `--drop-held-out` leaves such scans out instead.
+# - **Interrupted?** Run it again: candidates are kept scene by scene. The random choices are keyed by seed, scene and kind, so one worker or many, or a Dask cluster (`--scheduler`), write the same bytes.
+# - **Videos.** Rows name their video relative to the output folder.
 #
 # ## Summary
 #

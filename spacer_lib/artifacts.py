@@ -2,12 +2,14 @@
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import json
 import os
 import platform
 import subprocess
 import tempfile
+import time
 from importlib import metadata
 from pathlib import Path
 
@@ -147,6 +149,7 @@ def config_hash(value):
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
+@functools.cache
 def commit():
     """The checkout's commit (with ``-dirty`` when files differ), or ``unknown``."""
     git = [
@@ -189,13 +192,23 @@ class Manifest:
 
     ``done(key, fingerprint)`` is true only if that key was recorded with the same
     fingerprint **and** its files still exist, so an interrupted run resumes by
-    skipping what is proved done.
+    skipping what is proved done. Use it as a context manager: records reach the disk
+    at most once a second and when the block ends, however it ends. Entries are
+    sorted, so the order in which workers finish leaves no trace.
     """
 
     def __init__(self, folder):
         self.folder = Path(folder)
         self.path = self.folder / "manifest.json"
         self.entries = read_json(self.path)["entries"] if self.path.exists() else {}
+        self._saved, self._dirty = 0.0, False
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        if self._dirty:
+            self._save()
 
     def done(self, key, fingerprint):
         entry = self.entries.get(key)
@@ -207,4 +220,11 @@ class Manifest:
 
     def record(self, key, fingerprint, files):
         self.entries[key] = {"fingerprint": fingerprint, "files": list(files)}
-        write_json(self.path, {"provenance": provenance(), "entries": self.entries})
+        self._dirty = True
+        if time.monotonic() - self._saved > 1:
+            self._save()
+
+    def _save(self):
+        entries = dict(sorted(self.entries.items()))
+        write_json(self.path, {"provenance": provenance(), "entries": entries})
+        self._saved, self._dirty = time.monotonic(), False

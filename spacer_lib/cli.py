@@ -1,19 +1,90 @@
-"""The ``spacer`` command: every long job by name, errors in one line."""
+"""The ``spacer`` command: every long job by name, errors in one line.
 
-import argparse
+Each command takes ``--json FILE`` for its result in a form machines read.
+"""
+
+import functools
+import inspect
 import os
+import resource
 import shutil
 import sys
+import time
 from pathlib import Path
+from typing import Annotated, Optional
 
-from spacer_lib.artifacts import PROJECT_ROOT, atomic_path, read_json, write_json
+import typer
+
+from spacer_lib.artifacts import (
+    PROJECT_ROOT,
+    atomic_path,
+    make_folder,
+    read_json,
+    write_json,
+)
 from spacer_lib.errors import SpacerError
 
 RUNS = PROJECT_ROOT / "papermill_runs"
 CHECKPOINT = PROJECT_ROOT / "checkpoints" / "tiny_warmstart"
 
+app = typer.Typer(
+    name="spacer", help=__doc__.splitlines()[0], no_args_is_help=True,
+    add_completion=False, pretty_exceptions_enable=False,
+)  # fmt: skip
 
-def demo(options):
+JsonFile = Annotated[
+    Optional[Path], typer.Option("--json", metavar="FILE", help="Write the result.")
+]
+Workers = Annotated[int, typer.Option(min=1, help="Processes of this machine.")]
+Scheduler = Annotated[
+    Optional[str], typer.Option(metavar="ADDRESS", help="A Dask scheduler to run on.")
+]
+Seed = Annotated[int, typer.Option(min=0)]
+Out = Annotated[Path, typer.Option(help="Output folder.")]
+
+
+def command(function):
+    """Register a command whose returned dictionary ``--json`` writes."""
+    signature = inspect.signature(function)
+
+    @functools.wraps(function)
+    def run(*, json_file=None, **options):
+        if json_file is not None:
+            make_folder(json_file.parent)  # complain before the work, not after
+        result = function(**options)
+        if json_file is not None:
+            write_json(json_file, result)
+
+    kind = inspect.Parameter.KEYWORD_ONLY
+    extra = inspect.Parameter("json_file", kind, default=None, annotation=JsonFile)
+    own = [p.replace(kind=kind) for p in signature.parameters.values()]
+    run.__signature__ = signature.replace(parameters=[*own, extra])
+    run.__annotations__ = function.__annotations__ | {"json_file": JsonFile}
+    del run.__wrapped__  # the signature above is the true one
+    app.command(function.__name__.replace("_", "-"))(run)
+    return function
+
+
+class _Clock:
+    """Seconds and peak memory since it was made."""
+
+    def __init__(self):
+        self.start = time.monotonic()
+
+    def spent(self):
+        who = resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN
+        peak = [resource.getrusage(w).ru_maxrss / 2**20 for w in who]
+        seconds = round(time.monotonic() - self.start, 2)
+        return {"seconds": seconds, "peak_memory_gb": round(max(peak), 2)}
+
+
+@app.callback()
+def _top():
+    pass
+
+
+@command
+def demo():
     """Execute every notebook on its defaults, then sum up."""
     from spacer_lib import notebooks
 
@@ -29,6 +100,7 @@ def demo(options):
     summary = {"stages": stages, **evaluated}
     write_json(RUNS / "summary.json", summary)
     print(summary_text(summary))
+    return summary
 
 
 def summary_text(summary):
@@ -57,146 +129,347 @@ def summary_text(summary):
     return "\n".join(lines)
 
 
-def run_notebook(options):
+@command
+def run(
+    name: Annotated[str, typer.Argument(help="Notebook, such as 05_train_grpo.")],
+    out: Optional[Path] = None,
+    parameter: Annotated[
+        list[str], typer.Option("-p", metavar="NAME VALUE")
+    ] = [],  # noqa: B006
+):
     """Execute one notebook with checked parameters."""
     import yaml
 
     from spacer_lib import notebooks
 
-    parameters = {key: yaml.safe_load(value) for key, value in options.parameter}
-    out = options.out or RUNS / f"{options.name}__custom.ipynb"
-    run = notebooks.execute(options.name, out, parameters, log_output=True)
-    print(f"{run.path}: {run.seconds:.0f} s, {run.peak_memory_gb:.1f} GB")
+    pairs = (text.partition("=") for text in parameter)
+    parameters = {name: yaml.safe_load(value) for name, _, value in pairs}
+    out = out or RUNS / f"{name}__custom.ipynb"
+    done = notebooks.execute(name, out, parameters, log_output=True)
+    print(f"{done.path}: {done.seconds:.0f} s, {done.peak_memory_gb:.1f} GB")
+    return {
+        "path": done.path, "seconds": done.seconds,
+        "peak_memory_gb": done.peak_memory_gb,
+    }  # fmt: skip
 
 
-def execute_notebooks(options):
+@command
+def notebooks(names: Annotated[Optional[list[str]], typer.Argument()] = None):
     """Pair, execute in place and keep the outputs (what the repository commits)."""
     import jupytext
 
-    from spacer_lib import notebooks
+    from spacer_lib import notebooks as books
 
-    for source in sorted(notebooks.FOLDER.glob("[0-9]*.py")):
-        if options.names and source.stem not in options.names:
+    seconds = {}
+    for source in sorted(books.FOLDER.glob("[0-9]*.py")):
+        if names and source.stem not in names:
             continue
         target = source.with_suffix(".ipynb")
         jupytext.write(jupytext.read(source), target, fmt="ipynb")
-        run = notebooks.execute_in_place(source.stem)
-        print(f"{source.stem}: {run.seconds:.0f} s", flush=True)
+        seconds[source.stem] = books.execute_in_place(source.stem).seconds
+        print(f"{source.stem}: {seconds[source.stem]:.0f} s", flush=True)
+    return {"seconds": seconds}
 
 
-def train(options):
+@command
+def train(
+    config: Annotated[str, typer.Option(help="Recipe name or YAML file.")] = "tiny",
+    setting: Annotated[
+        list[str], typer.Option("--set", metavar="KEY=VALUE ...")
+    ] = [],  # noqa: B006
+    out: Optional[Path] = None,
+    resume: bool = False,
+):
     """Train a recipe without a notebook."""
     from spacer_lib.training.config import load_config
     from spacer_lib.training.launch import launch, resolve_workers
 
-    config = load_config(options.config, options.set)
-    print(resolve_workers(config.gpus)[2])
-    out = options.out or PROJECT_ROOT / "runs" / config.recipe
-    result = launch(config, out, on_line=print, resume=options.resume)
+    settings = load_config(config, setting)
+    print(resolve_workers(settings.gpus)[2])
+    out = out or PROJECT_ROOT / "runs" / settings.recipe
+    result = launch(settings, out, on_line=print, resume=resume)
     print(f"{result.model_dir}: {result.steps} steps in {result.seconds:.0f} s")
+    return {
+        "model": result.model_dir, "steps": result.steps, "seconds": result.seconds
+    }  # fmt: skip
 
 
-def warmstart(options):
+@command
+def warmstart(
+    out: Path = PROJECT_ROOT / "runs" / "warmstart",
+    ship: Annotated[
+        bool, typer.Option(help="Replace the repository's checkpoint.")
+    ] = False,
+):
     """Train the tiny model's warm start again, from nothing."""
     from spacer_lib.evaluation import warmstart_metrics
     from spacer_lib.training import warmstart as chain
 
-    model = chain.run(options.out, evaluate=warmstart_metrics)
+    model = chain.run(out, evaluate=warmstart_metrics)
     record = read_json(model.parent / "provenance.json")
     print(f"{model}: {record['metrics']}")
-    if options.ship:
+    if ship:
         for path in model.iterdir():
             with atomic_path(CHECKPOINT / path.name) as temporary:
                 shutil.copyfile(path, temporary)
         write_json(CHECKPOINT / "provenance.json", record)
         print(f"{CHECKPOINT} now holds this checkpoint")
+    return record
 
 
-def study(options):
+@command
+def study(
+    out: Path = PROJECT_ROOT / "runs" / "study",
+    seeds: list[int] = [0, 1, 2],  # noqa: B006
+    arms: list[str] = ["map", "no_map"],  # noqa: B006
+    questions: int = 960,
+):
     """SG-RLVR over seeds, with and without the map reward."""
     from spacer_lib.study import StudyConfig, run_study
 
-    config = StudyConfig(
-        seeds=tuple(options.seeds), arms=tuple(options.arms),
-        questions=options.questions,
-    )  # fmt: skip
-    run_study(options.out, config, progress=lambda line: print(line, flush=True))
-    print(f"{options.out}/study.json")
+    config = StudyConfig(seeds=tuple(seeds), arms=tuple(arms), questions=questions)
+    run_study(out, config, progress=lambda line: print(line, flush=True))
+    print(f"{out}/study.json")
+    return read_json(out / "study.json")
 
 
-def data(options):
-    """ScanNet-format scans → scenes, videos and question files."""
-    from spacer_lib.qa import build
+# ---------------------------------------------------------------- the data engine
 
-    if options.scans is None:
-        scans, labels = build.demo_scans(PROJECT_ROOT / "data" / "demo")
+
+def _client(scheduler):
+    if scheduler is None:
+        return None
+    from dask.distributed import Client
+
+    try:
+        return Client(scheduler, timeout=10)
+    except (OSError, ValueError) as error:
+        raise SpacerError(
+            f"Dask scheduler {scheduler} does not answer", got=error,
+            remedy="start one (`dask scheduler`) or leave --scheduler out",
+        ) from error
+
+
+def _scan_folders(folder, scenes):
+    """Scan folders below scans/, its parent, or a scan itself; only those named."""
+    if not folder.is_dir():
+        raise SpacerError(
+            f"{folder} is not a folder", expected="ScanNet's scans/ folder",
+            remedy="pass the folder that holds one folder per scan",
+        )  # fmt: skip
+    folder = folder.resolve()
+    if list(folder.glob(f"{folder.name}*.aggregation.json")):
+        found = {folder.name: folder}
     else:
-        folder = Path(options.scans)
-        if not folder.is_dir():
-            raise SpacerError(
-                f"{folder} is not a folder", expected="ScanNet's scans/ folder",
-                remedy="pass --scans PATH, or leave it out for synthetic rooms",
-            )  # fmt: skip
-        scans = sorted(path for path in folder.iterdir() if path.is_dir())
-        labels = options.labels or folder.parent / "scannetv2-labels.combined.tsv"
-    scenes = build.parse_scans(scans, labels, options.out)
-    report = build.build_dataset(scenes, options.out, seed=options.seed)
-    print(f"{options.out}: {len(scenes)} scenes, questions {report['counts']}")
+        folder = folder / "scans" if (folder / "scans").is_dir() else folder
+        found = {path.name: path for path in folder.iterdir() if path.is_dir()}
+    absent = sorted(set(scenes) - set(found))
+    if absent or not found:
+        raise SpacerError(
+            f"{folder}: scans",
+            got=f"no {', '.join(absent[:5])}" if absent else "no folder in it",
+            expected="one folder per scan",
+            remedy="check --scenes" if absent else "pass ScanNet's scans/ folder",
+        )
+    return [found[name] for name in sorted(scenes or found)]
 
 
-def parser():
-    """The argument parser with all sub-commands."""
-    top = argparse.ArgumentParser(prog="spacer", description=__doc__)
-    commands = top.add_subparsers(dest="command", required=True)
+@command
+def synth(
+    scenes: Annotated[int, typer.Option(min=1, help="How many.")] = 6,
+    out: Out = PROJECT_ROOT / "data" / "synthetic",
+    seed: Seed = 0,
+    workers: Workers = 1,
+    meta_only: Annotated[
+        bool, typer.Option(help="Only meta.json: no files of scans, no videos.")
+    ] = False,
+):
+    """Furnished synthetic rooms in ScanNet's own file formats."""
+    from spacer_lib.qa import scans
 
-    def add(name, function):
-        text = function.__doc__.splitlines()[0]
-        command = commands.add_parser(name, help=text, description=text)
-        command.set_defaults(function=function)
-        return command
+    clock = _Clock()
+    if meta_only:
+        path = scans.synthetic_meta(out / "meta.json", scenes, seed)
+        result = {"meta": path, "scenes": scenes}
+        print(f"{path}: {scenes} scenes in {clock.spent()['seconds']:.0f} s")
+    else:
+        folders, labels = scans.synthetic_scans(out, scenes, seed, workers=workers)
+        result = {"scans": [f.name for f in folders], "labels": labels}
+        print(f"{out}/scans: {len(folders)} scans, labels in {labels.name}")
+    return result | clock.spent()
 
-    runs = PROJECT_ROOT / "runs"
-    add("demo", demo)
-    one = add("run", run_notebook)
-    one.add_argument("name", help="notebook, such as 05_train_grpo")
-    one.add_argument("--out", type=Path)
-    one.add_argument("-p", dest="parameter", nargs=2, action="append", default=[])
-    add("notebooks", execute_notebooks).add_argument("names", nargs="*")
-    command = add("train", train)
-    command.add_argument("--config", default="tiny", help="recipe name or YAML file")
-    command.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE")
-    command.add_argument("--out", type=Path)
-    command.add_argument("--resume", action="store_true")
-    command = add("warmstart", warmstart)
-    command.add_argument("--out", type=Path, default=runs / "warmstart")
-    command.add_argument(
-        "--ship", action="store_true", help="replace the repository's checkpoint"
+
+@command
+def parse(
+    scans: Annotated[Path, typer.Argument(help="ScanNet's scans/ folder.")],
+    out: Out,
+    labels: Annotated[
+        Optional[Path], typer.Option(help="scannetv2-labels.combined.tsv")
+    ] = None,
+    scenes: Annotated[list[str], typer.Option(metavar="ID ...")] = [],  # noqa: B006
+    workers: Workers = 1,
+    scheduler: Scheduler = None,
+    video: bool = True,
+):
+    """Scan folders → scenes (meta-information) and 24 fps videos; resumes."""
+    from spacer_lib.qa.scans import LABELS, parse_scans
+
+    clock, folders = _Clock(), _scan_folders(scans, scenes)
+    labels = labels or folders[0].parent.parent / LABELS
+    parsed = parse_scans(
+        folders, labels, out, workers=workers, client=_client(scheduler), video=video
     )
-    command = add("study", study)
-    command.add_argument("--out", type=Path, default=runs / "study")
-    command.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
-    command.add_argument("--arms", nargs="*", default=["map", "no_map"])
-    command.add_argument("--questions", type=int, default=960)
-    command = add("data", data)
-    command.add_argument(
-        "--scans", help="ScanNet's scans/; synthetic rooms if left out"
+    for scene in parsed:
+        for note in (scene.provenance["groups"]["note"], *scene.warnings):
+            print(f"{scene.scene_id}: {note}")
+    objects = sum(len(scene.instances) for scene in parsed)
+    print(f"{out}: {len(parsed)} scenes with {objects} objects")
+    return {
+        "scenes": {
+            s.scene_id: {
+                "objects": len(s.instances), "categories": len(s.object_counts),
+                "frames": s.frame_count, "room_size_m2": s.room_size_m2,
+                "groups": s.provenance.get("groups"), "notes": list(s.warnings),
+            }
+            for s in parsed
+        },
+        **clock.spent(),
+    }  # fmt: skip
+
+
+@command
+def qa(
+    meta: Annotated[
+        list[Path], typer.Option(metavar="PATH ...", help="Meta files, or folders.")
+    ],
+    out: Out,
+    recipe: Annotated[str, typer.Option(help="Name, or a YAML file.")] = "sr91k",
+    seed: Seed = 0,
+    workers: Workers = 1,
+    scheduler: Scheduler = None,
+    held_out: Annotated[
+        list[Path],
+        typer.Option(metavar="FILE ...", help="Lists of scans not to train on."),
+    ] = [],  # noqa: B006
+    drop_held_out: Annotated[
+        bool, typer.Option(help="Leave such scans out instead of refusing.")
+    ] = False,
+    figures: Annotated[bool, typer.Option(help="Draw the statistics.")] = True,
+):
+    """Scenes → a question set with maps, card and statistics; resumes."""
+    from spacer_lib.qa.build import build_dataset
+    from spacer_lib.qa.recipes import load_recipe
+    from spacer_lib.qa.scans import read_scenes
+    from spacer_lib.scannet.splits import read_split
+
+    clock, recipe = _Clock(), load_recipe(recipe)
+    ids = [name for path in held_out for name in read_split(path)]
+    report = build_dataset(
+        read_scenes(meta, out), out, recipe, seed=seed, workers=workers,
+        client=_client(scheduler), held_out_ids=ids, drop_held_out=drop_held_out,
+    )  # fmt: skip
+    for part, tasks in report["tasks"].items():
+        print(f"{part:28}{'wanted':>9}{'candidates':>12}{'kept':>9}")
+        for task, row in tasks.items():
+            wanted = "all" if row["wanted"] is None else row["wanted"]
+            print(f"  {task:26}{wanted:>9}{row['candidates']:>12}{row['kept']:>9}")
+    total = sum(sum(counts.values()) for counts in report["counts"].values())
+    spent = clock.spent()
+    rate = total / max(spent["seconds"], 0.01)
+    print(
+        f"{out}: {total} questions in {spent['seconds']:.0f} s ({rate:.0f} a second), "
+        f"peak memory {spent['peak_memory_gb']:.2f} GB, {len(report['dropped'])} scans "
+        "left out"
     )
-    command.add_argument("--labels", help="scannetv2-labels.combined.tsv")
-    command.add_argument("--out", type=Path, default=PROJECT_ROOT / "data" / "demo")
-    command.add_argument("--seed", type=int, default=0)
-    return top
+    if figures:
+        from spacer_lib.figures import dataset_figures
+
+        for path in dataset_figures(out):
+            print(path)
+    keep = ("tasks", "counts", "letters", "scenes", "dropped", "rejections", "paths")
+    return {
+        "questions": total, "questions_per_second": round(rate, 1),
+        **{key: report[key] for key in keep}, **spent,
+    }  # fmt: skip
+
+
+@command
+def audit(
+    meta: Annotated[Path, typer.Option(help="VSI-Bench's meta file.")],
+    questions: Annotated[Path, typer.Option(help="Its questions, JSON lines.")],
+):
+    """Recompute the official answers and list every disagreement."""
+    from spacer_lib.qa.audit import audit_files
+
+    result = audit_files(meta, questions)
+    print(f"{'task':30}{'rows':>6}{'exact':>7}")
+    for task, row in result["tasks"].items():
+        print(f"{task:30}{row['rows']:>6}{row['exact']:>7}")
+    for reason, count in result["skipped"].items():
+        print(f"skipped {count}: {reason}")
+    for row in result["disagreements"]:
+        note = f" ({row['note']})" if row["note"] else ""
+        print(
+            f"{row['id']} {row['question_type']}: official {row['official']}, "
+            f"ours {row['ours']}{note}"
+        )
+    print(f"{len(result['disagreements'])} disagreements")
+    return result
+
+
+@command
+def bench(
+    what: Annotated[str, typer.Argument(help="data")] = "data",
+    runs: Annotated[int, typer.Option(min=1, help="Median of so many.")] = 5,
+):
+    """Ours and the other way side by side, with the ratio."""
+    from spacer_lib import benches
+
+    if what not in benches.SUITES:
+        raise SpacerError("bench", got=what, expected=", ".join(benches.SUITES))
+    rows = benches.SUITES[what](runs, on_row=lambda row: print(row.line(), flush=True))
+    return {"rows": rows}
+
+
+# ---------------------------------------------------------------- entry
+
+# Options that take all the words up to the next option.
+_MANY = {"--meta", "--scenes", "--set", "--seeds", "--arms", "--held-out"}
+
+
+def _spread(arguments):
+    """``--meta a b`` as ``--meta a --meta b`` and, as papermill has it, ``-p a b`` as
+    ``-p a=b``; an existing path ends ``--scenes``."""
+    spread, option, words = [], None, iter(arguments)
+    for word in words:
+        if word == "-p":
+            spread += ["-p", f"{next(words, '')}={next(words, '')}"]
+            option = None
+            continue
+        if word.startswith("-") and word != "-":
+            option = word if word in _MANY else None
+            if option is None:
+                spread.append(word)
+        elif option == "--scenes" and Path(word).exists():
+            spread.append(word)
+            option = None
+        else:
+            spread += [option, word] if option else [word]
+    return spread
 
 
 def main(arguments=None):
     """Entry point; a ``SpacerError`` becomes one line and exit code 2."""
-    options = parser().parse_args(arguments)
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
     # One thread per process: on few cores two threads each are several times slower.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ.setdefault("TQDM_DISABLE", "0" if sys.stderr.isatty() else "1")
     try:
-        options.function(options)
+        app(_spread(arguments), prog_name="spacer")
+    except SystemExit as end:
+        return int(end.code or 0)
     except SpacerError as error:
-        print(f"spacer {options.command}: {error}", file=sys.stderr)
+        print(f"spacer {arguments[0]}: {error}", file=sys.stderr)
         return 2
     return 0
 

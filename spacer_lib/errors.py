@@ -4,6 +4,8 @@ A message has four parts, in this order: what went wrong, what was found, what w
 expected, and what to do about it. The command line prints it without a traceback.
 """
 
+import functools
+
 
 class SpacerError(Exception):
     """A mistake in input, configuration or environment, with its remedy.
@@ -33,3 +35,9 @@ class SpacerError(Exception):
         if remedy is not None:
             text += f". Remedy: {remedy}"
         super().__init__(text.rstrip(".") + ".")
+
+    def __reduce__(self):
+        # Raised in a worker process, it must reach the caller as it was.
+        parts = {"got": self.got, "expected": self.expected, "remedy": self.remedy}
+        texts = {k: None if v is None else str(v) for k, v in parts.items()}
+        return functools.partial(type(self), str(self.what), **texts), ()

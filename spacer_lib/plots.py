@@ -4,6 +4,7 @@ Every function draws on axes it is given and returns them, so that a notebook de
 about figures. Floor plans and maps share one orientation: +x to the right, +y up.
 """
 
+import textwrap
 from collections import Counter
 
 import matplotlib as mpl
@@ -206,6 +207,57 @@ def camera_path(poses, ax, arrows=12):
     return ax
 
 
+def room_3d(scene, points, colors, ax):
+    """A room's vertices with the oriented boxes of its objects, in three dimensions.
+
+    Parameters
+    ----------
+    scene : Scene
+    points : (n, 3) metres, aligned frame
+    colors : (n, 3) in 0 … 1
+    ax : Axes3D
+    """
+    ax.scatter(*np.asarray(points).T, c=colors, s=0.6, depthshade=False)
+    styles = category_styles(i.category for i in scene.instances)
+    # Corners come in the order of three binary digits: edges join those one bit apart.
+    edges = [(a, a | bit) for bit in (1, 2, 4) for a in range(8) if not a & bit]
+    for instance in scene.instances:
+        corners = box_corners(
+            instance.centroid_m, instance.axes_lengths_m, instance.axes_matrix
+        )
+        color = styles[instance.category][0]
+        for a, b in edges:
+            ax.plot(*corners[[a, b]].T, color=color, lw=1.2)
+        top = corners[corners[:, 2].argmax()]
+        ax.text(*top, instance.category, fontsize=6, color=color)
+    ax.set(xlabel="x (m)", ylabel="y (m)", zlabel="z (m)", aspect="equal")
+    return ax
+
+
+def cloud_from_above(points, colors, ax):
+    """Vertices seen from above, low ones first, +x to the right and +y up (metres)."""
+    points, colors = np.asarray(points), np.asarray(colors)
+    order = np.argsort(points[:, 2])
+    ax.scatter(*points[order, :2].T, c=colors[order], s=1.5)
+    ax.set(xlabel="x (m)", ylabel="y (m)", aspect="equal")
+    return ax
+
+
+def first_seen_bars(scene, ax):
+    """From which second on each object has been seen, earliest on top."""
+    timed = [i for i in scene.instances if i.first_seen_frame is not None]
+    timed.sort(key=lambda i: (i.first_seen_frame, i.instance_id))
+    styles = category_styles(i.category for i in timed)
+    for row, instance in enumerate(timed):
+        start = instance.first_seen_frame / scene.fps
+        ax.barh(row, scene.duration_s - start, left=start,
+                color=styles[instance.category][0])  # fmt: skip
+    ax.set(yticks=range(len(timed)), yticklabels=[i.category for i in timed])
+    ax.invert_yaxis()
+    ax.set(xlabel="time (s)", title=f"seen for the first time (n = {len(timed)})")
+    return ax
+
+
 def frames_strip(frames, axes, titles=None):
     """Frames side by side, one per axis.
 
@@ -244,6 +296,52 @@ def answer_histogram(rows, ax, bins=20):
         title=f"{', '.join(map(short_name, kinds))} (n = {len(rows)})",
         xlabel="answer", ylabel="questions",
     )  # fmt: skip
+    return ax
+
+
+def share_donut(counts, ax, title):
+    """Shares of a whole, named and counted, largest first.
+
+    Parameters
+    ----------
+    counts : dict
+        ``{name: count}``; names of question types are shortened.
+    """
+    ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    total = sum(counts.values())
+    colors = [PALETTE[i % len(PALETTE)] for i in range(len(ranked))]
+    wedges, _ = ax.pie(
+        [count for _, count in ranked], colors=colors, startangle=90,
+        counterclock=False, wedgeprops={"width": 0.42, "edgecolor": "white"},
+    )  # fmt: skip
+    labels = [f"{short_name(n)}  {c:,} ({c / total:.1%})" for n, c in ranked]
+    ax.legend(wedges, labels, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    ax.set_title(f"{title} (n = {total:,})")
+    return ax
+
+
+def duration_histogram(seconds, ax, bins=24):
+    """How long the videos are."""
+    ax.hist(seconds, bins=bins, color=PALETTE[0], edgecolor="white")
+    middle = float(np.median(seconds))
+    ax.axvline(middle, color=INK, ls="--", label=f"median {middle:.0f} s")
+    ax.set(xlabel="video duration (s)", ylabel="videos")
+    ax.set_title(f"durations (n = {len(seconds):,} videos)")
+    ax.legend()
+    return ax
+
+
+def text_table(rows, ax, widths=(18, 92)):
+    """Names and sentences as a two-column table, sentences wrapped."""
+    y = 0.0
+    for name, sentence in rows:
+        lines = textwrap.wrap(sentence, widths[1])
+        ax.text(0, -y, name, weight="bold", va="top")
+        ax.text(widths[0], -y, "\n".join(lines), va="top")
+        y += len(lines) + 0.6
+        ax.axhline(-y + 0.3, color=FAINT, lw=0.5)
+    ax.set(xlim=(0, sum(widths)), ylim=(-y, 0.4))
+    ax.set_axis_off()
     return ax
 
 

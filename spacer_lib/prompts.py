@@ -17,6 +17,7 @@ _ANSWER_FORMS = {
     "multiple choice": "the letter of the right option",
     "numerical": "one number in digits",
     "regression": "one number in digits",
+    "option-free": "the words of your choice",
     "ocr": "the text you read, word for word",
     "free-form": "a short answer",
 }

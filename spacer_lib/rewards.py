@@ -22,6 +22,7 @@ from spacer_lib.completions import (
 )
 from spacer_lib.errors import SpacerError
 from spacer_lib.metrics import (
+    exact_match,
     mean_relative_accuracy,
     regression_score,
     rouge_f1,
@@ -264,6 +265,7 @@ _TASKS = {
     "multiple choice": _choice_task,
     "numerical": _number_task(mean_relative_accuracy),
     "regression": _number_task(regression_score),
+    "option-free": _text_task(exact_match),
     "ocr": _text_task(_ocr_score),
     "free-form": _text_task(rouge_f1),
 }

@@ -23,9 +23,11 @@ from spacer_lib.synthetic.light import FPS, frames_from_uri
 
 ROOM_SCHEME = "room://"
 # A keyframe every so many frames: sparse sampling decodes over twice as fast as with
-# the encoder's default of 250, for about 14% more bytes.
+# the encoder's default of 250, for some 15-20% more bytes (`spacer bench data`).
 KEYFRAME_EVERY = 12
 CACHE_BYTES = 512 * 2**20
+
+FRAMES_SUFFIX = ".frames.csv"
 
 _CACHE = OrderedDict()  # least recently used first
 _DECODING_ERRORS = (decord.DECORDError, RuntimeError, IndexError)
@@ -39,6 +41,24 @@ class VideoInfo:
     fps: float
     width: int
     height: int
+
+
+@dataclass(frozen=True)
+class FrameTime:
+    """One frame of a recording: where it lies in the video, and its own stamps.
+
+    ``time_s`` is ``frame / fps`` of the video; the sensor's microseconds are as
+    stored, often 0 or unrelated to the rate.
+    """
+
+    frame: int
+    time_s: float
+    color_time_us: int
+    depth_time_us: int
+    has_pose: bool
+
+
+_COLUMNS = ",".join(FrameTime.__dataclass_fields__)
 
 
 def encode_jpegs(jpegs, path, fps=FPS):
@@ -121,15 +141,78 @@ def encode_sens(sens_path, mp4_path, fps=FPS):
     """The colour images of a ``.sens`` recording as an mp4; see ``encode_jpegs``.
 
     Frames whose pose is invalid stay in the video: frame numbers keep their meaning.
+    In the same pass the table of ``read_frame_times`` is written beside the video
+    (``frame_times_path``), whole or not at all.
     """
-    with SensReader(sens_path) as recording:
-        return encode_jpegs((frame.jpeg for frame in recording), mp4_path, fps)
+    with (
+        SensReader(sens_path) as recording,
+        atomic_path(frame_times_path(mp4_path)) as temporary,
+        temporary.open("w", encoding="utf-8", newline="\n") as table,
+    ):
+        table.write(_COLUMNS + "\n")
+
+        def jpegs():
+            for frame in recording:
+                table.write(
+                    f"{frame.index},{frame.index / fps:.6f},{frame.color_time_us},"
+                    f"{frame.depth_time_us},{frame.T_scan_from_camera is not None:d}\n"
+                )
+                yield frame.jpeg
+
+        return encode_jpegs(jpegs(), mp4_path, fps)
 
 
-def _require_file(path):
+def frame_times_path(mp4_path):
+    """``videos/<id>.mp4`` → ``videos/<id>.frames.csv``."""
+    return Path(mp4_path).with_suffix(FRAMES_SUFFIX)
+
+
+def read_frame_times(path):
+    """The table that ``encode_sens`` writes beside a video.
+
+    Returns
+    -------
+    tuple of FrameTime
+        In order, one per frame of the video.
+
+    Raises
+    ------
+    SpacerError
+        If the file is missing or is no such table.
+    """
+    path = _require_file(path, "frame table")
+    text = path.read_text(encoding="utf-8", errors="replace")
+    head, *rows = text.splitlines() or [""]
+    if head != _COLUMNS:
+        raise SpacerError(
+            f"{path} is no frame table",
+            got=head[:80] or "nothing",
+            expected=_COLUMNS,
+            remedy="encode the recording again",
+        )
+    times = []
+    for number, row in enumerate(rows):
+        try:
+            frame, time_s, color_us, depth_us, has_pose = row.split(",")
+            if int(frame) != number:
+                raise ValueError("another frame")
+            posed = bool(("0", "1").index(has_pose))
+            time = FrameTime(number, float(time_s), int(color_us), int(depth_us), posed)
+        except ValueError as error:
+            raise SpacerError(
+                f"{path} line {number + 2}",
+                got=row[:80],
+                expected=f"frame {number}, three numbers, and 0 or 1",
+                remedy="encode the recording again",
+            ) from error
+        times.append(time)
+    return tuple(times)
+
+
+def _require_file(path, kind="video"):
     if not Path(path).is_file():
         raise SpacerError(
-            f"video {path} is missing", remedy="encode or download it, or fix the path"
+            f"{kind} {path} is missing", remedy="encode or download it, or fix the path"
         )
     return Path(path)
 

@@ -1,12 +1,16 @@
 """The command line: one clear line for each mistake, nothing half-written."""
 
 import re
+import tempfile
+from pathlib import Path
 
 import pytest
 
 from spacer_lib import cli, notebooks
+from spacer_lib.artifacts import read_json, write_json
 from spacer_lib.errors import SpacerError
-from spacer_lib.qa import build
+from spacer_lib.qa.dataset import read_rows
+from spacer_lib.qa.scans import synthetic_scans
 
 
 def refused(capsys, *arguments):
@@ -17,22 +21,102 @@ def refused(capsys, *arguments):
     return lines[0]
 
 
+def done(*arguments):
+    """The ``--json`` result of a command that must succeed."""
+    out = Path(tempfile.mkdtemp()) / "deep" / "result.json"
+    assert cli.main([*map(str, arguments), "--json", str(out)]) == 0
+    return read_json(out)
+
+
 def test_missing_scan_folder_names_the_remedy(capsys, tmp_path):
-    line = refused(capsys, "data", "--scans", str(tmp_path / "absent"))
-    assert "absent is not a folder" in line and "--scans PATH" in line
+    absent, out = str(tmp_path / "absent"), str(tmp_path / "out")
+    line = refused(capsys, "parse", absent, "--out", out)
+    assert "absent is not a folder" in line and "one folder per scan" in line
+
+
+def test_from_rooms_to_questions(capsys, tmp_path):
+    """synth → parse → qa, as a newcomer would call them."""
+    raw, out = tmp_path / "raw files", tmp_path / "out"
+    made = done("synth", "--scenes", 3, "--out", raw)
+    assert made["scans"] == ["scene10000_00", "scene10001_00", "scene10000_01"]
+    scans, labels = raw / "scans", raw / made["labels"].split("/")[-1]
+    parsed = done("parse", scans, "--labels", labels, "--out", out,
+                  "--scenes", *made["scans"][:2], "--workers", 2)  # fmt: skip
+    assert sorted(parsed["scenes"]) == made["scans"][:2]
+    for scene in parsed["scenes"].values():
+        groups = scene["groups"]
+        assert scene["objects"] == groups["objects"] < groups["annotated"]
+    meta = out / "scenes"
+    asked = done("qa", "--meta", meta, "--recipe", "demo", "--out", out / "qa")
+    assert asked["questions"] > 20 and asked["questions_per_second"] > 0
+    rows = [row for p in asked["paths"].values() for row in read_rows(p)]
+    assert len(rows) == asked["questions"]
+    assert all((out / "qa" / row["video"]).is_file() for row in rows)
+    assert (out / "qa" / "figures" / "fig1_examples.svg").stat().st_size > 1000
+    assert "questions in" in capsys.readouterr().out
+
+
+def test_many_words_after_one_option():
+    assert cli._spread(["qa", "--meta", "a", "b", "--out", "c"]) == [
+        "qa", "--meta", "a", "--meta", "b", "--out", "c",
+    ]  # fmt: skip
+    assert cli._spread(["run", "05", "-p", "gpus", "8", "-p", "seed", "1"]) == [
+        "run", "05", "-p", "gpus=8", "-p", "seed=1",
+    ]  # fmt: skip
+    # An existing path is the folder of scans, not one more scene.
+    here = str(Path(__file__).parent)
+    assert cli._spread(["parse", "--scenes", "x", "y", here])[-1] == here
 
 
 def test_a_scan_without_aggregation_is_named(capsys, tmp_path):
-    scans, labels = build.demo_scans(tmp_path / "demo", count=1)
+    scans, labels = synthetic_scans(tmp_path / "demo", count=1)
     (aggregation,) = scans[0].glob("*.aggregation.json")
     aggregation.unlink()
     out = tmp_path / "out"
     line = refused(
-        capsys, "data", "--scans", str(scans[0].parent), "--labels", str(labels),
+        capsys, "parse", str(scans[0].parent), "--labels", str(labels),
         "--out", str(out),
     )  # fmt: skip
     assert aggregation.name in line and "Remedy" in line
-    assert not list(out.glob("*.jsonl"))
+    assert not list(out.glob("scenes/*"))
+
+
+def test_an_unknown_scene_is_named(capsys, tmp_path):
+    (tmp_path / "scans" / "scene10000_00").mkdir(parents=True)
+    line = refused(capsys, "parse", str(tmp_path / "scans"), "--out",
+                   str(tmp_path / "out"), "--scenes", "scene0707_00")  # fmt: skip
+    assert "no scene0707_00" in line and "--scenes" in line
+
+
+def test_benchmark_scans_are_refused_for_training(capsys, tmp_path):
+    meta = done("synth", "--meta-only", "--scenes", 2, "--out", tmp_path)["meta"]
+    content = read_json(meta)
+    planted = content.pop("scene10000_01") | {"dataset": "scannet"}
+    write_json(meta, content | {"scene0568_00": planted})
+    arguments = ["qa", "--meta", meta, "--out", str(tmp_path / "qa"), "--no-figures"]
+    line = refused(capsys, *arguments)
+    assert "scene0568_00" in line and "--drop-held-out" in line
+    assert not (tmp_path / "qa").exists()
+    result = done(*arguments, "--drop-held-out")
+    assert result["dropped"] == ["scene0568_00"]
+    held = tmp_path / "val.txt"
+    held.write_text("scene10000_05\n")
+    line = refused(capsys, *arguments, "--drop-held-out", "--held-out", str(held))
+    assert "no scene" in line or "no question" in line
+
+
+def test_no_scheduler_answers(capsys, tmp_path):
+    meta = done("synth", "--meta-only", "--scenes", 1, "--out", tmp_path)["meta"]
+    line = refused(capsys, "qa", "--meta", meta, "--out", str(tmp_path / "qa"),
+                   "--scheduler", "tcp://127.0.0.1:9")  # fmt: skip
+    assert "scheduler" in line and "does not answer" in line
+
+
+def test_unknown_commands_and_options_end_with_2(capsys):
+    assert cli.main(["nonsense"]) == 2
+    assert cli.main(["audit", "--meta", "x"]) == 2
+    assert "questions" in capsys.readouterr().err
+    assert cli.main(["--help"]) == 0
 
 
 def test_recipe_typo_names_the_nearest_key(capsys, tmp_path):

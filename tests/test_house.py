@@ -15,6 +15,7 @@ LIBRARY = ROOT / "spacer_lib"
 FLOORS = (
     "errors",
     "artifacts",
+    "jobs",
     "scene",
     "geometry",
     "scannet",
@@ -22,6 +23,7 @@ FLOORS = (
     "video",
     "cogmap",
     "qa",
+    "mixture",
     "prompts",
     "completions",
     "metrics",
@@ -31,8 +33,11 @@ FLOORS = (
     "evaluation",
     "study",
     "plots",
+    "figures",
+    "benches",
     "notebooks",
     "cli",
+    "__main__",
 )
 PRINTING = {"cli", "training"}  # the command line and the ranks' progress lines
 

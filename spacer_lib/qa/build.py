@@ -1,223 +1,350 @@
-"""Scan folders → videos and scenes → question files for training and evaluation.
+"""Scenes → a question set: candidates per scene, then one choice over all of them.
 
-The two long steps of the data side. ``parse_scans`` resumes where it stopped;
-``build_dataset`` is quick and writes everything again.
+Candidates are the long part. They are written scene by scene into ``candidates/``
+and resumed; random choices are keyed by seed, scene and task, so one worker or many,
+whole runs or interrupted ones, write the same bytes. The choice (targets, flat
+answers, balanced letters) is quick and is made again on every run.
 """
 
+import contextlib
 import dataclasses
-import os
+import functools
+import json
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
-from tqdm.auto import tqdm
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from spacer_lib.artifacts import (
     Manifest,
+    atomic_path,
+    config_hash,
+    make_folder,
     provenance,
     read_json,
     write_json,
-    write_jsonl,
+    write_text,
 )
+from spacer_lib.cogmap import map_to_text, rasterize
 from spacer_lib.errors import SpacerError
+from spacer_lib.jobs import each
+from spacer_lib.qa.card import card_text
 from spacer_lib.qa.dataset import (
-    flatten_answers,
+    benchmark_spaces,
+    flat_choice,
     question_rows,
-    require_no_leak,
+    space_of,
     split_spaces,
+    water_fill,
+    with_answer_at,
+    without_options,
 )
-from spacer_lib.qa.generators import Rules
-from spacer_lib.scannet.parse import parse_scene
-from spacer_lib.scene import PARSER_VERSION, Scene
-from spacer_lib.synthetic.light import VIEWS
-from spacer_lib.synthetic.rooms import draw_room
-from spacer_lib.synthetic.write import write_dataset_files, write_scan
-from spacer_lib.video import encode_sens
+from spacer_lib.qa.generators import GENERATOR_VERSION
+from spacer_lib.qa.recipes import load_recipe
 
-FRACTIONS = {"train": 0.5, "grpo": 0.25, "test": 0.25}
 TRAINING_PARTS = ("train", "grpo")
-LABELS = "scannetv2-labels.combined.tsv"
-
-
-def _progress(items, what):
-    # tqdm's notebook bar does not obey its own TQDM_DISABLE.
-    return tqdm(items, desc=what, disable=os.environ.get("TQDM_DISABLE") == "1")
-
-
-def demo_scans(root, count=6, seed=0):
-    """Write furnished synthetic rooms in ScanNet's layout; skip those that exist.
-
-    Parameters
-    ----------
-    root : path
-    count : int
-        Scans in all. From two on, the last is a rescan ``_01`` of the first space:
-        the same room under a second id.
-    seed : int
-        Room ``k`` is drawn from ``seed * 1000 + k``.
-
-    Returns
-    -------
-    scan_dirs : list of Path
-    label_tsv : Path
-    """
-    if count < 1 or seed < 0:
-        raise SpacerError(
-            "demo scans", got=f"count {count}, seed {seed}", expected="count >= 1, "
-            "seed >= 0",
-        )  # fmt: skip
-    root = Path(root)
-    first = seed * 1000
-    numbers = [(first + k, "00") for k in range(max(1, count - 1))]
-    if count > 1:
-        numbers.append((first, "01"))
-    scan_dirs = []
-    for number, visit in _progress(numbers, "synthetic scans"):
-        name = f"scene{number:04d}_{visit}"
-        folder = root / "scans" / name
-        if not folder.is_dir():
-            write_scan(draw_room(number, "furnished", name), root, VIEWS["walk"])
-        scan_dirs.append(folder)
-    write_dataset_files(root, [scan_dirs[-2].name] if count > 2 else [])
-    return scan_dirs, root / LABELS
-
-
-def parse_scans(scan_dirs, label_tsv, out_dir):
-    """Every scan folder as a 24 fps video and a scene file.
-
-    Writes ``videos/<id>.mp4``, ``scenes/<id>.json`` (VSI-Bench's ``{scene_id:
-    meta}``; its ``video`` names the mp4 relative to ``out_dir``) and a manifest. A
-    scan is skipped when the manifest holds it with the same parser version and the
-    same sizes and times of its files.
-
-    Returns
-    -------
-    list of Scene
-        In the order of ``scan_dirs``.
-
-    Raises
-    ------
-    SpacerError
-        The parser's own, for the first scan that cannot be read; the scans before it
-        stay done.
-    """
-    out_dir = Path(out_dir)
-    manifest, scenes = Manifest(out_dir), []
-    for scan_dir in _progress([Path(folder) for folder in scan_dirs], "scans"):
-        scan = scan_dir.name
-        video, scene_file = f"videos/{scan}.mp4", f"scenes/{scan}.json"
-        fingerprint = _fingerprint(scan_dir, label_tsv)
-        if manifest.done(scan, fingerprint):
-            meta = read_json(out_dir / scene_file)[scan]
-            scenes.append(Scene.from_meta(scan, meta))
-            continue
-        # Parsed first: a scan that cannot be used is found before it is encoded.
-        scene = parse_scene(scan_dir, label_tsv, video_path=video)
-        encode_sens(scan_dir / f"{scan}.sens", out_dir / video)
-        write_json(out_dir / scene_file, {scan: scene.to_meta()})
-        manifest.record(scan, fingerprint, [video, scene_file])
-        scenes.append(scene)
-    return scenes
-
-
-def _fingerprint(scan_dir, label_tsv):
-    """Parser version and (name, bytes, time) of what a parse reads."""
-    files = [Path(label_tsv)]
-    if scan_dir.is_dir():
-        files += sorted(path for path in scan_dir.iterdir() if path.is_file())
-    stats = [(path, path.stat()) for path in files if path.is_file()]
-    return [PARSER_VERSION, *([p.name, s.st_size, s.st_mtime_ns] for p, s in stats)]
+TEXTS = pa.list_(pa.string())
+SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),
+        ("dataset", pa.string()),
+        ("scene_name", pa.string()),
+        ("question_type", pa.string()),
+        ("problem_type", pa.string()),
+        ("question", pa.string()),
+        ("options", TEXTS),
+        ("ground_truth", pa.string()),
+        ("categories", TEXTS),
+        ("map", pa.string()),
+        ("video", pa.string()),
+    ]
+)
+ROWS_PER_GROUP = 5000
 
 
 def build_dataset(
-    scenes, out_dir, *, seed=0, fractions=None, per_task=3, rules=None, held_out_ids=()
-):
-    """Question files, one per part, with whole physical spaces in one part each.
+    scenes, out_dir, recipe="demo", *, seed=0, workers=1, client=None,
+    held_out_ids=(), drop_held_out=False,
+):  # fmt: skip
+    """Question files of a recipe, whole physical spaces in one part each.
 
-    Counting answers of ``train`` are flattened. Parts named ``train`` and ``grpo``
-    must not share a physical space with ``held_out_ids`` (benchmark scans).
+    Writes, each whole or not at all: ``<part>.jsonl`` and ``<part>.parquet`` (rows
+    with the map as JSON text; ``read_rows`` reads either with the map as a
+    dictionary), ``maps.json``, ``report.json`` and a dataset card ``README.md``.
 
     Parameters
     ----------
     scenes : list of Scene
     out_dir : path
-        Receives ``<part>.jsonl`` and ``report.json``, each whole or not at all. Rows
-        name videos as their scenes do: give the folder that ``parse_scans`` wrote.
+    recipe : Recipe, name or YAML file
     seed : int
-    fractions : dict, optional
-        ``{part: share of spaces}``, ``FRACTIONS`` by default.
-    per_task : int or dict
-    rules : Rules, optional
+    workers, client
+        See ``jobs.each``.
     held_out_ids : iterable of str
+        Scans whose spaces must not be trained on, beside VSI-Bench's.
+    drop_held_out : bool
+        Leave held-out scans out of the training parts, counted, instead of refusing.
 
     Returns
     -------
     dict
-        ``counts`` ``{part: {question_type: n}}``, ``scenes`` ``{part: [id]}``,
-        ``paths`` ``{part: Path}``, ``rejections`` Counter of (question_type, reason),
-        ``flattened`` (rows dropped) and ``provenance``.
+        The report: ``tasks`` ``{part: {question_type: {wanted, candidates, kept}}}``,
+        ``counts`` ``{part: {question_type: n}}``, ``letters``, ``scenes`` ``{part:
+        [id]}``, ``rejections`` (list of question_type, reason, count), ``dropped``
+        scans, ``recipe``, ``seed``, ``provenance``; and ``paths`` ``{part: Path}``.
 
     Raises
     ------
     SpacerError
-        If scenes repeat, a question repeats within a scene, or training would use a
-        held-out space.
+        If scenes repeat, a question repeats within a scene, training would use a
+        held-out space, or no question is left.
     """
-    out_dir, rules = Path(out_dir), rules or Rules()
+    out_dir, recipe = Path(out_dir), load_recipe(recipe)
     by_id = {scene.scene_id: scene for scene in scenes}
-    if len(by_id) != len(scenes):
+    if len(by_id) != len(scenes) or not scenes:
         raise SpacerError(
             "scenes", got=f"{len(scenes)} with {len(by_id)} ids", expected="unique ids"
         )
-    parts = split_spaces(by_id, fractions or FRACTIONS, seed)
-    for part in TRAINING_PARTS:
-        require_no_leak(parts.get(part, ()), held_out_ids)
-    rejections, counts, paths, flattened, made = Counter(), {}, {}, 0, {}
-    for part, ids in parts.items():
-        rows = []
-        for scene_id in ids:
-            mine, why_not = question_rows(
-                by_id[scene_id], seed, per_task=per_task, rules=rules
+    parts, dropped = split_spaces(by_id, recipe.parts, seed), []
+    for part in sorted(set(parts) & set(TRAINING_PARTS)):
+        leaks = _leaks(parts[part], by_id, held_out_ids)
+        if leaks and not drop_held_out:
+            raise SpacerError(
+                f"part {part}: training and evaluation share physical spaces",
+                got=f"{len(leaks)} scans of VSI-Bench or the held-out list, first "
+                f"{leaks[0]}",
+                expected="none",
+                remedy="leave these scans out (drop_held_out, --drop-held-out)",
             )
-            rows += mine
-            rejections += why_not
-        _require_distinct(rows)
-        if part == "train":
-            before = len(rows)
-            rng = np.random.default_rng([seed, 13])
-            rows = flatten_answers(rows, "object_counting", rng)
-            flattened = before - len(rows)
-        made[part] = rows
-    for part, rows in made.items():
-        counts[part] = dict(Counter(row["question_type"] for row in rows))
-        paths[part] = out_dir / f"{part}.jsonl"
-        write_jsonl(paths[part], rows)
+        parts[part] = [name for name in parts[part] if name not in set(leaks)]
+        dropped += leaks
+    by_id = {n: s for n, s in by_id.items() if n not in set(dropped)}
+    _make_candidates(by_id, out_dir, recipe, seed, workers, client)
     report = {
-        "counts": counts,
-        "scenes": parts,
-        "flattened": flattened,
-        "provenance": provenance(seed=seed, rules=dataclasses.asdict(rules)),
-    }
-    listed = [
+        "recipe": dataclasses.asdict(recipe), "seed": seed, "scenes": parts,
+        "dropped": dropped, "tasks": {}, "counts": {}, "letters": {},
+        "files": {part: f"{part}.jsonl" for part in parts},
+    }  # fmt: skip
+    rejections, paths = Counter(), {}
+    for part, ids in parts.items():
+        index = _read_index(out_dir, ids, rejections)
+        chosen, report["tasks"][part] = _choose(index, recipe, part, len(ids), seed)
+        paths[part] = out_dir / f"{part}.jsonl"
+        written, letters = _write_part(out_dir, part, ids, chosen, by_id, recipe)
+        report["counts"][part], report["letters"][part] = written, letters
+    if not any(sum(counts.values()) for counts in report["counts"].values()):
+        raise SpacerError(
+            f"recipe {recipe.name}: no question is left",
+            got=f"{len(by_id)} scenes, {sum(rejections.values())} rejections",
+            remedy="look at the rejections, or give more scenes",
+        )
+    report["rejections"] = [
         {"question_type": kind, "reason": reason, "count": count}
-        for (kind, reason), count in rejections.most_common()
+        for (kind, reason), count in sorted(
+            rejections.items(), key=lambda item: (-item[1], item[0])
+        )
     ]
-    files = {part: path.name for part, path in paths.items()}
-    write_json(out_dir / "report.json", report | {"files": files, "rejections": listed})
-    return report | {"paths": paths, "rejections": rejections}
+    maps = {
+        "grid_size": recipe.grid_size,
+        "maps": {name: _map_of(out_dir, name) for name in sorted(by_id)},
+        "seconds": {name: by_id[name].duration_s for name in sorted(by_id)},
+    }
+    write_json(out_dir / "maps.json", maps, indent=None)
+    report["provenance"] = provenance(generator_version=GENERATOR_VERSION)
+    write_json(out_dir / "report.json", report)
+    write_text(out_dir / "README.md", card_text(report))
+    return report | {"paths": paths}
+
+
+def _leaks(ids, by_id, held_out_ids):
+    """Scans of physical spaces that evaluation uses: VSI-Bench's, and those given."""
+    held_out = {space_of(name) for name in held_out_ids}
+    return [
+        name
+        for name in ids
+        if space_of(name) in held_out
+        or (by_id[name].dataset == "scannet" and space_of(name) in benchmark_spaces())
+    ]
+
+
+# ---------------------------------------------------------------- candidates
+
+
+def _candidate_file(name):
+    return f"candidates/{name}.json"
+
+
+def _make_candidates(by_id, out_dir, recipe, seed, workers, client):
+    key = [GENERATOR_VERSION, seed, recipe.caps, recipe.rules, recipe.grid_size]
+    prints = {n: config_hash([key, s.to_meta()]) for n, s in by_id.items()}
+    with Manifest(make_folder(out_dir)) as manifest:
+        todo = [by_id[n] for n in sorted(by_id) if not manifest.done(n, prints[n])]
+        make = functools.partial(_scene_candidates, out_dir, recipe, seed)
+        for scene, _ in each(
+            make, todo, workers=workers, client=client, what="questions"
+        ):
+            name = scene.scene_id
+            manifest.record(name, prints[name], [_candidate_file(name)])
+
+
+def _scene_candidates(out_dir, recipe, seed, scene):
+    rows, rejections = question_rows(
+        scene, seed, per_task=recipe.caps, rules=recipe.rules, tasks=recipe.tasks,
+        grid_size=recipe.grid_size,
+    )  # fmt: skip
+    _require_distinct(rows)
+    cells = rasterize(scene, recipe.grid_size)
+    content = {
+        "map": map_to_text(cells),
+        "rejections": [[*key, count] for key, count in sorted(rejections.items())],
+        "rows": [{k: v for k, v in row.items() if k != "map"} for row in rows],
+    }
+    write_json(out_dir / _candidate_file(scene.scene_id), content, indent=None)
 
 
 def _require_distinct(rows):
     """Refuse the same words, options in any order, twice about one scene."""
-    seen = Counter(
-        (r["scene_name"], r["question"], *sorted(o[3:] for o in r["options"] or ()))
-        for r in rows
-    )
+    seen = Counter()
+    for row in rows:
+        words, options = row["question"], [o[3:] for o in row["options"] or ()]
+        if row["question_type"] == "object_rel_distance":
+            # It lists its options, in an order of chance.
+            words = words.replace(", ".join(options), "")
+        seen[words, *sorted(options)] += 1
     twice = [key for key, count in seen.items() if count > 1]
     if twice:
         raise SpacerError(
             "the same question twice",
-            got=f"{len(twice)}, first in {twice[0][0]}: {twice[0][1]}",
+            got=f"{len(twice)}, first about {rows[0]['scene_name']}: {twice[0][0]}",
             expected="distinct questions",
             remedy="give each scene once",
         )
+
+
+def _map_of(out_dir, name):
+    return json.loads(read_json(out_dir / _candidate_file(name))["map"])
+
+
+# ---------------------------------------------------------------- the choice
+
+
+def _read_index(out_dir, ids, rejections):
+    """``{task: [(scene, row number, answer, options)]}`` in the order of scenes."""
+    index = {}
+    for name in sorted(ids):
+        content = read_json(out_dir / _candidate_file(name))
+        for kind, reason, count in content["rejections"]:
+            rejections[kind, reason] += count
+        for number, row in enumerate(content["rows"]):
+            entry = (name, number, row["ground_truth"], len(row["options"] or ()))
+            index.setdefault(row["question_type"], []).append(entry)
+    return index
+
+
+def _choose(index, recipe, part, scene_count, seed):
+    """``{(scene, row number): letter position or None}`` and the tasks' table."""
+    flat = part in TRAINING_PARTS
+    supply, wanted, pools = {}, {}, {}
+    scale = min(1.0, scene_count / recipe.scenes)
+    for task, wish in recipe.tasks.items():
+        pool, rng = index.get(task, []), _rng(seed, part, task)
+        if flat and wish.flatten_bin:
+            answers = [entry[2] for entry in pool]
+            pool = [pool[i] for i in flat_choice(answers, wish.flatten_bin, rng)]
+        pools[task], supply[task] = pool, len(pool)
+        wanted[task] = None if wish.target is None else round(wish.target * scale)
+    quota = _quotas(supply, wanted, recipe.redistribute)
+    chosen, table = {}, {}
+    for task, wish in recipe.tasks.items():
+        pool, rng = pools[task], _rng(seed, part, task, "choice")
+        if flat and wish.flatten_bin:
+            answers = [entry[2] for entry in pool]
+            kept = flat_choice(answers, wish.flatten_bin, rng, quota[task])
+        else:
+            kept = sorted(rng.permutation(len(pool))[: quota[task]].tolist())
+        entries = [pool[i] for i in kept]
+        for entry, position in zip(entries, _positions(entries, rng), strict=True):
+            chosen[entry[:2]] = position
+        table[task] = {
+            "wanted": wanted[task],
+            "candidates": len(index.get(task, [])),
+            "after_flattening": supply[task],
+            "kept": len(entries),
+        }
+    return chosen, table
+
+
+def _quotas(supply, wanted, redistribute):
+    """How many of each task: what is wanted, as far as there are any.
+
+    With ``redistribute``, the lack of one task is made up evenly by those with more.
+    """
+    goal = {t: supply[t] if w is None else w for t, w in wanted.items()}
+    quota = {task: min(supply[task], goal[task]) for task in goal}
+    if redistribute:
+        spare = {task: supply[task] - quota[task] for task in goal}
+        lack = sum(goal.values()) - sum(quota.values())
+        for task, extra in water_fill(spare, lack).items():
+            quota[task] += extra
+    return quota
+
+
+def _positions(entries, rng):
+    """Letter positions, as many of each as of any other, by number of options."""
+    positions = [None] * len(entries)
+    for size in sorted({entry[3] for entry in entries} - {0}):
+        mine = [i for i, entry in enumerate(entries) if entry[3] == size]
+        letters = np.resize(np.arange(size), len(mine))
+        for i, letter in zip(mine, rng.permutation(letters).tolist(), strict=True):
+            positions[i] = letter
+    return positions
+
+
+def _rng(seed, *words):
+    key = [seed]
+    for word in words:
+        key += [0, *word.encode()]
+    return np.random.default_rng(key)
+
+
+# ---------------------------------------------------------------- files
+
+
+def _write_part(out_dir, part, ids, chosen, by_id, recipe):
+    """Stream the chosen rows into both files; returns counts and letters."""
+    counts, letters = Counter(), {}
+    with contextlib.ExitStack() as stack:
+        lines = stack.enter_context(atomic_path(out_dir / f"{part}.jsonl"))
+        table = stack.enter_context(atomic_path(out_dir / f"{part}.parquet"))
+        sink = stack.enter_context(open(lines, "w", encoding="utf-8"))
+        writer = stack.enter_context(pq.ParquetWriter(table, SCHEMA))
+        waiting = []
+        for name in sorted(ids):
+            content = read_json(out_dir / _candidate_file(name))
+            for number, row in enumerate(content["rows"]):
+                if (name, number) not in chosen:
+                    continue
+                row = _finished(row, chosen[name, number], recipe)
+                row["map"], row["video"] = content["map"], by_id[name].video_path
+                kind = row["question_type"]
+                counts[kind] += 1
+                if row["options"]:
+                    letters.setdefault(kind, Counter())[row["ground_truth"]] += 1
+                sink.write(json.dumps(row, separators=(",", ":")) + "\n")
+                waiting.append(row)
+            if len(waiting) >= ROWS_PER_GROUP:
+                writer.write_table(pa.Table.from_pylist(waiting, SCHEMA))
+                waiting = []
+        writer.write_table(pa.Table.from_pylist(waiting, SCHEMA))
+    ordered = {kind: dict(sorted(found.items())) for kind, found in letters.items()}
+    return {task: counts[task] for task in recipe.tasks}, dict(sorted(ordered.items()))
+
+
+def _finished(row, position, recipe):
+    if position is not None and recipe.rules.shuffle_options:
+        row = with_answer_at(row, position)
+    if recipe.option_free and row["options"]:
+        row = without_options(row)
+    return {name: row.get(name) for name in SCHEMA.names}

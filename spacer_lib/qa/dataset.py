@@ -1,17 +1,30 @@
-"""From scenes to question rows: caps, flat answers, leak-safe splits, JSONL.
+"""From scenes to question rows: caps, flat answers, balanced letters, leak guard.
 
 A row is a plain dictionary with VSI-Bench's keys (``id``, ``dataset``, ``scene_name``,
 ``question_type``, ``question``, ``options``, ``ground_truth``) plus ours:
 ``problem_type``, ``categories``, ``map`` (the true cognitive map) and ``video``.
 """
 
+import functools
+import json
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 
+from spacer_lib.artifacts import read_json, read_jsonl
 from spacer_lib.cogmap import rasterize
 from spacer_lib.errors import SpacerError
-from spacer_lib.qa.generators import GENERATORS, TASK_KINDS, Rejection, Rules
+from spacer_lib.qa.generators import (
+    GENERATORS,
+    OPTION_FREE,
+    TASK_KINDS,
+    Rejection,
+    Rules,
+)
+
+LETTERS = "ABCDEFGHIJ"
 
 
 def question_rows(scene, seed, *, per_task=3, rules=None, tasks=None, grid_size=10):
@@ -71,25 +84,103 @@ def _row(scene, cells, question, index):
     }
 
 
-def flatten_answers(rows, task, rng, *, slack=1.0):
-    """Thin out the over-represented answers of one question type.
+def water_fill(sizes, total):
+    """Share ``total`` as evenly as the sizes allow.
 
-    Each answer of ``task`` keeps at most ``slack`` times the median number of rows
-    per answer; other rows pass through. Order is preserved.
+    Parameters
+    ----------
+    sizes : dict
+        ``{key: how many there are}``.
+    total : int
+
+    Returns
+    -------
+    dict
+        ``{key: how many to take}``: at most its size, all keys that are not exhausted
+        equal to within one, the odd ones to the first keys in sorted order.
+
+    Examples
+    --------
+    >>> water_fill({2: 10, 3: 4, 4: 1}, 9)
+    {2: 4, 3: 4, 4: 1}
+    """
+    quota, left = {}, min(total, sum(sizes.values()))
+    for rank, key in enumerate(sorted(sizes, key=lambda k: (sizes[k], k))):
+        waiting = len(sizes) - rank
+        quota[key] = min(sizes[key], left // waiting)
+        left -= quota[key]
+    for key in sorted(sizes):
+        if left and quota[key] < sizes[key]:
+            quota[key] += 1
+            left -= 1
+    return {key: quota[key] for key in sorted(sizes)}
+
+
+def flat_choice(answers, bin_width, rng, target=None):
+    """Which of many numeric answers to keep, so that no bin stands out.
+
+    Without ``target`` a bin keeps at most the mean number of answers per bin; with
+    it, bins are evened out until so many are left.
 
     Source: SpaceR §3, "adjust the numerical value distribution".
+
+    Returns
+    -------
+    list of int
+        Kept positions, ascending.
     """
+    bins = {}
+    for position, answer in enumerate(answers):
+        bins.setdefault(int(float(answer) // bin_width), []).append(position)
+    if not bins:
+        return []
+    sizes = {key: len(mine) for key, mine in bins.items()}
+    if target is None:
+        mean = -(-len(answers) // len(bins))
+        quota = {key: min(mean, size) for key, size in sizes.items()}
+    else:
+        quota = water_fill(sizes, target)
+    kept = []
+    for key in sorted(bins):
+        order = rng.permutation(len(bins[key]))[: quota[key]]
+        kept += [bins[key][i] for i in order]
+    return sorted(kept)
+
+
+def flatten_answers(rows, task, rng, *, bin_width=1.0):
+    """Thin out the over-represented answers of one question type; see
+    ``flat_choice``. Other rows pass through, and the order stays."""
     mine = [i for i, row in enumerate(rows) if row["question_type"] == task]
-    counts = Counter(rows[i]["ground_truth"] for i in mine)
-    if not counts:
-        return list(rows)
-    cap = max(1, round(slack * float(np.median(list(counts.values())))))
-    dropped = set()
-    for answer, count in sorted(counts.items()):
-        here = [i for i in mine if rows[i]["ground_truth"] == answer]
-        if count > cap:
-            dropped.update(here[i] for i in rng.permutation(count)[cap:])
+    answers = [rows[i]["ground_truth"] for i in mine]
+    kept = {mine[i] for i in flat_choice(answers, bin_width, rng)}
+    dropped = set(mine) - kept
     return [row for i, row in enumerate(rows) if i not in dropped]
+
+
+def with_answer_at(row, position):
+    """The row with its right option at another place, the other one moved in turn.
+
+    Relative distance lists its options in the question too: they follow.
+    """
+    texts = [option[3:] for option in row["options"]]
+    now = LETTERS.index(row["ground_truth"])
+    shown = list(texts)
+    shown[now], shown[position] = shown[position], shown[now]
+    row = row | {
+        "options": [f"{LETTERS[i]}. {text}" for i, text in enumerate(shown)],
+        "ground_truth": LETTERS[position],
+    }
+    if row["question_type"] == "object_rel_distance":
+        listed = f"({', '.join(texts)})"
+        row["question"] = row["question"].replace(listed, f"({', '.join(shown)})", 1)
+        row["categories"] = [row["categories"][0], *shown]
+    return row
+
+
+def without_options(row):
+    """The row as vsGRPO asks it: no letters, the answer in words."""
+    words = row["options"][LETTERS.index(row["ground_truth"])][3:]
+    return row | {"options": None, "ground_truth": words, "problem_type": OPTION_FREE}
 
 
 def split_spaces(scene_ids, fractions, seed):
@@ -126,22 +217,23 @@ def space_of(scene_id):
     return scene_id.split("_")[0]
 
 
-def require_no_leak(train_ids, held_out_ids):
-    """Refuse training scans of a physical space that evaluation uses.
+def read_rows(path):
+    """Rows of a ``.jsonl`` or ``.parquet`` question file, maps as dictionaries."""
+    path = Path(path)
+    if path.suffix == ".parquet":
+        rows = pq.read_table(path).to_pylist()
+    else:
+        rows = read_jsonl(path)
+    for row in rows:
+        if isinstance(row.get("map"), str):
+            row["map"] = json.loads(row["map"])
+    return rows
 
-    Raises
-    ------
-    SpacerError
-        Naming the shared spaces.
-    """
-    shared = {space_of(s) for s in train_ids} & {space_of(s) for s in held_out_ids}
-    if shared:
-        raise SpacerError(
-            "training and evaluation share physical spaces",
-            got=f"{len(shared)} spaces, first {sorted(shared)[:3]}",
-            expected="none",
-            remedy="drop every scan of these spaces from the training list",
-        )
+
+@functools.cache
+def benchmark_spaces():
+    """Physical spaces of ScanNet that VSI-Bench uses: the official validation list."""
+    return frozenset(read_json(Path(__file__).with_name("held_out.json"))["spaces"])
 
 
 def task_kind(question_type):

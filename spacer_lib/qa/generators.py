@@ -7,14 +7,21 @@ Answers follow VSI-Bench's official ground truth where the formula is known.
 Source: wording after SpaceR Figure 5; filters after VSI-Bench's generator.
 """
 
+import dataclasses
 import itertools
 from dataclasses import dataclass
 
 import numpy as np
 
+from spacer_lib.cogmap import normal_category
+from spacer_lib.errors import SpacerError
 from spacer_lib.geometry import box_distance_m, closest_distance_m, turn_deg
 
+GENERATOR_VERSION = "2"
 MULTIPLE_CHOICE, NUMERICAL = "multiple choice", "numerical"
+OPTION_FREE = "option-free"  # a choice without letters, answered in words
+BOXES = ("oriented", "aligned")
+DISTANCES = ("closest", "centers")
 
 
 @dataclass(frozen=True)
@@ -31,6 +38,8 @@ class Rules:
         Nearest option at least this far, and options at least this far apart.
     rel_distance_options : int
         Number of options.
+    rel_distance_rounds : int
+        How often each target meets a fresh draw of options.
     direction_min_m, direction_max_m : float
         Allowed distance between any two of the three objects.
     direction_border_deg : float
@@ -41,18 +50,40 @@ class Rules:
         Objects whose longest edge is shorter are too small for numerical questions.
     shuffle_options : bool
         Draw the right option's position; otherwise options stand in alphabetical order.
+    boxes : str
+        ``oriented`` (VSI-Bench) or ``aligned``: which box of an instance gives sizes,
+        distances and centres. Spatial-R1: aligned.
+    abs_distance : str
+        ``closest`` points (VSI-Bench) or ``centers`` (vsGRPO).
+    excluded : tuple of str
+        Categories that no question may name, beside the structural ones.
     """
 
     min_count: int = 2
     abs_distance_min_m: float = 0.2
     rel_distance_margin_m: float = 0.15
     rel_distance_options: int = 4
+    rel_distance_rounds: int = 1
     direction_min_m: float = 0.3
     direction_max_m: float = 5.0
     direction_border_deg: float = 10.0
     order_gap_s: float = 1.0
     smallest_edge_m: float = 0.15
     shuffle_options: bool = True
+    boxes: str = "oriented"
+    abs_distance: str = "closest"
+    excluded: tuple = ()
+
+    def __post_init__(self):
+        object.__setattr__(self, "excluded", tuple(self.excluded))
+        for name, known in (("boxes", BOXES), ("abs_distance", DISTANCES)):
+            if getattr(self, name) not in known:
+                raise SpacerError(
+                    f"rule {name}", got=getattr(self, name), expected=" or ".join(known)
+                )
+        for name in ("min_count", "rel_distance_options", "rel_distance_rounds"):
+            if getattr(self, name) < 1:
+                raise SpacerError(f"rule {name}", got=getattr(self, name), expected=1)
 
 
 @dataclass(frozen=True)
@@ -98,32 +129,59 @@ def _shuffled(items, rng):
     return [items[i] for i in rng.permutation(len(items))]
 
 
-def _unique(scene):
+def _groups(scene, rules):
+    """``{category: [instances]}`` that may be asked about, boxes as ruled."""
+    groups = {
+        category: instances
+        for category, instances in scene.by_category().items()
+        if category not in rules.excluded
+    }
+    if rules.boxes == "oriented":
+        return groups
+    return {name: [_aligned(i) for i in group] for name, group in groups.items()}
+
+
+def _aligned(instance):
+    low, high = np.array(instance.aabb_min_m), np.array(instance.aabb_max_m)
+    return dataclasses.replace(
+        instance, centroid_m=(low + high) / 2, axes_lengths_m=high - low,
+        axes=np.eye(3).ravel(),
+    )  # fmt: skip
+
+
+def _unique(scene, groups):
     """{category: its only instance}, also checked against ``object_counts``."""
     return {
         category: instances[0]
-        for category, instances in scene.by_category().items()
+        for category, instances in groups.items()
         if len(instances) == 1 and scene.object_counts.get(category, 0) == 1
     }
+
+
+def with_plural(category):
+    """``chair`` → ``chair(s)``; a name that is a plural already stays: ``blinds``."""
+    plural = normal_category(category) != category.lower()
+    return category if plural else f"{category}(s)"
 
 
 def object_counting(scene, rng, rules=Rules()):
     """How many of a category are in the room (``object_counts``, *official*)."""
     kind = "object_counting"
-    for category in _shuffled(scene.by_category(), rng):
+    for category in _shuffled(_groups(scene, rules), rng):
         count = scene.object_counts.get(category, 0)
         if count < rules.min_count:
             yield Rejection(kind, f"fewer than {rules.min_count} instances")
             continue
-        question = f"How many {category}(s) are in this room?"
+        question = f"How many {with_plural(category)} are in this room?"
         yield Question(kind, NUMERICAL, question, None, str(count), (category,))
 
 
 def object_size_estimation(scene, rng, rules=Rules()):
     """Longest edge of the oriented box in whole centimetres (*official*)."""
     kind = "object_size_estimation"
-    unique = _unique(scene)
-    for category in _shuffled(scene.by_category(), rng):
+    groups = _groups(scene, rules)
+    unique = _unique(scene, groups)
+    for category in _shuffled(groups, rng):
         if category not in unique:
             yield Rejection(kind, "category is not unique")
             continue
@@ -156,7 +214,7 @@ def room_size_estimation(scene, rng, rules=Rules()):
 def object_abs_distance(scene, rng, rules=Rules()):
     """Closest-point distance of two unique objects, metres to 0.1 (*official*)."""
     kind = "object_abs_distance"
-    unique = _unique(scene)
+    unique = _unique(scene, _groups(scene, rules))
     if len(unique) < 2:
         yield Rejection(kind, "fewer than two unique categories")
     for first, second in _shuffled(itertools.combinations(sorted(unique), 2), rng):
@@ -166,12 +224,16 @@ def object_abs_distance(scene, rng, rules=Rules()):
         if min(max(i.axes_lengths_m) for i in pair) < rules.smallest_edge_m:
             yield Rejection(kind, "object too small")
             continue
-        distance = closest_distance_m(*pair)
+        if rules.abs_distance == "closest":
+            distance, where = closest_distance_m(*pair), "closest point"
+        else:
+            distance = float(np.linalg.norm(np.subtract(*(i.centroid_m for i in pair))))
+            where = "center"
         if distance < rules.abs_distance_min_m:
             yield Rejection(kind, "objects touch or nearly touch")
             continue
         question = (
-            "Measuring from the closest point of each object, what is the direct "
+            f"Measuring from the {where} of each object, what is the direct "
             f"distance between the {first} and the {second} (in meters)?"
         )
         answer = str(round(distance, 1))
@@ -182,12 +244,14 @@ def object_rel_distance(scene, rng, rules=Rules()):
     """Which option is closest to a unique target (closest points of
     the oriented boxes, *official*)."""
     kind = "object_rel_distance"
-    unique, groups = _unique(scene), scene.by_category()
+    groups = _groups(scene, rules)
+    unique = _unique(scene, groups)
     size = rules.rel_distance_options
     if len(groups) < size + 1:
         yield Rejection(kind, f"fewer than {size + 1} categories")
         return
-    for target in _shuffled(groups, rng):
+    asked = set()
+    for target in _shuffled(groups, rng) * rules.rel_distance_rounds:
         if target not in unique:
             yield Rejection(kind, "target is not unique")
             continue
@@ -195,6 +259,10 @@ def object_rel_distance(scene, rng, rules=Rules()):
         # One draw of options per target and start: many targets, few near-repeats.
         for start in range(0, len(others) - size + 1, size):
             options = others[start : start + size]
+            if (target, *sorted(options)) in asked:
+                yield Rejection(kind, "drawn before")
+                continue
+            asked.add((target, *sorted(options)))
             distances = [
                 min(box_distance_m(unique[target], i) for i in groups[option])
                 for option in options
@@ -260,7 +328,7 @@ def direction_answer(turn, difficulty):
 def _direction(difficulty, scene, rng, rules):
     kind = f"object_rel_direction_{difficulty}"
     tail, words, borders = _DIRECTIONS[difficulty]
-    unique = _unique(scene)
+    unique = _unique(scene, _groups(scene, rules))
     if len(unique) < 3:
         yield Rejection(kind, "fewer than three unique categories")
     for names in _shuffled(itertools.permutations(sorted(unique), 3), rng):
@@ -305,7 +373,10 @@ def obj_appearance_order(scene, rng, rules=Rules()):
     """Order in which four categories are first seen in the video."""
     kind = "obj_appearance_order"
     first_seen = {}
-    for category, instances in scene.by_category().items():
+    if not scene.fps:
+        yield Rejection(kind, "no video")
+        return
+    for category, instances in _groups(scene, rules).items():
         frames = [i.first_seen_frame for i in instances]
         if all(frame is None for frame in frames):
             yield Rejection(kind, "first appearance unknown")

@@ -6,6 +6,7 @@ recording, ``frames2d`` its label images, and ``parse`` puts them together.
 
 from spacer_lib.scannet.frames2d import (
     instance_label_agreement,
+    read_frame_numbers,
     read_instance_frames,
     read_label_frames,
 )
@@ -33,6 +34,7 @@ __all__ = [
     "normalise_category",
     "parse_scene",
     "read_alignment",
+    "read_frame_numbers",
     "read_groups",
     "read_instance_frames",
     "read_label_frames",

@@ -41,29 +41,52 @@ def read_instance_frames(path):
     yield from _read_frames(path, np.uint8)
 
 
-def _read_frames(path, dtype):
-    path = Path(path)
-    remedy = f"download {path.name} again"
+def read_frame_numbers(path):
+    """Frame indices of the images in either archive, ascending; decodes none.
+
+    Raises
+    ------
+    SpacerError
+        If the archive is missing or broken.
+    """
+    with _open(path) as archive:
+        return sorted(_members(archive))
+
+
+def _open(path):
     try:
-        archive = zipfile.ZipFile(path)
+        return zipfile.ZipFile(path)
     except (OSError, zipfile.BadZipFile) as error:
-        raise SpacerError(f"{path} cannot be read", got=error, remedy=remedy) from error
-    with archive:
-        members = {
-            int(Path(member.filename).stem): member
-            for member in archive.infolist()
-            if member.filename.endswith(".png")
-            and Path(member.filename).stem.isdecimal()
-        }
-        for index in sorted(members):
+        raise SpacerError(
+            f"{path} cannot be read",
+            got=error,
+            remedy=f"download {Path(path).name} again",
+        ) from error
+
+
+def _members(archive):
+    """``{frame index: ZipInfo}`` of the images, named by their number."""
+    return {
+        int(Path(member.filename).stem): member
+        for member in archive.infolist()
+        if member.filename.endswith(".png") and Path(member.filename).stem.isdecimal()
+    }
+
+
+def _read_frames(path, dtype):
+    remedy = f"download {Path(path).name} again"
+    with _open(path) as archive:
+        for index, member in sorted(_members(archive).items()):
             where = f"{path}, frame {index}"
-            size = members[index].file_size
-            if size > _MAX_PNG_BYTES:
+            if member.file_size > _MAX_PNG_BYTES:
                 raise SpacerError(
-                    where, got=f"{size} bytes", expected=f"at most {_MAX_PNG_BYTES}"
+                    where,
+                    got=f"{member.file_size} bytes",
+                    expected=f"at most {_MAX_PNG_BYTES}",
+                    remedy=remedy,
                 )
             try:
-                data = archive.read(members[index])
+                data = archive.read(member)
             except (OSError, zipfile.BadZipFile, zlib.error) as error:
                 raise SpacerError(where, got=error, remedy=remedy) from error
             image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)

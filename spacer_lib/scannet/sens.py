@@ -181,27 +181,39 @@ class SensReader:
 
     def __iter__(self):
         """Yield every ``SensFrame`` in order, from the first, on each call."""
+        for index, pose, times_us, sizes in self._records():
+            jpeg, depth = (self._stream.read(count) for count in sizes)
+            yield SensFrame(index, pose, jpeg, *times_us, depth, self)
+
+    def poses(self):
+        """Yield ``(frame index, T_scan_from_camera or None)``, reading no image.
+
+        A truncated file is found out all the same.
+        """
+        for index, pose, *_ in self._records():
+            yield index, pose
+
+    def _records(self):
+        """(index, pose, times, image sizes) a frame; the stream is at its images."""
         at = self._first_frame_at
         for index in range(self.frame_count):
             self._stream.seek(at)
             where = f"frame {index} of {self.frame_count}"
             values = FRAME.unpack(self._read(FRAME.size, where))
-            color_time, depth_time, color_bytes, depth_bytes = values[16:]
-            for kind, count, limit in (
-                ("colour", color_bytes, self._max_color_bytes),
-                ("depth", depth_bytes, self._max_depth_bytes),
-            ):
+            at, sizes = at + FRAME.size, values[18:]
+            limits = (self._max_color_bytes, self._max_depth_bytes)
+            kinds = ("colour", "depth")
+            for kind, count, limit in zip(kinds, sizes, limits, strict=True):
+                left, what = self._size - at, f"{where}, {kind}"
                 if count > limit:
-                    raise self._error(
-                        f"{where}, {kind}", f"{count} bytes", f"at most {limit} bytes"
-                    )
-            jpeg = self._read(color_bytes, f"{where}, colour")
-            depth = self._read(depth_bytes, f"{where}, depth")
-            at = self._stream.tell()
+                    raise self._error(what, f"{count} bytes", f"at most {limit} bytes")
+                if count > left:
+                    raise self._error(what, f"{left} bytes", f"{count} bytes")
+                at += count
             pose = np.array(values[:16]).reshape(4, 4)
             if not np.isfinite(pose).all() or pose[0, 0] == 0:
                 pose = None
-            yield SensFrame(index, pose, jpeg, color_time, depth_time, depth, self)
+            yield index, pose, values[16:18], sizes
 
     def decode_depth(self, data, index):
         """Stored depth bytes → (h, w) float32 metres; see ``SensFrame.depth_m``."""

@@ -361,7 +361,8 @@ def _avoid_spaces(environment, folder):
     link = make_folder(folder) / f"site-packages-{name}"
     with contextlib.suppress(FileExistsError):
         link.symlink_to(site)
-    environment["PYTHONPATH"] = os.pathsep.join([str(link), environment["PYTHONPATH"]])
+    known = filter(None, [str(link), environment.get("PYTHONPATH")])
+    environment["PYTHONPATH"] = os.pathsep.join(known)
 
 
 def _held(path):

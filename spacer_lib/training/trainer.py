@@ -24,10 +24,11 @@ from transformers import AutoModelForImageTextToText, AutoProcessor, TrainerCall
 from transformers.trainer_callback import PrinterCallback
 from trl import GRPOConfig, GRPOTrainer
 
-from spacer_lib.artifacts import PROJECT_ROOT, read_jsonl, write_json, write_jsonl
+from spacer_lib.artifacts import PROJECT_ROOT, write_json, write_jsonl
 from spacer_lib.errors import SpacerError
 from spacer_lib.models.inputs import VideoSettings, encode_prompts, token_types
 from spacer_lib.models.shared_video import core_of, videos_once
+from spacer_lib.qa.dataset import read_rows
 from spacer_lib.rewards import trl_reward_functions
 from spacer_lib.training.curriculum import SEEDS, draw_rows
 
@@ -340,7 +341,7 @@ def append_jsonl(path, rows):
 
 def drop_later_steps(path, step):
     """Cut a log back to a checkpoint's step; returns the seconds spent until there."""
-    rows = read_jsonl(path) if Path(path).exists() else []
+    rows = read_rows(path) if Path(path).exists() else []
     rows = [row for row in rows if row["step"] <= step]
     write_jsonl(path, rows)
     return max((row.get("seconds", 0.0) for row in rows), default=0.0)
@@ -374,7 +375,7 @@ def training_rows(config):
         count = batches * config.prompts_per_step
         return draw_rows(SEEDS["grpo"], count, config.view, exact_boxes=False)
     path = _locate(config.data_path)
-    rows = read_jsonl(path)
+    rows = read_rows(path)
     for number, row in enumerate(rows, start=1):
         absent = [key for key in ROW_KEYS if not row.get(key)]
         if absent:

@@ -54,9 +54,11 @@ from spacer_lib.video import read_frames
 CATEGORIES = STYLES["dollhouse"].categories
 GRID = 10
 VIDEO = VideoSettings(tiny.FRAME_COUNT, tiny.FRAME_SIZE)
-# Rooms of one stage start this far after the previous stage's.
-STAGE_SPAN = 1_000_000
-STAGES = ("vision", "text", "joint", "align")
+# Where the rooms of each stage start, after SEEDS["warmstart"].
+STAGE_OFFSETS = {
+    "vision": 0, "text": 1_000_000, "joint": 2_000_000, "align": 5_000_000,
+}  # fmt: skip
+STAGES = tuple(STAGE_OFFSETS)
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,7 @@ class WarmstartConfig:
 
 def first_seed(config, stage):
     """First room seed of a stage; stages and runs never share rooms."""
-    return SEEDS["warmstart"] + STAGE_SPAN * STAGES.index(stage) + 200_000 * config.seed
+    return SEEDS["warmstart"] + STAGE_OFFSETS[stage] + 200_000 * config.seed
 
 
 # ---------------------------------------------------------------- data streams

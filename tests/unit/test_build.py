@@ -1,34 +1,27 @@
-"""Scan folders to question files: resuming, refusing, splitting, writing."""
+"""Question sets: targets, flat answers, letters, leaks, resuming, same bytes."""
 
 import dataclasses
 import json
-import shutil
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
 
+import datasets
 import pytest
 
-from spacer_lib.artifacts import read_json, read_jsonl
+from spacer_lib.artifacts import PROJECT_ROOT, read_json
 from spacer_lib.errors import SpacerError
 from spacer_lib.qa import build
-from spacer_lib.qa.build import build_dataset, demo_scans, parse_scans
-from spacer_lib.qa.dataset import space_of
-from spacer_lib.scannet.parse import AGGREGATION
-from spacer_lib.scene import Scene
+from spacer_lib.qa.build import build_dataset
+from spacer_lib.qa.dataset import read_rows, space_of
+from spacer_lib.qa.generators import Rules
+from spacer_lib.qa.recipes import RECIPES, Recipe, TaskWish, load_recipe
+from spacer_lib.qa.scans import read_scenes, synthetic_meta
 from spacer_lib.synthetic.light import VIEWS, to_scene
 from spacer_lib.synthetic.rooms import draw_room
-from spacer_lib.video import probe
-
-
-@pytest.fixture(scope="module")
-def demo(tmp_path_factory):
-    root = tmp_path_factory.mktemp("demo")
-    return root, *demo_scans(root, count=3, seed=2)
-
-
-@pytest.fixture
-def copied(demo, tmp_path):
-    """The demo scans, to be damaged."""
-    _, scan_dirs, label_tsv = demo
-    return [shutil.copytree(d, tmp_path / "in" / d.name) for d in scan_dirs], label_tsv
 
 
 @pytest.fixture(scope="module")
@@ -38,100 +31,30 @@ def scenes():
     return [to_scene(room, VIEWS["walk"]) for room in [*rooms, rescan]]
 
 
-def test_demo_scans_hold_a_rescan_and_are_written_once(demo):
-    root, scan_dirs, label_tsv = demo
-    names = [folder.name for folder in scan_dirs]
-    assert names == ["scene2000_00", "scene2001_00", "scene2000_01"]
-    assert label_tsv.is_file()
-    before = [p.stat().st_mtime_ns for d in scan_dirs for p in d.iterdir()]
-    assert demo_scans(root, count=3, seed=2) == (scan_dirs, label_tsv)
-    assert before == [p.stat().st_mtime_ns for d in scan_dirs for p in d.iterdir()]
-    train = (root / "scannetv2_train.txt").read_text().split()
-    val = (root / "scannetv2_val.txt").read_text().split()
-    assert sorted(train + val) == sorted(names)
-    assert not {space_of(s) for s in train} & {space_of(s) for s in val}
+@pytest.fixture(scope="module")
+def many(tmp_path_factory):
+    """Sixty rooms with imagined videos, as a meta file and as scenes."""
+    path = synthetic_meta(tmp_path_factory.mktemp("many") / "meta.json", 60)
+    return path, read_scenes(path)
 
 
-@pytest.mark.parametrize("count, seed", [(0, 0), (2, -1)])
-def test_demo_scans_refuse_nonsense(tmp_path, count, seed):
-    with pytest.raises(SpacerError, match="demo scans"):
-        demo_scans(tmp_path, count, seed)
-
-
-def test_parsing_writes_videos_and_scenes_that_read_back(demo, tmp_path):
-    _, scan_dirs, label_tsv = demo
-    scenes = parse_scans(scan_dirs, label_tsv, tmp_path)
-    assert [scene.scene_id for scene in scenes] == [d.name for d in scan_dirs]
-    for scene in scenes:
-        video = probe(tmp_path / "videos" / f"{scene.scene_id}.mp4")
-        assert (video.frame_count, video.fps) == (scene.frame_count, 24.0) == (96, 24.0)
-        assert scene.video_path == f"videos/{scene.scene_id}.mp4"
-        content = read_json(tmp_path / "scenes" / f"{scene.scene_id}.json")
-        assert set(content) == {scene.scene_id}
-        read = Scene.from_meta(scene.scene_id, content[scene.scene_id])
-        # The file groups by category: instances come back sorted by their ids.
-        assert {i.instance_id: i for i in read.instances} == {
-            i.instance_id: i for i in scene.instances
-        }
-        for name in ("room_size_m2", "video_path", "object_counts", "frame_count"):
-            assert getattr(read, name) == getattr(scene, name)
-        truth = to_scene(draw_room(2000 if "2000" in scene.scene_id else 2001))
-        assert scene.object_counts == truth.object_counts
-        assert scene.room_size_m2 == pytest.approx(truth.room_size_m2, rel=0.02)
-
-
-def test_a_second_run_reads_and_a_changed_scan_is_parsed_again(
-    copied, tmp_path, monkeypatch
-):
-    scan_dirs, label_tsv = copied
-    first = parse_scans(scan_dirs, label_tsv, tmp_path / "out")
-    parsed = []
-    real = build.parse_scene
-
-    def counted(scan_dir, *args, **kwargs):
-        parsed.append(scan_dir.name)
-        return real(scan_dir, *args, **kwargs)
-
-    monkeypatch.setattr(build, "parse_scene", counted)
-    again = parse_scans(scan_dirs, label_tsv, tmp_path / "out")
-    assert parsed == []
-    assert [s.object_counts for s in again] == [s.object_counts for s in first]
-    text = scan_dirs[1] / f"{scan_dirs[1].name}.txt"
-    text.write_text(text.read_text() + "note = touched\n")
-    (tmp_path / "out" / "videos" / f"{scan_dirs[2].name}.mp4").unlink()
-    parse_scans(scan_dirs, label_tsv, tmp_path / "out")
-    assert parsed == [scan_dirs[1].name, scan_dirs[2].name]
-    monkeypatch.setattr(build, "PARSER_VERSION", "next")
-    parse_scans(scan_dirs, label_tsv, tmp_path / "out")
-    assert len(parsed) == 5
-
-
-def test_a_broken_scan_stops_but_earlier_ones_stay_done(copied, tmp_path):
-    scan_dirs, label_tsv = copied
-    bad = scan_dirs[1]
-    (bad / f"{bad.name}{AGGREGATION}").unlink()
-    with pytest.raises(SpacerError, match="aggregation.json is missing"):
-        parse_scans(scan_dirs, label_tsv, tmp_path / "out")
-    done = read_json(tmp_path / "out" / "manifest.json")["entries"]
-    assert list(done) == [scan_dirs[0].name]
-    assert not (tmp_path / "out" / "videos" / f"{bad.name}.mp4").exists()
-
-
-def test_a_missing_folder_is_the_parsers_error(demo, tmp_path):
-    with pytest.raises(SpacerError, match="is missing"):
-        parse_scans([tmp_path / "scene9999_00"], demo[2], tmp_path / "out")
+def contents(folder, suffixes=(".jsonl", ".parquet", ".json", ".md")):
+    """{name: bytes} of everything below a folder."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.suffix in suffixes
+    }
 
 
 def test_dataset_files_are_what_the_report_says(scenes, tmp_path):
     report = build_dataset(scenes, tmp_path, seed=1)
     written = read_json(tmp_path / "report.json")
     assert written["counts"] == report["counts"] and "commit" in written["provenance"]
-    total = {(r["question_type"], r["reason"]): r["count"]
-             for r in written["rejections"]}  # fmt: skip
-    assert total == dict(report["rejections"]) and total
+    assert written["rejections"] == report["rejections"] and report["rejections"]
     spaces = {}
     for part, path in report["paths"].items():
-        rows = read_jsonl(path)
+        rows = read_rows(path)
         assert sum(report["counts"][part].values()) == len(rows) > 0
         assert {row["scene_name"] for row in rows} <= set(report["scenes"][part])
         assert len({row["id"] for row in rows}) == len(rows)
@@ -161,6 +84,22 @@ def test_a_planted_leak_is_refused_and_nothing_is_written(scenes, tmp_path):
     build_dataset(scenes, tmp_path / "c", held_out_ids=report["scenes"]["test"])
 
 
+def test_benchmark_rooms_are_refused_unasked(scenes, tmp_path):
+    """A validation scan among the training ones, under an id of its own."""
+    planted = dataclasses.replace(scenes[0], scene_id="scene0011_07", dataset="scannet")
+    with pytest.raises(SpacerError, match="scene0011_07.*--drop-held-out"):
+        build_dataset([*scenes[1:], planted], tmp_path, "sr91k")
+    report = build_dataset(
+        [*scenes[1:], planted], tmp_path, "sr91k", drop_held_out=True
+    )
+    assert report["dropped"] == ["scene0011_07"]
+    used = {row["scene_name"] for row in read_rows(tmp_path / "train.jsonl")}
+    assert used == {scene.scene_id for scene in scenes[1:]}
+    # Audits and test sets may ask about them.
+    asked = build_dataset([planted], tmp_path / "test", "vsibench")
+    assert sum(asked["counts"]["test"].values()) > 5
+
+
 def test_repeats_are_refused(scenes, tmp_path, monkeypatch):
     with pytest.raises(SpacerError, match="unique ids"):
         build_dataset([scenes[0], scenes[0]], tmp_path)
@@ -176,25 +115,192 @@ def test_repeats_are_refused(scenes, tmp_path, monkeypatch):
     assert not (tmp_path / "train.jsonl").exists()
 
 
-def test_counting_answers_are_flattened_on_train_only(tmp_path):
-    rooms = [to_scene(draw_room(seed), with_boxes=False) for seed in range(60)]
-    report = build_dataset(rooms, tmp_path, per_task={"object_counting": 9})
-    before = {  # the same scenes, all of them for testing
-        row["id"]
-        for row in read_jsonl(
-            build_dataset(rooms, tmp_path / "all", fractions={"test": 1.0},
-                          per_task={"object_counting": 9})["paths"]["test"]
-        )
-    }  # fmt: skip
-    kept = [row for p in report["paths"].values() for row in read_jsonl(p)]
-    assert {row["id"] for row in kept} <= before
-    assert len(before) - len(kept) == report["flattened"] > 0
+def test_answers_are_flattened_for_training_only(many, tmp_path):
+    wish = {"object_counting": TaskWish(9, flatten_bin=1)}
+    for part in ("train", "test"):
+        recipe = Recipe("r", "s", wish, parts={part: 1.0})
+        build_dataset(many[1], tmp_path / part, recipe)
+        rows = read_rows(tmp_path / part / f"{part}.jsonl")
+        counts = Counter(row["ground_truth"] for row in rows)
+        if part == "train":
+            kept = counts
+    assert max(kept.values()) < max(counts.values()) and set(kept) == set(counts)
 
 
 def test_rows_carry_map_and_video(scenes, tmp_path):
     filmed = [dataclasses.replace(s, video_path=f"videos/{s.scene_id}.mp4")
               for s in scenes]  # fmt: skip
     report = build_dataset(filmed, tmp_path)
-    row = json.loads(report["paths"]["test"].read_text().splitlines()[0])
+    row = read_rows(report["paths"]["test"])[0]
     assert row["video"] == f"videos/{row['scene_name']}.mp4"
     assert all(0 <= x < 10 and 0 <= y < 10 for c in row["map"].values() for x, y in c)
+    maps = read_json(tmp_path / "maps.json")
+    assert maps["maps"][row["scene_name"]] == row["map"] and maps["grid_size"] == 10
+
+
+# --- Recipes ------------------------------------------------------------------------
+
+
+def test_sr91k_fills_its_target_with_balanced_letters(many, tmp_path):
+    report = build_dataset(many[1], tmp_path, "sr91k")
+    recipe = load_recipe("sr91k")
+    assert sum(wish.target for wish in recipe.tasks.values()) == 151_310 - 60_000
+    tasks = report["tasks"]["train"]
+    wanted = sum(row["wanted"] for row in tasks.values())
+    assert sum(row["kept"] for row in tasks.values()) == wanted
+    assert wanted == pytest.approx(91_310 * 60 / 1201, abs=5)
+    for kind, letters in report["letters"]["train"].items():
+        assert max(letters.values()) - min(letters.values()) <= 1, kind
+    rows = read_rows(tmp_path / "train.parquet")
+    assert len({row["id"] for row in rows}) == len(rows) == wanted
+    assert rows == read_rows(tmp_path / "train.jsonl")
+    per_video = Counter((row["scene_name"], row["question_type"]) for row in rows)
+    for (_, kind), count in per_video.items():
+        assert count <= recipe.tasks[kind].per_video
+    bins = Counter(
+        int(float(row["ground_truth"]) // 0.5)
+        for row in rows
+        if row["question_type"] == "object_abs_distance"
+    )
+    assert max(bins.values()) <= tasks["object_abs_distance"]["candidates"] / len(bins)
+
+
+def test_sr_asks_left_or_right_and_measures_aligned_boxes(many, tmp_path):
+    report = build_dataset(many[1], tmp_path, "sr")
+    rows = read_rows(tmp_path / "train.jsonl")
+    directions = [r for r in rows if "direction" in r["question_type"]]
+    assert {o[3:] for r in directions for o in r["options"]} == {"left", "right"}
+    kept = sum(row["kept"] for row in report["tasks"]["train"].values())
+    assert kept == len(rows) <= 9_000 * 60 / 1201 + 5
+    by_id = {scene.scene_id: scene for scene in many[1]}
+    for row in (r for r in rows if r["question_type"] == "object_size_estimation"):
+        (thing,) = by_id[row["scene_name"]].by_category()[row["categories"][0]]
+        edges = [b - a for a, b in zip(thing.aabb_min_m, thing.aabb_max_m, strict=True)]
+        assert row["ground_truth"] == str(round(max(edges) * 100))
+
+
+def test_vsi100k_is_option_free_with_centre_distances(many, tmp_path):
+    build_dataset(many[1], tmp_path, "vsi100k")
+    rows = read_rows(tmp_path / "train.jsonl")
+    assert {row["problem_type"] for row in rows} == {"numerical", "option-free"}
+    assert all(row["options"] is None for row in rows)
+    for row in rows:
+        if row["question_type"] == "object_rel_distance":
+            assert row["ground_truth"] in row["categories"][1:]
+        if row["question_type"] == "object_abs_distance":
+            assert "center of each object" in row["question"]
+    assert not any(row["question_type"] == "obj_appearance_order" for row in rows)
+
+
+@pytest.mark.parametrize("name", sorted(p.stem for p in RECIPES.glob("*.yaml")))
+def test_recipes_read_and_name_themselves(name):
+    recipe = load_recipe(name)
+    assert recipe.name == name and recipe.source and isinstance(recipe.rules, Rules)
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("name: x\nsource: s\ntasks: {object_counting: {per_vidoe: 3}}", "per_video"),
+        ("name: x\nsource: s\ntasks: {object_colour: {per_video: 3}}", "object_count"),
+        ("name: x\nsource: s\ntasks: {object_counting: {per_video: no}}", "per_video"),
+        ("name: x\nsource: s\ntasks: {object_counting: {per_video: 0}}", "per_video"),
+        ("name: x\nsource: s\nrule: {}\ntasks: {object_counting: {per_video: 1}}",
+         "did you mean rules"),
+        ("name: x\nsource: s\nrules: {boxes: round}\n"
+         "tasks: {object_counting: {per_video: 1}}", "oriented or aligned"),
+        ("name: x\nsource: s\nparts: {train: 0.5}\n"
+         "tasks: {object_counting: {per_video: 1}}", "a sum of 1"),
+        ("tasks: {object_counting: {per_video: 1}}", "name"),
+        ("[1, 2", "not YAML"),
+        ("just words", "no tasks"),
+    ],
+)  # fmt: skip
+def test_recipe_mistakes_are_named(tmp_path, text, message):
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    with pytest.raises(SpacerError, match=message):
+        load_recipe(path)
+
+
+def test_an_unknown_recipe_lists_the_known():
+    with pytest.raises(SpacerError, match="sr91k.*vsi100k"):
+        load_recipe("sr92k")
+
+
+# --- Same bytes, whatever happens ---------------------------------------------------
+
+
+def test_one_worker_or_two_or_a_cluster_write_the_same_bytes(many, tmp_path):
+    from dask.distributed import Client, LocalCluster
+
+    build_dataset(many[1], tmp_path / "one", "sr91k", seed=3)
+    build_dataset(many[1][::-1], tmp_path / "two", "sr91k", seed=3, workers=2)
+    with (
+        LocalCluster(2, threads_per_worker=1, dashboard_address=None) as cluster,
+        Client(cluster) as client,
+    ):
+        build_dataset(many[1], tmp_path / "dask", "sr91k", seed=3, client=client)
+    one = contents(tmp_path / "one")
+    assert len(one) == 60 + 6  # candidates; manifest, maps, report, card and two files
+    assert one == contents(tmp_path / "two") == contents(tmp_path / "dask")
+
+
+RUN = """
+import sys
+from spacer_lib.qa.build import build_dataset
+from spacer_lib.qa.scans import read_scenes
+if __name__ == "__main__":
+    build_dataset(read_scenes(sys.argv[1]), sys.argv[2], "sr91k", workers=2)
+"""
+
+
+def test_killed_in_the_middle_it_goes_on_to_the_same_bytes(many, tmp_path):
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    script = tmp_path / "run.py"
+    script.write_text(RUN)
+    environment = os.environ | {"PYTHONPATH": str(PROJECT_ROOT)}
+    process = subprocess.Popen(
+        [sys.executable, str(script), str(many[0]), str(cut)],
+        start_new_session=True, env=environment, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    end = time.monotonic() + 120
+    while len(list(cut.glob("candidates/*.json"))) < 20:
+        assert process.poll() is None and time.monotonic() < end
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (cut / "train.jsonl").exists()
+    build_dataset(many[1], whole, "sr91k")
+    build_dataset(many[1], cut, "sr91k")
+    assert contents(cut) == contents(whole)
+
+
+def test_finished_scenes_are_not_asked_again(many, tmp_path, monkeypatch):
+    asked = []
+    real = build.question_rows
+
+    def counted(scene, *args, **kwargs):
+        asked.append(scene.scene_id)
+        return real(scene, *args, **kwargs)
+
+    monkeypatch.setattr(build, "question_rows", counted)
+    build_dataset(many[1][:6], tmp_path, "demo")
+    build_dataset(many[1][:8], tmp_path, "demo")
+    assert asked == [scene.scene_id for scene in many[1][:8]]
+    changed = dataclasses.replace(many[1][0], room_size_m2=1.0)
+    build_dataset([changed, *many[1][1:8]], tmp_path, "demo")
+    assert asked[8:] == [changed.scene_id]
+
+
+def test_datasets_opens_the_folder_and_either_file(many, tmp_path):
+    report = build_dataset(many[1], tmp_path / "qa", "demo")
+    cache = str(tmp_path / "cache")
+    opened = datasets.load_dataset(str(tmp_path / "qa"), cache_dir=cache)
+    counts = {part: sum(kinds.values()) for part, kinds in report["counts"].items()}
+    assert {part: len(opened[part]) for part in opened} == counts
+    lines = datasets.load_dataset(
+        "json", data_files=str(tmp_path / "qa" / "train.jsonl"), cache_dir=cache
+    )["train"]
+    assert lines.to_list() == opened["train"].to_list()
+    assert json.loads(lines[0]["map"])

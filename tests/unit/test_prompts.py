@@ -62,6 +62,7 @@ def test_exact_texts(row, mode, text):
     "kind, form",
     [
         ("regression", "one number in digits"),
+        ("option-free", "the words of your choice"),
         ("ocr", "the text you read, word for word"),
         ("free-form", "a short answer"),
     ],

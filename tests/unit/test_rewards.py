@@ -89,6 +89,8 @@ def test_hand_worked_rewards(text, item, expected, failure, why):
 
 
 GENERAL = [
+    ("option-free", " Back-Left", "back-left", 1, "equal up to case and spaces"),
+    ("option-free", "left", "back-left", 0, "other words"),
     ("ocr", "the red door", "the red door", 1, "equal"),
     ("ocr", "the blue door", "the red door", 2 / 3, "one word of three"),
     ("ocr", "a b c d e", "x", 0, "more errors than words"),

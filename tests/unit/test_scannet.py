@@ -1,6 +1,8 @@
 """ScanNet's files → ``Scene``, on a scan small enough to work out by hand."""
 
 import json
+import os
+import shutil
 import struct
 import zipfile
 import zlib
@@ -10,12 +12,15 @@ import numpy as np
 import plyfile
 import pytest
 
+from spacer_lib.artifacts import write_json as write_any_json
 from spacer_lib.errors import SpacerError
+from spacer_lib.geometry import box_corners
 from spacer_lib.scannet import (
     instance_label_agreement,
     normalise_category,
     parse_scene,
     read_alignment,
+    read_frame_numbers,
     read_groups,
     read_instance_frames,
     read_label_frames,
@@ -24,6 +29,11 @@ from spacer_lib.scannet import (
     read_splits,
     read_vertices,
 )
+from spacer_lib.scene import PARSER_VERSION, Scene, read_meta_file
+from spacer_lib.synthetic.light import VIEWS
+from spacer_lib.synthetic.rooms import draw_room
+from spacer_lib.synthetic.write import write_dataset_files
+from spacer_lib.synthetic.write import write_scan as write_drawn_scan
 
 # A quarter turn and a shift: aligned = (-y + 1, x + 2, z - 0.5).
 ALIGNMENT = [0, -1, 0, 1, 1, 0, 0, 2, 0, 0, 1, -0.5, 0, 0, 0, 1]
@@ -40,6 +50,7 @@ TABLE = (
     "59\tcouch\tcouch\t9\t6\tsofa\n"
 )
 SCAN = "scene0007_01"
+FRAME_COUNT = 26
 
 
 def grid(x, y, z, step=0.1):
@@ -51,7 +62,9 @@ def grid(x, y, z, step=0.1):
     return np.stack(np.meshgrid(*ticks, indexing="ij"), axis=-1).reshape(-1, 3)
 
 
-def write_scan(root, *, alignment=ALIGNMENT, scene_id=f"scannet.{SCAN}", chair="chair"):
+def write_scan(
+    root, *, alignment=ALIGNMENT, scene_id=f"scannet.{SCAN}", chair="chair", lost=()
+):
     """Aligned frame: a 4 x 3 m floor, a 1 x 1 x 0.8 chair, a trash can, a wall."""
     pieces = [
         ("floor", grid((0, 4), (0, 3), (0,))),
@@ -94,29 +107,37 @@ def write_scan(root, *, alignment=ALIGNMENT, scene_id=f"scannet.{SCAN}", chair="
 
     jpeg, depth = b"jpeg", zlib.compress(np.zeros((4, 4), "<u2").tobytes())
     data = struct.pack("<IQ4s", 4, 4, b"test") + struct.pack("<64f", *[0.0] * 64)
-    data += struct.pack("<iiIIIIfQ", 2, 1, 8, 4, 4, 4, 1000.0, 3)
-    for _ in range(3):
-        data += struct.pack("<16fQQ", *np.eye(4).ravel(), 0, 0)
+    data += struct.pack("<iiIIIIfQ", 2, 1, 8, 4, 4, 4, 1000.0, FRAME_COUNT)
+    for index in range(FRAME_COUNT):
+        pose = np.eye(4)
+        pose[:3, 3] = index / 8, 0, 1  # along the scan's x
+        pose = np.full((4, 4), -np.inf) if index in lost else pose
+        data += struct.pack("<16fQQ", *pose.ravel(), 0, 0)
         data += struct.pack("<QQ", len(jpeg), len(depth)) + jpeg + depth
     (folder / f"{SCAN}.sens").write_bytes(data)
 
     # 40 x 50 pixels: two of them are the least that counts (a thousandth). The chair
-    # (objectId 1) shows one pixel in frame 0 and two in frame 1; the can never does.
-    instances = np.zeros((3, 40, 50), np.uint8)
+    # (objectId 1) shows one pixel before frame 6 and two from then on; the can never.
+    instances = np.zeros((FRAME_COUNT, 40, 50), np.uint8)
     instances[:, 20:] = 1  # floor
-    instances[0, 0, 0] = 2
-    instances[1:, 0, :2] = 2
+    instances[:, 0, 0] = 2
+    instances[6:, 0, 1] = 2
     instances[2, 5, 5] = 3
     classes = np.array([0, 3, 11, 56])[instances].astype(np.uint16)
+    # Names sort as numbers, not as text, and order in the file is free.
     for kind, images in (("instance", instances), ("label", classes)):
-        with zipfile.ZipFile(folder / f"{SCAN}_2d-{kind}-filt.zip", "w") as archive:
-            # Names sort as numbers, not as text, and order in the file is free.
-            for index in (2, 0, 1):
-                done, png = cv2.imencode(".png", images[index])
-                assert done
-                archive.writestr(f"{kind}-filt/{index * 6}.png", png.tobytes())
+        write_images(folder, kind, dict(reversed([*enumerate(images)])))
     (root / "labels.tsv").write_text(TABLE)
     return folder
+
+
+def write_images(folder, kind, images):
+    """``{frame: image}`` as one of the two 2-D archives."""
+    with zipfile.ZipFile(folder / f"{SCAN}_2d-{kind}-filt.zip", "w") as archive:
+        for index, image in images.items():
+            done, png = cv2.imencode(".png", image)
+            assert done
+            archive.writestr(f"{kind}-filt/{index}.png", png.tobytes())
 
 
 COLORS = ("red", "green", "blue")
@@ -150,7 +171,7 @@ def test_a_scan_becomes_the_scene_worked_out_by_hand(scan):
     scene = parse(scan, video_path="videos/a.mp4")
     assert scene.scene_id == SCAN and scene.space_id == "scene0007"
     assert scene.dataset == scene.source == "scannet"
-    assert (scene.fps, scene.frame_count) == (24.0, 3)
+    assert (scene.fps, scene.frame_count) == (24.0, FRAME_COUNT)
     assert scene.video_path == "videos/a.mp4"
     assert scene.warnings == ()
     # Floor and wall are no objects; the floor gives rectangle and area.
@@ -166,7 +187,7 @@ def test_a_scan_becomes_the_scene_worked_out_by_hand(scan):
     assert chair.aabb_min_m == pytest.approx((1, 1, 0), abs=1e-5)
     assert chair.aabb_max_m == pytest.approx((2, 2, 0.8), abs=1e-5)
     assert chair.vertex_count == 2 * 11 * 11
-    # Frame 1 of the archive is video frame 6; a single pixel is not a sight.
+    # A single pixel, as before frame 6, is not a sight.
     assert chair.first_seen_frame == 6
     assert can.first_seen_frame is None
 
@@ -181,13 +202,118 @@ def test_parts_can_be_read_alone(scan):
     np.testing.assert_array_equal(np.sort(owned), np.arange(len(points)))
 
 
+def test_the_folder_may_be_written_another_way(scan, monkeypatch):
+    detour = scan.parent / ".." / "scans" / SCAN
+    assert parse(detour) == parse(scan)
+    monkeypatch.chdir(scan)
+    table = scan.parent.parent / "labels.tsv"
+    assert parse_scene(".", table) == parse(scan)
+
+
+def test_provenance(scan):
+    provenance = parse(scan).provenance
+    files = [p for p in scan.iterdir() if "label" not in p.name]
+    assert provenance == {
+        "scan": SCAN,
+        "files": {p.name: p.stat().st_size for p in files} | {"labels.tsv": len(TABLE)},
+        "parser_version": PARSER_VERSION,
+        "aligned": True,
+        "first_seen": "instance images",
+        "minimum_visible": "0.1% of the image's pixels",
+        "groups": {
+            "annotated": 4,
+            "objects": 2,
+            "structural": {"floor": 1, "wall": 1},
+            "unusable": {},
+            "note": "4 groups: 2 objects, 2 structural (floor x1, wall x1)",
+        },
+    }
+
+
+def test_every_group_is_accounted_for(scan):
+    content = read_content(scan, "groups")
+    segments = read_content(scan, "segs")
+    segments["segIndices"][-1] = 5000  # one vertex of the wall, by itself
+    groups = content["segGroups"]
+    groups[1]["segments"] = []
+    for number, label, ids in ((8, "desk", [5000]), (9, None, [7]), (11, "gnome", [8])):
+        groups.append({"objectId": number, "label": label, "segments": ids})
+    write_json(scan, "groups", content)
+    write_json(scan, "segs", segments)
+    scene = parse(scan)
+    fate = scene.provenance["groups"]
+    assert fate["annotated"] == len(groups) == 7
+    assert fate["objects"] == len(scene.instances) == 2
+    assert fate["structural"] == {"floor": 1, "wall": 1, "unknown": 1}
+    assert fate["unusable"] == {
+        "chair without segments": 1,
+        "table of a single point": 1,
+    }
+    assert scene.object_counts == {"trash bin": 1, "gnome": 1}
+    assert scene.warnings == (
+        "2 labels absent from the table: gnome x1, unknown x1",
+        "groups that are no objects: chair without segments x1, "
+        "table of a single point x1",
+    )
+
+
+def test_a_room_without_objects_is_legal_and_says_so(scan):
+    content = read_content(scan, "groups")
+    write_json(scan, "groups", content | {"segGroups": content["segGroups"][:1]})
+    scene = parse(scan)
+    assert scene.instances == () and scene.object_counts == {}
+    assert scene.warnings[0].startswith("no object:")
+    assert Scene.from_meta(SCAN, json.loads(json.dumps(scene.to_meta()))) == scene
+    write_json(scan, "groups", content | {"segGroups": []})
+    assert parse(scan).provenance["groups"]["annotated"] == 0
+
+
+def test_the_camera_path_is_aligned_and_thinned(tmp_path):
+    # Scan frame (i / 8, 0, 1) is (1, i / 8 + 2, 0.5) aligned. Frame 0 has no pose:
+    # 1 is the first, then 13 and 25 (twelve frames apart); 13 is lost, 14 comes.
+    scene = parse(write_scan(tmp_path, lost=(0, 13)))
+    assert [frame for frame, *_ in scene.camera_path_m] == [1, 14]
+    for frame, *center in scene.camera_path_m:
+        assert center == pytest.approx((1, frame / 8 + 2, 0.5), abs=1e-6)
+
+
+def test_scenes_survive_the_way_through_json(scan):
+    scene = parse(scan, video_path="videos/a.mp4")
+    assert len(scene.camera_path_m) == 3
+    assert Scene.from_meta(SCAN, json.loads(json.dumps(scene.to_meta()))) == scene
+
+
 # --- old releases
 
 
 @pytest.mark.parametrize("scene_id", ["0007_01", "scannet.0007_01", SCAN])
 def test_scan_ids_without_prefix(tmp_path, scene_id):
-    scene = parse(write_scan(tmp_path, scene_id=scene_id))
+    folder = write_scan(tmp_path, scene_id=scene_id)
+    scene = parse(folder)
     assert scene.scene_id == SCAN
+    # A whole folder without the prefix is the same scan, so of the same space.
+    bare = folder.parent / SCAN.removeprefix("scene")
+    bare.mkdir()
+    for path in folder.iterdir():
+        shutil.copy(path, bare / path.name.removeprefix("scene"))
+    assert parse(bare).space_id == "scene0007"
+    assert parse(bare).instances == scene.instances
+
+
+def test_without_a_recording_there_is_no_video(scan):
+    (scan / f"{SCAN}.sens").unlink()
+    scene = parse(scan, video_path="videos/a.mp4")
+    assert (scene.fps, scene.frame_count, scene.video_path) == (None, None, None)
+    assert scene.camera_path_m == ()
+    assert scene.warnings == ("no .sens: no video, no frame rate, no camera path",)
+    # The instance images tell all the same; without them nothing does.
+    assert [i.first_seen_frame for i in scene.instances] == [6, None]
+    (scan / f"{SCAN}_2d-instance-filt.zip").unlink()
+    scene = parse(scan)
+    assert [i.first_seen_frame for i in scene.instances] == [None, None]
+    assert scene.warnings[1].endswith("first frames are unknown")
+    assert scene.provenance["first_seen"] is scene.provenance["minimum_visible"] is None
+    assert scene.object_counts == {"chair": 1, "trash bin": 1}
 
 
 def test_without_alignment_the_scans_axes_are_kept(tmp_path):
@@ -195,6 +321,7 @@ def test_without_alignment_the_scans_axes_are_kept(tmp_path):
     assert read_alignment(folder) is None
     scene = parse(folder)
     assert any("no axisAlignment" in warning for warning in scene.warnings)
+    assert scene.provenance["aligned"] is False
     assert scene.floor_max_m == pytest.approx((4, 3), abs=1e-5)
 
 
@@ -230,6 +357,30 @@ def test_without_instance_images_frames_come_from_projection(scan):
     assert [i.first_seen_frame for i in scene.instances] == [None, None]
 
 
+def test_projection_agrees_with_the_instance_images(tmp_path):
+    """Of all objects, at least nine in ten within 4 frames (a sixth of a second).
+
+    The rest slide into the picture slowly: images ask for a share of the picture,
+    projection for a share of the object.
+    """
+    apart = []
+    for number in (1, 2, 4, 8):
+        room = draw_room(number, "furnished", f"scene{number:04d}_00")
+        folder = write_drawn_scan(room, tmp_path, VIEWS["walk"], size=(96, 72))
+        write_dataset_files(tmp_path)
+        table = tmp_path / "scannetv2-labels.combined.tsv"
+        by_images = parse_scene(folder, table)
+        (folder / f"{room.scene_id}_2d-instance-filt.zip").unlink()
+        by_projection = parse_scene(folder, table)
+        assert by_images.provenance["first_seen"] == "instance images"
+        assert by_projection.provenance["first_seen"] == "projection"
+        for a, b in zip(by_images.instances, by_projection.instances, strict=True):
+            frames = (a.first_seen_frame, b.first_seen_frame)
+            apart.append(np.inf if None in frames else abs(frames[0] - frames[1]))
+    share = np.mean(np.array(apart) <= 4)
+    assert len(apart) > 35 and share >= 0.9, f"{share:.0%} of {len(apart)}"
+
+
 # --- broken scans
 
 
@@ -246,7 +397,6 @@ def test_a_missing_folder(tmp_path):
         "_vh_clean_2.ply",
         "_vh_clean_2.0.010000.segs.json",
         ".aggregation.json",
-        ".sens",
     ],
 )
 def test_a_missing_file_is_named_with_its_remedy(scan, suffix):
@@ -301,12 +451,57 @@ def test_an_aggregation_of_another_form(scan, content):
         parse(scan)
 
 
-def test_a_group_without_segments(scan):
+def test_two_groups_of_one_object_id(scan):
     content = read_content(scan, "groups")
-    content["segGroups"][1]["segments"] = []
+    content["segGroups"][1]["objectId"] = 2
     write_json(scan, "groups", content)
-    with pytest.raises(SpacerError, match="object 1 .*has no segments"):
+    with pytest.raises(SpacerError, match="1 object ids .*several groups: got first 2"):
         parse(scan)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_vertices_that_are_no_numbers(scan, value):
+    path = scan / f"{SCAN}_vh_clean_2.ply"
+    mesh = plyfile.PlyData.read(path, mmap=False)
+    mesh["vertex"].data["y"][3] = value
+    mesh.write(path)
+    with pytest.raises(SpacerError, match="vertices: got .* finite: False"):
+        parse(scan)
+
+
+def test_a_mesh_without_vertices(scan):
+    path = scan / f"{SCAN}_vh_clean_2.ply"
+    mesh = plyfile.PlyData.read(path, mmap=False)
+    empty = [plyfile.PlyElement.describe(e.data[:0], e.name) for e in mesh.elements]
+    plyfile.PlyData(empty, byte_order="<").write(path)
+    with pytest.raises(SpacerError, match="vertices: got 0, .* expected at least one"):
+        parse(scan)
+
+
+def test_no_floor_at_all(scan):
+    content = read_content(scan, "groups")
+    content["segGroups"] = content["segGroups"][1:]
+    write_json(scan, "groups", content)
+    high = np.array(ALIGNMENT, dtype=float)
+    high[11] += 5  # nothing is left near z = 0
+    text = f"axisAlignment = {' '.join(map(str, high))}\n"
+    (scan / f"{SCAN}.txt").write_text(text)
+    with pytest.raises(SpacerError, match=f"{SCAN}: room size: the floor points span"):
+        parse(scan)
+
+
+def test_a_cut_recording(scan):
+    path = scan / f"{SCAN}.sens"
+    path.write_bytes(path.read_bytes()[:-5])
+    message = rf"frame {FRAME_COUNT - 1} of {FRAME_COUNT}, depth: got \d+ bytes"
+    with pytest.raises(SpacerError, match=message):
+        parse(scan)
+
+
+def test_a_scan_name_that_is_no_file_name(scan):
+    shutil.copytree(scan, scan.parent / "scene..0007")
+    with pytest.raises(SpacerError, match="scene id: got 'scene..0007'"):
+        parse(scan.parent / "scene..0007")
 
 
 def test_broken_json(scan):
@@ -351,8 +546,11 @@ def test_a_broken_alignment(scan, numbers, message):
 def test_frames_come_in_numeric_order(scan):
     instances = list(read_instance_frames(scan / f"{SCAN}_2d-instance-filt.zip"))
     classes = list(read_label_frames(scan / f"{SCAN}_2d-label-filt.zip"))
-    assert [index for index, _ in instances] == [0, 6, 12]
-    assert [index for index, _ in classes] == [0, 6, 12]
+    assert [index for index, _ in instances] == list(range(FRAME_COUNT))
+    assert [index for index, _ in classes] == list(range(FRAME_COUNT))
+    assert read_frame_numbers(scan / f"{SCAN}_2d-label-filt.zip") == list(
+        range(FRAME_COUNT)
+    )
     assert instances[0][1].dtype == np.uint8 and classes[0][1].dtype == np.uint16
     assert instances[2][1][5, 5] == 3 and classes[2][1][5, 5] == 56
 
@@ -373,6 +571,39 @@ def test_a_broken_archive(scan):
     path = scan / f"{SCAN}_2d-instance-filt.zip"
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(SpacerError, match="2d-instance-filt.zip cannot be read"):
+        parse(scan)
+
+
+@pytest.mark.parametrize(
+    ("kept", "message"),
+    [
+        (range(20), "got 6 frames missing .first: 20"),
+        ([i for i in range(26) if i != 8], "got 1 frames missing .first: 8"),
+        (range(27), "got 1 frames too many .first: 26"),
+        ([], "got 26 frames missing .first: 0"),
+    ],
+)
+def test_images_of_another_number_of_frames(scan, kept, message):
+    write_images(scan, "instance", dict.fromkeys(kept, np.zeros((4, 5), np.uint8)))
+    with pytest.raises(SpacerError, match=message) as caught:
+        parse(scan)
+    assert "or remove it" in caught.value.remedy
+
+
+def test_a_frame_without_a_pose_needs_no_image(tmp_path):
+    folder = write_scan(tmp_path, lost=(25,))
+    images = dict(read_instance_frames(folder / f"{SCAN}_2d-instance-filt.zip"))
+    del images[25]
+    write_images(folder, "instance", images)
+    assert parse(folder).instances[0].first_seen_frame == 6
+
+
+def test_without_a_recording_images_may_have_no_gap(scan):
+    (scan / f"{SCAN}.sens").unlink()
+    images = dict(read_instance_frames(scan / f"{SCAN}_2d-instance-filt.zip"))
+    del images[3]
+    write_images(scan, "instance", images)
+    with pytest.raises(SpacerError, match="got 1 frames missing .first: 3"):
         parse(scan)
 
 
@@ -459,3 +690,127 @@ def test_broken_splits(tmp_path):
     (tmp_path / "scannetv2_val.txt").write_text("scene0191_00\n<html>\n")
     with pytest.raises(SpacerError, match="not a scan id: got '<html>'"):
         read_split(tmp_path / "scannetv2_val.txt")
+
+
+# --- meta files: VSI-Bench's, of any dataset, and our own
+
+
+def box(center=(1, 2, 0.5), **changes):
+    """A 2 x 1 x 1 m box turned by 90° about z: its long edge lies along y."""
+    return {
+        "centroid": list(center),
+        "axesLengths": [2.0, 1.0, 1.0],
+        "normalizedAxes": [0, 1, 0, -1, 0, 0, 0, 0, 1],
+        "min": [center[0] - 0.5, center[1] - 1, center[2] - 0.5],
+        "max": [center[0] + 0.5, center[1] + 1, center[2] + 0.5],
+        **changes,
+    }
+
+
+def without(mapping, *keys):
+    return {key: value for key, value in mapping.items() if key not in keys}
+
+
+META = {
+    "dataset": "arkitscenes",
+    "room_size": 20,
+    "room_center": [2, 3, 1],
+    "object_counts": {"Tv monitor": 3},
+    "object_bbox": {"Tv monitor": [box(), box((4, 5, 1.5))], "stool": []},
+}
+
+
+@pytest.mark.parametrize(
+    ("scene_id", "dataset"),
+    [("scene0025_01", "scannet"), ("0d2ee665be", "scannetpp"), ("41069021", "ark")],
+)
+def test_published_scenes_of_every_dataset(scene_id, dataset):
+    scene = Scene.from_meta(scene_id, META | {"dataset": dataset})
+    assert (scene.scene_id, scene.dataset) == (scene_id, dataset)
+    assert scene.space_id == scene_id.removesuffix("_01")
+    assert scene.object_counts == {"Tv monitor": 3}  # name and count as published
+    assert [i.category for i in scene.instances] == ["Tv monitor"] * 2
+    assert (scene.floor_min_m, scene.floor_max_m) == ((0.5, 1), (4.5, 6))
+    assert scene.warnings == ("floor rectangle = bounds of all boxes",)
+    assert scene.camera_path_m == () and scene.provenance == {}
+    assert scene.parser_version == "published"
+
+
+def test_what_a_file_leaves_out_is_filled_in():
+    scene = Scene.from_meta("a", without(META, "dataset", "room_center"))
+    assert scene.dataset == "unknown"
+    # x 0.5 .. 4.5, y 1 .. 6; boxes from z = 0 to 2.
+    assert scene.room_center_m == (2.5, 3.5, 1.0)
+    assert "room centre = centre of the floor rectangle" in scene.warnings
+
+
+def test_a_box_without_bounds_gets_those_of_its_corners():
+    c, s = np.cos(0.3), np.sin(0.3)
+    axes = [[c, s, 0], [-s, c, 0], [0, 0, 1]]
+    bare = without(box(normalizedAxes=axes), "min", "max")  # nested, 3 x 3
+    meta = META | {"object_bbox": {"bed": [bare]}}
+    (bed,) = Scene.from_meta("a", meta).instances
+    corners = box_corners((1, 2, 0.5), (2, 1, 1), axes)
+    np.testing.assert_allclose(bed.aabb_min_m, corners.min(axis=0))
+    np.testing.assert_allclose(bed.aabb_max_m, corners.max(axis=0))
+    assert bed.axes == tuple(np.ravel(axes))
+    flat = without(box(), "min", "max")
+    (bed,) = Scene.from_meta("a", META | {"object_bbox": {"bed": [flat]}}).instances
+    assert bed.aabb_min_m == (0.5, 1, 0) and bed.aabb_max_m == (1.5, 3, 1)
+
+
+@pytest.mark.parametrize(
+    ("meta", "message"),
+    [
+        ([1, 2], "a: meta-information: got list; expected a dictionary"),
+        (None, "a: meta-information: got NoneType"),
+        (META | {"object_bbox": {}}, "a: object_bbox is empty: got no box and no"),
+        (META | {"object_bbox": {"bed": []}}, "a: object_bbox is empty"),
+        (without(META, "room_size"), "a: meta-information lacks a key: got no 'room_s"),
+        (META | {"room_size": float("nan")}, "a: room_size_m2: got nan"),
+        (META | {"room_size": "large"}, "a: meta-information has another form"),
+        (META | {"object_bbox": [box()]}, "a: meta-information has another form"),
+        (META | {"object_bbox": {"bed": [7]}}, "a: meta-information has another form"),
+        (META | {"object_bbox": {"bed": [box(centroid=[1, 2])]}}, "expected 3 finite"),
+        (META | {"room_center": [1, 2]}, "room_center_m: got .* expected 3 finite"),
+        (META | {"camera_path": [[4, 0, 0, 1], [4, 0, 0, 1]]}, "a: camera_path_m: got"),
+        (META | {"camera_path": [[4, 0]]}, "a: meta-information has another form"),
+    ],
+)
+def test_meta_that_cannot_be_a_scene(meta, message):
+    with pytest.raises(SpacerError, match=message):
+        Scene.from_meta("a", meta)
+
+
+@pytest.mark.parametrize("scene_id", ["../x", "a/b", "a\\b", "..", ".", "", "a\nb", 7])
+def test_ids_that_are_no_file_names(scene_id):
+    with pytest.raises(SpacerError, match="scene id: got"):
+        Scene.from_meta(scene_id, META)
+
+
+def test_meta_from_a_file_a_folder_and_a_list(tmp_path):
+    for name in ("b", "a"):
+        write_any_json(tmp_path / "scenes" / f"{name}.json", {name: META})
+    write_any_json(tmp_path / "c.json", {"c": META, "d": META})
+    folder, file = tmp_path / "scenes", tmp_path / "c.json"
+    for path, expected in (
+        (file, ["c", "d"]),
+        (str(folder), ["a", "b"]),
+        ([file, folder], ["c", "d", "a", "b"]),
+    ):
+        assert [scene.scene_id for scene in read_meta_file(path)] == expected
+
+
+def test_meta_files_that_cannot_be_read(tmp_path):
+    with pytest.raises(SpacerError, match="holds no scene: got no .*json"):
+        read_meta_file(tmp_path)
+    with pytest.raises(SpacerError, match="absent.json is missing"):
+        read_meta_file(tmp_path / "absent.json")
+    write_any_json(tmp_path / "a.json", {"x": META})
+    write_any_json(tmp_path / "b.json", {"x": META})
+    with pytest.raises(SpacerError, match="b.json: scene x is there twice") as caught:
+        read_meta_file(tmp_path)
+    assert os.fspath(tmp_path / "a.json") in caught.value.got
+    write_any_json(tmp_path / "b.json", [META])
+    with pytest.raises(SpacerError, match="b.json is not a meta file: got list"):
+        read_meta_file(tmp_path)

@@ -104,17 +104,42 @@ def test_raw_depth(sens):
     np.testing.assert_allclose(drain(path)[0][1], DEPTH / 1000)
 
 
-def test_memory_stays_flat(sens):
-    jpeg = bytes(50_000)
-    frames = [(pose(0), jpeg, FRAMES[0][2])] * 200  # 10 MB
-    path = sens(recording(frames, sizes=(320, 240, 4, 3)))
-    del frames
+def test_poses_come_without_their_images(sens):
+    data = recording([(T, b"jpeg", b"not zlib") for T, *_ in FRAMES])
+    with SensReader(sens(data)) as reader:
+        poses = list(reader.poses())
+        assert [index for index, _ in poses] == [0, 1, 2]
+        assert poses[1][1] is None
+        np.testing.assert_array_equal(poses[2][1], pose(2.0))
+        # Two passes at once do not disturb each other.
+        pairs = list(zip(reader, reader.poses(), strict=True))
+        assert [(f.index, f.jpeg) for f, _ in pairs] == [(i, b"jpeg") for i in range(3)]
+    with SensReader(sens(data[:-20])) as reader:
+        with pytest.raises(SpacerError, match="frame 2 of 3, colour: got 0 bytes"):
+            list(reader.poses())
+
+
+def peak_bytes(path, walk):
+    """Most memory in use during a pass, and the frames that it met."""
     with SensReader(path) as reader:
         tracemalloc.start()
-        assert sum(1 for _ in reader) == 200
+        count = sum(1 for _ in walk(reader))
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
-    assert peak < 500_000
+    return peak, count
+
+
+@pytest.mark.parametrize("walk", [iter, SensReader.poses])
+def test_memory_does_not_grow_with_the_recording(sens, walk):
+    peaks = []
+    for count in (40, 400):  # 2 and 20 MB
+        frames = [(pose(0), bytes(50_000), FRAMES[0][2])] * count
+        path = sens(recording(frames, sizes=(320, 240, 4, 3)))
+        peak, met = peak_bytes(path, walk)
+        assert met == count and peak < 500_000
+        peaks.append(peak)
+    # Python keeps some freed tuples for reuse: far less than the 18 MB in between.
+    assert abs(peaks[1] - peaks[0]) < 200_000
 
 
 # --- broken files

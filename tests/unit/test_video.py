@@ -1,6 +1,10 @@
 """Encoding, probing, sampling and decoding."""
 
+import json
 import os
+import struct
+import subprocess
+import tracemalloc
 
 import cv2
 import numpy as np
@@ -8,13 +12,18 @@ import pytest
 
 from spacer_lib import video
 from spacer_lib.errors import SpacerError
+from spacer_lib.scannet import SensReader
+from spacer_lib.scannet.sens import COLOR_JPEG, DEPTH_RAW, FRAME, HEADER, OPENING
 from spacer_lib.synthetic.light import VIEWS, render_frames
 from spacer_lib.synthetic.rooms import draw_room
 from spacer_lib.video import (
+    FrameTime,
     VideoInfo,
     encode_jpegs,
     encode_sens,
+    frame_times_path,
     probe,
+    read_frame_times,
     read_frames,
     sample_indices,
 )
@@ -27,6 +36,22 @@ def jpegs(count, width=64, height=48, first=0):
         done, data = cv2.imencode(".jpg", image)
         assert done
         yield data.tobytes()
+
+
+def write_sens(path, count, lost=(), pictures=None):
+    """A recording of ``pictures``; the stamps of frame i are 7 i and 9 i."""
+    data = OPENING.pack(4, 0)
+    data += HEADER.pack(
+        *np.tile(np.eye(4), (4, 1, 1)).ravel(),
+        COLOR_JPEG, DEPTH_RAW, 64, 48, 1, 1, 1000.0, count,
+    )  # fmt: skip
+    with path.open("wb") as stream:
+        stream.write(data)
+        for index, jpeg in enumerate(pictures or jpegs(count)):
+            pose = np.full(16, -np.inf) if index in lost else np.eye(4).ravel()
+            stream.write(FRAME.pack(*pose, 7 * index, 9 * index, len(jpeg), 2))
+            stream.write(jpeg + bytes(2))
+    return path
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +82,27 @@ def test_short_videos_keep_their_length(tmp_path, count):
 def test_odd_sides_are_padded(tmp_path):
     info = encode_jpegs(jpegs(3, width=33, height=21), tmp_path / "odd.mp4")
     assert (info.width, info.height) == (34, 22)
+
+
+def test_the_file_is_one_that_players_and_browsers_take(clip):
+    command = ["ffprobe", "-v", "error", "-count_frames", "-show_streams"]
+    done = subprocess.run(
+        [*command, "-of", "json", str(clip)], capture_output=True, check=True
+    )
+    (stream,) = json.loads(done.stdout)["streams"]
+    assert (stream["codec_name"], stream["pix_fmt"]) == ("h264", "yuv420p")
+    assert (stream["nb_read_frames"], stream["r_frame_rate"]) == ("30", "24/1")
+
+
+def test_the_index_comes_before_the_pictures(clip):
+    data, at, atoms = clip.read_bytes(), 0, []
+    while at < len(data):
+        size, name = struct.unpack_from(">I4s", data, at)
+        assert size >= 8  # neither 64-bit sizes nor "to the end"
+        atoms.append(name.decode())
+        at += size
+    assert at == len(data)
+    assert atoms.index("moov") < atoms.index("mdat")
 
 
 def test_keyframes_are_close(clip):
@@ -120,11 +166,104 @@ def test_a_file_where_a_folder_should_be(tmp_path):
         encode_jpegs(jpegs(2), tmp_path / "videos" / "a.mp4")
 
 
+# --- recordings and their frame tables
+
+
+def test_a_recording_becomes_a_video_and_its_frame_table(tmp_path, monkeypatch):
+    sens = write_sens(tmp_path / "a.sens", 26, lost=(3,))
+    passes = []
+    iterate = SensReader.__iter__
+    monkeypatch.setattr(
+        SensReader, "__iter__", lambda self: passes.append(self) or iterate(self)
+    )
+    info = encode_sens(sens, tmp_path / "videos" / "a.mp4")
+    assert (info.frame_count, info.fps, len(passes)) == (26, 24.0, 1)
+    table = frame_times_path(tmp_path / "videos" / "a.mp4")
+    assert table == tmp_path / "videos" / "a.frames.csv"
+    times = read_frame_times(table)
+    assert [row.frame for row in times] == list(range(26))
+    assert [row.time_s for row in times] == pytest.approx(np.arange(26) / 24, abs=1e-6)
+    assert times[3] == FrameTime(3, 0.125, 21, 27, has_pose=False)
+    assert [row.frame for row in times if not row.has_pose] == [3]
+    assert table.read_text().splitlines()[:2] == [
+        "frame,time_s,color_time_us,depth_time_us,has_pose",
+        "0,0.000000,0,0,1",
+    ]
+
+
+def test_a_rate_of_ones_own_moves_the_times(tmp_path):
+    encode_sens(write_sens(tmp_path / "a.sens", 3), tmp_path / "a.mp4", fps=10.0)
+    times = read_frame_times(tmp_path / "a.frames.csv")
+    assert [row.time_s for row in times] == [0, 0.1, 0.2]
+
+
+@pytest.mark.parametrize("broken", ["cut", "version"])
+def test_a_broken_recording_keeps_the_older_video_and_table(tmp_path, broken):
+    path, sens = tmp_path / "a.mp4", write_sens(tmp_path / "a.sens", 5)
+    encode_sens(sens, path)
+    before = {p: p.read_bytes() for p in (path, frame_times_path(path))}
+    data = sens.read_bytes()
+    sens.write_bytes(data[:-10] if broken == "cut" else b"\x03" + data[1:])
+    message = {"cut": "frame 4 of 5, colour: got", "version": "got version 3"}[broken]
+    with pytest.raises(SpacerError, match=message):
+        encode_sens(sens, path)
+    assert {p: p.read_bytes() for p in before} == before
+    assert len(list(tmp_path.iterdir())) == 3
+
+
 def test_a_corrupt_recording_makes_no_video(tmp_path):
     (tmp_path / "a.sens").write_bytes(b"\x04\x00\x00\x00")
     with pytest.raises(SpacerError, match="a.sens, header: got 4 bytes"):
         encode_sens(tmp_path / "a.sens", tmp_path / "a.mp4")
-    assert not (tmp_path / "a.mp4").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["a.sens"]
+
+
+def test_without_ffmpeg_no_table_is_left(tmp_path, monkeypatch):
+    sens = write_sens(tmp_path / "a.sens", 3)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(SpacerError, match="no ffmpeg"):
+        encode_sens(sens, tmp_path / "out" / "a.mp4")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_encoding_a_recording_takes_no_more_memory_for_a_longer_one(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (96, 128, 3), dtype=np.uint8)
+    jpeg = cv2.imencode(".jpg", noise)[1].tobytes()
+    assert len(jpeg) > 10_000
+    peaks = []
+    for count in (40, 400):  # at least 3.6 MB in between
+        sens = write_sens(tmp_path / "a.sens", count, pictures=[jpeg] * count)
+        tracemalloc.start()
+        assert encode_sens(sens, tmp_path / "a.mp4").frame_count == count
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] - peaks[0] < 200_000, peaks
+
+
+HEAD = "frame,time_s,color_time_us,depth_time_us,has_pose\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "is no frame table: got nothing"),
+        ("frame,time\n0,0\n", "is no frame table: got frame,time"),
+        (HEAD + "0,0.0,1,1,1\n2,0.1,1,1,1\n", "line 3: got 2,.* expected frame 1"),
+        (HEAD + "0,0.0,1,1\n", "line 2: got 0,0.0,1,1;"),
+        (HEAD + "0,soon,1,1,1\n", "line 2: got 0,soon"),
+        (HEAD + "0,0.0,1,1,yes\n", "line 2: got 0,0.0,1,1,yes"),
+    ],
+)
+def test_broken_frame_tables(tmp_path, text, message):
+    path = tmp_path / "a.frames.csv"
+    path.write_text(text)
+    with pytest.raises(SpacerError, match=message):
+        read_frame_times(path)
+
+
+def test_a_missing_frame_table(tmp_path):
+    with pytest.raises(SpacerError, match="frame table .*a.frames.csv is missing"):
+        read_frame_times(tmp_path / "a.frames.csv")
 
 
 # --- sampling

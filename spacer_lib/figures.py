@@ -1,0 +1,137 @@
+"""The data figures of the SpaceR paper, redrawn from any question folder.
+
+Figure 1: examples and the map; 2: sources and tasks; 5: question templates; 6: video
+durations. Everything comes from the folder's own files.
+"""
+
+from collections import Counter
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+
+from spacer_lib import plots
+from spacer_lib.artifacts import atomic_path, read_json
+from spacer_lib.errors import SpacerError
+from spacer_lib.qa.dataset import read_rows
+from spacer_lib.video import read_frames
+
+SUFFIX = ".svg"
+# What a placeholder of Figure 5 is called, by question type.
+_ROLES = {
+    "object_abs_distance": ("object 1", "object 2"),
+    "object_rel_distance": (
+        "target object", "object a", "object b", "object c", "object d",
+    ),
+    "obj_appearance_order": ("choice a", "choice b", "choice c", "choice d"),
+} | dict.fromkeys(
+    (f"object_rel_direction_{level}" for level in ("easy", "medium", "hard")),
+    ("positioning object", "orienting object", "querying object"),
+)  # fmt: skip
+
+
+def dataset_figures(folder):
+    """Draw ``figures/*.svg`` of a folder that ``qa.build`` (or a joint set) wrote.
+
+    Returns
+    -------
+    list of Path
+
+    Raises
+    ------
+    SpacerError
+        If the folder holds no questions.
+    """
+    folder = Path(folder)
+    report, maps = read_json(folder / "report.json"), read_json(folder / "maps.json")
+    files = [folder / name for name in report["files"].values()]
+    rows = [row for file in files for row in read_rows(file)]
+    if not rows:
+        raise SpacerError(f"{folder}", got="no questions", expected="at least one")
+    seconds = [s for s in maps["seconds"].values() if s]
+    with plt.rc_context():
+        plots.use_house_style()
+        drawn = {
+            "fig1_examples": examples(rows, folder),
+            "fig2_statistics": statistics(rows),
+            "fig5_templates": templates(rows),
+        }
+        if seconds:
+            figure, ax = plt.subplots()
+            plots.duration_histogram(seconds, ax)
+            drawn["fig6_durations"] = figure
+        return [_saved(figure, folder, name) for name, figure in drawn.items()]
+
+
+def _saved(figure, folder, name):
+    path = folder / "figures" / f"{name}{SUFFIX}"
+    with atomic_path(path) as temporary:
+        # No date: the same data give the same bytes.
+        figure.savefig(temporary, metadata={"Date": None})
+    plt.close(figure)
+    return path
+
+
+def first_of_each(rows):
+    """One row per question type, all of the scene that has most types."""
+    types = {}
+    for row in rows:
+        types.setdefault(row["scene_name"], {}).setdefault(row["question_type"], row)
+    scene = max(sorted(types, key=str), key=lambda name: len(types[name]))
+    rest = {kind: row for mine in types.values() for kind, row in mine.items()}
+    return {kind: types[scene].get(kind, rest[kind]) for kind in sorted(rest)}
+
+
+def examples(rows, folder):
+    """Figure 1: questions of one room with its map and, if at hand, its video."""
+    chosen = first_of_each(rows)
+    scene = Counter(row["scene_name"] for row in chosen.values()).most_common(1)[0][0]
+    shown = next(row for row in chosen.values() if row["scene_name"] == scene)
+    video = shown.get("video") and Path(folder) / shown["video"]
+    filmed = bool(video and video.is_file())
+    figure = plt.figure(figsize=(12, 6.2 + 1.8 * filmed))
+    grid = figure.add_gridspec(2, 5, height_ratios=(0.4 * filmed + 0.01, 1))
+    if filmed:
+        frames, indices, *_ = read_frames(video, 5)
+        strip = [figure.add_subplot(grid[0, k]) for k in range(5)]
+        plots.frames_strip(frames, strip, [f"frame {i}" for i in indices])
+    ax = figure.add_subplot(grid[1, :2])
+    plots.cognitive_map(shown["map"] or {}, ax).set_title(f"map of {scene}")
+    table = []
+    for kind, row in chosen.items():
+        words = " ".join([row["question"], *(row["options"] or ())])
+        table.append((plots.short_name(kind), f"{words} → {row['ground_truth']}"))
+    plots.text_table(table, figure.add_subplot(grid[1, 2:]), widths=(24, 76))
+    return figure
+
+
+def statistics(rows):
+    """Figure 2: where questions come from, and what they ask."""
+    figure, axes = plt.subplots(1, 2, figsize=(10, 3.2))
+    sources = Counter(row.get("source") or row["dataset"] for row in rows)
+    plots.share_donut(sources, axes[0], "sources")
+    plots.share_donut(Counter(r["question_type"] for r in rows), axes[1], "tasks")
+    return figure
+
+
+def template_of(row):
+    """A question with its objects replaced by what they stand for."""
+    text = row["question"]
+    roles = _ROLES.get(row["question_type"], ("object",))
+    # Longer names first: "computer mouse" before "mouse" would be cut by it.
+    pairs = sorted(
+        zip(row["categories"], roles, strict=False), key=lambda pair: -len(pair[0])
+    )
+    for number, (name, _) in enumerate(pairs):
+        text = text.replace(name, f"\0{number}\0")
+    for number, (_, role) in enumerate(pairs):
+        text = text.replace(f"\0{number}\0", f"{{{role}}}")
+    return text
+
+
+def templates(rows):
+    """Figure 5: the wording of each question type, read off the questions."""
+    chosen = first_of_each(rows)
+    table = [(plots.short_name(k), template_of(row)) for k, row in chosen.items()]
+    figure, ax = plt.subplots(figsize=(10, 0.55 + 0.42 * len(table)))
+    plots.text_table(table, ax)
+    return figure

@@ -1,0 +1,71 @@
+"""One function over many items: here, in a pool of processes, or on a Dask cluster.
+
+Results arrive as they are done; callers write what they get under names of its own,
+so the order of arrival leaves no trace in any output.
+"""
+
+import multiprocessing
+import os
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+
+from tqdm.auto import tqdm
+
+from spacer_lib.errors import SpacerError
+
+
+def progress(items, what, total=None):
+    """A progress bar that obeys ``TQDM_DISABLE`` in notebooks too."""
+    quiet = os.environ.get("TQDM_DISABLE") == "1"
+    return tqdm(items, desc=what, total=total, disable=quiet)
+
+
+def each(function, items, *, workers=1, client=None, what="jobs"):
+    """Yield ``(item, result)`` for every item, as they are done.
+
+    Parameters
+    ----------
+    function : callable
+        Of one item; importable by name where other processes run it.
+    items : sequence
+    workers : int
+        Processes of this machine; 1 stays in this process.
+    client : dask.distributed.Client, optional
+        A cluster to run on instead; it needs this package and the same folders.
+    what : str
+        Title of the progress bar.
+
+    Raises
+    ------
+    SpacerError
+        What ``function`` raised for the first item that failed, or that a worker
+        process died. Items under way are finished, the others dropped.
+    """
+    items = list(items)
+    if workers < 1:
+        raise SpacerError("workers", got=workers, expected="1 or more")
+    if client is None and (workers == 1 or len(items) < 2):
+        for item in progress(items, what):
+            yield item, function(item)
+        return
+    if client is not None:
+        executor = client.get_executor(pure=False)
+    else:
+        # Not fork: Open3D and OpenCV have threads running by now.
+        context = multiprocessing.get_context("spawn")
+        executor = ProcessPoolExecutor(min(workers, len(items)), mp_context=context)
+    with executor:
+        futures = {executor.submit(function, item): item for item in items}
+        try:
+            for future in progress(as_completed(futures), what, len(items)):
+                yield futures[future], future.result()
+        except BrokenProcessPool as error:
+            raise SpacerError(
+                f"{what}: a worker process died",
+                got=error,
+                remedy="start again (what is done is kept), with fewer workers if "
+                "memory ran out",
+            ) from error
+        finally:
+            for future in futures:
+                future.cancel()

@@ -1,0 +1,78 @@
+"""The dataset card: a ``README.md`` that people read and ``datasets`` understands."""
+
+import yaml
+
+LICENCE = """\
+Questions and maps are derived from scene annotations. Where these come from ScanNet,
+use is bound to [ScanNet's terms of use][tos] (research, no redistribution of the
+scans); ScanNet++ and ARKitScenes have terms of
+their own. Synthetic rooms are free to use. No recording is part of this folder.
+
+[tos]: http://kaldir.vc.in.tum.de/scannet/ScanNet_TOS.pdf"""
+
+
+def card_text(report):
+    """The card of one output folder, from its ``report.json``."""
+    counts = report["counts"]
+    files = [
+        {"split": part, "path": f"{part}.parquet"}
+        for part in counts
+        if sum(counts[part].values())
+    ]
+    head = {
+        "configs": [{"config_name": "default", "data_files": files}],
+        "license": "other",
+        "task_categories": ["visual-question-answering"],
+        "language": ["en"],
+    }
+    recipe, versions = report["recipe"], report["provenance"]["packages"]
+    total = sum(sum(mine.values()) for mine in counts.values())
+    lines = [
+        "---",
+        yaml.safe_dump(head, sort_keys=False).strip(),
+        "---",
+        f"# {recipe['name']}: {total:,} questions about rooms",
+        "",
+        f"Made by `spacer qa --recipe {recipe['name']} --seed {report['seed']}` after "
+        f"{recipe['source']}.",
+        "",
+        "| part | question type | wanted | candidates | kept |",
+        "|---|---|---:|---:|---:|",
+    ]
+    for part, tasks in report["tasks"].items():
+        for task, row in tasks.items():
+            wanted = "all" if row["wanted"] is None else f"{row['wanted']:,}"
+            lines.append(
+                f"| {part} | {task} | {wanted} | {row['candidates']:,} | "
+                f"{row['kept']:,} |"
+            )
+    scenes = ", ".join(f"{part} {len(ids):,}" for part, ids in report["scenes"].items())
+    lines += [
+        "",
+        f"Scenes: {scenes}. Left out because evaluation uses their rooms: "
+        f"{len(report['dropped'])}. Parts share no physical space.",
+        "",
+        "Each row has VSI-Bench's fields (`id`, `dataset`, `scene_name`, "
+        "`question_type`, `question`, `options`, `ground_truth`) and `problem_type`, "
+        "`categories`, `map` (the true cognitive map as JSON text, "
+        f"{recipe['grid_size']} x {recipe['grid_size']} cells, `[x_col, y_row]`) and "
+        "`video` (relative to this folder). `report.json` tells what was rejected and "
+        "why, `maps.json` holds one map per scene.",
+        "",
+        "```python",
+        'datasets.load_dataset("path/to/this/folder")',
+        "```",
+        "",
+        "## Licence",
+        "",
+        LICENCE,
+        "",
+        "## Versions",
+        "",
+        f"commit {report['provenance']['commit']}, generator "
+        f"{report['provenance']['generator_version']}, Python "
+        f"{report['provenance']['python']}, "
+        + ", ".join(f"{name} {version}" for name, version in versions.items()),
+        "",
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,54 @@
+"""The paper's data figures from a folder of questions."""
+
+import re
+
+import pytest
+
+from spacer_lib.artifacts import read_json, write_json, write_jsonl
+from spacer_lib.errors import SpacerError
+from spacer_lib.figures import dataset_figures, first_of_each, template_of
+from spacer_lib.qa.build import build_dataset
+from spacer_lib.qa.dataset import read_rows
+from spacer_lib.qa.scans import read_scenes, synthetic_meta
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    root = tmp_path_factory.mktemp("figures")
+    scenes = read_scenes(synthetic_meta(root / "meta.json", 12))
+    build_dataset(scenes, root / "qa", "sr91k")
+    return root / "qa"
+
+
+def test_four_figures_show_what_the_folder_holds(folder):
+    paths = dataset_figures(folder)
+    assert [path.stem for path in paths] == [
+        "fig1_examples", "fig2_statistics", "fig5_templates", "fig6_durations",
+    ]  # fmt: skip
+    texts = {path.stem: path.read_text() for path in paths}
+    rows = read_rows(folder / "train.jsonl")
+    assert f"(n = {len(rows):,})" in texts["fig2_statistics"]
+    assert "synthetic" in texts["fig2_statistics"]
+    assert "map of scene" in texts["fig1_examples"]
+    assert "{positioning object}" in texts["fig5_templates"]
+    count = len(read_json(folder / "maps.json")["seconds"])
+    assert f"n = {count} videos" in texts["fig6_durations"]
+    before = [path.read_bytes() for path in paths]
+    assert [path.read_bytes() for path in dataset_figures(folder)] == before
+
+
+def test_templates_hold_no_object(folder):
+    rows = read_rows(folder / "train.jsonl")
+    for kind, row in first_of_each(rows).items():
+        text = template_of(row)
+        assert len(re.findall(r"\{[\w ]+\}", text)) >= len(row["categories"]), kind
+        for name in row["categories"]:
+            assert not re.search(rf"\b{name}\b", re.sub(r"\{.*?\}", "", text)), text
+
+
+def test_a_folder_without_questions_is_refused(tmp_path):
+    write_jsonl(tmp_path / "train.jsonl", [])
+    write_json(tmp_path / "report.json", {"files": {"train": "train.jsonl"}})
+    write_json(tmp_path / "maps.json", {"seconds": {}})
+    with pytest.raises(SpacerError, match="no questions"):
+        dataset_figures(tmp_path)

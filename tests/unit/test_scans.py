@@ -1,0 +1,185 @@
+"""Scan folders → videos and scenes: resuming, refusing, sharing out."""
+
+import dataclasses
+import os
+import shutil
+
+import pytest
+
+from spacer_lib.artifacts import read_json
+from spacer_lib.errors import SpacerError
+from spacer_lib.qa import scans as scanning
+from spacer_lib.qa.dataset import space_of
+from spacer_lib.qa.scans import (
+    parse_scans,
+    read_scenes,
+    synthetic_meta,
+    synthetic_scans,
+)
+from spacer_lib.scannet.parse import AGGREGATION
+from spacer_lib.scene import read_meta_file
+from spacer_lib.synthetic.light import VIEWS, to_scene
+from spacer_lib.synthetic.rooms import draw_room
+from spacer_lib.video import probe, read_frame_times
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    root = tmp_path_factory.mktemp("demo")
+    return root, *synthetic_scans(root, count=3, seed=1)
+
+
+@pytest.fixture
+def copied(demo, tmp_path):
+    """The demo scans, to be damaged."""
+    _, scan_dirs, label_tsv = demo
+    return [shutil.copytree(d, tmp_path / "in" / d.name) for d in scan_dirs], label_tsv
+
+
+def test_synthetic_scans_hold_a_rescan_and_are_written_once(demo):
+    root, scan_dirs, label_tsv = demo
+    names = [folder.name for folder in scan_dirs]
+    assert names == ["scene20000_00", "scene20001_00", "scene20000_01"]
+    assert label_tsv.is_file()
+    before = [p.stat().st_mtime_ns for d in scan_dirs for p in d.iterdir()]
+    assert synthetic_scans(root, count=3, seed=1) == (scan_dirs, label_tsv)
+    assert before == [p.stat().st_mtime_ns for d in scan_dirs for p in d.iterdir()]
+    train = (root / "scannetv2_train.txt").read_text().split()
+    val = (root / "scannetv2_val.txt").read_text().split()
+    assert sorted(train + val) == sorted(names)
+    assert not {space_of(s) for s in train} & {space_of(s) for s in val}
+
+
+@pytest.mark.parametrize("count, seed", [(0, 0), (2, -1)])
+def test_synthetic_scans_refuse_nonsense(tmp_path, count, seed):
+    with pytest.raises(SpacerError, match="synthetic scans"):
+        synthetic_scans(tmp_path, count, seed)
+
+
+def test_parsing_writes_videos_and_scenes_that_read_back(demo, tmp_path):
+    _, scan_dirs, label_tsv = demo
+    scenes = parse_scans(scan_dirs, label_tsv, tmp_path)
+    assert [scene.scene_id for scene in scenes] == [d.name for d in scan_dirs]
+    for scene in scenes:
+        mp4 = tmp_path / "videos" / f"{scene.scene_id}.mp4"
+        video, times = probe(mp4), read_frame_times(mp4.with_suffix(".frames.csv"))
+        assert (video.frame_count, video.fps) == (scene.frame_count, 24.0) == (96, 24.0)
+        assert [row.time_s for row in times] == pytest.approx(
+            [frame / 24 for frame in range(96)], abs=1e-6
+        )
+        assert scene.video_path == f"videos/{scene.scene_id}.mp4"
+        assert scene.duration_s == 4.0
+        truth = to_scene(draw_room(20000 if "20000" in scene.scene_id else 20001))
+        assert scene.object_counts == truth.object_counts
+        assert scene.room_size_m2 == pytest.approx(truth.room_size_m2, rel=0.02)
+
+
+def test_workers_and_a_cluster_write_the_same_bytes(demo, tmp_path):
+    from dask.distributed import Client, LocalCluster
+
+    _, scan_dirs, label_tsv = demo
+    parse_scans(scan_dirs, label_tsv, tmp_path / "one", video=False)
+    parse_scans(scan_dirs, label_tsv, tmp_path / "two", workers=2, video=False)
+    with (
+        LocalCluster(2, threads_per_worker=1, dashboard_address=None) as cluster,
+        Client(cluster) as client,
+    ):
+        parse_scans(
+            scan_dirs, label_tsv, tmp_path / "dask", client=client, video=False
+        )
+    first = {p.relative_to(tmp_path / "one"): p.read_bytes()
+             for p in (tmp_path / "one").rglob("*.json")}  # fmt: skip
+    assert len(first) == 4  # three scenes and the manifest
+    for other in ("two", "dask"):
+        for name, content in first.items():
+            assert (tmp_path / other / name).read_bytes() == content, (other, name)
+
+
+def test_a_second_run_reads_and_a_changed_scan_is_parsed_again(
+    copied, tmp_path, monkeypatch
+):
+    scan_dirs, label_tsv = copied
+    first = parse_scans(scan_dirs, label_tsv, tmp_path / "out")
+    parsed = []
+    real = scanning.parse_scene
+
+    def counted(scan_dir, *args, **kwargs):
+        parsed.append(scan_dir.name)
+        return real(scan_dir, *args, **kwargs)
+
+    monkeypatch.setattr(scanning, "parse_scene", counted)
+    again = parse_scans(scan_dirs, label_tsv, tmp_path / "out")
+    assert parsed == []
+    assert [s.object_counts for s in again] == [s.object_counts for s in first]
+    text = scan_dirs[1] / f"{scan_dirs[1].name}.txt"
+    text.write_text(text.read_text() + "note = touched\n")
+    (tmp_path / "out" / "videos" / f"{scan_dirs[2].name}.mp4").unlink()
+    parse_scans(scan_dirs, label_tsv, tmp_path / "out")
+    assert parsed == [scan_dirs[1].name, scan_dirs[2].name]
+    monkeypatch.setattr(scanning, "PARSER_VERSION", "next")
+    parse_scans(scan_dirs, label_tsv, tmp_path / "out")
+    assert len(parsed) == 5
+
+
+def test_broken_scans_are_named_and_the_others_done(copied, tmp_path):
+    scan_dirs, label_tsv = copied
+    bad = scan_dirs[1]
+    (bad / f"{bad.name}{AGGREGATION}").unlink()
+    with pytest.raises(SpacerError, match="aggregation.json is missing"):
+        parse_scans(scan_dirs, label_tsv, tmp_path / "out", video=False)
+    done = read_json(tmp_path / "out" / "manifest.json")["entries"]
+    assert list(done) == sorted([scan_dirs[0].name, scan_dirs[2].name])
+    assert not (tmp_path / "out" / "scenes" / f"{bad.name}.json").exists()
+    (scan_dirs[0] / f"{scan_dirs[0].name}.txt").unlink()
+    with pytest.raises(SpacerError, match=f"2 of 3 scans.*{bad.name}"):
+        parse_scans(scan_dirs, label_tsv, tmp_path / "out", video=False)
+
+
+def test_a_missing_folder_is_the_parsers_error(demo, tmp_path):
+    with pytest.raises(SpacerError, match="is missing"):
+        parse_scans([tmp_path / "scene9999_00"], demo[2], tmp_path / "out")
+
+
+def test_an_old_release_has_no_video(copied, tmp_path):
+    scan_dirs, label_tsv = copied
+    old = scan_dirs[0]
+    for path in old.iterdir():
+        if path.suffix in (".sens", ".zip"):
+            path.unlink()
+    text = old / f"{old.name}.txt"
+    lines = [s for s in text.read_text().splitlines() if "axisAlignment" not in s]
+    text.write_text("\n".join(lines))
+    (scene,) = parse_scans([old], label_tsv, tmp_path / "out")
+    assert scene.video_path is None and scene.duration_s is None
+    assert not (tmp_path / "out" / "videos").exists()
+    assert any("axisAlignment" in note for note in scene.warnings)
+    groups = scene.provenance["groups"]
+    named = sum(groups["structural"].values()) + sum(groups["unusable"].values())
+    assert groups["annotated"] == groups["objects"] + named
+
+
+def test_metadata_alone_equals_the_rooms(tmp_path):
+    path = synthetic_meta(tmp_path / "meta.json", 12, seed=4)
+    scenes = read_scenes(path)
+    assert [s.scene_id for s in scenes][-1] == "scene50010_00" and len(scenes) == 12
+    assert {s.space_id for s in scenes} == {f"scene{50000 + k}" for k in range(11)}
+    truth = to_scene(draw_room(50003), VIEWS["walk"])
+    read = next(s for s in scenes if s.scene_id == "scene50003_00")
+    assert read.by_category().keys() == truth.by_category().keys()
+    assert 20 <= read.duration_s <= 100
+    frames = [i.first_seen_frame for i in read.instances]
+    assert any(f is not None and f > 24 for f in frames)
+
+
+def test_scenes_name_their_videos_from_where_rows_will_lie(demo, tmp_path):
+    _, scan_dirs, label_tsv = demo
+    parse_scans(scan_dirs[:1], label_tsv, tmp_path / "parsed")
+    (scene,) = read_scenes(tmp_path / "parsed" / "scenes", tmp_path / "deep" / "qa")
+    video = tmp_path / "deep" / "qa" / scene.video_path
+    assert os.path.normpath(video) == str(
+        tmp_path / "parsed" / "videos" / f"{scan_dirs[0].name}.mp4"
+    )
+    (plain,) = read_meta_file(tmp_path / "parsed" / "scenes")
+    assert dataclasses.replace(plain, video_path=scene.video_path) == scene
+    with pytest.raises(SpacerError, match="is given twice"):
+        read_scenes([tmp_path / "parsed" / "scenes"] * 2)
