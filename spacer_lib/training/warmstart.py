@@ -56,7 +56,7 @@ GRID = 10
 VIDEO = VideoSettings(tiny.FRAME_COUNT, tiny.FRAME_SIZE)
 # Where the rooms of each stage start, after SEEDS["warmstart"].
 STAGE_OFFSETS = {
-    "vision": 0, "text": 1_000_000, "joint": 2_000_000, "align": 5_000_000,
+    "vision": 0, "text": 1_000_000, "joint": 2_000_000, "align": 3_000_000,
 }  # fmt: skip
 STAGES = tuple(STAGE_OFFSETS)
 
