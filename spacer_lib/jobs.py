@@ -4,14 +4,24 @@ Results arrive as they are done; callers write what they get under names of its 
 so the order of arrival leaves no trace in any output.
 """
 
+import ctypes
 import multiprocessing
 import os
+import signal
+import sys
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 
 from tqdm.auto import tqdm
 
 from spacer_lib.errors import SpacerError
+
+
+def die_with_parent():
+    """In a child: a SIGTERM when the process that started it ends, however it ends."""
+    if sys.platform == "linux":
+        pr_set_pdeathsig = 1
+        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
 
 
 def progress(items, what, total=None):
@@ -53,7 +63,9 @@ def each(function, items, *, workers=1, client=None, what="jobs"):
     else:
         # Not fork: Open3D and OpenCV have threads running by now.
         context = multiprocessing.get_context("spawn")
-        executor = ProcessPoolExecutor(min(workers, len(items)), mp_context=context)
+        executor = ProcessPoolExecutor(
+            min(workers, len(items)), mp_context=context, initializer=die_with_parent
+        )
     with executor:
         futures = {executor.submit(function, item): item for item in items}
         try:

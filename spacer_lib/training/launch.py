@@ -6,7 +6,6 @@ output into ``train.log``, and every exit is accounted for.
 """
 
 import contextlib
-import ctypes
 import hashlib
 import os
 import re
@@ -33,6 +32,7 @@ from spacer_lib.artifacts import (
     write_text,
 )
 from spacer_lib.errors import SpacerError
+from spacer_lib.jobs import die_with_parent
 
 MAX_CPU_WORKERS = 2  # enough to exercise every collective on a laptop
 STOP_S = 30  # what workers get to save a checkpoint before they are killed
@@ -376,13 +376,6 @@ def _held(path):
 # ---------------------------------------------------------------- the process
 
 
-def _die_with_us():
-    """In the child: a SIGTERM when the launching process ends, however it ends."""
-    if sys.platform == "linux":
-        pr_set_pdeathsig = 1
-        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
-
-
 def _watch(command, environment, log_path, say):
     """Run to the end, output into ``log_path`` and line by line to ``say``.
 
@@ -395,7 +388,7 @@ def _watch(command, environment, log_path, say):
         source.seek(start)
         process = subprocess.Popen(
             command, stdout=sink, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
-            env=environment, start_new_session=True, preexec_fn=_die_with_us,
+            env=environment, start_new_session=True, preexec_fn=die_with_parent,
         )  # fmt: skip
         try:
             unfinished = ""

@@ -3,13 +3,13 @@
 import dataclasses
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
 from collections import Counter
 
 import datasets
+import psutil
 import pytest
 
 from spacer_lib.artifacts import PROJECT_ROOT, read_json
@@ -268,8 +268,10 @@ def test_killed_in_the_middle_it_goes_on_to_the_same_bytes(many, tmp_path):
     while len(list(cut.glob("candidates/*.json"))) < 20:
         assert process.poll() is None and time.monotonic() < end
         time.sleep(0.02)
-    os.killpg(process.pid, signal.SIGKILL)
+    family = psutil.Process(process.pid).children(recursive=True)
+    process.kill()  # this one alone: its workers must not outlive it
     process.wait()
+    assert family and psutil.wait_procs(family, timeout=20)[1] == []
     assert not (cut / "train.jsonl").exists()
     build_dataset(many[1], whole, "sr91k")
     build_dataset(many[1], cut, "sr91k")
