@@ -200,7 +200,7 @@ def object_size_estimation(scene, rng, rules=Rules()):
 def room_size_estimation(scene, rng, rules=Rules()):
     """Floor area in square metres, one decimal (*official*)."""
     kind = "room_size_estimation"
-    if scene.room_size_m2 <= 0:
+    if round(scene.room_size_m2, 1) <= 0:
         yield Rejection(kind, "room size unknown")
         return
     question = (
