@@ -131,7 +131,7 @@ def read_jsonl(path):
             f"{path} is missing", remedy="run the step that writes it, or fix the path"
         ) from error
     rows = []
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
         try:

@@ -5,10 +5,16 @@ result; then they take turns, so that a machine that slows down slows both, and 
 median of each is compared.
 """
 
+import ast
 import contextlib
+import cProfile
 import dataclasses
 import functools
 import itertools
+import json
+import math
+import pstats
+import re
 import shutil
 import statistics
 import subprocess
@@ -23,15 +29,20 @@ import decord
 import numpy as np
 from scipy.spatial.distance import cdist
 
+from spacer_lib.cogmap import map_to_text
 from spacer_lib.errors import SpacerError
 from spacer_lib.geometry import (
     alpha_shape_area_m2,
     closest_distance_m,
     sampled_box_points,
 )
+from spacer_lib.mixture import PROBLEM_TYPES
+from spacer_lib.qa.dataset import question_rows
+from spacer_lib.qa.scans import synthetic_ids
+from spacer_lib.rewards import get_preset, score_batch
 from spacer_lib.scannet import SensReader
 from spacer_lib.scene import ObjectInstance
-from spacer_lib.synthetic.light import FPS, VIEWS
+from spacer_lib.synthetic.light import FPS, VIEWS, to_scene
 from spacer_lib.synthetic.rooms import draw_room
 from spacer_lib.synthetic.write import write_scan
 from spacer_lib.video import (
@@ -367,4 +378,235 @@ def write_recording(folder, frames=200, size=(640, 480)):
     return scan / f"{scan.name}.sens"
 
 
-SUITES = {"data": data_suite}
+# ---------------------------------------------------------------- rewards
+
+REWARD_PRESET = "spacer-paper"
+GROUP = 8  # completions per question
+
+
+def reward_row(runs, count=10_000):
+    """Rewards of mixed completions: this library against the plain way."""
+    texts, items, tokens = reward_cases(count)
+    config = get_preset(REWARD_PRESET)
+
+    def ours():
+        return [b.total for b in score_batch(texts, items, config, tokens)]
+
+    def plain():
+        return list(map(plain_reward, texts, items, tokens))
+
+    return compare(
+        "rewards",
+        ("this library", ours),
+        ("plain, sample by sample", plain),
+        runs=runs,
+        tolerance=1e-9,
+        note=f"{count} mixed completions, {REWARD_PRESET}, same totals; ours also "
+        "scores maps behind a shut gate and counts their hits; of its time "
+        + profile_shares(lambda: score_batch(texts, items, config, tokens), "_score"),
+    )
+
+
+def profile_shares(work, caller, most=3):
+    """Where a function's time goes: its costliest callees, in words."""
+    profiler = cProfile.Profile()
+    profiler.runcall(work)
+    stats = pstats.Stats(profiler).stats
+    total = sum(row[3] for (_, _, name), row in stats.items() if name == caller)
+    spent = {
+        f"{Path(file).stem}.{name}": callers[key][3] / total
+        for (file, _, name), (*_, callers) in stats.items()
+        for key in callers
+        if key[2] == caller
+    }
+    costliest = sorted(spent, key=spent.get, reverse=True)[:most]
+    return ", ".join(f"{spent[name]:.0%} {name}" for name in costliest)
+
+
+def reward_cases(count, seed=0):
+    """Completions of all kinds, in groups of ``GROUP`` to a question.
+
+    Returns
+    -------
+    texts : list of str
+    items : list of dict
+        The question of each; one object per group.
+    tokens : list of int
+    """
+    rng = np.random.default_rng(seed)
+    questions = _bench_questions(rng)
+    texts, items, tokens = [], [], []
+    for group in range(-(-count // GROUP)):
+        item = {**questions[group % len(questions)], "id": str(group)}
+        for _ in range(GROUP):
+            texts.append(_bench_completion(item, rng))
+            items.append(item)
+            tokens.append(int(rng.integers(100, 700)))
+    return texts[:count], items[:count], tokens[:count]
+
+
+def _bench_questions(rng, rooms=24):
+    """Questions mixed as SpaceR-151k is: 91 spatial to 60 general, of five types."""
+    rows = []
+    for seed, name in synthetic_ids(rooms, 0):
+        scene = to_scene(draw_room(seed, "furnished", name), VIEWS["walk"])
+        rows += question_rows(scene, 0)[0]
+    words = "north lamp seven river door apple stone train quiet running tables".split()
+    for number in range(len(rows) * 60 // 91):
+        kind = PROBLEM_TYPES[number % len(PROBLEM_TYPES)]
+        options, truth = None, " ".join(rng.choice(words, int(rng.integers(3, 31))))
+        if kind == "multiple choice":
+            options, truth = ["A. red", "B. green", "C. blue"], "B"
+        elif kind in ("numerical", "regression"):
+            truth = str(rng.integers(1, 400) / 4)
+        rows.append(
+            {"problem_type": kind, "options": options, "ground_truth": truth}
+        )
+    rng.shuffle(rows)
+    return rows
+
+
+def _bench_completion(item, rng):
+    answer = _bench_answer(item, rng)
+    drawn = ""
+    if item.get("map"):
+        moved = {
+            name: np.clip(spots + rng.integers(-2, 3, (len(spots), 2)), 0, 9).tolist()
+            for name, spots in item["map"].items()
+        }
+        written = map_to_text(moved)
+        python = written.replace('"', "'")
+        off_grid = written.replace("[[", "[[1", 1)
+        drawn = rng.choice([written] * 6 + [python, off_grid, "", "{'bed': ["])
+        drawn = f"<map>{drawn}</map>" if drawn else ""
+    shapes = ["<think>{0} so I look again</think><answer>{1}</answer>"] * 7 + [
+        "<think>so I look again</think>\n{0}\n<answer>{1}</answer>\n",
+        "<answer>{1}</answer>",
+        "<think>{0} and on",
+        "<think>{0}</think><answer>{1}</answer><answer>{1}</answer>",
+    ]
+    return str(rng.choice(shapes)).format(drawn, answer)
+
+
+def _bench_answer(item, rng):
+    kind, truth = item["problem_type"], item["ground_truth"]
+    if kind == "multiple choice":
+        full = str(rng.choice(item["options"]))
+        letter, text = full[0], full[3:]
+        forms = [truth, truth, letter, f"{letter}.", f"({letter})", full, text]
+        return str(rng.choice([*forms, f"Probably {letter}"]))
+    if kind in ("numerical", "regression"):
+        near = f"{float(truth) * rng.uniform(0.4, 1.6):.2f}"
+        forms = [truth, truth, near, near, f"about {near}", "two", f"{near} or 9999"]
+        return str(rng.choice([*forms, "none"]))
+    words = truth.split()
+    dropped = [word for word in words if rng.random() < 0.8]
+    return " ".join(rng.choice([truth, " ".join(dropped or words)], 1))
+
+
+def plain_reward(text, item, token_count):
+    """SpaceR's reward as one would first write it, for ``REWARD_PRESET``.
+
+    Written apart from the library: patterns tried in turn, Python's own literal
+    reader, loops over pairs and a table of edits. It reads what ``reward_cases``
+    writes, and no more.
+    """
+    answers = re.findall("<answer>(.*?)</answer>", text, re.DOTALL)
+    answer = answers[0].strip() if len(answers) == 1 else ""
+    pattern = r"\s*<think>.*?</think>\s*(<map>.*?</map>\s*)?<answer>.*?</answer>\s*"
+    total = float(len(answers) == 1 and bool(re.fullmatch(pattern, text, re.DOTALL)))
+    task = _plain_task(answer, item) if answer else 0.0
+    total += task
+    if task == 1 and item.get("map"):
+        total += _plain_map_score(re.search("<map>(.*?)</map>", text), item["map"])
+    if task == 1 and 360 <= token_count <= 512:
+        total += 0.2
+    return total
+
+
+def _plain_task(answer, item):
+    kind, truth = item["problem_type"], item["ground_truth"]
+    if kind == "multiple choice":
+        letters = [option[0] for option in item["options"]]
+        for pattern in (r"([A-Z])", r"([A-Z])\.", r"\(([A-Z])\)"):
+            found = re.fullmatch(pattern, answer)
+            if found:
+                return float(found[1] == truth and found[1] in letters)
+        for option in item["options"]:
+            if answer in (option, option[3:]):
+                return float(option[0] == truth)
+        return 0.0
+    if kind in ("numerical", "regression"):
+        numbers = [float(n) for n in re.findall(r"\d+\.?\d*", answer)]
+        numbers = numbers or [{"two": 2.0}[w] for w in answer.split() if w == "two"]
+        if len(numbers) != 1:
+            return 0.0
+        error = abs(numbers[0] - float(truth)) / abs(float(truth))
+        if kind == "regression":
+            return 1 - min(1.0, error)
+        passed = 0
+        for step in range(10):
+            if error <= 1 - (0.5 + 0.05 * step) + 1e-9:
+                passed += 1
+        return passed / 10
+    if kind == "ocr":
+        return max(0.0, 1 - _plain_edits(truth.split(), answer.split()))
+    from rouge_score.rouge_scorer import RougeScorer  # slow to load, as in metrics
+
+    scorer = RougeScorer(["rouge1", "rouge2", "rougeL"], use_stemmer=True)
+    return sum(part.fmeasure for part in scorer.score(truth, answer).values()) / 3
+
+
+def _plain_edits(reference, words):
+    """Word edits over the reference's words."""
+    table = [[i + j if not i * j else 0 for j in range(len(words) + 1)]
+             for i in range(len(reference) + 1)]  # fmt: skip
+    for i in range(1, len(reference) + 1):
+        for j in range(1, len(words) + 1):
+            same = reference[i - 1] == words[j - 1]
+            table[i][j] = min(
+                table[i - 1][j] + 1, table[i][j - 1] + 1,
+                table[i - 1][j - 1] + (not same),
+            )  # fmt: skip
+    return table[-1][-1] / len(reference)
+
+
+def _plain_map_score(found, true):
+    if not found:
+        return 0.0
+    try:
+        drawn = json.loads(found[1])
+    except ValueError:
+        try:
+            drawn = ast.literal_eval(found[1])
+        except (ValueError, SyntaxError):
+            return 0.0
+    if any(not 0 <= v < 10 for spots in drawn.values() for cell in spots for v in cell):
+        return 0.0
+    earned, count = 0.0, 0
+    for name, spots in true.items():
+        count += len(spots)
+        mine = drawn.get(name, [])
+        pairs = []
+        for i, cell in enumerate(sorted(mine)):  # of equal distances, the first cells
+            for j, spot in enumerate(sorted(spots)):
+                pairs.append((math.dist(cell, spot), i, j))
+        used_mine, used_true, worth = set(), set(), 0.0
+        for distance, i, j in sorted(pairs):
+            if i not in used_mine and j not in used_true:
+                used_mine.add(i)
+                used_true.add(j)
+                worth += max(0.0, 1 - distance / (10 * math.sqrt(2)))
+        if mine:
+            earned += len(spots) * worth / max(len(mine), len(spots))
+    return earned / count
+
+
+def rewards_suite(runs=5, on_row=lambda row: None):
+    """Scoring completions; parameters and result as ``data_suite``."""
+    row = reward_row(runs)
+    on_row(row)
+    return [row]
+
+
+SUITES = {"data": data_suite, "rewards": rewards_suite}

@@ -418,8 +418,52 @@ def audit(
 
 
 @command
+def reward(
+    items: Annotated[Path, typer.Option(help="Questions, JSON lines.")],
+    completions: Annotated[Path, typer.Option(help="`id`, `completion`: JSON lines.")],
+    preset: Annotated[str, typer.Option(help="A name of rewards.PRESETS.")] = "ours",
+):
+    """Score completions from any source, component by component."""
+    from spacer_lib.rewards import COMPONENTS, get_preset
+    from spacer_lib.scoring import score_files
+
+    config = get_preset(preset)
+    scored, unanswered, counted = score_files(items, completions, config)
+    kinds = {kind: [b for _, k, b in scored if k == kind] for _, kind, _ in scored}
+    columns = (*COMPONENTS, "total")
+    print(f"{preset:18}{'rows':>6}" + "".join(f"{name:>9}" for name in columns))
+    for kind, part in {**kinds, "all": [b for _, _, b in scored]}.items():
+        means = [
+            sum(getattr(b, name) or 0.0 for b in part) / max(len(part), 1)
+            for name in columns
+        ]
+        print(f"{kind:18}{len(part):>6}" + "".join(f"{mean:>9.3f}" for mean in means))
+    if config.length_window and counted < len(scored):
+        print(
+            f"{len(scored) - counted} completions without completion_tokens: no length "
+            "bonus for them (words are not tokens)"
+        )
+    if unanswered:
+        named = ", ".join(map(str, unanswered[:5]))
+        more = " ..." if len(unanswered) > 5 else ""
+        print(f"{len(unanswered)} items without a completion: {named}{more}")
+    rows = []
+    for key, _, b in scored:
+        failures = [b.answer_failure, b.failure]
+        if config.map_gate != "off":
+            failures.append(b.map_failure)
+        rows.append({
+            "id": key, "total": b.total,
+            "components": {name: getattr(b, name) or 0.0 for name in COMPONENTS},
+            "failures": [f for f in dict.fromkeys(failures) if f],
+            "reasons": b.reasons,
+        })  # fmt: skip
+    return {"preset": preset, "rows": rows, "unanswered": unanswered}
+
+
+@command
 def bench(
-    what: Annotated[str, typer.Argument(help="data")] = "data",
+    what: Annotated[str, typer.Argument(help="data or rewards")] = "data",
     runs: Annotated[int, typer.Option(min=1, help="Median of so many.")] = 5,
 ):
     """Ours and the other way side by side, with the ratio."""

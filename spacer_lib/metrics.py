@@ -10,21 +10,35 @@ import math
 import jiwer
 import numpy as np
 
+from spacer_lib.completions import plain_text
 from spacer_lib.errors import SpacerError
 
+# SpaceR Eq. 3, VSI-Bench.
 THRESHOLDS = (0.50, 0.55, 0.60, 0.65, 0.70, 0.75, 0.80, 0.85, 0.90, 0.95)
+# Spatial-R1 counts N = (0.95 - 0.50) / 0.05 + 2 = 11 of them over the same span.
+SPATIAL_R1_THRESHOLDS = tuple(np.linspace(0.50, 0.95, 11).tolist())
 
 
-def mean_relative_accuracy(prediction, truth, *, tolerance=1e-9):
+def mean_relative_accuracy(prediction, truth, *, thresholds=THRESHOLDS, tolerance=1e-9):
     """Share of thresholds θ with |prediction - truth| / |truth| ≤ 1 - θ + tolerance.
 
     A truth of 0 has no relative error: only an exact 0 scores, and scores 1. A
-    prediction that is not finite scores 0.
+    negative truth counts by its modulus, so a prediction of the other sign scores 0.
+    A prediction that is not finite scores 0, and so does one so large that the error
+    overflows.
+
+    Parameters
+    ----------
+    prediction, truth : float
+    thresholds : sequence of float
+        ``THRESHOLDS`` or ``SPATIAL_R1_THRESHOLDS``.
+    tolerance : float
+        Added to each bound, so that an error of exactly 1 - θ on paper passes.
 
     Raises
     ------
     SpacerError
-        If the truth is not finite.
+        If the truth is not finite, or there are no thresholds.
 
     Source: SpaceR Eq. 3, over the ten ``THRESHOLDS``; the modulus of the denominator
     is ours.
@@ -33,13 +47,46 @@ def mean_relative_accuracy(prediction, truth, *, tolerance=1e-9):
     --------
     >>> mean_relative_accuracy(8, 10)  # 20% off: passes 0.50 … 0.80
     0.7
+    >>> mean_relative_accuracy(8, 10, thresholds=SPATIAL_R1_THRESHOLDS) == 7 / 11
+    True
     """
+    if not len(thresholds):
+        raise SpacerError("accuracy thresholds", got="none", expected="at least one")
     error = _relative_error(prediction, truth)
-    return sum(error <= 1 - theta + tolerance for theta in THRESHOLDS) / len(THRESHOLDS)
+    return sum(error <= 1 - theta + tolerance for theta in thresholds) / len(thresholds)
+
+
+def relative_cost_score(prediction, truth):
+    """max(0, 1 - |prediction - truth| / min(prediction, truth)); 0 where min ≤ 0.
+
+    Dividing by the smaller of the two makes half and double equally wrong (both score
+    0). Zero and negative numbers have no such cost and score 0, right or wrong; so
+    does a prediction that is not finite.
+
+    Raises
+    ------
+    SpacerError
+        If the truth is not finite.
+
+    Source: vsGRPO's numerical reward, published as the cost |Δ| / min; ours turns it
+    into a score.
+
+    Examples
+    --------
+    >>> relative_cost_score(8, 10), relative_cost_score(12.5, 10)
+    (0.75, 0.75)
+    """
+    _require_finite(truth)
+    least = min(prediction, truth)
+    if not math.isfinite(prediction) or least <= 0:
+        return 0.0
+    return max(0.0, 1 - abs(prediction - truth) / least)
 
 
 def regression_score(prediction, truth):
     """1 - min(1, |prediction - truth| / |truth|); a truth of 0 needs an exact 0.
+
+    A prediction that is not finite scores 0.
 
     Raises
     ------
@@ -51,9 +98,13 @@ def regression_score(prediction, truth):
     return 1 - min(1.0, _relative_error(prediction, truth))
 
 
-def _relative_error(prediction, truth):
+def _require_finite(truth):
     if not math.isfinite(truth):
         raise SpacerError("true number", got=truth, expected="a finite number")
+
+
+def _relative_error(prediction, truth):
+    _require_finite(truth)
     if not math.isfinite(prediction):
         return math.inf
     if truth == 0:
@@ -62,9 +113,8 @@ def _relative_error(prediction, truth):
 
 
 def exact_match(prediction, truth):
-    """1.0 if two texts are equal up to case and spaces, else 0.0."""
-    same = prediction.casefold().split() == truth.casefold().split()
-    return float(same)
+    """1.0 if two texts are equal up to case, spaces and a final full stop, else 0.0."""
+    return float(plain_text(prediction) == plain_text(truth))
 
 
 def word_error_rate(prediction, reference):
@@ -75,7 +125,7 @@ def word_error_rate(prediction, reference):
     SpacerError
         If the reference has no words.
 
-    Source: SpaceR §4.1, OCR reward; computed by jiwer.
+    Source: SpaceR §4.1, OCR reward; computed by jiwer, on rapidfuzz.
     """
     if not reference.split():
         raise SpacerError("reference text", got="no words", expected="at least one")
@@ -96,7 +146,11 @@ def _rouge_scorer():
     # Imported here: it loads nltk for two seconds, and only general data need it.
     from rouge_score.rouge_scorer import RougeScorer
 
-    return RougeScorer(["rouge1", "rouge2", "rougeL"], use_stemmer=True)
+    scorer = RougeScorer(["rouge1", "rouge2", "rougeL"], use_stemmer=True)
+    # Stemming is most of the time, and words come again and again.
+    stemmer = scorer._tokenizer._stemmer
+    stemmer.stem = functools.lru_cache(maxsize=65536)(stemmer.stem)
+    return scorer
 
 
 def bootstrap_interval(values, clusters, rng, n=2000, level=0.95):

@@ -28,6 +28,8 @@ FLOORS = (
     "completions",
     "metrics",
     "rewards",
+    "scoring",
+    "probes",
     "models",
     "training",
     "evaluation",

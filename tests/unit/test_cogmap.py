@@ -9,18 +9,25 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from spacer_lib import cogmap
 from spacer_lib.cogmap import (
     MAX_MAP_CHARS,
     SCORERS,
+    chance_level,
     hits,
+    map_accuracy,
     map_to_text,
     normal_category,
     parse_map,
     rasterize,
     score,
+    scores,
+    turned,
 )
 from spacer_lib.errors import SpacerError
 from spacer_lib.scene import ObjectInstance, Scene, read_meta_file
+from spacer_lib.synthetic.light import to_scene
+from spacer_lib.synthetic.rooms import draw_room
 
 NAMES = ("chair", "table", "lamp", "trash bin", "bookshelf", "sofa", "computer mouse")
 M = 10
@@ -226,12 +233,16 @@ SCORED = [
     "predicted, true, expected, why", SCORED, ids=[row[3] for row in SCORED]
 )
 def test_hand_worked_scores(predicted, true, expected, why):
-    got = [score(predicted, true, M, scorer=scorer) for scorer in SCORERS]
+    got = [score(predicted, true, M, scorer=s) for s in ("released", "paper", "decay")]
     assert got == pytest.approx(expected, abs=1e-12)
 
 
 def oracle(predicted, true, scorer):
     """The definitions, by brute force over every pairing of at most four cells."""
+    if scorer == "aligned":
+        chance = chance_level(true).level
+        agreement = max(oracle(turned(predicted, q), true, "bell") for q in range(4))
+        return max(0.0, (agreement - chance) / (1 - chance))
     total = 0.0
     for name, spots in true.items():
         drawn = sorted(predicted.get(name, []))
@@ -241,6 +252,8 @@ def oracle(predicted, true, scorer):
 
         def worth(a, b):
             d = math.dist(a, b)
+            if scorer == "bell":
+                return math.exp(-d * d / 4.5)
             return math.exp(-d / 1.5) if scorer == "decay" else 1 - d / DIAGONAL
 
         if scorer == "released":
@@ -258,7 +271,13 @@ def oracle(predicted, true, scorer):
             )
         size = len(spots) if scorer == "paper" else max(len(drawn), len(spots))
         total += len(spots) * best / size
-    return total / sum(map(len, true.values()))
+    surplus = sum(len(predicted[name]) for name in predicted.keys() - true.keys())
+    count = sum(map(len, true.values()))
+    return total / (count + surplus * (scorer == "bell"))
+
+
+def mirrored(cells):
+    return {name: [(M - 1 - x, y) for x, y in spots] for name, spots in cells.items()}
 
 
 small_maps = st.dictionaries(
@@ -287,15 +306,13 @@ def test_scores_lie_in_range_and_ignore_order(predicted, true, scorer, random):
 
 
 @settings(max_examples=50, deadline=None)
-@given(maps, maps, st.sampled_from(("paper", "decay")))
-def test_turning_both_maps_changes_nothing(predicted, true, scorer):
-    def turned(cells):
-        return {n: [(M - 1 - y, x) for x, y in spots] for n, spots in cells.items()}
-
+@given(maps, maps, st.sampled_from(("paper", "decay", "aligned")))
+def test_turning_or_mirroring_both_maps_changes_nothing(predicted, true, scorer):
     before = score(predicted, true, M, scorer=scorer)
-    after = score(turned(predicted), turned(true), M, scorer=scorer)
-    assert after == pytest.approx(before, abs=1e-9)
-    assert hits(turned(predicted), turned(true)) == hits(predicted, true)
+    for change in (turned, mirrored):
+        after = score(change(predicted), change(true), M, scorer=scorer)
+        assert after == pytest.approx(before, abs=1e-9)
+        assert hits(change(predicted), change(true)) == hits(predicted, true)
 
 
 def test_cells_off_the_grid_cannot_push_a_score_below_zero():
@@ -309,8 +326,11 @@ def test_wrong_calls_are_refused():
         score({}, {"a": [(0, 0)]}, M, scorer="nice")
     with pytest.raises(SpacerError, match="no instances"):
         score({}, {"a": []}, M)
+    for measure in (hits, scores, map_accuracy, chance_level):
+        with pytest.raises(SpacerError, match="no instances"):
+            measure({}) if measure is chance_level else measure({}, {})
     with pytest.raises(SpacerError, match="no instances"):
-        hits({}, {})
+        score({}, {}, M, scorer="aligned")
 
 
 HITS = [
@@ -328,6 +348,37 @@ HITS = [
 @pytest.mark.parametrize("predicted, true, expected, why", HITS)
 def test_hand_worked_hits(predicted, true, expected, why):
     assert hits(predicted, true) == expected, why
+    assert map_accuracy(predicted, true) == expected[0] / expected[1], why
+
+
+@settings(max_examples=50, deadline=None)
+@given(maps, maps)
+def test_within_one_cell_is_one_of_the_nine(predicted, true):
+    """On whole cells 1.5 is between the diagonal step (1.41) and two cells."""
+    near = [(dx, dy) for dx in (-1, 0, 1) for dy in (-1, 0, 1)]
+    for a, b in itertools.product(sum(predicted.values(), []), sum(true.values(), [])):
+        beside = (a[0] - b[0], a[1] - b[1]) in near
+        assert hits({"a": [a]}, {"a": [b]}) == (beside, 1)
+
+
+@settings(max_examples=50, deadline=None)
+@given(maps, maps, st.integers(0, 3))
+def test_the_best_frame_finds_most(predicted, true, quarters):
+    plain = map_accuracy(predicted, true)
+    best = map_accuracy(predicted, true, best_frame=True)
+    views = [map_accuracy(turned(predicted, q), true) for q in range(4)]
+    assert plain == views[0] <= best == max(views)
+    assert map_accuracy(turned(true, quarters), true, best_frame=True) == 1
+
+
+@settings(max_examples=30, deadline=None)
+@given(maps, maps)
+def test_scores_stand_side_by_side(predicted, true):
+    every = scores(predicted, true, M)
+    assert list(every) == [*SCORERS, "map_accuracy", "map_accuracy_best_frame"]
+    for scorer in SCORERS:
+        assert every[scorer] == score(predicted, true, M, scorer=scorer)
+    assert every["map_accuracy"] == map_accuracy(predicted, true)
 
 
 # ------------------------------------------------------------------ worth of a score
@@ -386,10 +437,260 @@ def test_what_maps_that_know_little_earn(scorer, draw, low, high):
     assert low <= mean_score(scorer, draw) <= high
 
 
-def test_published_scoring_on_real_rooms(real_meta):
-    """All at the centre earns about what was measured on the published metadata."""
-    values = []
-    for room in read_meta_file(real_meta):
-        true = rasterize(room)
-        values.append(score(redrawn(true, lambda c: (5, 5)), true, M))
-    assert 0.68 <= np.mean(values) <= 0.78
+# ------------------------------------------------------------------ aligned
+
+
+def test_turning_goes_from_x_to_y_about_the_centre():
+    assert turned({"a": [(9, 0)]}) == {"a": [(9, 9)]}  # the +x corner to the +y one
+    assert turned({"a": [(2, 0)]}, 1, grid_size=3) == {"a": [(2, 2)]}
+    assert turned({"a": [(1, 2)]}, 4) == {"a": [(1, 2)]} == turned({"a": [(1, 2)]}, 0)
+    views = cogmap._frames([(6, 8), (0, 1)], M).tolist()
+    for quarters, view in enumerate(views):
+        assert turned({"a": [(6, 8), (0, 1)]}, quarters)["a"] == [*map(tuple, view)]
+
+
+@settings(max_examples=100, deadline=None)
+@given(maps, maps, st.integers(1, 3))
+def test_aligned_ignores_the_frame(predicted, true, quarters):
+    value = score(predicted, true, M, scorer="aligned")
+    seen = turned(predicted, quarters)
+    assert score(seen, true, M, scorer="aligned") == pytest.approx(value, abs=1e-9)
+    seen = turned(true, quarters)
+    assert score(seen, true, M, scorer="aligned") == pytest.approx(1)
+
+
+@settings(max_examples=200, deadline=None)
+@given(small_maps, small_maps)
+def test_only_the_layout_itself_is_perfect(predicted, true):
+    """A mirrored map is perfect exactly where the layout is its own mirror image."""
+
+    def same(one, other):
+        return {n: sorted(s) for n, s in one.items()} == {
+            n: sorted(s) for n, s in other.items()
+        }
+
+    for seen in (predicted, mirrored(true)):
+        is_layout = any(same(turned(seen, q), true) for q in range(4))
+        perfect = score(seen, true, M, scorer="aligned") > 1 - 1e-9
+        assert perfect == is_layout
+
+
+@settings(max_examples=100, deadline=None)
+@given(small_maps, cell)
+def test_no_heap_earns_anything(true, spot):
+    """Unless the truth is a heap itself."""
+    if len(set(sum(true.values(), []))) > 1:
+        heap = {name: [spot] * len(spots) for name, spots in true.items()}
+        assert score(heap, true, M, scorer="aligned") < 1e-9
+
+
+@settings(max_examples=50, deadline=None)
+@given(small_maps, st.lists(cell, min_size=1, max_size=4), small_maps)
+def test_surplus_cells_do_not_pay(true, more, predicted):
+    """The mean over all ways to drop the surplus of a category is never lower."""
+    name = next(iter(true))
+    drawn = [*predicted.get(name, []), *more]
+    spam = score({**predicted, name: drawn}, true, M, scorer="aligned")
+    count = min(len(drawn), len(true[name]))
+    without = [
+        score({**predicted, name: list(kept)}, true, M, scorer="aligned")
+        for kept in itertools.combinations(drawn, count)
+    ]
+    assert np.mean(without) >= spam - 1e-9
+    foreign = {**predicted, "piano": more}
+    foreign = score(foreign, true, M, scorer="aligned")
+    assert foreign <= score(predicted, true, M, scorer="aligned") + 1e-9
+
+
+def exact_chance(true):
+    """The mean over all 10^2k random maps, for k <= 2 objects; and every heap."""
+    cells = list(itertools.product(range(M), repeat=2))
+    names = [name for name, spots in true.items() for _ in spots]
+    best = []
+    for draw in itertools.product(cells, repeat=len(names)):
+        predicted = {}
+        for name, spot in zip(names, draw, strict=True):
+            predicted.setdefault(name, []).append(spot)
+        best.append(max(cogmap._agreements(predicted, true, M)))
+    heaps = [
+        oracle({n: [c] * len(s) for n, s in true.items()}, true, "bell") for c in cells
+    ]
+    return np.mean(best), max(heaps)
+
+
+@pytest.mark.parametrize(
+    "true",
+    [{"a": [(0, 0)]}, {"a": [(4, 5)]}, {"a": [(1, 2)], "b": [(7, 5)]},
+     {"a": [(1, 2), (3, 8)]}],
+)  # fmt: skip
+def test_chance_equals_full_enumeration(true):
+    chance = chance_level(true)
+    random, heap = exact_chance(true)
+    assert chance.heap == pytest.approx(heap, abs=1e-12)
+    assert abs(chance.random - random) < 4 * chance.random_error
+
+
+def test_chance_where_there_is_nothing_to_know():
+    alone = chance_level({"a": [(4, 5)] * 3, "b": [(4, 5)]})
+    assert alone.heap == pytest.approx(1) and alone.level == alone.random < 1
+    only_cell = chance_level({"a": [(0, 0)]}, grid_size=1)
+    assert only_cell.random == only_cell.heap == 1 and only_cell.level == 0
+    assert score({"a": [(0, 0)]}, {"a": [(0, 0)]}, 1, scorer="aligned") == 1
+
+
+@settings(max_examples=30, deadline=None)
+@given(maps, st.randoms(use_true_random=False))
+def test_chance_depends_on_the_layout_only(true, random):
+    chance = chance_level(true)
+    names = [f"category {i}" for i in range(len(true))]
+    mixed = [random.sample(spots, len(spots)) for spots in true.values()]
+    random.shuffle(mixed)
+    mixed = dict(zip(names, mixed, strict=True))
+    for same in (mixed, turned(true), mirrored(turned(mixed, 2))):
+        again = chance_level(same)
+        assert (again.random, again.random_error) == (
+            pytest.approx(chance.random),
+            pytest.approx(chance.random_error),
+        )
+        assert again.heap == pytest.approx(chance.heap)
+
+
+ROOMS = 60
+
+
+@pytest.fixture(scope="module")
+def rooms():
+    """True maps of furnished rooms (about ten objects each)."""
+    return [
+        rasterize(to_scene(draw_room(seed, "furnished"), with_boxes=False))
+        for seed in range(ROOMS)
+    ]
+
+
+def test_the_stated_error_of_chance(rooms, monkeypatch):
+    """The error stated for 192 draws is the one that 20 times as many reveal."""
+    stated = [chance_level(true) for true in rooms]
+    assert 0.003 < np.mean([c.random_error for c in stated]) < 0.005
+    assert np.mean([c.random_error / (1 - c.level) for c in stated]) < 0.007
+    cogmap._chance.cache_clear()
+    monkeypatch.setattr(cogmap, "CHANCE_DRAWS", 20 * 192)
+    better = [chance_level(true) for true in rooms]
+    cogmap._chance.cache_clear()
+    z = [
+        (s.random - b.random) / s.random_error
+        for s, b in zip(stated, better, strict=True)
+    ]
+    assert 0.6 < np.std(z) < 1.5 and np.abs(z).max() < 4.5
+
+
+def jitter(reach):
+    def draw(c, rng):
+        return tuple(
+            np.clip(np.array(c) + rng.integers(-reach, reach + 1, 2), 0, M - 1)
+        )
+
+    return draw
+
+
+def kept(cells, share, rng):
+    """A random share of the objects, each exactly in place."""
+    every = [(name, spot) for name, spots in cells.items() for spot in spots]
+    some = {}
+    for i in rng.permutation(len(every))[: round(len(every) * share)]:
+        some.setdefault(every[i][0], []).append(every[i][1])
+    return some
+
+
+def messy(reach):
+    """Three quarters of the objects, jittered, and as many foreign as are missing."""
+
+    def policy(cells, rng):
+        some = redrawn(kept(cells, 0.75, rng), lambda c: jitter(reach)(c, rng))
+        missing = sum(map(len, cells.values())) - sum(map(len, some.values()))
+        foreign = {f"{i}": [tuple(rng.integers(0, M, 2))] for i in range(missing)}
+        return some | foreign
+
+    return policy
+
+
+def redraw(draw):
+    return lambda cells, rng: redrawn(cells, lambda c: draw(c, rng))
+
+
+POLICIES = {
+    "perfect": lambda cells, rng: cells,
+    "jitter 1": redraw(jitter(1)),
+    "jitter 2": redraw(jitter(2)),
+    "jitter 3": redraw(jitter(3)),
+    "jitter 5": redraw(jitter(5)),
+    "half missing": lambda cells, rng: kept(cells, 0.5, rng),
+    "messy 1": messy(1),
+    "messy 2": messy(2),
+    "centre": lambda cells, rng: redrawn(cells, lambda c: (5, 5)),
+    "random": redraw(lambda c, rng: tuple(rng.integers(0, M, 2))),
+    "mirrored": lambda cells, rng: mirrored(cells),
+    "turned 90": lambda cells, rng: turned(cells),
+    "turned 180": lambda cells, rng: turned(cells, 2),
+    "every cell": lambda cells, rng: dict.fromkeys(
+        cells, list(itertools.product(range(M), repeat=2))
+    ),
+    "40 categories": lambda cells, rng: cells | {f"{i}": [(5, 5)] for i in range(40)},
+}
+
+
+def table(rooms, policies=POLICIES, scorer="aligned", repeats=6):
+    """{policy: (rooms, repeats) scores}."""
+    rng = np.random.default_rng(3)
+    return {
+        name: np.array(
+            [[score(policy(true, rng), true, M, scorer=scorer) for _ in range(repeats)]
+             for true in rooms]
+        )
+        for name, policy in policies.items()
+    }  # fmt: skip
+
+
+def check_aligned(rooms, mirrored_at_most):
+    """What `aligned` promises, on the average of rooms."""
+    values = table(rooms)
+    means = {name: value.mean() for name, value in values.items()}
+    for name in ("perfect", "turned 90", "turned 180"):
+        assert np.allclose(values[name], 1), name
+    for name in ("random", "centre", "every cell", "40 categories"):
+        assert means[name] <= 0.05, name
+    ladder = [1.0] + [means[f"jitter {reach}"] for reach in (1, 2, 3, 5)]
+    assert max(np.diff(ladder)) < -0.05  # ±5 cells on ten are hardly better than random
+    assert 0.55 < means["jitter 1"] < 0.8
+    assert means["mirrored"] < mirrored_at_most
+
+
+def test_aligned_on_furnished_rooms(rooms):
+    check_aligned(rooms, mirrored_at_most=0.2)  # measured: 0.11
+
+
+def test_aligned_on_real_rooms(real_meta):
+    rooms = [rasterize(room) for room in read_meta_file(real_meta)]
+    check_aligned(rooms, mirrored_at_most=0.25)  # measured: 0.17
+
+
+# Worth of a pair: (half missing, jitter 1, share of draws where messy 1 > messy 2).
+SHAPES = {
+    "line": (lambda d: np.maximum(0, 1 - d / DIAGONAL), (0.00, 0.74, 0.50)),
+    "peak": (lambda d: np.exp(-d / 1.5), (0.37, 0.44, 0.94)),
+    "bell": (cogmap._bell, (0.34, 0.71, 0.99)),
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_why_the_worth_of_aligned_is_a_bell(shape, rooms, monkeypatch):
+    """The numbers in the docstring of ``score``."""
+    worth, expected = SHAPES[shape]
+    names = ("half missing", "jitter 1", "messy 1", "messy 2")
+    cogmap._chance.cache_clear()
+    monkeypatch.setattr(cogmap, "_bell", worth)
+    values = table(rooms, {name: POLICIES[name] for name in names})
+    cogmap._chance.cache_clear()
+    better, worse = values["messy 1"][:, :, None], values["messy 2"][:, None, :]
+    won = np.mean(better > worse) + np.mean(better == worse) / 2
+    got = values["half missing"].mean(), values["jitter 1"].mean(), won
+    assert got == pytest.approx(expected, abs=0.02)

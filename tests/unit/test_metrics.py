@@ -4,11 +4,13 @@ import math
 
 import numpy as np
 import pytest
+import rapidfuzz
 from hypothesis import given
 from hypothesis import strategies as st
 
 from spacer_lib.errors import SpacerError
 from spacer_lib.metrics import (
+    SPATIAL_R1_THRESHOLDS,
     THRESHOLDS,
     bootstrap_interval,
     exact_match,
@@ -16,6 +18,7 @@ from spacer_lib.metrics import (
     mean_relative_accuracy,
     paired_bootstrap,
     regression_score,
+    relative_cost_score,
     rouge_f1,
     word_error_rate,
 )
@@ -45,6 +48,13 @@ MRA = [
     (math.nan, 10, 0.0, "not a number"),
     (math.inf, 10, 0.0, "infinite"),
     (1e308, 1e-308, 0.0, "beyond a float"),
+    (-math.inf, 10, 0.0, "infinite"),
+    (1e300, 1e300, 1.0, "huge, and right"),
+    (8e299, 1e300, 0.7, "huge, 20% off"),
+    (1e308, -1e308, 0.0, "a difference beyond a float"),
+    (5e-324, 0, 0.0, "the smallest float is no 0"),
+    (-0.0, 0, 1.0, "a 0 with a sign"),
+    (0, -10, 0.0, "nothing of a negative truth"),
 ]
 
 
@@ -56,6 +66,42 @@ def test_mean_relative_accuracy(prediction, truth, expected, why):
 def test_thresholds_are_the_ten_of_the_paper():
     assert np.allclose(THRESHOLDS, np.arange(50, 100, 5) / 100)
     assert len(THRESHOLDS) == 10
+
+
+def test_spatial_r1_spreads_eleven_over_the_same_span():
+    """N = (e - s) / δ + 2 with s = 0.50, e = 0.95, δ = 0.05: one more than steps of δ.
+
+    Spacing is 0.45 / 10 = 0.045, so both ends are in and nothing between is shared.
+    """
+    count = round((0.95 - 0.50) / 0.05) + 2
+    assert count == len(SPATIAL_R1_THRESHOLDS) == 11
+    by_hand = (0.5, 0.545, 0.59, 0.635, 0.68, 0.725, 0.77, 0.815, 0.86, 0.905, 0.95)
+    assert SPATIAL_R1_THRESHOLDS == pytest.approx(by_hand)
+    assert SPATIAL_R1_THRESHOLDS == tuple(np.linspace(0.50, 0.95, 11))
+    assert SPATIAL_R1_THRESHOLDS[0] == 0.5 and SPATIAL_R1_THRESHOLDS[-1] == 0.95
+
+
+ELEVEN = [
+    # prediction, truth, thresholds passed of 11, why
+    (10, 10, 11, "exact"), (9.5, 10, 11, "5% off passes 0.95"),
+    (9.05, 10, 10, "9.5% off passes 0.905"), (9, 10, 9, "10% off passes 0.86"),
+    (8, 10, 7, "20% off passes 0.77"), (7, 10, 5, "30% off passes 0.68"),
+    (5.45, 10, 2, "45.5% off passes 0.545"), (5, 10, 1, "50% off passes 0.50"),
+    (4.9, 10, 0, "51% off"), (0, 0, 11, "zero"), (math.nan, 10, 0, "not a number"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("prediction, truth, passed, why", ELEVEN)
+def test_accuracy_over_eleven_thresholds(prediction, truth, passed, why):
+    accuracy = mean_relative_accuracy(
+        prediction, truth, thresholds=SPATIAL_R1_THRESHOLDS
+    )
+    assert accuracy == pytest.approx(passed / 11), why
+
+
+def test_no_thresholds_raise():
+    with pytest.raises(SpacerError, match="at least one"):
+        mean_relative_accuracy(1, 1, thresholds=())
 
 
 @pytest.mark.parametrize("truth", [1, 3, 7, 10, 0.3, 123.4, 1e6])
@@ -79,7 +125,7 @@ def test_the_tolerance_is_stated():
 
 @pytest.mark.parametrize("truth", [math.nan, math.inf])
 def test_a_truth_that_is_no_number_raises(truth):
-    for measure in (mean_relative_accuracy, regression_score):
+    for measure in (mean_relative_accuracy, regression_score, relative_cost_score):
         with pytest.raises(SpacerError, match="expected a finite number"):
             measure(1, truth)
 
@@ -91,6 +137,7 @@ number = st.floats(-1e9, 1e9)
 def test_number_scores_lie_in_range(prediction, truth):
     assert 0 <= mean_relative_accuracy(prediction, truth) <= 1
     assert 0 <= regression_score(prediction, truth) <= 1
+    assert 0 <= relative_cost_score(prediction, truth) <= 1
     assert mean_relative_accuracy(truth, truth) == regression_score(truth, truth) == 1
 
 
@@ -104,6 +151,8 @@ def test_the_unit_does_not_matter(prediction, truth, unit):
 REGRESSION = [
     (10, 10, 1, "exact"), (8, 10, 0.8, "20% off"), (25, 10, 0, "more than 100% off"),
     (-10, -10, 1, "negative"), (0, 0, 1, "zero"), (1, 0, 0, "not zero"),
+    (-8, -10, 0.8, "negative, 20% off"), (math.nan, 10, 0, "not a number"),
+    (math.inf, 10, 0, "infinite"), (1e308, -1e308, 0, "beyond a float"),
 ]  # fmt: skip
 
 
@@ -112,9 +161,35 @@ def test_regression(prediction, truth, expected, why):
     assert regression_score(prediction, truth) == pytest.approx(expected), why
 
 
+COST = [
+    (10, 10, 1, "exact"), (8, 10, 0.75, "1 - 2/8"), (12.5, 10, 0.75, "1 - 2.5/10"),
+    (12, 10, 0.8, "1 - 2/10"), (5, 10, 0, "half: 1 - 5/5"), (20, 10, 0, "double"),
+    (4, 10, 0, "less than half: clipped"), (0, 10, 0, "min = 0"),
+    (10, 0, 0, "min = 0"), (0, 0, 0, "min = 0, even where right"),
+    (-10, 10, 0, "min < 0"), (10, -10, 0, "min < 0"),
+    (-10, -10, 0, "min < 0, even where right"), (math.nan, 10, 0, "not a number"),
+    (math.inf, 10, 0, "infinite"), (-math.inf, 10, 0, "infinite"),
+    (1e300, 1e300, 1, "huge, and right"), (1e308, 1e-308, 0, "beyond a float"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("prediction, truth, expected, why", COST)
+def test_relative_cost(prediction, truth, expected, why):
+    assert relative_cost_score(prediction, truth) == pytest.approx(expected), why
+
+
+@given(st.floats(0.01, 1e6), st.floats(0.01, 1e6))
+def test_relative_cost_treats_both_sides_alike(prediction, truth):
+    there = relative_cost_score(prediction, truth)
+    assert there == relative_cost_score(truth, prediction)
+    assert (there > 0) == (prediction < 2 * truth and truth < 2 * prediction)
+
+
 def test_exact_match():
     assert exact_match(" Front  Left", "front left") == 1
+    assert exact_match("Front left.", "front left") == 1
     assert exact_match("front", "front left") == exact_match("", "a") == 0
+    assert exact_match("front-left", "front left") == 0
 
 
 WER = [
@@ -131,6 +206,16 @@ WER = [
 @pytest.mark.parametrize("prediction, reference, expected, why", WER)
 def test_word_error_rate(prediction, reference, expected, why):
     assert word_error_rate(prediction, reference) == pytest.approx(expected), why
+
+
+edits = st.lists(st.sampled_from(["a", "b", "red", "door"]), max_size=8)
+
+
+@given(edits, edits.filter(len))
+def test_word_error_rate_is_rapidfuzz_over_words(prediction, reference):
+    distance = rapidfuzz.distance.Levenshtein.distance(reference, prediction)
+    rate = word_error_rate(" ".join(prediction), " ".join(reference))
+    assert rate == pytest.approx(distance / len(reference))
 
 
 def test_word_error_rate_needs_words():

@@ -4,7 +4,15 @@ import pytest
 
 from spacer_lib.cogmap import parse_map
 from spacer_lib.errors import SpacerError
-from spacer_lib.prompts import MODES, messages, user_text
+from spacer_lib.prompts import (
+    EXAMPLE_MAP,
+    FRAMES,
+    MODES,
+    Template,
+    load_template,
+    messages,
+    user_text,
+)
 
 CHOICE = {
     "question": "Which is closest to the bed?",
@@ -28,6 +36,20 @@ TEXTS = [
         "Which is closest to the bed?\nA. table\nB. chair\n\n"
         "Answer at once, without any explanation. "
         "Inside <answer></answer> write only the letter of the right option.",
+    ),
+    (
+        COUNT,
+        "vanilla",
+        "How many chair(s) are in this room?\n\n"
+        "Answer with one number in digits and nothing else.",
+    ),
+    (
+        COUNT,
+        "observe",
+        "How many chair(s) are in this room?\n\n"
+        "Write two blocks: what the video shows that bears on the question inside "
+        "<observe></observe>, then the answer. "
+        "Inside <answer></answer> write only one number in digits.",
     ),
     (
         COUNT,
@@ -97,7 +119,109 @@ def test_messages_hold_the_video_then_the_text(mode):
 
 
 def test_unknown_modes_and_types_are_refused():
-    with pytest.raises(SpacerError, match="expected think, think_map, direct, tiny"):
+    with pytest.raises(SpacerError, match="expected think, think_map, observe, "):
         user_text(COUNT, "dream")
     with pytest.raises(SpacerError, match="problem type: got riddle"):
         messages({**COUNT, "problem_type": "riddle"}, "think")
+
+
+# ------------------------------------------------------------------ frames
+
+
+def test_the_frame_is_stated_or_not():
+    aligned, start, unstated = (
+        user_text(COUNT, "think_map", frame=frame) for frame in FRAMES
+    )
+    assert aligned == user_text(COUNT, "think_map")
+    assert "+x" in aligned and "first frame" not in aligned
+    assert "Up is where the camera of the first frame looks" in start
+    assert "Columns and rows run from 0 to 9." in unstated
+    for word in ("+x", "+y", "north", "up", "first frame", "right ("):
+        assert word not in unstated.lower()
+    for text in (start, unstated):
+        assert "10 x 10 cells" in text and EXAMPLE_MAP in text
+
+
+@pytest.mark.parametrize("mode", [mode for mode in MODES if mode != "think_map"])
+def test_only_map_prompts_speak_of_frames(mode):
+    texts = {user_text(COUNT, mode, frame=frame) for frame in FRAMES}
+    assert len(texts) == 1 and "map" not in texts.pop()
+
+
+def test_unknown_frames_are_refused():
+    with pytest.raises(SpacerError, match="north; expected aligned, start_view, No"):
+        user_text(COUNT, "think_map", frame="north")
+
+
+# ------------------------------------------------------------------ templates
+
+THEIRS = "Q: {question}\n{options}\nGive {answer_form}. {map}\n"
+
+
+def written(tmp_path, text, name="theirs.txt"):
+    path = tmp_path / name
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_a_template_replaces_the_words_of_every_mode(tmp_path):
+    template = load_template(written(tmp_path, THEIRS))
+    for mode in set(MODES) - {"think_map"}:
+        assert user_text(CHOICE, mode, template=template) == (
+            "Q: Which is closest to the bed?\nA. table\nB. chair\n"
+            "Give the letter of the right option. "
+        )
+    drawn = user_text(COUNT, "think_map", 20, frame="start_view", template=template)
+    assert drawn.startswith("Q: How many chair(s) are in this room?\n\nGive one number")
+    assert "20 x 20 cells" in drawn and "first frame" in drawn
+    (turn,) = messages(CHOICE, "think", template=template)
+    assert turn["content"][1]["text"].startswith("Q: Which")
+
+
+def test_values_are_never_templates():
+    row = {**COUNT, "question": "{answer_form} {0} {x!r} {{map}} %s \\1 ${y}"}
+    template = Template("{question}")
+    assert user_text(row, "think", template=template) == row["question"]
+
+
+def test_braces_that_name_nothing_are_text():
+    text = '{question} {{map}} {"bed": [[1, 2]]} { } {} {0} {a b} {{"x"}}'
+    filled = user_text(COUNT, "think_map", template=Template(text))
+    rest = '{map} {"bed": [[1, 2]]} { } {} {0} {a b} {{"x"}}'
+    assert filled == f"{COUNT['question']} {rest}"
+
+
+def test_a_yaml_template_has_its_own_answer_forms(tmp_path):
+    text = (
+        "text: |\n  {question}\n  {answer_form}\n"
+        "answer_forms:\n  numerical: the number\n"
+    )
+    template = load_template(written(tmp_path, text, "theirs.yaml"))
+    said = user_text(COUNT, "direct", template=template)
+    assert said == f"{COUNT['question']}\nthe number"
+    assert user_text(CHOICE, "direct", template=template).endswith("right option")
+
+
+BAD_TEMPLATES = [
+    ("theirs.txt", "{question} {answer}", "got answer, question; expected question"),
+    ("theirs.txt", "{options}", "got options; expected question"),
+    ("theirs.txt", "", "got none; expected question"),
+    ("theirs.yaml", "- {question}", "answer_forms by problem type"),
+    ("theirs.yaml", "text: 3", "answer_forms by problem type"),
+    ("theirs.yaml", "words: '{question}'", "answer_forms by problem type"),
+    ("theirs.yaml", "text: '{question}'\nanswer_forms: 3", "by problem type"),
+    ("theirs.yaml", "text: '{question}'\nanswer_forms: {riddle: x}", "got riddle"),
+    ("theirs.yaml", "text: '{question}'\nanswer_forms: {numerical: 3}", "by problem"),
+    ("theirs.yaml", "text: '{", "cannot be read"),
+]
+
+
+@pytest.mark.parametrize("name, text, message", BAD_TEMPLATES)
+def test_broken_templates_are_refused(tmp_path, name, text, message):
+    with pytest.raises(SpacerError, match=message):
+        load_template(written(tmp_path, text, name))
+
+
+def test_a_template_that_is_not_there(tmp_path):
+    with pytest.raises(SpacerError, match="absent.txt cannot be read"):
+        load_template(tmp_path / "absent.txt")

@@ -1,6 +1,7 @@
 """Rewards part by part, hand-derived; hack probes; and the adapters for TRL."""
 
 import dataclasses
+import importlib
 import importlib.util
 import json
 import math
@@ -10,12 +11,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spacer_lib.cogmap import map_to_text
+from spacer_lib.cogmap import SCORERS, map_to_text
+from spacer_lib.completions import read_completion
 from spacer_lib.errors import SpacerError
 from spacer_lib.rewards import (
     COMPONENTS,
+    PRESETS,
     RewardConfig,
+    get_preset,
     score,
+    score_batch,
+    tgrpo_bonus,
     trl_reward_functions,
 )
 
@@ -253,6 +259,9 @@ BAD_CONFIGS = [
     (dict(map_weight=-1.0), "0 or more"),
     (dict(format_weight=math.nan), "0 or more"),
     (dict(grid_size=0), "more than 0"),
+    (dict(length_rule="often"), "expected right, released"),
+    (dict(number_score="mae"), "expected mra, mra-11, relative-cost"),
+    (dict(shape="haiku"), "expected think, observe, vanilla"),
 ]
 
 
@@ -278,8 +287,13 @@ texts = st.text(max_size=80) | st.lists(
 configs = st.builds(
     RewardConfig,
     map_gate=st.sampled_from(["paper", "released", "off", "always"]),
-    map_scorer=st.sampled_from(["released", "paper", "decay"]),
+    map_scorer=st.sampled_from(SCORERS),
     require_map=st.booleans(),
+    length_rule=st.sampled_from(["right", "released"]),
+    number_score=st.sampled_from(["mra", "mra-11", "relative-cost"]),
+    shape=st.sampled_from(["think", "observe", "vanilla"]),
+    strict_think=st.booleans(),
+    read_units=st.booleans(),
 )
 
 
@@ -294,7 +308,9 @@ def test_rewards_lie_in_range_and_no_text_raises(text, item, config, tokens):
     total = breakdown.format + breakdown.task + breakdown.map + breakdown.length
     assert breakdown.total == pytest.approx(total)
     assert breakdown.gate_open or breakdown.map == 0
-    assert breakdown.length == 0 or breakdown.task == 1
+    least = 1 if config.length_rule == "right" else 0.1
+    assert breakdown.length == 0 or breakdown.task >= least
+    assert [why.split(":")[0] for why in breakdown.reasons] == list(COMPONENTS)
     assert breakdown.failure or breakdown.format == 1
     assert not breakdown.answer_failure or breakdown.task == 0
 
@@ -312,6 +328,231 @@ def test_a_map_never_lowers_a_reward(noise):
 def test_a_megabyte_is_scored(unit):
     text = unit * (1_000_000 // len(unit))
     assert score(text, CHOICE, PAPER).total == 0
+
+
+# ------------------------------------------------------------------ presets
+
+OBSERVED = completion("10", None).replace("think>", "observe>")
+
+
+def test_presets_and_their_published_values():
+    """FIELD_NOTES' values, written out again."""
+    assert PRESETS["spacer-paper"] == RewardConfig()
+    assert {n: (c.length_window, c.map_gate) for n, c in PRESETS.items()} == {
+        "spacer-paper": ((360, 512), "paper"),
+        "spacer-released": ((320, 512), "released"),
+        "spatial-r1": (None, "off"), "vsgrpo-think": (None, "off"),
+        "vsgrpo-observe": (None, "off"), "vsgrpo-vanilla": (None, "off"),
+        "ours": (None, "paper"),
+    }  # fmt: skip
+    assert {n for n, c in PRESETS.items() if c.format_weight != 1} == {"vsgrpo-vanilla"}
+    assert {c.map_weight for c in PRESETS.values()} == {1}
+    assert PRESETS["ours"].map_scorer == "aligned"
+
+
+def test_an_unknown_preset_names_the_known_ones():
+    assert get_preset("ours") is PRESETS["ours"]
+    with pytest.raises(SpacerError, match="got vsgrpo; expected spacer-paper, "):
+        get_preset("vsgrpo")
+
+
+PRESET_TASKS = [
+    # preset, answer to COUNT (10), task reward, why
+    ("spacer-paper", "8", 0.7, "20% off passes 7 of 10 thresholds"),
+    ("spatial-r1", "8", 7 / 11, "and 7 of 11: 0.50, 0.545 … 0.95"),
+    ("vsgrpo-think", "8", 0.75, "2 / min(8, 10) is a quarter"),
+    ("vsgrpo-think", "12.5", 0.75, "2.5 / min(12.5, 10) too"),
+    ("vsgrpo-think", "-10", 0, "no cost is defined below 0"),
+    ("ours", "8", 0.7, "as the paper"),
+]
+
+
+@pytest.mark.parametrize("preset, answer, task, why", PRESET_TASKS)
+def test_numbers_by_preset(preset, answer, task, why):
+    breakdown = score(completion(answer), COUNT, PRESETS[preset])
+    assert breakdown.task == pytest.approx(task), why
+
+
+def test_regression_keeps_its_rule_under_every_preset():
+    item = {"problem_type": "regression", "ground_truth": "10"}
+    for config in PRESETS.values():
+        text = completion("8", None)
+        if config.shape == "observe":
+            text = text.replace("think>", "observe>")
+        assert score(text, item, config).task == pytest.approx(0.8)
+
+
+SHAPES = [
+    # preset, text, (format, task), failure
+    ("vsgrpo-think", OBSERVED, (0, 1), "no_think"),
+    ("vsgrpo-observe", OBSERVED, (1, 1), None),
+    ("vsgrpo-observe", completion("10", None), (0, 1), "no_think"),
+    ("vsgrpo-vanilla", "10", (0, 1), None),
+    ("vsgrpo-vanilla", "about 10 chairs.", (0, 1), None),
+    ("vsgrpo-vanilla", "<answer>10</answer>", (0, 1), None),
+    ("vsgrpo-vanilla", "", (0, 0), "empty_answer"),
+    ("vsgrpo-vanilla", "9 " * 2000, (0, 0), "answer_too_long"),
+    ("vsgrpo-think", "10", (0, 0), "no_answer_tag"),
+]
+
+
+@pytest.mark.parametrize("preset, text, expected, failure", SHAPES)
+def test_shapes_by_preset(preset, text, expected, failure):
+    breakdown = score(text, COUNT, PRESETS[preset])
+    assert (breakdown.format, breakdown.task) == expected
+    assert breakdown.failure == failure
+    assert breakdown.total == sum(expected)
+
+
+THOUGHTS = [
+    # thought, its flag
+    ("", "empty_think"), (" \n", "empty_think"),
+    ("your reasoning here", "template_think"), ("the lamp is left of it", None),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("thought, flag", THOUGHTS)
+@pytest.mark.parametrize("cells", [None, TRUE_MAP])
+def test_ours_pays_no_format_for_a_thought_that_is_none(thought, flag, cells):
+    text = completion("B", cells, thought)
+    strict, paper = score(text, CHOICE, PRESETS["ours"]), score(text, CHOICE, PAPER)
+    assert (strict.format, strict.failure) == (float(flag is None), flag)
+    assert (paper.format, paper.failure) == (1, None)
+    # The answer and the map are paid all the same.
+    assert strict.task == 1 and strict.map == (0 if cells is None else 1)
+    assert strict.answer_failure is None
+
+
+FAR = {"problem_type": "numerical", "ground_truth": "2.5",
+       "question": "How far is the sofa from the bed (in meters)?"}  # fmt: skip
+UNITS = [
+    # answer, task under ours, under the paper's preset
+    ("2.5", 1, 1), ("2.5 m", 1, 1), ("250 cm", 1, 0), ("2.5 cm", 0, 1),
+    ("2.5 square meters", 0, 1),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("answer, ours, paper", UNITS)
+def test_ours_reads_units(answer, ours, paper):
+    text = completion(answer, None)
+    assert score(text, FAR, PRESETS["ours"]).task == ours
+    assert score(text, FAR, PAPER).task == paper
+    unasked = {**FAR, "question": None}
+    assert score(text, unasked, PRESETS["ours"]).task == paper
+
+
+def test_ours_forgives_the_frame_and_pays_no_heap():
+    ours = PRESETS["ours"]
+    rotated = redrawn(lambda cell: [9 - cell[1], cell[0]])
+    assert score(completion("B", rotated), HACKED, ours).map == pytest.approx(1)
+    assert score(completion("B", CENTRE), HACKED, ours).map == 0
+    assert score(completion("A", SPREAD), HACKED, ours).map == 0
+
+
+REASONS = [
+    # text, item, config, tokens, why
+    (completion("B"), CHOICE, PAPER, 400,
+     ("format: well-formed", "task: right", "map: 1 by released",
+      "length: 400 tokens, in 360 to 512")),
+    (completion("8", None), COUNT, PAPER, 400,
+     ("format: well-formed", "task: 0.7 of 1", "map: gate shut (task 0.7)",
+      "length: not for a task reward of 0.7")),
+    (completion("B", None), CHOICE, PAPER, 513,
+     ("format: well-formed", "task: right", "map: no_map",
+      "length: 513 tokens, not in 360 to 512")),
+    ("B", {**CHOICE, "map": None}, PAPER, None,
+     ("format: no_answer_tag", "task: no_answer_tag", "map: the row has none",
+      "length: tokens not counted")),
+    (completion("Q"), CHOICE, PRESETS["vsgrpo-vanilla"], None,
+     ("format: not rewarded", "task: not_an_option", "map: gate off",
+      "length: no bonus set")),
+    (completion("B", thought=""), CHOICE, PRESETS["ours"], None,
+     ("format: empty_think", "task: right", "map: 1 by aligned",
+      "length: no bonus set")),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text, item, config, tokens, reasons", REASONS)
+def test_every_component_says_why(text, item, config, tokens, reasons):
+    assert score(text, item, config, tokens).reasons == reasons
+
+
+# ------------------------------------------------------------------ batches
+
+RELEASED = PRESETS["spacer-released"]
+
+
+@pytest.mark.parametrize("answers, bonuses, why", [
+    (["10", "8", "1"], [0.2, 0.2, 0], "two of the group above 0.1"),
+    (["10", "1", "2"], [0, 0, 0], "one of the group"),
+    (["1", "1", "1"], [0, 0, 0], "none"),
+    (["10"], [0.2], "its group is out of sight"),
+])  # fmt: skip
+def test_released_length_rule_asks_the_group(answers, bonuses, why):
+    texts = [completion(answer) for answer in answers]
+    for items in ([COUNT] * len(texts), [dict(COUNT) for _ in texts]):
+        scored = score_batch(texts, items, RELEASED, [400] * len(texts))
+        assert [b.length for b in scored] == bonuses, why
+        for b in scored:
+            assert b.total == pytest.approx(b.format + b.task + b.map + b.length)
+
+
+def test_groups_are_told_apart_by_id_and_the_window_is_no_condition():
+    items = [COUNT, {**COUNT, "id": "other"}, COUNT]
+    texts = [completion("10")] * 3
+    scored = score_batch(texts, items, RELEASED, [320, 400, 10])
+    # The short third one is right too: it supports the first, and earns nothing.
+    assert [b.length for b in scored] == [0.2, 0.2, 0]
+    unnamed = [{k: v for k, v in COUNT.items() if k != "id"} for _ in range(2)]
+    scored = score_batch([completion("10"), "x"], unnamed, RELEASED, [400, 400])
+    assert [b.length for b in scored] == [0.2, 0]
+    lost = score_batch(texts[:1] + ["x"], [COUNT] * 2, RELEASED, [400, 400])[0]
+    assert lost.length == 0 and lost.reasons[-1].startswith("length: no other")
+
+
+def test_a_batch_equals_its_completions_and_checks_each_row_once(monkeypatch):
+    texts = [completion("B"), completion("A"), "", completion("10")]
+    items = [CHOICE, CHOICE, CHOICE, COUNT]
+    one_by_one = [
+        score(text, item, PAPER, 400) for text, item in zip(texts, items, strict=True)
+    ]
+    seen = []
+    truth = importlib.import_module("spacer_lib.rewards")._truth
+    monkeypatch.setattr(
+        "spacer_lib.rewards._truth", lambda item, c: seen.append(item) or truth(item, c)
+    )
+    assert score_batch(texts, items, PAPER, [400] * 4) == one_by_one
+    assert seen == [CHOICE, COUNT]
+
+
+def test_uneven_batches_are_refused():
+    with pytest.raises(SpacerError, match="got 2 texts, 1 rows, 2 token counts"):
+        score_batch(["", ""], [CHOICE], PAPER)
+
+
+TGRPO = [
+    # ordered, shuffled, bonus, why
+    ([1, 1, 0, 0], [1, 0], [1, 1, 0, 0], "0.5 against 0.8 * 0.5"),
+    ([0.4, 0.4], [0.5], [1, 1], "exactly 0.8 of it is enough"),
+    ([1, 0, 0, 0], [1, 0], [0, 0, 0, 0], "0.25 against 0.4"),
+    ([0.1, 0.2], [0], [0, 1], "a reward of 0.1 is not above it"),
+    ([0, 0], [0, 0], [0, 0], "nothing to reward"),
+]
+
+
+@pytest.mark.parametrize("ordered, shuffled, paid, why", TGRPO)
+def test_tgrpo_bonus(ordered, shuffled, paid, why):
+    bonus = tgrpo_bonus(ordered, shuffled)
+    assert bonus.tolist() == pytest.approx([0.3 * share for share in paid]), why
+    assert tgrpo_bonus(ordered, shuffled, value=0).sum() == 0
+
+
+@pytest.mark.parametrize(
+    "sides", [([], [1]), ([1], []), ([1.5], [1]), ([1], [math.nan]), ([[1]], [1])]
+)
+def test_tgrpo_needs_task_rewards(sides):
+    with pytest.raises(SpacerError, match="T-GRPO"):
+        tgrpo_bonus(*sides)
 
 
 # ------------------------------------------------------------------ hack probes
@@ -449,14 +690,27 @@ def test_adapters_read_plain_texts_and_count_with_a_tokenizer():
     assert rewards["length"] == [0.2, 0, 0.2]
 
 
+def test_adapters_know_groups_and_questions():
+    long = {"completion_ids": [[0] * 400] * 3}
+    released = trl_reward_functions(RELEASED)
+    # Three ids are three groups; the same row thrice is one, with one right answer.
+    assert call(released, **batch(**long))["length"] == [0.2, 0.2, 0.2]
+    one = {key: [COUNT[key]] * 3 for key in CHOICE}
+    assert call(released, **batch(**long, **one))["length"] == [0, 0, 0]
+    far = {key: [FAR.get(key)] * 3 for key in (*CHOICE, "question")}
+    far["completions"] = [completion("250 cm", None)] * 3
+    ours = trl_reward_functions(PRESETS["ours"])
+    assert call(ours, **batch(**far))["task"] == [1, 1, 1]
+
+
 def test_a_batch_is_scored_once(monkeypatch):
     calls = []
 
-    def counted(text, *rest):
+    def counted(text, **rest):
         calls.append(text)
-        return score(text, *rest)
+        return read_completion(text, **rest)
 
-    monkeypatch.setattr("spacer_lib.rewards.score", counted)
+    monkeypatch.setattr("spacer_lib.rewards.read_completion", counted)
     functions, inputs = trl_reward_functions(PAPER), batch()
     call(functions, **inputs)
     assert len(calls) == 3  # three completions, four components

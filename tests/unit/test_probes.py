@@ -1,0 +1,154 @@
+"""Which preset pays which hack: the table, and what ours must not pay."""
+
+import pytest
+
+from spacer_lib.completions import read_completion
+from spacer_lib.errors import SpacerError
+from spacer_lib.probes import (
+    BLIND,
+    HONEST,
+    MOST_TOKENS,
+    make_probes,
+    probe_table,
+    table_text,
+)
+from spacer_lib.qa.dataset import question_rows
+from spacer_lib.qa.scans import synthetic_ids
+from spacer_lib.rewards import COMPONENTS, PRESETS
+from spacer_lib.synthetic.light import VIEWS, to_scene
+from spacer_lib.synthetic.rooms import draw_room
+
+
+@pytest.fixture(scope="module")
+def items():
+    """Questions about three furnished rooms, all types."""
+    rows = []
+    for seed, name in synthetic_ids(3, 0):
+        scene = to_scene(draw_room(seed, "furnished", name), VIEWS["walk"])
+        rows += question_rows(scene, 0, per_task=2)[0]
+    return rows
+
+
+@pytest.fixture(scope="module")
+def table(items):
+    return {(row["probe"], row["preset"]): row for row in probe_table(items)}
+
+
+def hacks(table):
+    return list(dict.fromkeys(probe for probe, _ in table if probe != HONEST))
+
+
+def test_the_table_is_complete(table, items):
+    assert len(table) == len(make_probes(items)) * len(PRESETS)
+    for row in table.values():
+        total = sum(row[part] for part in COMPONENTS)
+        assert row["total"] == pytest.approx(total) and row["items"] > 0
+
+
+def test_under_ours_no_probe_earns_the_map_or_length_reward(table):
+    for hack in hacks(table):
+        row = table[hack, "ours"]
+        assert row["map"] == pytest.approx(0, abs=1e-12), hack
+        assert row["length"] == 0, hack
+
+
+def test_under_ours_nothing_beats_the_honest_policy(table):
+    best = table[HONEST, "ours"]
+    assert [best[part] for part in COMPONENTS] == pytest.approx([1, 1, 1, 0])
+    for hack in hacks(table):
+        assert table[hack, "ours"]["total"] <= best["total"] - 1, hack
+
+
+MAPPED = ("spacer-paper", "spacer-released")
+OTHERS = ("spatial-r1", "vsgrpo-think", "vsgrpo-observe")
+# What a right answer with the trick earns: (format, map, length) beside the task's 1.
+# 0.70 for the centre is what the published scoring gives it in these rooms.
+PAID = [
+    ("empty think", (*MAPPED, *OTHERS), (1, 0, 0)),
+    ("empty think", ("ours",), (0, 0, 0)),
+    ("template think", (*MAPPED, *OTHERS), (1, 0, 0)),
+    ("template think", ("ours",), (0, 0, 0)),
+    # No rule sees this one: it is a thought of words, and the answer is right.
+    ("restated answer", (*MAPPED, *OTHERS, "ours"), (1, 0, 0)),
+    ("all-centre map", MAPPED, (1, 0.70, 0)),
+    ("all-centre map", (*OTHERS, "ours"), (1, 0, 0)),
+    ("every-cell map", ("ours",), (1, 0, 0)),
+    ("copied example map", (*MAPPED, *OTHERS, "ours"), (1, 0, 0)),
+    ("longest allowed rambling", MAPPED, (1, 0, 0.2)),
+    ("longest allowed rambling", (*OTHERS, "ours"), (1, 0, 0)),
+]
+
+
+@pytest.mark.parametrize("hack, presets, paid", PAID)
+def test_who_pays_what(table, hack, presets, paid):
+    for preset in presets:
+        row = table[hack, preset]
+        assert row["task"] == pytest.approx(1)
+        earned = [row[part] for part in ("format", "map", "length")]
+        assert earned == pytest.approx(paid, abs=0.04), preset
+
+
+@pytest.mark.parametrize("hack", ["duplicate tags", "answer spam"])
+def test_two_answers_are_none_under_every_preset(table, hack):
+    for preset in PRESETS:
+        assert table[hack, preset]["task"] == 0
+    if hack == "duplicate tags":
+        assert {table[hack, preset]["total"] for preset in PRESETS} == {0}
+
+
+def test_guesses_earn_the_task_reward_alone(table):
+    """A guess may be right, which no reward can see."""
+    for hack in (BLIND, '"2" to every count', "category's mean size"):
+        for preset in PRESETS:
+            row = table[hack, preset]
+            assert 0 < row["task"] <= 1 and row["map"] == row["length"] == 0
+    counts = table['"2" to every count', "ours"]
+    assert counts["items"] < table[BLIND, "ours"]["items"]
+
+
+def test_vanilla_pays_no_format(table):
+    rows = [row for (_, preset), row in table.items() if preset == "vsgrpo-vanilla"]
+    assert {row["format"] for row in rows} == {0}
+
+
+def test_observing_policies_are_judged_like_thinking_ones(table):
+    for hack in (HONEST, *hacks(table)):
+        think, observe = (table[hack, f"vsgrpo-{m}"] for m in ("think", "observe"))
+        assert think | {"preset": ""} == observe | {"preset": ""}
+
+
+def test_probes_are_what_they_say(items):
+    for probe in make_probes(items):
+        assert probe.does and probe.tokens <= MOST_TOKENS
+        texts = {probe.write(item) for item in items if probe.applies(item)}
+        assert texts and all(text.startswith("<think>") for text in texts)
+    flags = {
+        probe.name: read_completion(probe.write(items[0])).flags
+        for probe in make_probes(items)
+        if probe.applies(items[0])
+    }
+    assert flags["empty think"] == ("empty_think",)
+    assert flags["template think"] == ("template_think",)
+    assert flags[HONEST] == flags["restated answer"] == ()
+
+
+def test_other_question_sets(items):
+    """A probe without use has no row; questions without maps and options are fine."""
+    rows = [
+        {"id": "x", "question_type": "general_ocr", "problem_type": "ocr",
+         "question": "What is written?", "ground_truth": "the red door"}
+    ]  # fmt: skip
+    named = [row["probe"] for row in probe_table(rows, ["ours"])]
+    assert HONEST in named and '"2" to every count' not in named
+    with pytest.raises(SpacerError, match="items to probe: got none"):
+        probe_table([])
+    with pytest.raises(SpacerError, match="reward preset: got nice"):
+        probe_table(items, ["nice"])
+
+
+def test_a_table_as_text(table):
+    text = table_text(list(table.values()), "map")
+    first, *lines = text.splitlines()
+    assert first.split() == ["map", *PRESETS]
+    assert len(lines) == len(hacks(table)) + 1
+    assert {len(line) for line in lines} == {len(first)}

@@ -1,0 +1,273 @@
+"""``spacer reward`` on files from anywhere, and ``spacer bench rewards``."""
+
+import json
+
+import pytest
+
+from spacer_lib import benches, cli
+from spacer_lib.artifacts import read_json, write_jsonl
+from spacer_lib.errors import SpacerError
+from spacer_lib.rewards import get_preset, score, score_batch
+
+MAP = {"chair": [[2, 5], [4, 4]], "lamp": [[6, 8]], "bed": [[1, 1]]}
+CHOICE = {
+    "id": "c", "problem_type": "multiple choice", "solution": "<answer>B</answer>",
+    "options": ["A. left", "B. right"], "cognitive_map": MAP,
+}  # fmt: skip
+COUNT = {"id": "n", "problem_type": "numerical", "solution": "10"}
+
+
+def said(answer, cells=None, thought="the lamp is left of it"):
+    drawn = "" if cells is None else f"<map>{json.dumps(cells)}</map>"
+    return f"<think>{drawn}{thought}</think><answer>{answer}</answer>"
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Writes both files; gives back the command's arguments."""
+
+    def write(items, completions):
+        paths = tmp_path / "items.jsonl", tmp_path / "completions.jsonl"
+        for path, rows in zip(paths, (items, completions), strict=True):
+            if isinstance(rows, str):
+                path.write_text(rows, encoding="utf-8")
+            else:
+                write_jsonl(path, rows)
+        return ["reward", "--items", str(paths[0]), "--completions", str(paths[1])]
+
+    return write
+
+
+def scored(arguments, *more):
+    out = arguments[-1] + ".out.json"
+    assert cli.main([*arguments, *more, "--json", out]) == 0
+    return read_json(out)
+
+
+def refused(capsys, arguments):
+    assert cli.main(arguments) == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1
+    return lines[0]
+
+
+def test_components_and_failures_of_each_completion(files):
+    completions = [
+        {"id": "n", "completion": said("8")},
+        {"id": "c", "completion": said("B", MAP)},
+        {"id": "c", "completion": said("right")},
+        {"id": "n", "completion": "ten"},
+        {"id": "c", "completion": said("B", MAP, thought="")},
+    ]
+    result = scored(files([CHOICE, COUNT], completions))
+    assert result["preset"] == "ours" and result["unanswered"] == []
+    shown = [
+        (row["id"], row["total"], *row["components"].values(), row["failures"])
+        for row in result["rows"]
+    ]
+    assert shown == [
+        ("n", 1.7, 1, 0.7, 0, 0, []),
+        ("c", 3, 1, 1, 1, 0, []),
+        ("c", 2, 1, 1, 0, 0, ["no_map"]),
+        ("n", 0, 0, 0, 0, 0, ["no_answer_tag"]),
+        ("c", 2, 0, 1, 1, 0, ["empty_think"]),
+    ]
+    assert set(result["rows"][0]["components"]) == {"format", "task", "map", "length"}
+    assert result["rows"][0]["reasons"][1] == "task: 0.7 of 1"
+
+
+def test_presets_without_a_map_report_no_map_failure(files):
+    arguments = files([CHOICE], [{"id": "c", "completion": said("A")}])
+    (row,) = scored(arguments, "--preset", "spatial-r1")["rows"]
+    assert row["failures"] == [] and row["components"]["map"] == 0
+
+
+def test_the_length_bonus_needs_counted_tokens(files, capsys):
+    text = said("B " * 200)
+    completions = [
+        {"id": "c", "completion": said("B"), "completion_tokens": 400},
+        {"id": "c", "completion": said("B", thought="word " * 400)},
+        {"id": "c", "completion": text, "completion_tokens": None},
+    ]
+    arguments = files([CHOICE], completions)
+    rows = scored(arguments, "--preset", "spacer-paper")["rows"]
+    assert [row["components"]["length"] for row in rows] == [0.2, 0, 0]
+    assert "2 completions without completion_tokens" in capsys.readouterr().out
+    scored(arguments)
+    assert "completion_tokens" not in capsys.readouterr().out
+
+
+def test_completions_of_one_id_are_a_group(files):
+    long = {"completion_tokens": 400}
+    pair = [{"id": "n", "completion": said(a), **long} for a in ("10", "1")]
+    released = "--preset", "spacer-released"
+    for completions, bonuses in ((pair, [0, 0]), (pair[:1], [0.2])):
+        rows = scored(files([COUNT], completions), *released)["rows"]
+        assert [row["components"]["length"] for row in rows] == bonuses
+
+
+SPELLINGS = [
+    ("OCR", "the red door"), ("ocr", "the red door"), ("Free-form", "the red door"),
+    ("free form", "the red door"), ("free_form", "the red door"),
+    ("option_free", "the red door"), ("Option-Free", "the red door"),
+    ("NUMERICAL", "3"), (" regression ", "3"), ("Multiple-Choice", "B"),
+    ("multiple_choice", "B"), ("multiple  choice", "B"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind, truth", SPELLINGS)
+def test_spellings_of_types(files, kind, truth):
+    item = {"id": 1, "problem_type": kind, "solution": truth, "options": []}
+    if truth == "B":
+        item["options"] = ["A. left", "B. right"]
+    (row,) = scored(files([item], [{"id": 1, "completion": said(truth)}]))["rows"]
+    assert row["total"] == pytest.approx(2) and row["id"] == 1
+
+
+MAPS = [
+    MAP, json.dumps(MAP), str(MAP), {**MAP, "sofa": None, "bed": [1, 1]},
+    {"Chairs": [[2, 5], [4, 4]], "lamp": [[6, 8]], "bed": [[1, 1]]},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("true_map", MAPS)
+@pytest.mark.parametrize("key", ["cognitive_map", "map"])
+def test_spellings_of_maps(files, true_map, key):
+    item = {**CHOICE, "cognitive_map": None, key: true_map}
+    (row,) = scored(files([item], [{"id": "c", "completion": said("B", MAP)}]))["rows"]
+    assert row["components"]["map"] == pytest.approx(1)
+
+
+@pytest.mark.parametrize("true_map", [None, {}, "", {"sofa": []}, "null"])
+def test_rows_without_a_map(files, true_map):
+    item = {**CHOICE, "cognitive_map": true_map}
+    (row,) = scored(files([item], [{"id": "c", "completion": said("B")}]))["rows"]
+    assert row["components"]["map"] == 0.0 and row["failures"] == []
+
+
+def test_our_own_rows_and_numbers_as_numbers(files):
+    own = {
+        "id": "r", "problem_type": "numerical", "ground_truth": "2.5", "options": None,
+        "question": "How far is it (in meters)?", "categories": ["bed"], "map": MAP,
+    }  # fmt: skip
+    theirs = {
+        "id": 7, "problem_type": "numerical", "solution": 2.5,
+        "problem": "How far is it (in meters)?",
+    }  # fmt: skip
+    completions = [
+        {"id": "r", "completion": said("250 cm", MAP)},
+        {"id": "7", "completion": said("250 cm")},
+    ]
+    rows = scored(files([own, theirs], completions))["rows"]
+    assert [row["total"] for row in rows] == [3, 2]
+    assert rows[0]["total"] == score(
+        completions[0]["completion"], own, get_preset("ours")
+    ).total
+
+
+def test_items_without_a_completion_are_reported(files, capsys):
+    items = [{**COUNT, "id": k} for k in range(8)]
+    result = scored(files(items, [{"id": 0, "completion": said("10")}]))
+    assert result["unanswered"] == list(range(1, 8))
+    assert "7 items without a completion: 1, 2, 3, 4, 5 ..." in capsys.readouterr().out
+
+
+def test_the_summary_is_a_table_per_type(files, capsys):
+    completions = [{"id": k, "completion": said("10")} for k in "nc"]
+    scored(files([CHOICE, COUNT], completions))
+    table = capsys.readouterr().out.splitlines()
+    assert table[0].split()[:2] == ["ours", "rows"]
+    assert [line[:15].strip() for line in table[1:4]] == [
+        "numerical", "multiple choice", "all"
+    ]  # fmt: skip
+    assert table[1].split()[1:] == ["1", "1.000", "1.000", "0.000", "0.000", "2.000"]
+
+
+def test_blank_lines_and_odd_separators_inside_texts(files):
+    item = {"id": "x", "problem_type": "ocr", "solution": "red\u2028door"}
+    row = {"id": "x", "completion": said("red\u2028door")}
+    texts = [
+        f"\n{json.dumps(value, ensure_ascii=False)}\n\n" for value in (item, row)
+    ]
+    assert scored(files(*texts))["rows"][0]["total"] == 2
+
+
+ONE = [{"id": "n", "completion": said("10")}]
+MISTAKES = [
+    ([COUNT, CHOICE, COUNT], ONE, ("items.jsonl line 3: item n again", "line 1")),
+    ([COUNT], [*ONE, {"id": "z", "completion": ""}],
+     ("completions.jsonl line 2: completion of z: got no such item", "items.jsonl")),
+    ([COUNT], [{"id": "n"}], ("completions.jsonl line 1: completion: got missing",)),
+    ([COUNT], [{"completion": ""}], ("completions.jsonl line 1: id: got missing",)),
+    ([COUNT], [{"id": "n", "completion": 3}], ("line 1: completion: got 3",)),
+    ([COUNT], [{"id": True, "completion": ""}], ("line 1: id: got True",)),
+    ([COUNT], [{**ONE[0], "completion_tokens": 1.5}], ("completion_tokens: got 1.5",)),
+    ([COUNT], [{**ONE[0], "completion_tokens": -1}], ("completion_tokens: got -1",)),
+    ([{"id": "n", "solution": "3"}], ONE, ("items.jsonl line 1: problem_type: got m",)),
+    ([{"id": "n", "problem_type": "ocr"}], ONE,
+     ("items.jsonl line 1: solution or ground_truth: got missing",)),
+    ([{**COUNT, "problem_type": "riddle"}], ONE, ("line 1: problem type: got riddle",)),
+    ([{**COUNT, "solution": "many"}], ONE, ("line 1: row n: ground truth", "no_num")),
+    ([{**COUNT, "solution": "<answer>3"}], ONE, ("line 1: solution: got '<answer>3'",)),
+    ([{**COUNT, "solution": "<answer>3</answer><answer>4</answer>"}], ONE,
+     ("line 1: solution",)),
+    ([{**CHOICE, "solution": "C"}], ONE, ("line 1: row c: ground truth: got 'C'",)),
+    ([{**CHOICE, "options": {"A": "left"}}], ONE, ("options as a list of texts",)),
+    ([{**CHOICE, "cognitive_map": {"bed": [[1, 10]]}}], ONE, ("map_off_grid",)),
+    ([{**CHOICE, "cognitive_map": {"bed": [[1.5, 1]]}}], ONE, ("map_unreadable",)),
+    ([{**CHOICE, "cognitive_map": [[1, 1]]}], ONE, ("map_unreadable",)),
+    ('{"id": "n"', ONE, ("items.jsonl line 1 is not JSON",)),
+    ('{"id": "n"}\n[1]\n', ONE, ("items.jsonl line 1: problem_type",)),
+    ("[1]\n", ONE, ("items.jsonl line 1: got [1]; expected an object",)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("items, completions, words", MISTAKES)
+def test_each_mistake_is_one_line_with_its_place(
+    files, capsys, items, completions, words
+):
+    line = refused(capsys, files(items, completions))
+    for word in words:
+        assert word in line
+
+
+def test_files_and_presets_that_are_not_there(files, capsys, tmp_path):
+    arguments = files([COUNT], ONE)
+    assert "vsgrpo-vanilla, ours" in refused(capsys, [*arguments, "--preset", "nice"])
+    (tmp_path / "items.jsonl").unlink()
+    assert "items.jsonl cannot be read" in refused(capsys, arguments)
+    (tmp_path / "items.jsonl").write_bytes(b'{"id": "\xff"}')
+    assert "items.jsonl is not JSON" in refused(capsys, arguments)
+
+
+# ------------------------------------------------------------------ bench
+
+
+def test_the_plain_way_agrees_on_mixed_completions():
+    texts, items, tokens = benches.reward_cases(1200)
+    config = get_preset(benches.REWARD_PRESET)
+    ours = score_batch(texts, items, config, tokens)
+    plain = list(map(benches.plain_reward, texts, items, tokens))
+    assert plain == pytest.approx([b.total for b in ours], abs=1e-9)
+    # Mixed: all parts and most failures occur, in groups.
+    assert {item["problem_type"] for item in items} >= set(benches.PROBLEM_TYPES)
+    assert len({b.failure for b in ours}) >= 6
+    assert len({b.map_failure for b in ours}) > 3
+    assert {b.length for b in ours} == {0, 0.2} and len({b.map for b in ours}) > 50
+    assert len(set(map(id, items))) == 1200 / benches.GROUP
+    assert benches.reward_cases(1200)[0] == texts
+
+
+def test_the_row_names_what_costs_most(monkeypatch):
+    row = benches.reward_row(1, 200)
+    assert "200 mixed completions" in row.note and "read_completion" in row.note
+    assert row.ratio == row.other_s / row.ours_s
+    monkeypatch.setattr(benches, "plain_reward", lambda *_: 0.5)
+    with pytest.raises(SpacerError, match="bench rewards: this library and plain"):
+        benches.reward_row(1, 80)
+
+
+def test_the_suite_is_known(monkeypatch):
+    monkeypatch.setattr(benches, "reward_row", lambda runs: f"{runs} runs")
+    seen = []
+    assert benches.SUITES["rewards"](2, on_row=seen.append) == ["2 runs"] == seen
