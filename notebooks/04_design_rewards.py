@@ -28,12 +28,13 @@
 
 # %% tags=["parameters"]
 first_room: int = 8000000  # seed of the first room asked about
-questions: int = 60  # questions behind the hack probes
+questions: int = 60  # dollhouse questions to choose the examples from
 grid_size: int = 10  # M of the maps; SpaceR: 10
 
 # %%
+import os
 from collections import Counter
-from dataclasses import asdict, replace
+from dataclasses import asdict
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -42,11 +43,17 @@ import pandas as pd
 # %%
 from spacer_lib import plots
 from spacer_lib.artifacts import commit
-from spacer_lib.cogmap import map_to_text
+from spacer_lib.cogmap import SCORERS, map_to_text, rasterize, turned
+from spacer_lib.cogmap import score as map_score
 from spacer_lib.completions import read_choice, read_completion, read_number
 from spacer_lib.errors import SpacerError
 from spacer_lib.metrics import THRESHOLDS, mean_relative_accuracy
-from spacer_lib.rewards import RewardConfig, score
+from spacer_lib.probes import probe_table
+from spacer_lib.qa.dataset import question_rows
+from spacer_lib.rewards import PRESETS, RewardConfig, get_preset, score
+from spacer_lib.scene import read_meta_file
+from spacer_lib.synthetic.light import to_scene
+from spacer_lib.synthetic.rooms import draw_room
 from spacer_lib.training.curriculum import draw_rows
 
 # %%
@@ -195,7 +202,7 @@ _ = ax.set(xlabel=f"texts (n = {len(texts)})")
 
 
 # %%
-def written(cells, answer, working="counted"):
+def written(cells, answer, working="seen from the door, it stands to the east"):
     """A well-formed completion with a map."""
     drawn = f"<map>{map_to_text(cells)}</map>"
     return f"<think>{drawn}{working}</think><answer>{answer}</answer>"
@@ -317,75 +324,115 @@ except SpacerError as error:
     print(error)
 
 # %% [markdown]
-# ## Probing for hacks
+# ## The landscape of a map reward
 #
-# Reinforcement learning finds whatever is paid. So ask first: what does a policy earn that does not look? The probes below answer rightly and draw a map blindly, partly or not at all (the last answers wrongly beside a perfect map), and are paid under three presets. Mean map reward over all questions, beside the honest map:
+# Take the true map and move *one* object over the whole grid. What does the map score say at each place? A score worth learning from falls off where the object is wrong.
 
 # %%
-presets = {
-    "paper": RewardConfig(map_gate="paper", map_scorer="paper"),
-    "released": RewardConfig(
-        map_gate="released", map_scorer="released", length_window=(320, 512)
-    ),
-    "decay": RewardConfig(map_gate="paper", map_scorer="decay"),
-}
-presets = {k: replace(c, grid_size=grid_size) for k, c in presets.items()}
-rng = np.random.default_rng(0)
-every = [(x, y) for x in range(grid_size) for y in range(grid_size)]
+room_map = {name: [tuple(c) for c in spots] for name, spots in true_map.items()}
+mover = min(room_map, key=lambda name: (len(room_map[name]), name))
+grid = [(x, y) for x in range(grid_size) for y in range(grid_size)]
 
 
-# %%
-def like(make):
-    """A way to redraw a map: ``make()`` gives each object's cell."""
-    return lambda cells: {name: [make() for _ in s] for name, s in cells.items()}
-
-
-probes = {
-    "honest map": lambda cells: cells,
-    "all at the centre": like(lambda: (middle, middle)),
-    "at random": like(lambda: tuple(rng.integers(0, grid_size, 2).tolist())),
-    "count spam": lambda cells: dict.fromkeys(cells, every),
-    "one object only": lambda cells: dict(list(cells.items())[:1]),
-    "no map": lambda cells: {},
-}
+def landscape(scorer):
+    """(M, M) score of the map with the mover in each cell, rows are y."""
+    field = np.zeros((grid_size, grid_size))
+    for x, y in grid:
+        drawn = room_map | {mover: [(x, y), *room_map[mover][1:]]}
+        field[y, x] = map_score(drawn, room_map, grid_size, scorer=scorer)
+    return field
 
 
 # %%
-def mean_map(config, redraw, answer=lambda row: row["ground_truth"]):
-    """Mean map reward over all questions."""
-    texts = [written(redraw(row["map"]), answer(row)) for row in rows]
-    return np.mean([score(t, r, config).map for t, r in zip(texts, rows, strict=True)])
-
-
-pay = pd.DataFrame(
-    {
-        name: {k: mean_map(c, redraw) for k, c in presets.items()}
-        for name, redraw in probes.items()
-    }
-).T
-pay.loc["wrong answer, honest map"] = [
-    mean_map(c, probes["honest map"], lambda row: "nowhere") for c in presets.values()
-]
-
-# %%
-ax = pay.plot.barh(figsize=(7.5, 3.6), width=0.8, color=list(plots.PALETTE[:3]))
-ax.invert_yaxis()
-ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
-_ = ax.set(xlabel=f"mean map reward, n = {questions} questions")
-
-# %%
-pay.round(2)
-
-# %%
-assert pay.loc["count spam", "paper"] > 0.99 and pay.loc["count spam", "released"] < 0.5
-assert pay.loc["all at the centre", "decay"] < pay.loc["all at the centre", "released"]
-gap = pay.loc["honest map"] - pay.loc["all at the centre"]
-print("what looking is worth over the heap:", gap.round(2).to_dict())
+figure, axes = plt.subplots(1, 4, figsize=(13, 3))
+for ax, scorer in zip(axes, SCORERS, strict=True):
+    shown = ax.imshow(landscape(scorer), origin="lower", vmin=0, vmax=1)
+    ax.plot(*room_map[mover][0], "*", color=plots.PALETTE[5], ms=11)
+    ax.set(title=scorer, xlabel="x_col", xticks=[0, grid_size - 1], yticks=[])
+_ = figure.colorbar(shown, ax=axes, label=f"score as the {mover} moves")
 
 # %% [markdown]
-# **What to notice.** The `paper` formula as printed pays count spam like the truth, since it divides by true cells only. `released` closes that hole, and still pays the heap well. Under `decay` looking is worth most. No preset pays a map beside a wrong answer.
+# **What to notice.** Under the published scores one misplaced object hardly matters. `decay` and `aligned` make a peak of the right place (star).
 #
-# What remains open in all of them: the *answer* may be guessed, and a guessed letter opens the gate. The reward cannot see that; a held-out evaluation can (notebook 06).
+# Now whole maps: random, heaped in the centre, jittered by one cell, turned by a quarter, perfect. With `SPACER_REAL_META` set, real rooms stand beside the drawn ones.
+
+# %%
+drawn_maps = [rasterize(to_scene(draw_room(s), with_boxes=False)) for s in range(60)]
+meta = os.environ.get("SPACER_REAL_META", "")
+real_maps = [rasterize(s) for s in read_meta_file(meta)] if meta else []
+sets = {"synthetic": drawn_maps} | ({"real": real_maps} if real_maps else {})
+rng = np.random.default_rng(0)
+
+
+# %%
+def redrawn(cells, change):
+    """Each cell changed, and kept on the grid."""
+    return {
+        name: [tuple(np.clip(change(*c), 0, 9).astype(int).tolist()) for c in spots]
+        for name, spots in cells.items()
+    }
+
+
+kinds = {
+    "random": lambda m: redrawn(m, lambda x, y: rng.integers(0, 10, 2)),
+    "centre": lambda m: redrawn(m, lambda x, y: (5, 5)),
+    "±1 cell": lambda m: redrawn(m, lambda x, y: (x, y) + rng.integers(-1, 2, 2)),
+    "turned": lambda m: turned(m, 1, 10),
+    "perfect": lambda m: m,
+}
+
+# %%
+figure, axes = plt.subplots(len(sets), 3, figsize=(12, 2.8 * len(sets)), squeeze=False)
+for row, (where, some) in zip(axes, sets.items(), strict=True):
+    for ax, scorer in zip(row, ("released", "paper", "aligned"), strict=True):
+        spread = [[map_score(k(m), m, scorer=scorer) for m in some]
+                  for k in kinds.values()]  # fmt: skip
+        ax.violinplot(spread, showmeans=True, widths=0.8)
+        ax.set(title=f"{scorer}, {where} (n = {len(some)})", ylim=(-0.02, 1.05))
+        ax.set_xticks(range(1, 6), list(kinds), fontsize=8)
+
+# %% [markdown]
+# **What to notice.** Left and middle: no look at the room needed for .6 or .7, and a perfect map from another side of the room falls below the heap. Right: chance earns about nothing, and the turned map is as good as the perfect one.
+#
+# ## Seven presets, thirteen ways to cheat
+#
+# Reinforcement learning finds whatever is paid. So ask first: what does a policy earn that does not look? Each probe below plays one trick, and otherwise answers *rightly*, so that every gate is open: beside the honest policy's reward stands what the trick is paid.
+
+# %%
+asked = [
+    row for seed in range(6)
+    for row in question_rows(to_scene(draw_room(seed)), 0, per_task=4)[0]
+]  # fmt: skip
+table = pd.DataFrame(probe_table(asked))
+totals = table.pivot(index="probe", columns="preset", values="total")
+totals = totals.loc[table.probe.unique(), list(PRESETS)]
+
+# %%
+figure, ax = plt.subplots(figsize=(9, 4.6))
+shown = ax.imshow(totals, cmap="cividis", vmin=0, aspect="auto")
+ax.set_xticks(range(len(totals.columns)), totals.columns, rotation=30, ha="right")
+ax.set_yticks(range(len(totals)), totals.index)
+for (y, x), value in np.ndenumerate(totals.to_numpy()):
+    ax.text(x, y, f"{value:.2f}", ha="center", va="center", color="white", fontsize=8)
+ax.grid(False)
+_ = figure.colorbar(shown, label=f"mean total reward (n = {len(asked)} questions)")
+
+# %%
+extra = table[["probe", "preset", "map", "length"]]
+extra = extra[(extra.probe != "honest") & (extra[["map", "length"]].max(axis=1) > 0)]
+extra.round(2)
+
+# %%
+assert not (extra.preset == "ours").any(), "ours pays a probe's map or length"
+print("under `ours`, no probe earns anything for its map or its length")
+
+# %% [markdown]
+# **What to notice.**
+# - Empty and template thoughts cost nothing anywhere but under `ours`, which takes the format reward back.
+# - SpaceR's presets pay the heap in the centre almost like a map, and padding to the length window.
+# - No preset sees a thought that merely restates the answer. And the *answer* may be guessed: the reward cannot tell, a held-out evaluation can (notebook 06).
+#
+# The presets, as files see them: `spacer reward --items … --completions … --preset ours`.
 #
 # ## From reward to advantage
 #
@@ -394,36 +441,55 @@ print("what looking is worth over the heap:", gap.round(2).to_dict())
 # $$A_i = \frac{r_i - \operatorname{mean}(r)}{\operatorname{std}(r) + 10^{-4}}$$
 
 # %%
-group = ["good", "right, bad map", "wrong, perfect map", "broken format"]
-r = np.array([paid[name].total for name in group])
+ours = get_preset("ours")
+rollouts["right, one object off"] = written(
+    room_map | {mover: [((room_map[mover][0][0] + 4) % grid_size, 0)]}, letter
+)
+group = [
+    "good", "right, one object off", "right, bad map", "all at the centre",
+    "count spam", "empty think", "wrong, perfect map", "broken format",
+]  # fmt: skip
+r = np.array([score(rollouts[name], choice, ours).total for name in group])
 advantage = (r - r.mean()) / (r.std(ddof=1) + 1e-4)  # divides by G - 1, as TRL does
 pd.DataFrame({"reward": r, "advantage": advantage}, index=group).round(3)
 
 # %%
-mean = sum(r.tolist()) / 4
-spread = (sum((x - mean) ** 2 for x in r.tolist()) / 3) ** 0.5
+mean = sum(r.tolist()) / 8
+spread = (sum((x - mean) ** 2 for x in r.tolist()) / 7) ** 0.5
 by_hand = [(x - mean) / (spread + 1e-4) for x in r.tolist()]
 assert np.allclose(by_hand, advantage) and abs(advantage.sum()) < 1e-9
 print(f"mean {mean:.3f}, std {spread:.3f}, sum {abs(advantage.sum()):.0f}")
 
 # %%
 silent = {
-    "all right, no map reward": [2.0] * 4,
-    "all right, map reward": [paid[n].total for n in ("good", "right, bad map",
-                              "all at the centre", "count spam")],
-    "all wrong": [1.0] * 4,
+    "all right, no map reward": [2.0] * 8,
+    "all right, map reward": [*r[:5], *r[:3]],
+    "all wrong": [1.0] * 8,
 }  # fmt: skip
 figure, axes = plt.subplots(1, 4, figsize=(12, 2.4), sharey=True)
 for ax, (name, rewards) in zip(axes, {"mixed": r, **silent}.items(), strict=True):
     rewards = np.array(rewards)
     a = (rewards - rewards.mean()) / (rewards.std(ddof=1) + 1e-4)
-    ax.bar(range(4), a, color=np.where(a > 0, plots.PALETTE[2], plots.PALETTE[5]))
-    ax.set(title=name, xlabel="rollout", xticks=range(4))
+    ax.bar(range(8), a, color=np.where(a > 0, plots.PALETTE[2], plots.PALETTE[5]))
+    ax.set(title=name, xlabel="rollout", xticks=range(8))
     print(f"{name:26} std {rewards.std(ddof=1):.2f}  advantages {a.round(2) + 0.0}")
 _ = axes[0].set(ylabel="advantage")
 
 # %% [markdown]
 # **What to notice.** Where all rewards are equal, all advantages are zero: the group costs its rollouts and teaches nothing. This is where the map reward works: among right answers it still tells better from worse. Mind the other side of it: dividing by a small spread blows small differences up, so a noisy map score among right answers becomes full-sized noise in the gradient. A map score should be steep where maps are good.
+
+# %%
+noise = np.random.default_rng(1).normal(0, 1, 8)
+noise = (noise - noise.mean()) / noise.std(ddof=1)
+sizes = np.geomspace(1e-6, 1, 60)
+figure, ax = plt.subplots(figsize=(5.6, 2.6))
+ax.semilogx(sizes, sizes * noise.max() / (sizes + 1e-4))
+ax.axvline(1e-4, color=plots.INK, ls="--", label="the constant in the formula")
+ax.set(xlabel="standard deviation of the group's rewards", ylabel="largest advantage")
+_ = ax.legend()
+
+# %% [markdown]
+# **What to notice.** Down to a spread of $10^{-3}$ the size of a difference does not matter at all; only below the constant does a group fall silent. A group of equal rewards is lost; one of nearly equal rewards is noise at full size.
 #
 # ## In practice
 #
@@ -431,8 +497,8 @@ _ = axes[0].set(ylabel="advantage")
 #
 # ```yaml
 # reward:
-#   map_gate: released     # paper | released | off
-#   map_scorer: decay      # paper | released | decay
+#   map_gate: released     # paper | released | off | always
+#   map_scorer: aligned    # paper | released | decay | aligned
 #   length_window: [320, 512]
 # ```
 #
