@@ -84,8 +84,8 @@ def generate(
     model, processor : Qwen2.5-VL model and its processor
     rows : list of dict
         Question rows.
-    mode : str
-        Answer mode of ``prompts.messages``.
+    mode : str or PromptStyle
+        Answer mode of ``prompts.messages``, with its frame and template if not ours.
     video : VideoSettings, optional
     max_new_tokens : int
         New tokens at most; a forced prefix does not count.

@@ -116,6 +116,22 @@ def _map_text(grid_size, frame):
     )
 
 
+@dataclass(frozen=True)
+class PromptStyle:
+    """How questions are put: the arguments of ``user_text`` in one piece."""
+
+    mode: str
+    grid_size: int = 10
+    frame: str | None = "aligned"
+    template: "Template | None" = None
+
+    def messages(self, row):
+        """See ``messages``."""
+        return messages(
+            row, self.mode, self.grid_size, frame=self.frame, template=self.template
+        )
+
+
 def messages(row, mode, grid_size=10, *, frame="aligned", template=None):
     """One user turn in chat format: the video, then ``user_text``.
 

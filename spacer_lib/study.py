@@ -105,7 +105,7 @@ def _answer(recipe, checkpoint, rows, folder, config):
     model, processor = load(checkpoint)
     return evaluate(
         model, processor, rows, condition="own", out_path=folder / "answers.jsonl",
-        mode=recipe.prompt_mode, batch_size=config.batch_size,
+        mode=recipe.prompt_style, batch_size=config.batch_size,
         video=VideoSettings(recipe.frames, recipe.frame_size, recipe.max_pixels),
         max_new_tokens=recipe.max_completion_length,
     )  # fmt: skip

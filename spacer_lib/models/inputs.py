@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from transformers.video_utils import VideoMetadata
 
-from spacer_lib.prompts import messages
+from spacer_lib.prompts import PromptStyle
 from spacer_lib.video import read_frames
 
 
@@ -42,8 +42,8 @@ def encode_prompts(processor, rows, mode, video, *, blind=False):
     processor : Qwen2_5_VLProcessor
     rows : list of dict
         Question rows; ``row["video"]`` is a path or a ``room://`` address.
-    mode : str
-        Answer mode of ``prompts.messages``.
+    mode : str or PromptStyle
+        Answer mode of ``prompts.messages``, with its frame and template if not ours.
     video : VideoSettings
     blind : bool
         Leave the video out (the no-video floor).
@@ -55,7 +55,8 @@ def encode_prompts(processor, rows, mode, video, *, blind=False):
         Per row ``pixel_values_videos`` (patches, channels), ``video_grid_thw`` (1, 3)
         and ``second_per_grid_ts`` (1,); ``None`` when blind.
     """
-    chats = [messages(row, mode) for row in rows]
+    style = PromptStyle(mode) if isinstance(mode, str) else mode
+    chats = [style.messages(row) for row in rows]
     if blind:
         for chat in chats:
             for message in chat:

@@ -17,7 +17,7 @@ import yaml
 
 from spacer_lib.artifacts import PROJECT_ROOT, config_hash, to_jsonable
 from spacer_lib.errors import SpacerError
-from spacer_lib.prompts import MODES
+from spacer_lib.prompts import FRAMES, MODES, PromptStyle, load_template
 from spacer_lib.rewards import RewardConfig
 from spacer_lib.synthetic.light import VIEWS
 
@@ -38,6 +38,9 @@ class TrainConfig:
     data_path: str | None = None
     view: str = "new"  # camera of drawn rooms: `new` was never demonstrated
     prompt_mode: str = "tiny"  # of `prompts.messages`
+    # What the prompt says about the map's axes (`prompts.user_text`); paper: null.
+    map_frame: str | None = "aligned"
+    prompt_template: str | None = None  # a file with another system's words
 
     frames: int = 4  # sampled per video; paper: 16
     frame_size: int | None = 56  # square side in pixels; None keeps the video's
@@ -100,14 +103,27 @@ class TrainConfig:
             self._require("frozen", False, f"a regular expression ({error})")
         for name, known in (
             ("lr_scheduler", SCHEDULERS), ("prompt_mode", MODES), ("view", VIEWS),
+            ("map_frame", FRAMES),
         ):  # fmt: skip
-            self._require(name, getattr(self, name) in known, ", ".join(known))
+            expected = ", ".join(map(str, known))
+            self._require(name, getattr(self, name) in known, expected)
 
     def _require(self, name, holds, expected):
         if not holds:
             raise SpacerError(
                 f"setting {name}", got=repr(getattr(self, name)), expected=expected
             )
+
+    @property
+    def prompt_style(self):
+        """The ``PromptStyle`` of this run; reads the template."""
+        path = self.prompt_template
+        if path is not None and not Path(path).exists():
+            path = PROJECT_ROOT / path
+        return PromptStyle(
+            self.prompt_mode, self.reward.grid_size, self.map_frame,
+            load_template(path) if path else None,
+        )  # fmt: skip
 
     @property
     def completions_per_step(self):

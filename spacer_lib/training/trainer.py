@@ -505,7 +505,7 @@ def build_trainer(config, out_dir, *, workers=1, on_cpu=True, rows=None, callbac
     args.generation_kwargs = {"suppress_tokens": pads}
     trainer = VideoGRPOTrainer(
         model, processor, training_rows(config) if rows is None else rows,
-        args=args, mode=config.prompt_mode,
+        args=args, mode=config.prompt_style,
         video=VideoSettings(config.frames, config.frame_size, config.max_pixels),
         reward_funcs=trl_reward_functions(config.reward, tokenizer=processor.tokenizer),
         rollouts_path=out_dir / "rollouts.jsonl",

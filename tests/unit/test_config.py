@@ -7,6 +7,7 @@ import pytest
 from spacer_lib.errors import SpacerError
 from spacer_lib.training.config import (
     RECIPES,
+    TrainConfig,
     config_from_dict,
     dump_config,
     load_config,
@@ -150,3 +151,22 @@ def test_uneven_shares_are_refused(changes, workers):
 def test_the_recipes_of_the_path_are_there():
     assert RECIPES.is_dir()
     assert set(recipe_names()) >= {"tiny", "tiny_no_map", "spacer_7b"}
+
+
+def test_a_prompt_style_carries_frame_grid_and_template(tmp_path):
+    row = {"question": "Which?", "options": ["A. x", "B. y"],
+           "problem_type": "multiple choice", "video": "v.mp4"}  # fmt: skip
+    stated = TrainConfig(prompt_mode="think_map")
+    silent = TrainConfig(prompt_mode="think_map", map_frame=None)
+    texts = [c.prompt_style.messages(row)[0]["content"][1]["text"]
+             for c in (stated, silent)]  # fmt: skip
+    assert "east" in texts[0] and "east" not in texts[1]
+    words = tmp_path / "words.txt"
+    words.write_text("Q: {question} {options}\n")
+    other = TrainConfig(prompt_template=str(words)).prompt_style
+    text = other.messages(row)[0]["content"][1]["text"]
+    assert text == "Q: Which? A. x\nB. y"
+    with pytest.raises(SpacerError, match="map_frame.*start_view"):
+        TrainConfig(map_frame="north")
+    with pytest.raises(SpacerError, match="cannot be read"):
+        TrainConfig(prompt_template="absent.txt").prompt_style  # noqa: B018
