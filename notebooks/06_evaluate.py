@@ -245,7 +245,7 @@ for name, answers in {"before": start["own"], "after": end["own"]}.items():
 #
 # ## Map accuracy beside map scores
 #
-# Three scores of the same drawings (see notebook 04), with two maps that need no eyes: every object in the middle, and every object anywhere.
+# Four scores of the same drawings (see notebooks 02 and 04), with two maps that need no eyes: every object in the middle, and every object anywhere.
 
 # %%
 rng, truth = np.random.default_rng(seed), [row["map"] for row in rows]
@@ -274,7 +274,7 @@ pd.DataFrame(scores, index=SCORERS).plot.bar(ax=ax, rot=0, color=plots.PALETTE)
 _ = ax.set(ylabel="map score", ylim=(0, 1))
 
 # %% [markdown]
-# **What to notice.** Under the published scores (`released`, `paper`) a map with everything in the middle earns nearly what a careful one earns; `decay` and the share of hits keep them apart. A map score alone is no map accuracy.
+# **What to notice.** Under the published scores (`released`, `paper`) a map with everything in the middle earns nearly what a careful one earns; `decay` and the share of hits keep them apart, and `aligned` gives what needs no eyes about nothing. A map score alone is no map accuracy.
 #
 # ## Look at the drawings
 #

@@ -217,6 +217,8 @@ class RewardBreakdown:
         True instances found within 1.5 cells, and true instances.
     reasons : tuple of str
         Why each of ``COMPONENTS`` is what it is, such as ``map: gate shut (task 0.4)``.
+    drawn_map, true_map : dict or None
+        What the map was scored on.
     """
 
     format: float
@@ -232,6 +234,8 @@ class RewardBreakdown:
     map_hits: int
     map_total: int
     reasons: tuple = ()
+    drawn_map: dict | None = None
+    true_map: dict | None = None
 
 
 def score(text, item, config, token_count=None):
@@ -427,6 +431,7 @@ def _score(text, truth, config, token_count):
         gate_open=gate_open, failure=answer_failure or form_failure,
         answer_failure=answer_failure, map_failure=reading.map_failure,
         map_score=drawn_score, map_hits=hit, map_total=there, reasons=reasons,
+        drawn_map=None if truth.map is None else drawn, true_map=truth.map,
     )  # fmt: skip
 
 
@@ -598,7 +603,7 @@ def trl_reward_functions(config, tokenizer=None):
         ):
             scored = batch_scores(completions, completion_ids, columns)
             if name == "task" and log_metric is not None:
-                for metric, value in _batch_metrics(scored).items():
+                for metric, value in _batch_metrics(scored, config.grid_size).items():
                     log_metric(metric, value)
             return [getattr(breakdown, name) for breakdown in scored]
 
@@ -649,14 +654,19 @@ class _BatchScorer:
         return score_batch(texts, items, self.config, counts)
 
 
-def _batch_metrics(scored):
-    """Shares over a batch that TRL logs beside the rewards."""
+def _batch_metrics(scored, grid_size):
+    """Shares and mean map scores over a batch, which TRL logs beside the rewards."""
     unread = sum(b.answer_failure is not None for b in scored)
     metrics = {"answer_failures": unread / len(scored)}
     mapped = [b for b in scored if b.map_total]
     if mapped:
         there = sum(b.map_total for b in mapped)
         unmapped = sum(b.map_failure is not None for b in mapped)
+        for name in SCORERS:
+            metrics[f"map_{name}"] = sum(
+                map_score(b.drawn_map, b.true_map, grid_size, scorer=name)
+                for b in mapped
+            ) / len(mapped)
         metrics["map_hit_rate"] = sum(b.map_hits for b in mapped) / there
         metrics["map_failures"] = unmapped / len(mapped)
     return metrics

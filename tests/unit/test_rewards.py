@@ -741,10 +741,13 @@ def test_shares_are_logged_once_a_batch():
     inputs = batch(log_metric=lambda name, value: logged.append((name, value)))
     inputs["completions"][0][0]["content"] = "nothing"
     call(trl_reward_functions(PAPER), **inputs)
-    assert dict(logged) == pytest.approx(
+    logged_once = dict(logged)
+    assert len(logged) == len(logged_once) == 3 + len(SCORERS)
+    for name in SCORERS:  # one perfect map, one that was not drawn
+        assert logged_once.pop(f"map_{name}") == pytest.approx(0.5)
+    assert logged_once == pytest.approx(
         {"answer_failures": 1 / 3, "map_hit_rate": 3 / 6, "map_failures": 1 / 2}
     )
-    assert len(logged) == 3
 
 
 def test_batches_without_maps_log_no_hit_rate():
