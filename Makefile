@@ -24,8 +24,9 @@ study: setup ## Repeat SG-RLVR over seeds, with and without the map reward
 	@.venv/bin/spacer study
 	@cp runs/study/study.json papermill_runs/study.json
 
-bench: setup ## Time the data engine against the other way of doing each step
+bench: setup ## Time data engine and rewards against the other way of doing each
 	@.venv/bin/spacer bench data
+	@.venv/bin/spacer bench rewards
 
 notebooks: setup ## Execute the notebooks in place, outputs included
 	@.venv/bin/spacer notebooks

@@ -394,6 +394,31 @@ def qa(
 
 
 @command
+def mix(
+    spatial: Annotated[Path, typer.Option(help="A folder that `spacer qa` wrote.")],
+    general: Annotated[Path, typer.Option(help="Video-R1's JSON.")],
+    out: Out,
+    media: Annotated[
+        Optional[Path], typer.Option(help="Folder of its pictures and videos.")
+    ] = None,
+    total: Annotated[int, typer.Option(min=0, help="General questions.")] = 60_000,
+    seed: Seed = 0,
+):
+    """A question set joined with general questions, as SpaceR-151k is."""
+    from spacer_lib.mixture import write_joint
+
+    result = write_joint(
+        spatial, general, out, media_root=media, total=total, seed=seed
+    )
+    for name, count in result["question_type"].items():
+        print(f"{name:30}{count:>8}")
+    for reason, count in result["refused"].items():
+        print(f"refused {count}: {reason}")
+    print(f"{out}/train.jsonl: {sum(result['part'].values())} questions")
+    return result
+
+
+@command
 def audit(
     meta: Annotated[Path, typer.Option(help="VSI-Bench's meta file.")],
     questions: Annotated[Path, typer.Option(help="Its questions, JSON lines.")],

@@ -1,7 +1,8 @@
 """The data figures of the SpaceR paper, redrawn from any question folder.
 
 Figure 1: examples and the map; 2: sources and tasks; 5: question templates; 6: video
-durations. Everything comes from the folder's own files.
+durations; and why candidates were rejected. Everything comes from the folder's own
+files.
 """
 
 from collections import Counter
@@ -55,6 +56,14 @@ def dataset_figures(folder):
             "fig2_statistics": statistics(rows),
             "fig5_templates": templates(rows),
         }
+        if report["rejections"]:
+            figure, ax = plt.subplots(figsize=(8, 1 + 0.2 * len(report["rejections"])))
+            counted = {
+                (row["question_type"], row["reason"]): row["count"]
+                for row in report["rejections"]
+            }
+            plots.rejection_bars(counted, ax)
+            drawn["rejections"] = figure
         if seconds:
             figure, ax = plt.subplots()
             plots.duration_histogram(seconds, ax)

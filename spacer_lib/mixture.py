@@ -16,10 +16,17 @@ import json
 import os
 import re
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
+from spacer_lib.artifacts import atomic_path, write_json, write_jsonl, write_text
+from spacer_lib.cogmap import map_to_text
 from spacer_lib.errors import SpacerError
+from spacer_lib.qa.card import LICENCE, front_matter
+from spacer_lib.qa.dataset import read_rows
 
 # The spatial rows' keys, then ``image`` (of ``video`` and ``image`` one is set),
 # ``data_type`` (which) and ``source`` (the data set a question came from).
@@ -354,3 +361,56 @@ def joint_set(spatial_rows, general_rows, seed):
     order = np.random.default_rng([seed, *b"joint"]).permutation(len(rows))
     rows = [rows[i] for i in order]
     return rows, report(rows)
+
+
+def write_joint(spatial_folder, general_path, out_dir, *, media_root=None,
+                total=60_000, seed=0):  # fmt: skip
+    """A SpaceR-151k-style folder: a question set joined with general questions.
+
+    Writes ``train.jsonl``, ``train.parquet``, ``report.json`` and a card. Videos and
+    images are named relative to ``out_dir``.
+
+    Parameters
+    ----------
+    spatial_folder : path
+        As ``qa.build`` writes it; its part ``train`` is used.
+    general_path : path
+        Video-R1's JSON; see ``read_video_r1``.
+    out_dir, media_root : path
+    total : int
+        General questions wanted; all usable ones if there are fewer.
+    seed : int
+
+    Returns
+    -------
+    dict
+        ``report`` of the joint rows, with what was refused and why.
+    """
+    spatial_folder, out_dir = Path(spatial_folder), Path(out_dir)
+    spatial = read_rows(spatial_folder / "train.jsonl")
+    general, refused = read_video_r1(general_path, media_root)
+    general = sample_uniform(general, min(total, len(general)), seed)
+    rows, counts = joint_set(spatial, general, seed)
+    for row in rows:
+        home = spatial_folder if row["part"] == "spatial" else Path()
+        for kind in DATA_TYPES:
+            if row[kind] and "://" not in row[kind]:
+                row[kind] = os.path.relpath(home / row[kind], out_dir)
+        if row["map"] is not None:
+            row["map"] = map_to_text(row["map"])
+    texts = {name: pa.list_(pa.string()) for name in ("options", "categories")}
+    schema = pa.schema(
+        [(name, texts.get(name, pa.string())) for name in (*SCHEMA, "part")]
+    )
+    write_jsonl(out_dir / "train.jsonl", rows)
+    with atomic_path(out_dir / "train.parquet") as temporary:
+        pq.write_table(pa.Table.from_pylist(rows, schema), temporary)
+    counts = counts | {"refused": dict(refused), "seed": seed}
+    write_json(out_dir / "report.json", counts)
+    table = "".join(f"| {k} | {n:,} |\n" for k, n in counts["question_type"].items())
+    title = f"# {len(rows):,} questions: rooms and general\n\n"
+    head = "| question type | rows |\n|---|---:|\n"
+    note = f"\nRefused general rows: {counts['refused'] or 'none'}. {LICENCE}\n"
+    card = front_matter(["train"]) + title + head + table + note
+    write_text(out_dir / "README.md", card)
+    return counts

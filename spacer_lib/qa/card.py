@@ -11,27 +11,26 @@ their own. Synthetic rooms are free to use. No recording is part of this folder.
 [tos]: http://kaldir.vc.in.tum.de/scannet/ScanNet_TOS.pdf"""
 
 
-def card_text(report):
-    """The card of one output folder, from its ``report.json``."""
-    counts = report["counts"]
-    files = [
-        {"split": part, "path": f"{part}.parquet"}
-        for part in counts
-        if sum(counts[part].values())
-    ]
+def front_matter(parts):
+    """The lines by which ``datasets`` finds the Parquet file of each part."""
+    files = [{"split": part, "path": f"{part}.parquet"} for part in parts]
     head = {
         "configs": [{"config_name": "default", "data_files": files}],
         "license": "other",
         "task_categories": ["visual-question-answering"],
         "language": ["en"],
     }
+    return f"---\n{yaml.safe_dump(head, sort_keys=False)}---\n"
+
+
+def card_text(report):
+    """The card of one output folder, from its ``report.json``."""
+    counts = report["counts"]
+    filled = [part for part in counts if sum(counts[part].values())]
     recipe, versions = report["recipe"], report["provenance"]["packages"]
     total = sum(sum(mine.values()) for mine in counts.values())
     lines = [
-        "---",
-        yaml.safe_dump(head, sort_keys=False).strip(),
-        "---",
-        f"# {recipe['name']}: {total:,} questions about rooms",
+        front_matter(filled) + f"# {recipe['name']}: {total:,} questions about rooms",
         "",
         f"Made by `spacer qa --recipe {recipe['name']} --seed {report['seed']}` after "
         f"{recipe['source']}.",

@@ -23,7 +23,8 @@ def folder(tmp_path_factory):
 def test_four_figures_show_what_the_folder_holds(folder):
     paths = dataset_figures(folder)
     assert [path.stem for path in paths] == [
-        "fig1_examples", "fig2_statistics", "fig5_templates", "fig6_durations",
+        "fig1_examples", "fig2_statistics", "fig5_templates", "rejections",
+        "fig6_durations",
     ]  # fmt: skip
     texts = {path.stem: path.read_text() for path in paths}
     rows = read_rows(folder / "train.jsonl")
@@ -31,6 +32,7 @@ def test_four_figures_show_what_the_folder_holds(folder):
     assert "synthetic" in texts["fig2_statistics"]
     assert "map of scene" in texts["fig1_examples"]
     assert "{positioning object}" in texts["fig5_templates"]
+    assert "too far apart" in texts["rejections"]
     count = len(read_json(folder / "maps.json")["seconds"])
     assert f"n = {count} videos" in texts["fig6_durations"]
     before = [path.read_bytes() for path in paths]
@@ -48,7 +50,8 @@ def test_templates_hold_no_object(folder):
 
 def test_a_folder_without_questions_is_refused(tmp_path):
     write_jsonl(tmp_path / "train.jsonl", [])
-    write_json(tmp_path / "report.json", {"files": {"train": "train.jsonl"}})
+    report = {"files": {"train": "train.jsonl"}, "rejections": []}
+    write_json(tmp_path / "report.json", report)
     write_json(tmp_path / "maps.json", {"seconds": {}})
     with pytest.raises(SpacerError, match="no questions"):
         dataset_figures(tmp_path)

@@ -5,13 +5,14 @@ import math
 import random
 from collections import Counter
 
+import datasets
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from spacer_lib import completions
+from spacer_lib import cli, completions
 from spacer_lib.errors import SpacerError
 from spacer_lib.mixture import (
     MAX_ANSWER_CHARS,
@@ -25,6 +26,9 @@ from spacer_lib.mixture import (
     report,
     sample_uniform,
 )
+from spacer_lib.qa.build import build_dataset
+from spacer_lib.qa.dataset import read_rows
+from spacer_lib.qa.scans import read_scenes, synthetic_meta
 from spacer_lib.rewards import RewardConfig, score
 from spacer_lib.synthetic.general import synthetic_general
 
@@ -558,3 +562,25 @@ def test_the_synthetic_set_depends_on_the_seed_alone(tmp_path):
     assert files("c", 10, 1) != first
     longer = files("d", 15, 0)
     assert all(longer[k] == v for k, v in first.items() if k.endswith(".png"))
+
+
+def test_a_joint_folder_opens_and_finds_its_media(tmp_path):
+    scenes = read_scenes(synthetic_meta(tmp_path / "meta.json", 4))
+    spatial = build_dataset(scenes, tmp_path / "qa", "sr91k")
+    listing = synthetic_general(25, tmp_path / "general", seed=0)
+    arguments = ["mix", "--spatial", tmp_path / "qa", "--general", listing]
+    arguments += ["--media", listing.parent, "--out", tmp_path / "joint", "--total", 10]
+    assert cli.main([str(word) for word in arguments]) == 0
+    rows = read_rows(tmp_path / "joint" / "train.parquet")
+    count = sum(spatial["counts"]["train"].values())
+    assert Counter(row["part"] for row in rows) == {"spatial": count, "general": 10}
+    assert rows == read_rows(tmp_path / "joint" / "train.jsonl")
+    for row in rows:
+        if row["part"] == "general":
+            assert (tmp_path / "joint" / row["image"]).is_file()
+        else:
+            assert isinstance(row["map"], dict)
+    opened = datasets.load_dataset(
+        str(tmp_path / "joint"), cache_dir=str(tmp_path / "cache")
+    )
+    assert len(opened["train"]) == count + 10
