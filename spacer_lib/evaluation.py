@@ -30,6 +30,7 @@ from spacer_lib.models.inputs import (
     pad_batch,
     token_types,
 )
+from spacer_lib.models.rope import POSITION_RULES, position_rule
 from spacer_lib.qa.dataset import space_of, task_kind
 from spacer_lib.rewards import RewardConfig, score
 from spacer_lib.synthetic.light import VIEWS
@@ -42,11 +43,12 @@ MAP_SCORES = tuple(f"map_{scorer}" for scorer in SCORERS)
 MEASURES = ("score", "exact", "hits", *MAP_SCORES)
 
 
-def load(checkpoint):
+def load(checkpoint, positions="library"):
     """``(model, processor)`` of a checkpoint folder or hub name, as it was saved.
 
     A relative folder is looked up here first, then in the repository. The model goes
-    to a GPU if there is one.
+    to a GPU if there is one. ``positions`` is the rule it was trained under
+    (``models.rope``): ``original`` for published checkpoints.
 
     Raises
     ------
@@ -70,6 +72,7 @@ def load(checkpoint):
             expected="a folder written by save_pretrained, or a hub name",
             remedy="fix the path, or make it first (notebook 05, make warmstart)",
         ) from error  # fmt: skip
+    POSITION_RULES[positions](model)
     return model.to("cuda" if torch.cuda.is_available() else "cpu"), processor
 
 
@@ -333,9 +336,11 @@ def predict(row, text, rewards=None):
 def weights_fingerprint(model):
     """Twelve hex digits of a sample of every weight tensor (64 values each).
 
-    Enough to tell two checkpoints of a training run apart, quick at any size.
+    Enough to tell two checkpoints of a training run apart, quick at any size. A rule
+    of positions that is not the library's counts as a part of the weights.
     """
-    sample = {}
+    rule = position_rule(model)
+    sample = {} if rule == "library" else {"positions": rule}
     for name, weight in model.state_dict().items():
         flat = weight.detach().flatten()
         some = flat[:: max(1, len(flat) // 64)].float().cpu()

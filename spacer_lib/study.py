@@ -102,7 +102,7 @@ def run_study(out_dir, config=StudyConfig(), progress=None):
 
 def _answer(recipe, checkpoint, rows, folder, config):
     # A second call with the same weights reads its predictions back.
-    model, processor = load(checkpoint)
+    model, processor = load(checkpoint, recipe.positions)
     return evaluate(
         model, processor, rows, condition="own", out_path=folder / "answers.jsonl",
         mode=recipe.prompt_style, batch_size=config.batch_size,

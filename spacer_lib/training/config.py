@@ -23,6 +23,7 @@ from spacer_lib.synthetic.light import VIEWS
 
 RECIPES = PROJECT_ROOT / "configs"
 SCHEDULERS = ("constant", "linear", "cosine")
+POSITIONS = ("library", "original")  # keys of `models.rope.POSITION_RULES`
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,9 @@ class TrainConfig:
     # What the prompt says about the map's axes (`prompts.user_text`); paper: null.
     map_frame: str | None = "aligned"
     prompt_template: str | None = None  # a file with another system's words
+    # Where text goes on after a video (`models.rope`): as the installed transformers
+    # numbers, or as published checkpoints were trained.
+    positions: str = "library"
 
     frames: int = 4  # sampled per video; paper: 16
     frame_size: int | None = 56  # square side in pixels; None keeps the video's
@@ -103,7 +107,7 @@ class TrainConfig:
             self._require("frozen", False, f"a regular expression ({error})")
         for name, known in (
             ("lr_scheduler", SCHEDULERS), ("prompt_mode", MODES), ("view", VIEWS),
-            ("map_frame", FRAMES),
+            ("map_frame", FRAMES), ("positions", POSITIONS),
         ):  # fmt: skip
             expected = ", ".join(map(str, known))
             self._require(name, getattr(self, name) in known, expected)

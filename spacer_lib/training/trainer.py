@@ -27,6 +27,7 @@ from trl import GRPOConfig, GRPOTrainer
 from spacer_lib.artifacts import PROJECT_ROOT, write_json, write_jsonl
 from spacer_lib.errors import SpacerError
 from spacer_lib.models.inputs import VideoSettings, encode_prompts, token_types
+from spacer_lib.models.rope import POSITION_RULES
 from spacer_lib.models.shared_video import core_of, videos_once
 from spacer_lib.qa.dataset import read_rows
 from spacer_lib.rewards import trl_reward_functions
@@ -514,6 +515,9 @@ def build_trainer(config, out_dir, *, workers=1, on_cpu=True, rows=None, callbac
         callbacks=list(callbacks),
     )  # fmt: skip
     trainer.remove_callback(PrinterCallback)
+    for scored in (model, trainer.ref_model):  # TRL loads the reference by itself
+        if scored is not None:
+            POSITION_RULES[config.positions](scored)
     return trainer
 
 

@@ -15,6 +15,7 @@ from spacer_lib.models.inputs import (
     pad_batch,
     token_types,
 )
+from spacer_lib.models.rope import position_rule
 from spacer_lib.models.shared_video import videos_once
 from spacer_lib.rewards import score
 from spacer_lib.synthetic.light import frames_from_uri
@@ -326,3 +327,15 @@ def test_rows_come_from_a_file_or_from_fresh_rooms(small, rows, tmp_path):
 def test_a_missing_model_is_one_clear_message(small, tmp_path):
     with pytest.raises(SpacerError, match="make warmstart"):
         build_trainer(small(model_path="checkpoints/absent"), tmp_path, rows=[])
+
+
+@pytest.mark.parametrize("positions", ["library", "original"])
+def test_policy_and_reference_number_alike(small, rows, tmp_path, positions):
+    config = small(positions=positions, beta=0.04, max_steps=1)
+    trainer = build_trainer(config, tmp_path, rows=rows)
+    models = trainer.model, trainer.ref_model
+    for model in models:  # time steps far enough apart for the rules to differ
+        model.config.vision_config.tokens_per_second = 25
+    assert [position_rule(model) for model in models] == [positions] * 2
+    trainer.train()
+    assert trainer.state.log_history[0]["kl"] == 0
