@@ -23,15 +23,20 @@ from spacer_lib.synthetic.light import VIEWS
 
 RECIPES = PROJECT_ROOT / "configs"
 SCHEDULERS = ("constant", "linear", "cosine")
+METHODS = ("grpo", "sft", "dpo")
 POSITIONS = ("library", "original")  # keys of `models.rope.POSITION_RULES`
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """One SG-RLVR run. Defaults are the tiny demonstration's; *paper* is SpaceR §5.1
-    where it speaks and its released script where it does not."""
+    """One SG-RLVR run, or one of its baselines. Defaults are the tiny
+    demonstration's; *paper* is SpaceR §5.1 where it speaks and its released script
+    where it does not."""
 
     recipe: str = "tiny"  # what the run is called
+    # grpo: SG-RLVR; sft, dpo: `training.baselines`, which draw no rollouts and leave
+    # the settings of rollouts and rewards aside.
+    method: str = "grpo"
     # Checkpoint folder (also relative to the repository) or hub name.
     # Paper: Qwen2.5-VL-7B-Instruct.
     model_path: str = "checkpoints/tiny_warmstart"
@@ -61,7 +66,7 @@ class TrainConfig:
     lr_scheduler: str = "constant"  # script: cosine
     weight_decay: float = 0.0  # script: 0.01
     max_grad_norm: float = 1.0  # script: 5
-    beta: float = 0.0  # weight of the KL term; script: 0.04
+    beta: float = 0.0  # weight of the KL term, or DPO's β; script: 0.04
     epsilon: float = 0.2  # clip range of Eq. 7; no value printed: PPO's
     # Regular expression searched in parameter names; what it finds stays as it is.
     # Paper: full fine-tuning.
@@ -99,6 +104,8 @@ class TrainConfig:
             self._require(name, getattr(self, name) >= 0, "0 or more")
         # A group of one has no spread, so no advantage.
         self._require("num_generations", self.num_generations > 1, "2 or more")
+        dpo_without = self.method == "dpo" and not self.beta
+        self._require("beta", not dpo_without, "more than 0 for DPO, such as 0.1")
         self._require("top_p", 0 < self.top_p <= 1, "in (0, 1]")
         self._require("zero_stage", self.zero_stage in (0, 2, 3), "0, 2 or 3")
         try:
@@ -108,6 +115,7 @@ class TrainConfig:
         for name, known in (
             ("lr_scheduler", SCHEDULERS), ("prompt_mode", MODES), ("view", VIEWS),
             ("map_frame", FRAMES), ("positions", POSITIONS),
+            ("method", METHODS),
         ):  # fmt: skip
             expected = ", ".join(map(str, known))
             self._require(name, getattr(self, name) in known, expected)
@@ -131,8 +139,10 @@ class TrainConfig:
 
     @property
     def completions_per_step(self):
-        """Completions that one optimiser step learns from, over all workers."""
-        return self.prompts_per_step * self.num_generations
+        """Completions that one optimiser step learns from, over all workers; a
+        baseline has one a prompt, DPO a pair."""
+        group = self.num_generations if self.method == "grpo" else 1
+        return self.prompts_per_step * group
 
     def batch_shape(self, workers):
         """(completions per forward, forwards per step) of one worker.
@@ -147,8 +157,8 @@ class TrainConfig:
         if rest or not share or share % batch:
             raise SpacerError(
                 "completions of a step cannot be shared evenly",
-                got=f"{self.prompts_per_step} prompts x {self.num_generations} "
-                f"completions on {workers} workers, {batch} per forward",
+                got=f"{self.completions_per_step} from {self.prompts_per_step} prompts "
+                f"on {workers} workers, {batch} per forward",
                 expected="workers x per_device_batch to divide the completions",
                 remedy="change prompts_per_step or per_device_batch",
             )

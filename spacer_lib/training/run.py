@@ -20,6 +20,7 @@ from transformers import TrainerCallback
 
 from spacer_lib.artifacts import provenance, read_json, write_json
 from spacer_lib.errors import SpacerError
+from spacer_lib.training.baselines import build_dpo, build_sft
 from spacer_lib.training.config import config_from_dict
 from spacer_lib.training.trainer import (
     MetricsLog,
@@ -28,6 +29,7 @@ from spacer_lib.training.trainer import (
     drop_later_steps,
 )
 
+BUILDERS = {"grpo": build_trainer, "sft": build_sft, "dpo": build_dpo}
 GRACE_S = 25  # from a SIGTERM to the end, checkpoint included
 
 
@@ -130,9 +132,8 @@ def main(path):
     config, out_dir = config_from_dict(run["config"]), Path(run["out_dir"])
     checkpoint, before = prepare_folder(out_dir, run["resume"])
     in_use = dataclasses.replace(config, zero_stage=run["zero_stage"])
-    trainer = build_trainer(
-        in_use, out_dir, workers=run["workers"], on_cpu=run["on_cpu"]
-    )
+    build = BUILDERS[config.method]
+    trainer = build(in_use, out_dir, workers=run["workers"], on_cpu=run["on_cpu"])
     accelerator = trainer.accelerator
     check_world(accelerator, run["workers"], deepspeed=in_use.zero_stage > 0)
     stop = CleanStop(accelerator)

@@ -42,7 +42,36 @@ ENOUGH_ROLLOUTS = 16
 CPU_FORWARD_ROWS = 16  # activations of more fall out of the caches: a third slower
 
 
-class VideoGRPOTrainer(GRPOTrainer):
+class WholeCheckpoints:
+    """Mixed into a trainer: checkpoints are marked once complete, old ones go, and a
+    resumed run starts from the checkpoint's weights."""
+
+    keep_checkpoints = 2
+
+    def _save_checkpoint(self, model, trial):
+        super()._save_checkpoint(model, trial)
+        # Every rank has written its part before the checkpoint is called complete.
+        self.accelerator.wait_for_everyone()
+        if self.args.should_save:
+            folder = Path(self.args.output_dir)
+            step = self.state.global_step
+            write_json(folder / f"checkpoint-{step}" / COMPLETE, {"step": step})
+            for old in complete_checkpoints(folder)[: -self.keep_checkpoints]:
+                shutil.rmtree(old)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
+        # Called where no DeepSpeed loads its own. transformers saves Qwen2.5-VL under
+        # the published names ("visual.…" for "model.visual.…"); its Trainer looks for
+        # the others, finds none, warns, and goes on from the weights of the start.
+        model = self.model if model is None else model
+        saved = type(model).from_pretrained(resume_from_checkpoint, dtype=model.dtype)
+        model.load_state_dict(saved.state_dict())
+
+    def create_model_card(self, *args, **kwargs):
+        """No card: the run folder describes itself (``run.json``)."""
+
+
+class VideoGRPOTrainer(WholeCheckpoints, GRPOTrainer):
     """GRPO on question rows whose video is decoded once per generation batch.
 
     Parameters
@@ -247,22 +276,6 @@ class VideoGRPOTrainer(GRPOTrainer):
             )
         return float(loss), self._scored * batch["completion_mask"]
 
-    # ------------------------------------------------------------ checkpoints
-
-    def _save_checkpoint(self, model, trial):
-        super()._save_checkpoint(model, trial)
-        # Every rank has written its part before the checkpoint is called complete.
-        self.accelerator.wait_for_everyone()
-        if self.args.should_save:
-            folder = Path(self.args.output_dir)
-            step = self.state.global_step
-            write_json(folder / f"checkpoint-{step}" / COMPLETE, {"step": step})
-            for old in complete_checkpoints(folder)[: -self.keep_checkpoints]:
-                shutil.rmtree(old)
-
-    def create_model_card(self, *args, **kwargs):
-        """No card: the run folder describes itself (``run.json``)."""
-
 
 @contextlib.contextmanager
 def _last_positions(model, count):
@@ -323,8 +336,12 @@ class MetricsLog(TrainerCallback):
 def progress_line(row, steps):
     """The few numbers of a step that one watches."""
     parts = [f"step {row['step']}/{steps}", f"{row['seconds']:.0f} s"]
-    if "reward" not in row:  # a second pass over the same rollouts
-        return "  ".join([*parts, "same rollouts again"])
+    if "reward" not in row:
+        watched = ("loss", "mean_token_accuracy", "rewards/margins")
+        shown = [f"{k.split('/')[-1]} {row[k]:.3f}" for k in watched if k in row]
+        # A baseline's step, or a second pass over the same rollouts.
+        again = "mean_token_accuracy" not in row
+        return "  ".join([*parts, *(["same rollouts again"] if again else shown)])
     parts.append(f"reward {row['reward']:.3f}")
     for key, value in row.items():
         if key.startswith("rewards/") and key.endswith("/mean") and value is not None:
@@ -429,27 +446,16 @@ def find_model(name):
     return name
 
 
-def training_arguments(config, out_dir, *, workers=1, on_cpu=True):
-    """``TrainConfig`` → TRL's ``GRPOConfig`` for one of ``workers`` processes."""
+def common_arguments(config, out_dir, workers=1, on_cpu=True):
+    """``TrainConfig`` → what every one of TRL's configurations is told, as keywords."""
     batch, accumulation = config.batch_shape(workers)
-    return GRPOConfig(
+    return dict(
         output_dir=str(Path(out_dir) / "checkpoints"),
         use_cpu=on_cpu,
         bf16=config.bf16,
         activation_checkpointing=config.gradient_checkpointing,
         per_device_train_batch_size=batch,
         gradient_accumulation_steps=accumulation,
-        num_generations=config.num_generations,
-        num_iterations=config.num_iterations,
-        max_completion_length=config.max_completion_length,
-        temperature=config.temperature,
-        top_p=config.top_p,
-        top_k=0,
-        beta=config.beta,
-        use_bias_correction_kl=False,  # plain k3, as published
-        epsilon=config.epsilon,
-        loss_type="grpo",
-        scale_rewards="group",
         learning_rate=config.learning_rate,
         lr_scheduler_type=config.lr_scheduler,
         weight_decay=config.weight_decay,
@@ -463,6 +469,50 @@ def training_arguments(config, out_dir, *, workers=1, on_cpu=True):
         dataloader_pin_memory=not on_cpu,
         seed=config.seed,
     )
+
+
+def training_arguments(config, out_dir, *, workers=1, on_cpu=True):
+    """``TrainConfig`` → TRL's ``GRPOConfig`` for one of ``workers`` processes."""
+    return GRPOConfig(
+        **common_arguments(config, out_dir, workers, on_cpu),
+        num_generations=config.num_generations,
+        num_iterations=config.num_iterations,
+        max_completion_length=config.max_completion_length,
+        temperature=config.temperature,
+        top_p=config.top_p,
+        top_k=0,
+        beta=config.beta,
+        use_bias_correction_kl=False,  # plain k3, as published
+        epsilon=config.epsilon,
+        loss_type="grpo",
+        scale_rewards="group",
+    )
+
+
+def load_start(config):
+    """``(model, processor)`` that a run starts from, ``config.frozen`` parts frozen.
+
+    Raises
+    ------
+    SpacerError
+        If there is no such model, or ``frozen`` fits nothing or everything.
+    """
+    path = find_model(config.model_path)
+    # DeepSpeed keeps fp32 masters of bf16 weights; nobody else does.
+    half = config.bf16 and config.zero_stage
+    try:
+        model = AutoModelForImageTextToText.from_pretrained(
+            path, dtype=torch.bfloat16 if half else torch.float32
+        )
+        processor = AutoProcessor.from_pretrained(path, padding_side="left")
+    except OSError as error:
+        raise SpacerError(
+            f"model {path} cannot be loaded",
+            got=str(error).splitlines()[0],
+            remedy="fix model_path, or download the checkpoint first",
+        ) from error
+    _freeze(model, config.frozen)
+    return model, processor
 
 
 def build_trainer(config, out_dir, *, workers=1, on_cpu=True, rows=None, callbacks=()):
@@ -485,21 +535,7 @@ def build_trainer(config, out_dir, *, workers=1, on_cpu=True, rows=None, callbac
     out_dir = Path(out_dir)
     # First: under ZeRO-3 they decide how the model is loaded.
     args = training_arguments(config, out_dir, workers=workers, on_cpu=on_cpu)
-    path = find_model(config.model_path)
-    # DeepSpeed keeps fp32 masters of bf16 weights; nobody else does.
-    half = config.bf16 and config.zero_stage
-    try:
-        model = AutoModelForImageTextToText.from_pretrained(
-            path, dtype=torch.bfloat16 if half else torch.float32
-        )
-        processor = AutoProcessor.from_pretrained(path, padding_side="left")
-    except OSError as error:
-        raise SpacerError(
-            f"model {path} cannot be loaded",
-            got=str(error).splitlines()[0],
-            remedy="fix model_path, or download the checkpoint first",
-        ) from error
-    _freeze(model, config.frozen)
+    model, processor = load_start(config)
     _sample_as_told(model, config)
     pads = [model.config.image_token_id, model.config.video_token_id]
     # A sampled pad token would ask for visual features that do not exist.

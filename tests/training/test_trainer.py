@@ -292,6 +292,23 @@ def test_old_checkpoints_go_when_newer_ones_are_complete(small, rows, tmp_path):
     assert names == ["checkpoint-2", "checkpoint-3"]
 
 
+def test_a_resumed_run_starts_from_the_checkpoints_weights(
+    small, rows, tmp_path, rewarded
+):
+    """Without DeepSpeed, transformers alone would keep the weights of the start."""
+    config = small(save_steps=1, learning_rate=1e-2)
+    straight, resumed, fresh = (
+        build_trainer(config, tmp_path, rows=rows) for _ in range(3)
+    )
+    straight.train()
+    checkpoint = complete_checkpoints(tmp_path / "checkpoints")[0]
+    assert checkpoint.name == "checkpoint-1"
+    resumed.train(resume_from_checkpoint=str(checkpoint))
+    end, again, start = (t.model.state_dict() for t in (straight, resumed, fresh))
+    assert all(torch.equal(end[name], again[name]) for name in end)
+    assert any(not torch.equal(end[name], start[name]) for name in end)
+
+
 def test_logs_are_cut_back_to_the_checkpoint(tmp_path):
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"step":1,"seconds":2.5}\n{"step":2,"seconds":4}\n{"step":3}\n')

@@ -82,6 +82,8 @@ def test_overrides_reach_nested_keys_and_keep_types(overrides):
         ({"lr_scheduler": "cosin"}, "constant, linear, cosine"),
         ({"prompt_mode": "thinking"}, "think_map"),
         ({"view": "odl"}, "new"),
+        ({"method": "grop"}, "grpo, sft, dpo"),
+        ({"method": "dpo"}, "beta: got 0.0; expected more than 0 for DPO"),
         ({"reward": 3}, "reward: got 3"),
         ({"seed.deep": 3}, "seed"),
         (["max_steps"], "key=value"),
@@ -131,6 +133,8 @@ def test_extends_merges_nested_keys(tmp_path):
         ({"per_device_batch": 16}, 2, (16, 4)),
         ({"per_device_batch": 500}, 1, (128, 1)),
         ({"prompts_per_step": 3, "num_generations": 2}, 2, (3, 1)),
+        ({"method": "sft"}, 1, (16, 1)),
+        ({"method": "dpo", "beta": 0.1, "per_device_batch": 2}, 2, (2, 4)),
     ],
 )
 def test_batch_shape_shares_all_completions(changes, workers, shape):

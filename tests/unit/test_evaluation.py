@@ -21,6 +21,7 @@ from spacer_lib.evaluation import (
     verdict,
 )
 from spacer_lib.models import tiny
+from spacer_lib.models.generation import sampling_settings
 from spacer_lib.training.curriculum import draw_rows
 from spacer_lib.training.demonstrations import demonstrate
 
@@ -95,7 +96,7 @@ def test_padding_does_not_change_a_greedy_answer(checkpoint, rows):
 def test_pads_of_pictures_are_never_written(checkpoint, rows):
     model, _ = checkpoint
     banned = [model.config.image_token_id, model.config.video_token_id]
-    options = evaluation._sampling(model, 1.0, 0.9)
+    options = sampling_settings(model, 1.0, 0.9)
     assert options["suppress_tokens"] == banned and options["top_p"] == 0.9
 
 

@@ -1,0 +1,143 @@
+"""Question rows → completions, with every sampling setting spelled out.
+
+Evaluation and sample selection ask a model through here, so a published
+``generation_config.json`` (near-zero temperature, repetition penalty) wins nowhere.
+"""
+
+import contextlib
+import zlib
+
+import numpy as np
+import torch
+
+from spacer_lib.artifacts import config_hash
+from spacer_lib.errors import SpacerError
+from spacer_lib.models.inputs import (
+    VideoSettings,
+    encode_prompts,
+    pad_batch,
+    token_types,
+)
+from spacer_lib.models.rope import position_rule
+from spacer_lib.models.shared_video import videos_once
+
+
+def generate(
+    model, processor, rows, *, mode, video=None, max_new_tokens=128, temperature=0.0,
+    top_p=1.0, batch_size=32, seed=0, blind=False, prefixes=None,
+):  # fmt: skip
+    """One completion per row.
+
+    Parameters
+    ----------
+    model, processor : Qwen2.5-VL model and its processor
+    rows : list of dict
+        Question rows; a row that stands in it several times is sampled as often, its
+        video encoded once a batch.
+    mode : str or PromptStyle
+        Answer mode of ``prompts.messages``, with its frame and template if not ours.
+    video : VideoSettings, optional
+    max_new_tokens : int
+        New tokens at most; a forced prefix does not count.
+    temperature : float
+        0 is greedy.
+    top_p : float
+        Nucleus of sampling.
+    batch_size, seed : int
+        A batch is sampled with a seed made of ``seed`` and the ids in it, so that a
+        resumed run draws what an unbroken one would have drawn.
+    blind : bool
+        Leave the video out.
+    prefixes : list of str, optional
+        Forced start of each response.
+
+    Returns
+    -------
+    list of str
+        Responses without special tokens; they begin with their prefix.
+    """
+    if prefixes is not None and len(prefixes) != len(rows):
+        raise SpacerError("prefixes", got=len(prefixes), expected=f"{len(rows)}")
+    texts = []
+    was_training = model.training
+    model.eval()
+    for start in range(0, len(rows), batch_size):
+        batch = rows[start : start + batch_size]
+        forced = [""] * len(batch)
+        if prefixes is not None:
+            forced = prefixes[start : start + batch_size]
+        with (
+            _inputs(model, processor, batch, mode, video, blind, forced) as inputs,
+            _seeded(seed, batch),
+            torch.inference_mode(),
+        ):
+            output = model.generate(
+                **inputs, **sampling_settings(model, temperature, top_p),
+                max_new_tokens=max_new_tokens,
+            )  # fmt: skip
+        made = processor.tokenizer.batch_decode(
+            output[:, inputs["input_ids"].shape[1] :],
+            skip_special_tokens=True,
+            clean_up_tokenization_spaces=False,
+        )
+        texts.extend(a + b for a, b in zip(forced, made, strict=True))
+    model.train(was_training)
+    return texts
+
+
+@contextlib.contextmanager
+def _inputs(model, processor, batch, mode, video, blind, forced):
+    tokenizer = processor.tokenizer
+    ids, videos = encode_prompts(
+        processor, batch, mode, video or VideoSettings(), blind=blind
+    )
+    starts = tokenizer(forced, add_special_tokens=False)["input_ids"]
+    joined = [prompt + start for prompt, start in zip(ids, starts, strict=True)]
+    input_ids, mask = pad_batch(joined, tokenizer.pad_token_id, "left")
+    inputs = {"input_ids": input_ids, "attention_mask": mask}
+    if videos:
+        inputs["mm_token_type_ids"] = token_types(input_ids, model.config)
+    inputs = {key: tensor.to(model.device) for key, tensor in inputs.items()}
+    if not videos:
+        yield inputs
+        return
+    with videos_once(model, videos, model.device) as tensors:
+        yield {**inputs, **tensors}
+
+
+def sampling_settings(model, temperature, top_p):
+    """Keyword arguments of ``generate`` that leave nothing to the checkpoint."""
+    # Spelled out in full: a published generation_config.json carries a near-zero
+    # temperature and a repetition penalty that would win in silence.
+    pads = [model.config.image_token_id, model.config.video_token_id]
+    common = {"suppress_tokens": pads, "repetition_penalty": 1.0}
+    if temperature == 0:  # the rest at transformers' defaults, or it warns
+        greedy = {"do_sample": False, "temperature": 1.0, "top_p": 1.0, "top_k": 50}
+        return {**common, **greedy}
+    sampled = {"do_sample": True, "temperature": temperature, "top_p": top_p}
+    return {**common, **sampled, "top_k": 0}
+
+
+@contextlib.contextmanager
+def _seeded(seed, batch):
+    ids = "\n".join(str(row["id"]) for row in batch)
+    # Mixed down to 32 bits: torch's CPU generator ignores the bits above.
+    mixed = np.random.SeedSequence([seed, zlib.crc32(ids.encode())]).generate_state(1)
+    with torch.random.fork_rng():
+        torch.manual_seed(int(mixed[0]))
+        yield
+
+
+def weights_fingerprint(model):
+    """Twelve hex digits of a sample of every weight tensor (64 values each).
+
+    Enough to tell two checkpoints of a training run apart, quick at any size. A rule
+    of positions that is not the library's counts as a part of the weights.
+    """
+    rule = position_rule(model)
+    sample = {} if rule == "library" else {"positions": rule}
+    for name, weight in model.state_dict().items():
+        flat = weight.detach().flatten()
+        some = flat[:: max(1, len(flat) // 64)].float().cpu()
+        sample[name] = some.tolist()
+    return config_hash(sample)

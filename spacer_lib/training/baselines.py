@@ -1,0 +1,225 @@
+"""Two baselines beside SG-RLVR: supervised fine-tuning (SFT) and DPO.
+
+Same rows, same encoding of prompts and videos, same checkpoints and log. TRL's own
+``SFTTrainer`` and ``DPOTrainer`` serve, because both hand a batch to the model as it
+comes: all that is ours is the collator. What would have stayed blind is TRL's own data
+path, whose dataset preparation and collators know texts and images, and no video.
+Losses cover the response alone; the released SFT of SpaceR has them on prompt and
+video tokens as well.
+
+Source: SpaceR §5 (SFT baseline); vsGRPO (SFT, and DPO with corrupted answers as
+rejected); https://arxiv.org/abs/2305.18290 for DPO.
+"""
+
+import zlib
+
+import datasets
+import numpy as np
+from transformers.trainer_callback import PrinterCallback
+from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
+
+from spacer_lib.errors import SpacerError
+from spacer_lib.models.inputs import (
+    VideoSettings,
+    encode_prompts,
+    join_videos,
+    pad_batch,
+    token_types,
+)
+from spacer_lib.models.rope import POSITION_RULES
+from spacer_lib.training.responses import CORRUPTIBLE, corrupt, target_text
+from spacer_lib.training.trainer import (
+    WholeCheckpoints,
+    common_arguments,
+    load_start,
+    training_rows,
+)
+
+
+class ResponseCollator:
+    """Rows and their responses → a batch whose labels are the responses' tokens.
+
+    Parameters
+    ----------
+    processor : Qwen2_5_VLProcessor
+    rows : list of dict
+    responses : list of tuple of str
+        Of each row as many texts as there are sides: one to imitate, or a chosen and
+        a rejected one.
+    style : PromptStyle
+    video : VideoSettings
+    """
+
+    def __init__(self, processor, rows, responses, style, video):
+        self.processor, self.rows, self.responses = processor, rows, responses
+        self.style, self.video = style, video
+
+    def __call__(self, examples):
+        """Row numbers → model inputs, right-padded: the first sides, then the second.
+
+        Returns
+        -------
+        dict
+            ``input_ids``, ``attention_mask``, ``mm_token_type_ids``, ``labels`` (-100
+            but at the response and its end token), each (sides x rows, tokens), and
+            every sequence's video.
+        """
+        numbers = [example["image"] for example in examples]
+        prompts, videos = encode_prompts(
+            self.processor, [self.rows[i] for i in numbers], self.style, self.video
+        )
+        sides = list(zip(*(self.responses[i] for i in numbers), strict=True))
+        tokenizer = self.processor.tokenizer
+        sequences, labels = [], []
+        for side in sides:
+            texts = [text + tokenizer.eos_token for text in side]
+            answers = tokenizer(texts, add_special_tokens=False)["input_ids"]
+            for prompt, answer in zip(prompts, answers, strict=True):
+                sequences.append(prompt + answer)
+                labels.append([-100] * len(prompt) + answer)
+        input_ids, mask = pad_batch(sequences, tokenizer.pad_token_id, "right")
+        tensors = join_videos(videos * len(sides))
+        # Numbers, not a tensor: DeepSpeed casts floating tensors to bf16, and coarser
+        # time steps would move the temporal positions.
+        seconds = tensors.pop("second_per_grid_ts").tolist()
+        return {
+            "input_ids": input_ids,
+            "attention_mask": mask,
+            "mm_token_type_ids": token_types(input_ids, self.processor),
+            "labels": pad_batch(labels, -100, "right")[0],
+            "second_per_grid_ts": seconds,
+            **tensors,
+        }
+
+
+class PreferenceCollator(ResponseCollator):
+    """``ResponseCollator`` for pairs, in DPO's words: a mask in place of labels."""
+
+    def __call__(self, examples):
+        """Row numbers → model inputs and ``completion_mask``: all chosen first."""
+        batch = super().__call__(examples)
+        batch["completion_mask"] = (batch.pop("labels") != -100).long()
+        return batch
+
+
+class VideoSFTTrainer(WholeCheckpoints, SFTTrainer):
+    """TRL's SFT; its loss is the mean over all response tokens of a step."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        # Whether a step's tokens are counted. The model class says no, for its own
+        # loss, which is not used here; micro-batches would then weigh alike.
+        self.model_accepts_loss_kwargs = True
+
+
+class VideoDPOTrainer(WholeCheckpoints, DPOTrainer):
+    """TRL's DPO; the reference is the checkpoint that the run started from."""
+
+
+# ---------------------------------------------------------------- responses
+
+
+def sft_responses(rows, style):
+    """``(row, (target,))`` of every row that has a target (see ``target_text``)."""
+    pairs = ((row, target_text(row, style)) for row in rows)
+    return [(row, (target,)) for row, target in pairs if target is not None]
+
+
+def dpo_responses(rows, style, seed):
+    """``(row, (chosen, rejected))`` of every row whose answer can be corrupted.
+
+    The rejected response is the chosen one with another answer, drawn from ``seed``
+    and the row's id.
+    """
+    usable = [row for row in rows if row["problem_type"] in CORRUPTIBLE]
+    pairs = []
+    for row, (chosen,) in sft_responses(usable, style):
+        rng = np.random.default_rng([seed, zlib.crc32(str(row["id"]).encode())])
+        pairs.append((row, (chosen, corrupt(row, chosen, rng))))
+    return pairs
+
+
+# ---------------------------------------------------------------- assembly
+
+
+def build_sft(config, out_dir, *, workers=1, on_cpu=True, rows=None, callbacks=()):
+    """An SFT run put together; call inside each worker process.
+
+    Parameters
+    ----------
+    config : TrainConfig
+        ``prompts_per_step`` counts rows; ``num_generations``, sampling and reward
+        settings are not looked at.
+    out_dir, workers, rows, callbacks
+        See ``trainer.build_trainer``.
+
+    Returns
+    -------
+    VideoSFTTrainer
+
+    Raises
+    ------
+    SpacerError
+        If too few rows have a response to imitate.
+    """
+    rows = training_rows(config) if rows is None else rows
+    found = sft_responses(rows, config.prompt_style)
+    # First: under ZeRO-3 they decide how the model is loaded.
+    args = SFTConfig(**common_arguments(config, out_dir, workers, on_cpu))
+    return _assemble(
+        VideoSFTTrainer, ResponseCollator, config, args, found, len(rows), callbacks
+    )
+
+
+def build_dpo(config, out_dir, *, workers=1, on_cpu=True, rows=None, callbacks=()):
+    """A DPO run put together; see ``build_sft``.
+
+    ``config.beta`` is DPO's β, ``config.seed`` also draws the wrong answers.
+
+    Returns
+    -------
+    VideoDPOTrainer
+
+    Raises
+    ------
+    SpacerError
+        If too few rows make a pair.
+    """
+    rows = training_rows(config) if rows is None else rows
+    found = dpo_responses(rows, config.prompt_style, config.seed)
+    common = common_arguments(config, out_dir, workers, on_cpu)
+    args = DPOConfig(**common, beta=config.beta)
+    return _assemble(
+        VideoDPOTrainer, PreferenceCollator, config, args, found, len(rows), callbacks
+    )
+
+
+def _assemble(trainer_type, collator_type, config, args, found, asked, callbacks):
+    if len(found) < config.prompts_per_step:
+        raise SpacerError(
+            "rows to learn from",
+            got=f"{len(found)} of {asked} with a response",
+            expected=f"at least prompts_per_step = {config.prompts_per_step}",
+        )
+    model, processor = load_start(config)
+    rows, responses = (list(part) for part in zip(*found, strict=True))
+    video = VideoSettings(config.frames, config.frame_size, config.max_pixels)
+    trainer = trainer_type(
+        model,
+        args=args,
+        processing_class=processor,
+        # Row numbers, in the column that makes TRL leave encoding to the collator.
+        train_dataset=datasets.Dataset.from_dict({"image": list(range(len(rows)))}),
+        data_collator=collator_type(
+            processor, rows, responses, config.prompt_style, video
+        ),
+        callbacks=list(callbacks),
+    )
+    trainer.rows, trainer.keep_checkpoints = rows, config.keep_checkpoints
+    trainer.remove_callback(PrinterCallback)
+    for scored in (model, getattr(trainer, "ref_model", None)):
+        if scored is not None:
+            POSITION_RULES[config.positions](scored)
+    if asked > len(rows) and trainer.accelerator.is_main_process:
+        print(f"{len(rows)} of {asked} rows have a response to learn from", flush=True)
+    return trainer

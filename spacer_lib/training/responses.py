@@ -1,0 +1,177 @@
+"""What a baseline imitates and what it avoids: responses made from a row's truth."""
+
+import itertools
+import re
+from decimal import Decimal
+
+from spacer_lib.cogmap import map_to_text
+from spacer_lib.completions import (
+    MAX_NUMBER,
+    option_texts,
+    plain_text,
+    read_choice,
+    read_number,
+)
+from spacer_lib.errors import SpacerError
+from spacer_lib.training.demonstrations import TINY_TASKS, demonstrate
+
+# Questions whose answer has wrong neighbours; a text read off or written freely has
+# none that the row names.
+CORRUPTIBLE = ("multiple choice", "numerical", "regression", "option-free")
+_SIDES = (
+    ("left", "right"),
+    ("left", "right", "back"),
+    ("front-left", "front-right", "back-left", "back-right"),
+)
+
+
+def target_text(row, style):
+    """The right response in a prompt style, or ``None`` where there is none to show.
+
+    Parameters
+    ----------
+    row : dict
+        Question row; ``reasoning``, where it has any, is put into its think block.
+    style : PromptStyle
+        ``tiny``: the worked demonstration; ``think_map``: the true map, then the
+        row's reasoning; ``think`` and ``observe``: the row's reasoning; ``direct``:
+        the answer in its tag; ``vanilla``: the answer alone.
+
+    Raises
+    ------
+    SpacerError
+        If the style asks for words of which the row has none. An empty think block
+        would teach a known hack.
+    """
+    mode, answer = style.mode, row["ground_truth"]
+    if mode == "tiny":
+        return demonstrate(row) if row["question_type"] in TINY_TASKS else None
+    if mode == "vanilla":
+        return answer
+    tagged = f"<answer>{answer}</answer>"
+    if mode == "direct":
+        return tagged
+    words = row.get("reasoning") or ""
+    if mode == "think_map" and row.get("map"):
+        drawn = map_to_text(row["map"], last=row.get("categories") or ())
+        words = f"<map>{drawn}</map>{words}"
+    if not words:
+        raise SpacerError(
+            f"row {row.get('id', '(no id)')}", got=f"no reasoning to imitate in {mode}",
+            expected="rows with a `reasoning`",
+            remedy="choose prompt_mode direct or vanilla, or think_map for rows with "
+            "maps",
+        )  # fmt: skip
+    tag = "observe" if mode == "observe" else "think"
+    return f"<{tag}>{words}</{tag}>{tagged}"
+
+
+def corrupt(row, text, rng):
+    """A response with its answer made wrong, everything else as it was.
+
+    Parameters
+    ----------
+    row : dict
+        Question row of one of the ``CORRUPTIBLE`` types.
+    text : str
+        A response: its one answer tag, or all of it where it has none, is replaced.
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    str
+        Its answer can be read, is written as the ground truth is, and differs from
+        it: another option; a number off by at least half of itself (no mean relative
+        accuracy left) with as many decimals; for option-free rows another side,
+        another order or another category.
+
+    Raises
+    ------
+    SpacerError
+        If the row names no wrong answer, or the response has several.
+
+    Source: vsGRPO's DPO baseline (rejected = corrupted answer). It prints no recipe;
+    the choices are ours.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> row = {"problem_type": "numerical", "ground_truth": "2.4", "options": None}
+    >>> corrupt(row, "<answer>2.4</answer>", np.random.default_rng(0))
+    '<answer>5.0</answer>'
+    """
+    wrong = _wrong_answer(row, rng)
+    opened = text.split("<answer>")
+    if len(opened) == 1:
+        return wrong
+    closed = opened[-1].split("</answer>")
+    if (len(opened), len(closed)) != (2, 2):
+        raise SpacerError(
+            f"row {row.get('id', '(no id)')}: response to corrupt",
+            got=repr(text[-80:]), expected="one answer tag, or none",
+        )  # fmt: skip
+    return f"{opened[0]}<answer>{wrong}</answer>{closed[1]}"
+
+
+def _wrong_answer(row, rng):
+    kind, truth = row["problem_type"], row["ground_truth"]
+    others = []
+    if kind in ("numerical", "regression"):
+        return _wrong_number(row, rng)
+    if kind == "multiple choice" and row["options"]:
+        texts, right = option_texts(row["options"]), read_choice(truth, row["options"])
+        form = "{letter}. {text}"
+        if truth.strip() == right:
+            form = "{letter}"
+        elif plain_text(truth) == plain_text(texts[right]):
+            form = "{text}"
+        others = [
+            form.format(letter=letter, text=text)
+            for letter, text in texts.items() if letter != right
+        ]  # fmt: skip
+    elif kind == "option-free":
+        others = _other_words(row)
+    if not others:
+        raise SpacerError(
+            f"row {row.get('id', '(no id)')}: wrong answer to {kind}", got="none known",
+            expected=f"options, or one of {', '.join(CORRUPTIBLE)}",
+        )  # fmt: skip
+    return others[int(rng.integers(len(others)))]
+
+
+def _wrong_number(row, rng):
+    truth = row["ground_truth"]
+    value, failure = read_number(truth)
+    if failure:
+        raise SpacerError(
+            f"row {row.get('id', '(no id)')}: ground truth", got=repr(truth),
+            expected=f"one number ({failure})",
+        )  # fmt: skip
+    written = re.search(r"\.([0-9]+)", truth)
+    decimals = len(written[1]) if written else 0
+    size = round(abs(value) * 10**decimals)  # in units of the last decimal
+    less = int(size * rng.uniform(0.25, 0.5))
+    more = -int(-size * rng.uniform(1.5, 3.0) // 1)
+    up = rng.random() < 0.5
+    if size == 0:
+        wrong = int(rng.integers(1, 4))
+    elif less and (not up or more > MAX_NUMBER * 10**decimals):
+        wrong = less
+    else:
+        wrong = more
+    sign = "-" if value < 0 else ""
+    return f"{sign}{Decimal(wrong).scaleb(-decimals):f}"
+
+
+def _other_words(row):
+    """Wrong answers in words: other sides, other orders, or other categories."""
+    truth = row["ground_truth"]
+    level = {"easy": 0, "medium": 1, "hard": 2}.get(row["question_type"].split("_")[-1])
+    if level is not None and truth in _SIDES[level]:
+        return [side for side in _SIDES[level] if side != truth]
+    parts = truth.split(", ")
+    if len(parts) > 1:
+        orders = map(", ".join, itertools.islice(itertools.permutations(parts), 24))
+        return [order for order in orders if order != truth]
+    names = row.get("categories") or ()
+    return [name for name in names[1:] if name != truth]

@@ -1,0 +1,492 @@
+"""SFT and DPO see the video, learn from the response alone, and can be resumed."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+from transformers import AutoModelForImageTextToText, AutoProcessor
+
+from spacer_lib.completions import read_completion, read_number
+from spacer_lib.errors import SpacerError
+from spacer_lib.models.inputs import token_types
+from spacer_lib.models.rope import position_rule
+from spacer_lib.models.shared_video import core_of
+from spacer_lib.prompts import PromptStyle
+from spacer_lib.qa.dataset import without_options
+from spacer_lib.rewards import RewardConfig, score
+from spacer_lib.training import selection
+from spacer_lib.training.baselines import (
+    build_dpo,
+    build_sft,
+    dpo_responses,
+    sft_responses,
+)
+from spacer_lib.training.responses import CORRUPTIBLE, corrupt, target_text
+from spacer_lib.training.selection import keep_informative, select_samples
+from spacer_lib.training.trainer import MetricsLog, complete_checkpoints
+
+TINY = PromptStyle("tiny")
+VIDEO_KEYS = ("pixel_values_videos", "video_grid_thw", "second_per_grid_ts")
+
+
+@pytest.fixture(scope="module")
+def shown(rows):
+    """Eight rows that have a demonstration."""
+    found = [row for row, _ in sft_responses(rows, TINY)]
+    assert len(found) >= 8
+    return found[:8]
+
+
+@pytest.fixture
+def quick(small):
+    """``quick(**changes)``: eight rows a step, at a rate at which ten steps show."""
+
+    def make(**changes):
+        values = {"prompts_per_step": 8, "max_steps": 10, "learning_rate": 2e-3,
+                  "beta": 0.1, "method": "sft"}  # fmt: skip
+        return small(**values | changes)
+
+    return make
+
+
+def batch_of(trainer, count=2):
+    """The first rows as the trainer's loop would hand them to the loss."""
+    examples = [trainer.train_dataset[i] for i in range(count)]
+    return trainer._prepare_inputs(trainer.data_collator(examples))
+
+
+def alone(model, batch, i):
+    """Ids and logits of one sequence of a batch by itself, unpadded."""
+    ids = batch["input_ids"][i : i + 1, batch["attention_mask"][i].bool()]
+    with torch.no_grad():
+        output = model(
+            input_ids=ids,
+            mm_token_type_ids=token_types(ids, model.config),
+            pixel_values_videos=batch["pixel_values_videos"][128 * i : 128 * (i + 1)],
+            video_grid_thw=batch["video_grid_thw"][i : i + 1],
+            second_per_grid_ts=torch.tensor(batch["second_per_grid_ts"][i : i + 1]),
+        )
+    return ids[0], output.logits[0]
+
+
+def metrics_of(trainer, path, **options):
+    trainer.add_callback(MetricsLog(path))
+    trainer.train(**options)
+    return [json.loads(line) for line in path.open()]
+
+
+# ---------------------------------------------------------------- responses
+
+
+def test_targets_follow_the_prompt_style(rows):
+    row = rows[2] | {"reasoning": "By eye."}
+    answer = row["ground_truth"]
+    tagged = f"<answer>{answer}</answer>"
+    for mode, text in (
+        ("vanilla", answer), ("direct", tagged),
+        ("think", f"<think>By eye.</think>{tagged}"),
+        ("observe", f"<observe>By eye.</observe>{tagged}"),
+    ):  # fmt: skip
+        assert target_text(row, PromptStyle(mode)) == text
+    drawn = target_text(rows[2], PromptStyle("think_map"))
+    truth = {name: [tuple(c) for c in cells] for name, cells in row["map"].items()}
+    assert read_completion(drawn).map == truth
+    for mode in ("think", "observe"):
+        with pytest.raises(SpacerError, match="no reasoning.*direct or vanilla"):
+            target_text(rows[2], PromptStyle(mode))
+
+
+def test_targets_earn_every_reward(rows):
+    config = RewardConfig(map_gate="always", length_window=None)
+    pairs = sft_responses(rows, TINY)
+    assert 0 < len(pairs) <= len(rows)
+    for row, (text,) in pairs:
+        earned = score(text, row, config)
+        assert (earned.format, earned.task) == (1, 1) and earned.map > 0.999
+    other = rows[0] | {"question_type": "room_size_estimation"}
+    assert sft_responses([other], TINY) == []  # nothing was ever demonstrated
+
+
+def numeric(truth, kind="numerical"):
+    return {"id": "n", "problem_type": kind, "ground_truth": truth, "options": None}
+
+
+@pytest.mark.parametrize(
+    "truth", ["1", "2", "7", "120", "0.1", "2.4", "3.50", "0", "0.0", "-3", "-0.5",
+              "1,200", "999999999", "twenty one", "3/4"],
+)  # fmt: skip
+def test_corrupted_numbers_are_wrong_readable_and_written_alike(truth):
+    value, _ = read_number(truth)
+    made = set()
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        text = corrupt(numeric(truth), f"<think>x</think><answer>{truth}</answer>", rng)
+        reading = read_completion(text)
+        assert reading.failure is None and reading.think == "x"
+        wrong, failure = read_number(reading.answer)
+        assert failure is None and wrong != value
+        if value and truth[0] in "-0123456789" and "/" not in truth:
+            decimals = len(truth.partition(".")[2])
+            assert len(reading.answer.partition(".")[2]) == decimals
+            assert abs(wrong - value) >= 0.5 * abs(value) - 1e-9
+            assert wrong * value > 0
+            assert score(text, numeric(truth), RewardConfig()).task == 0
+        made.add(wrong)
+    assert len(made) > 1 or truth == "1"
+
+
+def test_corrupted_options_keep_their_form():
+    row = {"id": "c", "problem_type": "multiple choice",
+           "options": ["A. bed", "B. sofa", "C. lamp"]}  # fmt: skip
+    seen = {}
+    for truth in ("B", "B. sofa", "sofa"):
+        item = row | {"ground_truth": truth}
+        texts = {corrupt(item, truth, np.random.default_rng(i)) for i in range(30)}
+        seen[truth] = sorted(texts)
+    assert seen == {"B": ["A", "C"], "B. sofa": ["A. bed", "C. lamp"],
+                    "sofa": ["bed", "lamp"]}  # fmt: skip
+    with pytest.raises(SpacerError, match="none known"):
+        corrupt(row | {"options": ["A. bed"], "ground_truth": "A"}, "A", None)
+
+
+def test_corrupted_words_are_of_the_same_kind(rows):
+    for row in rows:
+        if row["options"]:
+            words = without_options(row)
+            truth = words["ground_truth"]
+            for seed in range(20):
+                wrong = corrupt(words, truth, np.random.default_rng(seed))
+                options = [option[3:] for option in row["options"]]
+                sides = {"left", "right"} | set(options)
+                assert wrong != truth and (wrong in options or wrong in sides)
+    order = {"id": "o", "problem_type": "option-free", "options": None,
+             "question_type": "obj_appearance_order",
+             "ground_truth": "bed, sofa, lamp, door"}  # fmt: skip
+    wrong = corrupt(order, order["ground_truth"], np.random.default_rng(0))
+    assert wrong != order["ground_truth"]
+    assert sorted(wrong.split(", ")) == sorted(order["ground_truth"].split(", "))
+
+
+def test_corruption_refuses_what_it_cannot_do():
+    rng = np.random.default_rng(0)
+    with pytest.raises(SpacerError, match="one answer tag"):
+        two = "<answer>1</answer><answer>2</answer>"
+        corrupt(numeric("1"), two, rng)
+    with pytest.raises(SpacerError, match="one answer tag"):
+        corrupt(numeric("1"), "<answer>1", rng)
+    with pytest.raises(SpacerError, match="one number"):
+        corrupt(numeric("many"), "many", rng)
+    with pytest.raises(SpacerError, match="none known"):
+        corrupt(numeric("a text", kind="ocr"), "a text", rng)
+
+
+def test_pairs_differ_in_the_answer_alone_and_follow_their_seed(rows):
+    pairs = dpo_responses(rows, TINY, seed=0)
+    assert [row["id"] for row, _ in pairs] == [
+        row["id"] for row, _ in sft_responses(rows, TINY)
+    ]
+    for row, (chosen, rejected) in pairs:
+        assert row["problem_type"] in CORRUPTIBLE
+        assert chosen.split("<answer>")[0] == rejected.split("<answer>")[0]
+        assert score(chosen, row, RewardConfig()).task == 1
+        assert score(rejected, row, RewardConfig()).task == 0
+        assert score(rejected, row, RewardConfig()).failure is None
+    assert dpo_responses(rows, TINY, seed=0) == pairs
+    assert dpo_responses(rows[::-1], TINY, seed=0) == pairs[::-1]  # keyed by id
+    assert dpo_responses(rows, TINY, seed=1) != pairs
+    text_row = rows[0] | {"problem_type": "free-form"}
+    assert dpo_responses([text_row], PromptStyle("direct"), 0) == []
+
+
+# ---------------------------------------------------------------- SFT
+
+
+def test_labels_cover_the_response_and_nothing_else(quick, shown, tmp_path):
+    trainer = build_sft(quick(), tmp_path, rows=shown)
+    batch, tokenizer = batch_of(trainer, 8), trainer.processing_class.tokenizer
+    mask, labels, ids = batch["attention_mask"], batch["labels"], batch["input_ids"]
+    assert (mask.diff(dim=1) <= 0).all() and not mask.all()  # padded on the right
+    taught = labels != -100
+    assert torch.equal(labels[taught], ids[taught])
+    for i, row in enumerate(shown):
+        target = target_text(row, TINY) + tokenizer.eos_token
+        assert tokenizer.decode(ids[i][taught[i]]) == target
+        assert int(taught[i].sum() + taught[i].int().argmax()) == int(mask[i].sum())
+    pads = ids == trainer.model.config.video_token_id
+    assert pads.sum() == 8 * 32 and not (pads & taught).any()
+    assert torch.equal(batch["mm_token_type_ids"], pads.int() * 2)
+    assert all(type(value) is float for value in batch["second_per_grid_ts"])
+
+
+def test_sft_loss_is_that_of_a_plain_forward_on_the_response(quick, shown, tmp_path):
+    """Oracle: each row alone, unpadded, through the checkpoint's own forward."""
+    config = quick()
+    trainer = build_sft(config, tmp_path, rows=shown)
+    batch = batch_of(trainer, 3)
+    loss = trainer.compute_loss(trainer.model, dict(batch))
+    plain = AutoModelForImageTextToText.from_pretrained(config.model_path)
+    total, count = 0.0, 0
+    for i in range(3):
+        ids, logits = alone(plain, batch, i)
+        labels = batch["labels"][i, : len(ids)]
+        total += F.cross_entropy(logits[:-1], labels[1:], reduction="sum")
+        count += int((labels != -100).sum())
+    torch.testing.assert_close(loss.detach(), total / count, rtol=0, atol=1e-4)
+
+
+def test_prompt_positions_are_taught_nothing(quick, shown, tmp_path):
+    """The head's gradient reaches exactly the positions before a response token."""
+    trainer = build_sft(quick(), tmp_path, rows=shown)
+    batch, kept = batch_of(trainer, 4), []
+
+    def keep(module, args, output):
+        output.last_hidden_state.retain_grad()
+        kept.append(output.last_hidden_state)
+
+    core_of(trainer.model).register_forward_hook(keep)
+    trainer.compute_loss(trainer.model, dict(batch)).backward()
+    reached = kept[0].grad.abs().sum(dim=-1) > 0
+    wanted = torch.zeros_like(reached)
+    wanted[:, :-1] = batch["labels"][:, 1:] != -100
+    assert torch.equal(reached, wanted)
+    assert trainer.model.model.visual.merger.mlp[0].weight.grad.abs().sum() > 0
+
+
+def without_video(batch):
+    """The same tokens with the pixels of nothing, which is what blind would be."""
+    return {**batch, "pixel_values_videos": batch["pixel_values_videos"] * 0}
+
+
+def test_sft_loss_depends_on_the_video(quick, shown, tmp_path):
+    trainer = build_sft(quick(), tmp_path, rows=shown)
+    batch = batch_of(trainer, 2)
+    swapped = {**batch, "pixel_values_videos": batch["pixel_values_videos"].flip(0)}
+    losses = [
+        trainer.compute_loss(trainer.model, dict(b)).item()
+        for b in (batch, batch, without_video(batch), swapped)
+    ]
+    assert losses[0] == losses[1]
+    assert min(abs(losses[0] - other) for other in losses[2:]) > 1e-6
+
+
+def test_sft_learns_and_its_log_is_one_line_a_step(quick, shown, tmp_path):
+    trainer = build_sft(quick(), tmp_path, rows=shown)
+    lines = metrics_of(trainer, tmp_path / "metrics.jsonl")
+    assert [line["step"] for line in lines] == list(range(1, 11))
+    assert {"loss", "grad_norm", "learning_rate", "seconds"} <= lines[0].keys()
+    assert lines[-1]["loss"] < 0.8 * lines[0]["loss"]
+    assert lines[-1]["mean_token_accuracy"] > lines[0]["mean_token_accuracy"]
+
+
+@pytest.mark.parametrize("build", [build_sft, build_dpo])
+def test_micro_batches_change_nothing(quick, shown, tmp_path, build):
+    """Tokens of unequal responses weigh alike however the step is cut."""
+    first = [
+        metrics_of(
+            build(quick(max_steps=2, per_device_batch=b), tmp_path, rows=shown),
+            tmp_path / f"{b}.jsonl",
+        )
+        for b in (None, 2)
+    ]
+    for whole, parts in zip(*first, strict=True):
+        assert parts["loss"] == pytest.approx(whole["loss"], abs=1e-4)
+        assert parts["grad_norm"] == pytest.approx(whole["grad_norm"], rel=1e-3)
+
+
+@pytest.mark.parametrize("build", [build_sft, build_dpo])
+def test_a_resumed_run_goes_on_as_if_unbroken(quick, shown, tmp_path, build):
+    config = quick(prompts_per_step=4, max_steps=4, save_steps=2, lr_scheduler="linear")
+    straight = metrics_of(
+        build(config, tmp_path, rows=shown), tmp_path / "straight.jsonl"
+    )
+    found = complete_checkpoints(tmp_path / "checkpoints")
+    assert [path.name for path in found] == ["checkpoint-2", "checkpoint-4"]
+    names = {path.name for path in found[0].iterdir()}
+    assert {"optimizer.pt", "scheduler.pt", "rng_state.pth"} <= names
+    resumed = metrics_of(
+        build(config, tmp_path, rows=shown), tmp_path / "resumed.jsonl",
+        resume_from_checkpoint=str(found[0]),
+    )  # fmt: skip
+    for old, new in zip(straight[2:], resumed, strict=True):
+        assert (old["step"], old["loss"], old["grad_norm"], old["learning_rate"]) == (
+            new["step"], new["loss"], new["grad_norm"], new["learning_rate"],
+        )  # fmt: skip
+
+
+def test_old_checkpoints_go_and_the_model_loads(quick, shown, tmp_path):
+    config = quick(max_steps=3, save_steps=1, keep_checkpoints=1)
+    trainer = build_sft(config, tmp_path, rows=shown)
+    trainer.train()
+    assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == ["checkpoint-3"]
+    assert len(trainer.rows) == 8
+    trainer.save_model(str(tmp_path / "model"))
+    model = AutoModelForImageTextToText.from_pretrained(tmp_path / "model")
+    processor = AutoProcessor.from_pretrained(tmp_path / "model")
+    assert processor.tokenizer.padding_side == "left"
+    for name, weight in trainer.model.state_dict().items():
+        assert torch.equal(model.state_dict()[name], weight)
+
+
+def test_frozen_parts_stay(quick, shown, tmp_path):
+    config = quick(max_steps=1, frozen=r"\.visual\.")
+    trainer = build_sft(config, tmp_path, rows=shown)
+    core = trainer.model.model
+    weights = [core.visual.merger.mlp[0].weight, core.language_model.norm.weight]
+    before = [weight.detach().clone() for weight in weights]
+    trainer.train()
+    same = [torch.equal(*pair) for pair in zip(weights, before, strict=True)]
+    assert same == [True, False]
+
+
+def test_too_few_rows_and_uneven_steps_are_refused(quick, shown, tmp_path):
+    with pytest.raises(SpacerError, match="7 of 7 with a response; expected.* = 8"):
+        build_sft(quick(), tmp_path, rows=shown[:7])
+    with pytest.raises(SpacerError, match="beta.*more than 0"):
+        quick(beta=0.0, method="dpo")
+    assert quick(per_device_batch=2).batch_shape(2) == (2, 2)
+    with pytest.raises(SpacerError, match="evenly"):
+        build_sft(quick(per_device_batch=3), tmp_path, rows=shown)
+
+
+# ---------------------------------------------------------------- DPO
+
+
+def test_video_reaches_policy_and_reference(quick, shown, tmp_path):
+    trainer = build_dpo(quick(), tmp_path, rows=shown)
+    batch, seen = batch_of(trainer, 2), []
+    for name, model in (("policy", trainer.model), ("reference", trainer.ref_model)):
+
+        def spy(module, args, kwargs, name=name):
+            seen.append((name, {key: kwargs.get(key) for key in VIDEO_KEYS}))
+
+        core_of(model).register_forward_pre_hook(spy, with_kwargs=True)
+    trainer.compute_loss(trainer.model, batch)
+    assert [name for name, _ in seen] == ["policy", "reference"]
+    for _, given in seen:
+        assert given["pixel_values_videos"].shape[0] == 4 * 128  # 2 rows x 2 sides
+        assert len(given["second_per_grid_ts"]) == len(given["video_grid_thw"]) == 4
+
+
+def test_dpo_scores_are_those_of_a_plain_forward(quick, shown, tmp_path):
+    """Oracle for the layout too: sums over the response, chosen first."""
+    config = quick()
+    trainer = build_dpo(config, tmp_path, rows=shown)
+    batch = batch_of(trainer, 2)
+    scored = torch.cat(trainer.compute_ref_log_probs(trainer.ref_model, batch))
+    tokenizer = trainer.processing_class.tokenizer
+    plain = AutoModelForImageTextToText.from_pretrained(config.model_path)
+    pairs = dpo_responses(shown[:2], TINY, config.seed)
+    texts = [pair[side] for side in (0, 1) for _, pair in pairs]
+    for i, text in enumerate(texts):
+        ids, logits = alone(plain, batch, i)
+        count = int(batch["completion_mask"][i].sum())
+        assert tokenizer.decode(ids[-count:]) == text + tokenizer.eos_token
+        logps = logits[:-1].log_softmax(-1).gather(1, ids[1:, None])[-count:]
+        torch.testing.assert_close(scored[i], logps.sum(), rtol=0, atol=1e-3)
+
+
+def test_dpo_scores_depend_on_the_video(quick, shown, tmp_path):
+    trainer = build_dpo(quick(), tmp_path, rows=shown)
+    batch = batch_of(trainer, 2)
+    for model in (trainer.ref_model, trainer.model):
+        own, again, blind = (
+            torch.cat(trainer.compute_ref_log_probs(model, b))
+            for b in (batch, batch, without_video(batch))
+        )
+        assert torch.equal(own, again)
+        assert (own - blind).abs().min() > 1e-6
+
+
+@pytest.mark.parametrize("rule", ["library", "original"])
+def test_positions_follow_the_setting_everywhere(quick, shown, tmp_path, rule):
+    config = quick(positions=rule)
+    sft, dpo = (build(config, tmp_path, rows=shown) for build in (build_sft, build_dpo))
+    for model in (sft.model, dpo.model, dpo.ref_model):
+        assert position_rule(model) == rule
+
+
+def test_dpo_starts_at_log_2_and_its_margin_grows(quick, shown, tmp_path):
+    trainer = build_dpo(quick(learning_rate=5e-4), tmp_path, rows=shown)
+    before = {k: v.clone() for k, v in trainer.ref_model.state_dict().items()}
+    lines = metrics_of(trainer, tmp_path / "metrics.jsonl")
+    assert lines[0]["loss"] == pytest.approx(np.log(2), abs=1e-5)
+    assert lines[0]["rewards/margins"] == pytest.approx(0, abs=1e-5)
+    margins = [line["rewards/margins"] for line in lines]
+    assert margins[-1] > margins[4] > 0.01
+    assert lines[-1]["rewards/accuracies"] > 0.5
+    for name, weight in trainer.ref_model.state_dict().items():
+        assert torch.equal(weight, before[name])
+
+
+# ---------------------------------------------------------------- selection
+
+
+@pytest.fixture(scope="module")
+def checkpoint(model_dir):
+    model = AutoModelForImageTextToText.from_pretrained(model_dir)
+    return model, AutoProcessor.from_pretrained(model_dir, padding_side="left")
+
+
+SETTINGS = dict(mode="tiny", k=3, max_new_tokens=8, batch_rows=2)
+
+
+def test_every_row_is_answered_k_times(checkpoint, rows, tmp_path):
+    path = tmp_path / "new folder" / "answers.jsonl"
+    records = select_samples(*checkpoint, rows[:5], path, **SETTINGS)
+    assert [json.loads(line) for line in path.open()] == records
+    assert [record["id"] for record in records] == [row["id"] for row in rows[:5]]
+    for record, row in zip(records, rows, strict=False):
+        assert len(record["responses"]) == len(record["scores"]) == 3
+        assert len(set(record["responses"])) > 1
+        for text, given in zip(record["responses"], record["scores"], strict=True):
+            assert given == score(text, row, RewardConfig()).task
+
+
+def test_selection_goes_on_where_it_stopped(checkpoint, rows, tmp_path, monkeypatch):
+    path = tmp_path / "answers.jsonl"
+    whole = select_samples(*checkpoint, rows[:6], path, **SETTINGS)
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[:3]) + lines[3][:40])  # stopped while writing
+    asked, real = [], selection.generate
+
+    def counted(model, processor, batch, **options):
+        asked.append([row["id"] for row in batch])
+        return real(model, processor, batch, **options)
+
+    monkeypatch.setattr(selection, "generate", counted)
+    assert select_samples(*checkpoint, rows[:6], path, **SETTINGS) == whole
+    assert path.read_bytes() == b"".join(lines)
+    again = [[row["id"] for row in pair for _ in range(3)]
+             for pair in (rows[2:4], rows[4:6])]  # fmt: skip
+    assert asked == again
+    select_samples(*checkpoint, rows[:6], path, **SETTINGS)
+    assert asked == again  # nothing left to ask
+
+
+def test_answers_of_other_settings_or_rows_are_refused(checkpoint, rows, tmp_path):
+    path = tmp_path / "answers.jsonl"
+    select_samples(*checkpoint, rows[:2], path, **SETTINGS)
+    for changed in ({"temperature": 0.5}, {"seed": 1}, {"k": 2},
+                    {"rewards": RewardConfig(number_score="mra-11")}):  # fmt: skip
+        with pytest.raises(SpacerError, match="other settings"):
+            select_samples(*checkpoint, rows[:2], path, **SETTINGS | changed)
+    asked = rows[0] | {"question": "How many?"}
+    with pytest.raises(SpacerError, match="another question"):
+        select_samples(*checkpoint, [asked], path, **SETTINGS)
+    with pytest.raises(SpacerError, match="twice"):
+        select_samples(*checkpoint, [rows[0], rows[0]], path, **SETTINGS)
+
+
+def test_informative_rows_are_kept_and_counted():
+    rows = [{"id": i} for i in range(5)]
+    scores = [[1, 1, 1], [0, 0, 0], [1, 0, 1], [0.4, 0, 0], [0.5, 0.5, 1.0]]
+    kept, histogram = keep_informative(rows, scores)
+    assert [row["id"] for row in kept] == [2, 3, 4]
+    assert histogram == {0: 2, 1: 1, 2: 1, 3: 1}
+    assert keep_informative([], []) == ([], {0: 0})
+    with pytest.raises(SpacerError, match="one size"):
+        keep_informative(rows[:2], [[1], [0, 1]])
+    with pytest.raises(SpacerError, match="2 groups"):
+        keep_informative(rows[:2], [[1]])
