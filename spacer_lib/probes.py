@@ -15,6 +15,7 @@ from spacer_lib.cogmap import map_to_text
 from spacer_lib.errors import SpacerError
 from spacer_lib.metrics import majority_floor
 from spacer_lib.prompts import EXAMPLE_MAP
+from spacer_lib.qa.dataset import LETTERS
 from spacer_lib.rewards import COMPONENTS, PRESETS, get_preset, score_batch
 
 HONEST, BLIND = "honest", "blind guess"  # for comparison: no hacks
@@ -196,7 +197,7 @@ def _restated(item):
 
 
 def _spam(item):
-    letters = "ABCDEFGHIJ"[: len(item.get("options") or ())]
+    letters = LETTERS[: len(item.get("options") or ())]
     return _completion(_THOUGHT, " ".join(letters or map(str, range(1, 11))))
 
 

@@ -59,6 +59,11 @@ def require_scene_id(scene_id):
     return scene_id
 
 
+def space_of(scene_id):
+    """``scene0025_01`` → ``scene0025``: rescans share the physical space."""
+    return scene_id.split("_")[0]
+
+
 @dataclass(frozen=True)
 class ObjectInstance:
     """One annotated object.
@@ -208,7 +213,7 @@ class Scene:
     @property
     def space_id(self):
         """The physical space: ``scene0025_01`` → ``scene0025`` (rescans share it)."""
-        return self.scene_id.split("_")[0] if "_" in self.scene_id else self.scene_id
+        return space_of(self.scene_id)
 
     def by_category(self):
         """``{category: [instances]}`` without structural categories, in file order."""

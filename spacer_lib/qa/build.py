@@ -127,9 +127,9 @@ def build_dataset(
         "dropped": dropped, "tasks": {}, "counts": {}, "letters": {},
         "files": {part: f"{part}.jsonl" for part in parts},
     }  # fmt: skip
-    rejections, paths = Counter(), {}
+    rejections, paths, maps = Counter(), {}, {}
     for part, ids in parts.items():
-        index = _read_index(out_dir, ids, rejections)
+        index = _read_index(out_dir, ids, rejections, maps)
         chosen, report["tasks"][part] = _choose(index, recipe, part, len(ids), seed)
         paths[part] = out_dir / f"{part}.jsonl"
         written, letters = _write_part(out_dir, part, ids, chosen, by_id, recipe)
@@ -146,12 +146,12 @@ def build_dataset(
             rejections.items(), key=lambda item: (-item[1], item[0])
         )
     ]
-    maps = {
+    scene_file = {
         "grid_size": recipe.grid_size,
-        "maps": {name: _map_of(out_dir, name) for name in sorted(by_id)},
+        "maps": dict(sorted(maps.items())),
         "seconds": {name: by_id[name].duration_s for name in sorted(by_id)},
     }
-    write_json(out_dir / "maps.json", maps, indent=None)
+    write_json(out_dir / "maps.json", scene_file, indent=None)
     report["provenance"] = provenance(generator_version=GENERATOR_VERSION)
     write_json(out_dir / "report.json", report)
     write_text(out_dir / "README.md", card_text(report))
@@ -223,18 +223,18 @@ def _require_distinct(rows):
         )
 
 
-def _map_of(out_dir, name):
-    return json.loads(read_json(out_dir / _candidate_file(name))["map"])
-
-
 # ---------------------------------------------------------------- the choice
 
 
-def _read_index(out_dir, ids, rejections):
-    """``{task: [(scene, row number, answer, options)]}`` in the order of scenes."""
+def _read_index(out_dir, ids, rejections, maps):
+    """``{task: [(scene, row number, answer, options)]}`` in the order of scenes.
+
+    Adds what else the candidates hold to ``rejections`` and ``maps``.
+    """
     index = {}
     for name in sorted(ids):
         content = read_json(out_dir / _candidate_file(name))
+        maps[name] = json.loads(content["map"])
         for kind, reason, count in content["rejections"]:
             rejections[kind, reason] += count
         for number, row in enumerate(content["rows"]):

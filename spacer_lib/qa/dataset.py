@@ -23,6 +23,7 @@ from spacer_lib.qa.generators import (
     Rejection,
     Rules,
 )
+from spacer_lib.scene import space_of
 
 LETTERS = "ABCDEFGHIJ"
 
@@ -210,11 +211,6 @@ def split_spaces(scene_ids, fractions, seed):
         parts[name] = [s for s in scene_ids if space_of(s) in mine]
         start = stop
     return parts
-
-
-def space_of(scene_id):
-    """``scene0025_01`` → ``scene0025``: rescans share the physical space."""
-    return scene_id.split("_")[0]
 
 
 def read_rows(path):

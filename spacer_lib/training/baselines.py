@@ -26,12 +26,12 @@ from spacer_lib.models.inputs import (
     pad_batch,
     token_types,
 )
-from spacer_lib.models.rope import POSITION_RULES
 from spacer_lib.training.responses import CORRUPTIBLE, corrupt, target_text
 from spacer_lib.training.trainer import (
     WholeCheckpoints,
     common_arguments,
     load_start,
+    number_positions,
     training_rows,
 )
 
@@ -217,9 +217,7 @@ def _assemble(trainer_type, collator_type, config, args, found, asked, callbacks
     )
     trainer.rows, trainer.keep_checkpoints = rows, config.keep_checkpoints
     trainer.remove_callback(PrinterCallback)
-    for scored in (model, getattr(trainer, "ref_model", None)):
-        if scored is not None:
-            POSITION_RULES[config.positions](scored)
+    number_positions(trainer, config.positions)
     if asked > len(rows) and trainer.accelerator.is_main_process:
         print(f"{len(rows)} of {asked} rows have a response to learn from", flush=True)
     return trainer

@@ -5,7 +5,6 @@ runs it. ``RUN.json`` holds ``config`` (a ``TrainConfig``), ``out_dir``, ``worke
 ``on_cpu``, ``zero_stage`` (the one in use) and ``resume``.
 """
 
-import ctypes
 import dataclasses
 import os
 import resource
@@ -20,6 +19,7 @@ from transformers import TrainerCallback
 
 from spacer_lib.artifacts import provenance, read_json, write_json
 from spacer_lib.errors import SpacerError
+from spacer_lib.jobs import die_with_parent
 from spacer_lib.training.baselines import build_dpo, build_sft
 from spacer_lib.training.config import config_from_dict
 from spacer_lib.training.trainer import (
@@ -31,13 +31,6 @@ from spacer_lib.training.trainer import (
 
 BUILDERS = {"grpo": build_trainer, "sft": build_sft, "dpo": build_dpo}
 GRACE_S = 25  # from a SIGTERM to the end, checkpoint included
-
-
-def die_with_parent():
-    """Ask Linux for a SIGTERM when the parent process ends, however it ends."""
-    if sys.platform == "linux":
-        pr_set_pdeathsig = 1
-        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
 
 
 class CleanStop(TrainerCallback):

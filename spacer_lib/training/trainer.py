@@ -551,10 +551,16 @@ def build_trainer(config, out_dir, *, workers=1, on_cpu=True, rows=None, callbac
         callbacks=list(callbacks),
     )  # fmt: skip
     trainer.remove_callback(PrinterCallback)
-    for scored in (model, trainer.ref_model):  # TRL loads the reference by itself
-        if scored is not None:
-            POSITION_RULES[config.positions](scored)
+    number_positions(trainer, config.positions)
     return trainer
+
+
+def number_positions(trainer, rule):
+    """Let policy and reference follow a rule of ``models.rope``, before wrapping."""
+    # TRL loads the reference by itself; SFT has none.
+    for model in (trainer.model, getattr(trainer, "ref_model", None)):
+        if model is not None:
+            POSITION_RULES[rule](model)
 
 
 def _freeze(model, pattern):
