@@ -26,14 +26,11 @@ from spacer_lib.models.inputs import (
     pad_batch,
     token_types,
 )
+from spacer_lib.training.checkpoints import WholeCheckpoints
 from spacer_lib.training.responses import CORRUPTIBLE, corrupt, target_text
-from spacer_lib.training.trainer import (
-    WholeCheckpoints,
-    common_arguments,
-    load_start,
-    number_positions,
-    training_rows,
-)
+from spacer_lib.training.rows import training_rows
+from spacer_lib.training.start import load_start, number_positions
+from spacer_lib.training.trainer import common_arguments
 
 
 class ResponseCollator:

@@ -24,7 +24,22 @@ from spacer_lib.synthetic.light import VIEWS
 RECIPES = PROJECT_ROOT / "configs"
 SCHEDULERS = ("constant", "linear", "cosine")
 METHODS = ("grpo", "sft", "dpo")
+LOSSES = ("grpo", "bnpo", "dr_grpo", "dapo")
+DATA_PARTS = ("all", "spatial", "general")
 POSITIONS = ("library", "original")  # keys of `models.rope.POSITION_RULES`
+
+
+@dataclass(frozen=True)
+class LoraSettings:
+    """Low-rank adapters in place of full fine-tuning; off at rank 0."""
+
+    rank: int = 0
+    alpha: int = 32
+    dropout: float = 0.0
+    # Regular expression matched to whole module names. A list of names would also
+    # hit the vision tower's layers of the same name.
+    targets: str = r".*language_model.*\.(q|k|v|o|gate|up|down)_proj"
+    four_bit: bool = False  # QLoRA: the frozen weights in NF4; needs bitsandbytes
 
 
 @dataclass(frozen=True)
@@ -40,8 +55,12 @@ class TrainConfig:
     # Checkpoint folder (also relative to the repository) or hub name.
     # Paper: Qwen2.5-VL-7B-Instruct.
     model_path: str = "checkpoints/tiny_warmstart"
+    # Run Python code that comes with a hub checkpoint (Kimi-VL): read it first.
+    remote_code: bool = False
     # Question rows as JSON lines; None draws rooms on the spot.
     data_path: str | None = None
+    data_part: str = "all"  # of a joint set: all, spatial (SR) or general
+    data_rows: int | None = None  # a random subset of so many; smaller ones nest
     view: str = "new"  # camera of drawn rooms: `new` was never demonstrated
     prompt_mode: str = "tiny"  # of `prompts.messages`
     # What the prompt says about the map's axes (`prompts.user_text`); paper: null.
@@ -53,7 +72,8 @@ class TrainConfig:
 
     frames: int = 4  # sampled per video; paper: 16
     frame_size: int | None = 56  # square side in pixels; None keeps the video's
-    max_pixels: int | None = None  # per frame; paper: 128 * 28 * 28
+    max_pixels: int | None = None  # per frame or image; paper: 128 * 28 * 28
+    as_images: bool = False  # frames as single images, for models without video
 
     num_generations: int = 8  # completions per prompt, G; paper: 8
     prompts_per_step: int = 16  # over all workers; paper: 1 on each of 8 GPUs
@@ -68,9 +88,20 @@ class TrainConfig:
     max_grad_norm: float = 1.0  # script: 5
     beta: float = 0.0  # weight of the KL term, or DPO's β; script: 0.04
     epsilon: float = 0.2  # clip range of Eq. 7; no value printed: PPO's
+    epsilon_high: float | None = None  # upper clip range; None: the same
+    loss_type: str = "grpo"  # how token losses are averaged, in TRL's words
+    importance_level: str = "token"  # of the ratio; sequence: GSPO
+    scale_rewards: str = "group"  # advantages over this std: group, batch or none
+    # Extra generations a step, at most, in which groups without advantage are asked
+    # another question.
+    refill: int = 0
+    # T-GRPO (Video-R1): a right answer's bonus where ordered frames beat shuffled
+    # ones; 0: off. Published: 0.3.
+    temporal_bonus: float = 0.0
     # Regular expression searched in parameter names; what it finds stays as it is.
     # Paper: full fine-tuning.
     frozen: str | None = None
+    lora: LoraSettings = field(default_factory=LoraSettings)
 
     temperature: float = 1.0  # of rollouts; script: 1
     top_p: float = 1.0  # script: 0.95
@@ -78,28 +109,41 @@ class TrainConfig:
 
     reward: RewardConfig = field(default_factory=RewardConfig)
 
-    zero_stage: int = 0  # DeepSpeed ZeRO 2 or 3; 0: no DeepSpeed; script: 3
+    # DeepSpeed ZeRO 2 or 3; 0: none (DDP on several workers); null: 2 on several
+    # workers, none on one. Script: 3
+    zero_stage: int | None = None
+    offload: str = "none"  # to CPU memory: none, optimizer, or all (ZeRO-3)
     bf16: bool = False
     gradient_checkpointing: bool = False
-    gpus: int = 1  # workers wanted; paper: 8
+    gpus: int = 1  # workers wanted on each node; paper: 8
+    nodes: int = 1
+    needs_gpu: bool = False  # refuse to start on CPU workers
+    vllm: str | None = None  # rollouts by vLLM: server or colocate; not for videos
+    vllm_server: str = "http://127.0.0.1:8000"
 
     save_steps: int = 20
     keep_checkpoints: int = 2
     rollouts_per_step: int = 4  # completions written to rollouts.jsonl
+    trackers: list = field(default_factory=list)  # beside TensorBoard: wandb, trackio
     seed: int = 0
 
     def __post_init__(self):
         positive = (
             "frames", "prompts_per_step", "num_iterations", "learning_rate",
             "max_grad_norm", "temperature", "max_completion_length", "gpus",
-            "save_steps", "keep_checkpoints", "epochs",
+            "save_steps", "keep_checkpoints", "epochs", "nodes",
         )  # fmt: skip
         for name in positive:
             self._require(name, getattr(self, name) > 0, "more than 0")
-        for name in ("frame_size", "max_pixels", "per_device_batch"):
+        for name in (
+            "frame_size", "max_pixels", "per_device_batch", "data_rows", "epsilon_high",
+        ):  # fmt: skip
             value = getattr(self, name)
             self._require(name, value is None or value > 0, "more than 0, or null")
-        at_least_0 = "max_steps", "weight_decay", "beta", "epsilon", "rollouts_per_step"
+        at_least_0 = (
+            "max_steps", "weight_decay", "beta", "epsilon", "rollouts_per_step",
+            "refill", "temporal_bonus",
+        )  # fmt: skip
         for name in at_least_0:
             self._require(name, getattr(self, name) >= 0, "0 or more")
         # A group of one has no spread, so no advantage.
@@ -107,7 +151,15 @@ class TrainConfig:
         dpo_without = self.method == "dpo" and not self.beta
         self._require("beta", not dpo_without, "more than 0 for DPO, such as 0.1")
         self._require("top_p", 0 < self.top_p <= 1, "in (0, 1]")
-        self._require("zero_stage", self.zero_stage in (0, 2, 3), "0, 2 or 3")
+        self._require("lora", self.lora.rank >= 0, "a rank of 0 or more")
+        no_adapter = self.lora.four_bit and not self.lora.rank
+        self._require("lora", not no_adapter, "a rank above 0 for four_bit")
+        unfit = self.offload != "none" and not self.zero_stage
+        self._require("offload", not unfit, "zero_stage 2 or 3 beside it")
+        unfit = self.offload == "all" and self.zero_stage != 3
+        self._require("offload", not unfit, "zero_stage 3 beside all")
+        unknown = set(self.trackers) - {"wandb", "trackio"}
+        self._require("trackers", not unknown, "wandb, trackio")
         try:
             re.compile(self.frozen or "")
         except re.error as error:
@@ -115,9 +167,13 @@ class TrainConfig:
         for name, known in (
             ("lr_scheduler", SCHEDULERS), ("prompt_mode", MODES), ("view", VIEWS),
             ("map_frame", FRAMES), ("positions", POSITIONS),
-            ("method", METHODS),
+            ("method", METHODS), ("loss_type", LOSSES), ("data_part", DATA_PARTS),
+            ("importance_level", ("token", "sequence")),
+            ("scale_rewards", ("group", "batch", "none")),
+            ("zero_stage", (None, 0, 2, 3)), ("offload", ("none", "optimizer", "all")),
+            ("vllm", (None, "server", "colocate")),
         ):  # fmt: skip
-            expected = ", ".join(map(str, known))
+            expected = ", ".join("null" if k is None else str(k) for k in known)
             self._require(name, getattr(self, name) in known, expected)
 
     def _require(self, name, holds, expected):
@@ -163,6 +219,12 @@ class TrainConfig:
                 remedy="change prompts_per_step or per_device_batch",
             )
         return batch, share // batch
+
+    def zero_stage_for(self, workers):
+        """The ZeRO stage in use with so many workers; 0: no DeepSpeed."""
+        if self.zero_stage is None:
+            return 2 if workers > 1 else 0
+        return self.zero_stage
 
     @property
     def hash(self):

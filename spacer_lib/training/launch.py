@@ -160,8 +160,7 @@ def launch(config, out_dir, *, on_line=None, resume=False):
         "out_dir": str(out_dir),
         "workers": workers,
         "on_cpu": device == "cpu",
-        # Several plain processes would be a third kind of launch to keep alive.
-        "zero_stage": config.zero_stage or (2 if workers > 1 else 0),
+        "zero_stage": config.zero_stage_for(workers),
         "resume": resume,
     }
     config.batch_shape(workers)  # complain here rather than in a worker

@@ -21,13 +21,10 @@ from spacer_lib.artifacts import provenance, read_json, write_json
 from spacer_lib.errors import SpacerError
 from spacer_lib.jobs import die_with_parent
 from spacer_lib.training.baselines import build_dpo, build_sft
+from spacer_lib.training.checkpoints import complete_checkpoints
 from spacer_lib.training.config import config_from_dict
-from spacer_lib.training.trainer import (
-    MetricsLog,
-    build_trainer,
-    complete_checkpoints,
-    drop_later_steps,
-)
+from spacer_lib.training.record import MetricsLog, drop_later_steps
+from spacer_lib.training.trainer import build_trainer
 
 BUILDERS = {"grpo": build_trainer, "sft": build_sft, "dpo": build_dpo}
 GRACE_S = 25  # from a SIGTERM to the end, checkpoint included

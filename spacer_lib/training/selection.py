@@ -20,7 +20,7 @@ from spacer_lib.models.generation import generate, weights_fingerprint
 from spacer_lib.models.inputs import VideoSettings
 from spacer_lib.rewards import RewardConfig, score_batch
 from spacer_lib.synthetic.light import VIEWS
-from spacer_lib.training.trainer import append_jsonl
+from spacer_lib.training.record import append_jsonl
 
 
 def select_samples(

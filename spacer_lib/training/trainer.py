@@ -11,64 +11,27 @@ Source: SpaceR §4 and Eq. 7; https://arxiv.org/abs/2402.03300 for GRPO.
 
 import contextlib
 import itertools
-import json
-import math
-import re
-import shutil
-import time
 from pathlib import Path
 
 import datasets
 import torch
-from transformers import AutoModelForImageTextToText, AutoProcessor, TrainerCallback
 from transformers.trainer_callback import PrinterCallback
 from trl import GRPOConfig, GRPOTrainer
 
-from spacer_lib.artifacts import PROJECT_ROOT, write_json, write_jsonl
 from spacer_lib.errors import SpacerError
 from spacer_lib.models.inputs import VideoSettings, encode_prompts, token_types
-from spacer_lib.models.rope import POSITION_RULES
 from spacer_lib.models.shared_video import core_of, videos_once
-from spacer_lib.qa.dataset import read_rows
 from spacer_lib.rewards import trl_reward_functions
-from spacer_lib.training.curriculum import SEEDS, draw_rows
+from spacer_lib.training.checkpoints import WholeCheckpoints
+from spacer_lib.training.record import append_jsonl
+from spacer_lib.training.rows import ROW_KEYS, training_rows
+from spacer_lib.training.start import load_start, number_positions
 
-ROW_KEYS = ("id", "question", "problem_type", "ground_truth", "video")
 # Of a row, with each sampled rollout: enough to score it again.
 KEPT_KEYS = (*ROW_KEYS, "question_type", "options", "map")
-COMPLETE = "complete.json"  # written last: a checkpoint without it was cut off
 # From this many rollouts on, all groups being all alike is no accident.
 ENOUGH_ROLLOUTS = 16
 CPU_FORWARD_ROWS = 16  # activations of more fall out of the caches: a third slower
-
-
-class WholeCheckpoints:
-    """Mixed into a trainer: checkpoints are marked once complete, old ones go, and a
-    resumed run starts from the checkpoint's weights."""
-
-    keep_checkpoints = 2
-
-    def _save_checkpoint(self, model, trial):
-        super()._save_checkpoint(model, trial)
-        # Every rank has written its part before the checkpoint is called complete.
-        self.accelerator.wait_for_everyone()
-        if self.args.should_save:
-            folder = Path(self.args.output_dir)
-            step = self.state.global_step
-            write_json(folder / f"checkpoint-{step}" / COMPLETE, {"step": step})
-            for old in complete_checkpoints(folder)[: -self.keep_checkpoints]:
-                shutil.rmtree(old)
-
-    def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
-        # Called where no DeepSpeed loads its own. transformers saves Qwen2.5-VL under
-        # the published names ("visual.…" for "model.visual.…"); its Trainer looks for
-        # the others, finds none, warns, and goes on from the weights of the start.
-        model = self.model if model is None else model
-        saved = type(model).from_pretrained(resume_from_checkpoint, dtype=model.dtype)
-        model.load_state_dict(saved.state_dict())
-
-    def create_model_card(self, *args, **kwargs):
-        """No card: the run folder describes itself (``run.json``)."""
 
 
 class VideoGRPOTrainer(WholeCheckpoints, GRPOTrainer):
@@ -295,155 +258,7 @@ def _last_positions(model, count):
         hook.remove()
 
 
-def complete_checkpoints(folder):
-    """Checkpoints that were written to the end, oldest first."""
-    found = [path.parent for path in Path(folder).glob(f"checkpoint-*/{COMPLETE}")]
-    return sorted(found, key=lambda path: int(path.name.split("-")[1]))
-
-
-# ---------------------------------------------------------------- callbacks
-
-
-class MetricsLog(TrainerCallback):
-    """One JSON line per optimiser step in ``metrics.jsonl``, one printed line too.
-
-    Keys are TRL's (``reward``, ``rewards/<part>/mean``, ``frac_reward_zero_std`` …)
-    plus ``step``, ``seconds`` (since the start, resumed time included) and
-    ``rollouts_identical``.
-    """
-
-    def __init__(self, path, before=0.0):
-        self.path, self.before = Path(path), before
-        self.start = time.perf_counter()
-
-    def on_train_begin(self, args, state, control, **kwargs):
-        """Start the clock."""
-        self.start = time.perf_counter()
-
-    def seconds(self):
-        """Seconds of training so far, earlier sessions included."""
-        return round(self.before + time.perf_counter() - self.start, 2)
-
-    def on_log(self, args, state, control, logs=None, **kwargs):
-        """Write and print what TRL has just logged."""
-        if "loss" not in logs:
-            return  # the summary at the end
-        row = {"step": state.global_step, "seconds": self.seconds(), **logs}
-        append_jsonl(self.path, [row])
-        print(progress_line(row, state.max_steps), flush=True)
-
-
-def progress_line(row, steps):
-    """The few numbers of a step that one watches."""
-    parts = [f"step {row['step']}/{steps}", f"{row['seconds']:.0f} s"]
-    if "reward" not in row:
-        watched = ("loss", "mean_token_accuracy", "rewards/margins")
-        shown = [f"{k.split('/')[-1]} {row[k]:.3f}" for k in watched if k in row]
-        # A baseline's step, or a second pass over the same rollouts.
-        again = "mean_token_accuracy" not in row
-        return "  ".join([*parts, *(["same rollouts again"] if again else shown)])
-    parts.append(f"reward {row['reward']:.3f}")
-    for key, value in row.items():
-        if key.startswith("rewards/") and key.endswith("/mean") and value is not None:
-            parts.append(f"{key.split('/')[1]} {value:.3f}")
-    parts.append(f"groups without advantage {row['frac_reward_zero_std']:.0%}")
-    return "  ".join(parts)
-
-
-def append_jsonl(path, rows):
-    """Append rows at once, so that a reader never sees half a line of an old one."""
-    lines = [json.dumps(_finite(row), separators=(",", ":")) + "\n" for row in rows]
-    with open(path, "a", encoding="utf-8") as file:
-        file.write("".join(lines))
-
-
-def drop_later_steps(path, step):
-    """Cut a log back to a checkpoint's step; returns the seconds spent until there."""
-    rows = read_rows(path) if Path(path).exists() else []
-    rows = [row for row in rows if row["step"] <= step]
-    write_jsonl(path, rows)
-    return max((row.get("seconds", 0.0) for row in rows), default=0.0)
-
-
-def _finite(value):
-    """NaN (a component that applied to no row) → null, which is JSON."""
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
 # ---------------------------------------------------------------- assembly
-
-
-def training_rows(config):
-    """The rows a run learns from.
-
-    Raises
-    ------
-    SpacerError
-        For rows without a video (text and image rows need another trainer), with
-        missing keys, or whose video file is absent.
-    """
-    if config.data_path is None:
-        if not config.max_steps:
-            raise SpacerError(
-                "setting max_steps", got=0, expected="more than 0 without data_path"
-            )
-        batches = math.ceil(config.max_steps / config.num_iterations)
-        count = batches * config.prompts_per_step
-        return draw_rows(SEEDS["grpo"], count, config.view, exact_boxes=False)
-    path = _locate(config.data_path)
-    rows = read_rows(path)
-    for number, row in enumerate(rows, start=1):
-        absent = [key for key in ROW_KEYS if not row.get(key)]
-        if absent:
-            raise SpacerError(
-                f"{path} row {number}",
-                got=f"no {', '.join(absent)}",
-                expected="video questions; text and image rows cannot be mixed in",
-            )
-        if "://" not in row["video"]:
-            row["video"] = str(_locate(row["video"], path.parent))
-            if not Path(row["video"]).exists():
-                raise SpacerError(
-                    f"{path} row {number}",
-                    got=f"{row['video']}, which is missing",
-                    remedy="make the videos first, or drop the row",
-                )
-    if len(rows) < config.prompts_per_step:
-        raise SpacerError(
-            f"{path} is shorter than one step",
-            got=f"{len(rows)} rows",
-            expected=f"at least prompts_per_step = {config.prompts_per_step}",
-        )
-    return rows
-
-
-def _locate(name, *folders):
-    """``name`` as given, else in ``folders``, else in the repository."""
-    places = [Path(folder) / name for folder in ("", *folders, PROJECT_ROOT)]
-    return next((path for path in places if path.exists()), places[0])
-
-
-def find_model(name):
-    """A checkpoint folder (also relative to the repository), or a hub name.
-
-    Raises
-    ------
-    SpacerError
-        If it looks like a folder and is none.
-    """
-    path = _locate(name)
-    if path.is_dir():
-        if not (path / "config.json").exists():
-            raise SpacerError(f"model folder {path}", got="no config.json")
-        return str(path)
-    if Path(name).is_absolute() or name.startswith((".", "checkpoints/", "runs/")):
-        raise SpacerError(
-            f"model folder {name} is missing",
-            remedy="fix model_path, or make the tiny one with `make warmstart`",
-        )
-    return name
 
 
 def common_arguments(config, out_dir, workers=1, on_cpu=True):
@@ -489,32 +304,6 @@ def training_arguments(config, out_dir, *, workers=1, on_cpu=True):
     )
 
 
-def load_start(config):
-    """``(model, processor)`` that a run starts from, ``config.frozen`` parts frozen.
-
-    Raises
-    ------
-    SpacerError
-        If there is no such model, or ``frozen`` fits nothing or everything.
-    """
-    path = find_model(config.model_path)
-    # DeepSpeed keeps fp32 masters of bf16 weights; nobody else does.
-    half = config.bf16 and config.zero_stage
-    try:
-        model = AutoModelForImageTextToText.from_pretrained(
-            path, dtype=torch.bfloat16 if half else torch.float32
-        )
-        processor = AutoProcessor.from_pretrained(path, padding_side="left")
-    except OSError as error:
-        raise SpacerError(
-            f"model {path} cannot be loaded",
-            got=str(error).splitlines()[0],
-            remedy="fix model_path, or download the checkpoint first",
-        ) from error
-    _freeze(model, config.frozen)
-    return model, processor
-
-
 def build_trainer(config, out_dir, *, workers=1, on_cpu=True, rows=None, callbacks=()):
     """Everything of a run put together; call inside each worker process.
 
@@ -553,30 +342,6 @@ def build_trainer(config, out_dir, *, workers=1, on_cpu=True, rows=None, callbac
     trainer.remove_callback(PrinterCallback)
     number_positions(trainer, config.positions)
     return trainer
-
-
-def number_positions(trainer, rule):
-    """Let policy and reference follow a rule of ``models.rope``, before wrapping."""
-    # TRL loads the reference by itself; SFT has none.
-    for model in (trainer.model, getattr(trainer, "ref_model", None)):
-        if model is not None:
-            POSITION_RULES[rule](model)
-
-
-def _freeze(model, pattern):
-    """Leave the parameters whose names ``pattern`` is found in as they are."""
-    if pattern is None:
-        return
-    found = [p for name, p in model.named_parameters() if re.search(pattern, name)]
-    if not 0 < len(found) < sum(1 for _ in model.parameters()):
-        raise SpacerError(
-            "setting frozen",
-            got=f"{pattern!r}, which fits {len(found)} parameters",
-            expected="a pattern that fits some, not all",
-            remedy="look at model.named_parameters()",
-        )
-    for parameter in found:
-        parameter.requires_grad_(False)
 
 
 def _sample_as_told(model, config):

@@ -23,9 +23,10 @@ from spacer_lib.training.baselines import (
     dpo_responses,
     sft_responses,
 )
+from spacer_lib.training.checkpoints import complete_checkpoints
+from spacer_lib.training.record import MetricsLog
 from spacer_lib.training.responses import CORRUPTIBLE, corrupt, target_text
 from spacer_lib.training.selection import keep_informative, select_samples
-from spacer_lib.training.trainer import MetricsLog, complete_checkpoints
 
 TINY = PromptStyle("tiny")
 VIDEO_KEYS = ("pixel_values_videos", "video_grid_thw", "second_per_grid_ts")

@@ -15,6 +15,7 @@ import torch
 from spacer_lib.artifacts import PROJECT_ROOT, read_json, read_jsonl
 from spacer_lib.errors import SpacerError
 from spacer_lib.training import launch as launching
+from spacer_lib.training.checkpoints import complete_checkpoints
 from spacer_lib.training.config import dump_config
 from spacer_lib.training.launch import (
     TrainingFailed,
@@ -23,7 +24,6 @@ from spacer_lib.training.launch import (
     resolve_workers,
 )
 from spacer_lib.training.monitor import LiveFigure
-from spacer_lib.training.trainer import complete_checkpoints
 
 needs_cpu_only = pytest.mark.skipif(
     torch.cuda.is_available(), reason="with GPUs, 2 workers are 2 GPUs"

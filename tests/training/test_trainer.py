@@ -20,14 +20,10 @@ from spacer_lib.models.shared_video import videos_once
 from spacer_lib.rewards import score
 from spacer_lib.synthetic.light import frames_from_uri
 from spacer_lib.training import trainer as training
-from spacer_lib.training.trainer import (
-    COMPLETE,
-    MetricsLog,
-    build_trainer,
-    complete_checkpoints,
-    drop_later_steps,
-    training_rows,
-)
+from spacer_lib.training.checkpoints import COMPLETE, complete_checkpoints
+from spacer_lib.training.record import MetricsLog, drop_later_steps
+from spacer_lib.training.rows import training_rows
+from spacer_lib.training.trainer import build_trainer
 
 GROUP = 4
 # What a score is about; every other key of a batch is evidence (or belongs to it).

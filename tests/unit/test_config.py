@@ -76,7 +76,7 @@ def test_overrides_reach_nested_keys_and_keep_types(overrides):
         ({"gpus": True}, "gpus: got True; expected int"),
         ({"gpus": 0}, "gpus: got 0; expected more than 0"),
         ({"num_generations": 1}, "2 or more"),
-        ({"zero_stage": 1}, "0, 2 or 3"),
+        ({"zero_stage": 1}, "null, 0, 2, 3"),
         ({"temperature": 0}, "temperature: got 0.0; expected more than 0"),
         ({"top_p": 1.5}, "in \\(0, 1\\]"),
         ({"lr_scheduler": "cosin"}, "constant, linear, cosine"),
