@@ -15,12 +15,12 @@ import zlib
 
 import datasets
 import numpy as np
+import torch
 from transformers.trainer_callback import PrinterCallback
 from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 
 from spacer_lib.errors import SpacerError
 from spacer_lib.models.inputs import (
-    VideoSettings,
     encode_prompts,
     join_videos,
     pad_batch,
@@ -29,7 +29,8 @@ from spacer_lib.models.inputs import (
 from spacer_lib.training.checkpoints import WholeCheckpoints
 from spacer_lib.training.responses import CORRUPTIBLE, corrupt, target_text
 from spacer_lib.training.rows import training_rows
-from spacer_lib.training.start import load_start, number_positions
+from spacer_lib.training.sight import SightCheck
+from spacer_lib.training.start import load_start, lora_config, number_positions
 from spacer_lib.training.trainer import common_arguments
 
 
@@ -99,7 +100,33 @@ class PreferenceCollator(ResponseCollator):
         return batch
 
 
-class VideoSFTTrainer(WholeCheckpoints, SFTTrainer):
+class _Sighted:
+    """Mixed into a trainer with a ``ResponseCollator``: what ``sight`` asks for."""
+
+    def truth_scores(self, number, change=None):
+        """Log-probabilities of the next tokens over a row's own batch.
+
+        Parameters
+        ----------
+        number : int
+        change : callable, optional
+            Of the row's pixels.
+
+        Returns
+        -------
+        (sides, tokens, vocabulary) tensor
+        """
+        batch = self.data_collator([{"image": number}])
+        if change is not None:
+            batch |= {k: change(v) for k, v in batch.items() if k.startswith("pixel")}
+        for target in ("labels", "completion_mask"):
+            batch.pop(target, None)
+        with torch.no_grad():
+            output = self.model_wrapped(**self._prepare_inputs(batch))
+        return output.logits.log_softmax(dim=-1)
+
+
+class VideoSFTTrainer(_Sighted, WholeCheckpoints, SFTTrainer):
     """TRL's SFT; its loss is the mean over all response tokens of a step."""
 
     def __init__(self, *args, **kwargs):
@@ -109,7 +136,7 @@ class VideoSFTTrainer(WholeCheckpoints, SFTTrainer):
         self.model_accepts_loss_kwargs = True
 
 
-class VideoDPOTrainer(WholeCheckpoints, DPOTrainer):
+class VideoDPOTrainer(_Sighted, WholeCheckpoints, DPOTrainer):
     """TRL's DPO; the reference is the checkpoint that the run started from."""
 
 
@@ -200,7 +227,6 @@ def _assemble(trainer_type, collator_type, config, args, found, asked, callbacks
         )
     model, processor = load_start(config)
     rows, responses = (list(part) for part in zip(*found, strict=True))
-    video = VideoSettings(config.frames, config.frame_size, config.max_pixels)
     trainer = trainer_type(
         model,
         args=args,
@@ -208,12 +234,14 @@ def _assemble(trainer_type, collator_type, config, args, found, asked, callbacks
         # Row numbers, in the column that makes TRL leave encoding to the collator.
         train_dataset=datasets.Dataset.from_dict({"image": list(range(len(rows)))}),
         data_collator=collator_type(
-            processor, rows, responses, config.prompt_style, video
+            processor, rows, responses, config.prompt_style, config.video_settings
         ),
+        peft_config=lora_config(config),
         callbacks=list(callbacks),
     )
     trainer.rows, trainer.keep_checkpoints = rows, config.keep_checkpoints
     trainer.remove_callback(PrinterCallback)
+    trainer.add_callback(SightCheck(trainer))
     number_positions(trainer, config.positions)
     if asked > len(rows) and trainer.accelerator.is_main_process:
         print(f"{len(rows)} of {asked} rows have a response to learn from", flush=True)

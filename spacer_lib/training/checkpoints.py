@@ -1,11 +1,20 @@
 """Checkpoints that are whole or absent, and runs that resume from their weights."""
 
+import errno
 import shutil
 from pathlib import Path
 
+import torch
+from accelerate.utils import is_peft_model
+from peft import PeftModel
+from safetensors import SafetensorError
+
 from spacer_lib.artifacts import write_json
+from spacer_lib.errors import SpacerError
 
 COMPLETE = "complete.json"  # written last: a checkpoint without it was cut off
+# How torch and safetensors, which do not raise OSError, word a full disk.
+_FULL = ("No space left", "os error 28", "unexpected pos", "file write failed")
 
 
 class WholeCheckpoints:
@@ -15,13 +24,27 @@ class WholeCheckpoints:
     keep_checkpoints = 2
 
     def _save_checkpoint(self, model, trial):
-        super()._save_checkpoint(model, trial)
+        step, folder = self.state.global_step, Path(self.args.output_dir)
+        target = folder / f"checkpoint-{step}"
+        try:
+            super()._save_checkpoint(model, trial)
+        except (OSError, RuntimeError, SafetensorError) as error:
+            if not disk_is_full(error):
+                raise
+            shutil.rmtree(target, ignore_errors=True)
+            kept = complete_checkpoints(folder)
+            raise SpacerError(
+                f"checkpoint of step {step} cannot be written",
+                got=f"no space left on the disk of {folder}",
+                expected=f"room for one checkpoint more than keep_checkpoints = "
+                f"{self.keep_checkpoints}",
+                remedy="free some space, then resume from "
+                + (kept[-1].name if kept else "the start"),
+            ) from error
         # Every rank has written its part before the checkpoint is called complete.
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
-            folder = Path(self.args.output_dir)
-            step = self.state.global_step
-            write_json(folder / f"checkpoint-{step}" / COMPLETE, {"step": step})
+            write_json(target / COMPLETE, {"step": step})
             for old in complete_checkpoints(folder)[: -self.keep_checkpoints]:
                 shutil.rmtree(old)
 
@@ -30,14 +53,53 @@ class WholeCheckpoints:
         # the published names ("visual.…" for "model.visual.…"); its Trainer looks for
         # the others, finds none, warns, and goes on from the weights of the start.
         model = self.model if model is None else model
+        if is_peft_model(model):  # an adapter has one name only
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+            return
         saved = type(model).from_pretrained(resume_from_checkpoint, dtype=model.dtype)
         model.load_state_dict(saved.state_dict())
 
     def create_model_card(self, *args, **kwargs):
-        """No card: the run folder describes itself (``run.json``)."""
+        """No card of TRL's: ``record.model_card`` writes ours."""
+
+
+def disk_is_full(error):
+    """Whether an error of saving, in whatever words, is that of a full disk."""
+    if getattr(error, "errno", None) == errno.ENOSPC:
+        return True
+    return any(words in str(error) for words in _FULL)
 
 
 def complete_checkpoints(folder):
     """Checkpoints that were written to the end, oldest first."""
     found = [path.parent for path in Path(folder).glob(f"checkpoint-*/{COMPLETE}")]
     return sorted(found, key=lambda path: int(path.name.split("-")[1]))
+
+
+def save_model(trainer, folder):
+    """Model and processor into ``folder``, whole or not at all.
+
+    Of a LoRA run: the merged model, and the adapter in ``adapter/`` below it.
+    """
+    temporary = folder.with_name(f".{folder.name}.part")
+    adapted = is_peft_model(trainer.accelerator.unwrap_model(trainer.model))
+    weights = temporary / "adapter" if adapted else temporary
+    trainer.save_model(str(weights))
+    trainer.accelerator.wait_for_everyone()
+    if trainer.accelerator.is_main_process:
+        (weights / "training_args.bin").unlink(missing_ok=True)
+        if adapted:
+            _merge(trainer, weights, temporary)
+        shutil.rmtree(folder, ignore_errors=True)
+        temporary.rename(folder)
+
+
+def _merge(trainer, adapter, folder):
+    """Base weights with the adapter added, read again: a rank may hold a part only."""
+    wrapped = trainer.accelerator.unwrap_model(trainer.model)
+    base = type(wrapped.get_base_model()).from_pretrained(
+        wrapped.peft_config["default"].base_model_name_or_path, dtype=torch.float32
+    )
+    merged = PeftModel.from_pretrained(base, adapter).merge_and_unload()
+    merged.to(wrapped.dtype).save_pretrained(folder)
+    trainer.processing_class.save_pretrained(folder)

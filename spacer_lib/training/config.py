@@ -17,6 +17,7 @@ import yaml
 
 from spacer_lib.artifacts import PROJECT_ROOT, config_hash, to_jsonable
 from spacer_lib.errors import SpacerError
+from spacer_lib.models.inputs import VideoSettings
 from spacer_lib.prompts import FRAMES, MODES, PromptStyle, load_template
 from spacer_lib.rewards import RewardConfig
 from spacer_lib.synthetic.light import VIEWS
@@ -192,6 +193,13 @@ class TrainConfig:
             self.prompt_mode, self.reward.grid_size, self.map_frame,
             load_template(path) if path else None,
         )  # fmt: skip
+
+    @property
+    def video_settings(self):
+        """The ``VideoSettings`` of this run."""
+        return VideoSettings(
+            self.frames, self.frame_size, self.max_pixels, as_images=self.as_images
+        )
 
     @property
     def completions_per_step(self):

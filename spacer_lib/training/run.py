@@ -21,7 +21,7 @@ from spacer_lib.artifacts import provenance, read_json, write_json
 from spacer_lib.errors import SpacerError
 from spacer_lib.jobs import die_with_parent
 from spacer_lib.training.baselines import build_dpo, build_sft
-from spacer_lib.training.checkpoints import complete_checkpoints
+from spacer_lib.training.checkpoints import complete_checkpoints, save_model
 from spacer_lib.training.config import config_from_dict
 from spacer_lib.training.record import MetricsLog, drop_later_steps
 from spacer_lib.training.trainer import build_trainer
@@ -95,17 +95,6 @@ def prepare_folder(out_dir, resume):
     step = int(checkpoint.name.split("-")[1]) if checkpoint else 0
     drop_later_steps(out_dir / "rollouts.jsonl", step)
     return checkpoint, drop_later_steps(out_dir / "metrics.jsonl", step)
-
-
-def save_model(trainer, folder):
-    """Model and processor into ``folder``, whole or not at all."""
-    temporary = folder.with_name(f".{folder.name}.part")
-    trainer.save_model(str(temporary))
-    trainer.accelerator.wait_for_everyone()
-    if trainer.accelerator.is_main_process:
-        (temporary / "training_args.bin").unlink(missing_ok=True)
-        shutil.rmtree(folder, ignore_errors=True)
-        temporary.rename(folder)
 
 
 def peak_memory_gb():

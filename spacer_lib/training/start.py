@@ -1,10 +1,18 @@
 """The checkpoint a run starts from: found, loaded, frozen in part, numbered."""
 
+import importlib.util
+import pickle
 import re
 from pathlib import Path
 
 import torch
-from transformers import AutoModelForImageTextToText, AutoProcessor
+from peft import LoraConfig
+from safetensors import SafetensorError
+from transformers import (
+    AutoModelForImageTextToText,
+    AutoProcessor,
+    BitsAndBytesConfig,
+)
 
 from spacer_lib.errors import SpacerError
 from spacer_lib.models.rope import POSITION_RULES
@@ -38,24 +46,69 @@ def load_start(config):
     Raises
     ------
     SpacerError
-        If there is no such model, or ``frozen`` fits nothing or everything.
+        If there is no such model, its files are broken, it needs code of its own that
+        was not allowed, 4-bit weights cannot be had here, or ``frozen`` fits nothing
+        or everything.
     """
     path = find_model(config.model_path)
+    if config.remote_code:
+        print(f"WARNING: running Python code that comes with {path}", flush=True)
     # DeepSpeed keeps fp32 masters of bf16 weights; nobody else does.
-    half = config.bf16 and config.zero_stage
+    half = config.bf16 and (config.zero_stage or config.lora.rank)
+    options = {"trust_remote_code": config.remote_code}
     try:
         model = AutoModelForImageTextToText.from_pretrained(
-            path, dtype=torch.bfloat16 if half else torch.float32
-        )
-        processor = AutoProcessor.from_pretrained(path, padding_side="left")
-    except OSError as error:
+            path, dtype=torch.bfloat16 if half else torch.float32,
+            quantization_config=_four_bit(config), **options,
+        )  # fmt: skip
+        processor = AutoProcessor.from_pretrained(path, padding_side="left", **options)
+    except (OSError, SafetensorError, pickle.UnpicklingError) as error:
         raise SpacerError(
             f"model {path} cannot be loaded",
             got=str(error).splitlines()[0],
-            remedy="fix model_path, or download the checkpoint first",
+            remedy="fix model_path, or download the checkpoint again",
         ) from error
+    except ValueError as error:
+        if "trust_remote_code" not in str(error):
+            raise
+        raise SpacerError(
+            f"model {path}", got="a checkpoint that brings Python code of its own",
+            remedy="read that code; then allow it with remote_code: true",
+        ) from error  # fmt: skip
     _freeze(model, config.frozen)
     return model, processor
+
+
+def _four_bit(config):
+    """Settings of QLoRA's frozen weights, or ``None``."""
+    if not config.lora.four_bit:
+        return None
+    found = importlib.util.find_spec("bitsandbytes")
+    if found is None or not torch.cuda.is_available():
+        raise SpacerError(
+            "4-bit weights (lora.four_bit)",
+            got="no bitsandbytes, or no GPU",
+            remedy="pip install bitsandbytes on a machine with a GPU, or set "
+            "lora.four_bit=false (LoRA alone runs anywhere)",
+        )
+    return BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4",
+        bnb_4bit_compute_dtype=torch.bfloat16, bnb_4bit_use_double_quant=True,
+    )  # fmt: skip
+
+
+def lora_config(config):
+    """PEFT's configuration of ``config.lora``, or ``None`` at rank 0.
+
+    The reference model is then the policy with its adapter switched off.
+    """
+    lora = config.lora
+    if not lora.rank:
+        return None
+    return LoraConfig(
+        r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout,
+        target_modules=lora.targets, task_type="CAUSAL_LM",
+    )  # fmt: skip
 
 
 def number_positions(trainer, rule):

@@ -2,51 +2,75 @@
 
 TRL hands videos to ``generate`` and then computes old, reference and policy
 log-probabilities without them: training runs, blind, without a word. Here one class
-carries each row's video through all of them. Departures from TRL's defaults follow
-SpaceR: ``loss_type="grpo"`` (mean over sequences of token means) and a plain k3 KL
+carries each row's video or images through all of them; text-only rows may stand in
+the same batch. Departures from TRL's defaults follow SpaceR: ``loss_type="grpo"``
+(mean over sequences of token means) and a plain k3 KL
 (``use_bias_correction_kl=False``).
 
 Source: SpaceR §4 and Eq. 7; https://arxiv.org/abs/2402.03300 for GRPO.
 """
 
 import contextlib
+import dataclasses
 import itertools
+import time
+from collections import defaultdict
 from pathlib import Path
 
 import datasets
+import numpy as np
 import torch
 from transformers.trainer_callback import PrinterCallback
 from trl import GRPOConfig, GRPOTrainer
+from trl.models import unwrap_model_for_generation
 
 from spacer_lib.errors import SpacerError
-from spacer_lib.models.inputs import VideoSettings, encode_prompts, token_types
-from spacer_lib.models.shared_video import core_of, videos_once
-from spacer_lib.rewards import trl_reward_functions
+from spacer_lib.models.inputs import (
+    MediaError,
+    encode_prompts,
+    pad_batch,
+    token_types,
+)
+from spacer_lib.models.sampling import KeyedSampling, sequence_key
+from spacer_lib.models.shared_media import core_of, media_once
+from spacer_lib.rewards import score_batch, trl_reward_functions
 from spacer_lib.training.checkpoints import WholeCheckpoints
 from spacer_lib.training.record import append_jsonl
+from spacer_lib.training.refill import replace_rows
 from spacer_lib.training.rows import ROW_KEYS, training_rows
-from spacer_lib.training.start import load_start, number_positions
+from spacer_lib.training.sight import SightCheck
+from spacer_lib.training.start import load_start, lora_config, number_positions
+from spacer_lib.training.temporal import TemporalBonus
 
 # Of a row, with each sampled rollout: enough to score it again.
-KEPT_KEYS = (*ROW_KEYS, "question_type", "options", "map")
+KEPT_KEYS = (*ROW_KEYS, "video", "image", "question_type", "options", "map")
 # From this many rollouts on, all groups being all alike is no accident.
 ENOUGH_ROLLOUTS = 16
 CPU_FORWARD_ROWS = 16  # activations of more fall out of the caches: a third slower
+MAX_BROKEN = 0.1  # of the rows: more unreadable media than this are no accident
+PHASES = ("data", "generate", "score")  # of a step; the rest of it is the update
 
 
 class VideoGRPOTrainer(WholeCheckpoints, GRPOTrainer):
-    """GRPO on question rows whose video is decoded once per generation batch.
+    """GRPO on question rows whose media are decoded once per generation batch.
+
+    Rollouts depend on the seed, the step and their place in it, not on how many
+    workers share them (``models.sampling``).
 
     Parameters
     ----------
     model, processor
-        Qwen2.5-VL and its processor.
+        A Qwen-VL model and its processor.
     rows : list of dict
         Question rows. The dataset holds their numbers only: TRL copies and gathers
         prompts across ranks, and Arrow would merge all maps into one wide struct.
-    mode : str
+    mode : PromptStyle or str
         Answer mode of ``prompts.messages``.
     video : VideoSettings
+    refill : int
+        Rounds, at most, in which groups without advantage are asked another question.
+    temporal : TemporalBonus, optional
+        T-GRPO: also among ``reward_funcs``.
     rollouts_path : path or None
         JSON lines that receive ``rollouts_per_step`` completions of each generation
         with their rewards.
@@ -55,50 +79,150 @@ class VideoGRPOTrainer(WholeCheckpoints, GRPOTrainer):
     """
 
     def __init__(
-        self, model, processor, rows, *, mode, video, rollouts_path=None,
-        rollouts_per_step=4, keep_checkpoints=2, **kwargs,
+        self, model, processor, rows, *, mode, video, refill=0, temporal=None,
+        rollouts_path=None, rollouts_per_step=4, keep_checkpoints=2, **kwargs,
     ):  # fmt: skip
         self.rows, self.mode, self.video = rows, mode, video
+        self.refill, self.temporal = refill, temporal
         self.rollouts_path, self.rollouts_per_step = rollouts_path, rollouts_per_step
         self.keep_checkpoints = keep_checkpoints
-        self._videos, self._scored = None, None  # of the rows at hand
-        prompts = [[{"role": "user", "content": str(i)}] for i in range(len(rows))]
+        self._media, self._scored = None, None  # of the rows at hand
+        self._prompt_ids, self._round = None, 0
+        self._broken = set()  # numbers of rows whose media cannot be read
+        self._spent = defaultdict(float)  # seconds of this optimiser step, by phase
         super().__init__(
             model=model,
             processing_class=processor,
-            train_dataset=datasets.Dataset.from_dict({"prompt": prompts}),
+            train_dataset=datasets.Dataset.from_dict(
+                {"prompt": [_prompt(number) for number in range(len(rows))]}
+            ),
             **kwargs,
         )
 
-    def _row(self, prompt):
-        return self.rows[int(prompt[0]["content"])]
+    # ------------------------------------------------------------ rows
+
+    def _readable(self, number):
+        """The row itself, or the next one whose media can be read.
+
+        By number, so that ranks that share a group agree.
+        """
+        while number in self._broken:
+            number = (number + 1) % len(self.rows)
+        return self.rows[number]
+
+    def _load(self, numbers, **changes):
+        """Row numbers → rows, token ids and media; unreadable media are replaced.
+
+        ``changes`` are those of ``VideoSettings``.
+        """
+        video = dataclasses.replace(self.video, **changes)
+        while True:
+            rows = [self._readable(number) for number in numbers]
+            try:
+                ids, media = encode_prompts(
+                    self.processing_class, rows, self.mode, video
+                )
+            except MediaError as error:
+                self._give_up(error)
+            else:
+                return rows, ids, media
+
+    def _give_up(self, error):
+        """Leave out the rows of one unreadable file; refuse when they are many."""
+        paths = (row.get("video") or row.get("image") for row in self.rows)
+        self._broken.update(
+            number for number, path in enumerate(paths)
+            if path == error.source or isinstance(path, list) and error.source in path
+        )  # fmt: skip
+        print(f"skipped from now on: {error}", flush=True)
+        if len(self._broken) > MAX_BROKEN * len(self.rows):
+            raise SpacerError(
+                "media of the training rows",
+                got=f"{len(self._broken)} of {len(self.rows)} rows unreadable, such as "
+                f"{error.source}",
+                expected=f"at most {MAX_BROKEN:.0%}",
+                remedy="make the videos again, or drop the rows",
+            ) from error
 
     # ------------------------------------------------------------ rollouts
 
     def _tokenize_prompts(self, prompts):
-        rows = [self._row(prompt) for prompt in prompts]
-        ids, self._videos = encode_prompts(
-            self.processing_class, rows, self.mode, self.video
-        )
-        return ids, None, {}
+        images = None
+        if self.use_vllm:
+            images = [self._readable(_number(p)).get("image") for p in prompts]
+            images = [_opened(image) for image in images]
+            images = images if any(images) else None
+        return self._prompt_ids, images, {}
 
     def _generate_single_turn(self, prompt_ids, images, fields, *args, **kwargs):
-        types = [token_types(torch.tensor(i), self.model.config) for i in prompt_ids]
-        fields = {"mm_token_type_ids": [row.tolist() for row in types]}
-        with videos_once(self.model, self._videos, self.accelerator.device) as inputs:
-            return super()._generate_single_turn(
-                prompt_ids, images, {**fields, **inputs}, *args, **kwargs
+        with self._timed("generate"):
+            if self.use_vllm:
+                return super()._generate_single_turn(
+                    prompt_ids, images, fields, *args, **kwargs
+                )
+            return self._sample(prompt_ids, self._media), None
+
+    def _sample(self, prompt_ids, media, purpose="rollout"):
+        """One completion a prompt, as lists of ids up to the end token."""
+        device = self.accelerator.device
+        pad = self.processing_class.tokenizer.pad_token_id
+        input_ids, mask = pad_batch(prompt_ids, pad, "left")
+        first = self.accelerator.process_index * len(prompt_ids)
+        luck = self.args.seed, self.state.global_step, self._round, purpose
+        keys = [sequence_key(*luck, first + i) for i in range(len(prompt_ids))]
+        width = input_ids.shape[1]
+        with (
+            unwrap_model_for_generation(
+                self.model_wrapped, self.accelerator,
+                gather_deepspeed3_params=self.args.ds3_gather_for_generation,
+                generation_kwargs=self.generation_kwargs,
+            ) as model,
+            torch.no_grad(),
+            media_once(model, media, device) as inputs,
+        ):  # fmt: skip
+            output = model.generate(
+                input_ids=input_ids.to(device),
+                attention_mask=mask.to(device),
+                mm_token_type_ids=token_types(input_ids, model.config).to(device),
+                **inputs,
+                generation_config=self.generation_config,
+                logits_processor=[
+                    KeyedSampling(keys, width, self.temperature, self.top_p)
+                ],
             )
+        ends = set(self.eos_token_ids)
+        return [_until(row, ends) for row in output[:, width:].tolist()]
 
     def _generate_and_score_completions(self, inputs):
-        # Reward functions receive every key of a row as a column.
-        inputs = [{**self._row(x["prompt"]), "prompt": x["prompt"]} for x in inputs]
-        output = super()._generate_and_score_completions(inputs)
-        output["videos"] = self._videos  # a list: TRL shuffles and splits it with rows
+        self._round = 0
+        numbers = [_number(example["prompt"]) for example in inputs]
+        output = self._answer(numbers)
         self._check_spread()
         if self.accelerator.is_main_process and self.rollouts_path is not None:
             append_jsonl(self.rollouts_path, self._sampled_rollouts())
+        return self._refilled(output)
+
+    def _answer(self, numbers):
+        """TRL's batch of the rows, with each row's media."""
+        with self._timed("data"):
+            rows, self._prompt_ids, self._media = self._load(numbers)
+        if self.temporal is not None:
+            self.temporal.shuffled = self._answer_shuffled(numbers, rows)
+        # Reward functions receive every key of a row as a column; an ``image`` column
+        # would make TRL rebuild the prompts.
+        names = sorted(set().union(*rows) - {"video", "image"})
+        inputs = [
+            {**{name: row.get(name) for name in names}, "prompt": _prompt(number)}
+            for row, number in zip(rows, numbers, strict=True)
+        ]
+        output = super()._generate_and_score_completions(inputs)
+        output["media"] = self._media  # a list: TRL shuffles and splits it with rows
+        self._metrics["train"]["media_skipped"].append(float(len(self._broken)))
         return output
+
+    def _calculate_rewards(self, *args, **kwargs):
+        with self._timed("score"):
+            return super()._calculate_rewards(*args, **kwargs)
 
     def _check_spread(self):
         """Log the share of groups of identical rollouts; refuse a first step of them.
@@ -122,7 +246,7 @@ class VideoGRPOTrainer(WholeCheckpoints, GRPOTrainer):
         """The first rollouts of the last generation, all of one prompt if possible."""
         logs = self._logs
         for i in range(min(self.rollouts_per_step, len(logs["prompt"]))):
-            row = self._row(logs["prompt"][i])
+            row = self._readable(_number(logs["prompt"][i]))
             yield {
                 "step": self.state.global_step + 1,
                 **{key: row.get(key) for key in KEPT_KEYS},
@@ -131,10 +255,108 @@ class VideoGRPOTrainer(WholeCheckpoints, GRPOTrainer):
                 "advantage": logs["advantages"][i],
             }
 
+    def _refilled(self, output):
+        """Groups without advantage replaced by groups of other rows, where those
+        have one; at most ``refill`` more generations.
+
+        Metrics of the step stay those of the rows it drew first.
+        """
+        if not self.refill or not self.model.training:
+            return output
+        size, world = self.num_generations, self.accelerator.num_processes
+        metrics = self._metrics["train"]
+        counts = {key: len(values) for key, values in metrics.items()}
+        replaced = 0
+        for number in range(1, self.refill + 1):
+            silent = _silent_groups(output, size)
+            most = torch.tensor(len(silent), device=self.accelerator.device)
+            most = int(self.accelerator.gather(most).max())
+            if most == 0:
+                break
+            self._round = number
+            # The same for all ranks, each of which takes its share.
+            key = self.args.seed, self.state.global_step, number
+            rng = np.random.default_rng(key)
+            drawn = rng.integers(len(self.rows), size=(world, most))
+            mine = drawn[self.accelerator.process_index]
+            extra = self._answer([int(n) for n in mine for _ in range(size)])
+            spread = sorted(set(range(most)) - set(_silent_groups(extra, size)))
+            pairs = list(zip(silent, spread, strict=False))
+            replaced += len(pairs)
+            output = replace_rows(
+                output, extra,
+                {
+                    old * size + i: new * size + i
+                    for old, new in pairs for i in range(size)
+                },
+                self.processing_class.tokenizer.pad_token_id,
+            )  # fmt: skip
+        tokens = output["completion_mask"].sum()
+        output["num_items_in_batch"] = self.accelerator.gather(tokens).sum()
+        for key in list(metrics):
+            del metrics[key][counts.get(key, 0) :]
+        total = torch.tensor(float(replaced), device=self.accelerator.device)
+        total = self.accelerator.reduce(total, reduction="sum").item()
+        metrics["refill/groups"].append(total)
+        metrics["refill/rounds"].append(float(self._round))
+        return output
+
+    def _answer_shuffled(self, numbers, rows):
+        """T-GRPO's control: task rewards of half as many answers, frames shuffled.
+
+        Returns
+        -------
+        (groups, G / 2) array of float
+            Of all ranks; NaN for rows without a video.
+        """
+        first = self.accelerator.process_index * len(numbers)
+        half = [i for i in range(len(numbers)) if (first + i) % 2]
+        with self._timed("data"):
+            _, ids, media = self._load(
+                [numbers[i] for i in half], shuffle=self.state.global_step + 1
+            )
+        with self._timed("generate"):
+            made = self._sample(ids, media, "shuffled")
+        texts = self.processing_class.batch_decode(made, skip_special_tokens=True)
+        asked = [rows[i] for i in half]
+        scored = score_batch(texts, asked, self.temporal.config)
+        earned = torch.tensor(
+            [b.task if row.get("video") else float("nan")
+             for b, row in zip(scored, asked, strict=True)],
+            device=self.accelerator.device,
+        )  # fmt: skip
+        earned = self.accelerator.gather(earned).cpu().numpy()
+        return earned.reshape(-1, self.num_generations // 2)
+
+    # ------------------------------------------------------------ time
+
+    @contextlib.contextmanager
+    def _timed(self, phase):
+        start = time.perf_counter()
+        yield
+        self._spent[phase] += time.perf_counter() - start
+
+    def training_step(self, *args, **kwargs):
+        """TRL's, with the seconds of each phase and tokens a second logged."""
+        seen = self.state.num_input_tokens_seen
+        with self._timed("step"):
+            loss = super().training_step(*args, **kwargs)
+        self._spent["tokens"] += self.state.num_input_tokens_seen - seen
+        if self._step % self.current_gradient_accumulation_steps == 0:
+            spent, self._spent = self._spent, defaultdict(float)
+            metrics = self._metrics["train"]
+            for phase in PHASES:
+                metrics[f"seconds/{phase}"].append(spent[phase])
+            rest = spent["step"] - sum(spent[phase] for phase in PHASES)
+            metrics["seconds/update"].append(rest)
+            if spent["tokens"]:  # none where rollouts serve a second time
+                metrics["tokens_per_s"].append(spent["tokens"] / spent["step"])
+        return loss
+
     # ------------------------------------------------------------ log-probabilities
 
     def _compute_loss(self, model, inputs):
-        self._videos = inputs["videos"]
+        self._media = inputs["media"]
         loss = super()._compute_loss(model, inputs)
         if "old_per_token_logps" in inputs:
             # 0 on the first pass over a generation, or the two passes saw different
@@ -151,7 +373,7 @@ class VideoGRPOTrainer(WholeCheckpoints, GRPOTrainer):
     ):  # fmt: skip
         """Old, reference and policy scores all come through here.
 
-        TRL shuffles rows; here they stand in order of length and video again, so that
+        TRL shuffles rows; here they stand in order of length and media again, so that
         a forward encodes few videos and carries little padding.
         """
         device, config = self.accelerator.device, self.model.config
@@ -160,21 +382,26 @@ class VideoGRPOTrainer(WholeCheckpoints, GRPOTrainer):
             batch_size = min(batch_size, CPU_FORWARD_ROWS)
         lengths = attention_mask[:, :-logits_to_keep].sum(dim=1).tolist()
         order = sorted(
-            range(len(input_ids)), key=lambda i: (lengths[i], id(self._videos[i]))
+            range(len(input_ids)), key=lambda i: (lengths[i], id(self._media[i]))
         )
-        videos = iter([self._videos[i] for i in order])
+        media = iter([self._media[i] for i in order])
         # Widths change sums in the last bit. Where all rows of a generation are scored
         # together, a row's width is the same each time, and so are old and new scores.
         trim = self.args.steps_per_generation == 1
 
-        def with_videos(input_ids, attention_mask, labels, **inputs):
-            rows = list(itertools.islice(videos, len(input_ids)))
+        def with_media(input_ids, attention_mask, labels, **inputs):
+            rows = list(itertools.islice(media, len(input_ids)))
             first = int(attention_mask.argmax(dim=1).min()) if trim else 0
             input_ids = input_ids[:, first:]
             with (
-                videos_once(model, rows, device) as tensors,
+                # A rank whose rows are all text must still meet the others in the
+                # vision tower's collectives.
+                media_once(
+                    model, rows, device,
+                    touch_vision=self.accelerator.num_processes > 1,
+                ) as tensors,
                 _last_positions(model, logits_to_keep + 1),
-            ):
+            ):  # fmt: skip
                 return model(
                     input_ids=input_ids,
                     attention_mask=attention_mask[:, first:],
@@ -185,13 +412,42 @@ class VideoGRPOTrainer(WholeCheckpoints, GRPOTrainer):
                 )
 
         scores = super()._get_per_token_logps_and_entropies(
-            with_videos, input_ids[order], attention_mask[order], logits_to_keep,
+            with_media, input_ids[order], attention_mask[order], logits_to_keep,
             batch_size, **kwargs,
         )  # fmt: skip
         back = torch.tensor(order).argsort().to(device)
-        scores = tuple(score if score is None else score[back] for score in scores)
-        self._scored = scores[0].detach()
-        return scores
+        # The third, of mixtures of experts, is one number for the batch.
+        logps, entropies, balance = scores
+        logps = logps[back]
+        entropies = entropies if entropies is None else entropies[back]
+        self._scored = logps.detach()
+        return logps, entropies, balance
+
+    def truth_scores(self, number, change=None):
+        """Log-probabilities of a row's ground truth, by the path the loss takes.
+
+        Parameters
+        ----------
+        number : int
+        change : callable, optional
+            Of the row's pixels.
+
+        Returns
+        -------
+        (tokens,) tensor
+        """
+        device, tokenizer = self.accelerator.device, self.processing_class.tokenizer
+        (row,), (prompt,), (media,) = self._load([number])
+        truth = tokenizer(row["ground_truth"], add_special_tokens=False)["input_ids"]
+        if change is not None:
+            media = {k: change(v) if "pixel" in k else v for k, v in media.items()}
+        self._media = [media]
+        ids = torch.tensor([prompt + truth], device=device)
+        with torch.no_grad():
+            logps, _, _ = self._get_per_token_logps_and_entropies(
+                self.model_wrapped, ids, torch.ones_like(ids), len(truth)
+            )
+        return logps[0]
 
     # ------------------------------------------------------------ by hand
 
@@ -207,22 +463,22 @@ class VideoGRPOTrainer(WholeCheckpoints, GRPOTrainer):
         -------
         dict
             TRL's batch: ``completion_ids`` and ``completion_mask`` (rows, tokens),
-            ``advantages`` (rows,) …, and ``videos``, one entry per row.
+            ``advantages`` (rows,) …, and ``media``, one entry per row.
         """
         self.model.train()
-        prompts = [[{"role": "user", "content": str(number)}] for number in numbers]
+        repeated = [n for n in numbers for _ in range(self.num_generations)]
         return self._generate_and_score_completions(
-            [{"prompt": p} for p in prompts for _ in range(self.num_generations)]
+            [{"prompt": _prompt(number)} for number in repeated]
         )
 
-    def score(self, batch, videos=None):
+    def score(self, batch, media=None):
         """Loss and log-probabilities of a batch, as the next step would see them.
 
         Parameters
         ----------
         batch : dict
             Of ``roll_out``.
-        videos : list of dict, optional
+        media : list of dict, optional
             Score the same tokens beside these instead.
 
         Returns
@@ -235,9 +491,30 @@ class VideoGRPOTrainer(WholeCheckpoints, GRPOTrainer):
         self.current_gradient_accumulation_steps = 1
         with torch.no_grad():
             loss = self._compute_loss(
-                self.model, {**batch, "videos": videos or batch["videos"]}
+                self.model, {**batch, "media": media or batch["media"]}
             )
         return float(loss), self._scored * batch["completion_mask"]
+
+
+def _prompt(number):
+    """What TRL carries for a row: its number, in the form of a conversation."""
+    return [{"role": "user", "content": str(number)}]
+
+
+def _number(prompt):
+    return int(prompt[0]["content"])
+
+
+def _until(ids, ends):
+    """``ids`` up to and with the first end token."""
+    stops = (i + 1 for i, token in enumerate(ids) if token in ends)
+    return ids[: next(stops, len(ids))]
+
+
+def _silent_groups(batch, size):
+    """Numbers of the groups in which no answer has an advantage."""
+    advantages = batch["advantages"].view(-1, size)
+    return (advantages == 0).all(dim=1).nonzero().flatten().tolist()
 
 
 @contextlib.contextmanager
@@ -288,8 +565,23 @@ def common_arguments(config, out_dir, workers=1, on_cpu=True):
 
 def training_arguments(config, out_dir, *, workers=1, on_cpu=True):
     """``TrainConfig`` → TRL's ``GRPOConfig`` for one of ``workers`` processes."""
+    common = common_arguments(config, out_dir, workers, on_cpu)
+    batch, forwards = config.batch_shape(workers)
+    if config.refill and batch * forwards % config.num_generations:
+        raise SpacerError(
+            "setting refill", got=f"{batch * forwards} completions on each worker",
+            expected=f"whole groups of {config.num_generations}",
+            remedy="change prompts_per_step or the number of workers",
+        )  # fmt: skip
+    served = {}
+    if config.vllm:
+        served = dict(
+            use_vllm=True, vllm_mode=config.vllm,
+            vllm_server_base_url=config.vllm_server,
+        )  # fmt: skip
     return GRPOConfig(
-        **common_arguments(config, out_dir, workers, on_cpu),
+        **common,
+        **served,
         num_generations=config.num_generations,
         num_iterations=config.num_iterations,
         max_completion_length=config.max_completion_length,
@@ -299,8 +591,10 @@ def training_arguments(config, out_dir, *, workers=1, on_cpu=True):
         beta=config.beta,
         use_bias_correction_kl=False,  # plain k3, as published
         epsilon=config.epsilon,
-        loss_type="grpo",
-        scale_rewards="group",
+        epsilon_high=config.epsilon_high,
+        loss_type=config.loss_type,
+        importance_sampling_level=config.importance_level,
+        scale_rewards=config.scale_rewards,
     )
 
 
@@ -322,26 +616,56 @@ def build_trainer(config, out_dir, *, workers=1, on_cpu=True, rows=None, callbac
     VideoGRPOTrainer
     """
     out_dir = Path(out_dir)
+    rows = training_rows(config) if rows is None else rows
+    if config.vllm and any(row.get("video") for row in rows):
+        raise SpacerError(
+            "rollouts by vLLM", got="rows with videos",
+            expected="images and text: TRL's vLLM generation takes no video",
+            remedy="set vllm=null, or as_images with frames extracted to files",
+        )  # fmt: skip
     # First: under ZeRO-3 they decide how the model is loaded.
     args = training_arguments(config, out_dir, workers=workers, on_cpu=on_cpu)
     model, processor = load_start(config)
     _sample_as_told(model, config)
     pads = [model.config.image_token_id, model.config.video_token_id]
-    # A sampled pad token would ask for visual features that do not exist.
-    args.generation_kwargs = {"suppress_tokens": pads}
+    args.generation_kwargs = {
+        # A sampled pad token would ask for visual features that do not exist.
+        "suppress_tokens": pads,
+    }
+    if not config.vllm:
+        # The noise of `KeyedSampling` makes the largest score a sample; the rest at
+        # transformers' defaults, or it warns.
+        greedy = {"do_sample": False, "temperature": 1.0, "top_p": 1.0, "top_k": 50}
+        args.generation_kwargs |= greedy
+    rewards = trl_reward_functions(config.reward, tokenizer=processor.tokenizer)
+    temporal = None
+    if config.temporal_bonus:
+        temporal = TemporalBonus(
+            config.reward, config.temporal_bonus, config.num_generations
+        )
+        rewards = [*rewards, temporal]
     trainer = VideoGRPOTrainer(
-        model, processor, training_rows(config) if rows is None else rows,
-        args=args, mode=config.prompt_style,
-        video=VideoSettings(config.frames, config.frame_size, config.max_pixels),
-        reward_funcs=trl_reward_functions(config.reward, tokenizer=processor.tokenizer),
+        model, processor, rows,
+        args=args, mode=config.prompt_style, video=config.video_settings,
+        refill=config.refill, temporal=temporal,
+        reward_funcs=rewards, peft_config=lora_config(config),
         rollouts_path=out_dir / "rollouts.jsonl",
         rollouts_per_step=config.rollouts_per_step,
         keep_checkpoints=config.keep_checkpoints,
         callbacks=list(callbacks),
     )  # fmt: skip
     trainer.remove_callback(PrinterCallback)
+    trainer.add_callback(SightCheck(trainer))
     number_positions(trainer, config.positions)
     return trainer
+
+
+def _opened(image):
+    """An image column → list of PIL images for vLLM, or ``None``."""
+    if not image:
+        return None
+    paths = [image] if isinstance(image, str) else image
+    return [open_image(path) for path in paths]
 
 
 def _sample_as_told(model, config):

@@ -1,0 +1,143 @@
+"""The same run on one worker or two, under any launch, killed or not: same numbers.
+
+Rollouts are keyed by their place (``models.sampling``), so every kind of launch learns
+from the same ones, and what is left to differ is the order of sums.
+"""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from spacer_lib.artifacts import PROJECT_ROOT, read_json, read_jsonl, write_jsonl
+from spacer_lib.training.config import dump_config, load_config
+from spacer_lib.training.curriculum import SEEDS, draw_rows
+from spacer_lib.training.launch import launch
+
+needs_cpu_only = pytest.mark.skipif(
+    torch.cuda.is_available(), reason="with GPUs, 2 workers are 2 GPUs"
+)
+COMPARED = ("loss", "grad_norm", "reward", "kl", "completions/mean_length")
+
+
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory):
+    """A question file: six drawn videos, three pictures and three texts, in turn."""
+    folder = tmp_path_factory.mktemp("mixed")
+    rows = []
+    for number, row in enumerate(draw_rows(SEEDS["grpo"], 12, "new")):
+        if number % 4 == 1:
+            pixels = np.random.default_rng(number).integers(0, 255, (56, 56, 3))
+            path = folder / f"{number}.png"
+            Image.fromarray(pixels.astype(np.uint8)).save(path)
+            row = {**row, "video": None, "image": path.name}
+        if number % 4 == 3:
+            row = {**row, "video": None}
+        rows.append({"image": None, **row})
+    path = folder / "rows.jsonl"
+    write_jsonl(path, rows)
+    return path
+
+
+@pytest.fixture
+def recipe(mixed):
+    """The shipped tiny model on 4 mixed prompts x 4, two updates a generation."""
+
+    def make(**changes):
+        values = {
+            "data_path": str(mixed), "prompts_per_step": 4, "num_generations": 4,
+            "max_completion_length": 48, "max_steps": 4, "num_iterations": 2,
+            "beta": 0.04, "save_steps": 2, "learning_rate": 1e-4, "frozen": None,
+        }  # fmt: skip
+        return load_config("tiny", values | changes)
+
+    return make
+
+
+def numbers(run, key):
+    return np.array([row[key] for row in run.metrics() if key in row], dtype=float)
+
+
+@needs_cpu_only
+@pytest.mark.slow
+def test_every_kind_of_launch_computes_the_same(recipe, tmp_path):
+    kinds = {
+        "one": {"gpus": 1},
+        "ddp": {"gpus": 2, "zero_stage": 0},
+        "zero2": {"gpus": 2, "zero_stage": 2},
+        "zero3": {"gpus": 2, "zero_stage": 3},
+    }
+    runs = {
+        name: launch(recipe(**change), tmp_path / name)
+        for name, change in kinds.items()
+    }
+    worlds = {name: read_json(run.out_dir / "run.json") for name, run in runs.items()}
+    assert [worlds[name]["workers"] for name in kinds] == [1, 2, 2, 2]
+    for name, run in runs.items():
+        # Old and new scores of the first pass are the same numbers, to the last bit.
+        change = numbers(run, "logp_change/max")
+        assert (change[::2] == 0).all() and (change[1::2] > 0).all(), name
+        for key in COMPARED:
+            ours, theirs = numbers(runs["one"], key), numbers(run, key)
+            np.testing.assert_allclose(
+                theirs, ours, rtol=2e-3, atol=2e-6, err_msg=f"{name} {key}"
+            )
+        assert numbers(run, "grad_norm").min() > 1e-3  # something was learnt from
+
+
+def kill_at(config, out_dir, step):
+    """Start a run in a process of its own and kill it, and all it started, hard."""
+    path = out_dir.with_suffix(".yaml")
+    path.write_text(dump_config(config))
+    command = [
+        sys.executable, "-m", "spacer_lib", "train", "--config", str(path),
+        "--out", str(out_dir),
+    ]  # fmt: skip
+    process = subprocess.Popen(
+        command, cwd=PROJECT_ROOT, start_new_session=True, stdout=subprocess.DEVNULL
+    )
+    metrics = out_dir / "metrics.jsonl"
+    try:
+        while not metrics.exists() or len(read_jsonl(metrics)) < step:
+            assert process.poll() is None, "the run ended before it could be killed"
+            time.sleep(0.02)
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+@needs_cpu_only
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"per_device_batch": 8},  # gradient accumulation 2
+        {"lora.rank": 4},
+        {"gpus": 2, "per_device_batch": 4, "lora.rank": 4},
+    ],
+    ids=["accumulation", "lora", "zero2-accumulation-lora"],
+)
+def test_killed_and_resumed_is_the_run_that_went_through(recipe, tmp_path, change):
+    config = recipe(max_steps=8, **change)
+    straight = launch(config, tmp_path / "straight")
+    step = random.SystemRandom().randint(2, 6)
+    kill_at(config, tmp_path / "killed", step)
+    resumed = launch(config, tmp_path / "killed", resume=True)
+    log = (resumed.out_dir / "train.log").read_text()
+    assert "resuming from checkpoint-" in log
+    for key in COMPARED:
+        np.testing.assert_array_equal(
+            numbers(resumed, key), numbers(straight, key), f"killed at {step}: {key}"
+        )
+    ours, theirs = (
+        load_file(run.model_dir / "model.safetensors") for run in (straight, resumed)
+    )
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
