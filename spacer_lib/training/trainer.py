@@ -20,7 +20,7 @@ from trl import GRPOConfig, GRPOTrainer
 
 from spacer_lib.errors import SpacerError
 from spacer_lib.models.inputs import VideoSettings, encode_prompts, token_types
-from spacer_lib.models.shared_video import core_of, videos_once
+from spacer_lib.models.shared_media import core_of, media_once
 from spacer_lib.rewards import trl_reward_functions
 from spacer_lib.training.checkpoints import WholeCheckpoints
 from spacer_lib.training.record import append_jsonl
@@ -85,7 +85,7 @@ class VideoGRPOTrainer(WholeCheckpoints, GRPOTrainer):
     def _generate_single_turn(self, prompt_ids, images, fields, *args, **kwargs):
         types = [token_types(torch.tensor(i), self.model.config) for i in prompt_ids]
         fields = {"mm_token_type_ids": [row.tolist() for row in types]}
-        with videos_once(self.model, self._videos, self.accelerator.device) as inputs:
+        with media_once(self.model, self._videos, self.accelerator.device) as inputs:
             return super()._generate_single_turn(
                 prompt_ids, images, {**fields, **inputs}, *args, **kwargs
             )
@@ -172,7 +172,7 @@ class VideoGRPOTrainer(WholeCheckpoints, GRPOTrainer):
             first = int(attention_mask.argmax(dim=1).min()) if trim else 0
             input_ids = input_ids[:, first:]
             with (
-                videos_once(model, rows, device) as tensors,
+                media_once(model, rows, device) as tensors,
                 _last_positions(model, logits_to_keep + 1),
             ):
                 return model(

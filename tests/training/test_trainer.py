@@ -11,12 +11,12 @@ from spacer_lib.errors import SpacerError
 from spacer_lib.models.inputs import (
     VideoSettings,
     encode_prompts,
-    join_videos,
+    join_media,
     pad_batch,
     token_types,
 )
 from spacer_lib.models.rope import position_rule
-from spacer_lib.models.shared_video import videos_once
+from spacer_lib.models.shared_media import media_once
 from spacer_lib.rewards import score
 from spacer_lib.synthetic.light import frames_from_uri
 from spacer_lib.training import trainer as training
@@ -210,10 +210,10 @@ def test_a_shared_video_is_encoded_once_and_features_are_the_same(model_dir, row
         lambda module, args: patches.append(len(args[0]))
     )
     with torch.no_grad():
-        plain = model(**text, **join_videos(videos)).logits
-        with videos_once(model, videos, "cpu") as tensors:
+        plain = model(**text, **join_media(videos)).logits
+        with media_once(model, videos, "cpu") as tensors:
             once = model(**text, **tensors).logits
-        again = model(**text, **join_videos(videos)).logits
+        again = model(**text, **join_media(videos)).logits
     assert patches == [5 * 128, 2 * 128, 5 * 128]
     torch.testing.assert_close(once, plain, rtol=0, atol=2e-5)
     assert torch.equal(again, plain)  # and nothing stays behind
