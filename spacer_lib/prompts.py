@@ -133,14 +133,40 @@ class PromptStyle:
 
 
 def messages(row, mode, grid_size=10, *, frame="aligned", template=None):
-    """One user turn in chat format: the video, then ``user_text``.
-
-    ``row["video"]`` is passed on as it is (a path or ``room://`` address); frames are
-    read only where they are needed.
-    """
+    """One user turn in chat format: ``media_parts``, then ``user_text``."""
     text = user_text(row, mode, grid_size, frame=frame, template=template)
-    content = [{"type": "video", "video": row["video"]}, {"type": "text", "text": text}]
+    content = [*media_parts(row), {"type": "text", "text": text}]
     return [{"role": "user", "content": content}]
+
+
+def media_parts(row):
+    """What a row shows, as parts of a chat turn; none if it is text alone.
+
+    Paths and ``room://`` addresses are passed on as they are; pixels are read only
+    where they are needed.
+
+    Parameters
+    ----------
+    row : dict
+        With ``video`` (one path or address) or ``image`` (one path or a list of
+        them); the other, or both, absent or ``None``.
+
+    Raises
+    ------
+    SpacerError
+        If it has both.
+    """
+    video, images = row.get("video"), row.get("image") or []
+    if video and images:
+        raise SpacerError(
+            f"media of question {row.get('id')}", got="a video and an image",
+            expected="one of the two, or neither",
+        )  # fmt: skip
+    if video:
+        return [{"type": "video", "video": video}]
+    if not isinstance(images, (list, tuple)):
+        images = [images]
+    return [{"type": "image", "image": path} for path in images]
 
 
 # ---------------------------------------------------------------- templates

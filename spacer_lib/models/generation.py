@@ -19,7 +19,7 @@ from spacer_lib.models.inputs import (
     token_types,
 )
 from spacer_lib.models.rope import position_rule
-from spacer_lib.models.shared_video import videos_once
+from spacer_lib.models.shared_media import media_once
 
 
 def generate(
@@ -30,10 +30,10 @@ def generate(
 
     Parameters
     ----------
-    model, processor : Qwen2.5-VL model and its processor
+    model, processor : Qwen-VL model and its processor
     rows : list of dict
-        Question rows; a row that stands in it several times is sampled as often, its
-        video encoded once a batch.
+        Question rows, with a video, images or text alone; a row that stands in it
+        several times is sampled as often, its media encoded once a batch.
     mode : str or PromptStyle
         Answer mode of ``prompts.messages``, with its frame and template if not ours.
     video : VideoSettings, optional
@@ -47,7 +47,7 @@ def generate(
         A batch is sampled with a seed made of ``seed`` and the ids in it, so that a
         resumed run draws what an unbroken one would have drawn.
     blind : bool
-        Leave the video out.
+        Leave videos and images out.
     prefixes : list of str, optional
         Forced start of each response.
 
@@ -88,20 +88,17 @@ def generate(
 @contextlib.contextmanager
 def _inputs(model, processor, batch, mode, video, blind, forced):
     tokenizer = processor.tokenizer
-    ids, videos = encode_prompts(
+    ids, media = encode_prompts(
         processor, batch, mode, video or VideoSettings(), blind=blind
     )
     starts = tokenizer(forced, add_special_tokens=False)["input_ids"]
     joined = [prompt + start for prompt, start in zip(ids, starts, strict=True)]
     input_ids, mask = pad_batch(joined, tokenizer.pad_token_id, "left")
     inputs = {"input_ids": input_ids, "attention_mask": mask}
-    if videos:
+    if any(media):
         inputs["mm_token_type_ids"] = token_types(input_ids, model.config)
     inputs = {key: tensor.to(model.device) for key, tensor in inputs.items()}
-    if not videos:
-        yield inputs
-        return
-    with videos_once(model, videos, model.device) as tensors:
+    with media_once(model, media, model.device) as tensors:
         yield {**inputs, **tensors}
 
 

@@ -1,118 +1,244 @@
-"""Question rows → what Qwen2.5-VL's forward and generate take.
+"""Question rows → what a Qwen-VL model's forward and generate take.
 
 One function encodes prompts for the warm start, for rollouts, for log-probabilities
-and for evaluation, so that all of them see the same pixels, grids and time steps.
+and for evaluation, so that all of them see the same pixels, grids and time steps. A
+row shows a video, images, or nothing; a batch may mix them.
 """
 
+import functools
+import struct
 from dataclasses import dataclass
+from typing import NamedTuple
 
+import numpy as np
 import torch
+from PIL import Image, ImageOps
 from transformers.video_utils import VideoMetadata
 
+from spacer_lib.errors import SpacerError
 from spacer_lib.prompts import PromptStyle
 from spacer_lib.video import read_frames
+
+_IMAGE_ERRORS = (
+    OSError, ValueError, SyntaxError, EOFError, struct.error,
+    Image.DecompressionBombError,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class VideoSettings:
-    """How a video becomes frames.
+    """How a video becomes frames, and how large frames and images are.
 
     Attributes
     ----------
     frames : int
         Frames sampled uniformly, first and last included.
     size : int or None
-        Square side in pixels; ``None`` keeps the native size and leaves resizing to
-        the processor's pixel budget.
+        Square side in pixels, of frames and images; ``None`` keeps the native size and
+        leaves resizing to the processor's pixel budget.
     max_pixels : int or None
-        Pixel budget per frame handed to the processor (the paper trains with
+        Pixel budget per frame or image handed to the processor (the paper trains with
         128 x 28 x 28 and evaluates with 448 x 28 x 28); ``None`` keeps its own.
+    as_images : bool
+        Hand the frames of a video over as single images: more tokens, and no time.
+    shuffle : int or None
+        Put a video's frames in an order drawn from this seed (T-GRPO's control).
     """
 
     frames: int = 4
     size: int | None = 56
     max_pixels: int | None = None
+    as_images: bool = False
+    shuffle: int | None = None
+
+
+class MediaError(SpacerError):
+    """A video or image that cannot be read: its row can be left out.
+
+    Attributes
+    ----------
+    source : str
+        The path or address, as the row has it.
+    """
+
+    def __init__(self, what, *, source=None, **parts):
+        super().__init__(what, **parts)
+        self.source = source
+
+    def __reduce__(self):
+        make, arguments = super().__reduce__()
+        return functools.partial(make, source=self.source), arguments
+
+
+class _Shown(NamedTuple):
+    """One source: its parts of a chat turn, their words, and its tensors."""
+
+    parts: list
+    images: list
+    videos: list
+    tensors: dict
 
 
 def encode_prompts(processor, rows, mode, video, *, blind=False):
-    """Tokenise prompts with their videos, unpadded.
+    """Tokenise prompts with their videos and images, unpadded.
 
     Parameters
     ----------
-    processor : Qwen2_5_VLProcessor
+    processor : processor of a Qwen-VL model
     rows : list of dict
-        Question rows; ``row["video"]`` is a path or a ``room://`` address.
+        Question rows; see ``prompts.media_parts`` for what they show.
     mode : str or PromptStyle
         Answer mode of ``prompts.messages``, with its frame and template if not ours.
     video : VideoSettings
     blind : bool
-        Leave the video out (the no-video floor).
+        Leave videos and images out (the no-video floor).
 
     Returns
     -------
     input_ids : list of list of int
-    videos : list of dict or None
-        Per row ``pixel_values_videos`` (patches, channels), ``video_grid_thw`` (1, 3)
-        and ``second_per_grid_ts`` (1,); ``None`` when blind.
+    media : list of dict
+        Per row, and the same object for rows that show the same:
+        ``pixel_values_videos`` (patches, channels), ``video_grid_thw`` (1, 3) and,
+        for Qwen2.5-VL, ``second_per_grid_ts`` (1,); or ``pixel_values`` (patches,
+        channels) and ``image_grid_thw`` (images, 3); or nothing.
+
+    Raises
+    ------
+    MediaError
+        If a video or image cannot be read.
+    SpacerError
+        If a question holds the model's own placeholder of an image or video.
     """
     style = PromptStyle(mode) if isinstance(mode, str) else mode
-    chats = [style.messages(row) for row in rows]
-    if blind:
-        for chat in chats:
-            for message in chat:
-                if not isinstance(message["content"], str):
-                    parts = message["content"]
-                    message["content"] = [p for p in parts if p["type"] != "video"]
-    text = [
-        processor.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
-        for chat in chats
-    ]
-    if blind:
-        return processor.tokenizer(text, add_special_tokens=False)["input_ids"], None
-    # Rows of a group share a video: decode and patch it once, then index.
-    sources = list(dict.fromkeys(row["video"] for row in rows))
-    tensors = {s: _video_tensors(processor, s, video) for s in sources}
-    merge = processor.video_processor.merge_size**2
-    pad = processor.video_token
-    videos, filled = [], []
-    for row, prompt in zip(rows, text, strict=True):
-        tensor = tensors[row["video"]]
-        videos.append(tensor)
-        count = int(tensor["video_grid_thw"].prod()) // merge
-        filled.append(prompt.replace(pad, pad * count, 1))
-    ids = processor.tokenizer(filled, add_special_tokens=False)["input_ids"]
-    return ids, videos
+    encoded, texts, media = {}, [], []
+    for row in rows:
+        (turn,) = style.messages(row)
+        parts = [part for part in turn["content"] if part["type"] != "text"]
+        words = [part for part in turn["content"] if part["type"] == "text"]
+        # Rows of a group share a source: decode and patch it once.
+        key = () if blind else tuple((p["type"], str(p[p["type"]])) for p in parts)
+        if key not in encoded:
+            encoded[key] = _show(processor, [] if blind else parts, video)
+        shown = encoded[key]
+        text = processor.apply_chat_template(
+            [{**turn, "content": [*shown.parts, *words]}],
+            tokenize=False, add_generation_prompt=True,
+        )  # fmt: skip
+        found = text.count(processor.image_token), text.count(processor.video_token)
+        if found != (len(shown.images), len(shown.videos)):
+            raise SpacerError(
+                f"question {row.get('id')}", got="a placeholder among its words",
+                expected=f"no {processor.image_token} or {processor.video_token}",
+            )  # fmt: skip
+        (text,), _ = processor.get_text_with_replacements(
+            [text], shown.images, shown.videos
+        )
+        texts.append(text)
+        media.append(shown.tensors)
+    ids = processor.tokenizer(texts, add_special_tokens=False)["input_ids"]
+    return ids, media
 
 
-def _video_tensors(processor, source, video):
-    frames, indices, total, fps = read_frames(source, video.frames, video.size)
+def _show(processor, parts, settings):
+    if not parts:
+        return _Shown([], [], [], {})
+    if parts[0]["type"] == "image":
+        names = [part["image"] for part in parts]
+        pictures = [read_image(name, settings.size) for name in names]
+        return _show_images(processor, names, pictures, settings)
+    source = parts[0]["video"]
+    try:
+        clip = read_frames(source, settings.frames, settings.size)
+    except SpacerError as error:
+        raise MediaError(
+            error.what, source=source, got=error.got, expected=error.expected,
+            remedy=error.remedy,
+        ) from error  # fmt: skip
+    if settings.shuffle is not None:
+        rng = np.random.default_rng([settings.shuffle, *str(source).encode()])
+        clip = (clip[0][rng.permutation(len(clip[0]))], *clip[1:])
+    if settings.as_images:
+        pictures = [Image.fromarray(frame) for frame in clip[0]]
+        return _show_images(processor, [source] * len(pictures), pictures, settings)
+    return _show_video(processor, source, clip, settings)
+
+
+def _show_video(processor, source, clip, settings):
+    frames, indices, total, fps = clip
     metadata = VideoMetadata(
         total_num_frames=total, fps=fps, frames_indices=list(indices)
     )
-    kwargs = {}
-    if video.max_pixels is not None:
-        size = dict(processor.video_processor.size)
-        kwargs["size"] = {**size, "longest_edge": video.max_pixels * video.frames}
-    encoded = processor.video_processor(
+    encoder = processor.video_processor
+    encoded = _encode(
+        encoder, source, _budget(encoder, settings.max_pixels, settings.frames),
         videos=[torch.from_numpy(frames).permute(0, 3, 1, 2)],
-        video_metadata=[metadata],
-        do_sample_frames=False,
-        return_tensors="pt",
-        **kwargs,
+        video_metadata=[metadata], do_sample_frames=False,
     )  # fmt: skip
-    seconds = processor.video_processor.temporal_patch_size / metadata.sampled_fps
-    return {
-        "pixel_values_videos": encoded["pixel_values_videos"],
-        "video_grid_thw": encoded["video_grid_thw"],
-        "second_per_grid_ts": torch.tensor([seconds]),
-    }
+    tensors = {key: encoded[key] for key in ("pixel_values_videos", "video_grid_thw")}
+    if "second_per_grid_ts" in processor.model_input_names:
+        seconds = encoder.temporal_patch_size / metadata.sampled_fps
+        tensors["second_per_grid_ts"] = torch.tensor([seconds])
+    words = processor.replace_video_token(
+        {**tensors, "video_metadata": [metadata]}, video_idx=0
+    )
+    return _Shown([{"type": "video", "video": source}], [], [words], tensors)
 
 
-def join_videos(videos):
-    """Per-row video tensors → one batch's keyword arguments for the model."""
-    if not videos:
+def _show_images(processor, names, pictures, settings):
+    encoder = processor.image_processor
+    encoded = _encode(
+        encoder, names[0], _budget(encoder, settings.max_pixels), images=pictures
+    )
+    tensors = {key: encoded[key] for key in ("pixel_values", "image_grid_thw")}
+    words = [
+        processor.replace_image_token(tensors, image_idx=i)
+        for i in range(len(pictures))
+    ]
+    parts = [{"type": "image", "image": name} for name in names]
+    return _Shown(parts, words, [], tensors)
+
+
+def read_image(source, size=None):
+    """An image file, upright and in RGB, as a PIL image; ``size`` squares it.
+
+    Raises
+    ------
+    MediaError
+        If it cannot be read.
+    """
+    try:
+        with Image.open(source) as file:
+            image = ImageOps.exif_transpose(file).convert("RGB")
+    except _IMAGE_ERRORS as error:
+        raise MediaError(
+            f"image {source} cannot be read", source=source,
+            got=str(error) or type(error).__name__, expected="a whole image",
+            remedy="download it again, or drop the row",
+        ) from error  # fmt: skip
+    return image if size is None else image.resize((size, size))
+
+
+def _encode(encoder, source, budget, **inputs):
+    try:
+        return encoder(**inputs, **budget, return_tensors="pt")
+    except ValueError as error:  # such as a side 200 times the other
+        raise MediaError(
+            f"{source} cannot be shown to the model", source=source, got=error
+        ) from error
+
+
+def _budget(encoder, max_pixels, frames=1):
+    if max_pixels is None:
         return {}
-    return {key: torch.cat([video[key] for video in videos]) for key in videos[0]}
+    most, size = max_pixels * frames, dict(encoder.size)
+    least = min(size["shortest_edge"], most)
+    return {"size": {**size, "shortest_edge": least, "longest_edge": most}}
+
+
+def join_media(media):
+    """Per-row tensors → one batch's keyword arguments for the model."""
+    keys = dict.fromkeys(key for one in media for key in one)
+    return {key: torch.cat([one[key] for one in media if key in one]) for key in keys}
 
 
 def token_types(input_ids, config):

@@ -20,8 +20,7 @@ import functools
 
 import torch
 
-from spacer_lib.errors import SpacerError
-from spacer_lib.models.shared_video import core_of
+from spacer_lib.models.shared_media import core_of
 
 
 def use_original_positions(model):
@@ -45,7 +44,7 @@ def use_original_positions(model):
     SpacerError
         If there is no Qwen2.5-VL inside.
     """
-    core = _core(model)
+    core = core_of(model)
     if position_rule(model) != "original":
         # A partial, not a method or a closure: a deep copy then refers to itself.
         core.get_rope_index = functools.partial(_original_rope_index, core)
@@ -54,7 +53,7 @@ def use_original_positions(model):
 
 def use_library_positions(model):
     """Undo ``use_original_positions``: number as the installed transformers does."""
-    vars(_core(model)).pop("get_rope_index", None)
+    vars(core_of(model)).pop("get_rope_index", None)
     return model
 
 
@@ -67,7 +66,7 @@ def position_rule(model):
 
     Asked of the model by a probe, so that it stays true when transformers changes.
     """
-    core = _core(model)
+    core = core_of(model)
     side = core.config.vision_config.spatial_merge_size  # one token per time step
     on_cpu = functools.partial(torch.tensor, device="cpu")
     positions, _ = core.get_rope_index(
@@ -78,15 +77,6 @@ def position_rule(model):
     )
     *video, text = positions[0, 0].tolist()
     return "original" if text == max(video) + 1 else "library"
-
-
-def _core(model):
-    try:
-        return core_of(model)
-    except StopIteration as error:
-        raise SpacerError(
-            "position rule", got=type(model).__name__, expected="a Qwen2.5-VL model"
-        ) from error
 
 
 def _original_rope_index(

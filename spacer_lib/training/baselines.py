@@ -22,7 +22,7 @@ from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 from spacer_lib.errors import SpacerError
 from spacer_lib.models.inputs import (
     encode_prompts,
-    join_videos,
+    join_media,
     pad_batch,
     token_types,
 )
@@ -39,7 +39,7 @@ class ResponseCollator:
 
     Parameters
     ----------
-    processor : Qwen2_5_VLProcessor
+    processor : processor of a Qwen-VL model
     rows : list of dict
     responses : list of tuple of str
         Of each row as many texts as there are sides: one to imitate, or a chosen and
@@ -60,10 +60,10 @@ class ResponseCollator:
         dict
             ``input_ids``, ``attention_mask``, ``mm_token_type_ids``, ``labels`` (-100
             but at the response and its end token), each (sides x rows, tokens), and
-            every sequence's video.
+            every sequence's video or images.
         """
         numbers = [example["image"] for example in examples]
-        prompts, videos = encode_prompts(
+        prompts, media = encode_prompts(
             self.processor, [self.rows[i] for i in numbers], self.style, self.video
         )
         sides = list(zip(*(self.responses[i] for i in numbers), strict=True))
@@ -76,16 +76,16 @@ class ResponseCollator:
                 sequences.append(prompt + answer)
                 labels.append([-100] * len(prompt) + answer)
         input_ids, mask = pad_batch(sequences, tokenizer.pad_token_id, "right")
-        tensors = join_videos(videos * len(sides))
-        # Numbers, not a tensor: DeepSpeed casts floating tensors to bf16, and coarser
-        # time steps would move the temporal positions.
-        seconds = tensors.pop("second_per_grid_ts").tolist()
+        tensors = join_media(media * len(sides))
+        if "second_per_grid_ts" in tensors:
+            # Numbers, not a tensor: DeepSpeed casts floating tensors to bf16, and
+            # coarser time steps would move the temporal positions.
+            tensors["second_per_grid_ts"] = tensors["second_per_grid_ts"].tolist()
         return {
             "input_ids": input_ids,
             "attention_mask": mask,
             "mm_token_type_ids": token_types(input_ids, self.processor),
             "labels": pad_batch(labels, -100, "right")[0],
-            "second_per_grid_ts": seconds,
             **tensors,
         }
 

@@ -29,6 +29,7 @@ from spacer_lib.models.inputs import (
     MediaError,
     encode_prompts,
     pad_batch,
+    read_image,
     token_types,
 )
 from spacer_lib.models.sampling import KeyedSampling, sequence_key
@@ -665,7 +666,7 @@ def _opened(image):
     if not image:
         return None
     paths = [image] if isinstance(image, str) else image
-    return [open_image(path) for path in paths]
+    return [read_image(path) for path in paths]
 
 
 def _sample_as_told(model, config):

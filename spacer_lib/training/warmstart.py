@@ -41,7 +41,7 @@ from spacer_lib.models import tiny
 from spacer_lib.models.inputs import (
     VideoSettings,
     encode_prompts,
-    join_videos,
+    join_media,
     pad_batch,
     token_types,
 )
@@ -185,7 +185,7 @@ class Encode:
     def __call__(self, items):
         tokenizer = self.processor.tokenizer
         rows = [row for row, _ in items]
-        prompts, videos = encode_prompts(
+        prompts, media = encode_prompts(
             self.processor, rows, "tiny", VIDEO, blind=not self.with_video
         )
         sequences, targets = [], []
@@ -207,7 +207,7 @@ class Encode:
             "input_ids": input_ids,
             "attention_mask": attention_mask,
             "labels": labels,
-            **join_videos(videos),
+            **join_media(media),
         }
 
 

@@ -12,7 +12,7 @@ from spacer_lib.completions import read_completion, read_number
 from spacer_lib.errors import SpacerError
 from spacer_lib.models.inputs import token_types
 from spacer_lib.models.rope import position_rule
-from spacer_lib.models.shared_video import core_of
+from spacer_lib.models.shared_media import core_of
 from spacer_lib.prompts import PromptStyle
 from spacer_lib.qa.dataset import without_options
 from spacer_lib.rewards import RewardConfig, score

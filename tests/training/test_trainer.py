@@ -11,12 +11,12 @@ from spacer_lib.errors import SpacerError
 from spacer_lib.models.inputs import (
     VideoSettings,
     encode_prompts,
-    join_videos,
+    join_media,
     pad_batch,
     token_types,
 )
 from spacer_lib.models.rope import position_rule
-from spacer_lib.models.shared_video import videos_once
+from spacer_lib.models.shared_media import media_once
 from spacer_lib.rewards import score
 from spacer_lib.synthetic.light import frames_from_uri
 from spacer_lib.training import trainer as training
@@ -142,7 +142,7 @@ def test_exchanged_videos_are_noticed(small, rows, tmp_path):
     """Negative control of the invariant: same rows, their videos in reverse."""
     trainer = build_trainer(small(num_iterations=2), tmp_path, rows=rows)
     batch = trainer.roll_out([0, 1])
-    for videos, moves in ((batch["videos"], False), (batch["videos"][::-1], True)):
+    for videos, moves in ((batch["media"], False), (batch["media"][::-1], True)):
         trainer.score(batch, videos)
         assert (trainer._metrics["train"]["logp_change/max"].pop() > 1e-4) == moves
 
@@ -210,10 +210,10 @@ def test_a_shared_video_is_encoded_once_and_features_are_the_same(model_dir, row
         lambda module, args: patches.append(len(args[0]))
     )
     with torch.no_grad():
-        plain = model(**text, **join_videos(videos)).logits
-        with videos_once(model, videos, "cpu") as tensors:
+        plain = model(**text, **join_media(videos)).logits
+        with media_once(model, videos, "cpu") as tensors:
             once = model(**text, **tensors).logits
-        again = model(**text, **join_videos(videos)).logits
+        again = model(**text, **join_media(videos)).logits
     assert patches == [5 * 128, 2 * 128, 5 * 128]
     torch.testing.assert_close(once, plain, rtol=0, atol=2e-5)
     assert torch.equal(again, plain)  # and nothing stays behind
@@ -230,7 +230,7 @@ def test_scores_are_those_of_a_plain_forward(small, rows, tmp_path):
         ours = trainer._get_per_token_logps_and_entropies(
             trainer.model, ids, mask, count
         )[0]
-        for i, video in enumerate(batch["videos"]):
+        for i, video in enumerate(batch["media"]):
             real = mask[i].bool()
             row = ids[i : i + 1, real]
             logits = trainer.model(

@@ -1,0 +1,146 @@
+"""Run the vision tower once per forward, on each distinct video or image of a batch.
+
+The rollouts of a group look at one video; encoding it for every row would be most of
+the vision work for nothing. The rows' features, and so log-probabilities and
+gradients, are those of the plain call (``tests/training/test_media.py``).
+
+One run whatever a batch holds: under ZeRO-3 all ranks must use the same modules in the
+same order, or they wait for each other for ever.
+"""
+
+import contextlib
+import functools
+import math
+
+import torch
+
+from spacer_lib.errors import SpacerError
+
+GRIDS = {"image": "image_grid_thw", "video": "video_grid_thw"}
+PIXELS = {"image": "pixel_values", "video": "pixel_values_videos"}
+
+
+def core_of(model):
+    """The module that holds vision tower and language model, inside any wrappers.
+
+    Raises
+    ------
+    SpacerError
+        If no part of the model has both, as Qwen-VL models have.
+    """
+    for module in model.modules():
+        if {"visual", "language_model"} <= dict(module.named_children()).keys():
+            return module
+    raise SpacerError(
+        "vision tower and language model", got=type(model).__name__,
+        expected="a Qwen-VL model, such as Qwen2.5-VL",
+    )  # fmt: skip
+
+
+@contextlib.contextmanager
+def media_once(model, media, device, *, touch_vision=False):
+    """While this is open, ``model`` takes each distinct video or image once.
+
+    Parameters
+    ----------
+    model : Qwen-VL model, bare or wrapped (DeepSpeed, DDP, PEFT)
+    media : list of dict
+        Per row, as ``encode_prompts`` returns them: rows that share a source share the
+        dictionary **object**.
+    device : torch.device
+    touch_vision : bool
+        If no row has media, run the tower on one blank picture and add nothing of it
+        to the text, so that this rank runs what ranks with media run; the tower's
+        gradients are then 0 instead of absent.
+
+    Yields
+    ------
+    dict
+        Keyword arguments for the model's forward or ``generate``: pixels of the
+        distinct sources, grids and time steps of every row.
+    """
+    core = core_of(model)  # inside, so that wrappers see one ordinary forward
+    distinct = list({id(one): one for one in media}.values())
+    tensors = {}
+    for key in dict.fromkeys(key for one in distinct for key in one):
+        part = distinct if key in PIXELS.values() else media
+        tensors[key] = torch.cat([one[key] for one in part if key in one]).to(device)
+    if tensors:
+        opened = _encoding_once(core, media, distinct, tensors)
+    else:
+        opened = _touching(core) if touch_vision else contextlib.nullcontext()
+    with opened:
+        yield tensors
+
+
+@contextlib.contextmanager
+def _encoding_once(core, media, distinct, tensors):
+    kinds = [kind for kind in GRIDS if GRIDS[kind] in tensors]
+    encode, waiting = core.get_image_features, {}
+    place, grids = {}, []  # of each source's features in the tower's output
+    for kind in kinds:
+        for one in distinct:
+            if GRIDS[kind] in one:
+                start, count = sum(map(len, grids)), len(one[GRIDS[kind]])
+                place[kind, id(one)] = range(start, start + count)
+                grids.append(one[GRIDS[kind]])
+    order = {
+        kind: [i for one in media for i in place.get((kind, id(one)), ())]
+        for kind in kinds
+    }
+    grids = torch.cat(grids).to(tensors[GRIDS[kinds[0]]].device)
+
+    def encoder(kind):
+        # A video's features are made as an image's are, in all families; the
+        # signature is kept because ``generate`` reads it.
+        @functools.wraps(getattr(core, f"get_{kind}_features"))
+        def features(*args, **kwargs):
+            if kind not in waiting:
+                pixels = torch.cat([tensors[PIXELS[kind]] for kind in kinds])
+                kwargs = {k: v for k, v in kwargs.items() if k not in tensors}
+                output = encode(pixels, grids, **kwargs)
+                waiting.update({kind: _picked(output, order[kind]) for kind in kinds})
+            return waiting.pop(kind)
+
+        return features
+
+    for kind in kinds:
+        setattr(core, f"get_{kind}_features", encoder(kind))
+    try:
+        yield
+    finally:
+        for kind in kinds:
+            delattr(core, f"get_{kind}_features")
+
+
+def _picked(output, order):
+    """The tower's output with features (one per image or video) in another order."""
+    picked = {"pooler_output": tuple(output.pooler_output[i] for i in order)}
+    if "deepstack_features" in output:  # Qwen3-VL: one list per layer fed
+        picked["deepstack_features"] = [
+            tuple(layer[i] for i in order) for layer in output.deepstack_features
+        ]
+    return type(output)(**picked)
+
+
+@contextlib.contextmanager
+def _touching(core):
+    patches, side = core.visual.patch_embed.proj, core.visual.spatial_merge_size
+
+    def add_nothing(module, args, embeddings):
+        shape = side**2, patches.in_channels * math.prod(patches.kernel_size)
+        output = core.get_image_features(
+            embeddings.new_zeros(shape),
+            torch.tensor([[1, side, side]], device=embeddings.device),
+            return_dict=True,
+        )
+        layers = [output.pooler_output, *output.get("deepstack_features", ())]
+        seen = sum(feature.mean() for layer in layers for feature in layer)
+        return embeddings + 0 * seen.to(embeddings)
+
+    # Behind the embedding of tokens, where the tower runs if there is media.
+    hook = core.get_input_embeddings().register_forward_hook(add_nothing)
+    try:
+        yield
+    finally:
+        hook.remove()
