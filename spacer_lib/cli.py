@@ -10,6 +10,7 @@ import resource
 import shutil
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -179,12 +180,20 @@ def train(
     ] = [],  # noqa: B006
     out: Optional[Path] = None,
     resume: bool = False,
+    estimate: Annotated[
+        bool, typer.Option(help="Run five steps; say what all of them will take.")
+    ] = False,
+    gpu_hour_price: Annotated[
+        Optional[float], typer.Option(min=0, help="For the estimate's cost.")
+    ] = None,
 ):
     """Train a recipe without a notebook."""
     from spacer_lib.training.config import load_config
     from spacer_lib.training.launch import launch, resolve_workers
 
     settings = load_config(config, setting)
+    if estimate:
+        return _estimate(settings, out, gpu_hour_price)
     print(resolve_workers(settings.gpus)[2])
     out = out or PROJECT_ROOT / "runs" / settings.recipe
     result = launch(settings, out, on_line=print, resume=resume)
@@ -192,6 +201,14 @@ def train(
     return {
         "model": result.model_dir, "steps": result.steps, "seconds": result.seconds
     }  # fmt: skip
+
+
+def _estimate(settings, out, gpu_hour_price):
+    from spacer_lib.training.estimate import estimate
+
+    found = estimate(settings, out, print, gpu_hour_price)
+    print("\n".join(found.lines()))
+    return {**asdict(found), "measured_on": found.measured_on}
 
 
 @command

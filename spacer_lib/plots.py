@@ -408,22 +408,26 @@ def reward_vs_error(curves, ax, x_label="jitter (cells)", y_label="map score"):
 
 
 def training_curves(metrics_rows, axes):
-    """Reward components over the steps, and the groups that teach nothing.
+    """What a run earns over its steps, and what teaches it nothing.
 
     Parameters
     ----------
     metrics_rows : list of dict
-        The trainer's log: ``step``, ``rewards/<part>/mean``, ``reward``,
-        ``frac_reward_zero_std``; rows without a key are passed over.
+        The trainer's log: ``step``, and of SG-RLVR ``rewards/<part>/mean``,
+        ``reward``, ``frac_reward_zero_std``; of a baseline ``loss``,
+        ``mean_token_accuracy`` and, for DPO, ``rewards/accuracies``. Rows without a
+        key are passed over.
     axes : two Axes
-        Left: mean rewards. Right: share of groups whose rewards are all equal.
+        Left: mean rewards. Right: share of groups whose rewards are all equal. Of a
+        baseline: its loss, and the share of right tokens and of right pairs.
     """
     keys = {key for row in metrics_rows for key in row}
+    if "reward" not in keys:
+        return _baseline_curves(metrics_rows, keys, axes)
     parts = sorted(k for k in keys if k.startswith("rewards/") and k.endswith("/mean"))
     for color, key in zip(PALETTE, parts, strict=False):
         axes[0].plot(*_series(metrics_rows, key), color=color, label=key.split("/")[1])
-    if "reward" in keys:
-        axes[0].plot(*_series(metrics_rows, "reward"), color=INK, lw=1.6, label="total")
+    axes[0].plot(*_series(metrics_rows, "reward"), color=INK, lw=1.6, label="total")
     axes[0].set(xlabel="optimiser step", ylabel="mean reward of rollouts")
     axes[0].legend()
     steps, share = _series(metrics_rows, "frac_reward_zero_std")
@@ -431,6 +435,19 @@ def training_curves(metrics_rows, axes):
     axes[1].set(
         xlabel="optimiser step", ylabel="groups without advantage (%)", ylim=(0, 100)
     )
+    return axes
+
+
+def _baseline_curves(rows, keys, axes):
+    axes[0].plot(*_series(rows, "loss"), color=INK)
+    axes[0].set(xlabel="optimiser step", ylabel="loss")
+    shares = {"mean_token_accuracy": "tokens", "rewards/accuracies": "pairs"}
+    for color, (key, label) in zip(PALETTE, shares.items(), strict=False):
+        if key in keys:
+            steps, share = _series(rows, key)
+            axes[1].plot(steps, 100 * share, color=color, label=label)
+            axes[1].legend()
+    axes[1].set(xlabel="optimiser step", ylabel="right (%)", ylim=(0, 100))
     return axes
 
 

@@ -9,7 +9,7 @@ from accelerate.utils import is_peft_model
 from peft import PeftModel
 from safetensors import SafetensorError
 
-from spacer_lib.artifacts import write_json
+from spacer_lib.artifacts import write_json, write_text
 from spacer_lib.errors import SpacerError
 
 COMPLETE = "complete.json"  # written last: a checkpoint without it was cut off
@@ -76,8 +76,8 @@ def complete_checkpoints(folder):
     return sorted(found, key=lambda path: int(path.name.split("-")[1]))
 
 
-def save_model(trainer, folder):
-    """Model and processor into ``folder``, whole or not at all.
+def save_model(trainer, folder, card):
+    """Model, processor and README (``card``) into ``folder``, all or nothing.
 
     Of a LoRA run: the merged model, and the adapter in ``adapter/`` below it.
     """
@@ -90,6 +90,7 @@ def save_model(trainer, folder):
         (weights / "training_args.bin").unlink(missing_ok=True)
         if adapted:
             _merge(trainer, weights, temporary)
+        write_text(temporary / "README.md", card)
         shutil.rmtree(folder, ignore_errors=True)
         temporary.rename(folder)
 

@@ -7,6 +7,7 @@ output into ``train.log``, and every exit is accounted for.
 
 import contextlib
 import hashlib
+import importlib.util
 import os
 import re
 import shutil
@@ -125,6 +126,23 @@ def resolve_workers(gpus):
     return workers, "cpu", message
 
 
+def require_trackers(names):
+    """Complain about trackers whose package is not installed.
+
+    Raises
+    ------
+    SpacerError
+    """
+    absent = [name for name in names if importlib.util.find_spec(name) is None]
+    if absent:
+        raise SpacerError(
+            "setting trackers",
+            got=f"{', '.join(absent)}, not installed here",
+            remedy=f"pip install {' '.join(absent)}, or leave it out: TensorBoard's "
+            "files are written in any case",
+        )
+
+
 def launch(config, out_dir, *, on_line=None, resume=False):
     """Train ``config`` in ``out_dir`` and return when it is done.
 
@@ -133,9 +151,9 @@ def launch(config, out_dir, *, on_line=None, resume=False):
     config : TrainConfig
     out_dir : path
         Receives ``run_config.json``, ``train.log``, ``metrics.jsonl``,
-        ``rollouts.jsonl``, ``checkpoints/``, and at the end ``model/`` and
-        ``run.json``. An earlier run in it is kept as ``<out_dir>.old`` (the one before
-        that is deleted) unless ``resume``.
+        ``rollouts.jsonl``, ``rollouts.parquet``, ``tensorboard/``, ``checkpoints/``,
+        and at the end ``model/`` and ``run.json``. An earlier run in it is kept as
+        ``<out_dir>.old`` (the one before that is deleted) unless ``resume``.
     on_line : callable, optional
         Called with every line the workers print.
     resume : bool
@@ -164,6 +182,7 @@ def launch(config, out_dir, *, on_line=None, resume=False):
         "resume": resume,
     }
     config.batch_shape(workers)  # complain here rather than in a worker
+    require_trackers(config.trackers)
     if resume:
         _require_same_run(run)
         if (out_dir / "run.json").exists():

@@ -1,43 +1,147 @@
 """What a run writes down as it goes: a line per step, and sampled rollouts."""
 
+import fnmatch
+import hashlib
 import json
 import math
+import resource
+import statistics
 import time
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
+import psutil
+import pyarrow as pa
+import torch
+from pyarrow import parquet
 from transformers import TrainerCallback
 
-from spacer_lib.artifacts import write_jsonl
-from spacer_lib.qa.dataset import read_rows
+from spacer_lib.artifacts import atomic_path, to_jsonable, write_jsonl
+from spacer_lib.cogmap import map_to_text
+from spacer_lib.completions import read_completion
+
+# Keys of ``metrics.jsonl``; a star stands for any text. Means and shares are over the
+# step's rollouts on all workers. A value that applies to no rollout is null.
+METRICS = {
+    "step": "optimiser step, from 1",
+    "epoch": "passes over the rows so far",
+    "seconds": "of training so far, resumed sessions included",
+    "seconds/step": "of this step; saving a checkpoint before it is left out",
+    "seconds/data": "decoding and encoding the step's media",
+    "seconds/generate": "drawing the step's rollouts",
+    "seconds/score": "rewards, and old and reference log-probabilities",
+    "seconds/update": "forward, backward and optimiser",
+    "tokens_per_s": "tokens of prompts and completions a second, over all workers",
+    "num_tokens": "tokens seen so far: prompts and completions",
+    "media_skipped": "rows replaced because their media could not be read",
+    "peak_memory_gb": "peak resident memory of the first worker so far, GiB",
+    "peak_gpu_memory_gb": "peak memory of the first worker's GPU so far, GiB",
+    "loss": "the loss minimised; GRPO's is near 0 on a first pass, whatever is learnt",
+    "grad_norm": "norm of the gradient before clipping",
+    "learning_rate": "of this step",
+    "policy_loss": "the loss without its entropy bonus",
+    "aux_loss": "load balancing of a mixture of experts",
+    "entropy": "mean entropy of the policy, nats per token",
+    "entropy_coef": "weight of the entropy bonus",
+    "kl": "k3 estimate against the reference, nats per token",
+    "logp_change/max": "largest change of a log-probability since the rollouts",
+    "clip_ratio/*": "share of tokens whose ratio was clipped, below, above, either",
+    "reward": "mean sum of all components",
+    "reward_std": "standard deviation of that sum over all rollouts",
+    "frac_reward_zero_std": "groups whose rewards are all equal: no advantage",
+    "rewards/*/mean": "mean of one component, weight and gate applied",
+    "rewards/*/std": "its standard deviation",
+    "refill/groups": "groups without advantage that were replaced by another row's",
+    "refill/rounds": "extra generations that took",
+    "rollouts_identical": "groups whose completions are all the same text",
+    "answer_failures": "answers that could not be read",
+    "map_failures": "maps asked for and absent or unreadable",
+    "map_hit_rate": "objects drawn within 1.5 cells of the truth",
+    "map_*": "mean map score under one scorer, paid or not",
+    "completions/*_length": "tokens of a completion: mean, shortest, longest",
+    "completions/*_terminated_length": "the same of completions that ended",
+    "completions/clipped_ratio": "completions cut at max_completion_length",
+    "sampling/*": "vLLM's log-probabilities against the trainer's",
+    "mean_token_accuracy": "response tokens that the model would have chosen",
+    "rewards/chosen": "DPO: β times log-ratio to the reference, chosen responses",
+    "rewards/rejected": "DPO: the same of rejected ones",
+    "rewards/margins": "DPO: chosen minus rejected",
+    "rewards/accuracies": "DPO: pairs whose margin is positive",
+    "logps/*": "DPO: summed log-probability of a response",
+    "logits/*": "DPO: mean logit over a response",
+}
+# Counters and peaks: their mean over steps says nothing.
+RUNNING = (
+    "step", "epoch", "seconds", "num_tokens", "peak_memory_gb", "peak_gpu_memory_gb"
+)  # fmt: skip
+MEDIA_KEYS = ("video", "image")  # of a row
+
+
+def meaning_of(key):
+    """What a key of ``metrics.jsonl`` stands for, or ``None`` if nobody said.
+
+    Examples
+    --------
+    >>> meaning_of("rewards/map/mean")
+    'mean of one component, weight and gate applied'
+    """
+    if key in METRICS:
+        return METRICS[key]
+    return next((m for k, m in METRICS.items() if fnmatch.fnmatch(key, k)), None)
+
+
+# ---------------------------------------------------------------- steps
 
 
 class MetricsLog(TrainerCallback):
     """One JSON line per optimiser step in ``metrics.jsonl``, one printed line too.
 
-    Keys are TRL's (``reward``, ``rewards/<part>/mean``, ``frac_reward_zero_std`` …)
-    plus ``step``, ``seconds`` (since the start, resumed time included) and
-    ``rollouts_identical``.
+    Keys are TRL's and those measured here; ``METRICS`` explains them. What is measured
+    here reaches the callbacks after this one as well.
     """
 
     def __init__(self, path, before=0.0):
         self.path, self.before = Path(path), before
-        self.start = time.perf_counter()
+        self.start = self.last = time.perf_counter()
+        self.saves = []  # seconds of each checkpoint of this session
 
     def on_train_begin(self, args, state, control, **kwargs):
         """Start the clock."""
-        self.start = time.perf_counter()
+        self.start = self.last = time.perf_counter()
 
     def seconds(self):
         """Seconds of training so far, earlier sessions included."""
         return round(self.before + time.perf_counter() - self.start, 2)
 
+    def duration(self):
+        """Seconds of this session: ``start`` of the process up to the first step,
+        ``training``, and of each of its ``checkpoints``."""
+        training = self.seconds() - self.before
+        start = time.time() - psutil.Process().create_time() - training
+        return {
+            "start": round(start, 2),
+            "training": round(training, 2),
+            "checkpoints": self.saves,
+        }
+
     def on_log(self, args, state, control, logs=None, **kwargs):
         """Write and print what TRL has just logged."""
         if "loss" not in logs:
             return  # the summary at the end
+        resident, gpu = peak_memory_gb()
+        logs["seconds/step"] = self._lap()
+        logs["peak_memory_gb"], logs["peak_gpu_memory_gb"] = resident, gpu
         row = {"step": state.global_step, "seconds": self.seconds(), **logs}
         append_jsonl(self.path, [row])
         print(progress_line(row, state.max_steps), flush=True)
+
+    def on_save(self, args, state, control, **kwargs):
+        """Time the checkpoint, which follows its step's line."""
+        self.saves.append(self._lap())
+
+    def _lap(self):
+        now = time.perf_counter()
+        seconds, self.last = now - self.last, now
+        return round(seconds, 3)
 
 
 def progress_line(row, steps):
@@ -57,6 +161,149 @@ def progress_line(row, steps):
     return "  ".join(parts)
 
 
+def last_means(path, steps=10):
+    """Mean of each metric over the last steps of ``metrics.jsonl``.
+
+    Returns
+    -------
+    dict
+        ``steps`` (how many there were) and ``metrics`` ``{key: mean}``; nulls are
+        passed over, counters and peaks (``RUNNING``) left out.
+    """
+    rows = read_journal(path)[-steps:]
+    keys = {key: None for row in rows for key in row if key not in RUNNING}
+    values = {k: [r[k] for r in rows if r.get(k) is not None] for k in keys}
+    means = {k: statistics.fmean(v) for k, v in values.items() if v}
+    return {"steps": len(rows), "metrics": means}
+
+
+def peak_memory_gb():
+    """Peak resident memory of this process, and peak GPU memory (0 without one)."""
+    resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    gpu = torch.cuda.max_memory_allocated() / 2**30 if torch.cuda.is_available() else 0
+    return round(resident, 2), round(gpu, 2)
+
+
+# ---------------------------------------------------------------- rollouts
+
+
+class RolloutTable(TrainerCallback):
+    """Turns the journal ``rollouts.jsonl`` into ``rollouts.parquet`` at every
+    checkpoint, the last of which is the end of the run.
+
+    Parameters
+    ----------
+    folder : path
+    reward : RewardConfig
+        Says how completions are read: their shape and the maps' size.
+    """
+
+    def __init__(self, folder, reward):
+        self.folder, self.reward = Path(folder), reward
+
+    def on_save(self, args, state, control, **kwargs):
+        """Write the table again, whole."""
+        journal = self.folder / "rollouts.jsonl"
+        if journal.exists():
+            with atomic_path(self.folder / "rollouts.parquet") as temporary:
+                table = rollout_table(read_journal(journal), self.reward)
+                parquet.write_table(table, temporary)
+
+
+def rollout_table(rows, reward):
+    """Sampled rollouts, a row each, typed even where a column is all null.
+
+    Parameters
+    ----------
+    rows : list of dict
+        Of ``rollouts.jsonl``.
+    reward : RewardConfig
+
+    Returns
+    -------
+    pyarrow.Table
+        ``step``; of the prompt ``id``, ``question``, ``options``, ``problem_type``,
+        ``question_type``, ``video``; ``ground_truth`` and ``true_map``; the
+        ``completion``, the ``map`` read from it (both maps as JSON text) and what is
+        wrong with either, ``failure`` and ``map_failure``; ``reward/<component>``,
+        weights and gates applied; ``advantage``.
+    """
+    names = list(dict.fromkeys(name for row in rows for name in row["rewards"]))
+    texts = ("id", "question", "problem_type", "question_type", "video", "ground_truth")
+    table = []
+    for row in rows:
+        said = read_completion(
+            row["completion"], grid_size=reward.grid_size, shape=reward.shape,
+            expect_map=row.get("map") is not None,
+        )  # fmt: skip
+        table.append({
+            **{key: row[key] for key in ("step", "completion", "advantage")},
+            **{key: _text(row.get(key)) for key in texts},
+            "options": row.get("options"),
+            "true_map": _map_text(row.get("map")),
+            "map": _map_text(said.map),
+            "failure": said.failure,
+            "map_failure": said.map_failure,
+            **{f"reward/{name}": row["rewards"].get(name) for name in names},
+        })  # fmt: skip
+    string, number = pa.string(), pa.float64()
+    schema = pa.schema({
+        "step": pa.int64(), "id": string, "question": string,
+        "options": pa.list_(string), "problem_type": string, "question_type": string,
+        "video": string, "ground_truth": string, "true_map": string,
+        "completion": string, "map": string, "failure": string, "map_failure": string,
+        **{f"reward/{name}": number for name in names}, "advantage": number,
+    })  # fmt: skip
+    return pa.Table.from_pylist(table, schema=schema)
+
+
+def _text(value):
+    return None if value is None else str(value)
+
+
+def _map_text(cells):
+    return None if cells is None else map_to_text(cells)
+
+
+# ---------------------------------------------------------------- the run as a whole
+
+
+def dataset_record(config, rows):
+    """What a run learnt from: ``path``, ``part``, number of ``rows`` and ``sha256``."""
+    return {
+        "path": config.data_path or "drawn rooms",
+        "part": config.data_part,
+        "rows": len(rows),
+        "sha256": dataset_hash(rows),
+    }
+
+
+def dataset_hash(rows):
+    """SHA-256 of the rows in use, in their order, as hexadecimal digits.
+
+    Equal rows have equal hashes wherever their media lie: of a path only the file's
+    name counts. The media themselves are not read.
+    """
+    digest = hashlib.sha256()
+    for row in rows:
+        names = {k: _file_name(row[k]) for k in MEDIA_KEYS if row.get(k)}
+        text = json.dumps(
+            {**row, **names}, sort_keys=True, separators=(",", ":"), default=to_jsonable
+        )
+        digest.update(text.encode() + b"\n")
+    return digest.hexdigest()
+
+
+def _file_name(media):
+    """A path's last part; addresses (``room://…``) stay whole."""
+    if not isinstance(media, str) or "://" in media:
+        return media
+    return PurePosixPath(media).name
+
+
+# ---------------------------------------------------------------- journals
+
+
 def append_jsonl(path, rows):
     """Append rows at once, so that a reader never sees half a line of an old one."""
     lines = [json.dumps(_finite(row), separators=(",", ":")) + "\n" for row in rows]
@@ -64,9 +311,15 @@ def append_jsonl(path, rows):
         file.write("".join(lines))
 
 
+def read_journal(path):
+    """Rows of a file that ``append_jsonl`` writes; a last line cut off is no row."""
+    text = Path(path).read_text(encoding="utf-8")
+    return [json.loads(line) for line in text.split("\n")[:-1]]
+
+
 def drop_later_steps(path, step):
     """Cut a log back to a checkpoint's step; returns the seconds spent until there."""
-    rows = read_rows(path) if Path(path).exists() else []
+    rows = read_journal(path) if Path(path).exists() else []
     rows = [row for row in rows if row["step"] <= step]
     write_jsonl(path, rows)
     return max((row.get("seconds", 0.0) for row in rows), default=0.0)

@@ -7,10 +7,10 @@ runs it. ``RUN.json`` holds ``config`` (a ``TrainConfig``), ``out_dir``, ``worke
 
 import dataclasses
 import os
-import resource
 import shutil
 import signal
 import sys
+import time
 from pathlib import Path
 
 import torch
@@ -21,9 +21,18 @@ from spacer_lib.artifacts import provenance, read_json, write_json
 from spacer_lib.errors import SpacerError
 from spacer_lib.jobs import die_with_parent
 from spacer_lib.training.baselines import build_dpo, build_sft
+from spacer_lib.training.card import model_card
 from spacer_lib.training.checkpoints import complete_checkpoints, save_model
 from spacer_lib.training.config import config_from_dict
-from spacer_lib.training.record import MetricsLog, drop_later_steps
+from spacer_lib.training.record import (
+    MetricsLog,
+    RolloutTable,
+    dataset_record,
+    drop_later_steps,
+    last_means,
+    peak_memory_gb,
+)
+from spacer_lib.training.trackers import tracker_callbacks
 from spacer_lib.training.trainer import build_trainer
 
 BUILDERS = {"grpo": build_trainer, "sft": build_sft, "dpo": build_dpo}
@@ -97,11 +106,28 @@ def prepare_folder(out_dir, resume):
     return checkpoint, drop_later_steps(out_dir / "metrics.jsonl", step)
 
 
-def peak_memory_gb():
-    """Peak resident memory of this process, and peak GPU memory (0 without one)."""
-    resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    gpu = torch.cuda.max_memory_allocated() / 2**30 if torch.cuda.is_available() else 0
-    return round(resident, 2), round(gpu, 2)
+def run_record(run, config, trainer, log):
+    """What ``run.json`` says of a run whose training is over.
+
+    ``duration`` has this session's parts in seconds: ``start`` (of this process, to
+    the first step), ``training`` with its ``checkpoints`` (seconds of each) and, added
+    later, ``model``. ``uncommitted_changes``: the commit alone does not tell the code.
+    """
+    made = provenance()
+    return {
+        "config_hash": config.hash,
+        "config": config,
+        "steps": trainer.state.global_step,
+        "rows": len(trainer.rows),
+        "dataset": dataset_record(config, trainer.rows),
+        "seconds": log.seconds(),
+        "duration": log.duration(),
+        "last_steps": last_means(log.path),
+        **{key: run[key] for key in ("workers", "on_cpu", "zero_stage")},
+        "device": "CPU" if run["on_cpu"] else torch.cuda.get_device_name(),
+        "uncommitted_changes": made["commit"].endswith("-dirty"),
+        "provenance": made,
+    }
 
 
 def main(path):
@@ -119,7 +145,10 @@ def main(path):
     trainer.add_callback(stop)
     log = MetricsLog(out_dir / "metrics.jsonl", before)
     if accelerator.is_main_process:
+        trainer.add_callback(RolloutTable(out_dir, config.reward))
         trainer.add_callback(log)
+        for tracker in tracker_callbacks(config, trainer.args, out_dir):
+            trainer.add_callback(tracker)
         if checkpoint:
             print(f"resuming from {checkpoint.name}", flush=True)
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
@@ -128,20 +157,17 @@ def main(path):
         if accelerator.is_main_process:
             print(f"stopped at step {trainer.state.global_step}", flush=True)
         return 128 + signal.SIGTERM
-    save_model(trainer, out_dir / "model")
+    result = card = None
+    if accelerator.is_main_process:
+        result = run_record(run, config, trainer, log)
+        card = str(model_card(config, result))
+    start = time.perf_counter()
+    save_model(trainer, out_dir / "model", card)
     memory = gather_object([peak_memory_gb()])
     if accelerator.is_main_process:
-        result = {
-            "config_hash": config.hash,
-            "config": config,
-            "steps": trainer.state.global_step,
-            "rows": len(trainer.rows),
-            "seconds": log.seconds(),
-            **{key: run[key] for key in ("workers", "on_cpu", "zero_stage")},
-            "peak_memory_gb": [resident for resident, _ in memory],
-            "peak_gpu_memory_gb": [gpu for _, gpu in memory],
-            "provenance": provenance(),
-        }
+        result["duration"]["model"] = round(time.perf_counter() - start, 2)
+        result["peak_memory_gb"] = [resident for resident, _ in memory]
+        result["peak_gpu_memory_gb"] = [gpu for _, gpu in memory]
         write_json(out_dir / "run.json", result)
     accelerator.wait_for_everyone()
     accelerator.end_training()

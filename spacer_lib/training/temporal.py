@@ -25,6 +25,8 @@ class TemporalBonus:
 
     def __call__(self, completions, **columns):
         """Of this rank's completions, the bonus of each."""
+        # Beside columns of the rows, TRL hands over its state and two callables.
+        columns = {k: v for k, v in columns.items() if isinstance(v, list)}
         rows = [
             dict(zip(columns, values, strict=True))
             for values in zip(*columns.values(), strict=True)

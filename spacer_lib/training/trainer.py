@@ -88,7 +88,7 @@ class VideoGRPOTrainer(WholeCheckpoints, GRPOTrainer):
         self.rollouts_path, self.rollouts_per_step = rollouts_path, rollouts_per_step
         self.keep_checkpoints = keep_checkpoints
         self._media, self._scored = None, None  # of the rows at hand
-        self._prompt_ids, self._round = None, 0
+        self._prompt_ids, self._images, self._round = None, None, 0
         self._broken = set()  # numbers of rows whose media cannot be read
         self._spent = defaultdict(float)  # seconds of this optimiser step, by phase
         super().__init__(
@@ -148,20 +148,16 @@ class VideoGRPOTrainer(WholeCheckpoints, GRPOTrainer):
     # ------------------------------------------------------------ rollouts
 
     def _tokenize_prompts(self, prompts):
-        images = None
-        if self.use_vllm:
-            images = [self._readable(_number(p)).get("image") for p in prompts]
-            images = [_opened(image) for image in images]
-            images = images if any(images) else None
-        return self._prompt_ids, images, {}
+        # No images, even where there are: TRL would encode them once more.
+        return self._prompt_ids, None, {}
 
     def _generate_single_turn(self, prompt_ids, images, fields, *args, **kwargs):
         with self._timed("generate"):
-            if self.use_vllm:
-                return super()._generate_single_turn(
-                    prompt_ids, images, fields, *args, **kwargs
-                )
-            return self._sample(prompt_ids, self._media), None
+            if not self.use_vllm:
+                return self._sample(prompt_ids, self._media), None
+            return super()._generate_single_turn(
+                prompt_ids, self._images, fields, *args, **kwargs
+            )
 
     def _sample(self, prompt_ids, media, purpose="rollout"):
         """One completion a prompt, as lists of ids up to the end token."""
@@ -205,8 +201,11 @@ class VideoGRPOTrainer(WholeCheckpoints, GRPOTrainer):
 
     def _answer(self, numbers):
         """TRL's batch of the rows, with each row's media."""
+        start, before = time.perf_counter(), sum(self._spent.values())
         with self._timed("data"):
             rows, self._prompt_ids, self._media = self._load(numbers)
+            if self.use_vllm:
+                self._images = [_opened(row.get("image")) for row in rows]
         if self.temporal is not None:
             self.temporal.shuffled = self._answer_shuffled(numbers, rows)
         # Reward functions receive every key of a row as a column; an ``image`` column
@@ -219,11 +218,9 @@ class VideoGRPOTrainer(WholeCheckpoints, GRPOTrainer):
         output = super()._generate_and_score_completions(inputs)
         output["media"] = self._media  # a list: TRL shuffles and splits it with rows
         self._metrics["train"]["media_skipped"].append(float(len(self._broken)))
+        rest = time.perf_counter() - start - sum(self._spent.values()) + before
+        self._spent["score"] += rest  # rewards, old and reference log-probabilities
         return output
-
-    def _calculate_rewards(self, *args, **kwargs):
-        with self._timed("score"):
-            return super()._calculate_rewards(*args, **kwargs)
 
     def _check_spread(self):
         """Log the share of groups of identical rollouts; refuse a first step of them.

@@ -25,7 +25,7 @@ def rows():
     return draw_rows(SEEDS["develop"], 12, "new", exact_boxes=False)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def small(model_dir):
     """``small(**changes)``: 2 prompts x 4 completions of at most 12 tokens."""
 

@@ -169,6 +169,24 @@ def test_training_curves_pass_over_rows_without_a_value(two_axes):
     assert "%" in two_axes[1].get_ylabel()
 
 
+@pytest.mark.filterwarnings("error")
+def test_training_curves_of_a_baseline(two_axes):
+    log = [
+        {"step": 1, "loss": 2.0, "mean_token_accuracy": 0.25},
+        {"step": 2, "loss": 1.5, "mean_token_accuracy": 0.5, "rewards/accuracies": 1.0},
+    ]
+    plots.training_curves(log, two_axes)
+    assert two_axes[0].lines[0].get_ydata().tolist() == [2.0, 1.5]
+    right = {line.get_label(): line.get_ydata().tolist() for line in two_axes[1].lines}
+    assert right == {"tokens": [25.0, 50.0], "pairs": [100.0]}
+
+
+@pytest.mark.filterwarnings("error")
+def test_training_curves_of_a_run_that_has_only_begun(two_axes):
+    plots.training_curves([{"step": 1, "loss": 0.5}], two_axes)
+    assert two_axes[1].get_legend() is None
+
+
 def summary(score):
     return pd.DataFrame(
         [

@@ -1,0 +1,165 @@
+"""The README that a trained model carries: how it came about and how to load it."""
+
+from pathlib import Path
+
+from huggingface_hub import ModelCard, ModelCardData
+
+from spacer_lib.training.record import meaning_of
+from spacer_lib.training.start import find_model
+
+METHODS = {
+    "grpo": "SG-RLVR: GRPO with map-aware verifiable rewards",
+    "sft": "supervised fine-tuning on responses",
+    "dpo": "DPO with corrupted answers as rejected",
+}
+# Shown of the last steps; the rest is in the run folder.
+SHOWN = ("loss", "kl", "entropy", "reward", "rewards/", "map_", "completions/mean_",
+         "frac_reward_zero_std", "mean_token_accuracy")  # fmt: skip
+
+_BODY = """\
+# {name}
+
+{method}, started from `{base}`{adapter}. Made with spacer-lib at commit `{commit}`\
+{dirty}.
+
+## Training
+
+| | |
+|---|---|
+| recipe | `{recipe}` (configuration `{config_hash}`) |
+| optimiser steps | {steps}, in {seconds:.0f} s on {workers} {device} |
+| data | {data} |
+| rows | {rows} (part: {part}), sha256 `{sha256}` |
+{settings}
+
+Means over the last {last} steps, from sampled training batches:
+
+| metric | mean | |
+|---|---|---|
+{metrics}
+
+## Versions
+
+{versions}
+
+## Loading
+
+```python
+{loading}
+```
+
+{positions}
+
+## Not evaluated
+
+The numbers above are the training's own. This model has not been scored on held-out
+questions or on any benchmark as part of its training, nor checked for anything but the
+rewards named here. `run.json` beside the model's folder holds the whole record.
+"""
+
+
+def model_card(config, run):
+    """The model card of a finished run.
+
+    Parameters
+    ----------
+    config : TrainConfig
+    run : dict
+        What ``run.json`` will hold; every number comes from it.
+
+    Returns
+    -------
+    huggingface_hub.ModelCard
+    """
+    local = Path(find_model(config.model_path)).is_dir()
+    base = Path(config.model_path).name if local else config.model_path
+    data = ModelCardData(
+        base_model=None if local else base,  # a hub id or nothing
+        library_name="peft" if config.lora.rank else "transformers",
+        pipeline_tag="video-text-to-text",
+        tags=["spatial-reasoning", "trl", config.method],
+    )
+    packages = run["provenance"]["packages"]
+    commit = run["provenance"]["commit"]
+    body = _BODY.format(
+        name=config.recipe, method=METHODS[config.method], base=base,
+        adapter=f", as a LoRA adapter of rank {config.lora.rank}" * bool(
+            config.lora.rank
+        ),
+        commit=commit.removesuffix("-dirty"),
+        dirty=" plus uncommitted changes" * commit.endswith("-dirty"),
+        recipe=config.recipe, config_hash=run["config_hash"], steps=run["steps"],
+        seconds=run["seconds"], workers=run["workers"], device=run["device"],
+        data=Path(run["dataset"]["path"]).name, rows=run["dataset"]["rows"],
+        part=run["dataset"]["part"], sha256=run["dataset"]["sha256"],
+        settings=_table(_settings(config)),
+        last=run["last_steps"]["steps"],
+        metrics=_table(_metrics(run["last_steps"]["metrics"])),
+        versions=", ".join(f"{name} {v}" for name, v in packages.items()),
+        loading=_loading(config, base), positions=_positions(config, packages),
+    )  # fmt: skip
+    return ModelCard(f"---\n{data.to_yaml()}\n---\n\n{body}")
+
+
+def _settings(config):
+    yield "prompts a step", config.prompts_per_step
+    yield "learning rate", f"{config.learning_rate:g}, {config.lr_scheduler}"
+    yield "frames of a video", config.frames
+    yield "prompt", f"`{config.prompt_mode}`"
+    if config.method != "sft":
+        yield "β", f"{config.beta:g}"
+    if config.method == "grpo":
+        reward, window = config.reward, config.reward.length_window
+        yield "completions a prompt", config.num_generations
+        yield "loss", f"`{config.loss_type}`, advantages over `{config.scale_rewards}`"
+        yield "rewards", (
+            f"task; format x {reward.format_weight:g}; map x {reward.map_weight:g} "
+            f"(gate `{reward.map_gate}`, scorer `{reward.map_scorer}`); length "
+            + (f"+ {reward.length_bonus:g} in {window}" if window else "not rewarded")
+        )
+
+
+def _metrics(means):
+    for key, mean in means.items():
+        if key.startswith(SHOWN):
+            yield f"`{key}`", f"{mean:.4g}", meaning_of(key) or ""
+
+
+def _loading(config, base):
+    lines = [
+        "from transformers import AutoModelForImageTextToText, AutoProcessor",
+        "",
+        'folder = "."  # this one',
+    ]
+    if config.lora.rank:
+        lines[0] = f"from peft import PeftModel\n{lines[0]}"
+        lines += [
+            f'model = AutoModelForImageTextToText.from_pretrained("{base}")',
+            "model = PeftModel.from_pretrained(model, folder)",
+        ]
+    else:
+        lines += ["model = AutoModelForImageTextToText.from_pretrained(folder)"]
+    lines += ['processor = AutoProcessor.from_pretrained(folder, padding_side="left")']
+    if config.positions == "original":
+        lines[1:1] = ["from spacer_lib.models.rope import use_original_positions"]
+        lines += ["use_original_positions(model)"]
+    return "\n".join(lines)
+
+
+_POSITIONS = {
+    "original": "Text after a video goes on at the video's largest position plus one, "
+    "as Qwen2.5-VL was published. The rule is not part of the weights: without the "
+    "last line above, transformers from 5.3 on numbers the text otherwise than in "
+    "training, and nothing fails.",
+    "library": "Text after a video is numbered as transformers {transformers} does. "
+    "The rule is not part of the weights: a version that numbers otherwise would show "
+    "the model positions that it was not trained on, and nothing would fail.",
+}
+
+
+def _positions(config, packages):
+    return _POSITIONS[config.positions].format(**packages)
+
+
+def _table(rows):
+    return "\n".join("| " + " | ".join(map(str, row)) + " |" for row in rows)

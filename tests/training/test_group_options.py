@@ -1,0 +1,274 @@
+"""What may be switched on around a group: losses, refill, T-GRPO, broken media."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from spacer_lib.errors import SpacerError
+from spacer_lib.models.inputs import MediaError
+from spacer_lib.training import trainer as training
+from spacer_lib.training.refill import replace_rows
+from spacer_lib.training.trainer import build_trainer, training_arguments
+
+
+@pytest.fixture
+def variety(monkeypatch):
+    """Reward the number of different letters; but rows of "silent" all alike."""
+
+    def reward(completions, silent, **columns):
+        return [
+            0.0 if mute else float(len(set(chat[0]["content"])))
+            for chat, mute in zip(completions, silent, strict=True)
+        ]
+
+    monkeypatch.setattr(training, "trl_reward_functions", lambda *_, **__: [reward])
+
+
+# ---------------------------------------------------------------- losses
+
+
+def by_hand(kind, level, logps, old, ref, advantages, mask, *, beta, low, high, length):
+    """The loss of each variant from its paper, in numpy, token by token."""
+    total, counts = [], []
+    for lp, o, r, a, m in zip(logps, old, ref, advantages, mask, strict=True):
+        kept = m.astype(bool)
+        ratio = np.exp(lp - o)[kept]
+        if level == "sequence":  # GSPO: the geometric mean of the token ratios
+            ratio = np.full_like(ratio, np.exp((lp - o)[kept].mean()))
+        gain = np.minimum(ratio * a, np.clip(ratio, 1 - low, 1 + high) * a)
+        gap = (r - lp)[kept]
+        loss = -gain + beta * (np.exp(gap) - gap - 1)
+        total.append(loss.sum())
+        counts.append(kept.sum())
+    total, counts = np.array(total), np.array(counts)
+    return {
+        "grpo": (total / counts).mean(),
+        "bnpo": total.sum() / counts.sum(),
+        "dapo": total.sum() / counts.sum(),
+        "dr_grpo": total.sum() / (len(total) * length),
+    }[kind]
+
+
+@pytest.mark.parametrize(
+    ("kind", "level"),
+    [("grpo", "token"), ("bnpo", "token"), ("dapo", "token"), ("dr_grpo", "token"),
+     ("grpo", "sequence")],
+)  # fmt: skip
+def test_every_loss_is_the_published_formula(
+    small, rows, tmp_path, variety, kind, level
+):
+    rows = [{**row, "silent": False} for row in rows]
+    config = small(
+        num_iterations=2, beta=0.04, epsilon=0.01, epsilon_high=0.02, loss_type=kind,
+        importance_level=level,
+    )  # fmt: skip
+    trainer = build_trainer(config, tmp_path, rows=rows)
+    batch = trainer.roll_out([0, 1])
+    with torch.no_grad():  # the policy moves, so that ratios leave 1 and some are cut
+        for weight in trainer.model.parameters():
+            weight += 0.01 * weight.std() * torch.randn_like(weight)
+    loss, logps = trainer.score(batch)
+    names = ("old_per_token_logps", "ref_per_token_logps", "advantages",
+             "completion_mask")  # fmt: skip
+    old, ref, advantages, mask = (batch[name].double().numpy() for name in names)
+    logps = logps.double().numpy()
+    ratio = np.exp(logps - old)[mask.astype(bool)]
+    assert ratio.min() < 0.99 and ratio.max() > 1.02
+    expected = by_hand(
+        kind, level, logps, old, ref, advantages, mask, beta=0.04, low=0.01, high=0.02,
+        length=config.max_completion_length,
+    )  # fmt: skip
+    assert loss == pytest.approx(expected, rel=1e-4, abs=1e-7)
+
+
+# ---------------------------------------------------------------- refill
+
+
+def test_rows_are_replaced_and_widened_on_the_right_side():
+    batch = {
+        "prompt_ids": torch.tensor([[1, 2], [9, 3]]),
+        "completion_ids": torch.tensor([[5, 6], [7, 9]]),
+        "completion_mask": torch.tensor([[1, 1], [1, 0]]),
+        "advantages": torch.tensor([0.0, 0.0]),
+        "num_items_in_batch": torch.tensor(3),
+        "media": ["a", "b"],
+    }
+    extra = {
+        "prompt_ids": torch.tensor([[1, 2, 3]]),
+        "completion_ids": torch.tensor([[8]]),
+        "completion_mask": torch.tensor([[1]]),
+        "advantages": torch.tensor([2.0]),
+        "num_items_in_batch": torch.tensor(1),
+        "media": ["c"],
+    }
+    merged = replace_rows(batch, extra, {1: 0}, pad_id=9)
+    assert merged["prompt_ids"].tolist() == [[9, 1, 2], [1, 2, 3]]
+    assert merged["completion_ids"].tolist() == [[5, 6], [8, 9]]
+    assert merged["completion_mask"].tolist() == [[1, 1], [1, 0]]
+    assert merged["advantages"].tolist() == [0.0, 2.0]
+    assert merged["media"] == ["a", "c"]
+    assert batch["media"] == ["a", "b"]
+
+
+def test_silent_groups_are_asked_something_else(small, rows, tmp_path, variety):
+    rows = [{**row, "silent": number < 6} for number, row in enumerate(rows)]
+    config = small(refill=3, num_iterations=2, prompts_per_step=3)
+    trainer = build_trainer(config, tmp_path, rows=rows)
+    batch = trainer.roll_out([0, 7, 1])
+    groups = batch["advantages"].view(3, 4)
+    assert (groups != 0).any(dim=1).sum() >= 2  # the one that spoke, and refilled ones
+    metrics = trainer._metrics["train"]
+    assert metrics["refill/groups"][0] == (groups != 0).any(dim=1).sum() - 1
+    assert 1 <= metrics["refill/rounds"][0] <= 3
+    # The step's own figures are those of the rows it drew.
+    assert metrics["frac_reward_zero_std"] == [pytest.approx(2 / 3)]
+    assert batch["num_items_in_batch"] == batch["completion_mask"].sum()
+    # Replaced rows carry their own media: old scores are found again (in another
+    # width, so not to the last bit).
+    trainer.score(batch)
+    assert metrics["logp_change/max"][0] < 1e-5
+    swapped = [*batch["media"][4:], *batch["media"][:4]]
+    trainer.score(batch, swapped)
+    assert metrics["logp_change/max"][1] > 1e-4
+
+
+def test_refill_wants_whole_groups_on_each_worker(small):
+    config = small(refill=1, prompts_per_step=1)
+    with pytest.raises(SpacerError, match="whole groups of 4"):
+        training_arguments(config, "unused", workers=2)
+
+
+# ---------------------------------------------------------------- T-GRPO
+
+
+def test_temporal_bonus_compares_with_shuffled_frames(
+    small, rows, tmp_path, monkeypatch
+):
+    seen = []
+    encode = training.encode_prompts
+
+    def spy(processor, asked, mode, video):
+        seen.append(video.shuffle)
+        return encode(processor, asked, mode, video)
+
+    monkeypatch.setattr(training, "encode_prompts", spy)
+    trainer = build_trainer(small(temporal_bonus=0.3), tmp_path, rows=rows)
+    right = iter([1.0] * 2 + [0.0] * 2)  # by group: shuffled right, shuffled wrong
+    task = {"shuffled": right}
+
+    def scored(texts, asked, config):
+        if len(texts) == 4:  # two groups' halves
+            return [Scored(next(task["shuffled"])) for _ in texts]
+        return [Scored(float(i % 4 == 0)) for i in range(len(texts))]
+
+    monkeypatch.setattr(training, "score_batch", scored)
+    monkeypatch.setattr("spacer_lib.training.temporal.score_batch", scored)
+    trainer.roll_out([0, 1])
+    assert seen == [None, 1]  # one encoding in order, one shuffled
+    bonus = list(trainer._logs["rewards"]["temporal"])
+    # Group 0: shuffled answers did better (mean 1 against 1/4): nothing.
+    # Group 1: ordered ones did: its right answer earns the bonus.
+    assert bonus == pytest.approx([0, 0, 0, 0, 0.3, 0, 0, 0])
+
+
+class Scored:
+    """A breakdown that has its task reward only."""
+
+    def __init__(self, task):
+        self.task = task
+
+
+def test_shuffled_frames_are_the_same_frames_in_another_order(small, rows, tmp_path):
+    trainer = build_trainer(small(), tmp_path, rows=rows)
+    _, ids, own = trainer._load([0])
+    _, same_ids, shuffled = trainer._load([0], shuffle=3)
+    assert ids == same_ids
+    own, shuffled = (m[0]["pixel_values_videos"] for m in (own, shuffled))
+    assert own.shape == shuffled.shape and not torch.equal(own, shuffled)
+    # A patch holds two frames side by side; sums over frames are the same.
+    torch.testing.assert_close(own.sum(), shuffled.sum(), rtol=1e-4, atol=1e-2)
+
+
+# ---------------------------------------------------------------- broken media
+
+
+def test_an_unreadable_video_is_skipped_counted_and_the_same_for_all_ranks(
+    small, rows, tmp_path, variety, capsys
+):
+    broken = tmp_path / "broken.mp4"
+    broken.write_bytes(b"no video")
+    rows = [{**row, "silent": False} for row in rows]
+    rows[3] = {**rows[3], "video": str(broken)}
+    trainer = build_trainer(small(), tmp_path, rows=rows)
+    batch = trainer.roll_out([3, 5])
+    assert trainer._metrics["train"]["media_skipped"] == [1.0]
+    assert "skipped from now on" in capsys.readouterr().out
+    other = build_trainer(small(), tmp_path, rows=rows).roll_out([4, 5])
+    assert torch.equal(batch["completion_ids"], other["completion_ids"])
+
+
+def test_many_unreadable_videos_are_no_accident(small, rows, tmp_path, variety):
+    rows = [{**row, "silent": False, "video": f"missing{i}"} for i, row in
+            enumerate(rows)]  # fmt: skip
+    trainer = build_trainer(small(), tmp_path, rows=rows)
+    with pytest.raises(SpacerError, match="rows unreadable, such as missing"):
+        trainer.roll_out([0, 1])
+
+
+# ---------------------------------------------------------------- vLLM
+
+
+def test_vllm_is_refused_for_videos_with_the_reason(small, rows, tmp_path):
+    with pytest.raises(SpacerError, match="takes no video"):
+        build_trainer(small(vllm="server"), tmp_path, rows=rows)
+
+
+def test_vllm_is_handed_images_and_expanded_prompts(small, rows, tmp_path, variety):
+    """TRL's vLLM client in the place of a server: what it is given, and what becomes
+    of what it gives."""
+    path = tmp_path / "picture.png"
+    Image.new("RGB", (80, 60), "red").save(path)
+    base = {**rows[0], "silent": False, "video": None}
+    mixed = [{**base, "image": str(path)}, {**base, "image": None}]
+    trainer = build_trainer(small(num_iterations=2), tmp_path, rows=mixed)
+    end = trainer.processing_class.tokenizer.eos_token_id
+    given = {}
+
+    class Served:
+        def sync_weights(self):
+            given["synced"] = True
+
+        def generate(self, prompts, images, num_generations, profiler):
+            given.update(prompts=prompts, images=images)
+            made = [[20 + i, 30, end] for i in range(len(prompts))]
+            return None, made, [[[-1.0]] * 3] * len(made), None
+
+    trainer.use_vllm, trainer.vllm_generation = True, Served()
+    trainer._last_loaded_step = -1
+    trainer.vllm_importance_sampling_correction = False
+    batch = trainer.roll_out([0, 1])
+    assert given["synced"]
+    assert [image and image[0].size for image in given["images"]] == (
+        [(80, 60)] * 4 + [None] * 4
+    )
+    pad = trainer.model.config.image_token_id
+    assert [ids.count(pad) for ids in given["prompts"]] == [16] * 4 + [0] * 4
+    assert batch["completion_ids"][3].tolist() == [23, 30, end]
+    trainer.score(batch)  # and the loss sees the image
+    own = trainer._scored
+    grey = [{k: v * 0 if "pixel" in k else v for k, v in m.items()}
+            for m in batch["media"]]  # fmt: skip
+    trainer.score(batch, grey)
+    moved = (own - trainer._scored).abs().amax(dim=1)
+    assert (moved[:4] > 0).all() and (moved[4:] == 0).all()
+
+
+def test_media_errors_name_their_source(small, rows, tmp_path):
+    trainer = build_trainer(small(), tmp_path, rows=rows)
+    with pytest.raises(MediaError) as caught:
+        training.encode_prompts(
+            trainer.processing_class, [{**rows[0], "video": "nowhere.mp4"}], "tiny",
+            trainer.video,
+        )  # fmt: skip
+    assert caught.value.source == "nowhere.mp4"
