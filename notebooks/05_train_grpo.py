@@ -79,7 +79,7 @@ if quick:
 # %%
 config = load_config(recipe, changes)
 run_dir = PROJECT_ROOT / "notebooks" / (out_dir + "_quick" * quick)
-workers, device, message = resolve_workers(gpus)
+workers, device, message = resolve_workers(config)
 print(message)
 
 # %%

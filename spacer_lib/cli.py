@@ -186,17 +186,29 @@ def train(
     gpu_hour_price: Annotated[
         Optional[float], typer.Option(min=0, help="For the estimate's cost.")
     ] = None,
+    nodes: Annotated[
+        Optional[int], typer.Option(help="Machines; start this on each of them.")
+    ] = None,
+    node_rank: Annotated[int, typer.Option(help="Which one this is, from 0.")] = 0,
+    main_process_ip: Annotated[
+        Optional[str], typer.Option(help="Name or address of the first one.")
+    ] = None,
+    main_process_port: Optional[int] = None,
 ):
     """Train a recipe without a notebook."""
     from spacer_lib.training.config import load_config
-    from spacer_lib.training.launch import launch, resolve_workers
+    from spacer_lib.training.launch import launch
 
+    setting = [*setting, *([] if nodes is None else [f"nodes={nodes}"])]
     settings = load_config(config, setting)
     if estimate:
         return _estimate(settings, out, gpu_hour_price)
-    print(resolve_workers(settings.gpus)[2])
     out = out or PROJECT_ROOT / "runs" / settings.recipe
-    result = launch(settings, out, on_line=print, resume=resume)
+    result = launch(
+        settings, out, node_rank=node_rank, main_process_ip=main_process_ip,
+        main_process_port=main_process_port, resume=resume,
+        on_line=functools.partial(print, flush=True),
+    )  # fmt: skip
     print(f"{result.model_dir}: {result.steps} steps in {result.seconds:.0f} s")
     return {
         "model": result.model_dir, "steps": result.steps, "seconds": result.seconds

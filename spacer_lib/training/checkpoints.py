@@ -59,6 +59,12 @@ class WholeCheckpoints:
         saved = type(model).from_pretrained(resume_from_checkpoint, dtype=model.dtype)
         model.load_state_dict(saved.state_dict())
 
+    def _run_epoch(self, **kwargs):
+        # Resumed from its last step, a run has nothing left to train; transformers
+        # would look at the count only after one step more.
+        if self.state.global_step < self.state.max_steps:
+            super()._run_epoch(**kwargs)
+
     def create_model_card(self, *args, **kwargs):
         """No card of TRL's: ``record.model_card`` writes ours."""
 

@@ -3,16 +3,16 @@
 A notebook kernel must not become a rank: GPU memory would stay taken and one crash
 would take the notebook along. So the run goes through ``accelerate launch``, its
 output into ``train.log``, and every exit is accounted for.
+
+On several nodes each runs ``launch`` with its own ``node_rank``, all with the same
+``out_dir`` on a file system they share. Node 0 prepares the folder and opens the port;
+the others start once it answers.
 """
 
 import contextlib
-import hashlib
 import importlib.util
-import os
-import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -21,23 +21,38 @@ from pathlib import Path
 
 import psutil
 import torch
-import yaml
 
-from spacer_lib.artifacts import (
-    PROJECT_ROOT,
-    make_folder,
-    read_json,
-    read_jsonl,
-    to_jsonable,
-    write_json,
-    write_text,
-)
+from spacer_lib.artifacts import read_json, read_jsonl, to_jsonable
 from spacer_lib.errors import SpacerError
 from spacer_lib.jobs import die_with_parent
+from spacer_lib.training.failures import (
+    clear_failures,
+    find_cause,
+    first_error,
+    killed_by,
+    note_failure,
+    noted_failures,
+    was_asked_to_stop,
+)
+from spacer_lib.training.world import (
+    PORT,
+    await_port,
+    extensions_of,
+    node_name,
+    ready_extensions,
+    worker_environment,
+    write_node_file,
+    write_run_files,
+)
 
 MAX_CPU_WORKERS = 2  # enough to exercise every collective on a laptop
 STOP_S = 30  # what workers get to save a checkpoint before they are killed
 POLL_S = 0.2
+SHARED_S = 30  # until what one node wrote is seen by another
+# After a noted failure: what processes get to end by themselves, then on request.
+# Workers that wait for a lost one in NCCL would wait for minutes.
+SETTLE_S, HURRY_S = 10, 5
+TELL_S = 2  # for another node to say what it knows of a failure
 
 
 class TrainingFailed(SpacerError):
@@ -91,12 +106,17 @@ def count_gpus():
     return int(done.stdout)
 
 
-def resolve_workers(gpus):
-    """How many processes a request for ``gpus`` workers really gets here.
+def resolve_workers(config):
+    """How many processes a recipe's ``gpus`` and ``nodes`` really get here.
+
+    Parameters
+    ----------
+    config : TrainConfig
 
     Returns
     -------
     workers : int
+        Over all nodes, each taken to be like this one.
     device : str
         ``cuda`` or ``cpu``.
     message : str
@@ -105,13 +125,13 @@ def resolve_workers(gpus):
     Raises
     ------
     SpacerError
-        If there are some GPUs, but fewer than asked for.
+        If there are some GPUs, but fewer than asked for; or none, and the recipe
+        needs them.
     """
-    if gpus < 1:
-        raise SpacerError("gpus", got=gpus, expected="1 or more")
-    found = count_gpus()
+    gpus, nodes, found = config.gpus, config.nodes, count_gpus()
+    on_each = f" on each of {nodes} nodes" if nodes > 1 else ""
     if found >= gpus:
-        return gpus, "cuda", f"{gpus} of {found} GPUs"
+        return gpus * nodes, "cuda", f"{gpus} of {found} GPUs{on_each}"
     if found:
         raise SpacerError(
             "not enough GPUs",
@@ -119,11 +139,18 @@ def resolve_workers(gpus):
             expected=f"gpus = {gpus}",
             remedy=f"ask for {found}, or check CUDA_VISIBLE_DEVICES",
         )
-    workers = min(gpus, MAX_CPU_WORKERS)
-    message = f"{workers} CPU worker" + "s" * (workers > 1)
-    if workers < gpus:
+    if config.needs_gpu:
+        raise SpacerError(
+            f"recipe {config.recipe} needs GPUs",
+            got="none here",
+            expected=f"{gpus}{on_each}",
+            remedy="run it on such a machine, or take recipe tiny, which runs anywhere",
+        )
+    share = min(gpus, max(1, MAX_CPU_WORKERS // nodes))
+    message = f"{share} CPU worker" + "s" * (share > 1) + on_each
+    if share < gpus:
         message = f"NO GPU HERE: {gpus} GPUs were asked for, training on {message}"
-    return workers, "cpu", message
+    return share * nodes, "cpu", message
 
 
 def require_trackers(names):
@@ -143,7 +170,10 @@ def require_trackers(names):
         )
 
 
-def launch(config, out_dir, *, on_line=None, resume=False):
+def launch(
+    config, out_dir, *, node_rank=0, main_process_ip=None, main_process_port=None,
+    on_line=None, resume=False,
+):  # fmt: skip
     """Train ``config`` in ``out_dir`` and return when it is done.
 
     Parameters
@@ -153,7 +183,14 @@ def launch(config, out_dir, *, on_line=None, resume=False):
         Receives ``run_config.json``, ``train.log``, ``metrics.jsonl``,
         ``rollouts.jsonl``, ``rollouts.parquet``, ``tensorboard/``, ``checkpoints/``,
         and at the end ``model/`` and ``run.json``. An earlier run in it is kept as
-        ``<out_dir>.old`` (the one before that is deleted) unless ``resume``.
+        ``<out_dir>.old`` (the one before that is deleted) unless ``resume``. Other
+        nodes than the first only add files such as ``train.node1.log``.
+    node_rank : int
+        Of this node, from 0, where ``config.nodes`` is more than 1.
+    main_process_ip : str, optional
+        Name or address of node 0; several nodes need it.
+    main_process_port : int, optional
+        Port of node 0 that the others can reach; 29500 if not given.
     on_line : callable, optional
         Called with every line the workers print.
     resume : bool
@@ -166,45 +203,137 @@ def launch(config, out_dir, *, on_line=None, resume=False):
     Raises
     ------
     SpacerError
-        If the machine lacks something, or ``resume`` meets another configuration.
+        If the machine lacks something, or ``resume`` or another node meets another
+        configuration.
     TrainingFailed
-        If a worker failed.
+        If a worker failed, on whichever node.
     """
     say = on_line or (lambda line: None)
     out_dir = Path(out_dir).absolute()
-    workers, device, message = resolve_workers(config.gpus)
+    workers, device, message = resolve_workers(config)
+    address = _meeting_point(
+        config.nodes, node_rank, main_process_ip, main_process_port
+    )
+    _check_vllm(config, device)
+    config.batch_shape(workers)  # complain here rather than in a worker
     run = {
         "config": to_jsonable(config),
         "out_dir": str(out_dir),
         "workers": workers,
+        "nodes": config.nodes,
         "on_cpu": device == "cpu",
         "zero_stage": config.zero_stage_for(workers),
         "resume": resume,
     }
-    config.batch_shape(workers)  # complain here rather than in a worker
     require_trackers(config.trackers)
     if resume:
         _require_same_run(run)
         if (out_dir / "run.json").exists():
             return _result(out_dir, skipped=True)
-    else:
-        _set_aside(out_dir)
-    command, environment = _write_launch_files(run)
+    environment, extensions = worker_environment(run), extensions_of(run)
     if run["zero_stage"]:
         message += f", DeepSpeed ZeRO-{run['zero_stage']}"
-        if workers > 1 and run["on_cpu"]:
-            _ready_cpu_extension(environment, say)
+    elif workers > 1:
+        message += ", DDP"
     say(message)
-    _watch(command, environment, out_dir / "train.log", say)
+    if extensions:
+        ready_extensions(extensions, environment, say)
+    if node_rank == 0:
+        if not resume:
+            _set_aside(out_dir)
+        write_run_files(run, out_dir)
+        clear_failures(out_dir)
+    with _told_to_other_nodes(out_dir, node_rank, config.nodes):
+        if node_rank:
+            say(f"node {node_rank} waits for node 0 at {address[0]}:{address[1]}")
+            await_port(address)
+            _join(run)
+        command = write_node_file(run, out_dir, node_rank, address)
+        log_path = out_dir / node_name("train.log", node_rank)
+        start = log_path.stat().st_size if log_path.exists() else 0
+        code = _watch(command, environment, log_path, say)
+    if code:
+        raise _failure(log_path, start, code, config.nodes)
     return _result(out_dir)
 
 
+def _meeting_point(nodes, node_rank, ip, port):
+    """``(ip, port)`` of node 0, or None on a single node."""
+    if not 0 <= node_rank < nodes:
+        raise SpacerError(
+            "node_rank",
+            got=node_rank,
+            expected=f"0 to {nodes - 1} with nodes = {nodes}",
+            remedy="count nodes from 0; set nodes to how many there are",
+        )
+    if nodes == 1:
+        return None
+    if not ip:
+        raise SpacerError(
+            "main_process_ip",
+            got="none",
+            expected=f"the address of node 0 with nodes = {nodes}",
+            remedy="give every node the same main_process_ip",
+        )
+    return ip, port or PORT
+
+
+def _check_vllm(config, device):
+    if config.vllm is None:
+        return
+    if importlib.util.find_spec("vllm") is None:
+        raise SpacerError(
+            f"vllm: {config.vllm}",
+            got="no package vllm here",
+            remedy="pip install vllm, or set vllm to null",
+        )
+    if config.vllm == "colocate" and device == "cpu":
+        raise SpacerError(
+            "vllm: colocate", got="no GPU here", remedy="set vllm to null or server"
+        )
+
+
 def _result(out_dir, skipped=False):
-    run = read_json(out_dir / "run.json")
+    path = out_dir / "run.json"
+    _await_file(path)
+    run = read_json(path)
     return RunResult(
         out_dir, out_dir / "model", run["steps"], run["seconds"], run["workers"],
         run["on_cpu"], round(sum(run["peak_memory_gb"]), 2), skipped,
     )  # fmt: skip
+
+
+def _await_file(path):
+    """Until a file that another node has written is seen here, or ``SHARED_S``."""
+    end = time.monotonic() + SHARED_S
+    while not path.exists() and time.monotonic() < end:
+        time.sleep(POLL_S)
+
+
+def _join(run):
+    """On other nodes than the first: is this the run that node 0 prepared?"""
+    out_dir = Path(run["out_dir"])
+    _await_file(out_dir / "run_config.json")
+    if not (out_dir / "run_config.json").exists():
+        raise SpacerError(
+            f"{out_dir} of this node",
+            got="no run_config.json",
+            expected="what node 0 wrote there",
+            remedy="put out_dir on a file system that all nodes share",
+        )
+    _require_same_run(run)
+
+
+@contextlib.contextmanager
+def _told_to_other_nodes(out_dir, node_rank, nodes):
+    """What ends this node's part early ends the others' too: they read of it."""
+    try:
+        yield
+    except BaseException as error:
+        if nodes > 1 and out_dir.is_dir():
+            what = str(error) or type(error).__name__
+            note_failure(out_dir, f"{what} (node {node_rank})")
+        raise
 
 
 def _require_same_run(run):
@@ -246,151 +375,6 @@ def _set_aside(out_dir):
     out_dir.rename(old)
 
 
-# ---------------------------------------------------------------- what accelerate reads
-
-
-def _write_launch_files(run):
-    """Write the run's JSON, accelerate's YAML and DeepSpeed's JSON.
-
-    Returns the command and the environment to run it in.
-    """
-    out_dir = make_folder(run["out_dir"])
-    workers, stage = run["workers"], run["zero_stage"]
-    write_json(out_dir / "run_config.json", run)
-    settings = {
-        "compute_environment": "LOCAL_MACHINE",
-        # MULTI_CPU would quietly start a single process; run.py checks the world.
-        "distributed_type": "DEEPSPEED" if stage else "NO",
-        "num_machines": 1,
-        "machine_rank": 0,
-        "num_processes": workers,
-        "main_process_ip": "127.0.0.1",
-        "main_process_port": _free_port(),
-        "use_cpu": run["on_cpu"],
-    }
-    if stage:
-        path = out_dir / "deepspeed.json"
-        write_json(path, deepspeed_settings(stage, run["on_cpu"]))
-        settings["deepspeed_config"] = {
-            "deepspeed_config_file": str(path),
-            "zero3_init_flag": stage == 3,
-        }
-    else:
-        settings["mixed_precision"] = "bf16" if run["config"]["bf16"] else "no"
-    write_text(out_dir / "accelerate.yaml", yaml.safe_dump(settings))
-    command = [
-        sys.executable, "-m", "accelerate.commands.launch",
-        "--config_file", str(out_dir / "accelerate.yaml"),
-        "-m", "spacer_lib.training.run", str(out_dir / "run_config.json"),
-    ]  # fmt: skip
-    return command, _environment(run)
-
-
-def deepspeed_settings(stage, on_cpu):
-    """DeepSpeed's configuration; ``auto`` values are filled in by the trainer."""
-    zero = {
-        "stage": stage,
-        "overlap_comm": not on_cpu,
-        "contiguous_gradients": True,
-        "reduce_bucket_size": "auto",
-    }
-    if stage == 3:
-        zero |= {
-            "stage3_prefetch_bucket_size": "auto",
-            "stage3_param_persistence_threshold": "auto",
-            "stage3_gather_16bit_weights_on_model_save": True,
-        }
-    return {
-        "zero_optimization": zero,
-        "bf16": {"enabled": "auto"},
-        "gradient_accumulation_steps": "auto",
-        "gradient_clipping": "auto",
-        "train_batch_size": "auto",
-        "train_micro_batch_size_per_gpu": "auto",
-        "zero_allow_untested_optimizer": True,
-    }
-
-
-def _environment(run):
-    environment = dict(os.environ)
-    # ninja and the interpreter's own tools are looked up on PATH.
-    here = str(Path(sys.executable).parent)
-    environment["PATH"] = os.pathsep.join([here, environment.get("PATH", "")])
-    known = filter(None, [str(PROJECT_ROOT), environment.get("PYTHONPATH")])
-    environment["PYTHONPATH"] = os.pathsep.join(known)
-    environment["PYTHONUNBUFFERED"] = "1"
-    environment["TOKENIZERS_PARALLELISM"] = "false"
-    environment["TQDM_DISABLE"] = "1"  # the log is read line by line
-    # Left over from a notebook or an outer launch, these overrule the YAML.
-    for name in list(environment):
-        if name.startswith(("ACCELERATE_", "FSDP_")) or name in (
-            "RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT",
-        ):  # fmt: skip
-            del environment[name]
-    if run["on_cpu"]:
-        # Two threads per process fight over the cores with everything else.
-        environment.setdefault("OMP_NUM_THREADS", "1")
-    return environment
-
-
-def _free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def _ready_cpu_extension(environment, say):
-    """DeepSpeed compiles one extension for CPU ranks: check that it can."""
-    compiler = environment.get("CXX", "c++")
-    if not shutil.which(compiler, path=environment["PATH"]):
-        raise SpacerError(
-            "training on several CPU workers needs a C++ compiler",
-            got=f"no {compiler} on PATH",
-            remedy="install one (Debian: apt-get install g++), or set gpus to 1",
-        )
-    default = Path.home() / ".cache" / "torch_extensions"
-    folder = Path(environment.get("TORCH_EXTENSIONS_DIR", default))
-    for lock in folder.glob("**/deepspeed_shm_comm/lock"):
-        # A build that was killed leaves its lock, and the next one waits forever.
-        if not _held(lock):
-            lock.unlink(missing_ok=True)
-    _avoid_spaces(environment, folder)
-    if not any(folder.glob("**/deepspeed_shm_comm/*.so")):
-        say("first start: DeepSpeed compiles its CPU communication (about 90 s, once)")
-
-
-def _avoid_spaces(environment, folder):
-    """Let workers import from a path the linker can read.
-
-    PyTorch hands the linker its own folder unquoted, so an environment below a folder
-    with a space cannot compile. Through a link elsewhere it can.
-    """
-    site = Path(torch.__file__).parents[1]
-    if not re.search(r"\s", str(site)):
-        return
-    if re.search(r"\s", str(folder)):
-        raise SpacerError(
-            "compiling DeepSpeed's CPU communication",
-            got=f"a space in {folder}",
-            expected="a path without spaces",
-            remedy="set TORCH_EXTENSIONS_DIR to such a folder, or set gpus to 1",
-        )
-    name = hashlib.sha256(str(site).encode()).hexdigest()[:12]
-    link = make_folder(folder) / f"site-packages-{name}"
-    with contextlib.suppress(FileExistsError):
-        link.symlink_to(site)
-    known = filter(None, [str(link), environment.get("PYTHONPATH")])
-    environment["PYTHONPATH"] = os.pathsep.join(known)
-
-
-def _held(path):
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error):
-            if str(path) in (file.path for file in process.open_files()):
-                return True
-    return False
-
-
 # ---------------------------------------------------------------- the process
 
 
@@ -398,7 +382,7 @@ def _watch(command, environment, log_path, say):
     """Run to the end, output into ``log_path`` and line by line to ``say``.
 
     The log is a file rather than a pipe: nothing is lost, and no worker dies of a
-    broken pipe, if this process goes first.
+    broken pipe, if this process goes first. Returns the exit status.
     """
     start = log_path.stat().st_size if log_path.exists() else 0
     with open(log_path, "ab") as sink, open(log_path, encoding="utf-8",
@@ -408,6 +392,7 @@ def _watch(command, environment, log_path, say):
             command, stdout=sink, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
             env=environment, start_new_session=True, preexec_fn=die_with_parent,
         )  # fmt: skip
+        patience = None  # until when, once somewhere a worker has failed
         try:
             unfinished = ""
             while True:
@@ -416,13 +401,15 @@ def _watch(command, environment, log_path, say):
                 for line in lines:
                     say(line)
                 if ended:
-                    break
+                    return process.returncode
+                if patience is None and noted_failures(log_path.parent):
+                    patience = time.monotonic() + SETTLE_S
+                if patience is not None and time.monotonic() > patience:
+                    stop_tree(process, grace_s=HURRY_S)
                 time.sleep(POLL_S)
         except BaseException:
             stop_tree(process)
             raise
-    if process.returncode:
-        raise _failure(log_path, start, process.returncode)
 
 
 def stop_tree(process, grace_s=STOP_S):
@@ -444,33 +431,26 @@ def stop_tree(process, grace_s=STOP_S):
     process.wait()
 
 
-def _failure(log_path, start, code):
+def _failure(log_path, start, code, nodes):
     with open(log_path, encoding="utf-8", errors="replace") as file:
         file.seek(start)
-        cause = first_error(file.read())
-    if code in (128 + signal.SIGTERM, -signal.SIGTERM):
+        log = file.read()
+    if nodes > 1:
+        killed = killed_by(log)
+        if killed:
+            note_failure(log_path.parent, killed)
+        time.sleep(TELL_S)  # another node may know better
+    cause = find_cause(log_path.parent, log)
+    asked = code in (128 + signal.SIGTERM, -signal.SIGTERM) or was_asked_to_stop(log)
+    if asked and cause is None:
         return TrainingFailed(
             "training was stopped by a signal",
-            got=cause or "SIGTERM",
+            got="SIGTERM",
             remedy=f"start again with resume=True; the log is {log_path}",
         )
+    cause = cause or first_error(log)
     return TrainingFailed(
         "training failed",
         got=cause or f"exit status {code} and no traceback",
         remedy=f"read {log_path}",
     )
-
-
-def first_error(text):
-    """The last line of the first traceback in a log of several ranks.
-
-    Later tracebacks are mostly the other ranks' lost connections.
-    """
-    prefix = re.compile(r"^\[rank\d+\]:\s?")
-    lines = [prefix.sub("", line) for line in text.splitlines()]
-    for number, line in enumerate(lines):
-        if line.startswith("Traceback (most recent call last)"):
-            for below in lines[number + 1 :]:
-                if below and not below[0].isspace():
-                    return below
-    return None

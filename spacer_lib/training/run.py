@@ -2,7 +2,7 @@
 
 Meant to be started by ``launch`` through ``accelerate launch``; every worker process
 runs it. ``RUN.json`` holds ``config`` (a ``TrainConfig``), ``out_dir``, ``workers``,
-``on_cpu``, ``zero_stage`` (the one in use) and ``resume``.
+``nodes``, ``on_cpu``, ``zero_stage`` (the one in use) and ``resume``.
 """
 
 import dataclasses
@@ -11,19 +11,20 @@ import shutil
 import signal
 import sys
 import time
+import traceback
 from pathlib import Path
 
 import torch
-from accelerate.utils import DistributedType, gather_object
+from accelerate.utils import broadcast_object_list, gather_object
 from transformers import TrainerCallback
 
 from spacer_lib.artifacts import provenance, read_json, write_json
-from spacer_lib.errors import SpacerError
 from spacer_lib.jobs import die_with_parent
 from spacer_lib.training.baselines import build_dpo, build_sft
 from spacer_lib.training.card import model_card
 from spacer_lib.training.checkpoints import complete_checkpoints, save_model
 from spacer_lib.training.config import config_from_dict
+from spacer_lib.training.failures import error_line, note_failure
 from spacer_lib.training.record import (
     MetricsLog,
     RolloutTable,
@@ -34,20 +35,21 @@ from spacer_lib.training.record import (
 )
 from spacer_lib.training.trackers import tracker_callbacks
 from spacer_lib.training.trainer import build_trainer
+from spacer_lib.training.world import GRACE_S, check_world
 
 BUILDERS = {"grpo": build_trainer, "sft": build_sft, "dpo": build_dpo}
-GRACE_S = 25  # from a SIGTERM to the end, checkpoint included
 
 
 class CleanStop(TrainerCallback):
     """On SIGTERM: finish the step, save a checkpoint, stop.
 
-    The ranks agree on the step by a sum over their flags. ``SIGALRM``, which nobody
-    handles, ends a process that is stuck in the meantime.
+    The ranks agree on the step by a sum over their flags. Rollouts in use for several
+    updates are used up first: a resumed run would draw new ones in their middle.
+    ``SIGALRM``, which nobody handles, ends a process that is stuck in the meantime.
     """
 
-    def __init__(self, accelerator):
-        self.accelerator = accelerator
+    def __init__(self, accelerator, num_iterations=1):
+        self.accelerator, self.num_iterations = accelerator, num_iterations
         self.asked = self.stopped = False
         signal.signal(signal.SIGTERM, self._on_sigterm)
 
@@ -57,31 +59,11 @@ class CleanStop(TrainerCallback):
 
     def on_step_end(self, args, state, control, **kwargs):
         """Stop on all ranks if any was asked to."""
+        if state.global_step % self.num_iterations:
+            return
         flag = torch.tensor(float(self.asked), device=self.accelerator.device)
         if self.accelerator.reduce(flag, reduction="sum") > 0:
             self.stopped = control.should_save = control.should_training_stop = True
-
-
-def check_world(accelerator, workers, deepspeed):
-    """Refuse a world other than the one asked for.
-
-    Some launchers quietly start one process, or train without DeepSpeed, and return 0.
-    """
-    kind = accelerator.distributed_type
-    if accelerator.num_processes != workers:
-        raise SpacerError(
-            "number of worker processes",
-            got=accelerator.num_processes,
-            expected=workers,
-            remedy="start through spacer_lib.training.launch",
-        )
-    if deepspeed != (kind == DistributedType.DEEPSPEED):
-        raise SpacerError(
-            "kind of launch",
-            got=kind.value,
-            expected="DEEPSPEED" if deepspeed else "one plain process",
-            remedy="start through spacer_lib.training.launch",
-        )
 
 
 def prepare_folder(out_dir, resume):
@@ -96,8 +78,6 @@ def prepare_folder(out_dir, resume):
     folder = out_dir / "checkpoints"
     complete = complete_checkpoints(folder) if resume else []
     checkpoint = complete[-1] if complete else None
-    if os.environ.get("RANK", "0") != "0":
-        return checkpoint, 0.0
     for path in folder.glob("checkpoint-*"):
         if path not in complete:
             shutil.rmtree(path)
@@ -123,7 +103,7 @@ def run_record(run, config, trainer, log):
         "seconds": log.seconds(),
         "duration": log.duration(),
         "last_steps": last_means(log.path),
-        **{key: run[key] for key in ("workers", "on_cpu", "zero_stage")},
+        **{key: run[key] for key in ("workers", "nodes", "on_cpu", "zero_stage")},
         "device": "CPU" if run["on_cpu"] else torch.cuda.get_device_name(),
         "uncommitted_changes": made["commit"].endswith("-dirty"),
         "provenance": made,
@@ -135,13 +115,19 @@ def main(path):
     die_with_parent()
     run = read_json(path)
     config, out_dir = config_from_dict(run["config"]), Path(run["out_dir"])
-    checkpoint, before = prepare_folder(out_dir, run["resume"])
     in_use = dataclasses.replace(config, zero_stage=run["zero_stage"])
     build = BUILDERS[config.method]
     trainer = build(in_use, out_dir, workers=run["workers"], on_cpu=run["on_cpu"])
     accelerator = trainer.accelerator
-    check_world(accelerator, run["workers"], deepspeed=in_use.zero_stage > 0)
-    stop = CleanStop(accelerator)
+    check_world(accelerator, run)
+    # Process 0 decides from where all go on: the others may see another moment.
+    start = [None, 0.0]
+    if accelerator.is_main_process:
+        start = list(prepare_folder(out_dir, run["resume"]))
+    checkpoint, before = broadcast_object_list(start)
+    # As for stops: no checkpoint in the middle of rollouts.
+    trainer.args.save_steps += -trainer.args.save_steps % config.num_iterations
+    stop = CleanStop(accelerator, config.num_iterations)
     trainer.add_callback(stop)
     log = MetricsLog(out_dir / "metrics.jsonl", before)
     if accelerator.is_main_process:
@@ -166,6 +152,8 @@ def main(path):
     memory = gather_object([peak_memory_gb()])
     if accelerator.is_main_process:
         result["duration"]["model"] = round(time.perf_counter() - start, 2)
+        result["world_size"] = accelerator.num_processes
+        result["distributed_type"] = accelerator.distributed_type.value
         result["peak_memory_gb"] = [resident for resident, _ in memory]
         result["peak_gpu_memory_gb"] = [gpu for _, gpu in memory]
         write_json(out_dir / "run.json", result)
@@ -174,7 +162,20 @@ def main(path):
     return 0
 
 
+def _end_at_once(kind, error, trace):
+    """For ``sys.excepthook``: note the error first, then let go of all connections.
+
+    Taken down in the usual way, an interpreter may wait for the other ranks' messages.
+    """
+    rank = os.environ.get("RANK", "0")
+    note_failure(Path(sys.argv[1]).parent, f"{error_line(kind, error)} (rank {rank})")
+    traceback.print_exception(kind, error, trace)
+    sys.stderr.flush()
+    os._exit(1)
+
+
 if __name__ == "__main__":
+    sys.excepthook = _end_at_once
     status = main(sys.argv[1])
     sys.stdout.flush()
     sys.stderr.flush()

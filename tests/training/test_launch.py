@@ -15,14 +15,11 @@ import torch
 from spacer_lib.artifacts import PROJECT_ROOT, read_json, read_jsonl
 from spacer_lib.errors import SpacerError
 from spacer_lib.training import launch as launching
+from spacer_lib.training import world
 from spacer_lib.training.checkpoints import complete_checkpoints
-from spacer_lib.training.config import dump_config
-from spacer_lib.training.launch import (
-    TrainingFailed,
-    first_error,
-    launch,
-    resolve_workers,
-)
+from spacer_lib.training.config import config_from_dict, dump_config
+from spacer_lib.training.failures import first_error
+from spacer_lib.training.launch import TrainingFailed, launch, resolve_workers
 from spacer_lib.training.monitor import LiveFigure
 
 needs_cpu_only = pytest.mark.skipif(
@@ -40,7 +37,7 @@ needs_cpu_only = pytest.mark.skipif(
 )  # fmt: skip
 def test_resolve_workers(monkeypatch, found, asked, workers, device):
     monkeypatch.setattr(launching, "count_gpus", lambda: found)
-    got = resolve_workers(asked)
+    got = resolve_workers(config_from_dict({"gpus": asked}))
     assert got[:2] == (workers, device)
     assert ("NO GPU HERE: 8 GPUs were asked for" in got[2]) == (workers < asked)
 
@@ -48,9 +45,7 @@ def test_resolve_workers(monkeypatch, found, asked, workers, device):
 def test_too_few_gpus_are_an_error(monkeypatch):
     monkeypatch.setattr(launching, "count_gpus", lambda: 2)
     with pytest.raises(SpacerError, match="got 2 visible; expected gpus = 8"):
-        resolve_workers(8)
-    with pytest.raises(SpacerError, match="1 or more"):
-        resolve_workers(0)
+        resolve_workers(config_from_dict({"gpus": 8}))
 
 
 def test_counting_gpus_does_not_start_cuda():
@@ -68,15 +63,16 @@ def test_no_compiler_is_one_clear_message(monkeypatch, small, tmp_path):
         launch(small(gpus=2), tmp_path / "run")
 
 
-def test_stale_build_locks_are_removed_and_live_ones_kept(monkeypatch, tmp_path):
-    lock = tmp_path / "py311_cpu" / "deepspeed_shm_comm" / "lock"
+@pytest.mark.parametrize("name", ["deepspeed_shm_comm", "cpu_adam"])
+def test_stale_build_locks_are_removed_and_live_ones_kept(tmp_path, name):
+    lock = tmp_path / "py311_cpu" / name / "lock"
     lock.parent.mkdir(parents=True)
-    environment = {**os.environ, "TORCH_EXTENSIONS_DIR": str(tmp_path)}
+    environment, lines = {**os.environ, "TORCH_EXTENSIONS_DIR": str(tmp_path)}, []
     with lock.open("w"):
-        launching._ready_cpu_extension(environment, lambda line: None)
+        world.ready_extensions([name], environment, lines.append)
         assert lock.exists()
-    launching._ready_cpu_extension(environment, lambda line: None)
-    assert not lock.exists()
+    world.ready_extensions([name], environment, lines.append)
+    assert not lock.exists() and name in lines[0]
 
 
 # ---------------------------------------------------------------- failures
@@ -208,15 +204,15 @@ def steps_of(out_dir):
 def test_the_linker_meets_no_space(tmp_path, monkeypatch):
     site, cache = tmp_path / "an environment" / "site-packages", tmp_path / "cache"
     (site / "torch").mkdir(parents=True)
-    monkeypatch.setattr(launching.torch, "__file__", str(site / "torch/__init__.py"))
+    monkeypatch.setattr(world.torch, "__file__", str(site / "torch/__init__.py"))
     environment = {"PYTHONPATH": "before"}
     for _ in range(2):  # the second launch finds the first one's link
-        launching._avoid_spaces(environment, cache)
+        world.avoid_spaces(environment, cache)
     first, *_, last = environment["PYTHONPATH"].split(os.pathsep)
     assert " " not in first and Path(first).resolve() == site
     assert last == "before"
     with pytest.raises(SpacerError, match="TORCH_EXTENSIONS_DIR"):
-        launching._avoid_spaces(environment, tmp_path / "a cache")
+        world.avoid_spaces(environment, tmp_path / "a cache")
 
 
 @pytest.mark.slow
