@@ -28,7 +28,7 @@ from spacer_lib.training.rows import ROW_KEYS, training_rows
 from spacer_lib.training.start import load_start, number_positions
 
 # Of a row, with each sampled rollout: enough to score it again.
-KEPT_KEYS = (*ROW_KEYS, "question_type", "options", "map")
+KEPT_KEYS = (*ROW_KEYS, "video", "question_type", "options", "map")
 # From this many rollouts on, all groups being all alike is no accident.
 ENOUGH_ROLLOUTS = 16
 CPU_FORWARD_ROWS = 16  # activations of more fall out of the caches: a third slower
