@@ -220,7 +220,11 @@ def read_rows(path):
         rows = pq.read_table(path).to_pylist()
     else:
         rows = read_jsonl(path)
-    for row in rows:
+    for number, row in enumerate(rows, start=1):
+        if not isinstance(row, dict):
+            raise SpacerError(
+                f"{path} row {number}", got=repr(row)[:40], expected="a JSON object"
+            )
         if isinstance(row.get("map"), str):
             row["map"] = json.loads(row["map"])
     return rows

@@ -1,61 +1,246 @@
-"""The rows a run learns from, checked before anything starts."""
+"""The rows a run learns from, chosen and checked before anything starts."""
 
+import functools
 import math
+import os
+from collections import Counter
 from pathlib import Path
+
+import numpy as np
 
 from spacer_lib.artifacts import PROJECT_ROOT
 from spacer_lib.errors import SpacerError
 from spacer_lib.qa.dataset import read_rows
+from spacer_lib.rewards import check_item
 from spacer_lib.training.curriculum import SEEDS, draw_rows
 
-ROW_KEYS = ("id", "question", "problem_type", "ground_truth", "video")
+ROW_KEYS = ("id", "question", "problem_type", "ground_truth")
+MEDIA_KEYS = ("video", "image")  # a row of text alone has neither
+OPTIONAL_KEYS = ("question_type", "options", "map", "categories", "video")
+MAX_SKIPPED = 0.1  # above this share of missing files, the media root is wrong
+# Not the run's seed: runs of one data scale learn from the same rows.
+SUBSET_SEED = 0
+ENOUGH_MAPS = 20  # rooms, of which one surely has something along the far walls
+
+
+class TrainingRows(list):
+    """Question rows that all have the same keys.
+
+    Attributes
+    ----------
+    report : dict
+        ``read``: rows of the file; ``part``; ``chosen``: rows left by ``data_part``
+        and ``data_rows``; ``skipped``: ``{reason: rows}``; ``without_map``: kept
+        spatial rows that can never earn a map reward; ``kept``: rows in the list.
+    """
+
+    def __init__(self, rows, report):
+        super().__init__(rows)
+        self.report = report
 
 
 def training_rows(config):
-    """The rows a run learns from.
+    """The rows a run learns from: of ``data_path``, or drawn rooms without one.
+
+    A file (``.jsonl`` or ``.parquet``) may ask about a ``video``, an ``image`` (a path
+    or a list of paths) or text alone. Paths are relative to the working folder, the
+    file's own folder or the repository. Rows whose media are missing are left out and
+    counted; rank 0 says so in one line. The order is the file's.
+
+    Returns
+    -------
+    TrainingRows
 
     Raises
     ------
     SpacerError
-        For rows without a video (text and image rows need another trainer), with
-        missing keys, or whose video file is absent.
+        If the file cannot be read; a row lacks one of ``ROW_KEYS``, cannot be scored
+        or has a map off the reward's grid; ids repeat; more than ``MAX_SKIPPED`` of
+        the media are missing; the map reward counts, but no spatial row has a map, or
+        maps are of a smaller grid; or too few rows are left.
     """
     if config.data_path is None:
-        if not config.max_steps:
-            raise SpacerError(
-                "setting max_steps", got=0, expected="more than 0 without data_path"
-            )
-        batches = math.ceil(config.max_steps / config.num_iterations)
-        count = batches * config.prompts_per_step
-        return draw_rows(SEEDS["grpo"], count, config.view, exact_boxes=False)
+        return _drawn(config)
     path = locate(config.data_path)
-    rows = read_rows(path)
-    for number, row in enumerate(rows, start=1):
-        absent = [key for key in ROW_KEYS if not row.get(key)]
-        if absent:
-            raise SpacerError(
-                f"{path} row {number}",
-                got=f"no {', '.join(absent)}",
-                expected="video questions; text and image rows cannot be mixed in",
-            )
-        if "://" not in row["video"]:
-            row["video"] = str(locate(row["video"], path.parent))
-            if not Path(row["video"]).exists():
-                raise SpacerError(
-                    f"{path} row {number}",
-                    got=f"{row['video']}, which is missing",
-                    remedy="make the videos first, or drop the row",
-                )
-    if len(rows) < config.prompts_per_step:
+    numbered = list(enumerate(_read(path), start=1))
+    chosen = _chosen(path, numbered, config)
+    keys = dict.fromkeys((*OPTIONAL_KEYS, *(key for _, row in chosen for key in row)))
+    find = functools.cache(lambda name: _find(name, path.parent))
+    kept, skipped, first_missing = [], Counter(), None
+    for number, row in chosen:
+        _check(f"{path} row {number}", row, config.reward)
+        row = {key: row.get(key) for key in keys}
+        missing = _settle_media(f"{path} row {number}", row, find)
+        if missing is None:
+            kept.append(row)
+        else:
+            key, name = missing
+            skipped[f"{key} missing"] += 1
+            first_missing = first_missing or f"row {number} names {name}"
+    _check_ids(path, kept)
+    count = skipped.total()
+    if count > MAX_SKIPPED * len(chosen):
+        raise SpacerError(
+            f"{path}: videos or images are missing",
+            got=f"{count} of {len(chosen)}; {first_missing}",
+            expected=f"a file beside {path.parent}, in the working folder or in the "
+            "repository",
+            remedy="fix the paths, or make the videos first",
+        )
+    without_map = _check_maps(path, kept, config)
+    if len(kept) < config.prompts_per_step:
         raise SpacerError(
             f"{path} is shorter than one step",
-            got=f"{len(rows)} rows",
+            got=f"{len(kept)} rows",
             expected=f"at least prompts_per_step = {config.prompts_per_step}",
         )
-    return rows
+    if count and os.environ.get("RANK", "0") == "0":
+        print(
+            f"{count} of {len(chosen)} rows left out: {first_missing}, which is "
+            "missing",
+            flush=True,
+        )
+    return TrainingRows(kept, {
+        "read": len(numbered), "part": config.data_part, "chosen": len(chosen),
+        "skipped": dict(skipped), "without_map": without_map, "kept": len(kept),
+    })  # fmt: skip
+
+
+def _drawn(config):
+    if not config.max_steps:
+        raise SpacerError(
+            "setting max_steps", got=0, expected="more than 0 without data_path"
+        )
+    if config.data_part != "all" or config.data_rows:
+        raise SpacerError(
+            "settings data_part and data_rows",
+            got=f"{config.data_part} and {config.data_rows} without data_path",
+            expected="all and null, where rooms are drawn",
+        )
+    batches = math.ceil(config.max_steps / config.num_iterations)
+    count = batches * config.prompts_per_step
+    rows = draw_rows(SEEDS["grpo"], count, config.view, exact_boxes=False)
+    return TrainingRows(rows, {
+        "read": count, "part": "all", "chosen": count, "skipped": {},
+        "without_map": 0, "kept": count,
+    })  # fmt: skip
+
+
+def _read(path):
+    if not path.exists():
+        raise SpacerError(
+            f"{path} is missing",
+            remedy="write it with `spacer qa` or `spacer mix`, or fix data_path",
+        )
+    try:
+        return read_rows(path)
+    except (OSError, ValueError) as error:
+        raise SpacerError(
+            f"{path} cannot be read", got=str(error).splitlines()[0],
+            expected="question rows as JSON lines or Parquet",
+        ) from error  # fmt: skip
+
+
+def _chosen(path, numbered, config):
+    """The rows of ``data_part``, and of those a random ``data_rows``.
+
+    They are the first of one fixed shuffle, so a smaller choice is part of a larger.
+    """
+    if config.data_part != "all":
+        numbered = [pair for pair in numbered if pair[1].get("part") == config.data_part]
+        if not numbered:
+            raise SpacerError(
+                f"{path}: rows of part {config.data_part}", got="none",
+                remedy="join both parts with `spacer mix`, or set data_part=all",
+            )  # fmt: skip
+    if config.data_rows is None:
+        return numbered
+    if config.data_rows > len(numbered):
+        raise SpacerError(
+            "setting data_rows", got=config.data_rows,
+            expected=f"at most the {len(numbered)} rows of {path}",
+        )  # fmt: skip
+    order = np.random.default_rng(SUBSET_SEED).permutation(len(numbered))
+    return [numbered[i] for i in sorted(order[: config.data_rows].tolist())]
+
+
+def _check(where, row, reward):
+    absent = [key for key in ROW_KEYS if row.get(key) in (None, "")]
+    if absent:
+        raise SpacerError(
+            where, got=f"no {', '.join(absent)}", expected=", ".join(ROW_KEYS)
+        )
+    try:
+        check_item(row, reward)
+    except SpacerError as error:
+        raise SpacerError(
+            f"{where}: {error.what}", got=error.got, expected=error.expected,
+            remedy=error.remedy,
+        ) from error  # fmt: skip
+
+
+def _settle_media(where, row, find):
+    """Write found paths into the row; ``(key, name)`` of the first missing file."""
+    for key in MEDIA_KEYS:
+        if not row.get(key):
+            continue
+        names = row[key] if isinstance(row[key], list) else [row[key]]
+        if not all(isinstance(name, str) for name in names):
+            raise SpacerError(
+                f"{where}: {key}", got=str(row[key])[:80], expected="a path or paths"
+            )
+        found = [name if "://" in name else find(name) for name in names]
+        if None in found:
+            return key, names[found.index(None)]
+        row[key] = found if isinstance(row[key], list) else found[0]
+    return None
+
+
+def _check_ids(path, rows):
+    counts = Counter(row["id"] for row in rows)
+    repeated = [name for name, count in counts.items() if count > 1]
+    if repeated:
+        raise SpacerError(
+            f"{path}: question ids repeat",
+            got=f"{len(repeated)} ids, first {repeated[0]}", expected="every id once",
+        )  # fmt: skip
+
+
+def _check_maps(path, rows, config):
+    """How many spatial rows have no map; raises where the map reward needs them."""
+    spatial = [row for row in rows if row.get("part") != "general"]
+    maps = [row["map"] for row in spatial if any((row["map"] or {}).values())]
+    without = len(spatial) - len(maps)
+    reward = config.reward
+    pays = config.method == "grpo" and reward.map_weight and reward.map_gate != "off"
+    if pays and spatial and not maps:
+        raise SpacerError(
+            f"{path}: true maps", got=f"none in {without} spatial rows",
+            expected="a map to reward",
+            remedy="set reward.map_weight=0, or make the questions with `spacer qa`",
+        )  # fmt: skip
+    # Cells off the grid were refused row by row; maps of a smaller grid look right.
+    if pays and len({row["video"] for row in spatial if row["map"]}) >= ENOUGH_MAPS:
+        largest = max(
+            coordinate
+            for cells in maps for spots in cells.values() for cell in spots or ()
+            for coordinate in cell
+        )  # fmt: skip
+        if largest + 1 < reward.grid_size:
+            raise SpacerError(
+                f"{path}: true maps", got=f"no cell beyond {largest} in any",
+                expected=f"a grid of {reward.grid_size} x {reward.grid_size}",
+                remedy="set reward.grid_size, or make the questions with that "
+                "grid_size",
+            )  # fmt: skip
+    return without
 
 
 def locate(name, *folders):
     """``name`` as given, else in ``folders``, else in the repository."""
-    places = [Path(folder) / name for folder in ("", *folders, PROJECT_ROOT)]
-    return next((path for path in places if path.exists()), places[0])
+    return Path(_find(name, *folders) or name)
+
+
+def _find(name, *folders):
+    places = (os.path.join(folder, name) for folder in ("", *folders, PROJECT_ROOT))
+    return next(filter(os.path.exists, places), None)

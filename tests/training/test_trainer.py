@@ -316,7 +316,6 @@ def test_logs_are_cut_back_to_the_checkpoint(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"video": None}, "text and image rows"),
         ({"ground_truth": ""}, "no ground_truth"),
         ({"video": "absent.mp4"}, "missing"),
     ],

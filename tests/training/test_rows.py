@@ -1,0 +1,217 @@
+"""Rows of a run: chosen by part and number, checked, and counted where media miss."""
+
+import json
+
+import pytest
+
+from spacer_lib.artifacts import write_jsonl
+from spacer_lib.errors import SpacerError
+from spacer_lib.mixture import write_joint
+from spacer_lib.synthetic.general import synthetic_general
+from spacer_lib.training.config import config_from_dict
+from spacer_lib.training.rows import (
+    ENOUGH_MAPS,
+    OPTIONAL_KEYS,
+    ROW_KEYS,
+    TrainingRows,
+    training_rows,
+)
+from spacer_lib.training.trainer import KEPT_KEYS
+
+SPATIAL = {
+    "question_type": "object_rel_distance", "problem_type": "multiple choice",
+    "question": "Which is nearer?", "options": ["A. bed", "B. sofa"],
+    "ground_truth": "A", "map": {"bed": [[0, 9]]}, "part": "spatial",
+}  # fmt: skip
+GENERAL = {
+    "problem_type": "free-form", "question": "What is written?",
+    "ground_truth": "a sign", "part": "general",
+}  # fmt: skip
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Media of twenty spatial and of five general questions."""
+    for name in ("rooms/a.mp4", "pictures/b.png", "pictures/c.png"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    return tmp_path
+
+
+def spatial(number, **changes):
+    return {"id": f"s{number}", **SPATIAL, "video": "rooms/a.mp4", **changes}
+
+
+def load(folder, rows, **settings):
+    write_jsonl(folder / "train.jsonl", rows)
+    settings = {"prompts_per_step": 1, "data_path": str(folder / "train.jsonl")} | (
+        settings
+    )
+    return training_rows(config_from_dict(settings))
+
+
+def test_videos_images_and_texts_share_their_keys(folder):
+    rows = [
+        spatial(0),
+        {"id": "one", **GENERAL, "image": "pictures/b.png"},
+        {"id": "two", **GENERAL, "image": ["pictures/b.png", "pictures/c.png"]},
+        {"id": "text", **GENERAL},
+        {"id": "drawn", **GENERAL, "video": "room://new/1"},
+    ]
+    found = load(folder, rows)
+    assert [row["id"] for row in found] == ["s0", "one", "two", "text", "drawn"]
+    assert len({tuple(row) for row in found}) == 1
+    assert set(found[0]) >= {*ROW_KEYS, *OPTIONAL_KEYS, "image", "part"}
+    pictures = [str(folder / "pictures" / name) for name in ("b.png", "c.png")]
+    assert [row["video"] for row in found] == [
+        str(folder / "rooms/a.mp4"), None, None, None, "room://new/1",
+    ]  # fmt: skip
+    assert [row["image"] for row in found] == [
+        None, pictures[0], pictures, None, None,
+    ]  # fmt: skip
+    assert found[3]["map"] is found[3]["options"] is found[3]["categories"] is None
+    assert found.report == {
+        "read": 5, "part": "all", "chosen": 5, "skipped": {}, "without_map": 0,
+        "kept": 5,
+    }  # fmt: skip
+
+
+def test_a_joint_set_is_read_as_it_was_written(folder, monkeypatch):
+    """Both formats of `spacer mix`, its media named relative to its own folder."""
+    spatial_rows = [spatial(i, dataset="scannet", scene_name="a") for i in range(4)]
+    (folder / "sr").mkdir()
+    write_jsonl(
+        folder / "sr/train.jsonl",
+        [{**row, "video": "../rooms/a.mp4"} for row in spatial_rows],
+    )
+    raw = synthetic_general(10, folder / "general", 0)
+    write_joint(folder / "sr", raw, folder / "joint", media_root=raw.parent, total=6)
+    monkeypatch.chdir("/")
+    read = []
+    for name in ("train.jsonl", "train.parquet"):
+        path = str(folder / "joint" / name)
+        read.append(
+            training_rows(config_from_dict({"data_path": path, "prompts_per_step": 1}))
+        )
+        assert read[-1].report["kept"] == 10 and not read[-1].report["skipped"]
+    assert read[0] == read[1]
+    assert {row["part"] for row in read[0]} == {"spatial", "general"}
+
+
+def test_rows_of_missing_media_are_left_out_and_counted(folder, capsys, monkeypatch):
+    rows = [spatial(i) for i in range(18)]
+    rows[3]["video"] = "rooms/absent.mp4"
+    rows.append({"id": "x", **GENERAL, "image": ["pictures/b.png", "absent.png"]})
+    rows.append({"id": "y", **GENERAL})
+    found = load(folder, rows)
+    assert found.report["skipped"] == {"video missing": 1, "image missing": 1}
+    assert (found.report["chosen"], found.report["kept"], len(found)) == (20, 18, 18)
+    assert not {"s3", "x"} & {row["id"] for row in found}
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith("2 of 20 rows left out: row 4 names rooms/absent.mp4")
+    monkeypatch.setenv("RANK", "1")
+    load(folder, rows)
+    assert not capsys.readouterr().out
+    rows[5]["video"] = "rooms/gone.mp4"
+    with pytest.raises(SpacerError, match=r"3 of 20; row 4 names rooms/absent\.mp4"):
+        load(folder, rows)
+
+
+def test_smaller_choices_nest_whatever_the_seed(folder):
+    rows = [spatial(i) for i in range(40)]
+    chosen = {
+        (size, seed): [r["id"] for r in load(folder, rows, data_rows=size, seed=seed)]
+        for size in (5, 10, 40) for seed in (0, 1)
+    }  # fmt: skip
+    for size in (5, 10, 40):
+        assert chosen[size, 0] == chosen[size, 1] and len(chosen[size, 0]) == size
+        assert chosen[size, 0] == sorted(chosen[size, 0], key=lambda k: int(k[1:]))
+    assert set(chosen[5, 0]) < set(chosen[10, 0])
+    assert chosen[10, 0] != chosen[40, 0][:10]
+    with pytest.raises(SpacerError, match="data_rows: got 41; expected at most the 40"):
+        load(folder, rows, data_rows=41)
+
+
+def test_a_part_is_chosen_before_its_number(folder):
+    rows = [spatial(i) for i in range(6)]
+    rows += [{"id": f"g{i}", **GENERAL} for i in range(4)]
+    found = load(folder, rows, data_part="general", data_rows=3)
+    assert {row["part"] for row in found} == {"general"}
+    assert (found.report["read"], found.report["chosen"]) == (10, 3)
+    with pytest.raises(SpacerError, match="rows of part general: got none.*spacer mix"):
+        load(folder, rows[:6], data_part="general")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"ground_truth": ""}, r"train\.jsonl row 2: got no ground_truth"),
+        ({"id": None, "question": None}, "row 2: got no id, question"),
+        ({"ground_truth": "C"}, "row 2: .*s1.*ground truth"),
+        ({"problem_type": "essay"}, "row 2: problem type: got essay"),
+        ({"map": {"bed": [[0, 10]]}}, r"row 2: .*s1.*\[0, 9\]"),
+        ({"map": [[0, 1]]}, "row 2: .*a map"),
+        ({"video": 7}, "row 2: video: got 7; expected a path"),
+        ({"id": "s0"}, "ids repeat: got 1 ids, first s0"),
+    ],
+)
+def test_bad_rows_are_named(folder, changes, message):
+    with pytest.raises(SpacerError, match=message):
+        load(folder, [spatial(0), spatial(1, **changes)])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "is missing"),
+        ('{"id": 1\n', "line 1 is not JSON"),
+        ('{"id": 1, "map": "{"}\n', "cannot be read"),
+        ("7\n", "row 1: got 7; expected a JSON object"),
+        ("", "shorter than one step: got 0 rows"),
+    ],
+)
+def test_bad_files_are_named(tmp_path, text, message):
+    path = tmp_path / "rows.jsonl"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(SpacerError, match=message):
+        training_rows(config_from_dict({"data_path": str(path)}))
+    if text is not None:
+        path = path.rename(path.with_suffix(".parquet"))
+        with pytest.raises(SpacerError, match="cannot be read"):
+            training_rows(config_from_dict({"data_path": str(path)}))
+
+
+def test_rows_without_their_map_are_counted_or_refused(folder):
+    rows = [spatial(0), spatial(1, map=None), spatial(2, map={})]
+    assert load(folder, rows).report["without_map"] == 2
+    none = rows[1:] + [{"id": "g", **GENERAL}]
+    with pytest.raises(SpacerError, match=r"none in 2 spatial.*reward\.map_weight=0"):
+        load(folder, none)
+    for settings in (
+        {"reward": {"map_weight": 0}},
+        {"reward": {"map_gate": "off"}},
+        {"method": "sft"},
+        {"data_part": "general"},
+    ):
+        without = load(folder, none, **settings).report["without_map"]
+        assert without == (0 if "data_part" in settings else 2)
+
+
+def test_maps_of_a_smaller_grid_are_refused(folder):
+    rows = [spatial(i, video=f"room://new/{i}") for i in range(ENOUGH_MAPS)]
+    assert len(load(folder, rows)) == ENOUGH_MAPS
+    with pytest.raises(SpacerError, match="no cell beyond 9 in any; expected.*20 x 20"):
+        load(folder, rows, reward={"grid_size": 20})
+    assert load(folder, rows[1:], reward={"grid_size": 20})  # too few to tell
+
+
+def test_rooms_are_drawn_without_a_file():
+    found = training_rows(config_from_dict({"max_steps": 2, "prompts_per_step": 3}))
+    assert isinstance(found, TrainingRows) and len(found) == 6
+    assert found.report["kept"] == found.report["read"] == 6
+    assert all(json.dumps(row) and set(KEPT_KEYS) <= set(row) for row in found)
+    for settings in ({"data_rows": 3}, {"data_part": "general"}):
+        with pytest.raises(SpacerError, match="without data_path"):
+            training_rows(config_from_dict(settings))
