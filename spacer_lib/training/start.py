@@ -1,7 +1,6 @@
 """The checkpoint a run starts from: found, loaded, frozen in part, numbered."""
 
 import importlib.util
-import pickle
 import re
 from pathlib import Path
 
@@ -62,7 +61,7 @@ def load_start(config):
             quantization_config=_four_bit(config), **options,
         )  # fmt: skip
         processor = AutoProcessor.from_pretrained(path, padding_side="left", **options)
-    except (OSError, SafetensorError, pickle.UnpicklingError) as error:
+    except (OSError, SafetensorError) as error:
         raise SpacerError(
             f"model {path} cannot be loaded",
             got=str(error).splitlines()[0],

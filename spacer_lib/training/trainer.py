@@ -99,6 +99,8 @@ class VideoGRPOTrainer(WholeCheckpoints, GRPOTrainer):
             ),
             **kwargs,
         )
+        if temporal is not None:
+            temporal.accelerator = self.accelerator
 
     # ------------------------------------------------------------ rows
 
