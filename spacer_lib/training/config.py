@@ -283,7 +283,7 @@ def recipe_names():
     return sorted(path.stem for path in RECIPES.glob("*.yaml"))
 
 
-def _read_recipe(recipe):
+def _read_recipe(recipe, below=()):
     path = Path(recipe)
     if not path.suffix:
         path = RECIPES / f"{recipe}.yaml"
@@ -291,7 +291,7 @@ def _read_recipe(recipe):
             raise SpacerError(
                 "recipe",
                 got=recipe,
-                expected=", ".join(recipe_names()),
+                expected="a file of configs/, or a path",
                 remedy=_nearest(str(recipe), recipe_names()),
             )
     try:
@@ -303,7 +303,12 @@ def _read_recipe(recipe):
     if not isinstance(values, dict):
         raise SpacerError(f"recipe {path}", got=values, expected="keys and values")
     if "extends" in values:
-        base = _read_recipe(values.pop("extends"))
+        name = values.pop("extends")
+        if not isinstance(name, str) or path in below:
+            raise SpacerError(
+                f"recipe {path}: extends", got=name, expected="another recipe"
+            )
+        base = _read_recipe(name, (*below, path))
         base.pop("recipe", None)
         values = _merge(base, values)
     return values

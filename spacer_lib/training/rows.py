@@ -65,44 +65,21 @@ def training_rows(config):
     numbered = list(enumerate(_read(path), start=1))
     chosen = _chosen(path, numbered, config)
     keys = dict.fromkeys((*OPTIONAL_KEYS, *(key for _, row in chosen for key in row)))
-    find = functools.cache(lambda name: _find(name, path.parent))
-    kept, skipped, first_missing = [], Counter(), None
     for number, row in chosen:
         _check(f"{path} row {number}", row, config.reward)
-        row = {key: row.get(key) for key in keys}
-        missing = _settle_media(f"{path} row {number}", row, find)
-        if missing is None:
-            kept.append(row)
-        else:
-            key, name = missing
-            skipped[f"{key} missing"] += 1
-            first_missing = first_missing or f"row {number} names {name}"
-    _check_ids(path, kept)
-    count = skipped.total()
-    if count > MAX_SKIPPED * len(chosen):
-        raise SpacerError(
-            f"{path}: videos or images are missing",
-            got=f"{count} of {len(chosen)}; {first_missing}",
-            expected=f"a file beside {path.parent}, in the working folder or in the "
-            "repository",
-            remedy="fix the paths, or make the videos first",
-        )
-    without_map = _check_maps(path, kept, config)
-    if len(kept) < config.prompts_per_step:
+    chosen = [(number, {key: row.get(key) for key in keys}) for number, row in chosen]
+    _check_ids(path, [row for _, row in chosen])
+    rows, skipped = _with_media(path, chosen)
+    without_map = _check_maps(path, rows, config)
+    if len(rows) < config.prompts_per_step:
         raise SpacerError(
             f"{path} is shorter than one step",
-            got=f"{len(kept)} rows",
+            got=f"{len(rows)} rows",
             expected=f"at least prompts_per_step = {config.prompts_per_step}",
         )
-    if count and os.environ.get("RANK", "0") == "0":
-        print(
-            f"{count} of {len(chosen)} rows left out: {first_missing}, which is "
-            "missing",
-            flush=True,
-        )
-    return TrainingRows(kept, {
+    return TrainingRows(rows, {
         "read": len(numbered), "part": config.data_part, "chosen": len(chosen),
-        "skipped": dict(skipped), "without_map": without_map, "kept": len(kept),
+        "skipped": dict(skipped), "without_map": without_map, "kept": len(rows),
     })  # fmt: skip
 
 
@@ -146,11 +123,12 @@ def _chosen(path, numbered, config):
 
     They are the first of one fixed shuffle, so a smaller choice is part of a larger.
     """
-    if config.data_part != "all":
-        numbered = [pair for pair in numbered if pair[1].get("part") == config.data_part]
+    part = config.data_part
+    if part != "all":
+        numbered = [pair for pair in numbered if pair[1].get("part") == part]
         if not numbered:
             raise SpacerError(
-                f"{path}: rows of part {config.data_part}", got="none",
+                f"{path}: rows of part {part}", got="none",
                 remedy="join both parts with `spacer mix`, or set data_part=all",
             )  # fmt: skip
     if config.data_rows is None:
@@ -179,20 +157,44 @@ def _check(where, row, reward):
         ) from error  # fmt: skip
 
 
-def _settle_media(where, row, find):
-    """Write found paths into the row; ``(key, name)`` of the first missing file."""
-    for key in MEDIA_KEYS:
-        if not row.get(key):
+def _with_media(path, chosen):
+    """Rows whose media are there, with found paths, and a count of the others."""
+    find = functools.cache(lambda name: _find(name, path.parent))
+    rows, skipped, first = [], Counter(), None
+    for number, row in chosen:
+        missing = _settle_media(f"{path} row {number}", row, find)
+        if missing is None:
+            rows.append(row)
             continue
-        names = row[key] if isinstance(row[key], list) else [row[key]]
+        key, name = missing
+        skipped[f"{key} missing"] += 1
+        first = first or f"row {number} names {name}, which is missing"
+    share = f"{skipped.total()} of {len(chosen)}"
+    if skipped.total() > MAX_SKIPPED * len(chosen):
+        raise SpacerError(
+            f"{path}: videos or images are missing", got=f"{share}; {first}",
+            expected=f"files in {path.parent}, in the working folder or in the "
+            "repository", remedy="fix the paths, or make the videos first",
+        )  # fmt: skip
+    if skipped and os.environ.get("RANK", "0") == "0":
+        print(f"{share} rows left out: {first}", flush=True)
+    return rows, skipped
+
+
+def _settle_media(where, row, find):
+    """Write found paths into the row; ``(key, name)`` of a missing file, if any."""
+    for key in MEDIA_KEYS:
+        value = row.get(key) or []
+        names = value if isinstance(value, list) else [value]
         if not all(isinstance(name, str) for name in names):
             raise SpacerError(
-                f"{where}: {key}", got=str(row[key])[:80], expected="a path or paths"
+                f"{where}: {key}", got=repr(value)[:80], expected="a path or paths"
             )
         found = [name if "://" in name else find(name) for name in names]
         if None in found:
             return key, names[found.index(None)]
-        row[key] = found if isinstance(row[key], list) else found[0]
+        if found:
+            row[key] = found if isinstance(value, list) else found[0]
     return None
 
 

@@ -1,54 +1,13 @@
 """Recipes: every key and type is checked, and errors name the nearest right key."""
 
-import dataclasses
-
 import pytest
 
 from spacer_lib.errors import SpacerError
 from spacer_lib.training.config import (
-    RECIPES,
     TrainConfig,
     config_from_dict,
-    dump_config,
     load_config,
-    recipe_names,
 )
-
-
-@pytest.mark.parametrize("name", recipe_names())
-def test_recipes_load_and_survive_a_round_trip(name, tmp_path):
-    config = load_config(name)
-    assert config.recipe == name
-    path = tmp_path / f"{name}.yaml"
-    path.write_text(dump_config(config))
-    assert load_config(path) == config
-    assert load_config(path).hash == config.hash
-
-
-def test_the_paper_recipe_holds_the_published_numbers():
-    """SpaceR §5.1 and its script (frames, pixels, G, tokens, KL, norm, window)."""
-    config = load_config("spacer_7b")
-    assert config.max_pixels == 128 * 28 * 28
-    assert (config.frames, config.num_generations, config.max_completion_length) == (
-        16, 8, 1024,
-    )  # fmt: skip
-    assert (config.learning_rate, config.lr_scheduler) == (1e-6, "cosine")
-    assert (config.weight_decay, config.beta, config.max_grad_norm) == (0.01, 0.04, 5)
-    assert (config.temperature, config.top_p) == (1.0, 0.95)
-    assert (config.gpus, config.zero_stage, config.bf16) == (8, 3, True)
-    assert config.reward.length_window == (360, 512)
-    assert config.reward.length_bonus == 0.2
-    # One prompt on each of 8 GPUs, its 8 completions one after the other.
-    assert config.batch_shape(workers=8) == (1, 8)
-
-
-def test_the_ablation_differs_from_the_demonstration_in_the_map_alone():
-    full, ablated = load_config("tiny"), load_config("tiny_no_map")
-    assert full.reward.map_weight == 8 and ablated.reward.map_weight == 0
-    back = dataclasses.replace(ablated, recipe=full.recipe, reward=full.reward)
-    assert back == full
-    assert dataclasses.replace(ablated.reward, map_weight=8.0) == full.reward
-    assert full.hash != ablated.hash
 
 
 @pytest.mark.parametrize(
@@ -125,6 +84,15 @@ def test_extends_merges_nested_keys(tmp_path):
     assert (config.reward.map_weight, config.reward.map_gate) == (0.75, "off")
 
 
+def test_a_recipe_cannot_extend_itself(tmp_path):
+    ours, theirs = tmp_path / "ours.yaml", tmp_path / "theirs.yaml"
+    ours.write_text(f"extends: {theirs}\n")
+    for text in (f"extends: {ours}\n", "extends: 3\n"):
+        theirs.write_text(text)
+        with pytest.raises(SpacerError, match="extends: got .*another recipe"):
+            load_config(ours)
+
+
 @pytest.mark.parametrize(
     ("changes", "workers", "shape"),
     [
@@ -150,11 +118,6 @@ def test_batch_shape_shares_all_completions(changes, workers, shape):
 def test_uneven_shares_are_refused(changes, workers):
     with pytest.raises(SpacerError, match="evenly"):
         config_from_dict(changes).batch_shape(workers)
-
-
-def test_the_recipes_of_the_path_are_there():
-    assert RECIPES.is_dir()
-    assert set(recipe_names()) >= {"tiny", "tiny_no_map", "spacer_7b"}
 
 
 def test_a_prompt_style_carries_frame_grid_and_template(tmp_path):

@@ -1,0 +1,213 @@
+"""Recipes: the papers' numbers, one by one, and ablations that change one thing."""
+
+import dataclasses
+import re
+
+import pytest
+
+from spacer_lib.rewards import PRESETS
+from spacer_lib.training.config import (
+    RECIPES,
+    dump_config,
+    load_config,
+    recipe_names,
+)
+
+QWEN = "Qwen/Qwen2.5-VL-7B-Instruct"
+VSGRPO = {
+    "prompt_mode": "think", "data_path": "data/vsi100k/train.jsonl",  # §4.1
+    "num_generations": 14, "temperature": 1.0, "beta": 1e-4,  # §4.2
+    "model_path": "Qwen/Qwen2-VL-2B-Instruct", "learning_rate": 1e-5,  # §4.2
+}  # fmt: skip
+# As printed, of each base recipe; `reward` names the preset it must equal.
+PUBLISHED = {
+    "spacer_7b": {
+        # §5.1: base model, completions, tokens, frames, resolution, device batch of 1
+        "model_path": QWEN, "num_generations": 8, "max_completion_length": 1024,
+        "frames": 16, "max_pixels": 128 * 28 * 28, "gpus": 8, "prompts_per_step": 8,
+        # script
+        "learning_rate": 1e-6, "lr_scheduler": "cosine", "weight_decay": 0.01,
+        "beta": 0.04, "max_grad_norm": 5.0, "temperature": 1.0, "top_p": 0.95,
+        "zero_stage": 3, "bf16": True, "gradient_checkpointing": True, "epochs": 1.0,
+        "num_iterations": 1, "temporal_bonus": 0.0, "reward": "spacer-paper",
+        "loss_type": "grpo", "positions": "original", "map_frame": None,
+    },
+    "spacer_7b_released": {"reward": "spacer-released", "temporal_bonus": 0.3},
+    "spacer_3b": {"model_path": "Qwen/Qwen2.5-VL-3B-Instruct"},  # App. C.6
+    "spacer_kimi": {
+        "model_path": "moonshotai/Kimi-VL-A3B-Thinking", "frames": 16,  # Table 3
+        "remote_code": False, "as_images": True,
+    },
+    "spatial_r1_7b": {
+        "model_path": QWEN, "data_path": "data/sr/train.jsonl",  # §1, §2
+        "reward": "spatial-r1", "prompt_mode": "think",  # §3
+        # script
+        "learning_rate": 1e-6, "lr_scheduler": "cosine", "weight_decay": 0.01,
+        "beta": 0.04, "max_grad_norm": 5.0, "epochs": 2.0, "num_generations": 8,
+        "max_completion_length": 1024, "gpus": 8, "zero_stage": 3, "save_steps": 500,
+    },
+    "sft_7b": {  # SFT script
+        "method": "sft", "model_path": QWEN, "learning_rate": 1e-6, "zero_stage": 2,
+        "epochs": 1.0, "max_grad_norm": 5.0, "gpus": 8, "prompts_per_step": 8 * 1 * 2,
+        "bf16": True, "gradient_checkpointing": True,
+    },
+    "vsgrpo_2b_think": {**VSGRPO, "reward": "vsgrpo-think"},
+    "vsgrpo_2b_observe": {
+        **VSGRPO, "reward": "vsgrpo-observe", "prompt_mode": "observe",
+    },
+    "vsgrpo_2b_vanilla": {
+        **VSGRPO, "reward": "vsgrpo-vanilla", "prompt_mode": "vanilla",
+    },
+    "vsgrpo_7b_vanilla": {
+        **VSGRPO, "reward": "vsgrpo-vanilla", "prompt_mode": "vanilla",
+        "model_path": "Qwen/Qwen2-VL-7B-Instruct", "learning_rate": 5e-6,
+    },
+}  # fmt: skip
+SEVEN = {"model_path": "Qwen/Qwen2-VL-7B-Instruct", "learning_rate": 5e-6}
+# recipe: (the one it is compared with, all that it changes)
+ABLATIONS = {
+    "tiny_no_map": ("tiny", {"reward.map_weight": 0.0}),
+    "tiny_beta": ("tiny", {"beta": 1e-4}),
+    "grpo_no_map": (
+        "spacer_7b", {"prompt_mode": "think", "reward.map_gate": "off"},
+    ),  # Table 2, and the next three
+    "spacer_7b_no_general": ("spacer_7b", {"data_part": "spatial"}),
+    "spacer_7b_no_sr": ("spacer_7b", {"data_part": "general"}),
+    "spacer_7b_no_length": ("spacer_7b", {"reward.length_window": None}),
+    "spacer_7b_released": (
+        "spacer_7b",
+        {"temporal_bonus": 0.3, "reward.map_gate": "released",
+         "reward.length_window": (320, 512), "reward.length_rule": "released"},
+    ),
+    "spacer_7b_video_r1": (
+        "spacer_7b", {"model_path": "Video-R1/Qwen2.5-VL-7B-COT-SFT"},
+    ),  # Table 3
+    "spacer_3b": ("spacer_7b", {"model_path": "Qwen/Qwen2.5-VL-3B-Instruct"}),
+    "spacer_kimi": (
+        "spacer_7b",
+        {"model_path": "moonshotai/Kimi-VL-A3B-Thinking", "as_images": True,
+         "positions": "library"},
+    ),
+    **{
+        f"spacer_7b_map{size}": (
+            "spacer_7b",
+            {"reward.grid_size": size,
+             "data_path": f"data/spacer151k_map{size}/train.jsonl"},
+        ) for size in (5, 15, 20)
+    },  # Table 6
+    **{
+        f"spacer_7b_data{k}k": ("spacer_7b", {"data_rows": 1000 * k})
+        for k in (5, 10, 15, 20, 30)
+    },  # Figure 7
+    "sft_3b": ("sft_7b", {"model_path": "Qwen/Qwen2.5-VL-3B-Instruct"}),
+    "dpo_7b": ("sft_7b", {"method": "dpo", "beta": 0.1, "zero_stage": 3}),
+    "vsgrpo_2b_observe": (
+        "vsgrpo_2b_think", {"prompt_mode": "observe", "reward.shape": "observe"},
+    ),
+    "vsgrpo_2b_vanilla": (
+        "vsgrpo_2b_think",
+        {"prompt_mode": "vanilla", "reward.shape": "vanilla",
+         "reward.format_weight": 0.0, "max_completion_length": 32},
+    ),
+    "vsgrpo_2b_think_beta0": ("vsgrpo_2b_think", {"beta": 0.0}),
+    **{
+        f"vsgrpo_7b_{mode}": (f"vsgrpo_2b_{mode}", SEVEN)
+        for mode in ("think", "observe", "vanilla", "sft", "dpo")
+    },
+    **{
+        f"vsgrpo_{size}_{method}": (f"vsgrpo_{size}_vanilla", changes)
+        for size in ("2b", "7b") for method, changes in (
+            ("sft", {"method": "sft"}), ("dpo", {"method": "dpo", "beta": 0.1}),
+        )
+    },
+}  # fmt: skip
+
+
+def flat(config):
+    """``{dotted key: value}`` of a recipe, its name aside."""
+    found = {}
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if dataclasses.is_dataclass(value):
+            inner = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
+            found |= {f"{field.name}.{name}": v for name, v in inner.items()}
+        else:
+            found[field.name] = value
+    del found["recipe"]
+    return found
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_recipes_load_and_survive_a_round_trip(name, tmp_path):
+    config = load_config(name)
+    assert config.recipe == name
+    path = tmp_path / f"{name}.yaml"
+    path.write_text(dump_config(config))
+    assert load_config(path) == config
+    assert load_config(path).hash == config.hash
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_a_step_divides_among_the_recipes_workers(name):
+    """TRL: completions of a step are whole groups, in equal shares."""
+    config = load_config(name)
+    workers = config.gpus * config.nodes
+    batch, forwards = config.batch_shape(workers)
+    assert batch * forwards * workers == config.completions_per_step
+    if config.method == "grpo":
+        assert batch * forwards * workers % config.num_generations == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        ("spacer_7b", (1, 8)),  # one prompt on each GPU, its completions in turn
+        ("sft_7b", (1, 2)),  # script: batch 1, accumulation 2
+        ("vsgrpo_2b_think", (2, 7)),
+    ],
+)
+def test_forwards_of_a_step_are_the_published_ones(name, shape):
+    assert load_config(name).batch_shape(workers=8) == shape
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_recipes_hold_the_published_numbers(name):
+    config = load_config(name)
+    expected = dict(PUBLISHED[name])
+    if "reward" in expected:
+        expected["reward"] = PRESETS[expected["reward"]]
+    assert {key: getattr(config, key) for key in expected} == expected
+
+
+@pytest.mark.parametrize("name", ABLATIONS)
+def test_an_ablation_changes_what_it_names_and_nothing_else(name):
+    base, changes = ABLATIONS[name]
+    base, ablated = flat(load_config(base)), flat(load_config(name))
+    assert {key: ablated[key] for key in base if ablated[key] != base[key]} == changes
+    assert load_config(name).hash != load_config(ABLATIONS[name][0]).hash
+
+
+def test_each_grid_of_table_6_and_each_subset_of_figure_7_is_there():
+    sizes = {load_config(n).reward.grid_size for n in recipe_names() if "_map" in n}
+    assert sizes == {5, 10, 15, 20}  # 10: tiny_no_map, grpo_no_map
+    rows = sorted(load_config(n).data_rows for n in recipe_names() if "_data" in n)
+    assert rows == [5_000, 10_000, 15_000, 20_000, 30_000]
+
+
+def test_paper_sizes_refuse_to_start_without_gpus():
+    for name in recipe_names():
+        small = "tiny" in name
+        assert load_config(name).needs_gpu is not small, name
+        assert (load_config(name).gpus == 1) is small, name
+
+
+def test_vsgrpo_trains_adapters_and_spacer_all_weights():
+    for name in recipe_names():
+        assert bool(load_config(name).lora.rank) is name.startswith("vsgrpo"), name
+
+
+def test_the_table_names_every_recipe_and_no_other():
+    table = (RECIPES / "README.md").read_text(encoding="utf-8").split("\n## ")[0]
+    first = [line.split("|")[1] for line in table.splitlines() if line[:3] == "| `"]
+    named = re.findall(r"`(\w+)`", " ".join(first))
+    assert sorted(named) == recipe_names()
