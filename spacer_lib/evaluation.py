@@ -24,6 +24,7 @@ from spacer_lib.metrics import bootstrap_interval
 from spacer_lib.models.generation import generate, weights_fingerprint
 from spacer_lib.models.inputs import VideoSettings
 from spacer_lib.models.rope import POSITION_RULES
+from spacer_lib.prompts import media_parts
 from spacer_lib.qa.dataset import space_of, task_kind
 from spacer_lib.rewards import RewardConfig, score
 from spacer_lib.synthetic.light import VIEWS
@@ -187,10 +188,10 @@ def evaluate(
 
 
 def _answers(model, processor, rows, prefixes, blind, settings):
-    """Completions of one batch; a row whose video file is gone gets ``None``."""
+    """Completions of one batch; a row whose video or image is gone gets ``None``."""
     there = [
         i for i, row in enumerate(rows)
-        if blind or "://" in row["video"] or Path(row["video"]).exists()
+        if blind or all(map(_is_there, media_parts(row)))
     ]  # fmt: skip
     made = generate(
         model, processor, [rows[i] for i in there], blind=blind,
@@ -198,6 +199,11 @@ def _answers(model, processor, rows, prefixes, blind, settings):
     )  # fmt: skip
     texts = dict(zip(there, made, strict=True))
     return [texts.get(i) for i in range(len(rows))]
+
+
+def _is_there(part):
+    name = str(part[part["type"]])
+    return "://" in name or Path(name).exists()
 
 
 def predict(row, text, rewards=None):

@@ -13,6 +13,9 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from PIL import Image, ImageOps
+from transformers.models.qwen3_vl.video_processing_qwen3_vl import (
+    Qwen3VLVideoProcessor,
+)
 from transformers.video_utils import VideoMetadata
 
 from spacer_lib.errors import SpacerError
@@ -170,7 +173,7 @@ def _show_video(processor, source, clip, settings):
     )
     encoder = processor.video_processor
     encoded = _encode(
-        encoder, source, _budget(encoder, settings.max_pixels, settings.frames),
+        encoder, source, _budget(encoder, settings),
         videos=[torch.from_numpy(frames).permute(0, 3, 1, 2)],
         video_metadata=[metadata], do_sample_frames=False,
     )  # fmt: skip
@@ -186,9 +189,7 @@ def _show_video(processor, source, clip, settings):
 
 def _show_images(processor, names, pictures, settings):
     encoder = processor.image_processor
-    encoded = _encode(
-        encoder, names[0], _budget(encoder, settings.max_pixels), images=pictures
-    )
+    encoded = _encode(encoder, names[0], _budget(encoder, settings), images=pictures)
     tensors = {key: encoded[key] for key in ("pixel_values", "image_grid_thw")}
     words = [
         processor.replace_image_token(tensors, image_idx=i)
@@ -227,12 +228,14 @@ def _encode(encoder, source, budget, **inputs):
         ) from error
 
 
-def _budget(encoder, max_pixels, frames=1):
-    if max_pixels is None:
+def _budget(encoder, settings):
+    if settings.max_pixels is None:
         return {}
-    most, size = max_pixels * frames, dict(encoder.size)
-    least = min(size["shortest_edge"], most)
-    return {"size": {**size, "shortest_edge": least, "longest_edge": most}}
+    # Qwen3-VL's budget is for a whole video, its elders' for each frame or image.
+    whole = isinstance(encoder, Qwen3VLVideoProcessor)
+    most = settings.max_pixels * (settings.frames if whole else 1)
+    least = min(encoder.size["shortest_edge"], most)
+    return {"size": {"shortest_edge": least, "longest_edge": most}}
 
 
 def join_media(media):

@@ -1,13 +1,15 @@
 """Where text goes on after an image or a video: two rules, and the switch between them.
 
-Qwen2.5-VL numbers tokens on three axes: time, row, column. *Original*: text goes on
-one above the largest number of the vision block before it, on all axes. So it was when
-the published checkpoints were trained. *Library*: transformers since 5.3 goes on at the
-block's start plus its longer spatial side, so that after a long video text is numbered
-as if it were spoken in the middle of it. Nothing fails; a published checkpoint merely
-meets numbers it was not trained on. A checkpoint keeps the rule it was trained under:
-a published one the original; ours, the tiny one, the library's, which is what a model
-follows until told otherwise. (Its four small frames are numbered alike by both.)
+Qwen2-VL and Qwen2.5-VL number tokens on three axes: time, row, column. *Original*: text
+goes on one above the largest number of the vision block before it, on all axes. So it
+was when the published checkpoints were trained. *Library*: transformers since 5.3 goes
+on at the block's start plus its longer spatial side, so that after a long video text is
+numbered as if it were spoken in the middle of it. Nothing fails; a published checkpoint
+merely meets numbers it was not trained on. A checkpoint keeps the rule it was trained
+under: a published one the original; ours, the tiny one, the library's, which is what a
+model follows until told otherwise. (Its four small frames are numbered alike by both.)
+From Qwen3-VL on a video is one block per time step, with its time in words before it:
+the rules agree there, and there is nothing to switch.
 
 The rule is no part of the weights or of ``config.json``: whoever loads a checkpoint
 says it again.
@@ -20,7 +22,11 @@ import functools
 
 import torch
 
+from spacer_lib.errors import SpacerError
 from spacer_lib.models.shared_media import core_of
+
+# Families in which a video is one block, however long.
+ONE_BLOCK_FAMILIES = ("qwen2_vl", "qwen2_5_vl")
 
 
 def use_original_positions(model):
@@ -32,7 +38,7 @@ def use_original_positions(model):
 
     Parameters
     ----------
-    model : Qwen2.5-VL model, bare or wrapped (DeepSpeed, DDP, PEFT)
+    model : Qwen2-VL or Qwen2.5-VL model, bare or wrapped (DeepSpeed, DDP, PEFT)
 
     Returns
     -------
@@ -42,9 +48,14 @@ def use_original_positions(model):
     Raises
     ------
     SpacerError
-        If there is no Qwen2.5-VL inside.
+        If there is no Qwen-VL inside, or one of a family without such a rule.
     """
     core = core_of(model)
+    if core.config.model_type not in ONE_BLOCK_FAMILIES:
+        raise SpacerError(
+            "original positions", got=core.config.model_type,
+            expected=" or ".join(ONE_BLOCK_FAMILIES), remedy="set positions: library",
+        )  # fmt: skip
     if position_rule(model) != "original":
         # A partial, not a method or a closure: a deep copy then refers to itself.
         core.get_rope_index = functools.partial(_original_rope_index, core)
@@ -64,9 +75,12 @@ POSITION_RULES = {"library": use_library_positions, "original": use_original_pos
 def position_rule(model):
     """``"original"`` or ``"library"``: how this model numbers a three-step video.
 
-    Asked of the model by a probe, so that it stays true when transformers changes.
+    Asked of the model by a probe, so that it stays true when transformers changes. Of a
+    family without such a rule always ``"library"``.
     """
     core = core_of(model)
+    if core.config.model_type not in ONE_BLOCK_FAMILIES:
+        return "library"
     side = core.config.vision_config.spatial_merge_size  # one token per time step
     on_cpu = functools.partial(torch.tensor, device="cpu")
     positions, _ = core.get_rope_index(

@@ -1,6 +1,7 @@
 """A Qwen2.5-VL of under a million weights, with its own tokenizer and processor.
 
-Real classes, real files: what is saved reloads through ``AutoProcessor`` and
+Its sisters are here too (``FAMILIES``): Qwen2-VL, and Qwen3-VL with mixed experts. Real
+classes, real files: what is saved reloads through ``AutoProcessor`` and
 ``AutoModelForImageTextToText``, and video goes in natively. Only the sizes are ours.
 ``initializer_range`` is 0.08: with the usual 0.02 a net this narrow hardly moves.
 """
@@ -12,6 +13,12 @@ from transformers import (
     Qwen2_5_VLConfig,
     Qwen2_5_VLForConditionalGeneration,
     Qwen2_5_VLProcessor,
+    Qwen2VLConfig,
+    Qwen2VLForConditionalGeneration,
+    Qwen2VLProcessor,
+    Qwen3VLMoeConfig,
+    Qwen3VLMoeForConditionalGeneration,
+    Qwen3VLProcessor,
 )
 from transformers.models.qwen2_vl.image_processing_qwen2_vl import (
     Qwen2VLImageProcessor,
@@ -19,9 +26,30 @@ from transformers.models.qwen2_vl.image_processing_qwen2_vl import (
 from transformers.models.qwen2_vl.video_processing_qwen2_vl import (
     Qwen2VLVideoProcessor,
 )
+from transformers.models.qwen3_vl.video_processing_qwen3_vl import (
+    Qwen3VLVideoProcessor,
+)
+
+from spacer_lib.errors import SpacerError
 
 PATCH, MERGE, TEMPORAL = 7, 2, 2
 FRAME_SIZE, FRAME_COUNT = 56, 4  # 4 frames of 56 x 56 → 2 x 4 x 4 = 32 video tokens
+
+# Configuration, model, processor and video processor.
+FAMILIES = {
+    "qwen2_vl": (
+        Qwen2VLConfig, Qwen2VLForConditionalGeneration, Qwen2VLProcessor,
+        Qwen2VLVideoProcessor,
+    ),
+    "qwen2_5_vl": (
+        Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor,
+        Qwen2VLVideoProcessor,
+    ),
+    "qwen3_vl_moe": (
+        Qwen3VLMoeConfig, Qwen3VLMoeForConditionalGeneration, Qwen3VLProcessor,
+        Qwen3VLVideoProcessor,
+    ),
+}  # fmt: skip
 
 SPECIAL_TOKENS = (
     "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>",
@@ -80,8 +108,15 @@ def build_tokenizer(corpus):
     )
 
 
-def build_processor(tokenizer):
-    """Qwen2.5-VL processor for 56-pixel frames, patch 7."""
+def _family(name):
+    if name not in FAMILIES:
+        raise SpacerError("tiny family", got=name, expected=", ".join(FAMILIES))
+    return FAMILIES[name]
+
+
+def build_processor(tokenizer, family="qwen2_5_vl"):
+    """Processor of one of ``FAMILIES`` for 56-pixel frames, patch 7."""
+    _, _, processor_type, video_processor_type = _family(family)
     size = {
         "shortest_edge": FRAME_SIZE * FRAME_SIZE,
         "longest_edge": FRAME_SIZE * FRAME_SIZE * FRAME_COUNT,
@@ -89,9 +124,9 @@ def build_processor(tokenizer):
     sizes = dict(
         size=size, patch_size=PATCH, temporal_patch_size=TEMPORAL, merge_size=MERGE
     )
-    return Qwen2_5_VLProcessor(
+    return processor_type(
         image_processor=Qwen2VLImageProcessor(**sizes),
-        video_processor=Qwen2VLVideoProcessor(
+        video_processor=video_processor_type(
             **sizes, do_sample_frames=False, cap_pixels_per_frame=False
         ),
         tokenizer=tokenizer,
@@ -99,44 +134,65 @@ def build_processor(tokenizer):
     )
 
 
-def build_config(tokenizer, hidden=128, layers=3, vision_hidden=96, vision_depth=1):
+def build_config(
+    tokenizer, family="qwen2_5_vl", hidden=128, layers=3, vision_hidden=96,
+    vision_depth=1,
+):  # fmt: skip
     """Configuration of the tiny model (0.9 million weights at the defaults)."""
     ids = {name: tokenizer.convert_tokens_to_ids(name) for name in SPECIAL_TOKENS}
-    return Qwen2_5_VLConfig(
-        text_config=dict(
-            vocab_size=len(tokenizer),
-            hidden_size=hidden,
-            intermediate_size=3 * hidden,
-            num_hidden_layers=layers,
-            num_attention_heads=4,
-            num_key_value_heads=2,
-            max_position_embeddings=4096,
-            max_window_layers=layers,
-            rope_parameters={
-                "rope_type": "default",
-                "rope_theta": 1000.0,
-                "mrope_section": [4, 6, 6],  # sums to head_dim / 2 = 16
-            },
-            initializer_range=0.08,
-            bos_token_id=None,
-            eos_token_id=ids["<|im_end|>"],
-            pad_token_id=ids["<|endoftext|>"],
-            tie_word_embeddings=True,
-        ),
-        vision_config=dict(
-            depth=vision_depth,
+    text = dict(
+        vocab_size=len(tokenizer),
+        hidden_size=hidden,
+        intermediate_size=3 * hidden,
+        num_hidden_layers=layers,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=4096,
+        rope_parameters={
+            "rope_type": "default",
+            "rope_theta": 1000.0,
+            "mrope_section": [4, 6, 6],  # sums to head_dim / 2 = 16
+        },
+        initializer_range=0.08,
+        bos_token_id=None,
+        eos_token_id=ids["<|im_end|>"],
+        pad_token_id=ids["<|endoftext|>"],
+        tie_word_embeddings=True,
+    )
+    vision = dict(
+        depth=vision_depth,
+        num_heads=2,
+        patch_size=PATCH,
+        temporal_patch_size=TEMPORAL,
+        spatial_merge_size=MERGE,
+        initializer_range=0.08,
+    )
+    if family == "qwen2_vl":
+        text |= dict(max_window_layers=layers)
+        vision |= dict(embed_dim=vision_hidden, mlp_ratio=2, hidden_size=hidden)
+    else:
+        vision |= dict(
             hidden_size=vision_hidden,
             intermediate_size=2 * vision_hidden,
-            num_heads=2,
             out_hidden_size=hidden,
-            patch_size=PATCH,
-            temporal_patch_size=TEMPORAL,
-            spatial_merge_size=MERGE,
+        )
+    if family == "qwen2_5_vl":
+        text |= dict(max_window_layers=layers)
+        vision |= dict(
             window_size=2 * PATCH * MERGE * 2,
             fullatt_block_indexes=list(range(vision_depth)),
             tokens_per_second=2,
-            initializer_range=0.08,
-        ),
+        )
+    elif family == "qwen3_vl_moe":
+        text["rope_parameters"]["mrope_interleaved"] = True
+        text |= dict(num_experts=4, num_experts_per_tok=2, moe_intermediate_size=hidden)
+        vision |= dict(
+            num_position_embeddings=(FRAME_SIZE // PATCH) ** 2,
+            deepstack_visual_indexes=[vision_depth - 1],
+        )
+    return _family(family)[0](
+        text_config=text,
+        vision_config=vision,
         image_token_id=ids["<|image_pad|>"],
         video_token_id=ids["<|video_pad|>"],
         vision_start_token_id=ids["<|vision_start|>"],
@@ -146,9 +202,23 @@ def build_config(tokenizer, hidden=128, layers=3, vision_hidden=96, vision_depth
     )
 
 
-def build_model(tokenizer, **sizes):
-    """Freshly initialised model (seed torch first) that ends at ``<|im_end|>``."""
-    model = Qwen2_5_VLForConditionalGeneration(build_config(tokenizer, **sizes))
+def build_model(tokenizer, family="qwen2_5_vl", **sizes):
+    """Freshly initialised model (seed torch first) that ends at ``<|im_end|>``.
+
+    Parameters
+    ----------
+    tokenizer : of ``build_tokenizer``
+    family : str
+        One of ``FAMILIES``.
+    **sizes
+        See ``build_config``.
+
+    Raises
+    ------
+    SpacerError
+        For an unknown family.
+    """
+    model = _family(family)[1](build_config(tokenizer, family, **sizes))
     model.generation_config.eos_token_id = [
         tokenizer.eos_token_id,
         tokenizer.pad_token_id,

@@ -118,6 +118,31 @@ def test_messages_hold_the_video_then_the_text(mode):
     ]
 
 
+@pytest.mark.parametrize(
+    "shown, parts",
+    [
+        ({"video": None, "image": "a.png"}, [("image", "a.png")]),
+        ({"image": ["a.png", "b.png"]}, [("image", "a.png"), ("image", "b.png")]),
+        ({"video": "a.mp4", "image": None}, [("video", "a.mp4")]),
+        ({"video": None, "image": None}, []),
+        ({"image": []}, []),
+        ({}, []),
+    ],
+)
+def test_a_row_shows_a_video_or_images_or_nothing(shown, parts):
+    row = {key: value for key, value in CHOICE.items() if key != "video"} | shown
+    (turn,) = messages(row, "tiny")
+    assert turn["content"] == [
+        *({"type": kind, kind: path} for kind, path in parts),
+        {"type": "text", "text": user_text(row, "tiny")},
+    ]
+
+
+def test_a_row_with_a_video_and_an_image_is_refused():
+    with pytest.raises(SpacerError, match="question 7: got a video and an image"):
+        messages({**CHOICE, "id": 7, "image": "a.png"}, "tiny")
+
+
 def test_unknown_modes_and_types_are_refused():
     with pytest.raises(SpacerError, match="expected think, think_map, observe, "):
         user_text(COUNT, "dream")

@@ -1,0 +1,525 @@
+"""Rows with a video, images or nothing to look at, in every family of Qwen-VL."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from PIL import Image
+from transformers import AutoModelForImageTextToText, AutoProcessor
+from transformers.video_utils import VideoMetadata
+
+from spacer_lib.errors import SpacerError
+from spacer_lib.models import tiny
+from spacer_lib.models.generation import (
+    generate,
+    sampling_settings,
+    weights_fingerprint,
+)
+from spacer_lib.models.inputs import (
+    MediaError,
+    VideoSettings,
+    encode_prompts,
+    join_media,
+    pad_batch,
+    token_types,
+)
+from spacer_lib.models.rope import (
+    POSITION_RULES,
+    position_rule,
+    use_library_positions,
+    use_original_positions,
+)
+from spacer_lib.models.shared_media import core_of, media_once
+from spacer_lib.training.curriculum import tokenizer_corpus
+from spacer_lib.video import read_frames
+
+ASKED = "How many chair(s) are in this room?"
+FRAME = tiny.FRAME_SIZE
+
+
+@pytest.fixture(scope="module", params=tiny.FAMILIES)
+def checkpoint(request, tmp_path_factory):
+    """``(family, model, processor)``, saved and loaded again."""
+    tokenizer = tiny.build_tokenizer(tokenizer_corpus())
+    torch.manual_seed(0)
+    model = tiny.build_model(tokenizer, request.param)
+    folder = tmp_path_factory.mktemp(request.param)
+    model.save_pretrained(folder)
+    tiny.build_processor(tokenizer, request.param).save_pretrained(folder)
+    loaded = AutoModelForImageTextToText.from_pretrained(folder).eval()
+    assert type(loaded) is type(model)
+    for name, weight in model.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], weight), name
+    return request.param, loaded, AutoProcessor.from_pretrained(folder)
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    """Three images of different shapes."""
+    folder, rng = tmp_path_factory.mktemp("images"), np.random.default_rng(0)
+    names = []
+    for i, shape in enumerate([(60, 90), (84, 42), (70, 70)]):
+        names.append(str(folder / f"{i}.png"))
+        Image.fromarray(rng.integers(0, 256, (*shape, 3), np.uint8)).save(names[-1])
+    return names
+
+
+def question(**shown):
+    row = {"id": "q", "question": ASKED, "options": None, "problem_type": "numerical"}
+    return row | shown
+
+
+@pytest.fixture(scope="module")
+def mixed(images):
+    """Seven rows of five sources."""
+    video, other = question(video="room://new/3"), question(video="room://walk/4")
+    pair = question(video=None, image=images[:2])
+    text, one = question(video=None, image=None), question(image=images[2])
+    return [pair, text, video, other, one, video, pair]
+
+
+def batched(processor, rows, settings=None, side="left"):
+    """Rows → text inputs of the model, and media."""
+    ids, media = encode_prompts(processor, rows, "tiny", settings or VideoSettings())
+    input_ids, mask = pad_batch(ids, processor.tokenizer.pad_token_id, side)
+    types = token_types(input_ids, processor)
+    text = {"input_ids": input_ids, "attention_mask": mask}
+    return text | {"mm_token_type_ids": types}, media
+
+
+# ------------------------------------------------------------ as the processor does
+
+
+def plain(processor, parts, **inputs):
+    """Oracle: the processor's own call on one row."""
+    content = [*({"type": part} for part in parts), {"type": "text", "text": ASKED}]
+    text = processor.apply_chat_template(
+        [{"role": "user", "content": content}], add_generation_prompt=True
+    )
+    return processor(text=[text], return_tensors="pt", **inputs)
+
+
+def same(found, expected):
+    (ids,), (tensors,) = found
+    expected = dict(expected)
+    assert ids == expected.pop("input_ids")[0].tolist()
+    del expected["attention_mask"], expected["mm_token_type_ids"]
+    expected = {key: torch.as_tensor(value) for key, value in expected.items()}
+    torch.testing.assert_close(dict(tensors), expected, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("frames", [4, 5])
+def test_a_video_is_encoded_as_by_the_processor(checkpoint, frames):
+    _, _, processor = checkpoint
+    row = question(video="room://new/3")
+    found = encode_prompts(processor, [row], "tiny", VideoSettings(frames))
+    clip, indices, total, fps = read_frames(row["video"], frames, FRAME)
+    metadata = VideoMetadata(
+        total_num_frames=total, fps=fps, frames_indices=list(indices)
+    )
+    video = torch.from_numpy(clip).permute(0, 3, 1, 2)
+    options = {"video_metadata": [metadata], "do_sample_frames": False}
+    same(found, plain(processor, ["video"], videos=[video], videos_kwargs=options))
+
+
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("size", [None, FRAME])
+def test_images_are_encoded_as_by_the_processor(checkpoint, images, count, size):
+    _, _, processor = checkpoint
+    row = question(image=images[:count] if count > 1 else images[0])
+    found = encode_prompts(processor, [row], "tiny", VideoSettings(size=size))
+    shown = [Image.open(name) for name in images[:count]]
+    if size is not None:
+        shown = [image.resize((size, size)) for image in shown]
+    same(found, plain(processor, ["image"] * count, images=shown))
+
+
+def test_frames_as_images_are_encoded_as_by_the_processor(checkpoint):
+    _, _, processor = checkpoint
+    row = question(video="room://new/3")
+    settings = VideoSettings(frames=3, as_images=True)
+    frames, *_ = read_frames(row["video"], 3, FRAME)
+    shown = [Image.fromarray(frame) for frame in frames]
+    same(
+        encode_prompts(processor, [row], "tiny", settings),
+        plain(processor, ["image"] * 3, images=shown),
+    )
+
+
+def test_text_alone_is_encoded_as_by_the_processor(checkpoint):
+    _, _, processor = checkpoint
+    found = encode_prompts(processor, [question()], "tiny", VideoSettings())
+    same(found, plain(processor, []))
+
+
+def test_only_qwen2_5_is_told_the_seconds_and_qwen3_reads_them(checkpoint):
+    family, _, processor = checkpoint
+    row = question(video="room://new/3")
+    (ids,), (tensors,) = encode_prompts(processor, [row], "tiny", VideoSettings())
+    assert ("second_per_grid_ts" in tensors) == (family == "qwen2_5_vl")
+    words = processor.tokenizer.decode(ids)
+    assert words.count(" seconds>") == (2 if family == "qwen3_vl_moe" else 0)
+
+
+@pytest.mark.parametrize("pixels", [14 * 14 * 4, 14 * 14 * 8])
+def test_pixels_of_images_and_frames_are_bounded(checkpoint, images, pixels):
+    _, _, processor = checkpoint
+    video = question(video="room://new/3")
+    for row, size, as_images in (
+        (question(image=images), None, False), (video, 84, False), (video, 84, True),
+    ):  # fmt: skip
+        settings = VideoSettings(4, size, pixels, as_images)
+        _, (tensors,) = encode_prompts(processor, [row], "tiny", settings)
+        images_only = row is not video or as_images
+        grids = tensors["image_grid_thw" if images_only else "video_grid_thw"]
+        found = grids[:, 1:].prod(1) * tiny.PATCH**2
+        assert (found <= pixels).all() and (found > pixels // 4).all()
+
+
+# ------------------------------------------------------------ what a batch holds
+
+
+def test_rows_that_show_the_same_share_their_tensors(checkpoint, mixed):
+    _, _, processor = checkpoint
+    ids, media = encode_prompts(processor, mixed, "tiny", VideoSettings())
+    assert media[0] is media[6] and media[2] is media[5] and media[1] == {}
+    assert len({id(one) for one in media}) == 5
+    assert [ids[i] for i in (0, 2)] == [ids[i] for i in (6, 5)]
+    assert len(media[0]["image_grid_thw"]) == 2
+
+
+def test_blind_rows_show_nothing(checkpoint, mixed):
+    _, _, processor = checkpoint
+    ids, media = encode_prompts(
+        processor, mixed, "tiny", VideoSettings(size=None), blind=True
+    )
+    assert media == [{}] * len(mixed) and join_media(media) == {}
+    (alone,), _ = encode_prompts(processor, [question()], "tiny", VideoSettings())
+    assert ids == [alone] * len(mixed)
+
+
+def test_joined_tensors_are_those_of_the_rows_that_have_them(checkpoint, mixed):
+    _, _, processor = checkpoint
+    _, media = encode_prompts(processor, mixed, "tiny", VideoSettings())
+    joined = join_media(media)
+    assert joined["video_grid_thw"].shape == (3, 3)
+    assert joined["image_grid_thw"].shape == (5, 3)
+    pixels = torch.cat([media[i]["pixel_values"] for i in (0, 4, 6)])
+    assert torch.equal(joined["pixel_values"], pixels)
+    assert set(join_media([media[1], media[4]])) == {"pixel_values", "image_grid_thw"}
+
+
+class TestReading:
+    """Files, good and bad; nothing here depends on the family."""
+
+    @pytest.fixture(scope="class")
+    def processor(self):
+        return tiny.build_processor(tiny.build_tokenizer([ASKED]))
+
+    def shown(self, processor, row, **settings):
+        settings = VideoSettings(**{"size": None, **settings})
+        return encode_prompts(processor, [row], "tiny", settings)[1][0]
+
+    def test_a_turned_photograph_stands_upright(self, processor, images, tmp_path):
+        turned, path = Image.open(images[0]).transpose(Image.ROTATE_90), tmp_path / "a"
+        exif = turned.getexif()
+        exif[0x0112] = 6  # to be turned by a quarter, clockwise
+        turned.save(path, "PNG", exif=exif)
+        found = self.shown(processor, question(image=path))
+        expected = self.shown(processor, question(image=images[0]))
+        torch.testing.assert_close(found, expected)
+
+    @pytest.mark.parametrize("mode", ["L", "RGBA", "P", "CMYK", "1"])
+    def test_colours_of_every_kind(self, processor, images, tmp_path, mode):
+        path = tmp_path / "a.tiff"
+        image = Image.open(images[0]).convert(mode)
+        image.save(path)
+        image.convert("RGB").save(tmp_path / "b.png")
+        found = self.shown(processor, question(image=path))
+        expected = self.shown(processor, question(image=tmp_path / "b.png"))
+        torch.testing.assert_close(found, expected)
+
+    def broken(self, tmp_path, images):
+        whole = open(images[0], "rb").read()
+        files = {
+            "cut.png": whole[: len(whole) // 2], "head.png": whole[:60],
+            "words.png": b"not found", "empty.png": b"",
+        }  # fmt: skip
+        for name, content in files.items():
+            (tmp_path / name).write_bytes(content)
+            yield question(image=[images[1], str(tmp_path / name)])
+        Image.new("RGB", (2000, 4)).save(tmp_path / "thin.png")
+        yield question(image=str(tmp_path / "thin.png"))
+        (tmp_path / "words.mp4").write_bytes(b"not found")
+        for name in ("absent.mp4", "words.mp4"):
+            yield question(video=str(tmp_path / name))
+        yield question(image=str(tmp_path / "absent.png"))
+
+    def test_unreadable_media_is_named(self, processor, images, tmp_path):
+        rows = list(self.broken(tmp_path, images))
+        for row in rows:
+            bad = row.get("video") or row["image"]
+            bad = bad if isinstance(bad, str) else bad[1]
+            with pytest.raises(MediaError, match="\\.") as caught:
+                self.shown(processor, row)
+            assert caught.value.source == bad and bad in str(caught.value)
+            twin = copy.copy(caught.value)  # as when it comes from another process
+            assert (twin.source, str(twin)) == (bad, str(caught.value))
+        assert len(rows) == 8
+
+    def test_a_placeholder_among_the_words_is_refused(self, processor, images):
+        for shown in ({}, {"image": images[0]}, {"video": "room://new/3"}):
+            for token in (processor.image_token, processor.video_token):
+                row = question(**shown) | {"question": f"What is {token}?"}
+                with pytest.raises(SpacerError, match="question q: got a placeholder"):
+                    self.shown(processor, row, size=FRAME)
+
+
+# ------------------------------------------------------------ the tower, once
+
+
+@pytest.fixture
+def runs(checkpoint):
+    """Numbers of patches that the tower is given, run by run."""
+    found = []
+    hook = checkpoint[1].model.visual.register_forward_pre_hook(
+        lambda module, args: found.append(len(args[0]))
+    )
+    yield found
+    hook.remove()
+
+
+def patches(media):
+    pixels = {id(one): one for one in media}.values()
+    return sum(
+        len(one[key]) for one in pixels for key in one if key.startswith("pixel_values")
+    )
+
+
+KINDS = {
+    "mixed": range(7), "videos": [2, 3, 2, 1], "images": [6, 1, 4, 0],
+    "a video": [5], "an image and a video": [2, 4],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_media_once_gives_the_plain_logits(checkpoint, mixed, runs, kind):
+    _, model, processor = checkpoint
+    rows = [mixed[i] for i in KINDS[kind]]
+    text, media = batched(processor, rows)
+    with torch.no_grad():
+        expected = model(**text, **join_media(media)).logits
+        runs.clear()
+        with media_once(model, media, "cpu", touch_vision=True) as tensors:
+            found = model(**text, **tensors).logits
+            assert runs == [patches(media)]
+            again = model(**text, **tensors).logits
+        assert torch.equal(found, again)
+        unpatched = model(**text, **join_media(media)).logits
+    torch.testing.assert_close(found, expected, rtol=0, atol=5e-5)
+    assert torch.equal(expected, unpatched)
+
+
+def test_gradients_are_those_of_the_plain_call(checkpoint, mixed):
+    _, model, processor = checkpoint
+    text, media = batched(processor, mixed)
+    found = []
+    for opened in (media_once(model, media, "cpu"), None):
+        model.zero_grad()
+        if opened is None:
+            model(**text, **join_media(media)).logits.square().mean().backward()
+        else:
+            with opened as tensors:
+                model(**text, **tensors).logits.square().mean().backward()
+        found.append({n: p.grad.clone() for n, p in model.named_parameters()})
+    once, expected = found
+    assert any("visual" in name for name in once)
+    for name, gradient in expected.items():
+        scale = float(gradient.abs().max())
+        torch.testing.assert_close(once[name], gradient, rtol=1e-3, atol=1e-4 * scale)
+
+
+def test_features_go_to_their_own_rows(checkpoint, mixed):
+    """Rows alone, each in a forward of its own, against the batch; and a control."""
+    _, model, processor = checkpoint
+    text, media = batched(processor, mixed)
+    with torch.no_grad(), media_once(model, media, "cpu") as tensors:
+        together = model(**text, **tensors).logits[:, -1]
+    for i, row in enumerate(mixed):
+        alone, (one,) = batched(processor, [row])
+        with torch.no_grad():
+            expected = model(**alone, **one).logits[0, -1]
+        torch.testing.assert_close(together[i], expected, rtol=0, atol=1e-4)
+    swapped = [media[i] for i in (0, 1, 3, 2, 4, 5, 6)]
+    with torch.no_grad(), media_once(model, swapped, "cpu") as tensors:
+        other = model(**text, **tensors).logits[:, -1]
+    apart = (other - together).abs().amax(dim=1) > 1e-3
+    assert apart.tolist() == [False, False, True, True, False, False, False]
+
+
+def test_wrappers_are_looked_through(checkpoint, mixed, runs):
+    _, model, processor = checkpoint
+    lora = LoraConfig(target_modules=r".*language_model.*q_proj", r=2)
+    wrapped = torch.nn.ModuleDict({"module": get_peft_model(model, lora)})
+    text, media = batched(processor, mixed)
+    try:
+        assert core_of(wrapped) is core_of(model) is core_of(model.model) is model.model
+        with torch.no_grad(), media_once(wrapped, media, "cpu") as tensors:
+            found = wrapped["module"](**text, **tensors).logits
+    finally:
+        wrapped["module"].unload()
+        model.requires_grad_(True)
+    assert runs == [patches(media)]
+    with torch.no_grad():
+        expected = model(**text, **join_media(media)).logits
+    torch.testing.assert_close(found, expected, rtol=0, atol=5e-5)
+
+
+def test_only_models_that_see_have_a_core():
+    with pytest.raises(SpacerError, match="got Linear"):
+        core_of(torch.nn.Linear(1, 1))
+
+
+# ------------------------------------------------------------ nothing to look at
+
+
+def test_a_touched_tower_changes_nothing_but_has_gradients(checkpoint, runs):
+    _, model, processor = checkpoint
+    rows = [question(), question() | {"question": "And how many beds?"}]
+    text, media = batched(processor, rows)
+    logits, gradients = [], []
+    for touch in (False, True):
+        model.zero_grad(set_to_none=True)
+        with media_once(model, media, "cpu", touch_vision=touch) as tensors:
+            assert tensors == {}
+            logits.append(model(**text).logits)
+            logits[-1].square().mean().backward()
+        assert len(runs) == touch
+        gradients.append({n: p.grad for n, p in model.named_parameters()})
+    plain_run, touched = gradients
+    assert torch.equal(*logits)
+    for name, gradient in touched.items():
+        if ".visual." in name:
+            assert plain_run[name] is None, name
+            assert not gradient.any(), name
+        else:
+            assert torch.equal(gradient, plain_run[name]), name
+    with torch.no_grad():
+        model(**text)
+    assert len(runs) == 1  # the hook is gone
+
+
+def test_every_batch_runs_the_same_modules_in_the_same_order(checkpoint, mixed):
+    """What ranks under ZeRO-3 must agree on, forwards and backwards."""
+    _, model, processor = checkpoint
+    order, hooks = [], []
+    for name, module in model.named_modules():
+        own = list(module.parameters(recurse=False))
+        hooks.append(
+            module.register_forward_pre_hook(lambda *_, n=name: order.append(n))
+        )
+        hooks += [
+            p.register_hook(lambda _, n=name: order.append(f"grad {n}")) for p in own
+        ]
+    found = {}
+    for kind, rows in {**KINDS, "text": [1, 1], "one text": [1]}.items():
+        order.clear()
+        text, media = batched(processor, [mixed[i] for i in rows])
+        with media_once(model, media, "cpu", touch_vision=True) as tensors:
+            model(**text, **tensors).logits.square().mean().backward()
+        calls = [n for n in order if not n.startswith("grad ")]
+        found[kind] = calls, sorted(n for n in order if n.startswith("grad "))
+    for hook in hooks:
+        hook.remove()
+    assert "model.visual.merger" in found["text"][0]
+    for kind in found:
+        assert found[kind] == found["mixed"], kind
+
+
+# ------------------------------------------------------------ answers
+
+
+def test_mixed_rows_are_answered_as_each_alone(checkpoint, mixed):
+    _, model, processor = checkpoint
+    settings = dict(mode="tiny", max_new_tokens=8)
+    together = generate(model, processor, mixed, **settings)
+    # One at a time, text after video: nothing is left over from the row before.
+    alone = [generate(model, processor, [row], **settings)[0] for row in mixed]
+    assert together == alone
+    assert together[0] == together[6] and len(set(together)) > 2
+    sampled = generate(
+        model, processor, mixed, temperature=1.0, **settings, prefixes=["<think>"] * 7
+    )
+    assert all(text.startswith("<think>") for text in sampled)
+
+
+def test_generation_agrees_with_a_full_forward(checkpoint, mixed):
+    _, model, processor = checkpoint
+    text, media = batched(processor, mixed)
+    width = text["input_ids"].shape[1]
+    with torch.no_grad(), media_once(model, media, "cpu") as tensors:
+        made = model.generate(
+            **text, **tensors, **sampling_settings(model, 0, 1.0), max_new_tokens=5,
+            min_new_tokens=5, output_logits=True, return_dict_in_generate=True,
+        )  # fmt: skip
+        ids = made.sequences
+        mask = torch.cat([text["attention_mask"], torch.ones_like(ids[:, width:])], 1)
+        full = model(
+            input_ids=ids, attention_mask=mask, **tensors,
+            mm_token_type_ids=token_types(ids, model.config),
+        ).logits[:, width - 1 : -1]  # fmt: skip
+    torch.testing.assert_close(torch.stack(made.logits, 1), full, rtol=0, atol=1e-4)
+
+
+def test_placeholders_are_never_sampled(checkpoint):
+    _, model, processor = checkpoint
+    pads = [processor.image_token_id, processor.video_token_id]
+    for temperature in (0, 1.0):
+        settings = sampling_settings(model, temperature, 1.0)
+        assert settings["suppress_tokens"] == pads
+
+
+# ------------------------------------------------------------ positions, families
+
+
+def test_positions_can_be_switched_where_a_video_is_one_block(checkpoint, mixed):
+    family, model, processor = checkpoint
+    assert use_library_positions(model) is model
+    before = weights_fingerprint(model)
+    if family == "qwen3_vl_moe":
+        with pytest.raises(SpacerError, match="got qwen3_vl_moe.*positions: library"):
+            use_original_positions(model)
+        assert position_rule(model) == "library"
+        assert weights_fingerprint(model) == before
+        return
+    settings = VideoSettings(frames=16)  # long enough for the rules to differ
+    text, media = batched(processor, [mixed[i] for i in (0, 1, 3, 4)], settings)
+    logits = {}
+    try:
+        for rule, switch in POSITION_RULES.items():
+            assert position_rule(switch(model)) == rule
+            with torch.no_grad(), media_once(model, media, "cpu") as tensors:
+                logits[rule] = model(**text, **tensors).logits[:, -1]
+        assert weights_fingerprint(model) != before
+    finally:
+        use_library_positions(model)
+    apart = (logits["library"] - logits["original"]).abs().amax(dim=1) > 1e-4
+    assert apart.tolist() == [False, False, True, False]
+
+
+def test_families_are_what_they_say(checkpoint):
+    family, model, processor = checkpoint
+    assert model.config.model_type == family
+    assert sum(p.numel() for p in model.parameters()) < 2e6
+    if family == "qwen3_vl_moe":
+        text, vision = model.config.text_config, model.config.vision_config
+        assert (text.num_experts, text.num_experts_per_tok) == (4, 2)
+        assert len(vision.deepstack_visual_indexes) == 1
+    assert processor.tokenizer.padding_side == "left"
+
+
+def test_an_unknown_family_is_refused():
+    with pytest.raises(SpacerError, match="got llava; expected qwen2_vl, "):
+        tiny.build_processor(None, "llava")
