@@ -112,11 +112,10 @@ def _settings(config):
         reward, window = config.reward, config.reward.length_window
         yield "completions a prompt", config.num_generations
         yield "loss", f"`{config.loss_type}`, advantages over `{config.scale_rewards}`"
-        yield "rewards", (
-            f"task; format x {reward.format_weight:g}; map x {reward.map_weight:g} "
-            f"(gate `{reward.map_gate}`, scorer `{reward.map_scorer}`); length "
-            + (f"+ {reward.length_bonus:g} in {window}" if window else "not rewarded")
-        )
+        yield "format reward", f"{reward.format_weight:g}"
+        map_rule = f"gate `{reward.map_gate}`, scorer `{reward.map_scorer}`"
+        yield "map reward", f"{reward.map_weight:g} x score, {map_rule}"
+        yield "length reward", f"{reward.length_bonus:g} in {window}" if window else 0
 
 
 def _metrics(means):

@@ -125,9 +125,7 @@ def estimate(config, out_dir=None, on_line=None, gpu_hour_price=None):
     passes = passes_per_batch(config)
     steps = min(BATCHES * passes, config.max_steps or math.inf)
     # One checkpoint, at the end: it is timed by itself.
-    short = dataclasses.replace(
-        config, max_steps=steps, save_steps=steps, trackers=[]
-    )
+    short = dataclasses.replace(config, max_steps=steps, save_steps=steps, trackers=[])
     start = time.perf_counter()
     result = launch(short, folder, on_line=on_line)
     wall = time.perf_counter() - start

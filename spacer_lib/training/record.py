@@ -26,6 +26,7 @@ METRICS = {
     "epoch": "passes over the rows so far",
     "seconds": "of training so far, resumed sessions included",
     "seconds/step": "of this step; saving a checkpoint before it is left out",
+    "step_time": "seconds of a training step in TRL, the optimiser left out",
     "seconds/data": "decoding and encoding the step's media",
     "seconds/generate": "drawing the step's rollouts",
     "seconds/score": "rewards, and old and reference log-probabilities",
