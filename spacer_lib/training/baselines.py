@@ -27,6 +27,7 @@ from spacer_lib.models.inputs import (
     token_types,
 )
 from spacer_lib.training.checkpoints import WholeCheckpoints
+from spacer_lib.training.order import RowOrder
 from spacer_lib.training.responses import CORRUPTIBLE, corrupt, target_text
 from spacer_lib.training.rows import training_rows
 from spacer_lib.training.sight import SightCheck
@@ -126,7 +127,7 @@ class _Sighted:
         return output.logits.log_softmax(dim=-1)
 
 
-class VideoSFTTrainer(_Sighted, WholeCheckpoints, SFTTrainer):
+class VideoSFTTrainer(_Sighted, RowOrder, WholeCheckpoints, SFTTrainer):
     """TRL's SFT; its loss is the mean over all response tokens of a step."""
 
     def __init__(self, *args, **kwargs):
@@ -136,7 +137,7 @@ class VideoSFTTrainer(_Sighted, WholeCheckpoints, SFTTrainer):
         self.model_accepts_loss_kwargs = True
 
 
-class VideoDPOTrainer(_Sighted, WholeCheckpoints, DPOTrainer):
+class VideoDPOTrainer(_Sighted, RowOrder, WholeCheckpoints, DPOTrainer):
     """TRL's DPO; the reference is the checkpoint that the run started from."""
 
 

@@ -36,6 +36,7 @@ from spacer_lib.models.sampling import KeyedSampling, sequence_key
 from spacer_lib.models.shared_media import core_of, media_once
 from spacer_lib.rewards import score_batch, trl_reward_functions
 from spacer_lib.training.checkpoints import WholeCheckpoints
+from spacer_lib.training.order import RowOrder
 from spacer_lib.training.record import append_jsonl
 from spacer_lib.training.refill import replace_rows
 from spacer_lib.training.rows import ROW_KEYS, training_rows
@@ -52,7 +53,7 @@ MAX_BROKEN = 0.1  # of the rows: more unreadable media than this are no accident
 PHASES = ("data", "generate", "score")  # of a step; the rest of it is the update
 
 
-class VideoGRPOTrainer(WholeCheckpoints, GRPOTrainer):
+class VideoGRPOTrainer(RowOrder, WholeCheckpoints, GRPOTrainer):
     """GRPO on question rows whose media are decoded once per generation batch.
 
     Rollouts depend on the seed, the step and their place in it, not on how many

@@ -126,18 +126,23 @@ def kill_at(config, out_dir, step):
     ids=["accumulation", "lora", "zero2-accumulation-lora"],
 )
 def test_killed_and_resumed_is_the_run_that_went_through(recipe, tmp_path, change):
-    config = recipe(max_steps=8, **change)
+    config = recipe(max_steps=8, **change)  # 12 rows: step 7 begins the second epoch
     straight = launch(config, tmp_path / "straight")
-    step = random.SystemRandom().randint(2, 6)
+    step = random.SystemRandom().randint(2, 7)
     kill_at(config, tmp_path / "killed", step)
     resumed = launch(config, tmp_path / "killed", resume=True)
     log = (resumed.out_dir / "train.log").read_text()
     assert "resuming from checkpoint-" in log
+    # One process repeats itself to the last bit; two may add their sums in either
+    # order.
+    within = {"rtol": 0, "atol": 0} if config.gpus == 1 else {"rtol": 1e-3, "atol": 1e-6}
     for key in COMPARED:
-        np.testing.assert_array_equal(
-            numbers(resumed, key), numbers(straight, key), f"killed at {step}: {key}"
+        ours, theirs = numbers(straight, key), numbers(resumed, key)
+        np.testing.assert_allclose(
+            theirs, ours, **within, err_msg=f"killed at {step}: {key}"
         )
     ours, theirs = (
         load_file(run.model_dir / "model.safetensors") for run in (straight, resumed)
     )
-    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    for name in ours:
+        torch.testing.assert_close(theirs[name], ours[name], **within)
