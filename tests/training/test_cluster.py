@@ -323,7 +323,7 @@ def wait_for_step(nodes, step, seconds=120):
 def ranks_of(process):
     """Worker processes below a launching process."""
     family = psutil.Process(process.pid).children(recursive=True)
-    return [p for p in family if "spacer_lib.training.run" in p.cmdline()[-2]]
+    return [p for p in family if "RANK" in p.environ()]
 
 
 @pytest.mark.slow
@@ -353,3 +353,83 @@ def test_two_launchers_train_one_model(small, tmp_path):
     assert "resuming from checkpoint-2" in (out_dir / "train.log").read_text()
     resumed = load_file(out_dir / "model" / "model.safetensors")
     assert all(torch.equal(resumed[name], value) for name, value in model.items())
+
+
+class Strike:
+    """An ``on_line`` that signals one rank after the first step."""
+
+    def __init__(self, rank, number):
+        self.rank, self.number, self.at = rank, number, None
+
+    def __call__(self, line):
+        if line.startswith("step 1/") and self.at is None:
+            ranks = ranks_of(psutil.Process())
+            (one,) = [p for p in ranks if p.environ()["RANK"] == str(self.rank)]
+            one.send_signal(self.number)
+            self.at = time.monotonic()
+
+
+@pytest.mark.slow
+@cpu_only
+def test_ddp_starts_both_processes(small, tmp_path):
+    lines = []
+    config = small(gpus=2, zero_stage=0)
+    result = launch(config, tmp_path / "run", on_line=lines.append)
+    assert "2 CPU workers, DDP" in lines and result.workers == 2
+    run = read_json(tmp_path / "run" / "run.json")
+    assert (run["distributed_type"], run["world_size"]) == ("MULTI_CPU", 2)
+    assert not (tmp_path / "run" / "deepspeed.json").exists()
+
+
+@pytest.mark.slow
+@cpu_only
+def test_a_killed_worker_ends_the_run_and_is_named(small, tmp_path):
+    strike = Strike(1, signal.SIGKILL)
+    config = small(gpus=2, zero_stage=0, max_steps=400)
+    with pytest.raises(TrainingFailed, match=r"killed by signal 9 \(out of memory"):
+        launch(config, tmp_path / "run", on_line=strike)
+    assert time.monotonic() - strike.at < 30
+    assert ranks_of(psutil.Process()) == []
+
+
+PLANTED = """
+import os, signal
+def explode(number, frame):
+    raise ValueError("reward exploded")
+if os.environ.get("RANK") == "1":
+    signal.signal(signal.SIGUSR1, explode)
+"""
+
+
+@pytest.mark.slow
+@cpu_only
+def test_the_first_error_is_told_while_others_wait(small, tmp_path, monkeypatch):
+    (tmp_path / "sitecustomize.py").write_text(PLANTED)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    strike = Strike(1, signal.SIGUSR1)
+    with pytest.raises(TrainingFailed, match=r"ValueError: reward exploded \(rank 1"):
+        launch(small(gpus=2, max_steps=400), tmp_path / "run", on_line=strike)
+    assert time.monotonic() - strike.at < 30
+
+
+@pytest.mark.slow
+@cpu_only
+def test_what_happens_on_one_node_ends_both(small, tmp_path):
+    nodes = two_nodes(small(nodes=2, max_steps=400), tmp_path / "run")
+    wait_for_step(nodes, 1, seconds=300)
+    ranks_of(nodes[1].process)[0].kill()
+    struck = time.monotonic()
+    for node in nodes:
+        status, _, error = node.end(60)
+        assert status == 1 and "worker killed by signal 9" in error
+    assert time.monotonic() - struck < 30
+
+
+@pytest.mark.slow
+@cpu_only
+def test_nodes_with_other_settings_do_not_train_together(small, tmp_path):
+    config = small(nodes=2, max_steps=400)
+    nodes = two_nodes(config, tmp_path / "run", other=small(nodes=2, seed=5))
+    errors = [node.end(120)[2] for node in nodes]
+    for error in errors:
+        assert "got config.max_steps = 2" in error
