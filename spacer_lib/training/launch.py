@@ -406,6 +406,7 @@ def _watch(command, environment, log_path, say):
                     patience = time.monotonic() + SETTLE_S
                 if patience is not None and time.monotonic() > patience:
                     stop_tree(process, grace_s=HURRY_S)
+                    return -signal.SIGTERM  # psutil has taken the real one
                 time.sleep(POLL_S)
         except BaseException:
             stop_tree(process)
