@@ -88,7 +88,7 @@ def demo():
     """Execute every notebook on its defaults, then sum up."""
     from spacer_lib import notebooks
 
-    shutil.rmtree(PROJECT_ROOT / "runs" / "06_evaluate", ignore_errors=True)
+    shutil.rmtree(PROJECT_ROOT / "runs" / "07_evaluate", ignore_errors=True)
     stages = {}
     for name in notebooks.names():
         print(f"{name} ...", flush=True)
@@ -96,7 +96,7 @@ def demo():
         run = notebooks.execute(name, out)
         stages[name] = {"seconds": run.seconds, "peak_memory_gb": run.peak_memory_gb}
         print(f"{name}: {run.seconds:.0f} s, {run.peak_memory_gb:.1f} GB", flush=True)
-    evaluated = read_json(PROJECT_ROOT / "runs" / "06_evaluate" / "summary.json")
+    evaluated = read_json(PROJECT_ROOT / "runs" / "07_evaluate" / "summary.json")
     summary = {"stages": stages, **evaluated}
     write_json(RUNS / "summary.json", summary)
     print(summary_text(summary))
