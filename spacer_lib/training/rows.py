@@ -27,7 +27,7 @@ def training_rows(config):
             )
         batches = math.ceil(config.max_steps / config.num_iterations)
         count = batches * config.prompts_per_step
-        return draw_rows(SEEDS["grpo"], count, config.view, exact_boxes=False)
+        return draw_rows(SEEDS[config.rooms], count, config.view, exact_boxes=False)
     path = locate(config.data_path)
     rows = read_rows(path)
     for number, row in enumerate(rows, start=1):
