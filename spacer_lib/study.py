@@ -201,8 +201,9 @@ def run_study(out_dir, study, *, changes=(), progress=None):
     -------
     dict
         The content of ``study.json``: ``runs`` (arm, seed, before, after, delta,
-        seconds, training), ``arms`` (pooled gains), ``differences`` (the reference
-        minus each other arm, after training), ``settings``, ``provenance``.
+        seconds, training, examples), ``arms`` (pooled gains), ``differences`` (the
+        reference minus each other arm, after training), ``settings``,
+        ``provenance``.
 
     Raises
     ------
@@ -232,7 +233,13 @@ def run_study(out_dir, study, *, changes=(), progress=None):
             after = _answer(seeded, run.model_dir, rows, folder, study)
             answers[arm, seed] = before, after
             record = run_record(arm, seed, before, after, run.seconds)
-            records.append({**record, "training": first_and_last(run.metrics())})
+            records.append(
+                {
+                    **record,
+                    "training": first_and_last(run.metrics()),
+                    "examples": _examples(rows, before, after),
+                }
+            )
             say(_line(record))
     result = {
         "runs": records,
@@ -275,6 +282,18 @@ def _answer(recipe, checkpoint, rows, folder, study):
         # What counts as right is the same for every arm; only the form is its own.
         rewards=RewardConfig(shape=recipe.reward.shape),
     )  # fmt: skip
+
+
+def _examples(rows, before, after, count=3):
+    """The first answers in full: numbers do not show what a model says."""
+    return [
+        {
+            **{key: row[key] for key in ("question", "options", "ground_truth")},
+            "before": first["prediction"],
+            "after": second["prediction"],
+        }
+        for row, first, second in list(zip(rows, before, after, strict=True))[:count]
+    ]
 
 
 def first_and_last(metrics, steps=WATCHED_STEPS):
