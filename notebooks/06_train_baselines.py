@@ -151,15 +151,16 @@ sft_run = launch(sft, folder / "sft", on_line=live, resume=resume)
 _ = live.refresh()
 
 # %%
-def per_step(run):
-    """Seconds of an optimiser step."""
-    return run.seconds / run.steps
+def cost(run):
+    """Steps and seconds in words."""
+    each = run.seconds / run.steps
+    return f"{run.steps} steps in {run.seconds:.0f} s, {each:.2f} s each"
 
 
-print(f"SFT: {sft_run.steps} steps, {sft_run.seconds:.0f} s")
+print("SFT:", cost(sft_run))
 
 # %% [markdown]
-# **What to notice.** A step costs one forward and one backward pass. SG-RLVR generates eight responses a question before it can take one, token after token, and so its step costs several times as much. Comparing the two after equal *steps* flatters SG-RLVR's data, after equal *seconds* SFT's; the study below has both.
+# **What to notice.** A step costs one forward and one backward pass. SG-RLVR must first generate eight responses a question, token after token, so its step costs several times as much (notebook 05 prints its seconds). Comparing the two after equal *steps* flatters SG-RLVR's data, after equal *seconds* SFT's; the study below has both.
 #
 # ## Prefer: DPO
 #
@@ -189,7 +190,7 @@ def ends(run, keys, count=5):
     return pd.DataFrame({k: part[keys].mean() for k, part in parts.items()}).round(3)
 
 
-print(f"DPO: {dpo_run.steps} steps, {dpo_run.seconds:.0f} s")
+print("DPO:", cost(dpo_run))
 logps = ["logps/chosen", "logps/rejected"]
 ends(dpo_run, ["rewards/margins", "rewards/accuracies", *logps])
 
@@ -391,17 +392,17 @@ for run in studies.get("modes", {"runs": []})["runs"]:
 #
 # ### A reward that can be hacked
 #
-# Under the published map score a map with everything in the middle earns nearly what a careful one earns (notebook 04). Pay it eightfold and always, and let the whole model learn. The training log tells what the policy was paid; the held-out questions tell what it learned.
+# SpaceR pays right answers a bonus for tokens within a window, so that thoughts grow longer; vsGRPO tried such a reward and dropped it. Here the window starts just above the length that the warm start writes, the bonus is large, the whole model learns, and no map is paid; `plain` is the same without the bonus. The training log tells what the policy was paid, the held-out questions what it learned.
 
 # %%
 show("hacking")
 
 # %%
-training("hacking", ["reward", "rewards/map/mean", "rewards/length/mean",
-                     "map_hit_rate", "completions/mean_length"])  # fmt: skip
+paid = ["reward", "rewards/task/mean", "rewards/length/mean"]
+training("hacking", [*paid, "completions/mean_length", "map_hit_rate"])
 
 # %% [markdown]
-# **What to notice.** Rewards of different arms are in different currencies: compare each with its own first steps, and all of them by the held-out measures. A reward that rises while hits and score do not is a hack, whether or not anybody meant it. Nothing in the training log of such an arm would look wrong by itself.
+# **What to notice.** Rewards of different arms are in different currencies: compare each with its own first steps, and both by the held-out measures. A reward that rises while score and hits do not is a hack, whether or not anybody meant it. How does a model make a map response longer? By drawing more into its map. Had the log shown the reward alone, such a run would have looked like a success.
 #
 # ## In practice
 #

@@ -10,6 +10,7 @@ import resource
 import shutil
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -274,6 +275,9 @@ def select(
     from spacer_lib.training.selection import keep_informative, select_samples
 
     settings = load_config(config, setting)
+    if rows and settings.data_path is None:  # drawn: no more and no fewer
+        steps = -(-rows // settings.prompts_per_step) * settings.num_iterations
+        settings = replace(settings, max_steps=steps)
     asked = training_rows(settings)[:rows]
     responses = out.with_suffix(".responses.jsonl")
     answers = select_samples(

@@ -162,20 +162,22 @@ def _arm(values, where):
 
 
 def _checked(kind, values, prefix):
-    names = [f.name for f in dataclasses.fields(kind)]
-    needed = [
-        f.name for f in dataclasses.fields(kind)
-        if f.default is f.default_factory is dataclasses.MISSING
-    ]  # fmt: skip
-    if not isinstance(values, dict) or not set(needed) <= set(values) <= set(names):
-        wrong = sorted(set(values) - set(names)) if isinstance(values, dict) else []
-        near = difflib.get_close_matches(wrong[0], names, n=1) if wrong else []
+    fields = dataclasses.fields(kind)
+    names = [f.name for f in fields]
+    if not isinstance(values, dict):
         raise SpacerError(
-            f"study: {prefix}{wrong[0]}" if wrong else f"study {prefix.rstrip('.')}",
-            got="an unknown key" if wrong else values,
-            expected=", ".join(names if wrong or not needed else needed),
-            remedy=f"did you mean {near[0]}?" if near else None,
+            f"study: {prefix.rstrip('.')}", got=values, expected="keys and values"
         )
+    for key in values:
+        if key not in names:
+            near = difflib.get_close_matches(str(key), names, n=1)
+            raise SpacerError(
+                f"study: unknown key {prefix}{key}", expected=", ".join(names),
+                remedy=f"did you mean {near[0]}?" if near else None,
+            )  # fmt: skip
+    for f in fields:
+        if f.name not in values and f.default is f.default_factory:  # both missing
+            raise SpacerError(f"study: {prefix}{f.name}", got="nothing")
     return kind(**values)
 
 
