@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 # ninja and accelerate are looked up on PATH by the processes that need them.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
-.PHONY: help setup demo test warmstart study bench notebooks lab clean
+.PHONY: help setup demo test warmstart study studies bench notebooks lab clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' Makefile
@@ -23,6 +23,12 @@ warmstart: setup ## Train the shipped warm-start checkpoint again
 study: setup ## Repeat SG-RLVR over seeds, with and without the map reward
 	@.venv/bin/spacer study
 	@cp runs/study/study.json papermill_runs/study.json
+
+studies: setup ## Baselines, KL weights, answer modes, a hack: hours (resumes)
+	@for name in baselines beta modes hacking; do \
+	    .venv/bin/spacer study --config $$name; \
+	    cp runs/study_$$name/study.json papermill_runs/study_$$name.json; \
+	done
 
 bench: setup ## Time data engine and rewards against the other way of doing each
 	@.venv/bin/spacer bench data

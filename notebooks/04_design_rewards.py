@@ -430,7 +430,7 @@ print("under `ours`, no probe earns anything for its map or its length")
 # **What to notice.**
 # - Empty and template thoughts cost nothing anywhere but under `ours`, which takes the format reward back.
 # - SpaceR's presets pay the heap in the centre almost like a map, and padding to the length window.
-# - No preset sees a thought that merely restates the answer. And the *answer* may be guessed: the reward cannot tell, a held-out evaluation can (notebook 06).
+# - No preset sees a thought that merely restates the answer. And the *answer* may be guessed: the reward cannot tell, a held-out evaluation can (notebook 07).
 #
 # The presets, as files see them: `spacer reward --items … --completions … --preset ours`.
 #

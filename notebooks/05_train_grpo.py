@@ -240,7 +240,7 @@ print(message + ", finished earlier" * result.skipped)
 # %% [markdown]
 # ## What moved
 #
-# Means over the first and the last ten steps. Rooms are fresh in every step, so these are sampled answers to questions the model has not trained on; still, a training curve is no evaluation. Notebook 06 asks held-out questions.
+# Means over the first and the last ten steps. Rooms are fresh in every step, so these are sampled answers to questions the model has not trained on; still, a training curve is no evaluation. Notebook 07 asks held-out questions.
 
 # %%
 metrics = pd.DataFrame(result.metrics())
@@ -334,4 +334,4 @@ for ax, rollout in zip(axes[0], late.itertuples(), strict=True):
 # - DeepSeekMath (GRPO): https://arxiv.org/abs/2402.03300
 # - TRL, GRPO trainer: https://huggingface.co/docs/trl/grpo_trainer
 #
-# Next: **06 · Evaluate** asks held-out questions before and after.
+# Next: **06 · Train baselines**: the same rows by SFT, DPO and GRPO without a map.

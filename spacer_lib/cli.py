@@ -10,7 +10,7 @@ import resource
 import shutil
 import sys
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -22,6 +22,7 @@ from spacer_lib.artifacts import (
     make_folder,
     read_json,
     write_json,
+    write_jsonl,
 )
 from spacer_lib.errors import SpacerError
 
@@ -89,7 +90,7 @@ def demo():
     """Execute every notebook on its defaults, then sum up."""
     from spacer_lib import notebooks
 
-    shutil.rmtree(PROJECT_ROOT / "runs" / "06_evaluate", ignore_errors=True)
+    shutil.rmtree(PROJECT_ROOT / "runs" / "07_evaluate", ignore_errors=True)
     stages = {}
     for name in notebooks.names():
         print(f"{name} ...", flush=True)
@@ -97,7 +98,7 @@ def demo():
         run = notebooks.execute(name, out)
         stages[name] = {"seconds": run.seconds, "peak_memory_gb": run.peak_memory_gb}
         print(f"{name}: {run.seconds:.0f} s, {run.peak_memory_gb:.1f} GB", flush=True)
-    evaluated = read_json(PROJECT_ROOT / "runs" / "06_evaluate" / "summary.json")
+    evaluated = read_json(PROJECT_ROOT / "runs" / "07_evaluate" / "summary.json")
     summary = {"stages": stages, **evaluated}
     write_json(RUNS / "summary.json", summary)
     print(summary_text(summary))
@@ -248,18 +249,82 @@ def warmstart(
 
 @command
 def study(
-    out: Path = PROJECT_ROOT / "runs" / "study",
-    seeds: list[int] = [0, 1, 2],  # noqa: B006
-    arms: list[str] = ["map", "no_map"],  # noqa: B006
-    questions: int = 960,
+    config: Annotated[str, typer.Option(help="Name in configs/study, or YAML.")] = (
+        "map"
+    ),
+    out: Annotated[
+        Optional[Path], typer.Option(help="runs/study, or runs/study_<config>.")
+    ] = None,
+    seeds: Annotated[
+        list[int], typer.Option(help="In place of the study's.")
+    ] = [],  # noqa: B006
+    arms: Annotated[list[str], typer.Option(help="Only these.")] = [],  # noqa: B006
+    questions: Annotated[
+        Optional[int], typer.Option(help="In place of the study's.")
+    ] = None,
+    setting: Annotated[
+        list[str],
+        typer.Option("--set", metavar="KEY=VALUE ...", help="In every run: for trials.")
+    ] = [],  # noqa: B006
 ):
-    """SG-RLVR over seeds, with and without the map reward."""
-    from spacer_lib.study import StudyConfig, run_study
+    """Several arms over several seeds, before and after; resumes."""
+    from spacer_lib.study import load_study, run_study, study_table
 
-    config = StudyConfig(seeds=tuple(seeds), arms=tuple(arms), questions=questions)
-    run_study(out, config, progress=lambda line: print(line, flush=True))
+    chosen = load_study(
+        config, arms=arms or None, seeds=seeds or None, questions=questions
+    )
+    name = "study" if config == "map" else f"study_{Path(config).stem}"
+    out = out or PROJECT_ROOT / "runs" / name
+    result = run_study(
+        out, chosen, changes=setting, progress=lambda line: print(line, flush=True)
+    )
+    print(study_table(result).round(3).to_string())
     print(f"{out}/study.json")
     return read_json(out / "study.json")
+
+
+@command
+def select(
+    out: Annotated[Path, typer.Option(help="JSON lines for the rows that are kept.")],
+    config: Annotated[str, typer.Option(help="Recipe name or YAML file.")] = "tiny",
+    setting: Annotated[
+        list[str], typer.Option("--set", metavar="KEY=VALUE ...")
+    ] = [],  # noqa: B006
+    k: Annotated[int, typer.Option(min=2, help="Responses a row.")] = 8,
+    rows: Annotated[
+        Optional[int], typer.Option(min=1, help="Only the recipe's first so many.")
+    ] = None,
+):
+    """Drop the rows that a recipe's model answers all right or all wrong; resumes."""
+    from spacer_lib.evaluation import load
+    from spacer_lib.models.inputs import VideoSettings
+    from spacer_lib.training.config import load_config
+    from spacer_lib.training.rows import training_rows
+    from spacer_lib.training.selection import keep_informative, select_samples
+
+    settings = load_config(config, setting)
+    if rows and settings.data_path is None:  # drawn: no more and no fewer
+        steps = -(-rows // settings.prompts_per_step) * settings.num_iterations
+        settings = replace(settings, max_steps=steps)
+    asked = training_rows(settings)[:rows]
+    responses = out.with_suffix(".responses.jsonl")
+    answers = select_samples(
+        *load(settings.model_path, settings.positions), asked, responses, k=k,
+        mode=settings.prompt_style, seed=settings.seed, rewards=settings.reward,
+        video=VideoSettings(settings.frames, settings.frame_size, settings.max_pixels),
+        max_new_tokens=settings.max_completion_length,
+        temperature=settings.temperature, top_p=settings.top_p,
+    )  # fmt: skip
+    kept, histogram = keep_informative(asked, [answer["scores"] for answer in answers])
+    write_jsonl(out, kept)
+    print(f"{'right of ' + str(k):12}{'rows':>8}")
+    for right, count in histogram.items():
+        print(f"{right:<12}{count:>8}")
+    print(f"{out}: {len(kept)} of {len(asked)} rows kept; answers in {responses}")
+    return {
+        "kept": len(kept), "asked": len(asked), "histogram": histogram,
+        "responses": responses,
+    }  # fmt: skip
 
 
 # ---------------------------------------------------------------- the data engine

@@ -530,7 +530,7 @@ def study_forest(study, ax, measure="score"):
     """Gains of each training arm: pooled large, every seed small (``study.json``)."""
     arms = list(study["arms"])
     for spot, arm in enumerate(arms):
-        color = PALETTE[spot]
+        color = PALETTE[spot % len(PALETTE)]
         runs = [run["delta"] for run in study["runs"] if run["arm"] == arm]
         for i, gain in enumerate([study["arms"][arm], *runs]):
             mean, low, high = 100 * np.array(gain[measure], float)
@@ -539,6 +539,10 @@ def study_forest(study, ax, measure="score"):
             ax.plot([low, high], [y, y], color=color, lw=width)
             ax.plot(mean, y, "o", ms=3 + 2 * width, color=color, gid=kind)
     ax.axvline(0, color=INK, lw=0.8)
+    questions = study.get("settings", {}).get("questions")
+    seeds = {run["seed"] for run in study["runs"] if "seed" in run}
+    if questions:
+        ax.set_title(f"n = {questions} questions x {len(seeds)} seeds")
     ax.set(
         yticks=np.arange(len(arms)), yticklabels=arms,
         xlabel=f"{measure}: gain (percentage points, 95% interval)",
@@ -546,3 +550,90 @@ def study_forest(study, ax, measure="score"):
     ax.invert_yaxis()
     ax.grid(False, axis="y")
     return ax
+
+
+def selection_histogram(histogram, ax, kept=None):
+    """How many rows had so many right answers: grey all of them, blue what stays.
+
+    Parameters
+    ----------
+    histogram : dict
+        ``{right answers, 0 … k: rows}`` of ``selection.keep_informative``.
+    kept : dict, optional
+        The same of the kept rows. A row without a right answer may be kept: numbers
+        can be partly right.
+    """
+    right = list(histogram)
+    bars = ax.bar(right, list(histogram.values()), color=FAINT, label="dropped")
+    ax.bar_label(bars, padding=2, fontsize=7)
+    if kept is not None:
+        heights = [kept.get(count, 0) for count in right]
+        ax.bar(right, heights, color=PALETTE[0], label="kept")
+        ax.legend()
+    ax.set(
+        xticks=right, xlabel=f"right answers of {max(right)}", ylabel="rows",
+        title=f"n = {sum(histogram.values())} rows",
+    )  # fmt: skip
+    ax.grid(False, axis="x")
+    return ax
+
+
+def label_strip(tokens, taught, ax, per_line=20):
+    """Tokens in reading order, those that the loss counts in colour.
+
+    Parameters
+    ----------
+    tokens : list of str
+    taught : list of bool, one per token
+    per_line : int
+        Tokens in one line.
+    """
+    for i, (token, counts) in enumerate(zip(tokens, taught, strict=True)):
+        row, column = divmod(i, per_line)
+        ax.add_patch(
+            Rectangle(
+                (column, -row), 0.94, 0.8, fc=PALETTE[4] if counts else FAINT,
+                alpha=0.6, gid="taught" if counts else "given",
+            )
+        )  # fmt: skip
+        ax.text(column + 0.47, 0.4 - row, token, fontsize=6, ha="center", va="center")
+    lines = -(-len(tokens) // per_line)
+    ax.set(xlim=(0, per_line), ylim=(0.8 - lines, 1))
+    ax.set_axis_off()
+    return ax
+
+
+def sft_curves(metrics_rows, axes):
+    """SFT's loss, and the share of response tokens that it would have picked.
+
+    Parameters
+    ----------
+    metrics_rows : list of dict
+        The trainer's log: ``step``, ``loss``, ``mean_token_accuracy``.
+    axes : two Axes
+    """
+    axes[0].plot(*_series(metrics_rows, "loss"), color=INK)
+    axes[0].set(xlabel="optimiser step", ylabel="loss (nats per response token)")
+    steps, share = _series(metrics_rows, "mean_token_accuracy")
+    axes[1].plot(steps, 100 * share, color=PALETTE[0])
+    axes[1].set(xlabel="optimiser step", ylabel="response tokens guessed right (%)")
+    return axes
+
+
+def dpo_curves(metrics_rows, axes):
+    """DPO's margin over the steps, and the two likelihoods that it is made of.
+
+    Parameters
+    ----------
+    metrics_rows : list of dict
+        The trainer's log: ``step``, ``rewards/margins``, ``logps/chosen``,
+        ``logps/rejected``.
+    axes : two Axes
+    """
+    axes[0].plot(*_series(metrics_rows, "rewards/margins"), color=INK)
+    axes[0].set(xlabel="optimiser step", ylabel="margin: chosen minus rejected")
+    for color, side in zip(PALETTE, ("chosen", "rejected"), strict=False):
+        axes[1].plot(*_series(metrics_rows, f"logps/{side}"), color=color, label=side)
+    axes[1].set(xlabel="optimiser step", ylabel="log-probability of a response")
+    axes[1].legend()
+    return axes

@@ -5,7 +5,9 @@
 ``observe``    say what is seen, then answer
 ``direct``     answer at once, in a tag
 ``vanilla``    answer at once, nothing else: no tags
-``tiny``       question and options alone: the tiny model's warm start taught the rest
+``tiny``       question and options alone: the tiny model's warm start taught the rest;
+               ``tiny_observe`` and ``tiny_vanilla`` ask the same of a model that was
+               taught to answer in those forms
 
 The map's frame is stated, which no published prompt does; ``FRAMES`` lists the ways,
 to compare. The map's example is no readable map: copying it earns nothing. All words
@@ -20,7 +22,8 @@ import yaml
 
 from spacer_lib.errors import SpacerError
 
-MODES = ("think", "think_map", "observe", "direct", "vanilla", "tiny")
+TINY_MODES = ("tiny", "tiny_observe", "tiny_vanilla")
+MODES = ("think", "think_map", "observe", "direct", "vanilla", *TINY_MODES)
 FRAMES = ("aligned", "start_view", None)
 
 _ANSWER_FORMS = {
@@ -67,7 +70,7 @@ def user_text(row, mode, grid_size=10, *, frame="aligned", template=None):
             "frame of the map", got=frame, expected=", ".join(map(str, FRAMES))
         )
     asked = "\n".join([row["question"], *(row["options"] or ())])
-    if mode == "tiny" and template is None:
+    if mode in TINY_MODES and template is None:
         return asked
     kind = row["problem_type"]
     if kind not in _ANSWER_FORMS:

@@ -11,6 +11,8 @@ from spacer_lib.artifacts import read_json, write_json
 from spacer_lib.errors import SpacerError
 from spacer_lib.qa.dataset import read_rows
 from spacer_lib.qa.scans import synthetic_scans
+from spacer_lib.training.config import load_config
+from spacer_lib.training.rows import training_rows
 
 
 def refused(capsys, *arguments):
@@ -128,6 +130,26 @@ def test_recipe_typo_names_the_nearest_key(capsys, tmp_path):
 def test_unknown_study_arm(capsys, tmp_path):
     line = refused(capsys, "study", "--arms", "mapp", "--out", str(tmp_path / "s"))
     assert "mapp" in line and "no_map" in line
+
+
+def test_select_keeps_rows_that_a_recipe_takes(capsys, tmp_path, monkeypatch):
+    out = tmp_path / "kept rows.jsonl"
+    arguments = ["select", "--config", "tiny", "--out", out, "--k", 4, "--rows", 6,
+                 "--set", "temperature=1.5", "max_completion_length=96"]  # fmt: skip
+    result = done(*arguments)
+    kept = read_rows(out)
+    assert result["asked"] == 6 and result["kept"] == len(kept)
+    assert sum(result["histogram"].values()) == 6
+    assert 0 < len(kept) <= 6
+    answers = read_rows(tmp_path / "kept rows.responses.jsonl")
+    assert [len(answer["responses"]) for answer in answers] == [4] * 6
+    names = [a["id"] for a in answers if any(a["scores"]) and min(a["scores"]) < 1]
+    assert names == [row["id"] for row in kept]
+    assert f"{len(kept)} of 6 rows kept" in capsys.readouterr().out
+    config = load_config("tiny", {"data_path": str(out), "prompts_per_step": 1})
+    assert [row["id"] for row in training_rows(config)] == names
+    monkeypatch.setattr("spacer_lib.training.selection.generate", None)
+    assert done(*arguments) == result  # every answer is on disk
 
 
 def test_train_runs_a_recipe_into_a_folder_of_its_name(capsys, monkeypatch):

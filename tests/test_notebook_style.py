@@ -17,7 +17,8 @@ EXPECTED = (
     "03_generate_qa",
     "04_design_rewards",
     "05_train_grpo",
-    "06_evaluate",
+    "06_train_baselines",
+    "07_evaluate",
 )
 STEMS = sorted({path.stem for path in FOLDER.glob("*.py")} | set(EXPECTED))
 MAX_BYTES = 1_000_000

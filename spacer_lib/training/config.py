@@ -27,6 +27,7 @@ SCHEDULERS = ("constant", "linear", "cosine")
 METHODS = ("grpo", "sft", "dpo")
 LOSSES = ("grpo", "bnpo", "dr_grpo", "dapo")
 DATA_PARTS = ("all", "spatial", "general")
+ROOMS = ("grpo", "form")  # of `curriculum.SEEDS`: others ask held-out questions
 POSITIONS = ("library", "original")  # keys of `models.rope.POSITION_RULES`
 
 
@@ -63,6 +64,7 @@ class TrainConfig:
     data_part: str = "all"  # of a joint set: all, spatial (SR) or general
     data_rows: int | None = None  # a random subset of so many; smaller ones nest
     view: str = "new"  # camera of drawn rooms: `new` was never demonstrated
+    rooms: str = "grpo"  # which rooms are drawn; no room is in two parts
     prompt_mode: str = "tiny"  # of `prompts.messages`
     # What the prompt says about the map's axes (`prompts.user_text`); paper: null.
     map_frame: str | None = "aligned"
@@ -169,6 +171,7 @@ class TrainConfig:
             ("lr_scheduler", SCHEDULERS), ("prompt_mode", MODES), ("view", VIEWS),
             ("map_frame", FRAMES), ("positions", POSITIONS),
             ("method", METHODS), ("loss_type", LOSSES), ("data_part", DATA_PARTS),
+            ("rooms", ROOMS),
             ("importance_level", ("token", "sequence")),
             ("scale_rewards", ("group", "batch", "none")),
             ("zero_stage", (None, 0, 2, 3)), ("offload", ("none", "optimizer", "all")),

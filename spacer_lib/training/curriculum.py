@@ -18,6 +18,7 @@ from spacer_lib.training.demonstrations import TINY_TASKS, demonstrate
 SEEDS = {
     "warmstart": 1_000_000,
     "grpo": 5_000_000,
+    "form": 7_000_000,  # where a study teaches the form of an answer
     "develop": 8_000_000,
     "test": 9_000_000,
 }

@@ -96,7 +96,7 @@ def working(row, cells):
     return _WORKINGS[row["question_type"]](row, cells)
 
 
-def demonstrate(row, cells=None):
+def demonstrate(row, cells=None, *, shape="think"):
     """The completion that a warm start imitates, or ``None`` if cells mislead.
 
     Parameters
@@ -105,6 +105,10 @@ def demonstrate(row, cells=None):
         A question row with ``categories``, ``options``, ``ground_truth``, ``map``.
     cells : dict, optional
         Map to reason from; the row's own by default.
+    shape : str
+        One of ``completions.SHAPES``: ``think``, map and working; ``observe``, the
+        map as what is seen, without working; ``vanilla``, the answer alone. All
+        three exist for the same rows.
     """
     cells = row["map"] if cells is None else cells
     worked = working(row, cells)
@@ -118,5 +122,8 @@ def demonstrate(row, cells=None):
             truth = row["options"][ord(answer) - ord("A")][3:]
         if computed != truth:
             return None
-    drawn = map_to_text(cells, last=row["categories"])
-    return f"<think><map>{drawn}</map>{text}</think><answer>{answer}</answer>"
+    if shape == "vanilla":
+        return answer
+    drawn = f"<map>{map_to_text(cells, last=row['categories'])}</map>"
+    words = drawn if shape == "observe" else drawn + text
+    return f"<{shape}>{words}</{shape}><answer>{answer}</answer>"

@@ -13,6 +13,7 @@ from spacer_lib.completions import (
     read_number,
 )
 from spacer_lib.errors import SpacerError
+from spacer_lib.prompts import TINY_MODES
 from spacer_lib.training.demonstrations import TINY_TASKS, demonstrate
 
 # Questions whose answer has wrong neighbours; a text read off or written freely has
@@ -33,9 +34,9 @@ def target_text(row, style):
     row : dict
         Question row; ``reasoning``, where it has any, is put into its think block.
     style : PromptStyle
-        ``tiny``: the worked demonstration; ``think_map``: the true map, then the
-        row's reasoning; ``think`` and ``observe``: the row's reasoning; ``direct``:
-        the answer in its tag; ``vanilla``: the answer alone.
+        ``tiny`` and its forms: the worked demonstration; ``think_map``: the true map,
+        then the row's reasoning; ``think`` and ``observe``: the row's reasoning;
+        ``direct``: the answer in its tag; ``vanilla``: the answer alone.
 
     Raises
     ------
@@ -44,8 +45,10 @@ def target_text(row, style):
         would teach a known hack.
     """
     mode, answer = style.mode, row["ground_truth"]
-    if mode == "tiny":
-        return demonstrate(row) if row["question_type"] in TINY_TASKS else None
+    if mode in TINY_MODES:
+        shape = mode.partition("_")[2] or "think"
+        known = row["question_type"] in TINY_TASKS
+        return demonstrate(row, shape=shape) if known else None
     if mode == "vanilla":
         return answer
     tagged = f"<answer>{answer}</answer>"

@@ -96,7 +96,7 @@ def _drawn(config):
         )
     batches = math.ceil(config.max_steps / config.num_iterations)
     count = batches * config.prompts_per_step
-    rows = draw_rows(SEEDS["grpo"], count, config.view, exact_boxes=False)
+    rows = draw_rows(SEEDS[config.rooms], count, config.view, exact_boxes=False)
     return TrainingRows(rows, {
         "read": count, "part": "all", "chosen": count, "skipped": {},
         "without_map": 0, "kept": count,

@@ -94,6 +94,10 @@ def test_targets_follow_the_prompt_style(rows):
     drawn = target_text(rows[2], PromptStyle("think_map"))
     truth = {name: [tuple(c) for c in cells] for name, cells in row["map"].items()}
     assert read_completion(drawn).map == truth
+    seen = target_text(rows[2], PromptStyle("tiny_observe"))
+    assert read_completion(seen, shape="observe").failure is None
+    assert read_completion(seen).map == truth
+    assert target_text(rows[2], PromptStyle("tiny_vanilla")) == answer
     for mode in ("think", "observe"):
         with pytest.raises(SpacerError, match="no reasoning.*direct or vanilla"):
             target_text(rows[2], PromptStyle(mode))
@@ -150,6 +154,17 @@ def test_corrupted_options_keep_their_form():
                     "sofa": ["bed", "lamp"]}  # fmt: skip
     with pytest.raises(SpacerError, match="none known"):
         corrupt(row | {"options": ["A. bed"], "ground_truth": "A"}, "A", None)
+
+
+def test_every_form_has_the_same_rows(rows):
+    """An arm must not learn from more questions because its form is shorter."""
+    for mode in ("tiny", "tiny_observe", "tiny_vanilla"):
+        found = sft_responses(rows, PromptStyle(mode))
+        assert [row["id"] for row, _ in found] == [
+            row["id"] for row, _ in sft_responses(rows, TINY)
+        ]
+        pairs = dpo_responses(rows, PromptStyle(mode), 0)
+        assert len(pairs) == len(found) and all(a != b for _, (a, b) in pairs)
 
 
 def test_corrupted_words_are_of_the_same_kind(rows):

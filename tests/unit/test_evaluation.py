@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from spacer_lib import evaluation, study
+from spacer_lib import evaluation
 from spacer_lib.artifacts import read_jsonl
 from spacer_lib.cogmap import parse_map
 from spacer_lib.errors import SpacerError
@@ -413,67 +413,3 @@ def test_compare_needs_the_same_questions():
         compare([prediction(0, 1.0), prediction(1, 1.0)], [prediction(0, 1.0)])
     with pytest.raises(SpacerError, match="got none"):
         summarize([])
-
-
-# ---------------------------------------------------------------- the study
-
-
-def test_pooled_gains_average_seeds_and_pair_arms():
-    before = [prediction(i, 0.0) for i in range(30)]
-    good = [prediction(i, 1.0) for i in range(30)]
-    half = [prediction(i, float(i % 2)) for i in range(30)]
-    pooled = study.pool(
-        {
-            ("map", 0): (before, good), ("map", 1): (before, half),
-            ("no_map", 0): (before, half), ("no_map", 1): (before, before),
-        }
-    )  # fmt: skip
-    assert pooled["arms"]["map"]["score"][0] == pytest.approx(0.75)
-    assert pooled["arms"]["no_map"]["per_task"]["object_counting"][0] == 0.25
-    gap = pooled["differences"]["map minus no_map"]["score"]
-    assert gap[0] == pytest.approx(0.5) and gap[1] > 0
-    # The same rooms asked twice are still 30 rooms, not 60.
-    twice = study.pool({("map", s): (before, half) for s in (0, 1)})["arms"]["map"]
-    once = study.pool({("map", 0): (before, half)})["arms"]["map"]
-    assert twice["score"] == pytest.approx(once["score"])
-
-
-def test_the_study_trains_each_arm_once_and_resumes(checkpoint, tmp_path, monkeypatch):
-    start = tmp_path / "start"
-    for part in checkpoint:
-        part.save_pretrained(start)
-    launched = []
-
-    class Result:
-        seconds, model_dir = 1.5, start
-
-    def launch(recipe, folder, *, resume):
-        launched.append((folder.name, recipe.seed, recipe.reward.map_weight, resume))
-        return Result
-
-    load_config = study.load_config
-    short = {"model_path": str(start), "max_completion_length": 4}
-    monkeypatch.setattr(study, "launch", launch)
-    monkeypatch.setattr(
-        study, "load_config", lambda name, changes=(): load_config(
-            name, {**dict(changes), **short})
-    )  # fmt: skip
-    config = study.StudyConfig(seeds=(0, 1), questions=6)
-    lines = []
-    made = study.run_study(tmp_path / "out", config, lines.append)
-    assert launched == [
-        ("map_seed0", 0, 8.0, True), ("map_seed1", 1, 8.0, True),
-        ("no_map_seed0", 0, 0.0, True), ("no_map_seed1", 1, 0.0, True),
-    ]  # fmt: skip
-    written = json.loads((tmp_path / "out" / "study.json").read_text())
-    assert len(lines) == len(written["runs"]) == 4
-    for record in written["runs"]:
-        assert record["delta"]["score"] == [0, 0, 0] and record["seconds"] == 1.5
-        assert set(record["before"]["per_task"]) == set(record["delta"]["per_task"])
-    monkeypatch.setattr(evaluation, "generate", None)  # all answers are on disk
-    assert study.run_study(tmp_path / "out", config)["arms"] == made["arms"]
-
-
-def test_the_study_refuses_an_unknown_arm(tmp_path):
-    with pytest.raises(SpacerError, match="study arm: got .'maps'."):
-        study.run_study(tmp_path, study.StudyConfig(arms=("maps",)))

@@ -234,12 +234,39 @@ def test_study_forest_draws_every_seed_beside_the_pooled_gain(ax):
     gain = {"score": [0.1, 0.05, 0.15]}
     study = {
         "arms": {"map": gain, "no_map": {"score": [0.0, -0.1, 0.1]}},
-        "runs": [{"arm": "map", "delta": gain}, {"arm": "map", "delta": gain}],
+        "runs": [{"arm": "map", "delta": gain, "seed": seed} for seed in (0, 1)],
+        "settings": {"questions": 6},
     }
     plots.study_forest(study, ax)
     assert [p.get_xdata()[0] for p in by_gid(ax, "pooled")] == pytest.approx([10, 0])
     assert len(by_gid(ax, "seed")) == 2
     assert [t.get_text() for t in ax.get_yticklabels()] == ["map", "no_map"]
+    assert ax.get_title() == "n = 6 questions x 2 seeds"
+
+
+def test_selection_histogram_shows_what_stays(ax):
+    plots.selection_histogram({0: 3, 1: 2, 2: 4}, ax, kept={0: 1, 1: 2, 2: 0})
+    heights = [bar.get_height() for bar in ax.patches]
+    assert heights == [3, 2, 4, 1, 2, 0]
+    assert "n = 9 rows" in ax.get_title() and "of 2" in ax.get_xlabel()
+
+
+def test_label_strip_colours_what_is_taught(ax):
+    plots.label_strip(["a", "b", "c"], [False, True, True], ax, per_line=2)
+    assert [t.get_text() for t in ax.texts] == ["a", "b", "c"]
+    assert [p.get_gid() for p in ax.patches] == ["given", "taught", "taught"]
+    assert ax.patches[2].get_xy() == (0, -1)  # the next line
+
+
+def test_curves_of_the_baselines_pass_over_what_was_not_logged(two_axes):
+    rows = [{"step": 1, "loss": 2.0, "mean_token_accuracy": 0.5}, {"step": 2}]
+    plots.sft_curves(rows, two_axes)
+    assert two_axes[1].lines[0].get_ydata() == pytest.approx([50])
+    pair = {"rewards/margins": 0.1, "logps/chosen": -3.0, "logps/rejected": -5.0}
+    plots.dpo_curves([{"step": 1, **pair}], two_axes)
+    assert two_axes[0].lines[-1].get_ydata() == pytest.approx([0.1])
+    sides = {line.get_label(): line.get_ydata()[0] for line in two_axes[1].lines}
+    assert (sides["chosen"], sides["rejected"]) == (-3, -5)
 
 
 def test_plots_never_load_save_or_show():

@@ -12,7 +12,7 @@
 # ---
 
 # %% [markdown]
-# # 06 · Evaluate on rooms nobody trained on
+# # 07 · Evaluate on rooms nobody trained on
 #
 # **What you'll do.** Ask the model of notebook 05 questions about new rooms, before and after SG-RLVR, beside floors that need no eyes, and find out where its answers come from.
 #
@@ -32,7 +32,7 @@ after: str = ""  # checkpoint; "": runs/05_train_grpo/model
 view: str = "new"  # camera that SG-RLVR trained on: `new` or `seen`
 questions: int = 240  # held-out questions per condition, one room each
 seed: int = 0  # of sampled answers
-out_dir: str = ""  # predictions and summary; "": runs/06_evaluate
+out_dir: str = ""  # predictions and summary; "": runs/07_evaluate
 
 # %%
 import os
@@ -70,7 +70,7 @@ if view not in VIEWS:
 if quick:
     questions = 24
     print("QUICK MODE: 24 questions a condition. Nothing below is a result.")
-folder = Path(out_dir or PROJECT_ROOT / "runs" / ("06_evaluate" + "_quick" * quick))
+folder = Path(out_dir or PROJECT_ROOT / "runs" / ("07_evaluate" + "_quick" * quick))
 trained = PROJECT_ROOT / "runs" / ("05_train_grpo" + "_quick" * quick) / "model"
 before, after = before or "checkpoints/tiny_warmstart", Path(after or trained)
 has_after = (after / "config.json").exists()
@@ -362,9 +362,9 @@ write_json(folder / "summary.json", {**summary, "provenance": provenance()})
 #
 # ```bash
 # cd notebooks
-# papermill 06_evaluate.ipynb ../papermill_runs/06_evaluate__tiny__seed0.ipynb
-# papermill 06_evaluate.ipynb ../papermill_runs/06_evaluate__no_map__seed0.ipynb \
-#     -p after ../runs/05_no_map/model -p out_dir ../runs/06_no_map -p questions 1000
+# papermill 07_evaluate.ipynb ../papermill_runs/07_evaluate__tiny__seed0.ipynb
+# papermill 07_evaluate.ipynb ../papermill_runs/07_evaluate__no_map__seed0.ipynb \
+#     -p after ../runs/05_no_map/model -p out_dir ../runs/07_no_map -p questions 1000
 # ```
 #
 # - **Resume.** Predictions are written batch by batch, with the hash of weights, rows and settings. The same command skips what it finds under the same hash and answers the rest; anything else is answered anew.

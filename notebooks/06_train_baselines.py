@@ -1,0 +1,438 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 06 · Train baselines beside SG-RLVR
+#
+# **What you'll do.** Teach the same small model the same questions in other ways (imitation, preferences, GRPO without a map), and read what studies over several seeds say about each.
+#
+# **What you'll learn.**
+# - see which tokens a supervised loss counts, and which it must not;
+# - build a chosen and a rejected answer, and watch what DPO's margin hides;
+# - answer every question eight times, and drop those that teach nothing;
+# - measure on the same answers what a map reward adds to a group;
+# - read a table of arms: equal seconds, KL weights, answer modes, a reward that can be hacked.
+#
+# **What you'll need.** Notebooks 04 and 05. Nothing from disk: rooms are made on the spot, the starting checkpoint and the studies' results are in the repository. One CPU core, about three minutes, 2 GB of memory.
+#
+# SpaceR §5 (SFT baseline), §5.2 (sample selection); vsGRPO (DPO, answer modes, β).
+
+# %% tags=["parameters"]
+recipe_sft: str = "sft_tiny"  # a file in configs/
+recipe_dpo: str = "dpo_tiny"
+sft_steps: int = 75  # 0: the recipe's
+dpo_steps: int = 40
+questions: int = 96  # held-out, one room each
+samples: int = 48  # questions answered several times
+responses: int = 8  # times each
+rerun: bool = False  # train the studies again: hours
+out_dir: str = "../runs/06_train_baselines"  # relative to the notebooks' folder
+resume: bool = False  # go on from the last checkpoint in out_dir
+seed: int = 0
+
+# %%
+import os
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import torch
+from transformers.utils.logging import disable_progress_bar
+
+# %%
+from spacer_lib import plots
+from spacer_lib.artifacts import PROJECT_ROOT, commit, provenance, read_json, write_json
+from spacer_lib.evaluation import compare, evaluate, load, summarize, verdict
+from spacer_lib.models.inputs import VideoSettings
+from spacer_lib.prompts import TINY_MODES, PromptStyle
+from spacer_lib.rewards import score
+from spacer_lib.study import load_study, run_study, study_table
+from spacer_lib.training.baselines import ResponseCollator, dpo_responses, sft_responses
+from spacer_lib.training.config import load_config
+from spacer_lib.training.curriculum import SEEDS, draw_rows
+from spacer_lib.training.launch import launch
+from spacer_lib.training.monitor import LiveFigure
+from spacer_lib.training.responses import target_text
+from spacer_lib.training.rows import training_rows
+from spacer_lib.training.selection import keep_informative, select_samples
+
+# %%
+disable_progress_bar()
+plots.use_house_style()
+torch.set_num_threads(1)
+{"commit": commit(), **provenance()["packages"]}
+
+# %%
+quick = os.environ.get("SPACER_QUICK") == "1"
+changes, rerun = {"seed": seed}, rerun and not quick
+if quick:
+    changes["prompts_per_step"], sft_steps, dpo_steps = 4, 2, 2
+    questions, samples, responses = 12, 6, 4
+    print("QUICK MODE: two steps a run, few questions. Nothing below is a result.")
+folder = PROJECT_ROOT / "notebooks" / (out_dir + "_quick" * quick)
+
+
+# %%
+def recipe(name, steps=0):
+    """A recipe with this notebook's changes."""
+    return load_config(name, changes | ({"max_steps": steps} if steps else {}))
+
+
+sft, dpo = recipe(recipe_sft, sft_steps), recipe(recipe_dpo, dpo_steps)
+tiny = recipe("tiny")
+video = VideoSettings(tiny.frames, tiny.frame_size, tiny.max_pixels)
+{c.recipe: (c.method, c.max_steps, c.learning_rate) for c in (sft, dpo, tiny)}
+
+# %% [markdown]
+# ## Imitate: supervised fine-tuning
+#
+# SFT shows the model a response and raises its likelihood,
+#
+# $$L_{SFT} = -\frac{1}{|y|}\sum_t \log \pi_\theta(y_t \mid q, y_{<t}),$$
+#
+# where $q$ is the question with its video and $y$ the response. The response has to come from somewhere. Here it is a worked demonstration computed from the **true** map: an oracle that SG-RLVR never sees. It knows a map only by the reward its own drawing earns.
+
+# %%
+rows = draw_rows(SEEDS["develop"], questions, tiny.view)
+shown = sft_responses(rows, sft.prompt_style)
+row, (target,) = next(p for p in shown if p[0]["options"])
+print(row["question"], *row["options"], f"(true: {row['ground_truth']})", sep="\n")
+print(target)
+
+# %% [markdown]
+# The collator joins prompt, video and response, and labels what the loss may count. Label -100 means *given, not taught*.
+
+# %%
+model, processor = load(tiny.model_path)
+collate = ResponseCollator(processor, [row], [(target,)], sft.prompt_style, video)
+batch = collate([{"image": 0}])
+ids, labels = batch["input_ids"][0], batch["labels"][0]
+{key: tuple(v.shape) for key, v in batch.items() if torch.is_tensor(v)}
+
+# %%
+pad = model.config.video_token_id
+tokens, taught = [], []
+for token, label in zip(ids.tolist(), labels.tolist(), strict=True):
+    if token == pad and tokens and tokens[-1].startswith("video"):
+        tokens[-1] = f"video x{int((ids == pad).sum())}"
+        continue
+    text = "video" if token == pad else processor.tokenizer.decode(token)
+    tokens.append(text.replace("\n", "↵").replace("<|", "").replace("|>", ""))
+    taught.append(label != -100)
+
+# %%
+figure, ax = plt.subplots(figsize=(11, 2.6))
+_ = plots.label_strip(tokens, taught, ax)
+
+# %%
+counted = int((labels != -100).sum())
+pixels = int((ids == pad).sum())
+print(f"the loss counts {counted} of {len(ids)} tokens")
+print(f"labels on all of them would add {len(ids) - counted}, {pixels} of them video")
+
+# %% [markdown]
+# **What to notice.** Blue is taught: the response and its end token. The grey question is the examiner's to write, and a video pad stands for pixels: a loss on it teaches the model to predict a constant. That is the failure case, and no accident: the released SFT of SpaceR counts prompt and video tokens too.
+#
+# Now train. The run goes through the same launcher as SG-RLVR, and leaves the same kind of folder.
+
+# %%
+live = LiveFigure(folder / "sft", plots.sft_curves)
+sft_run = launch(sft, folder / "sft", on_line=live, resume=resume)
+_ = live.refresh()
+
+# %%
+def cost(run):
+    """Steps and seconds in words."""
+    each = run.seconds / run.steps
+    return f"{run.steps} steps in {run.seconds:.0f} s, {each:.2f} s each"
+
+
+print("SFT:", cost(sft_run))
+
+# %% [markdown]
+# **What to notice.** A step costs one forward and one backward pass. SG-RLVR must first generate eight responses a question, token after token, so its step costs several times as much (notebook 05 prints its seconds). Comparing the two after equal *steps* flatters SG-RLVR's data, after equal *seconds* SFT's; the study below has both.
+#
+# ## Prefer: DPO
+#
+# DPO needs pairs. vsGRPO takes the right response as *chosen* and the same response with a corrupted answer as *rejected*; with the frozen start as reference,
+#
+# $$L_{DPO} = -\log \sigma\!\left(\beta \log\frac{\pi_\theta(y^+)}{\pi_{ref}(y^+)} - \beta \log\frac{\pi_\theta(y^-)}{\pi_{ref}(y^-)}\right)$$
+#
+# ([Rafailov et al.](https://arxiv.org/abs/2305.18290)). How to corrupt is printed nowhere: another option, or a number off by at least half of itself.
+
+# %%
+pairs = dpo_responses(rows, dpo.prompt_style, seed)
+for pair_row, (chosen, rejected) in pairs[:3]:
+    start = len(os.path.commonprefix([chosen, rejected]))
+    print(f"{pair_row['question_type']}: … {chosen[max(0, start - 30) : start]}")
+    print(f"    chosen   {chosen[start:]}\n    rejected {rejected[start:]}")
+
+# %%
+live = LiveFigure(folder / "dpo", plots.dpo_curves)
+dpo_run = launch(dpo, folder / "dpo", on_line=live, resume=resume)
+_ = live.refresh()
+
+# %%
+def ends(run, keys, count=5):
+    """Means over the first and the last steps."""
+    table = pd.DataFrame(run.metrics())
+    parts = {"first": table.head(count), "last": table.tail(count)}
+    return pd.DataFrame({k: part[keys].mean() for k, part in parts.items()}).round(3)
+
+
+print("DPO:", cost(dpo_run))
+logps = ["logps/chosen", "logps/rejected"]
+ends(dpo_run, ["rewards/margins", "rewards/accuracies", *logps])
+
+# %%
+change = np.diff(ends(dpo_run, logps).to_numpy()).ravel()
+for side, value in zip(("chosen", "rejected"), change, strict=True):
+    print(f"the {side} response became {'likelier' if value > 0 else 'less likely'}")
+
+# %% [markdown]
+# **What to notice.** The margin is a *difference*. It grows when the chosen response becomes likelier, and just as well when both fall and the rejected one falls faster: look at the right panel before trusting the left. Pairs that share everything but one token leave the map, which is nearly all of the text, unpaid on both sides.
+#
+# ## Ask before believing
+#
+# Held-out questions, greedy, before and after; what is resampled is the difference, room by room.
+
+# %%
+def ask(name, checkpoint):
+    """Predictions of a checkpoint on the held-out rows."""
+    return evaluate(
+        *load(checkpoint), rows, condition="own", mode="tiny", video=video,
+        out_path=folder / f"{name}.jsonl", batch_size=48,
+    )  # fmt: skip
+
+
+answers = {"start": ask("start", tiny.model_path)}
+answers["SFT"] = ask("sft_answers", sft_run.model_dir)
+answers["DPO"] = ask("dpo_answers", dpo_run.model_dir)
+
+# %%
+tables = {name: summarize(found) for name, found in answers.items()}
+figure, axes = plt.subplots(1, 2, figsize=(10, 3))
+plots.accuracy_bars(tables, axes[0], level="overall")
+_ = plots.accuracy_bars(tables, axes[1], level="overall", measure="hits")
+
+# %%
+for name in ("SFT", "DPO"):
+    table = compare(answers["start"], answers[name])
+    for found in table[table["level"] == "overall"].itertuples():
+        if found.measure in ("score", "hits"):
+            interval = f"[{found.low:+.3f}, {found.high:+.3f}]"
+            print(f"{name} {found.measure:5} {found.delta:+.3f} {interval}")
+            print(f"    {found.verdict}")
+
+# %% [markdown]
+# **What to notice.** One run each on few questions: a look, no result. The study at the end repeats it with seeds.
+#
+# ## Select: which questions still teach
+#
+# A group whose answers are all right has no loser, one whose answers are all wrong no winner; either way the advantages are zero. SpaceR (§5.2) therefore answers each question eight times with the base model *before* training, and drops both.
+
+# %%
+needed = -(-samples // tiny.prompts_per_step)  # steps that draw so many rows
+asked = training_rows(recipe("tiny", needed))[:samples]
+sampled = select_samples(
+    model, processor, asked, folder / "selection.jsonl", mode=tiny.prompt_style,
+    k=responses, video=video, seed=seed, rewards=tiny.reward, batch_rows=6,
+    max_new_tokens=tiny.max_completion_length,
+)  # fmt: skip
+right = [record["scores"] for record in sampled]
+
+# %%
+kept, histogram = keep_informative(asked, right)
+names = {kept_row["id"] for kept_row in kept}
+pairs_kept = [(r, s) for r, s in zip(asked, right, strict=True) if r["id"] in names]
+_, kept_histogram = keep_informative(kept, [s for _, s in pairs_kept])
+figure, ax = plt.subplots(figsize=(6, 2.6))
+_ = plots.selection_histogram(histogram, ax, kept_histogram)
+print(f"{len(kept)} of {len(asked)} questions are kept")
+
+# %%
+labels = [plots.short_name(asked_row["question_type"]) for asked_row in asked]
+fate = ["kept" if r["id"] in names else "dropped" for r in asked]
+pd.crosstab(pd.Series(labels, name="task"), pd.Series(fate, name="fate"))
+
+# %%
+gone = [(r, s) for r, s in zip(asked, sampled, strict=True) if r["id"] not in names]
+for gone_row, record in gone[:2]:
+    print(gone_row["question"], f"(true: {gone_row['ground_truth']})")
+    print(f"    scores {record['scores']}\n    {record['responses'][0]}")
+
+# %% [markdown]
+# **What to notice.** Selection is a statement about *this* model: after some training other questions would fall silent, which is why the trainer can also replace silent groups as it goes (`refill`). And a number that is partly right keeps its row: mean relative accuracy still tells the answers apart.
+#
+# ## Without a map: the same answers, another reward
+#
+# "Silent" depends on what is paid. Score the very same answers twice, with the recipe's map reward and without any (`tiny_no_map`), and count the groups in which all rewards are equal.
+
+# %%
+def silent(rules):
+    """Share of groups without advantage, and the mean spread of a group's rewards."""
+    spreads = [
+        np.std([score(text, asked_row, rules).total for text in record["responses"]])
+        for asked_row, record in zip(asked, sampled, strict=True)
+    ]
+    quiet = np.mean(np.array(spreads) < 1e-9)
+    return {"silent groups": quiet, "spread": np.mean(spreads)}
+
+
+with_map, without = recipe("tiny").reward, recipe("tiny_no_map").reward
+pd.DataFrame({"with map": silent(with_map), "without": silent(without)}).round(3)
+
+# %% [markdown]
+# **What to notice.** Drawings differ where answers agree, so the map gives nearly every group something to compare. That is a reason to expect more from it, not yet a result: the spread could as well be noise. Whether it is worth anything is what the first study asks.
+#
+# ## Answer in another form
+#
+# vsGRPO compares three answer modes: *think* (reason, then answer), *observe* (say what is seen, then answer) and *vanilla* (answer). For the tiny model they are map and working, the map alone, and nothing but the answer:
+
+# %%
+for mode in TINY_MODES:
+    print(f"{mode:13} {target_text(row, PromptStyle(mode))}")
+
+# %% [markdown]
+# The tiny prompt has no words to ask for a form, so the study first teaches each by a short SFT on the demonstrated camera, in rooms of its own, and only then starts GRPO on the new camera, paid for the answer and (but in vanilla) the format.
+#
+# ## What the studies say
+#
+# Each study is a YAML file in `configs/study`: arms, seeds, held-out questions. Training them takes hours; the results below are read from `papermill_runs/`. `-p rerun True` trains them again.
+
+# %%
+studies = {}
+for name in ("baselines", "beta", "modes", "hacking"):
+    path = PROJECT_ROOT / "papermill_runs" / f"study_{name}.json"
+    if rerun:
+        made = run_study(PROJECT_ROOT / f"runs/study_{name}", load_study(name))
+        write_json(path, made)
+    if path.exists():
+        studies[name] = read_json(path)
+    else:
+        print(f"NOT RUN YET: `spacer study --config {name}` makes study_{name}.json")
+
+
+# %%
+def show(name):
+    """Forests of both measures, the verdicts in words, and the table."""
+    if name not in studies:
+        return print(f"study {name}: no results here")
+    study = studies[name]
+    size = (11, 1 + 0.5 * len(study["arms"]))
+    figure, axes = plt.subplots(1, 2, figsize=size, sharey=True)
+    for ax, measure in zip(axes, ("score", "hits"), strict=True):
+        plots.study_forest(study, ax, measure)
+    for pair, gain in study["differences"].items():
+        for measure in ("score", "hits"):
+            mean, low, high = gain[measure]
+            found = f"[{low:+.3f}, {high:+.3f}], {verdict(low, high)}"
+            print(f"{pair}, {measure:5}: {mean:+.3f} {found}")
+    return study_table(study).round(3)
+
+
+# %% [markdown]
+# ### SG-RLVR, GRPO without map, SFT, DPO
+#
+# All from the shipped warm start, on the new camera. `sft` has the seconds of `map` (see the column), `sft_same_rows` its questions. Both, and `dpo`, see demonstrations made from true maps; `map` and `no_map` see none. `up` in a line means that the first arm is ahead.
+
+# %%
+show("baselines")
+
+# %% [markdown]
+# **What to notice.** If imitation wins, remember what it was given: for real videos nobody has worked demonstrations from true maps for every question, while the reward needs the map only to *score*. The comparison says what supervision is worth where it exists.
+#
+# ### How much KL
+#
+# $\beta$ holds the policy to its start. vsGRPO reports a collapse at 0 and uses $10^{-4}$; SpaceR's script has 0.04.
+
+# %%
+show("beta")
+
+# %%
+def training(name, keys):
+    """Means over the first and the last ten steps of the log, over seeds."""
+    found = {}
+    for run in studies.get(name, {"runs": []})["runs"]:
+        for key in set(keys) & set(run["training"]):
+            found.setdefault((run["arm"], key), []).append(run["training"][key])
+    table = {pair: np.mean(values, axis=0) for pair, values in found.items()}
+    return pd.DataFrame(table, index=["first 10", "last 10"]).T.sort_index().round(3)
+
+
+training("beta", ["reward", "kl", "entropy"])
+
+# %% [markdown]
+# **What to notice.** A collapse would show as falling reward and an entropy that runs to an end. A few dozen steps with a frozen language model leave little room for one: not seeing a collapse here is no evidence against it at thousands of steps.
+#
+# ### Think, observe, vanilla
+
+# %%
+show("modes")
+
+# %%
+for run in studies.get("modes", {"runs": []})["runs"]:
+    if run["seed"] == 0:
+        example = run["examples"][0]
+        print(f"{run['arm']}: {example['question']} (true: {example['ground_truth']})")
+        print(f"    before {example['before']}\n    after  {example['after']}")
+
+# %% [markdown]
+# **What to notice.** Compare each arm with its *own* start: the starts differ in what they can compute, since a model this small cannot work out a direction without writing the steps down. `vanilla` draws no map, so it has no hits.
+#
+# ### A reward that can be hacked
+#
+# SpaceR pays right answers a bonus for tokens within a window, so that thoughts grow longer; vsGRPO tried such a reward and dropped it. Here the window starts just above the length that the warm start writes, the bonus is large, the whole model learns, and no map is paid; `plain` is the same without the bonus. The training log tells what the policy was paid, the held-out questions what it learned.
+
+# %%
+show("hacking")
+
+# %%
+paid = ["reward", "rewards/task/mean", "rewards/length/mean"]
+training("hacking", [*paid, "completions/mean_length", "map_hit_rate"])
+
+# %% [markdown]
+# **What to notice.** Rewards of different arms are in different currencies: compare each with its own first steps, and both by the held-out measures. A reward that rises while score and hits do not is a hack, whether or not anybody meant it. How does a model make a map response longer? By drawing more into its map. Had the log shown the reward alone, such a run would have looked like a success.
+#
+# ## In practice
+#
+# ```bash
+# spacer train --config sft_tiny                       # a baseline without a notebook
+# spacer train --config dpo_tiny --set beta=0.3
+# spacer select --config tiny --out runs/kept.jsonl --k 8 --rows 400   # resumes
+# spacer train --config tiny --set data_path=runs/kept.jsonl
+# spacer study --config baselines --seeds 0 1 2        # resumes; one folder per run
+# spacer study --config modes --set max_steps=2 --questions 12 --out runs/trial
+# ```
+#
+# - **Own studies.** Copy a file of `configs/study`, change arms, pass its path. An arm may name another recipe, change settings, and start from a run of its own; a misspelt setting of the last arm stops before the first has started.
+# - **Selection at scale.** Eight responses to 91,000 questions cost more than many epochs of SFT; the answers are kept beside the rows, so another rule needs no second run.
+# - **Reasoning to imitate.** SFT in a think mode asks rows for a `reasoning`, and refuses rows without: an empty think block would teach a known hack. `direct` and `vanilla` need the answer alone.
+#
+# ## Summary
+#
+# Imitation is cheap where somebody can write the response down; preferences need pairs, and their margin can grow for the wrong reason; a verifiable reward needs only a scorer, and teaches only where a group's rewards differ. Which one to use is a question of what supervision exists, and only arms, seeds and intervals say what it was worth.
+#
+# ## Exercises
+#
+# 1. Corrupt the *map* instead of the answer in DPO's rejected response (`training/responses.py`). What happens to hits?
+# 2. Select with `-p responses 2`, then with 16. Which questions change sides, and why?
+# 3. Write a study with SFT on 75, 150, 300 and 600 steps. Where does it stop paying?
+#
+# ## References
+#
+# - SpaceR: *Reinforcing MLLMs in Video Spatial Reasoning*, §5.
+# - vsGRPO: *Improved Visual-Spatial Reasoning via R1-Zero-Like Training*, §4.
+# - Rafailov et al., *Direct Preference Optimization*: https://arxiv.org/abs/2305.18290
+#
+# Next: **07 · Evaluate** asks held-out questions before and after SG-RLVR.

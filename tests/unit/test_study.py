@@ -1,0 +1,217 @@
+"""Studies: from YAML to arms, each trained once, pooled and put in a table."""
+
+import json
+
+import pytest
+import torch
+
+from spacer_lib import evaluation, study
+from spacer_lib.errors import SpacerError
+from spacer_lib.models import tiny
+from spacer_lib.study import load_study, pool, run_study, study_names, study_table
+from spacer_lib.training.config import load_config
+from spacer_lib.training.curriculum import SEEDS, draw_rows, tokenizer_corpus
+from spacer_lib.training.rows import training_rows
+
+
+def prediction(number, score, hits=0):
+    """What ``evaluate`` says of one room's question, as far as tables look at it."""
+    return {
+        "id": f"q{number}", "scene_name": f"room{number}_00", "score": score,
+        "question_type": "object_counting", "failure": None, "map_failure": None,
+        "map_hits": hits, "map_total": 4, **dict.fromkeys(evaluation.MAP_SCORES, 0.0),
+    }  # fmt: skip
+
+
+def written(folder, text):
+    path = folder / "own.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+# ---------------------------------------------------------------- from YAML
+
+
+@pytest.mark.parametrize("name", study_names())
+def test_every_shipped_study_names_recipes_and_settings_that_exist(name):
+    found = load_study(name)
+    assert len(found.seeds) == 3 and len(found.arms) > 1
+    assert found.reference in found.arms
+    for arm in found.arms:
+        start, recipe = study._recipes(found, arm, {})
+        assert recipe.view == "new" and recipe.rooms == "grpo"
+        if start is not None:
+            # Demonstrations: on the known camera, in other rooms, in the arm's form.
+            assert (start.view, start.rooms, start.method) == ("seen", "form", "sft")
+            assert start.prompt_mode == recipe.prompt_mode
+
+
+def test_the_default_study_is_the_one_of_the_readme():
+    found = load_study()
+    assert list(found.arms) == ["map", "no_map"] and found.seeds == (0, 1, 2)
+    assert found.questions == 960
+    four = load_study("map", arms=["map", "paper_map"], seeds=[5], questions=12)
+    assert list(four.arms) == ["map", "paper_map"]
+    assert (four.seeds, four.questions) == ((5,), 12)
+
+
+def test_the_form_of_each_mode_is_judged_as_such():
+    found = load_study("modes")
+    recipes = {arm: study._recipes(found, arm, {})[1] for arm in found.arms}
+    assert {arm: r.reward.shape for arm, r in recipes.items()} == {
+        "think": "think", "observe": "observe", "vanilla": "vanilla",
+    }  # fmt: skip
+    assert {r.reward.map_gate for r in recipes.values()} == {"off"}
+    assert recipes["vanilla"].reward.format_weight == 0
+    assert recipes["think"].reward.format_weight == 1
+
+
+@pytest.mark.parametrize(
+    "text, complaint",
+    [
+        ("arms: {a: {}}\nreference: a", "study: recipe: got nothing"),
+        ("recipe: tiny\nreference: a\narms: {a: 3}", "arms.a: got 3; expected keys"),
+        ("recipe: tiny\nreference: a\narms: {a: {sett: {}}}", "arms.a.sett.*mean set"),
+        ("recipe: tiny\nreference: b\narms: {a: {}}", "reference: got b"),
+        ("recipe: tiny\nreference: a\narms: {a: {}}\nseeds: 3", "expected a list"),
+        ("recipe: tiny\nreference: a\narms: {a: {}}\nseeds: [x]", "whole numbers"),
+        ("recipe: tiny\nreference: a\narms: {a: {}}\nquestions: 1", "2 or more"),
+        ("[1, 2]", "expected recipe, reference and arms"),
+        ("a: [", "cannot be read"),
+    ],
+)
+def test_a_wrong_study_is_refused_in_one_line(tmp_path, text, complaint):
+    with pytest.raises(SpacerError, match=complaint):
+        load_study(written(tmp_path, text))
+
+
+def test_unknown_studies_and_arms_are_named():
+    with pytest.raises(SpacerError, match="study: got maps; expected .*baselines"):
+        load_study("maps")
+    with pytest.raises(SpacerError, match="study arm: got .'maps'."):
+        load_study("map", arms=["maps"])
+
+
+def test_a_misspelt_setting_of_the_last_arm_stops_before_any_run(tmp_path, monkeypatch):
+    monkeypatch.setattr(study, "launch", None)
+    path = written(
+        tmp_path,
+        "recipe: tiny\nreference: a\narms: {a: {}, b: {set: {learnin_rate: 1.0}}}",
+    )
+    with pytest.raises(SpacerError, match="learning_rate"):
+        run_study(tmp_path / "out", load_study(path))
+    with pytest.raises(SpacerError, match="expected key=value"):
+        run_study(tmp_path / "out", load_study(), changes=["max_steps"])
+
+
+# ---------------------------------------------------------------- the runs
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory):
+    """Folder of an untrained tiny model: its answers are noise, the rest is real."""
+    folder = tmp_path_factory.mktemp("start")
+    tokenizer = tiny.build_tokenizer(tokenizer_corpus())
+    torch.manual_seed(0)
+    tiny.build_model(tokenizer, hidden=128, layers=1).save_pretrained(folder)
+    tiny.build_processor(tokenizer).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def launched(start, monkeypatch):
+    """Runs that would have been started; each "trains" to the start itself."""
+    runs = []
+
+    class Result:
+        seconds, model_dir = 1.5, start
+
+        def metrics(self):
+            return [{"step": i, "reward": float(i)} for i in range(20)]
+
+    def launch(recipe, folder, *, resume):
+        assert resume
+        runs.append((folder.name, recipe))
+        return Result()
+
+    monkeypatch.setattr(study, "launch", launch)
+    return runs
+
+
+def test_each_arm_and_seed_is_trained_once_and_resumed(
+    start, launched, tmp_path, monkeypatch
+):
+    changes = {"model_path": str(start), "max_completion_length": 4}
+    chosen = load_study(seeds=[0, 1], questions=6)
+    lines = []
+    made = run_study(tmp_path / "out", chosen, changes=changes, progress=lines.append)
+    assert [(name, r.seed, r.reward.map_weight) for name, r in launched] == [
+        ("map_seed0", 0, 8.0), ("map_seed1", 1, 8.0),
+        ("no_map_seed0", 0, 0.0), ("no_map_seed1", 1, 0.0),
+    ]  # fmt: skip
+    content = json.loads((tmp_path / "out" / "study.json").read_text())
+    assert len(lines) == len(content["runs"]) == 4
+    for record in content["runs"]:
+        assert record["delta"]["score"] == [0, 0, 0] and record["seconds"] == 1.5
+        assert set(record["before"]["per_task"]) == set(record["delta"]["per_task"])
+        assert record["training"] == {"reward": [4.5, 14.5]}  # ten steps at each end
+        assert len(record["examples"]) == 3 and record["examples"][0]["question"]
+    monkeypatch.setattr(evaluation, "generate", None)  # all answers are on disk
+    again = run_study(tmp_path / "out", chosen, changes=changes)
+    assert again["arms"] == made["arms"]
+
+
+def test_an_arm_starts_where_its_own_run_ended(start, launched, tmp_path):
+    chosen = load_study("modes", arms=["vanilla"], seeds=[3], questions=6)
+    run_study(tmp_path, chosen, changes=["max_completion_length=4"])
+    (first, form), (second, recipe) = launched
+    assert (first, second) == ("vanilla_start", "vanilla_seed3")
+    assert form.method == "sft" and form.model_path.endswith("tiny_warmstart")
+    assert recipe.method == "grpo" and recipe.model_path == str(start)
+    assert recipe.seed == 3 and form.seed == 0
+    assert (tmp_path / "vanilla_start" / "answers.jsonl").exists()
+
+
+# ---------------------------------------------------------------- pooled
+
+
+def test_pooled_gains_average_seeds_and_pair_arms():
+    before = [prediction(i, 0.0) for i in range(30)]
+    good = [prediction(i, 1.0) for i in range(30)]
+    half = [prediction(i, float(i % 2)) for i in range(30)]
+    answers = {
+        ("map", 0): (before, good), ("map", 1): (before, half),
+        ("no_map", 0): (before, half), ("no_map", 1): (before, before),
+    }  # fmt: skip
+    pooled = pool(answers)
+    assert pooled["arms"]["map"]["score"][0] == pytest.approx(0.75)
+    assert pooled["arms"]["no_map"]["per_task"]["object_counting"][0] == 0.25
+    gap = pooled["differences"]["map minus no_map"]["score"]
+    assert gap[0] == pytest.approx(0.5) and gap[1] > 0
+    other = pool(answers, "no_map")["differences"]["no_map minus map"]["score"]
+    assert other[0] == pytest.approx(-0.5)
+    assert pool(answers, "absent")["differences"] == {}
+    # The same rooms asked twice are still 30 rooms, not 60.
+    twice = pool({("map", s): (before, half) for s in (0, 1)})["arms"]["map"]
+    once = pool({("map", 0): (before, half)})["arms"]["map"]
+    assert twice["score"] == pytest.approx(once["score"])
+
+
+def test_the_table_has_a_row_for_each_arm():
+    before = [prediction(i, 0.5, hits=1) for i in range(8)]
+    after = [prediction(i, 1.0, hits=2) for i in range(8)]
+    runs = [study.run_record("map", s, before, after, 10.0 * s) for s in (1, 2)]
+    made = {"runs": runs, **pool({("map", s): (before, after) for s in (1, 2)})}
+    row = study_table(made).loc["map"]
+    assert (row["before"], row["after"], row["delta"]) == (0.5, 1.0, 0.5)
+    assert (row["hits before"], row["hits after"]) == (0.25, 0.5)
+    assert (row["seconds"], row["seeds"]) == (15.0, 2)
+    assert study_table(made, "hits").loc["map", "low"] == pytest.approx(0.25)
+
+
+def test_rooms_of_the_forms_are_nobody_elses():
+    config = load_config("tiny_form", {"max_steps": 1, "prompts_per_step": 2})
+    first = draw_rows(SEEDS["form"], 2, "seen", exact_boxes=False)
+    assert [r["id"] for r in training_rows(config)] == [r["id"] for r in first]
+    with pytest.raises(SpacerError, match="setting rooms: got 'test'"):
+        load_config("tiny", {"rooms": "test"})
