@@ -28,10 +28,13 @@
 
 # %% tags=["parameters"]
 recipe: str = "tiny"  # a file in configs/
-gpus: int = 1  # workers; without GPUs at most 2 CPU ranks
+gpus: int = 0  # workers on each node; 0: the recipe's. Without GPUs at most 2 CPU ranks
+nodes: int = 1  # machines; run this notebook on each of them
+node_rank: int = 0  # which of them this is
+main_process_ip: str = ""  # of node 0, where there are several
 max_steps: int = 0  # 0: the recipe's
 model_path: str = ""  # "": the recipe's
-data_path: str = ""  # JSON lines of questions; "": the recipe's, or fresh rooms
+data_dir: str = ""  # folder of `spacer qa` or `mix`; "": the recipe's, or fresh rooms
 out_dir: str = "../runs/05_train_grpo"  # relative to the notebooks' folder
 resume: bool = False  # go on from the last checkpoint in out_dir
 seed: int = 0  # of sampling and shuffling
@@ -52,6 +55,7 @@ from spacer_lib import plots
 from spacer_lib.artifacts import PROJECT_ROOT, commit, provenance
 from spacer_lib.cogmap import map_to_text
 from spacer_lib.completions import read_completion
+from spacer_lib.errors import SpacerError
 from spacer_lib.rewards import RewardConfig, score
 from spacer_lib.training.config import dump_config, load_config
 from spacer_lib.training.curriculum import SEEDS, draw_rows
@@ -69,8 +73,9 @@ plots.use_house_style()
 # The parameters above change the recipe; a misspelt setting stops here, not after a night of training. `SPACER_QUICK=1` in the environment (the test suite sets it) cuts the run to two small steps in a folder of its own.
 
 # %%
-given = {"max_steps": max_steps, "model_path": model_path, "data_path": data_path}
-changes = {"gpus": gpus, "seed": seed, **{k: v for k, v in given.items() if v}}
+given = {"max_steps": max_steps, "model_path": model_path, "data_path": data_dir}
+given |= {"gpus": gpus, "nodes": nodes}
+changes = {"seed": seed, **{k: v for k, v in given.items() if v}}
 quick = os.environ.get("SPACER_QUICK") == "1"
 if quick:
     changes.update(max_steps=2, prompts_per_step=4)
@@ -152,7 +157,7 @@ _ = axes[1].set(xlabel="advantage", yticklabels=[])
 look = {"num_iterations": 2, "seed": seed}
 if config.prompt_mode == "tiny":
     look["model_path"] = config.model_path
-small = load_config("tiny", look)
+small = load_config("tiny", look | {"beta": 0.04})
 scratch = tempfile.TemporaryDirectory()
 trainer = build_trainer(small, scratch.name, rows=rows)
 
@@ -181,12 +186,12 @@ _ = ax.set(xticks=range(4), xticklabels=ticks, ylabel="advantage")
 #
 # ## Does the loss look at the video?
 #
-# TRL's stock trainer gives the video to `generate`, and then computes log-probabilities, hence the loss, **without** it. Nothing fails: the curves even move. Our trainer carries each row's video into every score. The check is simple: score the same rollouts once beside their own video and once beside another room's.
+# TRL's stock trainer gives the video to `generate`, and then computes log-probabilities, hence the loss, **without** it. Nothing fails: the curves even move. Our trainer carries each row's video into every score. The check is simple: score the same rollouts once beside their own video and once beside another room's. Every run makes it before its first step, with grey frames, and refuses to train blind.
 
 # %%
-other = batch["videos"][G:] + batch["videos"][:G]  # the next question's room
+other = batch["media"][G:] + batch["media"][:G]  # the next question's room
 own_loss, own = trainer.score(batch)
-other_loss, swapped = trainer.score(batch, videos=other)
+other_loss, swapped = trainer.score(batch, other)
 print(f"loss beside the own video      {own_loss:+.4f}")
 print(f"loss beside another room's     {other_loss:+.4f}")
 assert not torch.allclose(own, swapped, atol=1e-3)
@@ -210,7 +215,63 @@ _ = ax.legend()
 #
 # Why is the loss beside the own video so close to zero? Because nothing has changed between sampling and scoring: every ratio of Eq. 7 is 1, and the advantages of a group cancel. The *gradient* is not zero.
 #
-# $$J(\theta) = \frac{1}{G}\sum_i \min\!\left(\frac{\pi_\theta(o_i \mid q)}{\pi_{\theta_{old}}(o_i \mid q)} A_i,\ \operatorname{clip}(\cdot, 1-\epsilon, 1+\epsilon)\, A_i\right) - \beta\, D_{KL}(\pi_\theta \,\|\, \pi_{ref})$$
+# ## The loss, in fifteen lines
+#
+# $$J(\theta) = \frac{1}{G}\sum_i \frac{1}{|o_i|}\sum_t \left[\min\!\big(\rho_{i,t} A_i,\ \operatorname{clip}(\rho_{i,t}, 1-\epsilon, 1+\epsilon)\, A_i\big) - \beta\, D_{i,t}\right], \qquad \rho_{i,t} = \frac{\pi_\theta(o_{i,t} \mid q, o_{i,<t})}{\pi_{\theta_{old}}(o_{i,t} \mid q, o_{i,<t})}$$
+#
+# (Eq. 7, with GRPO's estimate of the divergence from the reference: $D = r - \log r - 1$, where $r = \pi_{ref}/\pi_\theta$; never negative, and zero where the two agree.) To see more than zeros, the policy has to move: all weights are shaken a little, and the loss is computed twice on the same tensors, below and by TRL.
+
+# %%
+with torch.no_grad():
+    for weight in trainer.model.parameters():
+        weight += 0.02 * weight.std() * torch.randn_like(weight)
+trl_loss, logps = trainer.score(batch)
+
+
+# %%
+def grpo_loss(logps, batch, epsilon, beta):
+    """(rows, tokens) log-probabilities and a rollout batch → the loss, -J."""
+    A, mask = batch["advantages"][:, None], batch["completion_mask"]
+    ratio = (logps - batch["old_per_token_logps"]).exp()
+    cut = ratio.clamp(1 - epsilon, 1 + epsilon)
+    gain = torch.minimum(ratio * A, cut * A)
+    gap = batch["ref_per_token_logps"] - logps
+    kl = gap.exp() - gap - 1
+    per_token = (gain - beta * kl) * mask
+    per_row = per_token.sum(dim=1) / mask.sum(dim=1)
+    return -per_row.mean(), ratio[mask == 1], kl[mask == 1]
+
+
+# %%
+our_loss, ratio, kl = grpo_loss(logps, batch, small.epsilon, small.beta)
+torch.testing.assert_close(float(our_loss), trl_loss, rtol=1e-4, atol=1e-6)
+print(f"ours {our_loss:.6f}, TRL's {trl_loss:.6f}")
+
+# %%
+figure, axes = plt.subplots(1, 2, figsize=(9, 2.6))
+axes[0].hist(ratio.numpy(), bins=60, color=plots.PALETTE[0])
+for edge in (1 - small.epsilon, 1 + small.epsilon):
+    axes[0].axvline(edge, color="k", linestyle=":")
+axes[0].set(xlabel="ratio of a token", ylabel="tokens", yscale="log")
+axes[1].scatter(logps[batch["completion_mask"] == 1].exp(), kl, s=4)
+_ = axes[1].set(xlabel="probability of a token", ylabel="KL estimate", yscale="symlog")
+
+# %% [markdown]
+# **What to notice.** Between the dotted lines the gradient is that of the ratio; outside, on the side that the advantage pushes to, it is cut off. With one update a batch, as published, no token ever gets there. Note too which mean is taken: over tokens of an answer first, then over answers, so that a token of a long answer counts for less. `loss_type` in a recipe selects other means (`dapo`, `bnpo`, `dr_grpo`), `importance_level: sequence` one ratio per answer (GSPO); `tests/training/test_group_options.py` writes each of them out by hand.
+#
+# ## Ways to learn nothing
+#
+# A published checkpoint brings its own sampling settings, and Qwen2.5-VL's temperature is near zero. A group of equal answers has no advantage; the run would go on, its loss exactly zero. Here is what the trainer says instead.
+
+# %%
+greedy = load_config("tiny", look | {"temperature": 1e-4})
+with tempfile.TemporaryDirectory() as folder:
+    careful = build_trainer(greedy, folder, rows=rows)
+    try:
+        careful.roll_out([0, 1, 2, 3])
+    except SpacerError as error:
+        print(error)
+del careful
 
 # %%
 scratch.cleanup()
@@ -230,7 +291,8 @@ del trainer, batch
 
 # %%
 live = LiveFigure(run_dir, plots.training_curves)
-result = launch(config, run_dir, on_line=live, resume=resume)
+where = {"node_rank": node_rank, "main_process_ip": main_process_ip or None}
+result = launch(config, run_dir, on_line=live, resume=resume, **where)
 _ = live.refresh()
 
 # %%
@@ -311,8 +373,11 @@ for ax, rollout in zip(axes[0], late.itertuples(), strict=True):
 #     -p recipe spacer_7b -p gpus 8 -p out_dir ../runs/05_spacer_7b --log-output
 # ```
 #
-# - **8 GPUs.** `configs/spacer_7b.yaml` holds the paper's settings (ZeRO-3, 8 completions, 16 frames) and expects questions and videos made by notebooks 01 to 03 from ScanNet.
-# - **No GPU.** Asking for 8 still runs: two CPU ranks with DeepSpeed ZeRO-2, and the first line says so. With some GPUs, but fewer than asked for, it refuses.
+# - **8 GPUs.** `configs/spacer_7b.yaml` holds the paper's settings (ZeRO-3, 8 completions, 16 frames) and expects questions and videos made by notebooks 01 to 03 from ScanNet. `configs/README.md` lists every recipe with the source of its numbers; `spacer train --config spacer_7b --estimate` runs a few steps and says what all of them will take.
+# - **Several machines.** Start the notebook on each with the same `out_dir` on a shared disk: `-p nodes 2 -p node_rank 1 -p main_process_ip 10.0.0.1`. `scripts/train_slurm.sbatch` does it under SLURM, `scripts/train_two_hosts.md` by hand.
+# - **No GPU.** Asking for 8 still runs the tiny recipe: two CPU ranks with DeepSpeed ZeRO-2, and the first line says so. With some GPUs, but fewer than asked for, it refuses; so does a 7B recipe without any.
+# - **Any number of workers, the same rollouts.** Each completion's luck is keyed by seed, step and place, so one worker, two under DDP and two under ZeRO-2 or ZeRO-3 learn from the same answers; a test compares their losses and gradients.
+# - **Pictures and texts among the videos.** SpaceR-151k mixes them; a batch may hold all three. A file that cannot be read is replaced by the next row, counted (`media_skipped`) and named in the log.
 # - **A killed run.** The same command with `-p resume True` goes on from the last complete checkpoint; half-written ones are ignored. With other settings it refuses.
 # - **A second run in the same folder** moves the first one to `<out_dir>.old`.
 # - **Sampling settings of published checkpoints.** Qwen2.5-VL ships a temperature near zero. Left alone, all rollouts of a group would be the same, and GRPO would learn nothing without failing; the trainer overwrites it, logs `rollouts_identical`, and refuses a first step made of identical groups.

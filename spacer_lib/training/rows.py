@@ -42,10 +42,11 @@ class TrainingRows(list):
 def training_rows(config):
     """The rows a run learns from: of ``data_path``, or drawn rooms without one.
 
-    A file (``.jsonl`` or ``.parquet``) may ask about a ``video``, an ``image`` (a path
-    or a list of paths) or text alone. Paths are relative to the working folder, the
-    file's own folder or the repository. Rows whose media are missing are left out and
-    counted; rank 0 says so in one line. The order is the file's.
+    A file (``.jsonl`` or ``.parquet``; of a folder, its ``train`` file) may ask about
+    a ``video``, an ``image`` (a path or a list of paths) or text alone. Paths are
+    relative to the working folder, the file's own folder or the repository. Rows whose
+    media are missing are left out and counted; rank 0 says so in one line. The order is
+    the file's.
 
     Returns
     -------
@@ -61,7 +62,7 @@ def training_rows(config):
     """
     if config.data_path is None:
         return _drawn(config)
-    path = locate(config.data_path)
+    path = _file(locate(config.data_path))
     numbered = list(enumerate(_read(path), start=1))
     chosen = _chosen(path, numbered, config)
     keys = dict.fromkeys((*OPTIONAL_KEYS, *(key for _, row in chosen for key in row)))
@@ -101,6 +102,14 @@ def _drawn(config):
         "read": count, "part": "all", "chosen": count, "skipped": {},
         "without_map": 0, "kept": count,
     })  # fmt: skip
+
+
+def _file(path):
+    """``path`` itself, or of a folder of `spacer qa` or `spacer mix` its questions."""
+    if not path.is_dir():
+        return path
+    names = [path / f"train.{suffix}" for suffix in ("jsonl", "parquet")]
+    return next((name for name in names if name.exists()), names[0])
 
 
 def _read(path):
