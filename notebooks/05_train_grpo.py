@@ -28,7 +28,10 @@
 
 # %% tags=["parameters"]
 recipe: str = "tiny"  # a file in configs/
-gpus: int = 1  # workers; without GPUs at most 2 CPU ranks
+gpus: int = 1  # workers on each node; without GPUs at most 2 CPU ranks
+nodes: int = 1  # machines; each runs this notebook with its own node_rank
+node_rank: int = 0  # of this machine, from 0
+main_process_ip: str = ""  # name or address of the first machine
 max_steps: int = 0  # 0: the recipe's
 model_path: str = ""  # "": the recipe's
 data_path: str = ""  # JSON lines of questions; "": the recipe's, or fresh rooms
@@ -70,7 +73,8 @@ plots.use_house_style()
 
 # %%
 given = {"max_steps": max_steps, "model_path": model_path, "data_path": data_path}
-changes = {"gpus": gpus, "seed": seed, **{k: v for k, v in given.items() if v}}
+changes = {"gpus": gpus, "nodes": nodes, "seed": seed}
+changes |= {k: v for k, v in given.items() if v}
 quick = os.environ.get("SPACER_QUICK") == "1"
 if quick:
     changes.update(max_steps=2, prompts_per_step=4)
@@ -230,7 +234,8 @@ del trainer, batch
 
 # %%
 live = LiveFigure(run_dir, plots.training_curves)
-result = launch(config, run_dir, on_line=live, resume=resume)
+place = {"node_rank": node_rank, "main_process_ip": main_process_ip}
+result = launch(config, run_dir, on_line=live, resume=resume, **place)
 _ = live.refresh()
 
 # %%
@@ -312,6 +317,7 @@ for ax, rollout in zip(axes[0], late.itertuples(), strict=True):
 # ```
 #
 # - **8 GPUs.** `configs/spacer_7b.yaml` holds the paper's settings (ZeRO-3, 8 completions, 16 frames) and expects questions and videos made by notebooks 01 to 03 from ScanNet.
+# - **Several machines.** One `papermill` on each, with `-p nodes 2 -p node_rank 1 -p main_process_ip 10.0.0.1` and an `out_dir` they share: `scripts/train_two_hosts.md`, and `scripts/train_slurm.sbatch` under SLURM.
 # - **No GPU.** Asking for 8 still runs: two CPU ranks with DeepSpeed ZeRO-2, and the first line says so. With some GPUs, but fewer than asked for, it refuses.
 # - **A killed run.** The same command with `-p resume True` goes on from the last complete checkpoint; half-written ones are ignored. With other settings it refuses.
 # - **A second run in the same folder** moves the first one to `<out_dir>.old`.
