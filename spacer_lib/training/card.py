@@ -58,6 +58,9 @@ rewards named here. `run.json` beside the model's folder holds the whole record.
 """
 
 
+_ADAPTED = ", a LoRA adapter of rank {} merged into it (and alone in `adapter/`)"
+
+
 def model_card(config, run):
     """The model card of a finished run.
 
@@ -75,7 +78,7 @@ def model_card(config, run):
     base = Path(config.model_path).name if local else config.model_path
     data = ModelCardData(
         base_model=None if local else base,  # a hub id or nothing
-        library_name="peft" if config.lora.rank else "transformers",
+        library_name="transformers",
         pipeline_tag="video-text-to-text",
         tags=["spatial-reasoning", "trl", config.method],
     )
@@ -83,9 +86,7 @@ def model_card(config, run):
     commit = run["provenance"]["commit"]
     body = _BODY.format(
         name=config.recipe, method=METHODS[config.method], base=base,
-        adapter=f", as a LoRA adapter of rank {config.lora.rank}" * bool(
-            config.lora.rank
-        ),
+        adapter=_ADAPTED.format(config.lora.rank) if config.lora.rank else "",
         commit=commit.removesuffix("-dirty"),
         dirty=" plus uncommitted changes" * commit.endswith("-dirty"),
         recipe=config.recipe, config_hash=run["config_hash"], steps=run["steps"],
@@ -96,7 +97,7 @@ def model_card(config, run):
         last=run["last_steps"]["steps"],
         metrics=_table(_metrics(run["last_steps"]["metrics"])),
         versions=", ".join(f"{name} {v}" for name, v in packages.items()),
-        loading=_loading(config, base), positions=_positions(config, packages),
+        loading=_loading(config), positions=_positions(config, packages),
     )  # fmt: skip
     return ModelCard(f"---\n{data.to_yaml()}\n---\n\n{body}")
 
@@ -124,21 +125,14 @@ def _metrics(means):
             yield f"`{key}`", f"{mean:.4g}", meaning_of(key) or ""
 
 
-def _loading(config, base):
+def _loading(config):
     lines = [
         "from transformers import AutoModelForImageTextToText, AutoProcessor",
         "",
         'folder = "."  # this one',
+        "model = AutoModelForImageTextToText.from_pretrained(folder)",
+        'processor = AutoProcessor.from_pretrained(folder, padding_side="left")',
     ]
-    if config.lora.rank:
-        lines[0] = f"from peft import PeftModel\n{lines[0]}"
-        lines += [
-            f'model = AutoModelForImageTextToText.from_pretrained("{base}")',
-            "model = PeftModel.from_pretrained(model, folder)",
-        ]
-    else:
-        lines += ["model = AutoModelForImageTextToText.from_pretrained(folder)"]
-    lines += ['processor = AutoProcessor.from_pretrained(folder, padding_side="left")']
     if config.positions == "original":
         lines[1:1] = ["from spacer_lib.models.rope import use_original_positions"]
         lines += ["use_original_positions(model)"]

@@ -555,7 +555,9 @@ def common_arguments(config, out_dir, workers=1, on_cpu=True):
         max_grad_norm=config.max_grad_norm,
         max_steps=config.max_steps or -1,
         num_train_epochs=config.epochs,
-        save_steps=config.save_steps,
+        # A checkpoint between two uses of the same rollouts could not be resumed alike.
+        save_steps=-(-config.save_steps // config.num_iterations)
+        * config.num_iterations,
         logging_steps=1,
         report_to="none",
         disable_tqdm=True,

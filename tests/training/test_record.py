@@ -153,7 +153,8 @@ def test_the_card_follows_positions_adapters_and_hub_names(finished, small):
     )  # fmt: skip
     card = model_card(config, record)
     assert card.data.base_model == "Qwen/Qwen2.5-VL-7B-Instruct"
-    assert card.data.library_name == "peft"
+    assert card.data.library_name == "transformers"  # the adapter is merged
+    assert "a LoRA adapter of rank 8 merged into it" in card.text
     (code,) = re.findall("```python\n(.*?)```", card.text, re.DOTALL)
     compile(code, "card", "exec")
     assert code.rstrip().endswith("use_original_positions(model)")

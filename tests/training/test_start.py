@@ -1,0 +1,166 @@
+"""What a run starts from: other families, adapters, broken and foreign checkpoints."""
+
+import json
+import shutil
+
+import pytest
+import torch
+from peft import PeftModel
+from transformers import AutoModelForImageTextToText, AutoProcessor
+
+from spacer_lib.errors import SpacerError
+from spacer_lib.models import tiny
+from spacer_lib.training import checkpoints
+from spacer_lib.training.checkpoints import (
+    COMPLETE,
+    complete_checkpoints,
+    disk_is_full,
+    save_model,
+)
+from spacer_lib.training.curriculum import tokenizer_corpus
+from spacer_lib.training.record import MetricsLog
+from spacer_lib.training.start import load_start
+from spacer_lib.training.trainer import build_trainer
+
+
+@pytest.fixture(scope="module", params=["qwen2_vl", "qwen3_vl_moe"])
+def other_family(request, tmp_path_factory):
+    """Checkpoint folder of an untrained tiny model of another architecture."""
+    folder = tmp_path_factory.mktemp(request.param)
+    tokenizer = tiny.build_tokenizer(tokenizer_corpus())
+    torch.manual_seed(0)
+    tiny.build_model(tokenizer, family=request.param).save_pretrained(folder)
+    tiny.build_processor(tokenizer, family=request.param).save_pretrained(folder)
+    return folder
+
+
+def test_another_architecture_trains_and_its_loss_sees_the_video(
+    small, other_family, rows, tmp_path, capsys
+):
+    """Experts, deepstack features and time stamps in words: the same trainer."""
+    config = small(model_path=str(other_family), num_iterations=2, beta=0.04)
+    trainer = build_trainer(config, tmp_path, rows=rows)
+    trainer.add_callback(MetricsLog(tmp_path / "metrics.jsonl"))
+    trainer.train()
+    assert "the loss sees the video" in capsys.readouterr().out
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["logp_change/max"] for line in lines][0] == 0.0
+    batch = trainer.roll_out([0, 1])
+    _, own = trainer.score(batch)
+    _, other = trainer.score(batch, batch["media"][::-1])
+    assert (own - other).abs().max() > 1e-4
+
+
+def test_an_adapter_learns_and_its_model_is_the_merged_one(
+    small, model_dir, rows, tmp_path
+):
+    config = small(**{"lora": {"rank": 4}, "learning_rate": 0.1, "beta": 0.04})
+    trainer = build_trainer(config, tmp_path / "run", rows=rows)
+    names = [n for n, p in trainer.model.named_parameters() if p.requires_grad]
+    assert names and all("lora_" in n and "language_model" in n for n in names)
+    with torch.no_grad():
+        for name, weight in trainer.model.named_parameters():
+            if "lora_B" in name:
+                weight.normal_(std=0.1)
+    save_model(trainer, tmp_path / "model", "# card")
+    merged = AutoModelForImageTextToText.from_pretrained(tmp_path / "model")
+    base = AutoModelForImageTextToText.from_pretrained(model_dir)
+    adapted = PeftModel.from_pretrained(base, tmp_path / "model" / "adapter")
+    ids = torch.tensor([[20, 30, 40, 50]])
+    with torch.no_grad():
+        ours, theirs = merged(input_ids=ids).logits, adapted(input_ids=ids).logits
+        start = AutoModelForImageTextToText.from_pretrained(model_dir)(input_ids=ids)
+    torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
+    assert (ours - start.logits).abs().max() > 1e-2
+    assert (tmp_path / "model" / "README.md").read_text() == "# card"
+    AutoProcessor.from_pretrained(tmp_path / "model")
+
+
+def test_four_bit_weights_are_refused_where_they_cannot_be_had(small):
+    if torch.cuda.is_available():
+        pytest.skip("with a GPU, whether bitsandbytes is there decides")
+    config = small(lora={"rank": 4, "four_bit": True})
+    with pytest.raises(SpacerError, match="pip install bitsandbytes"):
+        load_start(config)
+
+
+# ---------------------------------------------------------------- bad checkpoints
+
+
+def test_a_truncated_checkpoint_is_named(small, model_dir, tmp_path):
+    broken = tmp_path / "broken"
+    shutil.copytree(model_dir, broken)
+    weights = broken / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(SpacerError, match="broken cannot be loaded"):
+        load_start(small(model_path=str(broken)))
+
+
+def test_code_from_a_checkpoint_does_not_run_unasked(small, model_dir, tmp_path):
+    """As of Kimi-VL: a class of its own, in a file beside the weights."""
+    foreign, ran = tmp_path / "foreign", tmp_path / "ran"
+    shutil.copytree(model_dir, foreign)
+    config = json.loads((foreign / "config.json").read_text())
+    config |= {
+        "model_type": "of_its_own",
+        "auto_map": {
+            "AutoConfig": "own.Config", "AutoModelForImageTextToText": "own.Model"
+        },
+    }  # fmt: skip
+    (foreign / "config.json").write_text(json.dumps(config))
+    (foreign / "own.py").write_text(f"open({str(ran)!r}, 'w').close()\n")
+    with pytest.raises(SpacerError, match="remote_code: true"):
+        load_start(small(model_path=str(foreign)))
+    assert not ran.exists()
+
+
+# ---------------------------------------------------------------- full disks
+
+
+@pytest.mark.parametrize(
+    ("error", "full"),
+    [
+        (OSError(28, "No space left on device"), True),
+        (RuntimeError("[enforce fail] . unexpected pos 64 vs 0"), True),
+        (checkpoints.SafetensorError("I/O error: No space left (os error 28)"), True),
+        (OSError(13, "Permission denied"), False),
+        (RuntimeError("shape mismatch"), False),
+    ],
+)
+def test_a_full_disk_is_known_in_all_its_words(error, full):
+    assert disk_is_full(error) == full
+
+
+def test_a_disk_that_fills_while_saving_leaves_the_checkpoint_before(
+    small, rows, tmp_path, monkeypatch
+):
+    config = small(max_steps=2, save_steps=1)
+    trainer = build_trainer(config, tmp_path, rows=rows)
+    write = torch.save
+
+    def save(content, path, *args, **kwargs):
+        if "checkpoint-2" in str(path):
+            write({"half": 1}, path)
+            raise OSError(28, "No space left on device", str(path))
+        return write(content, path, *args, **kwargs)
+
+    monkeypatch.setattr(torch, "save", save)
+    with pytest.raises(SpacerError) as caught:
+        trainer.train()
+    message = str(caught.value)
+    assert "checkpoint of step 2 cannot be written" in message
+    assert "no space left" in message and "resume from checkpoint-1" in message
+    folder = tmp_path / "checkpoints"
+    assert [path.name for path in complete_checkpoints(folder)] == ["checkpoint-1"]
+    assert not (folder / "checkpoint-2").exists()
+
+
+def test_a_checkpoint_cut_off_is_not_one(tmp_path):
+    for step, whole in ((2, True), (4, True), (6, False)):
+        path = tmp_path / f"checkpoint-{step}"
+        path.mkdir()
+        (path / "model.safetensors").write_bytes(b"weights")
+        if whole:
+            (path / COMPLETE).write_text("{}")
+    names = [path.name for path in complete_checkpoints(tmp_path)]
+    assert names == ["checkpoint-2", "checkpoint-4"]
