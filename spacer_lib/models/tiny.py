@@ -185,7 +185,9 @@ def build_config(
         )
     elif family == "qwen3_vl_moe":
         text["rope_parameters"]["mrope_interleaved"] = True
-        text |= dict(num_experts=4, num_experts_per_tok=2, moe_intermediate_size=hidden)
+        text |= dict(
+            num_experts=4, num_experts_per_tok=2, moe_intermediate_size=hidden * 3 // 4
+        )
         vision |= dict(
             num_position_embeddings=(FRAME_SIZE // PATCH) ** 2,
             deepstack_visual_indexes=[vision_depth - 1],

@@ -32,6 +32,8 @@ from spacer_lib.models.rope import (
     use_original_positions,
 )
 from spacer_lib.models.shared_media import core_of, media_once
+from spacer_lib.prompts import PromptStyle
+from spacer_lib.training.baselines import ResponseCollator
 from spacer_lib.training.curriculum import tokenizer_corpus
 from spacer_lib.video import read_frames
 
@@ -39,10 +41,14 @@ ASKED = "How many chair(s) are in this room?"
 FRAME = tiny.FRAME_SIZE
 
 
+@pytest.fixture(scope="module")
+def tokenizer():
+    return tiny.build_tokenizer(tokenizer_corpus())
+
+
 @pytest.fixture(scope="module", params=tiny.FAMILIES)
-def checkpoint(request, tmp_path_factory):
+def checkpoint(request, tokenizer, tmp_path_factory):
     """``(family, model, processor)``, saved and loaded again."""
-    tokenizer = tiny.build_tokenizer(tokenizer_corpus())
     torch.manual_seed(0)
     model = tiny.build_model(tokenizer, request.param)
     folder = tmp_path_factory.mktemp(request.param)
@@ -211,70 +217,76 @@ def test_joined_tensors_are_those_of_the_rows_that_have_them(checkpoint, mixed):
     assert set(join_media([media[1], media[4]])) == {"pixel_values", "image_grid_thw"}
 
 
-class TestReading:
-    """Files, good and bad; nothing here depends on the family."""
+# Reading is the same in every family.
 
-    @pytest.fixture(scope="class")
-    def processor(self):
-        return tiny.build_processor(tiny.build_tokenizer([ASKED]))
 
-    def shown(self, processor, row, **settings):
-        settings = VideoSettings(**{"size": None, **settings})
-        return encode_prompts(processor, [row], "tiny", settings)[1][0]
+@pytest.fixture(scope="module")
+def reader(tokenizer):
+    return tiny.build_processor(tokenizer)
 
-    def test_a_turned_photograph_stands_upright(self, processor, images, tmp_path):
-        turned, path = Image.open(images[0]).transpose(Image.ROTATE_90), tmp_path / "a"
-        exif = turned.getexif()
-        exif[0x0112] = 6  # to be turned by a quarter, clockwise
-        turned.save(path, "PNG", exif=exif)
-        found = self.shown(processor, question(image=path))
-        expected = self.shown(processor, question(image=images[0]))
-        torch.testing.assert_close(found, expected)
 
-    @pytest.mark.parametrize("mode", ["L", "RGBA", "P", "CMYK", "1"])
-    def test_colours_of_every_kind(self, processor, images, tmp_path, mode):
-        path = tmp_path / "a.tiff"
-        image = Image.open(images[0]).convert(mode)
-        image.save(path)
-        image.convert("RGB").save(tmp_path / "b.png")
-        found = self.shown(processor, question(image=path))
-        expected = self.shown(processor, question(image=tmp_path / "b.png"))
-        torch.testing.assert_close(found, expected)
+def shown(reader, row, **settings):
+    settings = VideoSettings(**{"size": None, **settings})
+    return encode_prompts(reader, [row], "tiny", settings)[1][0]
 
-    def broken(self, tmp_path, images):
-        whole = open(images[0], "rb").read()
-        files = {
-            "cut.png": whole[: len(whole) // 2], "head.png": whole[:60],
-            "words.png": b"not found", "empty.png": b"",
-        }  # fmt: skip
-        for name, content in files.items():
-            (tmp_path / name).write_bytes(content)
-            yield question(image=[images[1], str(tmp_path / name)])
-        Image.new("RGB", (2000, 4)).save(tmp_path / "thin.png")
-        yield question(image=str(tmp_path / "thin.png"))
-        (tmp_path / "words.mp4").write_bytes(b"not found")
-        for name in ("absent.mp4", "words.mp4"):
-            yield question(video=str(tmp_path / name))
-        yield question(image=str(tmp_path / "absent.png"))
 
-    def test_unreadable_media_is_named(self, processor, images, tmp_path):
-        rows = list(self.broken(tmp_path, images))
-        for row in rows:
-            bad = row.get("video") or row["image"]
-            bad = bad if isinstance(bad, str) else bad[1]
-            with pytest.raises(MediaError, match="\\.") as caught:
-                self.shown(processor, row)
-            assert caught.value.source == bad and bad in str(caught.value)
-            twin = copy.copy(caught.value)  # as when it comes from another process
-            assert (twin.source, str(twin)) == (bad, str(caught.value))
-        assert len(rows) == 8
+def test_a_turned_photograph_stands_upright(reader, images, tmp_path):
+    turned, path = Image.open(images[0]).transpose(Image.ROTATE_90), tmp_path / "a"
+    exif = turned.getexif()
+    exif[0x0112] = 6  # to be turned by a quarter, clockwise
+    turned.save(path, "PNG", exif=exif)
+    found = shown(reader, question(image=path))
+    expected = shown(reader, question(image=images[0]))
+    torch.testing.assert_close(found, expected)
 
-    def test_a_placeholder_among_the_words_is_refused(self, processor, images):
-        for shown in ({}, {"image": images[0]}, {"video": "room://new/3"}):
-            for token in (processor.image_token, processor.video_token):
-                row = question(**shown) | {"question": f"What is {token}?"}
-                with pytest.raises(SpacerError, match="question q: got a placeholder"):
-                    self.shown(processor, row, size=FRAME)
+
+@pytest.mark.parametrize("mode", ["L", "RGBA", "P", "CMYK", "1"])
+def test_colours_of_every_kind(reader, images, tmp_path, mode):
+    path = tmp_path / "a.tiff"
+    image = Image.open(images[0]).convert(mode)
+    image.save(path)
+    image.convert("RGB").save(tmp_path / "b.png")
+    found = shown(reader, question(image=path))
+    expected = shown(reader, question(image=tmp_path / "b.png"))
+    torch.testing.assert_close(found, expected)
+
+
+def broken(tmp_path, images):
+    whole = open(images[0], "rb").read()
+    files = {
+        "cut.png": whole[: len(whole) // 2], "head.png": whole[:60],
+        "words.png": b"not found", "empty.png": b"",
+    }  # fmt: skip
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+        yield question(image=[images[1], str(tmp_path / name)])
+    Image.new("RGB", (2000, 4)).save(tmp_path / "thin.png")
+    yield question(image=str(tmp_path / "thin.png"))
+    (tmp_path / "words.mp4").write_bytes(b"not found")
+    for name in ("absent.mp4", "words.mp4"):
+        yield question(video=str(tmp_path / name))
+    yield question(image=str(tmp_path / "absent.png"))
+
+
+def test_unreadable_media_is_named(reader, images, tmp_path):
+    rows = list(broken(tmp_path, images))
+    for row in rows:
+        bad = row.get("video") or row["image"]
+        bad = bad if isinstance(bad, str) else bad[1]
+        with pytest.raises(MediaError, match="\\.") as caught:
+            shown(reader, row)
+        assert caught.value.source == bad and bad in str(caught.value)
+        twin = copy.copy(caught.value)  # as when it comes from another process
+        assert (twin.source, str(twin)) == (bad, str(caught.value))
+    assert len(rows) == 8
+
+
+def test_a_placeholder_among_the_words_is_refused(reader, images):
+    for media in ({}, {"image": images[0]}, {"video": "room://new/3"}):
+        for token in (reader.image_token, reader.video_token):
+            row = question(**media) | {"question": f"What is {token}?"}
+            with pytest.raises(SpacerError, match="question q: got a placeholder"):
+                shown(reader, row, size=FRAME)
 
 
 # ------------------------------------------------------------ the tower, once
@@ -479,6 +491,23 @@ def test_placeholders_are_never_sampled(checkpoint):
     for temperature in (0, 1.0):
         settings = sampling_settings(model, temperature, 1.0)
         assert settings["suppress_tokens"] == pads
+
+
+def test_collated_rows_are_mixed_too(checkpoint, mixed):
+    """As supervised fine-tuning hands them to the model: seconds as numbers."""
+    family, model, processor = checkpoint
+    collate = ResponseCollator(
+        processor, mixed, [("4",)] * 7, PromptStyle("tiny"), VideoSettings()
+    )
+    text = {"input_ids", "attention_mask", "mm_token_type_ids", "labels"}
+    clip = {"pixel_values_videos", "video_grid_thw"}
+    clip |= {"second_per_grid_ts"} if family == "qwen2_5_vl" else set()
+    stills = {"pixel_values", "image_grid_thw"}
+    for numbers, keys in (([1], set()), ([2, 3], clip), ([0, 1, 2], clip | stills)):
+        batch = collate([{"image": number} for number in numbers])
+        assert set(batch) == text | keys
+        with torch.no_grad():
+            assert torch.isfinite(model(**batch).loss)
 
 
 # ------------------------------------------------------------ positions, families
