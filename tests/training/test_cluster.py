@@ -1,7 +1,6 @@
 """Worlds of several processes and nodes: DDP, two launchers, and how they end."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -261,8 +260,7 @@ def test_the_slurm_example_is_sound():
 
 
 CHILD = """
-import json, signal, sys
-signal.signal(signal.SIGINT, signal.default_int_handler)
+import json, sys
 from spacer_lib.training import launch as launching
 from spacer_lib.training.config import load_config
 recipe, out_dir, options = sys.argv[1:]
@@ -293,7 +291,6 @@ class Node:
         try:
             out, error = self.process.communicate(timeout=seconds)
         except subprocess.TimeoutExpired:
-            os.killpg(os.getpgid(self.process.pid), 0)
             launching.stop_tree(self.process, grace_s=1)
             raise
         last = [(text.strip().splitlines() or [""])[-1] for text in (out, error)]
