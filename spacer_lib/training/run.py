@@ -125,8 +125,6 @@ def main(path):
     if accelerator.is_main_process:
         start = list(prepare_folder(out_dir, run["resume"]))
     checkpoint, before = broadcast_object_list(start)
-    # As for stops: no checkpoint in the middle of rollouts.
-    trainer.args.save_steps += -trainer.args.save_steps % config.num_iterations
     stop = CleanStop(accelerator, config.num_iterations)
     trainer.add_callback(stop)
     log = MetricsLog(out_dir / "metrics.jsonl", before)
