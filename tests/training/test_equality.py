@@ -21,6 +21,7 @@ from spacer_lib.artifacts import PROJECT_ROOT, read_json, read_jsonl, write_json
 from spacer_lib.training.config import dump_config, load_config
 from spacer_lib.training.curriculum import SEEDS, draw_rows
 from spacer_lib.training.launch import launch
+from spacer_lib.training.trainer import build_trainer
 
 needs_cpu_only = pytest.mark.skipif(
     torch.cuda.is_available(), reason="with GPUs, 2 workers are 2 GPUs"
@@ -91,6 +92,24 @@ def test_every_kind_of_launch_computes_the_same(recipe, tmp_path):
                 theirs, ours, rtol=2e-3, atol=2e-6, err_msg=f"{name} {key}"
             )
         assert numbers(run, "grad_norm").min() > 1e-3  # something was learnt from
+
+
+def test_exchanged_media_of_a_mixed_batch_are_noticed(recipe, tmp_path):
+    """Negative control of the invariant, for each kind of row."""
+    config = recipe()
+    trainer = build_trainer(config, tmp_path)
+    batch = trainer.roll_out([0, 1, 2, 3])  # video, picture, video, text
+    trainer.score(batch)
+    assert trainer._metrics["train"]["logp_change/max"] == [0.0]
+    own = trainer._scored
+    media = batch["media"]
+    trainer.score(batch, [*media[8:12], *media[4:8], *media[:4], *media[12:]])
+    moved = (own - trainer._scored).abs().view(4, -1).amax(dim=1)
+    assert (moved[[0, 2]] > 1e-4).all() and (moved[[1, 3]] == 0).all()
+    picture = {**media[4], "pixel_values": -media[4]["pixel_values"]}
+    trainer.score(batch, [*media[:4], *[picture] * 4, *media[8:]])
+    moved = (own - trainer._scored).abs().view(4, -1).amax(dim=1)
+    assert moved[1] > 1e-4 and (moved[[0, 2, 3]] == 0).all()
 
 
 def kill_at(config, out_dir, step):
