@@ -169,6 +169,8 @@ def worker_environment(run):
     environment["PYTHONUNBUFFERED"] = "1"
     environment["TOKENIZERS_PARALLELISM"] = "false"
     environment["TQDM_DISABLE"] = "1"  # the log is read line by line
+    # What one library says to another about its next version is no news of the run.
+    environment.setdefault("PYTHONWARNINGS", "ignore::FutureWarning")
     environment["TORCH_ELASTIC_SHUTDOWN_TIMEOUT"] = str(GRACE_S + 2)
     if run["on_cpu"]:
         # Two threads per process fight over the cores with everything else.
