@@ -57,11 +57,11 @@ from spacer_lib.cogmap import map_to_text
 from spacer_lib.completions import read_completion
 from spacer_lib.errors import SpacerError
 from spacer_lib.rewards import RewardConfig, score
+from spacer_lib.training.assembly import build_trainer
 from spacer_lib.training.config import dump_config, load_config
 from spacer_lib.training.curriculum import SEEDS, draw_rows
 from spacer_lib.training.launch import launch, resolve_workers
 from spacer_lib.training.monitor import LiveFigure
-from spacer_lib.training.trainer import build_trainer
 
 # %%
 disable_progress_bar()

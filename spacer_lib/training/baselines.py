@@ -26,13 +26,13 @@ from spacer_lib.models.inputs import (
     pad_batch,
     token_types,
 )
+from spacer_lib.training.assembly import common_arguments
 from spacer_lib.training.checkpoints import WholeCheckpoints
 from spacer_lib.training.order import RowOrder
 from spacer_lib.training.responses import CORRUPTIBLE, corrupt, target_text
 from spacer_lib.training.rows import training_rows
 from spacer_lib.training.sight import SightCheck
 from spacer_lib.training.start import load_start, lora_config, number_positions
-from spacer_lib.training.trainer import common_arguments
 
 
 class ResponseCollator:

@@ -20,6 +20,7 @@ from transformers import TrainerCallback
 
 from spacer_lib.artifacts import provenance, read_json, write_json
 from spacer_lib.jobs import die_with_parent
+from spacer_lib.training.assembly import build_trainer
 from spacer_lib.training.baselines import build_dpo, build_sft
 from spacer_lib.training.card import model_card
 from spacer_lib.training.checkpoints import complete_checkpoints, save_model
@@ -34,7 +35,6 @@ from spacer_lib.training.record import (
     peak_memory_gb,
 )
 from spacer_lib.training.trackers import tracker_callbacks
-from spacer_lib.training.trainer import build_trainer
 from spacer_lib.training.world import GRACE_S, check_world
 
 BUILDERS = {"grpo": build_trainer, "sft": build_sft, "dpo": build_dpo}

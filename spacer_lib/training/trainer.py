@@ -15,13 +15,11 @@ import dataclasses
 import itertools
 import time
 from collections import defaultdict
-from pathlib import Path
 
 import datasets
 import numpy as np
 import torch
-from transformers.trainer_callback import PrinterCallback
-from trl import GRPOConfig, GRPOTrainer
+from trl import GRPOTrainer
 from trl.models import unwrap_model_for_generation
 
 from spacer_lib.errors import SpacerError
@@ -34,15 +32,12 @@ from spacer_lib.models.inputs import (
 )
 from spacer_lib.models.sampling import KeyedSampling, sequence_key
 from spacer_lib.models.shared_media import core_of, media_once
-from spacer_lib.rewards import score_batch, trl_reward_functions
+from spacer_lib.rewards import score_batch
 from spacer_lib.training.checkpoints import WholeCheckpoints
 from spacer_lib.training.order import RowOrder
 from spacer_lib.training.record import append_jsonl
 from spacer_lib.training.refill import replace_rows
-from spacer_lib.training.rows import ROW_KEYS, training_rows
-from spacer_lib.training.sight import SightCheck
-from spacer_lib.training.start import load_start, lora_config, number_positions
-from spacer_lib.training.temporal import TemporalBonus
+from spacer_lib.training.rows import ROW_KEYS
 
 # Of a row, with each sampled rollout: enough to score it again.
 KEPT_KEYS = (*ROW_KEYS, "video", "image", "question_type", "options", "map")
@@ -518,6 +513,14 @@ def _silent_groups(batch, size):
     return (advantages == 0).all(dim=1).nonzero().flatten().tolist()
 
 
+def _opened(image):
+    """An image column → list of PIL images for vLLM, or ``None``."""
+    if not image:
+        return None
+    paths = [image] if isinstance(image, str) else image
+    return [read_image(path) for path in paths]
+
+
 @contextlib.contextmanager
 def _last_positions(model, count):
     """While open, the head sees the last ``count`` positions of each row only.
@@ -534,150 +537,3 @@ def _last_positions(model, count):
         yield
     finally:
         hook.remove()
-
-
-# ---------------------------------------------------------------- assembly
-
-
-def common_arguments(config, out_dir, workers=1, on_cpu=True):
-    """``TrainConfig`` → what every one of TRL's configurations is told, as keywords."""
-    batch, accumulation = config.batch_shape(workers)
-    return dict(
-        output_dir=str(Path(out_dir) / "checkpoints"),
-        use_cpu=on_cpu,
-        bf16=config.bf16,
-        activation_checkpointing=config.gradient_checkpointing,
-        per_device_train_batch_size=batch,
-        gradient_accumulation_steps=accumulation,
-        learning_rate=config.learning_rate,
-        lr_scheduler_type=config.lr_scheduler,
-        weight_decay=config.weight_decay,
-        max_grad_norm=config.max_grad_norm,
-        max_steps=config.max_steps or -1,
-        num_train_epochs=config.epochs,
-        # A checkpoint between two uses of the same rollouts could not be resumed alike.
-        save_steps=-(-config.save_steps // config.num_iterations)
-        * config.num_iterations,
-        logging_steps=1,
-        report_to="none",
-        disable_tqdm=True,
-        dataloader_pin_memory=not on_cpu,
-        seed=config.seed,
-    )
-
-
-def training_arguments(config, out_dir, *, workers=1, on_cpu=True):
-    """``TrainConfig`` → TRL's ``GRPOConfig`` for one of ``workers`` processes."""
-    common = common_arguments(config, out_dir, workers, on_cpu)
-    batch, forwards = config.batch_shape(workers)
-    if config.refill and batch * forwards % config.num_generations:
-        raise SpacerError(
-            "setting refill", got=f"{batch * forwards} completions on each worker",
-            expected=f"whole groups of {config.num_generations}",
-            remedy="change prompts_per_step or the number of workers",
-        )  # fmt: skip
-    served = {}
-    if config.vllm:
-        served = dict(
-            use_vllm=True, vllm_mode=config.vllm,
-            vllm_server_base_url=config.vllm_server,
-        )  # fmt: skip
-    return GRPOConfig(
-        **common,
-        **served,
-        num_generations=config.num_generations,
-        num_iterations=config.num_iterations,
-        max_completion_length=config.max_completion_length,
-        temperature=config.temperature,
-        top_p=config.top_p,
-        top_k=0,
-        beta=config.beta,
-        use_bias_correction_kl=False,  # plain k3, as published
-        epsilon=config.epsilon,
-        epsilon_high=config.epsilon_high,
-        loss_type=config.loss_type,
-        importance_sampling_level=config.importance_level,
-        scale_rewards=config.scale_rewards,
-    )
-
-
-def build_trainer(config, out_dir, *, workers=1, on_cpu=True, rows=None, callbacks=()):
-    """Everything of a run put together; call inside each worker process.
-
-    Parameters
-    ----------
-    config : TrainConfig
-    out_dir : path
-        Receives ``metrics.jsonl``, ``rollouts.jsonl`` and ``checkpoints/``.
-    workers : int
-        Number of processes that share the run.
-    rows : list of dict, optional
-        Instead of ``training_rows(config)``.
-
-    Returns
-    -------
-    VideoGRPOTrainer
-    """
-    out_dir = Path(out_dir)
-    rows = training_rows(config) if rows is None else rows
-    if config.vllm and any(row.get("video") for row in rows):
-        raise SpacerError(
-            "rollouts by vLLM", got="rows with videos",
-            expected="images and text: TRL's vLLM generation takes no video",
-            remedy="set vllm=null, or as_images with frames extracted to files",
-        )  # fmt: skip
-    # First: under ZeRO-3 they decide how the model is loaded.
-    args = training_arguments(config, out_dir, workers=workers, on_cpu=on_cpu)
-    model, processor = load_start(config)
-    _sample_as_told(model, config)
-    pads = [model.config.image_token_id, model.config.video_token_id]
-    args.generation_kwargs = {
-        # A sampled pad token would ask for visual features that do not exist.
-        "suppress_tokens": pads,
-    }
-    if not config.vllm:
-        # The noise of `KeyedSampling` makes the largest score a sample; the rest at
-        # transformers' defaults, or it warns.
-        greedy = {"do_sample": False, "temperature": 1.0, "top_p": 1.0, "top_k": 50}
-        args.generation_kwargs |= greedy
-    rewards = trl_reward_functions(config.reward, tokenizer=processor.tokenizer)
-    temporal = None
-    if config.temporal_bonus:
-        temporal = TemporalBonus(
-            config.reward, config.temporal_bonus, config.num_generations
-        )
-        rewards = [*rewards, temporal]
-    trainer = VideoGRPOTrainer(
-        model, processor, rows,
-        args=args, mode=config.prompt_style, video=config.video_settings,
-        refill=config.refill, temporal=temporal,
-        reward_funcs=rewards, peft_config=lora_config(config),
-        rollouts_path=out_dir / "rollouts.jsonl",
-        rollouts_per_step=config.rollouts_per_step,
-        keep_checkpoints=config.keep_checkpoints,
-        callbacks=list(callbacks),
-    )  # fmt: skip
-    trainer.remove_callback(PrinterCallback)
-    trainer.add_callback(SightCheck(trainer))
-    number_positions(trainer, config.positions)
-    return trainer
-
-
-def _opened(image):
-    """An image column → list of PIL images for vLLM, or ``None``."""
-    if not image:
-        return None
-    paths = [image] if isinstance(image, str) else image
-    return [read_image(path) for path in paths]
-
-
-def _sample_as_told(model, config):
-    """Overwrite a checkpoint's own sampling settings.
-
-    Published ones carry a temperature near zero, ``top_k=1`` and a repetition
-    penalty; whatever a trainer leaves unset would be taken from there.
-    """
-    generation = model.generation_config
-    generation.do_sample = True
-    generation.temperature, generation.top_p = config.temperature, config.top_p
-    generation.top_k, generation.repetition_penalty = 0, 1.0

@@ -18,10 +18,10 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from spacer_lib.artifacts import PROJECT_ROOT, read_json, read_jsonl, write_jsonl
+from spacer_lib.training.assembly import build_trainer
 from spacer_lib.training.config import dump_config, load_config
 from spacer_lib.training.curriculum import SEEDS, draw_rows
 from spacer_lib.training.launch import launch
-from spacer_lib.training.trainer import build_trainer
 
 needs_cpu_only = pytest.mark.skipif(
     torch.cuda.is_available(), reason="with GPUs, 2 workers are 2 GPUs"

@@ -9,10 +9,10 @@ from spacer_lib.artifacts import PROJECT_ROOT, read_json, write_jsonl
 from spacer_lib.errors import SpacerError
 from spacer_lib.training import estimate as estimating
 from spacer_lib.training import launch as launching
+from spacer_lib.training.assembly import build_trainer
 from spacer_lib.training.baselines import build_sft, sft_responses
 from spacer_lib.training.config import dump_config
 from spacer_lib.training.estimate import estimate, extrapolate, steps_of_run
-from spacer_lib.training.trainer import build_trainer
 
 
 def short_run(**changes):

@@ -7,9 +7,10 @@ from PIL import Image
 
 from spacer_lib.errors import SpacerError
 from spacer_lib.models.inputs import MediaError
+from spacer_lib.training import assembly
 from spacer_lib.training import trainer as training
+from spacer_lib.training.assembly import build_trainer, training_arguments
 from spacer_lib.training.refill import replace_rows
-from spacer_lib.training.trainer import build_trainer, training_arguments
 
 
 @pytest.fixture
@@ -22,7 +23,7 @@ def variety(monkeypatch):
             for chat, mute in zip(completions, silent, strict=True)
         ]
 
-    monkeypatch.setattr(training, "trl_reward_functions", lambda *_, **__: [reward])
+    monkeypatch.setattr(assembly, "trl_reward_functions", lambda *_, **__: [reward])
 
 
 # ---------------------------------------------------------------- losses

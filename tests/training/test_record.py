@@ -17,6 +17,7 @@ from spacer_lib.errors import SpacerError
 from spacer_lib.rewards import RewardConfig
 from spacer_lib.training import run as running
 from spacer_lib.training import trackers
+from spacer_lib.training.assembly import build_trainer
 from spacer_lib.training.baselines import build_dpo, build_sft
 from spacer_lib.training.card import model_card
 from spacer_lib.training.checkpoints import complete_checkpoints
@@ -35,7 +36,6 @@ from spacer_lib.training.record import (
     rollout_table,
 )
 from spacer_lib.training.trackers import tracker_callbacks
-from spacer_lib.training.trainer import build_trainer
 
 
 def scalars(folder):

@@ -11,6 +11,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 from spacer_lib.errors import SpacerError
 from spacer_lib.models import tiny
 from spacer_lib.training import checkpoints
+from spacer_lib.training.assembly import build_trainer
 from spacer_lib.training.checkpoints import (
     COMPLETE,
     complete_checkpoints,
@@ -20,7 +21,6 @@ from spacer_lib.training.checkpoints import (
 from spacer_lib.training.curriculum import tokenizer_corpus
 from spacer_lib.training.record import MetricsLog
 from spacer_lib.training.start import load_start
-from spacer_lib.training.trainer import build_trainer
 
 
 @pytest.fixture(scope="module", params=["qwen2_vl", "qwen3_vl_moe"])

@@ -19,11 +19,12 @@ from spacer_lib.models.rope import position_rule
 from spacer_lib.models.shared_media import media_once
 from spacer_lib.rewards import score
 from spacer_lib.synthetic.light import frames_from_uri
+from spacer_lib.training import assembly
 from spacer_lib.training import trainer as training
+from spacer_lib.training.assembly import build_trainer
 from spacer_lib.training.checkpoints import COMPLETE, complete_checkpoints
 from spacer_lib.training.record import MetricsLog, drop_later_steps
 from spacer_lib.training.rows import training_rows
-from spacer_lib.training.trainer import build_trainer
 
 GROUP = 4
 # What a score is about; every other key of a batch is evidence (or belongs to it).
@@ -45,7 +46,7 @@ def rewarded(monkeypatch):
     def variety(completions, **columns):
         return [float(len(set(chat[0]["content"]))) for chat in completions]
 
-    monkeypatch.setattr(training, "trl_reward_functions", lambda *_, **__: [variety])
+    monkeypatch.setattr(assembly, "trl_reward_functions", lambda *_, **__: [variety])
 
 
 def loss_moves_with_the_video(trainer, own, other):
