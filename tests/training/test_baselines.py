@@ -543,6 +543,20 @@ def test_a_mixed_batch_is_its_rows(quick, mixed, tmp_path, runs_of_the_tower, bu
     assert_close_gradients(found, gradients(model))
 
 
+def test_an_adapters_reference_sees_a_mixed_batch(
+    quick, mixed, tmp_path, runs_of_the_tower
+):
+    """The policy itself, a second time, with its adapter switched off."""
+    lora = {"rank": 2, "targets": r".*(language_model|visual).*(q_proj|qkv)"}
+    trainer = mixed_trainer(build_dpo, quick, mixed, tmp_path, lora=lora)
+    assert trainer.ref_model is None
+    batch = batch_of(trainer, 4)
+    runs_of_the_tower.clear()
+    loss = trainer.compute_loss(trainer.model, batch)
+    assert runs_of_the_tower == [128 + 64 + 128] * 2
+    assert loss.item() == pytest.approx(np.log(2), abs=1e-5)
+
+
 class Gradients(TrainerCallback):
     """Kept before the only step of a run."""
 
