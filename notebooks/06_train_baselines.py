@@ -117,7 +117,8 @@ model, processor = load(tiny.model_path)
 collate = ResponseCollator(processor, [row], [(target,)], sft.prompt_style, video)
 batch = collate([{"image": 0}])
 ids, labels = batch["input_ids"][0], batch["labels"][0]
-{key: tuple(v.shape) for key, v in batch.items() if torch.is_tensor(v)}
+shown_to = {**batch, **batch["media"].sequences[0]}
+{key: tuple(v.shape) for key, v in shown_to.items() if torch.is_tensor(v)}
 
 # %%
 pad = model.config.video_token_id

@@ -2,16 +2,18 @@
 
 Same rows, same encoding of prompts and videos, same checkpoints and log. TRL's own
 ``SFTTrainer`` and ``DPOTrainer`` serve, because both hand a batch to the model as it
-comes: all that is ours is the collator. What would have stayed blind is TRL's own data
-path, whose dataset preparation and collators know texts and images, and no video.
-Losses cover the response alone; the released SFT of SpaceR has them on prompt and
-video tokens as well.
+comes: all that is ours is the collator, and that media go through ``media_once``, as in
+``trainer``. What would have stayed blind is TRL's own data path, whose dataset
+preparation and collators know texts and images, and no video. Losses cover the
+response alone; the released SFT of SpaceR has them on prompt and video tokens as well.
 
 Source: SpaceR §5 (SFT baseline); vsGRPO (SFT, and DPO with corrupted answers as
 rejected); https://arxiv.org/abs/2305.18290 for DPO.
 """
 
+import contextlib
 import zlib
+from dataclasses import dataclass
 
 import datasets
 import numpy as np
@@ -20,12 +22,8 @@ from transformers.trainer_callback import PrinterCallback
 from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 
 from spacer_lib.errors import SpacerError
-from spacer_lib.models.inputs import (
-    encode_prompts,
-    join_media,
-    pad_batch,
-    token_types,
-)
+from spacer_lib.models.inputs import encode_prompts, pad_batch, token_types
+from spacer_lib.models.shared_media import media_once
 from spacer_lib.training.assembly import common_arguments
 from spacer_lib.training.checkpoints import WholeCheckpoints
 from spacer_lib.training.order import RowOrder
@@ -33,6 +31,18 @@ from spacer_lib.training.responses import CORRUPTIBLE, corrupt, target_text
 from spacer_lib.training.rows import training_rows
 from spacer_lib.training.sight import SightCheck
 from spacer_lib.training.start import load_start, lora_config, number_positions
+
+
+@dataclass(frozen=True, eq=False)
+class BatchMedia:
+    """What the sequences of a batch show, one dictionary each, shared where alike.
+
+    No list or dictionary itself, so that data loader and trainer leave it alone: they
+    would copy what is shared, and under DeepSpeed cast time steps to bf16, which
+    would move the temporal positions.
+    """
+
+    sequences: list
 
 
 class ResponseCollator:
@@ -61,7 +71,7 @@ class ResponseCollator:
         dict
             ``input_ids``, ``attention_mask``, ``mm_token_type_ids``, ``labels`` (-100
             but at the response and its end token), each (sides x rows, tokens), and
-            every sequence's video or images.
+            ``media``, every sequence's own.
         """
         numbers = [example["image"] for example in examples]
         prompts, media = encode_prompts(
@@ -77,17 +87,12 @@ class ResponseCollator:
                 sequences.append(prompt + answer)
                 labels.append([-100] * len(prompt) + answer)
         input_ids, mask = pad_batch(sequences, tokenizer.pad_token_id, "right")
-        tensors = join_media(media * len(sides))
-        if "second_per_grid_ts" in tensors:
-            # Numbers, not a tensor: DeepSpeed casts floating tensors to bf16, and
-            # coarser time steps would move the temporal positions.
-            tensors["second_per_grid_ts"] = tensors["second_per_grid_ts"].tolist()
         return {
             "input_ids": input_ids,
             "attention_mask": mask,
             "mm_token_type_ids": token_types(input_ids, self.processor),
             "labels": pad_batch(labels, -100, "right")[0],
-            **tensors,
+            "media": BatchMedia(media * len(sides)),
         }
 
 
@@ -101,8 +106,43 @@ class PreferenceCollator(ResponseCollator):
         return batch
 
 
-class _Sighted:
-    """Mixed into a trainer with a ``ResponseCollator``: what ``sight`` asks for."""
+class _MediaBatches:
+    """Mixed into a trainer with a ``ResponseCollator``: its models see the media."""
+
+    @contextlib.contextmanager
+    def showing(self, batch, *models):
+        """While this is open, ``models`` take a batch's media once each.
+
+        Parameters
+        ----------
+        batch : dict
+            Of the collator.
+        *models : Qwen-VL models, bare or wrapped
+
+        Yields
+        ------
+        dict
+            The batch with tensors in place of ``media``.
+        """
+        batch = dict(batch)
+        media, tensors = batch.pop("media").sequences, {}
+        # A rank whose rows are all text must still meet the others in the vision
+        # tower's collectives.
+        touch = self.accelerator.num_processes > 1
+        with contextlib.ExitStack() as opened:
+            for model in models:
+                once = media_once(
+                    model, media, self.accelerator.device, touch_vision=touch
+                )
+                tensors = opened.enter_context(once)
+            yield batch | tensors
+
+    def compute_loss(self, model, inputs, *args, **kwargs):
+        """TRL's, which runs the policy and, for DPO, the reference."""
+        reference = getattr(self, "ref_model", None)  # SFT and adapters have none
+        models = [model] if reference is None else [model, reference]
+        with self.showing(inputs, *models) as batch:
+            return super().compute_loss(model, batch, *args, **kwargs)
 
     def truth_scores(self, number, change=None):
         """Log-probabilities of the next tokens over a row's own batch.
@@ -119,15 +159,18 @@ class _Sighted:
         """
         batch = self.data_collator([{"image": number}])
         if change is not None:
-            batch |= {k: change(v) for k, v in batch.items() if k.startswith("pixel")}
+            sides = batch["media"].sequences  # of one row: all the same
+            shown = {k: change(v) if "pixel" in k else v for k, v in sides[0].items()}
+            batch["media"] = BatchMedia([shown] * len(sides))
         for target in ("labels", "completion_mask"):
             batch.pop(target, None)
-        with torch.no_grad():
-            output = self.model_wrapped(**self._prepare_inputs(batch))
+        batch, model = self._prepare_inputs(batch), self.model_wrapped
+        with torch.no_grad(), self.showing(batch, model) as inputs:
+            output = model(**inputs)
         return output.logits.log_softmax(dim=-1)
 
 
-class VideoSFTTrainer(_Sighted, RowOrder, WholeCheckpoints, SFTTrainer):
+class VideoSFTTrainer(_MediaBatches, RowOrder, WholeCheckpoints, SFTTrainer):
     """TRL's SFT; its loss is the mean over all response tokens of a step."""
 
     def __init__(self, *args, **kwargs):
@@ -137,7 +180,7 @@ class VideoSFTTrainer(_Sighted, RowOrder, WholeCheckpoints, SFTTrainer):
         self.model_accepts_loss_kwargs = True
 
 
-class VideoDPOTrainer(_Sighted, RowOrder, WholeCheckpoints, DPOTrainer):
+class VideoDPOTrainer(_MediaBatches, RowOrder, WholeCheckpoints, DPOTrainer):
     """TRL's DPO; the reference is the checkpoint that the run started from."""
 
 

@@ -1,8 +1,11 @@
 """A random tiny model on disk and a few rows: enough for every training test."""
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
+from spacer_lib.artifacts import write_jsonl
 from spacer_lib.models import tiny
 from spacer_lib.training.config import config_from_dict
 from spacer_lib.training.curriculum import SEEDS, draw_rows, tokenizer_corpus
@@ -23,6 +26,25 @@ def model_dir(tmp_path_factory):
 def rows():
     """Twelve questions, each about a room of its own."""
     return draw_rows(SEEDS["develop"], 12, "new", exact_boxes=False)
+
+
+@pytest.fixture(scope="session")
+def mixed(tmp_path_factory):
+    """A question file: six drawn videos, three pictures and three texts, in turn."""
+    folder = tmp_path_factory.mktemp("mixed")
+    rows = []
+    for number, row in enumerate(draw_rows(SEEDS["grpo"], 12, "new")):
+        if number % 4 == 1:
+            pixels = np.random.default_rng(number).integers(0, 255, (56, 56, 3))
+            path = folder / f"{number}.png"
+            Image.fromarray(pixels.astype(np.uint8)).save(path)
+            row = {**row, "video": None, "image": path.name}
+        if number % 4 == 3:
+            row = {**row, "video": None}
+        rows.append({"image": None, **row})
+    path = folder / "rows.jsonl"
+    write_jsonl(path, rows)
+    return path
 
 
 @pytest.fixture(scope="session")

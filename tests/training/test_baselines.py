@@ -1,16 +1,20 @@
 """SFT and DPO see the video, learn from the response alone, and can be resumed."""
 
 import json
+from itertools import islice
 
 import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
-from transformers import AutoModelForImageTextToText, AutoProcessor
+from torch.utils.data._utils.pin_memory import pin_memory
+from transformers import AutoModelForImageTextToText, AutoProcessor, TrainerCallback
+from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLModel
 
+from spacer_lib.artifacts import read_json
 from spacer_lib.completions import read_completion, read_number
 from spacer_lib.errors import SpacerError
-from spacer_lib.models.inputs import token_types
+from spacer_lib.models.inputs import join_media, token_types
 from spacer_lib.models.rope import position_rule
 from spacer_lib.models.shared_media import core_of
 from spacer_lib.prompts import PromptStyle
@@ -18,12 +22,15 @@ from spacer_lib.qa.dataset import without_options
 from spacer_lib.rewards import RewardConfig, score
 from spacer_lib.training import selection
 from spacer_lib.training.baselines import (
+    BatchMedia,
     build_dpo,
     build_sft,
     dpo_responses,
     sft_responses,
 )
 from spacer_lib.training.checkpoints import complete_checkpoints
+from spacer_lib.training.config import load_config
+from spacer_lib.training.launch import launch
 from spacer_lib.training.record import MetricsLog
 from spacer_lib.training.responses import CORRUPTIBLE, corrupt, target_text
 from spacer_lib.training.selection import keep_informative, select_samples
@@ -61,15 +68,23 @@ def batch_of(trainer, count=2):
 def alone(model, batch, i):
     """Ids and logits of one sequence of a batch by itself, unpadded."""
     ids = batch["input_ids"][i : i + 1, batch["attention_mask"][i].bool()]
-    with torch.no_grad():
-        output = model(
-            input_ids=ids,
-            mm_token_type_ids=token_types(ids, model.config),
-            pixel_values_videos=batch["pixel_values_videos"][128 * i : 128 * (i + 1)],
-            video_grid_thw=batch["video_grid_thw"][i : i + 1],
-            second_per_grid_ts=torch.tensor(batch["second_per_grid_ts"][i : i + 1]),
-        )
+    output = model(
+        input_ids=ids,
+        mm_token_type_ids=token_types(ids, model.config),
+        **batch["media"].sequences[i],
+    )
     return ids[0], output.logits[0]
+
+
+def gradients(model):
+    return {name: p.grad.clone() for name, p in model.named_parameters()}
+
+
+def assert_close_gradients(found, expected):
+    assert found.keys() == expected.keys()
+    for name, gradient in expected.items():
+        scale = float(gradient.abs().max())
+        torch.testing.assert_close(found[name], gradient, rtol=1e-3, atol=1e-4 * scale)
 
 
 def metrics_of(trainer, path, **options):
@@ -233,7 +248,20 @@ def test_labels_cover_the_response_and_nothing_else(quick, shown, tmp_path):
     pads = ids == trainer.model.config.video_token_id
     assert pads.sum() == 8 * 32 and not (pads & taught).any()
     assert torch.equal(batch["mm_token_type_ids"], pads.int() * 2)
-    assert all(type(value) is float for value in batch["second_per_grid_ts"])
+
+
+@pytest.mark.parametrize("build", [build_sft, build_dpo])
+def test_loaders_leave_the_media_alone(quick, shown, tmp_path, build):
+    """What is shared stays shared, and time steps keep their precision."""
+    trainer = build(quick(), tmp_path, rows=shown[:4] + shown[:4])
+    batch = next(iter(trainer.get_train_dataloader()))
+    media = trainer._prepare_inputs(batch)["media"]
+    sides = len(media.sequences) // 8
+    assert len({id(one) for one in media.sequences}) == 4
+    assert sides == len(batch["input_ids"]) // 8 == (2 if build is build_dpo else 1)
+    for one in media.sequences:
+        assert one["second_per_grid_ts"].dtype == torch.float32
+    assert pin_memory({"media": media})["media"] is media
 
 
 def test_sft_loss_is_that_of_a_plain_forward_on_the_response(quick, shown, tmp_path):
@@ -244,12 +272,27 @@ def test_sft_loss_is_that_of_a_plain_forward_on_the_response(quick, shown, tmp_p
     loss = trainer.compute_loss(trainer.model, dict(batch))
     plain = AutoModelForImageTextToText.from_pretrained(config.model_path)
     total, count = 0.0, 0
-    for i in range(3):
-        ids, logits = alone(plain, batch, i)
-        labels = batch["labels"][i, : len(ids)]
-        total += F.cross_entropy(logits[:-1], labels[1:], reduction="sum")
-        count += int((labels != -100).sum())
+    with torch.no_grad():
+        for i in range(3):
+            ids, logits = alone(plain, batch, i)
+            labels = batch["labels"][i, : len(ids)]
+            total += F.cross_entropy(logits[:-1], labels[1:], reduction="sum")
+            count += int((labels != -100).sum())
     torch.testing.assert_close(loss.detach(), total / count, rtol=0, atol=1e-4)
+
+
+def test_sft_gradients_are_those_of_a_plain_forward(quick, shown, tmp_path):
+    config = quick()
+    trainer = build_sft(config, tmp_path, rows=shown)
+    batch = batch_of(trainer, 4)
+    loss = trainer.compute_loss(trainer.model, batch)
+    loss.backward()
+    media = join_media(batch.pop("media").sequences)
+    plain = AutoModelForImageTextToText.from_pretrained(config.model_path)
+    expected = plain(**batch, **media).loss
+    expected.backward()
+    torch.testing.assert_close(loss, expected, rtol=0, atol=1e-5)
+    assert_close_gradients(gradients(trainer.model), gradients(plain))
 
 
 def test_prompt_positions_are_taught_nothing(quick, shown, tmp_path):
@@ -272,13 +315,16 @@ def test_prompt_positions_are_taught_nothing(quick, shown, tmp_path):
 
 def without_video(batch):
     """The same tokens with the pixels of nothing, which is what blind would be."""
-    return {**batch, "pixel_values_videos": batch["pixel_values_videos"] * 0}
+    media = batch["media"].sequences
+    grey = [one | {"pixel_values_videos": one["pixel_values_videos"] * 0}
+            for one in media]  # fmt: skip
+    return {**batch, "media": BatchMedia(grey)}
 
 
 def test_sft_loss_depends_on_the_video(quick, shown, tmp_path):
     trainer = build_sft(quick(), tmp_path, rows=shown)
     batch = batch_of(trainer, 2)
-    swapped = {**batch, "pixel_values_videos": batch["pixel_values_videos"].flip(0)}
+    swapped = {**batch, "media": BatchMedia(batch["media"].sequences[::-1])}
     losses = [
         trainer.compute_loss(trainer.model, dict(b)).item()
         for b in (batch, batch, without_video(batch), swapped)
@@ -381,8 +427,14 @@ def test_video_reaches_policy_and_reference(quick, shown, tmp_path):
     trainer.compute_loss(trainer.model, batch)
     assert [name for name, _ in seen] == ["policy", "reference"]
     for _, given in seen:
-        assert given["pixel_values_videos"].shape[0] == 4 * 128  # 2 rows x 2 sides
+        assert given["pixel_values_videos"].shape[0] == 2 * 128  # both sides see one
         assert len(given["second_per_grid_ts"]) == len(given["video_grid_thw"]) == 4
+
+
+def dpo_scores(trainer, model, batch):
+    """(sequences,) sums of log-probabilities, chosen first."""
+    with trainer.showing(batch, model) as inputs:
+        return torch.cat(trainer.compute_ref_log_probs(model, inputs))
 
 
 def test_dpo_scores_are_those_of_a_plain_forward(quick, shown, tmp_path):
@@ -390,13 +442,14 @@ def test_dpo_scores_are_those_of_a_plain_forward(quick, shown, tmp_path):
     config = quick()
     trainer = build_dpo(config, tmp_path, rows=shown)
     batch = batch_of(trainer, 2)
-    scored = torch.cat(trainer.compute_ref_log_probs(trainer.ref_model, batch))
+    scored = dpo_scores(trainer, trainer.ref_model, batch)
     tokenizer = trainer.processing_class.tokenizer
     plain = AutoModelForImageTextToText.from_pretrained(config.model_path)
     pairs = dpo_responses(shown[:2], TINY, config.seed)
     texts = [pair[side] for side in (0, 1) for _, pair in pairs]
     for i, text in enumerate(texts):
-        ids, logits = alone(plain, batch, i)
+        with torch.no_grad():
+            ids, logits = alone(plain, batch, i)
         count = int(batch["completion_mask"][i].sum())
         assert tokenizer.decode(ids[-count:]) == text + tokenizer.eos_token
         logps = logits[:-1].log_softmax(-1).gather(1, ids[1:, None])[-count:]
@@ -408,8 +461,7 @@ def test_dpo_scores_depend_on_the_video(quick, shown, tmp_path):
     batch = batch_of(trainer, 2)
     for model in (trainer.ref_model, trainer.model):
         own, again, blind = (
-            torch.cat(trainer.compute_ref_log_probs(model, b))
-            for b in (batch, batch, without_video(batch))
+            dpo_scores(trainer, model, b) for b in (batch, batch, without_video(batch))
         )
         assert torch.equal(own, again)
         assert (own - blind).abs().min() > 1e-6
@@ -434,6 +486,140 @@ def test_dpo_starts_at_log_2_and_its_margin_grows(quick, shown, tmp_path):
     assert lines[-1]["rewards/accuracies"] > 0.5
     for name, weight in trainer.ref_model.state_dict().items():
         assert torch.equal(weight, before[name])
+
+
+# ---------------------------------------------------------------- mixed batches
+
+
+@pytest.fixture
+def runs_of_the_tower(monkeypatch):
+    """Patches seen by every run of a vision tower."""
+    found = []
+    real = Qwen2_5_VLModel.get_image_features
+
+    def counted(self, pixel_values, *args, **kwargs):
+        found.append(len(pixel_values))
+        return real(self, pixel_values, *args, **kwargs)
+
+    monkeypatch.setattr(Qwen2_5_VLModel, "get_image_features", counted)
+    return found
+
+
+def mixed_trainer(build, quick, mixed, tmp_path, **changes):
+    """Four rows a step; the first show a video, an image, a video and nothing."""
+    config = quick(data_path=str(mixed), prompts_per_step=4, **changes)
+    trainer = build(config, tmp_path)
+    assert len(trainer.rows) == 12
+    return trainer
+
+
+@pytest.mark.parametrize("build", [build_sft, build_dpo])
+def test_a_mixed_batch_is_its_rows(quick, mixed, tmp_path, runs_of_the_tower, build):
+    trainer = mixed_trainer(build, quick, mixed, tmp_path)
+    batch, model = batch_of(trainer, 4), trainer.model
+    kinds = [set(one) for one in batch["media"].sequences[:4]]
+    assert kinds == [set(VIDEO_KEYS), {"pixel_values", "image_grid_thw"},
+                     set(VIDEO_KEYS), set()]  # fmt: skip
+    taught = batch["labels"] != -100 if "labels" in batch else batch["completion_mask"]
+    runs_of_the_tower.clear()
+    loss = trainer.compute_loss(model, batch)
+    assert runs_of_the_tower == [128 + 64 + 128] * (2 if build is build_dpo else 1)
+    loss.backward()
+    found = gradients(model)
+    model.zero_grad()
+    scores = []
+    for i in range(len(taught)):
+        ids, logits = alone(model, batch, i)
+        logps = logits[:-1].log_softmax(-1).gather(1, ids[1:, None])[:, 0]
+        scores.append((logps * taught[i, 1 : len(ids)]).sum())
+    scores = torch.stack(scores)
+    if build is build_sft:
+        expected = -scores.sum() / taught.sum()
+    else:  # policy and reference are still the same
+        margins = (scores - scores.detach())[:4] - (scores - scores.detach())[4:]
+        expected = -F.logsigmoid(trainer.beta * margins).mean()
+    expected.backward()
+    torch.testing.assert_close(loss, expected, rtol=0, atol=1e-4)
+    assert_close_gradients(found, gradients(model))
+
+
+def test_an_adapters_reference_sees_a_mixed_batch(
+    quick, mixed, tmp_path, runs_of_the_tower
+):
+    """The policy itself, a second time, with its adapter switched off."""
+    lora = {"rank": 2, "targets": r".*(language_model|visual).*(q_proj|qkv)"}
+    trainer = mixed_trainer(build_dpo, quick, mixed, tmp_path, lora=lora)
+    assert trainer.ref_model is None
+    batch = batch_of(trainer, 4)
+    runs_of_the_tower.clear()
+    loss = trainer.compute_loss(trainer.model, batch)
+    assert runs_of_the_tower == [128 + 64 + 128] * 2
+    assert loss.item() == pytest.approx(np.log(2), abs=1e-5)
+
+
+class Gradients(TrainerCallback):
+    """Kept before the only step of a run."""
+
+    def on_pre_optimizer_step(self, args, state, control, model, **kwargs):
+        self.found = gradients(model)
+
+
+@pytest.mark.parametrize("build", [build_sft, build_dpo])
+def test_recomputed_layers_change_nothing(
+    quick, mixed, tmp_path, runs_of_the_tower, build
+):
+    """Layers run again in the backward pass, when the batch's media are closed."""
+    steps = []
+    for again in (False, True):
+        trainer = mixed_trainer(
+            build, quick, mixed, tmp_path, max_steps=1, gradient_checkpointing=again
+        )
+        kept, layers = Gradients(), []
+        trainer.add_callback(kept)
+        trainer.model.model.visual.blocks[0].norm1.register_forward_pre_hook(
+            lambda *_, layers=layers: layers.append(torch.is_grad_enabled())
+        )
+        runs_of_the_tower.clear()
+        line = metrics_of(trainer, tmp_path / f"{again}.jsonl")[0]
+        assert layers.count(True) == 1 + again
+        steps.append((line["loss"], kept.found, len(runs_of_the_tower)))
+    (loss, found, runs), (loss_again, found_again, runs_again) = steps
+    assert (loss, runs) == (pytest.approx(loss_again, abs=1e-6), runs_again)
+    assert_close_gradients(found_again, found)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="with GPUs, 2 workers are 2 GPUs")
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["sft", "dpo"])
+def test_workers_with_other_kinds_of_rows_wait_for_none(mixed, tmp_path, method):
+    """One row a forward: one worker has a video where the other has text alone."""
+    runs = {}
+    for name, change in (
+        ("one", {"gpus": 1}),
+        ("zero2", {"gpus": 2, "zero_stage": 2, "per_device_batch": 1}),
+    ):
+        config = load_config("tiny", {
+            "data_path": str(mixed), "method": method, "prompts_per_step": 6,
+            "max_steps": 2, "beta": 0.1, "learning_rate": 1e-4, "frozen": None,
+            **change,
+        })  # fmt: skip
+        runs[name] = launch(config, tmp_path / name)
+    assert read_json(runs["zero2"].out_dir / "run.json")["workers"] == 2
+    for one, two in zip(*(run.metrics()[:2] for run in runs.values()), strict=True):
+        assert two["loss"] == pytest.approx(one["loss"], rel=2e-3)
+        assert two["grad_norm"] == pytest.approx(one["grad_norm"], rel=2e-3)
+
+
+@pytest.mark.parametrize("build", [build_sft, build_dpo])
+def test_each_epoch_has_its_own_order_even_if_resumed(quick, shown, tmp_path, build):
+    """8 rows, 4 a step: the third step begins the second epoch."""
+    orders = {}
+    for step in (0, 1, 2, 3):
+        trainer = build(quick(prompts_per_step=4), tmp_path, rows=shown)
+        trainer.state.global_step = step
+        orders[step] = list(islice(trainer._get_train_sampler(), 8))
+        assert sorted(orders[step]) == list(range(8))
+    assert orders[0] == orders[1] != orders[2] == orders[3]
 
 
 # ---------------------------------------------------------------- selection

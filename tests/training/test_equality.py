@@ -14,38 +14,17 @@ import time
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from safetensors.torch import load_file
 
-from spacer_lib.artifacts import PROJECT_ROOT, read_json, read_jsonl, write_jsonl
+from spacer_lib.artifacts import PROJECT_ROOT, read_json, read_jsonl
 from spacer_lib.training.assembly import build_trainer
 from spacer_lib.training.config import dump_config, load_config
-from spacer_lib.training.curriculum import SEEDS, draw_rows
 from spacer_lib.training.launch import launch
 
 needs_cpu_only = pytest.mark.skipif(
     torch.cuda.is_available(), reason="with GPUs, 2 workers are 2 GPUs"
 )
 COMPARED = ("loss", "grad_norm", "reward", "kl", "completions/mean_length")
-
-
-@pytest.fixture(scope="module")
-def mixed(tmp_path_factory):
-    """A question file: six drawn videos, three pictures and three texts, in turn."""
-    folder = tmp_path_factory.mktemp("mixed")
-    rows = []
-    for number, row in enumerate(draw_rows(SEEDS["grpo"], 12, "new")):
-        if number % 4 == 1:
-            pixels = np.random.default_rng(number).integers(0, 255, (56, 56, 3))
-            path = folder / f"{number}.png"
-            Image.fromarray(pixels.astype(np.uint8)).save(path)
-            row = {**row, "video": None, "image": path.name}
-        if number % 4 == 3:
-            row = {**row, "video": None}
-        rows.append({"image": None, **row})
-    path = folder / "rows.jsonl"
-    write_jsonl(path, rows)
-    return path
 
 
 @pytest.fixture
