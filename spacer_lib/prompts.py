@@ -44,7 +44,8 @@ def user_text(row, mode, grid_size=10, *, frame="aligned", template=None):
     ----------
     row : dict
         Question row: ``question``, ``problem_type`` and ``options`` (``None``, or
-        lines such as ``A. table``).
+        lines such as ``A. table``); of a joint set also ``part``: ``general`` rows are
+        asked for no map.
     mode : str
         One of ``MODES``.
     grid_size : int
@@ -75,7 +76,10 @@ def user_text(row, mode, grid_size=10, *, frame="aligned", template=None):
     kind = row["problem_type"]
     if kind not in _ANSWER_FORMS:
         raise SpacerError("problem type", got=kind, expected=", ".join(_ANSWER_FORMS))
-    map_text = _map_text(grid_size, frame) if mode == "think_map" else ""
+    # A picture or clip of anything has no floor to draw (SpaceR §4: the map guides
+    # spatial reasoning).
+    has_room = row.get("part") != "general"
+    map_text = _map_text(grid_size, frame) if mode == "think_map" and has_room else ""
     if template is not None:
         return template.fill(
             question=row["question"],

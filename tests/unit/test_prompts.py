@@ -167,6 +167,14 @@ def test_the_frame_is_stated_or_not():
         assert "10 x 10 cells" in text and EXAMPLE_MAP in text
 
 
+def test_general_rows_are_asked_for_no_map():
+    general = {**COUNT, "part": "general"}
+    assert user_text(general, "think_map") == user_text(COUNT, "think")
+    assert user_text({**COUNT, "part": "spatial"}, "think_map") == user_text(
+        COUNT, "think_map"
+    )
+
+
 @pytest.mark.parametrize("mode", [mode for mode in MODES if mode != "think_map"])
 def test_only_map_prompts_speak_of_frames(mode):
     texts = {user_text(COUNT, mode, frame=frame) for frame in FRAMES}
