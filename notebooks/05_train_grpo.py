@@ -213,7 +213,7 @@ _ = ax.legend()
 # %% [markdown]
 # **What to notice.** The brackets and names are as likely beside either room; what drops is what had to be *seen*, the cells of the map. A blind loss would draw one line, and could only learn to write maps of the average room. `tests/training/test_trainer.py` runs this check on our trainer, where it must pass, and on TRL's own, where it must fail.
 #
-# Why is the loss beside the own video so close to zero? Because nothing has changed between sampling and scoring: every ratio of Eq. 7 is 1, and the advantages of a group cancel. The *gradient* is not zero.
+# Why is the loss beside the own video so close to zero? Because nothing has changed between sampling and scoring: every ratio of Eq. 7 is 1, and the advantages of a group cancel. The *gradient* is not zero. (Beside another room's video it is far from zero mostly through the divergence term below: the reference scores were made beside the own one.)
 #
 # ## The loss, in fifteen lines
 #
@@ -254,7 +254,7 @@ for edge in (1 - small.epsilon, 1 + small.epsilon):
     axes[0].axvline(edge, color="k", linestyle=":")
 axes[0].set(xlabel="ratio of a token", ylabel="tokens", yscale="log")
 axes[1].scatter(logps[batch["completion_mask"] == 1].exp(), kl, s=4)
-_ = axes[1].set(xlabel="probability of a token", ylabel="KL estimate", yscale="symlog")
+_ = axes[1].set(xlabel="probability of a token", ylabel="KL estimate (nats)")
 
 # %% [markdown]
 # **What to notice.** Between the dotted lines the gradient is that of the ratio; outside, on the side that the advantage pushes to, it is cut off. With one update a batch, as published, no token ever gets there. Note too which mean is taken: over tokens of an answer first, then over answers, so that a token of a long answer counts for less. `loss_type` in a recipe selects other means (`dapo`, `bnpo`, `dr_grpo`), `importance_level: sequence` one ratio per answer (GSPO); `tests/training/test_group_options.py` writes each of them out by hand.
