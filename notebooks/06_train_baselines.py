@@ -343,9 +343,9 @@ def show(name):
 
 
 # %% [markdown]
-# ### SG-RLVR, GRPO without map, SFT, DPO
+# ### SG-RLVR, GRPO without map, SFT
 #
-# All from the shipped warm start, on the new camera. `sft` has the seconds of `map` (see the column), `sft_same_rows` its questions. Both, and `dpo`, see demonstrations made from true maps; `map` and `no_map` see none. `up` in a line means that the first arm is ahead.
+# All from the shipped warm start, on the new camera. `sft` has about the seconds of `map` (see the column) and sees demonstrations made from true maps; `map` and `no_map` see none. Two further arms, `sft_same_rows` (the questions of `map`, each once) and `dpo`, train on request (`--arms`). `up` in a line means that the first arm is ahead.
 
 # %%
 show("baselines")
