@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 
 from spacer_lib.artifacts import PROJECT_ROOT, read_json, read_jsonl
 from spacer_lib.training.assembly import build_trainer
+from spacer_lib.training.checkpoints import complete_checkpoints
 from spacer_lib.training.config import dump_config, load_config
 from spacer_lib.training.launch import launch
 
@@ -104,7 +105,11 @@ def kill_at(config, out_dir, step):
     )
     metrics = out_dir / "metrics.jsonl"
     try:
-        while not metrics.exists() or len(read_jsonl(metrics)) < step:
+        while (
+            not metrics.exists() or len(read_jsonl(metrics)) < step
+            # A step's line is written before its checkpoint is.
+            or not complete_checkpoints(out_dir / "checkpoints")
+        ):  # fmt: skip
             assert process.poll() is None, "the run ended before it could be killed"
             time.sleep(0.02)
     finally:
