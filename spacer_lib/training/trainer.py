@@ -369,7 +369,7 @@ class VideoGRPOTrainer(RowOrder, WholeCheckpoints, GRPOTrainer):
     ):  # fmt: skip
         """Old, reference and policy scores all come through here.
 
-        TRL shuffles rows; here they stand in order of length and media again, so that
+        TRL shuffles rows; here they stand in order of length and prompt again, so that
         a forward encodes few videos and carries little padding.
         """
         device, config = self.accelerator.device, self.model.config
@@ -377,9 +377,10 @@ class VideoGRPOTrainer(RowOrder, WholeCheckpoints, GRPOTrainer):
         if device.type == "cpu":
             batch_size = min(batch_size, CPU_FORWARD_ROWS)
         lengths = attention_mask[:, :-logits_to_keep].sum(dim=1).tolist()
-        order = sorted(
-            range(len(input_ids)), key=lambda i: (lengths[i], id(self._media[i]))
-        )
+        # By their tokens, so that a run repeated adds in the same order; rows of one
+        # prompt share a video.
+        tokens = input_ids.tolist()
+        order = sorted(range(len(tokens)), key=lambda i: (lengths[i], tokens[i]))
         media = iter([self._media[i] for i in order])
         # Widths change sums in the last bit. Where all rows of a generation are scored
         # together, a row's width is the same each time, and so are old and new scores.
