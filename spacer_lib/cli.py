@@ -297,7 +297,6 @@ def select(
 ):
     """Drop the rows that a recipe's model answers all right or all wrong; resumes."""
     from spacer_lib.evaluation import load
-    from spacer_lib.models.inputs import VideoSettings
     from spacer_lib.training.config import load_config
     from spacer_lib.training.rows import training_rows
     from spacer_lib.training.selection import keep_informative, select_samples
@@ -311,7 +310,7 @@ def select(
     answers = select_samples(
         *load(settings.model_path, settings.positions), asked, responses, k=k,
         mode=settings.prompt_style, seed=settings.seed, rewards=settings.reward,
-        video=VideoSettings(settings.frames, settings.frame_size, settings.max_pixels),
+        video=settings.video_settings,
         max_new_tokens=settings.max_completion_length,
         temperature=settings.temperature, top_p=settings.top_p,
     )  # fmt: skip

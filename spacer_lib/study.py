@@ -17,9 +17,8 @@ import yaml
 from spacer_lib.artifacts import PROJECT_ROOT, make_folder, provenance, write_json
 from spacer_lib.errors import SpacerError
 from spacer_lib.evaluation import MEASURES, compare, evaluate, load, summarize
-from spacer_lib.models.inputs import VideoSettings
 from spacer_lib.rewards import RewardConfig
-from spacer_lib.training.config import load_config
+from spacer_lib.training.config import load_config, setting_pairs
 from spacer_lib.training.curriculum import SEEDS, draw_rows
 from spacer_lib.training.launch import launch
 
@@ -214,7 +213,7 @@ def run_study(out_dir, study, *, changes=(), progress=None):
     """
     say = progress or (lambda line: None)
     out_dir = make_folder(out_dir)
-    changes = _as_dict(changes)
+    changes = dict(setting_pairs(changes))
     # All recipes first: a misspelt key of the last arm must not wait for the others.
     recipes = {arm: _recipes(study, arm, changes) for arm in study.arms}
     view = load_config(study.recipe, study.set).view
@@ -253,16 +252,6 @@ def run_study(out_dir, study, *, changes=(), progress=None):
     return result
 
 
-def _as_dict(changes):
-    if isinstance(changes, dict):
-        return changes
-    pairs = [text.partition("=") for text in changes]
-    wrong = [key for key, equals, _ in pairs if not equals]
-    if wrong:
-        raise SpacerError("setting", got=wrong[0], expected="key=value")
-    return {key.strip(): yaml.safe_load(value) for key, _, value in pairs}
-
-
 def _recipes(study, name, changes):
     """(recipe of the start or ``None``, recipe) of an arm."""
     arm, start = study.arms[name], None
@@ -279,8 +268,7 @@ def _answer(recipe, checkpoint, rows, folder, study):
     return evaluate(
         model, processor, rows, condition="own", out_path=folder / "answers.jsonl",
         mode=recipe.prompt_style, batch_size=study.batch_size,
-        video=VideoSettings(recipe.frames, recipe.frame_size, recipe.max_pixels),
-        max_new_tokens=recipe.max_completion_length,
+        video=recipe.video_settings, max_new_tokens=recipe.max_completion_length,
         # What counts as right is the same for every arm; only the form is its own.
         rewards=RewardConfig(shape=recipe.reward.shape),
     )  # fmt: skip

@@ -29,7 +29,7 @@ from spacer_lib.training.checkpoints import WholeCheckpoints
 from spacer_lib.training.order import RowOrder
 from spacer_lib.training.responses import CORRUPTIBLE, corrupt, target_text
 from spacer_lib.training.rows import training_rows
-from spacer_lib.training.sight import SightCheck
+from spacer_lib.training.sight import SightCheck, with_pixels
 from spacer_lib.training.start import load_start, lora_config, number_positions
 
 
@@ -160,8 +160,7 @@ class _MediaBatches:
         batch = self.data_collator([{"image": number}])
         if change is not None:
             sides = batch["media"].sequences  # of one row: all the same
-            shown = {k: change(v) if "pixel" in k else v for k, v in sides[0].items()}
-            batch["media"] = BatchMedia([shown] * len(sides))
+            batch["media"] = BatchMedia([with_pixels(sides[0], change)] * len(sides))
         for target in ("labels", "completion_mask"):
             batch.pop(target, None)
         batch, model = self._prepare_inputs(batch), self.model_wrapped

@@ -260,7 +260,7 @@ def load_config(recipe, overrides=()):
     """
     values = _read_recipe(recipe)
     values.setdefault("recipe", Path(recipe).stem)
-    for key, value in _pairs(overrides):
+    for key, value in setting_pairs(overrides):
         *parents, last = key.split(".")
         level = values
         for name in parents:
@@ -325,7 +325,8 @@ def _merge(base, changes):
     return merged
 
 
-def _pairs(overrides):
+def setting_pairs(overrides):
+    """``{key: value}`` or ``["key=value", …]`` → pairs, values read as YAML."""
     if isinstance(overrides, dict):
         return list(overrides.items())
     pairs = []

@@ -5,13 +5,14 @@ notebook.
 """
 
 import io
-import json
 import time
 from pathlib import Path
 
 from IPython import get_ipython
 from IPython.display import Image, display
 from matplotlib.figure import Figure
+
+from spacer_lib.training.record import read_journal
 
 
 class LiveFigure:
@@ -48,10 +49,7 @@ class LiveFigure:
         return self.count
 
     def _rows(self):
-        if not self.path.exists():
-            return []
-        lines = self.path.read_text(encoding="utf-8").split("\n")
-        return [json.loads(line) for line in lines[:-1]]  # the last may be half written
+        return read_journal(self.path) if self.path.exists() else []
 
     def _show(self, rows):
         # Not through pyplot: no global figure, and nothing is shown twice.

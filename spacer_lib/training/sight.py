@@ -51,6 +51,11 @@ def check_sight(trainer):
     return found
 
 
+def with_pixels(media, change):
+    """A row's media with ``change`` done to its pixels; grids and times stay."""
+    return {key: change(v) if "pixel" in key else v for key, v in media.items()}
+
+
 class SightCheck(TrainerCallback):
     """``check_sight`` at every start, on all ranks together."""
 

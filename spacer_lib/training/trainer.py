@@ -38,6 +38,7 @@ from spacer_lib.training.order import RowOrder
 from spacer_lib.training.record import append_jsonl
 from spacer_lib.training.refill import replace_rows
 from spacer_lib.training.rows import ROW_KEYS
+from spacer_lib.training.sight import with_pixels
 
 # Of a row, with each sampled rollout: enough to score it again.
 KEPT_KEYS = (*ROW_KEYS, "video", "image", "question_type", "options", "map")
@@ -437,7 +438,7 @@ class VideoGRPOTrainer(RowOrder, WholeCheckpoints, GRPOTrainer):
         (row,), (prompt,), (media,) = self._load([number])
         truth = tokenizer(row["ground_truth"], add_special_tokens=False)["input_ids"]
         if change is not None:
-            media = {k: change(v) if "pixel" in k else v for k, v in media.items()}
+            media = with_pixels(media, change)
         self._media = [media]
         ids = torch.tensor([prompt + truth], device=device)
         with torch.no_grad():
