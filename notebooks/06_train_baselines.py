@@ -52,8 +52,9 @@ from transformers.utils.logging import disable_progress_bar
 # %%
 from spacer_lib import plots
 from spacer_lib.artifacts import PROJECT_ROOT, commit, provenance, read_json, write_json
-from spacer_lib.evaluation import compare, evaluate, load, summarize, verdict
-from spacer_lib.models.inputs import VideoSettings
+from spacer_lib.evaluation.backends import load
+from spacer_lib.evaluation.runner import evaluate
+from spacer_lib.evaluation.statistics import compare, summarize, verdict
 from spacer_lib.prompts import TINY_MODES, PromptStyle
 from spacer_lib.rewards import score
 from spacer_lib.study import load_study, run_study, study_table
@@ -90,7 +91,7 @@ def recipe(name, steps=0):
 
 sft, dpo = recipe(recipe_sft, sft_steps), recipe(recipe_dpo, dpo_steps)
 tiny = recipe("tiny")
-video = VideoSettings(tiny.frames, tiny.frame_size, tiny.max_pixels)
+video = tiny.video_settings
 {c.recipe: (c.method, c.max_steps, c.learning_rate) for c in (sft, dpo, tiny)}
 
 # %% [markdown]

@@ -51,7 +51,10 @@ from spacer_lib.cogmap import SCORERS
 from spacer_lib.cogmap import score as map_score
 from spacer_lib.completions import read_completion
 from spacer_lib.errors import SpacerError
-from spacer_lib.evaluation import compare, evaluate, floors, load, summarize
+from spacer_lib.evaluation.backends import load
+from spacer_lib.evaluation.floors import floors
+from spacer_lib.evaluation.runner import evaluate
+from spacer_lib.evaluation.statistics import compare, summarize
 from spacer_lib.models.inputs import VideoSettings
 from spacer_lib.synthetic.light import VIEWS
 from spacer_lib.training.curriculum import SEEDS, draw_rows

@@ -232,7 +232,7 @@ def warmstart(
     ] = False,
 ):
     """Train the tiny model's warm start again, from nothing."""
-    from spacer_lib.evaluation import warmstart_metrics
+    from spacer_lib.evaluation.runner import warmstart_metrics
     from spacer_lib.training import warmstart as chain
 
     model = chain.run(out, evaluate=warmstart_metrics)
@@ -296,7 +296,7 @@ def select(
     ] = None,
 ):
     """Drop the rows that a recipe's model answers all right or all wrong; resumes."""
-    from spacer_lib.evaluation import load
+    from spacer_lib.evaluation.backends import load
     from spacer_lib.training.config import load_config
     from spacer_lib.training.rows import training_rows
     from spacer_lib.training.selection import keep_informative, select_samples

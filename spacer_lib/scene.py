@@ -60,8 +60,12 @@ def require_scene_id(scene_id):
 
 
 def space_of(scene_id):
-    """``scene0025_01`` → ``scene0025``: rescans share the physical space."""
-    return scene_id.split("_")[0]
+    """``scene0025_01`` → ``scene0025``: rescans share the physical space.
+
+    Other names (videos of other data sets) stay as they are.
+    """
+    scan = re.fullmatch(r"(scene\d+)_\d+", scene_id)
+    return scan[1] if scan else scene_id
 
 
 @dataclass(frozen=True)

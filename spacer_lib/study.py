@@ -16,7 +16,9 @@ import yaml
 
 from spacer_lib.artifacts import PROJECT_ROOT, make_folder, provenance, write_json
 from spacer_lib.errors import SpacerError
-from spacer_lib.evaluation import MEASURES, compare, evaluate, load, summarize
+from spacer_lib.evaluation.backends import load
+from spacer_lib.evaluation.runner import evaluate
+from spacer_lib.evaluation.statistics import MEASURES, compare, summarize
 from spacer_lib.rewards import RewardConfig
 from spacer_lib.training.config import load_config, setting_pairs
 from spacer_lib.training.curriculum import SEEDS, draw_rows

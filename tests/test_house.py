@@ -32,6 +32,7 @@ FLOORS = (
     "probes",
     "models",
     "training",
+    "benchmarks",
     "evaluation",
     "study",
     "plots",

@@ -7,7 +7,7 @@ import torch
 
 from spacer_lib.artifacts import read_json, read_jsonl
 from spacer_lib.errors import SpacerError
-from spacer_lib.evaluation import load
+from spacer_lib.evaluation.backends import load
 from spacer_lib.training import warmstart
 
 CONFIG = warmstart.WarmstartConfig(

@@ -6,22 +6,23 @@ import numpy as np
 import pytest
 import torch
 
-from spacer_lib import evaluation
 from spacer_lib.artifacts import read_jsonl
 from spacer_lib.cogmap import parse_map
 from spacer_lib.errors import SpacerError
-from spacer_lib.evaluation import (
+from spacer_lib.evaluation import runner
+from spacer_lib.evaluation.backends import load
+from spacer_lib.evaluation.conditions import CONDITIONS, condition_rows
+from spacer_lib.evaluation.floors import floors
+from spacer_lib.evaluation.predictions import predict
+from spacer_lib.evaluation.runner import evaluate
+from spacer_lib.evaluation.statistics import (
+    MAP_SCORES,
     compare,
-    condition_rows,
-    evaluate,
-    floors,
-    generate,
-    predict,
     summarize,
     verdict,
 )
 from spacer_lib.models import tiny
-from spacer_lib.models.generation import sampling_settings
+from spacer_lib.models.generation import generate, sampling_settings
 from spacer_lib.training.curriculum import draw_rows
 from spacer_lib.training.demonstrations import demonstrate
 
@@ -160,7 +161,7 @@ def test_unknown_condition_and_oracle_without_map_are_refused(
 
 
 def test_predictions_are_complete_and_on_disk(checkpoint, rows, tmp_path):
-    for condition in evaluation.CONDITIONS:
+    for condition in CONDITIONS:
         path = tmp_path / f"{condition}.jsonl"
         made = run(checkpoint, rows, path, condition)
         assert read_jsonl(path) == made
@@ -168,7 +169,7 @@ def test_predictions_are_complete_and_on_disk(checkpoint, rows, tmp_path):
         assert {p["condition"] for p in made} == {condition}
         assert len({p["config"] for p in made}) == 1
         keys = {"prediction", "answer", "score", "failure", "map_failure", "seed",
-                "map_hits", "map_total", *evaluation.MAP_SCORES}  # fmt: skip
+                "map_hits", "map_total", *MAP_SCORES}  # fmt: skip
         assert keys <= made[0].keys()
     oracle = read_jsonl(tmp_path / "oracle.jsonl")
     assert all(p["map_hits"] == p["map_total"] > 0 for p in oracle)
@@ -183,13 +184,13 @@ def test_resume_answers_only_what_is_missing_and_gives_the_same_file(
     run(checkpoint, rows, path, **settings)
     whole = path.read_bytes()
     calls = []
-    real = evaluation.generate
+    real = runner.generate
 
     def counted(model, processor, batch, **options):
         calls.append([row["id"] for row in batch])
         return real(model, processor, batch, **options)
 
-    monkeypatch.setattr(evaluation, "generate", counted)
+    monkeypatch.setattr(runner, "generate", counted)
     run(checkpoint, rows, path, **settings)
     assert calls == [] and path.read_bytes() == whole
     lines = whole.splitlines(keepends=True)
@@ -235,13 +236,13 @@ def test_equal_ids_are_refused(checkpoint, rows, tmp_path):
 
 def test_a_checkpoint_that_is_not_there_is_named(tmp_path):
     with pytest.raises(SpacerError, match="no config.json.*make it first"):
-        evaluation.load(tmp_path / "model")
+        load(tmp_path / "model")
 
 
 def test_a_saved_checkpoint_loads_and_answers_the_same(checkpoint, rows, tmp_path):
     for part in checkpoint:
         part.save_pretrained(tmp_path)
-    loaded = evaluation.load(tmp_path)
+    loaded = load(tmp_path)
     assert generate(*loaded, rows, **SETTINGS) == generate(
         *checkpoint, rows, **SETTINGS
     )
@@ -309,7 +310,7 @@ def prediction(number, score, kind="object_counting", scene=None, hits=1, failur
         "scene_name": f"scene{number if scene is None else scene:04d}_00",
         "question_type": kind, "score": score, "failure": failure,
         "map_failure": None, "map_hits": hits, "map_total": 4,
-        **dict.fromkeys(evaluation.MAP_SCORES, score / 2),
+        **dict.fromkeys(MAP_SCORES, score / 2),
     }  # fmt: skip
 
 

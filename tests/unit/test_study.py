@@ -5,8 +5,10 @@ import json
 import pytest
 import torch
 
-from spacer_lib import evaluation, study
+from spacer_lib import study
 from spacer_lib.errors import SpacerError
+from spacer_lib.evaluation import runner
+from spacer_lib.evaluation.statistics import MAP_SCORES
 from spacer_lib.models import tiny
 from spacer_lib.study import load_study, pool, run_study, study_names, study_table
 from spacer_lib.training.config import load_config
@@ -19,7 +21,7 @@ def prediction(number, score, hits=0):
     return {
         "id": f"q{number}", "scene_name": f"room{number}_00", "score": score,
         "question_type": "object_counting", "failure": None, "map_failure": None,
-        "map_hits": hits, "map_total": 4, **dict.fromkeys(evaluation.MAP_SCORES, 0.0),
+        "map_hits": hits, "map_total": 4, **dict.fromkeys(MAP_SCORES, 0.0),
     }  # fmt: skip
 
 
@@ -156,7 +158,7 @@ def test_each_arm_and_seed_is_trained_once_and_resumed(
         assert set(record["before"]["per_task"]) == set(record["delta"]["per_task"])
         assert record["training"] == {"reward": [4.5, 14.5]}  # ten steps at each end
         assert len(record["examples"]) == 3 and record["examples"][0]["question"]
-    monkeypatch.setattr(evaluation, "generate", None)  # all answers are on disk
+    monkeypatch.setattr(runner, "generate", None)  # all answers are on disk
     again = run_study(tmp_path / "out", chosen, changes=changes)
     assert again["arms"] == made["arms"]
 

@@ -1,0 +1,42 @@
+"""Public benchmarks: readers of their files, their own rules and aggregates.
+
+``schema``  the shared types and the checked reader
+``rules``   extraction rules that know no benchmark
+One module per benchmark: ``vsi``. ``named`` finds one.
+"""
+
+import re
+
+from spacer_lib.benchmarks import vsi
+from spacer_lib.errors import SpacerError
+
+BENCHMARKS = {
+    entry.name: entry
+    for entry in (
+        vsi.benchmark(),
+        vsi.benchmark("vsi-debiased", "VSI-Bench (debiased)", debiased=True),
+    )
+}
+
+
+def named(name):
+    """The benchmark of a name; case, hyphens and "bench" do not matter.
+
+    Raises
+    ------
+    SpacerError
+        If there is none.
+
+    Examples
+    --------
+    >>> named("VSI-Bench").name, named("vsibench_debiased").name
+    ('vsi', 'vsi-debiased')
+    """
+    for key, entry in BENCHMARKS.items():
+        if _plain(name) == _plain(key):
+            return entry
+    raise SpacerError("benchmark", got=name, expected=", ".join(BENCHMARKS))
+
+
+def _plain(name):
+    return re.sub("[^a-z0-9]|bench", "", name.lower())

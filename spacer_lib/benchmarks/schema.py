@@ -1,0 +1,182 @@
+"""What all public benchmarks have in common: checked files → rows, rule, groups.
+
+A row is a dictionary with the keys of our own question rows: ``id`` (text),
+``dataset``, ``scene_name`` (what questions share: a room or a video),
+``question_type`` (the benchmark's task), ``problem_type``, ``question``, ``options``,
+``ground_truth``, ``video`` or ``image`` (a path, there or not), and ``groups``, the
+further columns that results are broken down by: ``{axis: value}``.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+from spacer_lib.errors import SpacerError
+
+
+class Verdict(NamedTuple):
+    """What a rule makes of one raw output.
+
+    Attributes
+    ----------
+    score : float
+        0 to 1.
+    answer : str or None
+        What was read from the output.
+    failure : str or None
+        Why nothing was; a wrong answer is no failure.
+    """
+
+    score: float
+    answer: str | None
+    failure: str | None = None
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """One public benchmark: where its rows come from and how they count.
+
+    Attributes
+    ----------
+    name, title : str
+    source : str
+        Where its files and its official rule are published.
+    read : callable
+        ``path → rows``: a file as published, or the folder that holds it.
+    official : callable
+        ``(text, row) → Verdict``: the published rule, exactly.
+    overall : str
+        ``macro`` (mean of the tasks) or ``micro`` (mean of the rows): the published
+        aggregate.
+    paper : str
+        The aggregate of SpaceR's tables, where it is another.
+    mode : str
+        How SpaceR asks it: ``think_map`` on spatial benchmarks, else ``direct``.
+    subsets : dict
+        ``{name: question types}``: further macro means that are published.
+    """
+
+    name: str
+    title: str
+    source: str
+    read: Callable
+    official: Callable
+    overall: str = "micro"
+    paper: str | None = None
+    mode: str = "direct"
+    subsets: dict = field(default_factory=dict)
+
+
+def find_file(path, names):
+    """``path`` itself if it is a file, else the first of ``names`` in that folder.
+
+    Names may hold ``*``; of several matches the first in sorting order.
+
+    Raises
+    ------
+    SpacerError
+        If there is none.
+    """
+    path = Path(path)
+    if path.is_file():
+        return path
+    for name in names:
+        for found in sorted(path.glob(name)):
+            return found
+    lying = sorted(p.name for p in path.iterdir())[:8] if path.is_dir() else "no folder"
+    raise SpacerError(
+        f"benchmark files in {path}", got=lying, expected=" or ".join(names),
+        remedy="point at the folder that the benchmark was downloaded to",
+    )  # fmt: skip
+
+
+def read_table(path, columns):
+    """Rows of a published file as dictionaries, its columns checked.
+
+    Parameters
+    ----------
+    path : path
+        ``.parquet``, ``.jsonl``, ``.json`` (a list of objects), ``.tsv`` or ``.csv``.
+    columns : dict
+        ``{column: type or types}`` that every row must have; ``None`` is allowed
+        where ``type(None)`` is among them.
+
+    Returns
+    -------
+    list of dict
+        With all columns of the file, in its order.
+
+    Raises
+    ------
+    SpacerError
+        Naming file, column and what was found, for a missing column, a value of
+        another type, or a file that cannot be read.
+    """
+    path = Path(path)
+    try:
+        rows = _READERS[path.suffix](path)
+    except KeyError as error:
+        raise SpacerError(
+            f"{path}: file type", got=path.suffix or "none",
+            expected=", ".join(_READERS),
+        ) from error  # fmt: skip
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise SpacerError(
+            f"{path} cannot be read", got=str(error).splitlines()[0],
+            expected=f"a {path.suffix} file", remedy="download it again",
+        ) from error  # fmt: skip
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise SpacerError(path, got="something else", expected="a list of objects")
+    if not rows:
+        raise SpacerError(path, got="no rows", expected="at least one")
+    for number, row in enumerate(rows, start=1):
+        _check(path, number, row, columns)
+    return rows
+
+
+def _check(path, number, row, columns):
+    for name, kinds in columns.items():
+        optional = isinstance(kinds, tuple) and type(None) in kinds
+        if name not in row and not optional:
+            raise SpacerError(
+                f"{path} row {number}: column {name} is missing", got=sorted(row),
+                expected=sorted(columns),
+                remedy="use the file as it is published",
+            )  # fmt: skip
+        if not isinstance(row.get(name), kinds):
+            wanted = kinds if isinstance(kinds, tuple) else (kinds,)
+            raise SpacerError(
+                f"{path} row {number}: column {name}", got=repr(row[name])[:80],
+                expected=" or ".join(kind.__name__ for kind in wanted),
+            )  # fmt: skip
+
+
+def _jsonl(path):
+    lines = path.read_text(encoding="utf-8").split("\n")
+    return [json.loads(line) for line in lines if line.strip()]
+
+
+def _separated(delimiter):
+    def read(path):
+        # Quotes as spreadsheets and pandas write them; cells may hold line breaks.
+        options = pyarrow.csv.ParseOptions(
+            delimiter=delimiter, newlines_in_values=True
+        )
+        return pyarrow.csv.read_csv(path, parse_options=options).to_pylist()
+
+    return read
+
+
+_READERS = {
+    ".parquet": lambda path: pq.read_table(path).to_pylist(),
+    ".jsonl": _jsonl,
+    ".json": lambda path: json.loads(path.read_text(encoding="utf-8")),
+    ".tsv": _separated("\t"),
+    ".csv": _separated(","),
+}

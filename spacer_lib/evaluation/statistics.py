@@ -1,0 +1,181 @@
+"""Tidy tables of means and paired differences, with intervals over rooms.
+
+All intervals resample physical spaces, since the questions of one room stand and fall
+together.
+"""
+
+import numpy as np
+import pandas as pd
+
+from spacer_lib.cogmap import SCORERS
+from spacer_lib.errors import SpacerError
+from spacer_lib.metrics import bootstrap_interval
+from spacer_lib.qa.dataset import space_of, task_kind
+
+MAP_SCORES = tuple(f"map_{scorer}" for scorer in SCORERS)
+MEASURES = ("score", "exact", "hits", *MAP_SCORES)
+
+
+def _frame(predictions):
+    if not predictions:
+        raise SpacerError("predictions", got="none", expected="at least one")
+    table = pd.DataFrame(predictions)
+    table["exact"] = (table["score"] > 1 - 1e-9).astype(float)
+    table["kind"] = table["question_type"].map(task_kind)
+    table["space"] = table["scene_name"].map(space_of)
+    return table
+
+
+def _measures(table):
+    """The ``MEASURES`` that a table has: rows of other sources carry no maps."""
+    return [m for m in MEASURES if m in table or (m == "hits" and "map_hits" in table)]
+
+
+def _groups(table):
+    """(level, name, rows, weights): what a mean is taken over, and how.
+
+    A kind averages its question types, ``macro`` averages the kinds (VSI-Bench's
+    rule); ``overall`` is the mean over rows. Both again for each value of each axis of
+    a row's ``groups``.
+    """
+    for name, part in table.groupby("question_type"):
+        yield "question_type", name, part, np.ones(len(part))
+    for name, part in table.groupby("kind"):
+        yield "kind", name, part, _equal_shares(part)
+    for axis in _axes(table):
+        values = table["groups"].map(lambda groups, axis=axis: groups.get(axis))
+        for name, part in table.groupby(values):
+            yield f"{axis} macro", str(name), part, _equal_shares(part)
+            yield f"{axis} overall", str(name), part, np.ones(len(part))
+    yield "macro", "macro", table, _equal_shares(table)
+    yield "overall", "overall", table, np.ones(len(table))
+
+
+def _axes(table):
+    """The further columns that rows are grouped by, in order of appearance."""
+    if "groups" not in table:
+        return []
+    return list(dict.fromkeys(axis for groups in table["groups"] for axis in groups))
+
+
+def _equal_shares(table):
+    """Row weights, mean 1: equal say for each kind, and for each type within a kind."""
+    rows = table.groupby("question_type")["id"].transform("size")
+    types = table.groupby("kind")["question_type"].transform("nunique")
+    shares = 1 / (rows * types * table["kind"].nunique())
+    return len(table) * shares.to_numpy()
+
+
+def _influence(table, weights, measure):
+    """(n,) values whose mean is the measure, and whose clustered spread is its spread.
+
+    Group averages and shares (hits over instances, map scores over rows that have a
+    map) are ratios rather than means of rows; they are replaced by their first-order
+    expansion around their own value. Map measures pool all rows, whatever the level.
+    """
+    if measure == "hits":
+        return _ratio(table["map_hits"], table["map_total"])
+    values = table[measure].astype(float)
+    if measure in MAP_SCORES:
+        return _ratio(values.fillna(0), values.notna())
+    if np.ptp(weights) == 0:
+        return values.to_numpy()
+    means = table.groupby("question_type")[measure].transform("mean")
+    return (weights * values).mean() + weights * (values - means).to_numpy()
+
+
+def _ratio(above, below):
+    above, below = above.to_numpy(float), below.to_numpy(float)
+    if not below.sum():
+        return np.full(len(below), np.nan)
+    share = above.sum() / below.sum()
+    return share + (above - share * below) / below.mean()
+
+
+def _interval(values, clusters, seed):
+    if np.isnan(values).any():
+        return np.nan, np.nan, np.nan
+    return bootstrap_interval(values, clusters, np.random.default_rng([seed, 31]))
+
+
+def summarize(predictions, *, seed=0):
+    """One tidy table of means with 95% intervals, resampled by physical space.
+
+    Parameters
+    ----------
+    predictions : list of dict
+        Of one model and condition.
+    seed : int
+        Keys the bootstrap.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Rows: ``level`` (question_type, kind, macro, overall, and for each axis of
+        ``groups`` "axis macro" and "axis overall") and ``name``. Columns:
+        ``n`` questions, ``spaces``; the ``MEASURES`` (``score``, ``exact``: share
+        scored 1, ``hits``: share of instances within 1.5 cells, and the map scores),
+        each with ``_low`` and ``_high``; ``failures`` (of answer or format) and
+        ``map_failures``, as counts.
+    """
+    records = []
+    for level, name, part, weights in _groups(_frame(predictions)):
+        record = {"level": level, "name": name, "n": len(part)}
+        record["spaces"] = part["space"].nunique()
+        for measure in _measures(part):
+            values = _influence(part, weights, measure)
+            mean, low, high = _interval(values, part["space"], seed)
+            record.update(
+                {measure: mean, f"{measure}_low": low, f"{measure}_high": high}
+            )
+        for name in ("failure", "map_failure"):
+            if name in part:
+                record[f"{name}s"] = int(part[name].notna().sum())
+        records.append(record)
+    return pd.DataFrame(records)
+
+
+def compare(before, after, *, seed=0):
+    """Paired differences, question by question, with clustered 95% intervals.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Rows: level, name and ``measure``; columns ``n``, ``before``, ``after``,
+        ``delta``, ``low``, ``high`` and ``verdict``: ``up`` or ``down`` if the
+        interval leaves zero out, else ``not distinguishable``.
+
+    Raises
+    ------
+    SpacerError
+        If the two do not answer the same questions.
+    """
+    first, second = _frame(before), _frame(after)
+    if set(first["id"]) != set(second["id"]) or not first["id"].is_unique:
+        shared = len(set(first["id"]) & set(second["id"]))
+        raise SpacerError(
+            "paired comparison", got=f"{shared} shared questions",
+            expected=f"all of {len(first)} and {len(second)}, once each",
+            remedy="evaluate both models on the same rows",
+        )  # fmt: skip
+    second = second.set_index("id").loc[first["id"]].reset_index()
+    second.index = first.index
+    records = []
+    for level, name, part, weights in _groups(first):
+        other = second.loc[part.index]
+        for measure in _measures(part):
+            old = _influence(part, weights, measure)
+            new = _influence(other, weights, measure)
+            delta, low, high = _interval(new - old, part["space"], seed)
+            record = {"level": level, "name": name, "measure": measure, "n": len(part)}
+            record.update(before=old.mean(), after=new.mean())
+            record.update(delta=delta, low=low, high=high, verdict=verdict(low, high))
+            records.append(record)
+    return pd.DataFrame(records)
+
+
+def verdict(low, high):
+    """An interval of a difference in words."""
+    if low > 0:
+        return "up"
+    return "down" if high < 0 else "not distinguishable"
