@@ -8,6 +8,7 @@ One module per benchmark: ``vsi``. ``named`` finds one.
 import re
 
 from spacer_lib.benchmarks import vsi
+from spacer_lib.benchmarks.rules import first_number, last_letter, strict
 from spacer_lib.errors import SpacerError
 
 BENCHMARKS = {
@@ -36,6 +37,16 @@ def named(name):
         if _plain(name) == _plain(key):
             return entry
     raise SpacerError("benchmark", got=name, expected=", ".join(BENCHMARKS))
+
+
+def rules_of(benchmark):
+    """``{name: rule}``: ours, the benchmark's own, and the two historic ones."""
+    return {
+        "strict": strict,
+        "official": benchmark.official,
+        "first_number": first_number,
+        "last_letter": last_letter,
+    }
 
 
 def _plain(name):

@@ -92,6 +92,45 @@ def _ratio(above, below):
     return share + (above - share * below) / below.mean()
 
 
+def totals(predictions, benchmark):
+    """A benchmark's aggregates as plain numbers.
+
+    Returns
+    -------
+    dict
+        ``tasks`` (mean score of each), ``overall`` by the published ``rule``, both
+        ``macro`` and ``micro``, ``subsets`` (macro over the named tasks), ``groups``
+        (``{axis: {value: {macro, micro, n}}}``), ``n`` and ``failures`` (rows from
+        which no answer was read, by reason).
+    """
+    table = _frame(predictions)
+
+    def mean(part, weights):
+        return float((weights * part["score"]).mean())
+
+    tasks, groups, whole = {}, {}, {}
+    for level, name, part, weights in _groups(table):
+        value = mean(part, weights)
+        if level == "kind":
+            tasks[name] = value
+        elif level in ("macro", "overall"):
+            whole["macro" if level == "macro" else "micro"] = value
+        elif level != "question_type":
+            axis, way = level.rsplit(" ", 1)
+            cell = groups.setdefault(axis, {}).setdefault(name, {"n": len(part)})
+            cell["macro" if way == "macro" else "micro"] = value
+    subsets = {
+        name: float(np.mean([tasks[kind] for kind in kinds if kind in tasks]))
+        for name, kinds in benchmark.subsets.items()
+        if any(kind in tasks for kind in kinds)
+    }
+    return {
+        "tasks": tasks, "overall": whole[benchmark.overall], "rule": benchmark.overall,
+        **whole, "subsets": subsets, "groups": groups, "n": len(table),
+        "failures": table["failure"].dropna().value_counts().to_dict(),
+    }  # fmt: skip
+
+
 def _interval(values, clusters, seed):
     if np.isnan(values).any():
         return np.nan, np.nan, np.nan
