@@ -7,7 +7,7 @@ One module per benchmark: ``vsi``. ``named`` finds one.
 
 import re
 
-from spacer_lib.benchmarks import vsi
+from spacer_lib.benchmarks import held_out, vsi
 from spacer_lib.benchmarks.rules import first_number, last_letter, strict
 from spacer_lib.errors import SpacerError
 
@@ -16,6 +16,7 @@ BENCHMARKS = {
     for entry in (
         vsi.benchmark(),
         vsi.benchmark("vsi-debiased", "VSI-Bench (debiased)", debiased=True),
+        held_out.benchmark(),
     )
 }
 
