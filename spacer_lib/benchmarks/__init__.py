@@ -2,12 +2,14 @@
 
 ``schema``  the shared types and the checked reader
 ``rules``   extraction rules that know no benchmark
-One module per benchmark: ``vsi``. ``named`` finds one.
+``samples`` small synthetic files in the published layouts
+One module per benchmark: ``vsi``, ``videomme``, ``tempcompass``, ``longvideobench``.
+``named`` finds one.
 """
 
 import re
 
-from spacer_lib.benchmarks import vsi
+from spacer_lib.benchmarks import longvideobench, tempcompass, videomme, vsi
 from spacer_lib.benchmarks.rules import first_number, last_letter, strict
 from spacer_lib.errors import SpacerError
 
@@ -16,6 +18,9 @@ BENCHMARKS = {
     for entry in (
         vsi.benchmark(),
         vsi.benchmark("vsi-debiased", "VSI-Bench (debiased)", debiased=True),
+        videomme.benchmark(),
+        tempcompass.benchmark(),
+        longvideobench.benchmark(),
     )
 }
 

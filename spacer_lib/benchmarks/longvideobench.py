@@ -7,8 +7,8 @@ JSON and as ``option0`` to ``option4`` in parquet, filled up with "N/A"; videos 
 ``videos/{video_path}``. The test split has no public answers.
 
 The authors publish a loader and leave scoring to lmms-eval, so ``official`` is
-lmms-eval's rule, which names one of them as its source; until 2025 MMMU's parser stood
-there. lmms-eval averages over lengths and question categories by their counts: every
+lmms-eval's rule, which names one of them as its source; its earlier versions had
+MMMU's parser. It averages over lengths and question categories by their counts: every
 question twice, which is the mean of the rows.
 
 Source: Wu et al., "LongVideoBench"; lmms-eval, ``tasks/longvideobench/utils.py``.

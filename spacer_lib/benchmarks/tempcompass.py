@@ -139,18 +139,20 @@ def _asked(file):
 
 
 def _of_lettered(record, where):
-    stem, options = _split(record["question"], r"[A-Z]\s*[.)]")
+    stem, options = _split(record["question"], "[A-Z][.)]")
     letter = record["answer"][:1]
     check_choice(f"{where}: answer", options, letter)
     return _choice(stem, options, letter)
 
 
 def _of_captions_to_match(record, where):
-    stem, options = _split(record["question"], r"[^:]+: ")
-    if record["answer"] not in options:
+    label = r"(?:Option|Sentence|Caption) \w+: "
+    stem, options = _split(record["question"], label)
+    labelled = all(re.match(label, line) for line in options)
+    if not labelled or record["answer"] not in options:
         raise SpacerError(
             f"{where}: answer", got=repr(record["answer"])[:80],
-            expected=f"a line of the question: {options}",
+            expected=f"one of the lines 'Option 1: …' of its question, {options}",
         )  # fmt: skip
     letter = chr(ord("A") + options.index(record["answer"]))
     check_choice(f"{where}: answer", options, letter)
@@ -175,7 +177,7 @@ def _split(question, label):
     start = next((i for i in range(1, len(lines)) if re.match(label, lines[i])), None)
     if start is None:
         return question, []
-    return "\n".join(lines[:start]), lines[start:]
+    return "\n".join(lines[:start]), [line for line in lines[start:] if line.strip()]
 
 
 def _choice(stem, options, letter):
