@@ -23,6 +23,7 @@ from spacer_lib.benchmarks.schema import (
     find_file,
     read_table,
 )
+from spacer_lib.completions import option_texts
 from spacer_lib.errors import SpacerError
 
 COLUMNS = {
@@ -113,6 +114,8 @@ def official(text, row):
     letter = re.search("[ABCDE]", text)
     if letter is None:
         return Verdict(1 / len(row["options"]), None, "no_letter")
+    if letter[0] not in option_texts(row["options"]):
+        return Verdict(0.0, None, "not_an_option")
     return Verdict(float(letter[0] == row["ground_truth"]), letter[0])
 
 

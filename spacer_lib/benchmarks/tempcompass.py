@@ -9,9 +9,13 @@ dim``, for captioning also ``mc_question, mc_answer``; or the authors' own
 ``official`` is the authors' own scripts with ``--disable_llm``. Without that switch
 ChatGPT judges what their rules do not match; here that is the failure ``needs_judge``
 and counts 0, as it does there. Captions have no rule at all: a judge model answers the
-multi-choice question from the caption. They are read on request, never score, and are
-no part of the default rows, so 5,536 of the 7,540 questions count. lmms-eval has the
-same rules but keeps ``</s>`` and outer spaces, which the authors drop.
+multi-choice question from the caption. They are read on request, never score (our own
+rule gives their ROUGE against the right fact, which is no accuracy), and are no part of
+the default rows, so 5,536 of the 7,540 questions count. lmms-eval has the same rules
+but keeps ``</s>`` and outer spaces, which the authors drop.
+
+Of a caption to match, our own rule reads the line or, by its place, a letter: "B" but
+not "Option 2", which only ``official`` knows.
 
 Source: Liu et al., "TempCompass"; github.com/llyx97/TempCompass, ``eval_*.py``.
 """
