@@ -2,12 +2,19 @@
 
 ``schema``  the shared types and the checked reader
 ``rules``   extraction rules that know no benchmark
-One module per benchmark: ``vsi``. ``named`` finds one.
+``samples`` small synthetic files in the published layouts
+One module per benchmark, and ``held_out``, our own. ``named`` finds one.
 """
 
 import re
 
-from spacer_lib.benchmarks import held_out, vsi
+from spacer_lib.benchmarks import (
+    held_out,
+    longvideobench,
+    tempcompass,
+    videomme,
+    vsi,
+)
 from spacer_lib.benchmarks.rules import first_number, last_letter, strict
 from spacer_lib.errors import SpacerError
 
@@ -17,6 +24,9 @@ BENCHMARKS = {
         vsi.benchmark(),
         vsi.benchmark("vsi-debiased", "VSI-Bench (debiased)", debiased=True),
         held_out.benchmark(),
+        videomme.benchmark(),
+        tempcompass.benchmark(),
+        longvideobench.benchmark(),
     )
 }
 

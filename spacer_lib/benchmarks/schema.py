@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
+from spacer_lib.completions import option_texts
 from spacer_lib.errors import SpacerError
 
 
@@ -131,6 +132,11 @@ def read_table(path, columns):
             f"{path} cannot be read", got=str(error).splitlines()[0],
             expected=f"a {path.suffix} file", remedy="download it again",
         ) from error  # fmt: skip
+    return check_table(path, rows, columns)
+
+
+def check_table(path, rows, columns):
+    """Rows of a file, checked as ``read_table`` does, and returned."""
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise SpacerError(path, got="something else", expected="a list of objects")
     if not rows:
@@ -138,6 +144,30 @@ def read_table(path, columns):
     for number, row in enumerate(rows, start=1):
         _check(path, number, row, columns)
     return rows
+
+
+def check_choice(where, options, letter):
+    """Raise unless ``options`` are two texts or more and ``letter`` is one of theirs.
+
+    Parameters
+    ----------
+    where : str
+        File, row and column, for the message.
+    options : list of str
+    letter : str
+        See ``completions.option_texts``.
+
+    Raises
+    ------
+    SpacerError
+    """
+    if len(options) < 2 or not all(isinstance(option, str) for option in options):
+        raise SpacerError(
+            f"{where}: options", got=repr(options)[:80], expected="two texts or more"
+        )
+    letters = option_texts(options)
+    if letter not in letters:
+        raise SpacerError(where, got=repr(letter)[:80], expected=", ".join(letters))
 
 
 def _check(path, number, row, columns):
