@@ -2,12 +2,13 @@
 
 ``schema``  the shared types and the checked reader
 ``rules``   extraction rules that know no benchmark
-One module per benchmark: ``vsi``. ``named`` finds one.
+One module per benchmark: ``vsi``, ``sti``, ``spar``, ``videommmu``. ``named`` finds
+one.
 """
 
 import re
 
-from spacer_lib.benchmarks import vsi
+from spacer_lib.benchmarks import spar, sti, videommmu, vsi
 from spacer_lib.benchmarks.rules import first_number, last_letter, strict
 from spacer_lib.errors import SpacerError
 
@@ -16,6 +17,9 @@ BENCHMARKS = {
     for entry in (
         vsi.benchmark(),
         vsi.benchmark("vsi-debiased", "VSI-Bench (debiased)", debiased=True),
+        sti.benchmark(),
+        spar.benchmark(),
+        videommmu.benchmark(),
     )
 }
 
@@ -42,7 +46,7 @@ def named(name):
 def rules_of(benchmark):
     """``{name: rule}``: ours, the benchmark's own, and the two historic ones."""
     return {
-        "strict": strict,
+        "strict": benchmark.strict or strict,
         "official": benchmark.official,
         "first_number": first_number,
         "last_letter": last_letter,
