@@ -207,7 +207,8 @@ def _row(record, images, file, number):
         _require(_is_number(answer), file, number, answer, "a finite number")
     else:
         problem = "option-free"
-        _require(_motion(answer), file, number, answer, "move_right:0.5,rotate_up:3,…")
+        good = _is_motion(_motion(answer))
+        _require(good, file, number, answer, "move_right:0.5,rotate_up:3,…")
     scan = re.match(r"scene\d+_\d+", str(record["id"]))
     return {
         "id": str(record["id"]),
@@ -322,7 +323,9 @@ def _along(motion, axis):
     return motion.get(forth, 0) - motion.get(back, 0)
 
 
-_NAMES = {name for axis in AXES for name in axis}
+def _is_motion(said):
+    names = {name for axis in AXES for name in axis}
+    return bool(said) and set(said) <= names and all(map(math.isfinite, said.values()))
 
 
 def strict(text, row):
@@ -337,8 +340,7 @@ def strict(text, row):
     if not reading.answer:
         return Verdict(0.0, None, reading.failure or "empty_answer")
     said = _motion("".join(reading.answer.split()).removesuffix("."))
-    known = said and set(said) <= _NAMES and len(said) == reading.answer.count(":")
-    if not known or not all(map(math.isfinite, said.values())):
+    if not _is_motion(said) or len(said) != reading.answer.count(":"):
         return Verdict(0.0, None, "no_motion")
     truth = _motion(row["ground_truth"])
     scores = [
