@@ -19,8 +19,8 @@ The rule is that of lmms-eval's task ``sparbench``, which the authors point to:
 
 Overall is the mean of the tasks. The published tables average ``view_change_infer``
 into the middle level; the released code cuts its name short and leaves it out
-(``released``). The releases of SpaceR's evaluation differ: the first take the mean of
-the tasks, the last weights tasks by their rows, which is ``micro``.
+(``released``). SpaceR's released evaluation takes the mean of the tasks too; code
+derived from it weights them by their rows, which is ``micro``.
 
 Source: Zhang et al., "From Flatland to Space" (SPAR-Bench, jasonzhango/SPAR-Bench).
 """
@@ -370,6 +370,6 @@ def benchmark():
     """SPAR-Bench."""
     return Benchmark(
         "spar", "SPAR-Bench", source="huggingface.co/datasets/jasonzhango/SPAR-Bench",
-        read=read_rows, official=official, overall="macro", paper="micro",
-        mode="think_map", strict=strict, aggregate=aggregate,
+        read=read_rows, official=official, overall="macro", mode="think_map",
+        strict=strict, aggregate=aggregate,
     )  # fmt: skip
