@@ -11,8 +11,11 @@ import re
 from spacer_lib.benchmarks import (
     held_out,
     longvideobench,
+    spar,
+    sti,
     tempcompass,
     videomme,
+    videommmu,
     vsi,
 )
 from spacer_lib.benchmarks.rules import first_number, last_letter, strict
@@ -24,9 +27,12 @@ BENCHMARKS = {
         vsi.benchmark(),
         vsi.benchmark("vsi-debiased", "VSI-Bench (debiased)", debiased=True),
         held_out.benchmark(),
+        sti.benchmark(),
+        spar.benchmark(),
         videomme.benchmark(),
         tempcompass.benchmark(),
         longvideobench.benchmark(),
+        videommmu.benchmark(),
     )
 }
 
@@ -53,7 +59,7 @@ def named(name):
 def rules_of(benchmark):
     """``{name: rule}``: ours, the benchmark's own, and the two historic ones."""
     return {
-        "strict": strict,
+        "strict": benchmark.strict or strict,
         "official": benchmark.official,
         "first_number": first_number,
         "last_letter": last_letter,

@@ -1,7 +1,7 @@
 """Small synthetic benchmarks: the published files and folders, with true answers.
 
 Each video shows a coloured square that crosses a grey picture, so that the questions
-can be answered from it. For tests, demonstrations and dry runs of a harness.
+can be answered from it; VSI-Bench's are synthetic rooms. For tests, demonstrations and dry runs of a harness.
 """
 
 from pathlib import Path
@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from spacer_lib.artifacts import atomic_path, write_json
+from spacer_lib.benchmarks import held_out, samples_spatial
 from spacer_lib.benchmarks.longvideobench import PLACES
 from spacer_lib.benchmarks.tempcompass import FORMATS
 from spacer_lib.errors import SpacerError
@@ -54,7 +55,7 @@ def write_sample(name, folder, *, videos=2, seed=0):
     if videos < 1:
         raise SpacerError("sample videos", got=videos, expected="1 or more")
     folder = Path(folder)
-    WRITERS[name](folder, videos, seed)
+    WRITERS[name](folder, videos=videos, seed=seed)
     return folder
 
 
@@ -185,6 +186,11 @@ _ONLY_IN_JSON = (
 )  # fmt: skip
 
 
+def _write_rooms(folder, videos, seed):
+    first = held_out.FIRST_SEED + 100 * seed
+    held_out.write(folder, rooms=videos, videos=True, first_seed=first)
+
+
 def _scene(rng):
     """(colour, way): what a clip shows."""
     return str(rng.choice(list(_COLOURS_RGB))), str(rng.choice(_WAYS))
@@ -218,4 +224,6 @@ WRITERS = {
     "videomme": _write_videomme,
     "tempcompass": _write_tempcompass,
     "longvideobench": _write_longvideobench,
+    "vsi": _write_rooms,
+    **samples_spatial.WRITERS,
 }

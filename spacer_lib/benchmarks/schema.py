@@ -61,6 +61,11 @@ class Benchmark:
         How SpaceR asks it: ``think_map`` on spatial benchmarks, else ``direct``.
     subsets : dict
         ``{name: question types}``: further macro means that are published.
+    strict : callable, optional
+        Our rule, where ``rules.strict`` cannot read one of the tasks.
+    aggregate : callable, optional
+        ``predictions → {name: value}``: what the released code computes, exactly,
+        where that is none of the aggregates above.
     """
 
     name: str
@@ -72,6 +77,8 @@ class Benchmark:
     paper: str | None = None
     mode: str = "direct"
     subsets: dict = field(default_factory=dict)
+    strict: Callable | None = None
+    aggregate: Callable | None = None
 
 
 def find_file(path, names):
@@ -97,7 +104,13 @@ def find_file(path, names):
     )  # fmt: skip
 
 
-def read_table(path, columns):
+def media_path(folder, *names):
+    """The first of ``names`` that is in ``folder``, else where the first would be."""
+    paths = [Path(folder) / name for name in names]
+    return str(next((path for path in paths if path.exists()), paths[0]))
+
+
+def read_table(path, columns, *, skip=()):
     """Rows of a published file as dictionaries, its columns checked.
 
     Parameters
@@ -107,11 +120,13 @@ def read_table(path, columns):
     columns : dict
         ``{column: type or types}`` that every row must have; ``None`` is allowed
         where ``type(None)`` is among them.
+    skip : iterable of str
+        Columns of a parquet file that stay on disk: pictures.
 
     Returns
     -------
     list of dict
-        With all columns of the file, in its order.
+        With all other columns of the file, in its order.
 
     Raises
     ------
@@ -121,7 +136,7 @@ def read_table(path, columns):
     """
     path = Path(path)
     try:
-        rows = _READERS[path.suffix](path)
+        rows = _READERS[path.suffix](path, skip)
     except KeyError as error:
         raise SpacerError(
             f"{path}: file type", got=path.suffix or "none",
@@ -187,13 +202,19 @@ def _check(path, number, row, columns):
             )  # fmt: skip
 
 
-def _jsonl(path):
+def _parquet(path, skip):
+    with pq.ParquetFile(path) as file:
+        names = [name for name in file.schema_arrow.names if name not in skip]
+        return file.read(names).to_pylist()
+
+
+def _jsonl(path, _):
     lines = path.read_text(encoding="utf-8").split("\n")
     return [json.loads(line) for line in lines if line.strip()]
 
 
 def _separated(delimiter):
-    def read(path):
+    def read(path, _):
         # Quotes as spreadsheets and pandas write them; cells may hold line breaks.
         options = pyarrow.csv.ParseOptions(
             delimiter=delimiter, newlines_in_values=True
@@ -204,9 +225,9 @@ def _separated(delimiter):
 
 
 _READERS = {
-    ".parquet": lambda path: pq.read_table(path).to_pylist(),
+    ".parquet": _parquet,
     ".jsonl": _jsonl,
-    ".json": lambda path: json.loads(path.read_text(encoding="utf-8")),
+    ".json": lambda path, _: json.loads(path.read_text(encoding="utf-8")),
     ".tsv": _separated("\t"),
     ".csv": _separated(","),
 }

@@ -100,8 +100,9 @@ def totals(predictions, benchmark):
     dict
         ``tasks`` (mean score of each), ``overall`` by the published ``rule``, both
         ``macro`` and ``micro``, ``subsets`` (macro over the named tasks), ``groups``
-        (``{axis: {value: {macro, micro, n}}}``), ``n`` and ``failures`` (rows from
-        which no answer was read, by reason).
+        (``{axis: {value: {macro, micro, n}}}``), ``released`` (what the benchmark's
+        released code computes, where that is something else), ``n`` and ``failures``
+        (rows from which no answer was read, by reason).
     """
     table = _frame(predictions)
 
@@ -126,7 +127,9 @@ def totals(predictions, benchmark):
     }
     return {
         "tasks": tasks, "overall": whole[benchmark.overall], "rule": benchmark.overall,
-        **whole, "subsets": subsets, "groups": groups, "n": len(table),
+        **whole, "subsets": subsets, "groups": groups,
+        "released": benchmark.aggregate(predictions) if benchmark.aggregate else {},
+        "n": len(table),
         "failures": table["failure"].dropna().value_counts().to_dict(),
     }  # fmt: skip
 

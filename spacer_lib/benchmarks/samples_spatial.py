@@ -1,0 +1,174 @@
+"""Tiny synthetic files in the schemas of STI-Bench, SPAR-Bench and Video-MMMU.
+
+For tests, and to try a pipeline before a download: a coloured square crosses the
+frame, and the questions ask about it. Names and layout are those published.
+"""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image, ImageDraw
+
+from spacer_lib.artifacts import atomic_path
+from spacer_lib.benchmarks import spar, sti, videommmu
+from spacer_lib.video import encode_jpegs
+
+WIDTH, HEIGHT, FRAMES, FPS = 64, 48, 8, 4
+_COLOURS = ("red", "green", "blue", "orange")
+
+
+def write_sti(folder, *, videos=2, seed=0):
+    """``qa.parquet`` and ``video/``: one question of each task on each video.
+
+    The last row's answer is none of its candidates, as in a few published rows.
+
+    Returns
+    -------
+    Path
+        The folder.
+    """
+    folder, rows = Path(folder), []
+    names = [f"{i + 1:06d}.mp4" if i % 2 else f"scene{i:04d}_00.mp4"
+             for i in range(videos)]  # fmt: skip
+    for index, name in enumerate(names):
+        rng = np.random.default_rng([seed, index])
+        _write_video(folder / "video" / name, rng)
+        for number, task in enumerate(sti.TASKS):
+            right = int(rng.integers(4))
+            texts = [f"{1 + (i - right) % 4} m" for i in range(4)]
+            rows.append({
+                "Video": name, "Source": "ScanNet" if index % 2 == 0 else "Omni6DPose",
+                "Task": task, "QType": "Single Choice",
+                "Question": "How far does the square move?", "Prompt": "",
+                "time_start": 0.0, "time_end": FRAMES / FPS,
+                "Candidates": dict(zip("ABCDE", [*texts, None], strict=True)),
+                "Answer": "ABCD"[right], "Answer Detail": texts[right], "ID": number,
+                "scene": "indoor" if index % 2 == 0 else "desktop",
+            })  # fmt: skip
+    rows[-1]["Candidates"] = dict.fromkeys("ABCDE") | {"A": "1 m 2 m 3 m 4 m"}
+    rows[-1]["Answer"] = "B"
+    _write_table(folder / "qa.parquet", rows)
+    return folder
+
+
+def write_spar(folder, *, videos=2, seed=0):
+    """``data/test-*-of-00002.parquet``: ``videos`` questions of each of twenty tasks.
+
+    Pictures are PNG bytes, three for tasks over several views, else one.
+
+    Returns
+    -------
+    Path
+        The folder.
+    """
+    folder, rows = Path(folder), []
+    for task, (_, kind) in spar.TASKS.items():
+        several = task.endswith("_mv") or kind == "motion" or "_matching" in task
+        for index in range(videos):
+            rng = np.random.default_rng([seed, len(rows)])
+            question, answer = _ask_spar(kind, rng)
+            count = 3 if several else 1
+            rows.append({
+                "id": len(rows), "task": task, "question": question, "answer": answer,
+                "img_type": "multi_view" if several else "single_view",
+                "format_type": "select" if kind == "choice" else "fill",
+                "source": ("scannet", "scannetpp", "structured3d")[index % 3],
+                "image": [
+                    {"bytes": _png(_frame("red", 8 * i, 12)), "path": f"{i}.png"}
+                    for i in range(count)
+                ],
+            })  # fmt: skip
+    half = len(rows) // 2
+    for part, mine in enumerate((rows[:half], rows[half:])):
+        _write_table(folder / f"data/test-0000{part}-of-00002.parquet", mine)
+    return folder
+
+
+def _ask_spar(kind, rng):
+    if kind == "number":
+        return "How deep is the square, in meters?", f"{rng.uniform(0.5, 4):.1f}"
+    if kind == "motion":
+        metres, degrees = f"{rng.uniform(0.1, 2):.1f}", int(rng.integers(5, 60))
+        question = "How does the camera move? Write move_right:…,rotate_left:…"
+        return question, f"move_right:{metres},move_up:0.2,rotate_left:{degrees}"
+    lines = ["Where is the square?", "A. left, above", "B. right, below",
+             "C. left, below", "D. right, above",
+             "Your answer can only include one option."]  # fmt: skip
+    return "\n".join(lines), "ABCD"[rng.integers(4)]
+
+
+def write_videommmu(folder, *, videos=2, seed=0):
+    """``{Track}/test-00000-of-00001.parquet`` and videos in their disciplines' folders.
+
+    Every second adaptation question is open, the next one's type is ``None``.
+
+    Returns
+    -------
+    Path
+        The folder.
+    """
+    folder, tables = Path(folder), {track: [] for track in videommmu.TRACKS}
+    shelves = [
+        (shelf, subject)
+        for shelf, subjects in videommmu.DISCIPLINES.values()
+        for subject in subjects.split()
+    ]
+    for index in range(videos):
+        rng = np.random.default_rng([seed, index])
+        shelf, subject = shelves[index % len(shelves)]
+        name = f"validation_{subject}_{index + 1}"
+        colour = _write_video(folder / shelf / f"{name}.mp4", rng)
+        options = [str(c) for c in rng.permutation(_COLOURS)]
+        for track, rows in tables.items():
+            kind = "multiple-choice"
+            if track == "Adaptation":
+                kind = (kind, "open", "None")[index % 3]
+            row = {
+                "id": name, "question": "Which colour has the square?",
+                "options": [] if kind == "open" else options,
+                "answer": "ABCD"[options.index(colour)], "question_type": kind,
+                "qa_type": "OCR", "link_selected": "https://example.org",
+            }  # fmt: skip
+            if kind == "open":
+                row |= {"question": "How many squares are there?", "answer": "1"}
+            if track == "Adaptation":
+                row["image"] = {"bytes": _png(_frame(colour, 0, 12)), "path": "0.png"}
+            rows.append(row)
+    for track, rows in tables.items():
+        _write_table(folder / track / "test-00000-of-00001.parquet", rows)
+    return folder
+
+
+WRITERS = {"sti": write_sti, "spar": write_spar, "videommmu": write_videommmu}
+
+
+def _frame(colour, x, y):
+    picture = Image.new("RGB", (WIDTH, HEIGHT), "white")
+    ImageDraw.Draw(picture).rectangle((x, y, x + 15, y + 15), fill=colour)
+    return picture
+
+
+def _encoded(picture, kind):
+    memory = io.BytesIO()
+    picture.save(memory, kind)
+    return memory.getvalue()
+
+
+def _png(picture):
+    return _encoded(picture, "PNG")
+
+
+def _write_video(path, rng):
+    """A square crossing the frame; returns its colour."""
+    colour, y = _COLOURS[rng.integers(len(_COLOURS))], int(rng.integers(HEIGHT - 16))
+    frames = (_frame(colour, i * 6, y) for i in range(FRAMES))
+    encode_jpegs((_encoded(frame, "JPEG") for frame in frames), path, FPS)
+    return colour
+
+
+def _write_table(path, rows):
+    with atomic_path(path) as temporary:
+        pq.write_table(pa.Table.from_pylist(rows), temporary)

@@ -1,0 +1,178 @@
+"""STI-Bench: eight tasks on where and how things move, over a stated span of a video.
+
+``Video, Task, Question, Candidates, Answer, time_start, time_end, ID`` (also
+``Source`` and ``scene``) in ``qa.parquet``; videos in ``video/{Video}`` or
+``videos/{Video}``. ``Candidates`` maps letters to texts, as a struct (a missing letter
+is null) or as JSON. A few published rows have an answer that is none of their
+candidates: they are kept, with the candidates in the question and any letter allowed.
+
+``official`` is the authors' ``opensource_test.py`` as released with the data; harnesses
+such as VLMEvalKit read letters by rules of their own. The official overall is the mean
+of the rows. SpaceR's SR_sub is the mean of the rows of six tasks (here the group
+``subset``); the mean of the six tasks is the subset ``SR_sub``.
+
+Source: Li et al., "STI-Bench", MINT-SJTU/STI-Bench; SpaceR Appendix B.1 for SR_sub.
+"""
+
+import json
+import re
+from collections import Counter
+from pathlib import Path
+
+from spacer_lib.benchmarks.schema import (
+    Benchmark,
+    Verdict,
+    find_file,
+    media_path,
+    read_table,
+)
+from spacer_lib.errors import SpacerError
+
+SR_SUB = (
+    "Dimensional Measurement",
+    "Displacement & Path Length",
+    "Ego-Centric Orientation",
+    "Spatial Relation",
+    "Speed & Acceleration",
+    "Trajectory Description",
+)
+TASKS = (*SR_SUB, "3D Video Grounding", "Pose Estimation")
+COLUMNS = {
+    "Video": str,
+    "Task": str,
+    "Question": str,
+    "Candidates": (dict, str),
+    "Answer": str,
+    "time_start": (int, float),
+    "time_end": (int, float),
+    "ID": (int, str),
+}
+
+
+def read_rows(path):
+    """Rows of STI-Bench.
+
+    A row's ``id`` is ``Video|ID|start|end``: the ``ID`` alone is counted anew for each
+    video. Equal ones get ``#2``, ``#3`` … in the order of the file.
+
+    Parameters
+    ----------
+    path : path
+        The published folder, or ``qa.parquet`` itself.
+
+    Raises
+    ------
+    SpacerError
+        If the file is not as published.
+    """
+    file = find_file(path, ["qa.parquet", "*.parquet", "*.jsonl"])
+    seen = Counter()
+    rows = [
+        _row(record, file, number)
+        for number, record in enumerate(read_table(file, COLUMNS), start=1)
+    ]
+    for row in rows:
+        seen[row["id"]] += 1
+        if seen[row["id"]] > 1:
+            row["id"] += f"#{seen[row['id']]}"
+    return rows
+
+
+def _row(record, file, number):
+    task, video, answer = record["Task"], record["Video"], record["Answer"].strip()
+    if task not in TASKS:
+        raise SpacerError(
+            f"{file} row {number}: Task", got=task, expected=", ".join(TASKS)
+        )
+    if not re.fullmatch("[A-Z]", answer):
+        raise SpacerError(
+            f"{file} row {number}: Answer", got=repr(answer), expected="one letter"
+        )
+    texts = _candidates(record["Candidates"], file, number)
+    options = [f"{letter}. {text}" for letter, text in texts.items()]
+    start, end = f"{record['time_start']:g}", f"{record['time_end']:g}"
+    question = f"Look at the video from {start} s to {end} s. {record['Question']}"
+    if answer not in texts:
+        question, options = "\n".join([question, *options]), None
+    scene = record.get("scene") or record.get("Scene") or _scene(video)
+    return {
+        "id": f"{video}|{record['ID']}|{start}|{end}",
+        "dataset": record.get("Source"),
+        "scene_name": Path(video).stem,
+        "question_type": task,
+        "problem_type": "multiple choice",
+        "question": question,
+        "options": options,
+        "ground_truth": answer,
+        "video": media_path(file.parent, f"video/{video}", f"videos/{video}"),
+        "groups": {"scene": scene, "subset": "SR_sub" if task in SR_SUB else "other"},
+    }
+
+
+def _candidates(value, file, number):
+    """``{letter: text}``, without the letters that have none."""
+    try:
+        texts = json.loads(value) if isinstance(value, str) else value
+        texts = {k: text for k, text in texts.items() if text is not None}
+        good = texts and all(re.fullmatch("[A-Z]", letter) for letter in texts)
+    except (ValueError, AttributeError):
+        good = False
+    if not good or not all(isinstance(text, str) for text in texts.values()):
+        raise SpacerError(
+            f"{file} row {number}: Candidates", got=repr(value)[:80],
+            expected="texts by letter",
+        )  # fmt: skip
+    return dict(sorted(texts.items()))
+
+
+def _scene(video):
+    """The published reading of a file name, for files without a column of scenes."""
+    if "camera" in video:
+        return "outdoor"
+    if video.startswith("scene"):
+        return "indoor"
+    return "desktop" if re.fullmatch(r"\d{6}(\..*)?", video) else "unknown"
+
+
+# What is searched for, in this order; in all of it case does not matter.
+_STATED = [
+    re.compile(pattern, re.IGNORECASE | re.MULTILINE)
+    for pattern in (
+        r"\(([A-E])\)",
+        r"Ans\s*=\s*['\"]?([A-E])['\"]?",
+        r"Answer\s*[:=]\s*([A-E])",
+        r"Option\s+([A-E])",
+        r"\b([A-E])\s*(?:is|was)\s*correct",
+        r"\b([A-E])[\.\)]\s*$",
+    )
+]
+
+
+def official(text, row):
+    """The published rule: the first pattern that is found, else the last character.
+
+    ``(B)``, ``Ans='B'``, ``Answer: B``, ``Option B``, ``B is correct`` and a line that
+    ends in ``B.`` or ``B)`` are tried in this order, each anywhere in the text and in
+    either case ("Answer: based" is B). Without any, the last character counts if it is
+    a capital A to E ("I would HESITATE" is E). The released script stops at an empty
+    output; here that scores 0.
+    """
+    for pattern in _STATED:
+        if found := pattern.search(text):
+            letter = found[1].upper()
+            return Verdict(float(letter == row["ground_truth"]), letter)
+    last = text.strip()[-1:]
+    if not last:
+        return Verdict(0.0, None, "empty_output")
+    if last not in "ABCDE":
+        return Verdict(0.0, None, "no_letter")
+    return Verdict(float(last == row["ground_truth"]), last)
+
+
+def benchmark():
+    """STI-Bench."""
+    return Benchmark(
+        "sti", "STI-Bench", source="huggingface.co/datasets/MINT-SJTU/STI-Bench",
+        read=read_rows, official=official, overall="micro", mode="think_map",
+        subsets={"SR_sub": SR_SUB},
+    )  # fmt: skip
