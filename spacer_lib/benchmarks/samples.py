@@ -1,7 +1,8 @@
 """Small synthetic benchmarks: the published files and folders, with true answers.
 
 Each video shows a coloured square that crosses a grey picture, so that the questions
-can be answered from it; VSI-Bench's are synthetic rooms. For tests, demonstrations and dry runs of a harness.
+can be answered from it; VSI-Bench's are synthetic rooms. For tests, demonstrations and
+dry runs of a harness.
 """
 
 from pathlib import Path

@@ -8,6 +8,8 @@ Source: Yang et al., "Thinking in Space", and its published evaluator; the relea
 one compares floats without a tolerance, and so does ``official``.
 """
 
+import json
+
 import numpy as np
 
 from spacer_lib.benchmarks.schema import Benchmark, Verdict, find_file, read_table
@@ -37,6 +39,8 @@ COLUMNS = {
     "ground_truth": str,
     "options": (list, type(None)),
 }
+# Columns that only files of ours have, as JSON text: the true map, what is asked about.
+OURS = ("map", "categories")
 _CONFIDENCES = np.linspace(0.5, 0.95, 10)
 
 
@@ -85,6 +89,7 @@ def _row(record, file, number):
         )  # fmt: skip
     return {
         **record,
+        **{name: _json(record, name, file, number) for name in OURS if name in record},
         "id": str(record["id"]),
         "scene_name": scene,
         "problem_type": "multiple choice" if is_choice else "numerical",
@@ -95,6 +100,16 @@ def _row(record, file, number):
             "source": "ScanNet" if dataset == "scannet" else "not ScanNet",
         },
     }
+
+
+def _json(record, name, file, number):
+    try:
+        return json.loads(record[name])
+    except (TypeError, ValueError) as error:
+        raise SpacerError(
+            f"{file} row {number}: column {name}", got=repr(record[name])[:80],
+            expected="JSON text",
+        ) from error  # fmt: skip
 
 
 def official(text, row):
