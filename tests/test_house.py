@@ -34,6 +34,7 @@ FLOORS = (
     "training",
     "evaluation",
     "study",
+    "published",
     "plots",
     "figures",
     "benches",
