@@ -37,11 +37,13 @@ seed: int = 0  # of the synthetic rooms
 # %%
 import os
 import tempfile
+import textwrap
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from IPython.display import Image, display
 
 # %%
 from spacer_lib import figures, plots, published
@@ -59,6 +61,7 @@ from spacer_lib.training.selection import keep_informative
 
 # %%
 plots.use_house_style()
+pd.set_option("display.max_colwidth", None)
 os.environ["TQDM_DISABLE"] = "1"  # too quick for progress bars
 run_dir, out = PROJECT_ROOT / runs, PROJECT_ROOT / out_dir
 if not run_dir.is_dir():
@@ -87,7 +90,20 @@ def save(figure, name, *sources):
         if source not in published.names() and not (run_dir / source).exists():
             raise SpacerError(f"figure {name}", got=source, expected="table or run")
     figures.save(figure, out / name, formats.split())
-    exported[name] = ", ".join(map(str, sources)) or "synthetic rooms"
+    exported[name] = ", ".join(sources) or "synthetic rooms"
+    display(Image(figures.preview(figure)))
+    plt.close(figure)
+
+
+def show(name):
+    """Draw and export one table of a paper."""
+    save(figures.published_table(name), name, name)
+
+
+# %%
+def inside(paths):
+    """Which files or folders of the runs some paths lie in."""
+    return sorted({path.relative_to(run_dir).parts[0] for path in paths})
 
 
 def read(name):
@@ -117,7 +133,8 @@ every[every["note"].str.contains("mean of the")].iloc[:, [0, 1, 2, 4, 6]]
 # The paper shows rooms of ScanNet, which may not be shipped. Ours are synthetic: a walk through one of them, its map, and a question of every kind.
 
 # %%
-work = Path(tempfile.mkdtemp())
+temporary = tempfile.TemporaryDirectory()
+work = Path(temporary.name)
 scenes = read_scenes(synthetic_meta(work / "rooms.json", 24, seed))
 report = build_dataset(scenes, work / "sr91k", "sr91k", seed=seed)
 rows = read_rows(report["paths"]["train"])
@@ -168,24 +185,26 @@ if found:
     _, kept_histogram = keep_informative(kept, [row["scores"] for row in kept])
     figure, ax = plt.subplots(figsize=(6.4, 2.6))
     plots.selection_histogram(histogram, ax, kept_histogram)
-    save(figure, "spacer_figure3", found[0].relative_to(run_dir))
+    save(figure, "spacer_figure3", *inside(found[:1]))
 else:
     print("No selection.jsonl in the runs, and no printed numbers: nothing to draw.")
 
 # %% [markdown]
 # ## Figures 4 and 8 · Success and failure with the drawn map
 #
-# Squares are true, dots are drawn, lines join the pairs. Answers come from `answers.jsonl` of the runs: before training beside it, after training in an arm's folder.
+# Squares are true, dots are drawn, lines join the pairs. Answers come from the runs: before training, and after it.
 
 # %%
-first = sorted(run_dir.rglob("answers.jsonl"), key=lambda path: len(path.parts))
-before, after = (read_jsonl(path) for path in first[:2]) if first[1:] else ([], [])
+files = [path for name in ("before_own", "after_own", "answers")
+         for path in sorted(run_dir.rglob(f"{name}.jsonl"))][:2]  # fmt: skip
+before, after = map(read_jsonl, files) if files[1:] else ([], [])
 if questions_file:
     asked = read_rows(PROJECT_ROOT / questions_file)
 else:
     asked = draw_rows(SEEDS["test"], max(len(before), 24), "new")
 by_id = {row["id"]: row for row in asked}
-pairs = [(by_id[b["id"]], b, a) for b, a in zip(before, after) if b["id"] in by_id]
+both = zip(before, after, strict=True)
+pairs = [(by_id[b["id"]], b, a) for b, a in both if b["id"] in by_id]
 from_runs = bool(pairs)
 print(f"{len(pairs)} answers" if pairs else "NO ANSWERS: drawn from perturbed maps")
 
@@ -211,20 +230,8 @@ def case(row, answer, ax, name):
     said = read_completion(answer["prediction"], expect_map=True)
     plots.cognitive_map(row["map"], ax, predicted=answer.get("map") or said.map or {})
     ax.set_title(f"{name}: said {said.answer or '–'}, true {row['ground_truth']}")
-    ax.set(xlabel="", ylabel="")
-
-
-def cases(chosen, names, wrong=1):
-    """One row a question: each of its answers with the map behind it."""
-    size = (10.8, 3.5 * len(chosen))
-    figure, axes = plt.subplots(len(chosen), len(names), figsize=size, squeeze=False)
-    for line, (row, *answers) in zip(axes, chosen):
-        for ax, answer, name in zip(line, answers, names):
-            case(row, answer, ax, name)
-        line[0].legend_.remove() if len(names) > 1 else None
-        words = " ".join([row["question"], *(row["options"] or ())])
-        line[0].annotate(words, (0, 1.13), xycoords="axes fraction", fontsize=8)
-    return figure
+    words = " ".join([row["question"], *(row["options"] or ())])
+    ax.set(xlabel=textwrap.fill(words, 56), ylabel="")
 
 
 # %%
@@ -237,11 +244,15 @@ def mended(row, first, second):
     return first["score"] < 1 and second["score"] == 1
 
 
-answer_files = [path.relative_to(run_dir) for path in first[:2]] if from_runs else []
+answer_files = inside(files) if from_runs else []
 
 # %%
 chosen = pick("rel_distance", mended) + pick("counting", mended)
-figure = cases(chosen, ("before", "after SG-RLVR"))
+size = (10.4, 4.1 * len(chosen))
+figure, axes = plt.subplots(len(chosen), 2, figsize=size, squeeze=False)
+for line, (row, first, second) in zip(axes, chosen, strict=True):
+    case(row, first, line[0], "before")
+    case(row, second, line[1], "after SG-RLVR")
 save(figure, "spacer_figure4", *answer_files)
 
 # %% [markdown]
@@ -272,11 +283,10 @@ def misplaced(row, first, second):
 failures = pick("counting", overlooked) + pick("rel_distance", misplaced)
 failures = [(row, second) for row, _, second in failures]
 if failures:
-    figure, axes = plt.subplots(1, len(failures), figsize=(10.8, 3.7))
-    for ax, (row, answer) in zip(np.atleast_1d(axes), failures):
+    figure, axes = plt.subplots(1, len(failures), figsize=(10.4, 4.1))
+    for ax, (row, answer) in zip(np.atleast_1d(axes), failures, strict=True):
         case(row, answer, ax, "after")
-        print(row["question"], *(row["options"] or ()))
-    save(figure, "spacer_figure8", *answer_files[1:])
+    save(figure, "spacer_figure8", *answer_files)
 
 # %% [markdown]
 # ## Figure 5 · Templates
@@ -302,7 +312,7 @@ save(figure, "spacer_figure6")
 # ## Table 1 · Main results
 
 # %%
-save(figures.published_table("spacer_table1"), "spacer_table1", "spacer_table1")
+show("spacer_table1")
 
 # %% [markdown]
 # Ours are of another size: the tiny model on synthetic rooms, before and after SG-RLVR, beside floors that need no eyes. They are placed next to the table for the *shape* of the comparison, with an interval on each number.
@@ -338,8 +348,9 @@ if ours:
 model = published.wide("spacer_table5").loc["Model-generated"].iloc[1:9]
 printed = published.wide("spatial_r1_table1").loc["Chance Level (Frequency)"]
 floors = printed.iloc[:8]  # both tables name the tasks in one order
-against = dict(zip(model.index, zip(floors, model)))
-pd.Series(dict(zip(model.index, floors.index))).to_frame("the floor's name")
+pairs_of = zip(model.index, floors, model, strict=True)
+against = {task: (floor, score) for task, floor, score in pairs_of}
+pd.DataFrame({"floor's name": floors.index}, index=model.index)
 
 # %%
 figure, ax = plt.subplots(figsize=(8.4, 3.4))
@@ -350,7 +361,7 @@ save(figure, "three_of_eight", "spacer_table5", "spatial_r1_table1")
 
 # %%
 low = [task for task, (floor, score) in against.items() if score <= floor + 0.5]
-print(f"{len(low)} of {len(against)} at or under the floor, half a point allowed: {low}")
+print(f"{len(low)} of {len(against)} at or under the floor (within half a point):", low)
 
 # %% [markdown]
 # **What to notice.** Grey is no difference, orange is under the floor. An average over eight tasks hides that some of them were not learned at all. Ours, the same way:
@@ -369,7 +380,7 @@ if summary:
 # ## Table 2 · Ablations
 
 # %%
-save(figures.published_table("spacer_table2"), "spacer_table2", "spacer_table2")
+show("spacer_table2")
 
 # %% [markdown]
 # The gaps are printed without intervals. Resampling the benchmark's scenes gives a single overall score an interval whose half-width depends on the model; the shaded bands are the narrowest and the widest.
@@ -435,16 +446,16 @@ for kind in ("numbers", "choices"):
 # ## Table 3 · Thinking
 
 # %%
-save(figures.published_table("spacer_table3"), "spacer_table3", "spacer_table3")
+show("spacer_table3")
 
 # %%
 three = published.wide("spacer_table3")
 models = [row.removesuffix(" + think") for row in three.index if row.endswith("+ think")]
 figure, axes = plt.subplots(1, 2, figsize=(10.8, 2.8), sharey=True)
-for ax, column in zip(axes, ("VSI-Bench", "VM")):
-    modes = [three[column][[f"{m} + {k}" for m in models]].fillna(np.nan)
-             for k in ("non-think", "think")]  # fmt: skip
-    plots.paired_dots(dict(zip(models, zip(*modes))), ax, ("direct", "thinking"))
+for ax, column in zip(axes, ("VSI-Bench", "VM"), strict=True):
+    shown = {m: [three.loc[f"{m} + {k}", column] for k in ("non-think", "think")]
+             for m in models}  # fmt: skip
+    plots.paired_dots(shown, ax, ("direct", "thinking"))
     ax.set(xlabel=f"{column} (%)")
 save(figure, "spacer_table3_pairs", "spacer_table3")
 
@@ -462,7 +473,7 @@ if modes:
 # ## Table 4 · Spatial words
 
 # %%
-save(figures.published_table("spacer_table4"), "spacer_table4", "spacer_table4")
+show("spacer_table4")
 
 # %%
 four = published.wide("spacer_table4")
@@ -478,7 +489,7 @@ save(figure, "spacer_table4_lines", "spacer_table4")
 #
 # ## Figure 7 · Data scale
 #
-# The paper draws six subsets and prints no curve. Printed are its two ends: the base model and the full set. Right: ours, the task reward against the questions seen while training.
+# The paper draws six subsets and prints no curve. Printed are its two ends: the base model and the full set. Right: ours, the task reward as training goes on; no data scale, but the nearest thing in the runs.
 
 # %%
 ends = [0, total]
@@ -490,13 +501,14 @@ for path in logs:
     arm = path.parent.name.split("_seed")[0]
     histories.setdefault(arm, []).append(read_jsonl(path))
 histories = {a: r for a, r in histories.items() if "reward" in r[0][0]}
-log_files = [path.relative_to(run_dir) for path in logs]
+log_files = inside(logs)
 
 # %%
 figure, axes = plt.subplots(1, 2, figsize=(10.4, 2.8))
 for name in ("VSI-Bench", "SPAR-Bench Single-view", "VM"):
     axes[0].plot(ends, table.loc[rows_of, name], "o:", label=name)
 axes[0].set(xlabel="questions in the training set", ylabel="accuracy (%)")
+axes[0].set(title="published ends")
 axes[0].legend()
 if histories:
     plots.arm_curves(histories, axes[1], "rewards/task/mean")
@@ -509,17 +521,17 @@ save(figure, "spacer_figure7", "spacer_table1", "spacer_figure2", *log_files)
 # ## Tables 5 and 6 · Maps at inference, and their size
 
 # %%
-save(figures.published_table("spacer_table5"), "spacer_table5", "spacer_table5")
-save(figures.published_table("spacer_table6"), "spacer_table6", "spacer_table6")
+show("spacer_table5")
+show("spacer_table6")
 
 # %%
 figure, axes = plt.subplots(1, 3, figsize=(10.8, 2.8))
-for ax, name in zip(axes, ("spacer_table5", "spacer_table6")):
+for ax, name in zip(axes[:2], ("spacer_table5", "spacer_table6"), strict=True):
     lines = published.wide(name)
     ax.plot(lines["Map accuracy"], lines["Overall"], "o-")
     for label, x, y in lines[["Map accuracy", "Overall"]].itertuples():
         ax.annotate(label, (x, y), (4, -9), textcoords="offset points", fontsize=7)
-    ax.set(xlabel="map accuracy (%)", ylabel="VSI-Bench (%)", title=name[-6:])
+    ax.set(xlabel="map accuracy (%)", ylabel="VSI-Bench (%)", title=f"Table {name[-1]}")
     ax.margins(0.18)
 if summary:
     kinds = {"another room": "other", "own": "own", "true map": "oracle"}
@@ -545,14 +557,15 @@ save(figure, "spacer_tables5_6_lines", "spacer_table5", "spacer_table6", *used)
 # %%
 sibling = build_dataset(scenes[:6], work / "sr", "sr", seed=seed)
 asked_sr = read_rows(sibling["paths"]["train"])
-figure = figures.examples([r for r in asked_sr if r["scene_name"] == scenes[0].scene_id], work)
+of_one = [row for row in asked_sr if row["scene_name"] == scenes[0].scene_id]
+figure = figures.examples(of_one, work)
 save(figure, "spatial_r1_figure1")
 
 # %% [markdown]
 # ## Table 1 · VSI-Bench
 
 # %%
-save(figures.published_table("spatial_r1_table1"), "spatial_r1_table1", "spatial_r1_table1")
+show("spatial_r1_table1")
 
 # %%
 spatial = published.wide("spatial_r1_table1")
@@ -578,11 +591,13 @@ save(figure, "spatial_r1_table1_pairs", "spatial_r1_table1")
 
 # %%
 vsi = published.wide("vsgrpo_vsi100k")["questions"]
-wanted = {k: t.target / 1000 for k, t in load_recipe("vsi100k").tasks.items() if t.target}
+tasks = load_recipe("vsi100k").tasks
+wanted = {name: task.target / 1000 for name, task in tasks.items() if task.target}
 figure, axes = plt.subplots(1, 2, figsize=(10.4, 2.4))
 axes[0].barh(vsi.index, vsi, color=plots.PALETTE[0])
 axes[1].barh([plots.short_name(k) for k in wanted], wanted.values())
-for ax, title in zip(axes, ("VSI-100k, published", "our recipe vsi100k")):
+titles = "VSI-100k, published", "our recipe vsi100k"
+for ax, title in zip(axes, titles, strict=True):
     ax.bar_label(ax.containers[0], fmt="%.1f", padding=2, fontsize=7)
     ax.invert_yaxis()
     ax.set(xlabel="thousand questions", title=title)
@@ -594,13 +609,13 @@ save(figure, "vsgrpo_figure2", "vsgrpo_vsi100k")
 # The text at hand lost cells of this table in extraction; they stay empty here rather than guessed.
 
 # %%
-save(figures.published_table("vsgrpo_table1"), "vsgrpo_table1", "vsgrpo_table1")
+show("vsgrpo_table1")
 
 # %% [markdown]
 # ## Table 2 · Training
 
 # %%
-save(figures.published_table("vsgrpo_table2"), "vsgrpo_table2", "vsgrpo_table2")
+show("vsgrpo_table2")
 
 # %%
 average = published.wide("vsgrpo_table2")["Avg"]
@@ -626,7 +641,7 @@ save(figure, "vsgrpo_table2_gains", "vsgrpo_table2", *used)
 # ## Table 3 · What is forgotten
 
 # %%
-save(figures.published_table("vsgrpo_table3"), "vsgrpo_table3", "vsgrpo_table3")
+show("vsgrpo_table3")
 
 # %% [markdown]
 # ## Figure 4 · Format reward with and without KL
@@ -675,8 +690,7 @@ published.wide("leaderboard")
 # Each figure with the tables and run files that it was drawn from. `save` refuses a source that does not exist.
 
 # %%
-index = pd.Series(exported, name="drawn from")
-index.str.replace(r"(study_beta/\S+, )+", "study_beta/…, ", regex=True).to_frame()
+pd.Series(exported, name="drawn from").to_frame()
 
 # %%
 written = sorted(path.name for path in out.iterdir() if path.stem in exported)

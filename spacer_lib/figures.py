@@ -5,10 +5,12 @@ durations; and why candidates were rejected. Everything comes from the folder's 
 files. Tables of the papers are drawn from ``published``.
 """
 
+import io
 from collections import Counter
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+from PIL import Image
 
 from spacer_lib import plots, published
 from spacer_lib.artifacts import atomic_path, read_json
@@ -106,6 +108,15 @@ def save(figure, path, formats=("svg",)):
             figure.savefig(temporary, metadata=dates[kind])
         paths.append(target)
     return paths
+
+
+def preview(figure, colors=64):
+    """PNG bytes of few colours, a third of the usual size: for committed notebooks."""
+    full, small = io.BytesIO(), io.BytesIO()
+    figure.savefig(full)
+    image = Image.open(full).convert("RGB").quantize(colors, dither=0)
+    image.save(small, "PNG", optimize=True)
+    return small.getvalue()
 
 
 def first_of_each(rows):

@@ -718,8 +718,8 @@ def paired_dots(pairs, ax, labels, margin=0.0):
         ax.plot([first, second], [y, y], color=color, lw=2, zorder=1)
         ax.plot(first, y, "o", mfc="white", mec=INK, ms=7, gid="first")
         ax.plot(second, y, "o", color=color, mec=INK, mew=0.6, ms=7, gid="second")
-        sides = ((first, -1), (second, 1)) if change >= 0 else ((first, 1), (second, -1))
-        for value, side in sides:
+        right = 1 if change >= 0 else -1
+        for value, side in ((first, -right), (second, right)):
             ax.annotate(
                 f"{value:.1f}", (value, y), (7 * side, 0), fontsize=7, va="center",
                 textcoords="offset points", ha="left" if side > 0 else "right",
@@ -727,7 +727,7 @@ def paired_dots(pairs, ax, labels, margin=0.0):
     ax.plot([], [], "o", mfc="white", mec=INK, label=labels[0])
     ax.plot([], [], "o", color=INK, label=labels[1])
     ax.set(yticks=range(len(pairs)), yticklabels=list(pairs))
-    ax.invert_yaxis()
+    ax.set_ylim(len(pairs) - 0.5, -0.5)  # not inverted, which a shared axis repeats
     ax.margins(x=0.12)
     ax.grid(False, axis="y")
     ax.legend(ncols=2, loc="lower left", bbox_to_anchor=(0, 1))
