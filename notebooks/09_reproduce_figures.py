@@ -124,7 +124,7 @@ every = pd.concat([published.table(name) for name in published.names()])
 every[every["note"].str.contains("mean of the")].iloc[:, [0, 1, 2, 4, 6]]
 
 # %% [markdown]
-# **What to notice.** Most are a last digit. Spatial-R1's own average and the frequency baseline are not, and a headline gain is the difference of two such numbers.
+# **What to notice.** Several are a last digit. The frequency baseline's average and Spatial-R1's own are not, and a headline gain is read off the latter.
 #
 # # SpaceR
 #
@@ -256,8 +256,14 @@ for line, (row, first, second) in zip(axes, chosen, strict=True):
 save(figure, "spacer_figure4", *answer_files)
 
 # %% [markdown]
-# **What to notice.** The paper picks the same two tasks, relative distance and counting. These are the *first* questions of each task that training mended, in the order of the questions; as many can be found that it broke.
-#
+# **What to notice.** The paper picks its cases; these are the *first* questions of the same two tasks that training mended. A case proves nothing, so count them, and the ones that training broke:
+
+# %%
+fates = {"mended": mended, "broken": lambda row, a, b: mended(row, b, a)}
+counts = {name: sum(found(*pair) for pair in pairs) for name, found in fates.items()}
+print(f"of {len(pairs)} questions:", counts)
+
+# %% [markdown]
 # The paper names two kinds of failure. *Perception*: an object is missing from the map. *Localisation*: everything is there, in the wrong cells.
 
 # %%
@@ -450,7 +456,8 @@ show("spacer_table3")
 
 # %%
 three = published.wide("spacer_table3")
-models = [row.removesuffix(" + think") for row in three.index if row.endswith("+ think")]
+thought = [row for row in three.index if row.endswith("+ think")]
+models = [row.removesuffix(" + think") for row in thought]
 figure, axes = plt.subplots(1, 2, figsize=(10.8, 2.8), sharey=True)
 for ax, column in zip(axes, ("VSI-Bench", "VM"), strict=True):
     shown = {m: [three.loc[f"{m} + {k}", column] for k in ("non-think", "think")]
@@ -587,7 +594,17 @@ save(figure, "spatial_r1_table1_pairs", "spatial_r1_table1")
 #
 # ## Figures 1 to 3 · Examples and VSI-100k
 #
-# Figures 1 and 3 are transcripts, and Figure 2 shows one question a task. The text prints how many questions each task has; our recipe `vsi100k` asks for the same.
+# Figures 1 and 3 are transcripts. Ours, a mode each, before and after training:
+
+# %%
+for run in modes.get("runs", []):
+    if run["seed"] == 0:
+        example = run["examples"][0]
+        print(f"{run['arm']}: {example['question']} (true: {example['ground_truth']})")
+        print(f"    before {example['before']}\n    after  {example['after']}")
+
+# %% [markdown]
+# Figure 2 shows one question a task. The text prints how many questions each task has; our recipe `vsi100k` asks for the same.
 
 # %%
 vsi = published.wide("vsgrpo_vsi100k")["questions"]
@@ -716,7 +733,7 @@ drawn_from = " ".join(exported.values())
 #
 # ## Summary
 #
-# All tables of the three papers are data with a source. Where a paper prints no numbers, only ours are drawn. Three of eight tasks are not above a floor, ablation gaps are as small as one run's interval, and the choice of harness moves a model as far as training does.
+# All tables of the three papers are data with a source. Where a paper prints no numbers, only ours are drawn. Three of eight tasks are not above a floor, most ablation gaps are no larger than one run's interval, and the choice of harness moves a model nearly as far as fine-tuning does.
 #
 # ## Exercises
 #

@@ -1,11 +1,17 @@
 """The papers' tables: whole, sourced, and consistent in themselves."""
 
+import ast
 import math
 import re
 
+import jupytext
+import matplotlib as mpl
+import matplotlib.pyplot as plt
 import pytest
+from matplotlib.figure import Figure
 
-from spacer_lib import published
+from spacer_lib import figures, plots, published
+from spacer_lib.artifacts import PROJECT_ROOT
 from spacer_lib.errors import SpacerError
 
 each_table = pytest.mark.parametrize("name", published.names())
@@ -145,5 +151,122 @@ def test_a_table_handed_out_may_be_changed():
 
 
 def test_tables_ship_with_the_package():
-    setup = (published.resources.files("spacer_lib") / "../pyproject.toml").read_text()
-    assert '"*.csv"' in setup
+    assert '"*.csv"' in (PROJECT_ROOT / "pyproject.toml").read_text()
+
+
+# ---------------------------------------------------------------- as pictures
+
+
+@pytest.fixture
+def house():
+    with mpl.rc_context():
+        plots.use_house_style()
+        yield
+    plt.close("all")
+
+
+@each_table
+def test_a_drawn_table_shows_exactly_what_its_file_holds(name, house):
+    table, tidy = published.wide(name), published.table(name)
+    figure = figures.published_table(name)
+    texts = figure.axes[0].texts
+    cells = {t.get_gid()[5:]: t.get_text() for t in texts if t.get_gid()}
+    assert len(cells) == table.size
+    for row, values in table.iterrows():
+        for column, number in values.items():
+            text = cells[f"{row}|{column}"]
+            assert text == "–" if math.isnan(number) else float(text) == number
+    notes = tidy.loc[tidy["note"] != "", "note"].unique()
+    below = figure.get_supxlabel()
+    assert [line[3:] for line in below.splitlines()] == list(notes)
+    letters = [t.get_text() for t in texts if t.get_fontsize() == 6]
+    assert len(letters) == (tidy["note"] != "").sum()
+
+
+def test_paired_dots_are_coloured_by_which_is_greater(house):
+    pairs = {"a": (62.1, 62.2), "b": (47.9, 43.9), "c": (25.2, 50.3)}
+    ax = plots.paired_dots(pairs, Figure().subplots(), ("x", "y"), margin=0.5)
+    dots = {side: [d for d in ax.lines if d.get_gid() == side]
+            for side in ("first", "second")}  # fmt: skip
+    ends = [[dot.get_xdata()[0] for dot in found] for found in dots.values()]
+    drawn = list(zip(*ends, strict=True))
+    assert drawn == list(pairs.values())
+    colors = [dot.get_markerfacecolor() for dot in dots["second"]]
+    assert colors == [plots.FAINT, plots.PALETTE[5], plots.PALETTE[2]]
+    assert [t.get_text() for t in ax.texts][2:4] == ["47.9", "43.9"]
+
+
+def test_interval_dots_leave_unprinted_intervals_hollow(house):
+    values = {"printed": (1.7, None, None), "ours": (3.3, -1.4, 8.4)}
+    ax = plots.interval_dots(values, Figure().subplots(), bands=(1.9, 2.9))
+    dots = [line for line in ax.lines if line.get_gid() == "value"]
+    assert [dot.get_markerfacecolor() for dot in dots] == ["white", plots.PALETTE[0]]
+    spans = [list(line.get_xdata()) for line in ax.lines if len(line.get_xdata()) == 2]
+    assert [-1.4, 8.4] in spans
+    bands = [p.get_gid() for p in ax.patches]
+    assert bands == ["band:2.9", "band:1.9"]
+
+
+def test_arm_curves_draw_every_run_and_their_mean_over_common_steps(house):
+    def run(*values):
+        return [{"step": i + 1, "r": v} for i, v in enumerate(values)]
+
+    histories = {"arm": [run(0.0, 1.0, 5.0), run(2.0, 3.0)], "none": [[{"step": 1}]]}
+    ax = plots.arm_curves(histories, Figure().subplots(), "r")
+    *runs, mean = ax.lines
+    assert [line.get_gid() for line in runs] == ["run:arm", "run:arm"]
+    assert list(mean.get_ydata()) == [1.0, 2.0]
+    assert mean.get_label() == "arm (n = 2)"
+
+
+def test_exports_repeat_to_the_byte_and_previews_are_small(tmp_path, house):
+    figure = figures.published_table("spacer_table4")
+    paths = figures.save(figure, tmp_path / "a" / "t", ("svg", "pdf"))
+    assert [path.name for path in paths] == ["t.svg", "t.pdf"]
+    before = [path.read_bytes() for path in paths]
+    again = figures.save(
+        figures.published_table("spacer_table4"), tmp_path / "t", ("svg", "pdf")
+    )
+    assert [path.read_bytes() for path in again] == before
+    full = figures.save(figure, tmp_path / "t", ("png",))[0].stat().st_size
+    assert len(figures.preview(figure)) < full / 2
+    with pytest.raises(SpacerError, match="figure format: got gif"):
+        figures.save(figure, tmp_path / "t", ("gif",))
+
+
+# ---------------------------------------------------------------- in notebook 09
+
+
+@pytest.fixture(scope="module")
+def cells_of_09():
+    path = PROJECT_ROOT / "notebooks" / "09_reproduce_figures.py"
+    cells = jupytext.read(path).cells
+    kinds = {kind: [c.source for c in cells if c.cell_type == kind]
+             for kind in ("code", "markdown")}  # fmt: skip
+    return kinds["code"], kinds["markdown"]
+
+
+def test_the_notebook_draws_every_table(cells_of_09):
+    code = "\n".join(cells_of_09[0])
+    shown = set(re.findall(r'^show\("(\w+)"\)', code, flags=re.M))
+    papers = {name for name in published.names() if "_table" in name}
+    assert shown == papers
+    for name in published.names():
+        assert name in shown or f'"{name}"' in code, name
+
+
+def test_the_notebook_types_no_result(cells_of_09):
+    """Numbers come from files: none in its code or prose is one that is printed."""
+    tidy = [published.table(name) for name in published.names()]
+    results = {f"{v:g}" for t in tidy for v in t["value"].dropna() if v % 1 and v > 12}
+    assert {"45.6", "32.5", "38.7", "62.1"} <= results
+    code, prose = cells_of_09
+    for source in code:
+        typed = {
+            f"{node.value:g}"
+            for node in ast.walk(ast.parse(source))
+            if isinstance(node, ast.Constant) and type(node.value) in (int, float)
+        }
+        assert not typed & results, source
+    for source in prose:
+        assert not set(re.findall(r"\d+\.\d+", source)) & results, source
