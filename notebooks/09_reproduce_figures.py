@@ -135,7 +135,7 @@ every[every["note"].str.contains("mean of the")].iloc[:, [0, 1, 2, 4, 6]]
 # %%
 temporary = tempfile.TemporaryDirectory()
 work = Path(temporary.name)
-scenes = read_scenes(synthetic_meta(work / "rooms.json", 24, seed))
+scenes = read_scenes(synthetic_meta(work / "rooms.json", 16, seed))
 report = build_dataset(scenes, work / "sr91k", "sr91k", seed=seed)
 rows = read_rows(report["paths"]["train"])
 of_one = [row for row in rows if row["scene_name"] == scenes[0].scene_id]
@@ -248,12 +248,15 @@ answer_files = inside(files) if from_runs else []
 
 # %%
 chosen = pick("rel_distance", mended) + pick("counting", mended)
-size = (10.4, 4.1 * len(chosen))
-figure, axes = plt.subplots(len(chosen), 2, figsize=size, squeeze=False)
-for line, (row, first, second) in zip(axes, chosen, strict=True):
-    case(row, first, line[0], "before")
-    case(row, second, line[1], "after SG-RLVR")
-save(figure, "spacer_figure4", *answer_files)
+imagined = "imagined, objects moved", "imagined, true map"
+names = ("before", "after SG-RLVR") if from_runs else imagined
+if chosen:
+    size = (10.4, 4.1 * len(chosen))
+    figure, axes = plt.subplots(len(chosen), 2, figsize=size, squeeze=False)
+    for line, (row, first, second) in zip(axes, chosen, strict=True):
+        case(row, first, line[0], names[0])
+        case(row, second, line[1], names[1])
+    save(figure, "spacer_figure4", *answer_files)
 
 # %% [markdown]
 # **What to notice.** The paper picks its cases; these are the *first* questions of the same two tasks that training mended. A case proves nothing, so count them, and the ones that training broke:
@@ -261,7 +264,7 @@ save(figure, "spacer_figure4", *answer_files)
 # %%
 fates = {"mended": mended, "broken": lambda row, a, b: mended(row, b, a)}
 counts = {name: sum(found(*pair) for pair in pairs) for name, found in fates.items()}
-print(f"of {len(pairs)} questions:", counts)
+print(f"of {len(pairs)} questions:", counts if from_runs else "none was asked")
 
 # %% [markdown]
 # The paper names two kinds of failure. *Perception*: an object is missing from the map. *Localisation*: everything is there, in the wrong cells.
@@ -293,6 +296,8 @@ if failures:
     for ax, (row, answer) in zip(np.atleast_1d(axes), failures, strict=True):
         case(row, answer, ax, "after")
     save(figure, "spacer_figure8", *answer_files)
+else:
+    print("No such failure among the answers.")
 
 # %% [markdown]
 # ## Figure 5 · Templates
@@ -407,10 +412,9 @@ gaps["Table 5: true map less own map"] = (gain, None, None)
 
 # %%
 study, hacking = read("study.json"), read("study_hacking.json")
-for found, name in ((study, "map reward"), (hacking, "no length bonus")):
+for found in (study, hacking):
     for pair, difference in found.get("differences", {}).items():
-        points = [100 * value for value in difference["score"]]
-        gaps[f"ours, {name}: {pair}"] = points
+        gaps[f"ours: {pair}"] = [100 * value for value in difference["score"]]
 figure, ax = plt.subplots(figsize=(9.6, 3.2))
 plots.interval_dots(gaps, ax, bands=bands)
 half = " to ".join(f"±{band}" for band in bands)
@@ -419,7 +423,7 @@ read_from = [f for f in ("study.json", "study_hacking.json") if (run_dir / f).ex
 save(figure, "ablation_gaps", "spacer_table2", "spacer_table5", "context", *read_from)
 
 # %% [markdown]
-# **What to notice.** Hollow dots have no interval of their own. Only the data ablation stands clear of the bands. A *paired* comparison of the two runs, question by question, would have a narrower interval than the bands; it needs both runs' answers, which are not published.
+# **What to notice.** Hollow dots have no interval of their own; `map` is our map reward, `length` a bonus for longer thoughts. Only the data ablation stands clear of the bands. A *paired* comparison of the two runs, question by question, would have a narrower interval than the bands; it needs both runs' answers, which are not published.
 #
 # ## Five harnesses, one model
 #
@@ -562,7 +566,7 @@ save(figure, "spacer_tables5_6_lines", "spacer_table5", "spacer_table6", *used)
 # Its set asks left or right only and measures axis-aligned boxes: the recipe `sr`.
 
 # %%
-sibling = build_dataset(scenes[:6], work / "sr", "sr", seed=seed)
+sibling = build_dataset(scenes[:2], work / "sr", "sr", seed=seed)
 asked_sr = read_rows(sibling["paths"]["train"])
 of_one = [row for row in asked_sr if row["scene_name"] == scenes[0].scene_id]
 figure = figures.examples(of_one, work)
@@ -579,7 +583,8 @@ spatial = published.wide("spatial_r1_table1")
 rows_of = ["Qwen2.5-VL-7B (zero-shot)", "Spatial-R1 (Ours)"]
 change = spatial.loc[rows_of].diff().iloc[-1]
 recomputed = change.iloc[:8].mean()
-print(f"printed averages differ by {change.iloc[8]:.1f}, task means by {recomputed:.1f}")
+print(f"printed averages differ by {change.iloc[8]:.1f}")
+print(f"means of the eight tasks differ by {recomputed:.1f}")
 
 # %%
 figure, ax = plt.subplots(figsize=(8.4, 3.4))

@@ -100,6 +100,8 @@ def save(figure, path, formats=("svg",)):
     # A date would make each file new.
     dates = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": None}
     paths = []
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")  # solved once instead of once per format
     for kind in formats:
         if kind not in dates:
             raise SpacerError("figure format", got=kind, expected=", ".join(dates))
