@@ -116,7 +116,9 @@ def preview(figure, colors=256):
     """PNG bytes of few colours, well under half the size: for committed notebooks."""
     full, small = io.BytesIO(), io.BytesIO()
     figure.savefig(full)
-    image = Image.open(full).convert("RGB").quantize(colors, dither=0)
+    # By coverage: a single coloured mark in a grey table keeps its colour.
+    method = Image.Quantize.MAXCOVERAGE
+    image = Image.open(full).convert("RGB").quantize(colors, method, dither=0)
     image.save(small, "PNG", optimize=True)
     return small.getvalue()
 
