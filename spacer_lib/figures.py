@@ -2,21 +2,23 @@
 
 Figure 1: examples and the map; 2: sources and tasks; 5: question templates; 6: video
 durations; and why candidates were rejected. Everything comes from the folder's own
-files.
+files. Tables of the papers are drawn from ``published``.
 """
 
+import io
 from collections import Counter
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+from PIL import Image
 
-from spacer_lib import plots
+from spacer_lib import plots, published
 from spacer_lib.artifacts import atomic_path, read_json
 from spacer_lib.errors import SpacerError
 from spacer_lib.qa.dataset import read_rows
 from spacer_lib.video import read_frames
 
-SUFFIX = ".svg"
+_SETTINGS = ("billion parameters", "frames")  # units of no result
 # What a placeholder of Figure 5 is called, by question type.
 _ROLES = {
     "object_abs_distance": ("object 1", "object 2"),
@@ -68,16 +70,57 @@ def dataset_figures(folder):
             figure, ax = plt.subplots()
             plots.duration_histogram(seconds, ax)
             drawn["fig6_durations"] = figure
-        return [_saved(figure, folder, name) for name, figure in drawn.items()]
+        paths = []
+        for name, figure in drawn.items():
+            paths += save(figure, folder / "figures" / name)
+            plt.close(figure)
+        return paths
 
 
-def _saved(figure, folder, name):
-    path = folder / "figures" / f"{name}{SUFFIX}"
-    with atomic_path(path) as temporary:
-        # No date: the same data give the same bytes.
-        figure.savefig(temporary, metadata={"Date": None})
-    plt.close(figure)
-    return path
+def save(figure, path, formats=("svg",)):
+    """Write a figure once per format; the same data give the same bytes.
+
+    Parameters
+    ----------
+    figure : matplotlib Figure
+    path : path
+        Without a suffix.
+    formats : sequence of str
+        Of ``svg``, ``pdf``, ``png``.
+
+    Returns
+    -------
+    list of Path
+
+    Raises
+    ------
+    SpacerError
+        For another format.
+    """
+    # A date would make each file new.
+    dates = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": None}
+    paths = []
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")  # solved once instead of once per format
+    for kind in formats:
+        if kind not in dates:
+            raise SpacerError("figure format", got=kind, expected=", ".join(dates))
+        target = Path(f"{path}.{kind}")
+        with atomic_path(target) as temporary:
+            figure.savefig(temporary, metadata=dates[kind])
+        paths.append(target)
+    return paths
+
+
+def preview(figure, colors=256):
+    """PNG bytes of few colours, well under half the size: for committed notebooks."""
+    full, small = io.BytesIO(), io.BytesIO()
+    figure.savefig(full)
+    # By coverage: a single coloured mark in a grey table keeps its colour.
+    method = Image.Quantize.MAXCOVERAGE
+    image = Image.open(full).convert("RGB").quantize(colors, method, dither=0)
+    image.save(small, "PNG", optimize=True)
+    return small.getvalue()
 
 
 def first_of_each(rows):
@@ -143,4 +186,34 @@ def templates(rows):
     table = [(plots.short_name(k), template_of(row)) for k, row in chosen.items()]
     figure, ax = plt.subplots(figsize=(10, 0.55 + 0.42 * len(table)))
     plots.text_table(table, ax)
+    return figure
+
+
+def published_table(name, width=10.8):
+    """A table of a paper as printed, with letters and notes where a number is odd.
+
+    Parameters
+    ----------
+    name : str
+        One of ``published.names()``.
+    width : float
+        Inches.
+
+    Returns
+    -------
+    matplotlib Figure
+    """
+    tidy, table = published.table(name), published.wide(name)
+    noted = tidy[tidy["note"] != ""]
+    letters = {note: chr(97 + i) for i, note in enumerate(noted["note"].unique())}
+    marks = {(r.row, r.column): letters[r.note] for r in noted.itertuples()}
+    changes = tidy.loc[tidy["unit"] == "percentage points", "row"]
+    settings = tidy.loc[tidy["unit"].isin(_SETTINGS), "column"]
+    height = 0.9 + 0.22 * len(table) + 0.16 * len(letters)
+    figure, ax = plt.subplots(figsize=(width, height))
+    plots.number_table(table, ax, marks, {*changes, *settings})
+    paper, number = tidy.loc[0, ["paper", "table"]]
+    ax.set_title(f"{paper}, {number}", loc="left")
+    notes = [f"{letter}  {note}" for note, letter in letters.items()]
+    figure.supxlabel("\n".join(notes), x=0.01, ha="left", fontsize=7)
     return figure

@@ -637,3 +637,156 @@ def dpo_curves(metrics_rows, axes):
     axes[1].set(xlabel="optimiser step", ylabel="log-probability of a response")
     axes[1].legend()
     return axes
+
+
+# ---- the papers' tables and figures
+
+
+def number_table(table, ax, marks=None, unshaded=()):
+    """Numbers as they are printed, each column shaded from its least to its greatest.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Rows by columns, both drawn in order; NaN is a dash.
+    marks : dict, optional
+        ``{(row, column): letter}``, drawn beside the number in the colour of a doubt.
+    unshaded : sequence
+        Rows in another unit than the others, such as printed gains, and columns that
+        are no result.
+    """
+    longest = max(len(str(row)) for row in table.index)
+    label_width = 0.5 + longest * len(table.columns) / 150  # in columns
+    shaded = table.drop(index=[name for name in unshaded if name in table.index])
+    titles = [
+        textwrap.wrap(str(column), 11 if len(table.columns) < 12 else 8)
+        for column in table.columns
+    ]
+    for x, column in enumerate(table.columns):
+        digits = _digits(table[column])
+        low, high = shaded[column].min(), shaded[column].max()
+        ax.text(x + 0.5, -0.15, "\n".join(titles[x]), ha="center", va="bottom",
+                fontsize=7)  # fmt: skip
+        plain = column in unshaded or not high > low
+        for y, (row, value) in enumerate(table[column].items()):
+            missing = np.isnan(value)
+            text = "–" if missing else f"{value:.{digits}f}"
+            if row in shaded.index and not plain and not missing:
+                share = (value - low) / (high - low)
+                cell = Rectangle((x, y), 1, 1, fc=PALETTE[4], alpha=0.5 * share, lw=0)
+                ax.add_patch(cell)
+            mark = (marks or {}).get((row, column))
+            color = PALETTE[5] if mark and not missing else INK
+            ax.text(x + 0.5, y + 0.5, text, ha="center", va="center", color=color,
+                    fontsize=8, gid=f"cell:{row}|{column}")  # fmt: skip
+            if mark:
+                ax.text(x + 0.88, y + 0.36, mark, ha="center", va="center",
+                        color=PALETTE[5], fontsize=6)  # fmt: skip
+    for y, row in enumerate(table.index):
+        ax.text(-0.1, y + 0.5, row, ha="right", va="center", fontsize=8)
+        ax.axhline(y, color=FAINT, lw=0.5)
+    top = 0.3 + 0.5 * max(map(len, titles))
+    ax.set(xlim=(-label_width, len(table.columns)), ylim=(len(table), -top))
+    ax.set_axis_off()
+    return ax
+
+
+def _digits(values):
+    """Decimals that the most precise of some numbers was printed with."""
+    texts = [f"{value:g}" for value in values.dropna()]
+    return max((len(text.partition(".")[2]) for text in texts), default=0)
+
+
+def paired_dots(pairs, ax, labels, margin=0.0):
+    """Two numbers a row, hollow and filled, joined; coloured by which is greater.
+
+    Parameters
+    ----------
+    pairs : dict
+        ``{row: (first, second)}``
+    labels : (str, str)
+        What the hollow and the filled dots are.
+    margin : float
+        Differences up to this count as none and stay grey.
+    """
+    for y, (first, second) in enumerate(pairs.values()):
+        change = second - first
+        verdict = "up" if change > 0 else "down"
+        if abs(change) <= margin + 1e-9:
+            verdict = "not distinguishable"
+        color = _VERDICT_COLORS[verdict]
+        ax.plot([first, second], [y, y], color=color, lw=2, zorder=1)
+        ax.plot(first, y, "o", mfc="white", mec=INK, ms=7, gid="first")
+        ax.plot(second, y, "o", color=color, mec=INK, mew=0.6, ms=7, gid="second")
+        right = 1 if change >= 0 else -1
+        for value, side in ((first, -right), (second, right)):
+            ax.annotate(
+                f"{value:.1f}", (value, y), (7 * side, 0), fontsize=7, va="center",
+                textcoords="offset points", ha="left" if side > 0 else "right",
+            )  # fmt: skip
+    ax.plot([], [], "o", mfc="white", mec=INK, label=labels[0])
+    ax.plot([], [], "o", color=INK, label=labels[1])
+    ax.set(yticks=range(len(pairs)), yticklabels=list(pairs))
+    ax.set_ylim(len(pairs) - 0.5, -0.5)  # not inverted, which a shared axis repeats
+    ax.margins(x=0.12)
+    ax.grid(False, axis="y")
+    ax.legend(ncols=2, loc="lower left", bbox_to_anchor=(0, 1))
+    return ax
+
+
+def interval_dots(values, ax, bands=(), zero=True):
+    """Numbers with or without an interval, over bands that an interval would span.
+
+    Parameters
+    ----------
+    values : dict
+        ``{row: (value, low, high)}``; ``None`` for bounds that nobody printed, and
+        then the dot is hollow.
+    bands : sequence of float
+        Half-widths around zero, shaded; the widest is the faintest.
+    """
+    for width in sorted(bands, reverse=True):
+        ax.axvspan(-width, width, color=FAINT, alpha=0.35, lw=0, gid=f"band:{width}")
+    for y, (value, low, high) in enumerate(values.values()):
+        known = low is not None
+        if known:
+            ax.plot([low, high], [y, y], color=PALETTE[0], lw=2)
+        ax.plot(value, y, "o", mec=PALETTE[0], mfc=PALETTE[0] if known else "white",
+                ms=6, gid="value")  # fmt: skip
+        ax.annotate(f"{value:.1f}", (value, y), (0, 6), fontsize=7, ha="center",
+                    textcoords="offset points")  # fmt: skip
+    if zero:
+        ax.axvline(0, color=INK, lw=0.8)
+    ax.set(yticks=range(len(values)), yticklabels=list(values))
+    ax.set_ylim(len(values) - 0.5, -0.7)
+    ax.margins(x=0.08)
+    ax.grid(False, axis="y")
+    return ax
+
+
+def arm_curves(histories, ax, key, label=None, first_color=0):
+    """One metric over the steps of several runs an arm: thin each, thick their mean.
+
+    Parameters
+    ----------
+    histories : dict
+        ``{arm: [rows of metrics.jsonl, one list a run]}``; runs of an arm that lack
+        ``key`` are passed over.
+    label : str, optional
+        In the legend instead of the arm's name.
+    first_color : int
+        Where in the palette to begin.
+    """
+    for i, (arm, runs) in enumerate(histories.items()):
+        color = PALETTE[(first_color + i) % len(PALETTE)]
+        series = [s for s in (_series(rows, key) for rows in runs) if s.size]
+        for steps, values in series:
+            ax.plot(steps, values, color=color, lw=0.6, alpha=0.5, gid=f"run:{arm}")
+        if series:
+            shortest = min(s.shape[1] for s in series)
+            mean = np.mean([s[1, :shortest] for s in series], axis=0)
+            ax.plot(series[0][0][:shortest], mean, color=color, lw=1.8,
+                    label=label or f"{arm} (n = {len(series)})")  # fmt: skip
+    ax.set(xlabel="optimiser step")
+    ax.legend()
+    return ax
