@@ -108,5 +108,7 @@ def _merge(trainer, adapter, folder):
         wrapped.peft_config["default"].base_model_name_or_path, dtype=torch.float32
     )
     merged = PeftModel.from_pretrained(base, adapter).merge_and_unload()
+    # As the run sampled: a published base asks for a repetition penalty.
+    merged.generation_config = wrapped.get_base_model().generation_config
     merged.to(wrapped.dtype).save_pretrained(folder)
     trainer.processing_class.save_pretrained(folder)

@@ -74,6 +74,8 @@ def test_an_adapter_learns_and_its_model_is_the_merged_one(
     assert (ours - start.logits).abs().max() > 1e-2
     assert (tmp_path / "model" / "README.md").read_text() == "# card"
     AutoProcessor.from_pretrained(tmp_path / "model")
+    sampling = merged.generation_config  # the run's, for harnesses that obey it
+    assert (sampling.repetition_penalty, sampling.top_k) == (1.0, 0)
 
 
 def test_four_bit_weights_are_refused_where_they_cannot_be_had(small):
