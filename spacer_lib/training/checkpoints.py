@@ -97,6 +97,8 @@ def save_model(trainer, folder, card):
         if adapted:
             _merge(trainer, weights, temporary)
         write_text(temporary / "README.md", card)
+        for path in temporary.rglob("*.safetensors"):
+            path.chmod(0o644)  # safetensors writes for its owner alone
         shutil.rmtree(folder, ignore_errors=True)
         temporary.rename(folder)
 
