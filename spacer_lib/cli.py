@@ -579,6 +579,73 @@ def reward(
     return {"preset": preset, "rows": rows, "unanswered": unanswered}
 
 
+Benchmark = Annotated[str, typer.Option(help="Such as vsi.")]
+
+
+@command
+def score(
+    benchmark: Benchmark,
+    predictions: Annotated[
+        Path, typer.Option(help="Ours, plain, lmms-eval's or VLMEvalKit's.")
+    ],
+    data: Annotated[
+        Optional[Path], typer.Option(help="The questions: a file, or its folder.")
+    ] = None,
+    extraction: Annotated[
+        str, typer.Option(help="strict (ours), or official (the benchmark's own).")
+    ] = "strict",
+):
+    """Score predictions made elsewhere, with intervals over rooms or videos."""
+    from spacer_lib.benchmarks import named, rules_of
+    from spacer_lib.evaluation.foreign import gather
+    from spacer_lib.evaluation.predictions import record
+    from spacer_lib.evaluation.statistics import intervals, summarize, totals
+
+    chosen = named(benchmark)
+    rules = rules_of(chosen)
+    if extraction not in rules:
+        raise SpacerError("extraction", got=extraction, expected=", ".join(rules))
+    rows, answers = gather(chosen, predictions, data)
+    records = [
+        record(row, answer.text, rules[extraction], failure=answer.failure)
+        for row, answer in zip(rows, answers, strict=True)
+    ]
+    table, result = summarize(records), totals(records, chosen)
+    print(f"{chosen.title}, extraction {extraction}; * is its published aggregate")
+    columns = f"{'rows':>6}{'score':>7}{'95% interval':>16}{'wrong':>7}{'unread':>8}"
+    print(f"{'':28}{columns}")
+    for line in table[table["level"].isin(("kind", "macro", "overall"))].itertuples():
+        name = "micro" if line.level == "overall" else line.name
+        name += "*" * (line.level == chosen.overall.replace("micro", "overall"))
+        interval = f"[{line.score_low:.3f}, {line.score_high:.3f}]"
+        print(
+            f"{name:28}{line.n:>6}{line.score:>7.3f}{interval:>16}{line.wrong:>7}"
+            f"{line.failures:>8}"
+        )
+    for reason, count in result["failures"].items():
+        print(f"unread, {reason:20}{count:>6}")
+    types = table[table["level"] == "question_type"]
+    ids = [row.get("published_id", row["id"]) for row in rows]
+    silent = [key for key, a in zip(ids, answers, strict=True) if a.text is None]
+    if silent:
+        more = " ..." if len(silent) > 5 else ""
+        some = ", ".join(map(str, silent[:5]))
+        print(f"{len(silent)} without a prediction: {some}{more}")
+    return {
+        "rows": [
+            {
+                "id": key, "score": made["score"], "answer": made["extracted"],
+                "failure": made["failure"],
+            }
+            for key, made in zip(ids, records, strict=True)
+        ],
+        **result,
+        "question_types": dict(zip(types["name"], types["score"], strict=True)),
+        "intervals": intervals(table),
+        "benchmark": chosen.name, "extraction": extraction, "unanswered": silent,
+    }  # fmt: skip
+
+
 @command
 def bench(
     what: Annotated[str, typer.Argument(help="data or rewards")] = "data",

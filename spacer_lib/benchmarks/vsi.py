@@ -86,6 +86,7 @@ def _row(record, file, number):
     return {
         **record,
         "id": str(record["id"]),
+        "published_id": record["id"],
         "scene_name": scene,
         "problem_type": "multiple choice" if is_choice else "numerical",
         "options": list(record["options"]) if is_choice else None,
