@@ -3,7 +3,8 @@
 Three shapes are told apart by what a file holds, not by its name:
 
 plain       ``id, prediction``: ours, or anyone's
-lmms-eval   sample logs: ``doc_id``, ``filtered_resps`` and, by version, ``doc``
+lmms-eval   sample logs: ``doc_id``, ``resps``, ``filtered_resps``; the question in the
+            metrics that list rows, or in ``doc``
 VLMEvalKit  tables: ``index, question, answer, prediction``
 
 Each may lie in JSON lines, a JSON list, CSV, TSV, Parquet or an Excel sheet. Every cell
@@ -28,7 +29,7 @@ from spacer_lib.errors import SpacerError
 # What files call a question's id, and the room or video that it is asked about.
 IDS = ("id", "question_id", "ID")
 VIDEOS = ("scene_name", "video", "video_id", "videoID", "video_path", "Video")
-_RESPONSES = ("filtered_resps", "resps")
+_RESPONSES = ("resps", "filtered_resps")
 
 
 class Answer(NamedTuple):
@@ -168,19 +169,17 @@ def _excel(path):
 
 
 def _line(place, record):
-    about = dict(record)
-    value = record.get("prediction")
-    if value is None and (set(_RESPONSES) & set(record) or "doc_id" in record):
-        # lmms-eval scores the filtered response, and takes the first of several.
-        value = record.get("filtered_resps", record.get("resps"))
+    about, value = dict(record), record.get("prediction")
+    if "doc_id" in record or set(_RESPONSES) & set(record):
+        # The raw output: filters cut the thinking out, and where they changed nothing
+        # only their result is logged. Of repeated requests the first, as scored there.
+        value = record.get("resps") or record.get("filtered_resps")
         while isinstance(value, list):
             value = value[0] if value else None
-        # Newer logs leave the document out; metrics that list rows still hold it.
-        parts = [part for part in record.values() if isinstance(part, dict)]
-        about = {k: v for part in parts for k, v in part.items()}
-        about |= record["doc"] if isinstance(record.get("doc"), dict) else {}
         known = ("doc_id", "target", "input")
-        about |= {key: record[key] for key in known if key in record}
+        parts = [part for part in record.values() if isinstance(part, dict)]
+        parts += [record.get("doc") or {}, {k: record[k] for k in known if k in record}]
+        about = {k: v for part in parts for k, v in part.items()}
     if isinstance(value, (dict, list, bytes)):
         raise SpacerError(
             f"{place}: prediction", got=repr(value)[:60], expected="a text or a number"

@@ -123,7 +123,8 @@ def test_every_shape_in_every_container(shape, kind, tmp_path, data):
 
 KEPT = [
     "nan", "NaN", "None", "NA", "null", "", "5.0", "5", "05", "1e1", "1_000", "٣",
-    "True", " 5 ", "5\n", 'say "B"', "a,b\tc", "-inf", "<NA>", "=1+1", "😀", "x" * 200_000,
+    "True", " 5 ", "5\n", 'say "B"', "a,b\tc", "-inf", "<NA>", "=1+1", "😀",
+    "x" * 200_000,
 ]  # fmt: skip
 
 
@@ -190,14 +191,16 @@ def test_surrogates_and_byte_order_marks(tmp_path, data):
 @pytest.mark.parametrize(
     "responses, text",
     [
-        ({"filtered_resps": ["B"], "resps": [["<think>x</think>B"]]}, "B"),
+        ({"filtered_resps": "B", "resps": "<think>x</think>B"}, "<think>x</think>B"),
+        ({"filtered_resps": ["B"], "resps": [["<think>x</think>B"]]},
+         "<think>x</think>B"),
         ({"filtered_resps": "B"}, "B"),
         ({"filtered_resps": [["B", "C"]]}, "B"),
         ({"resps": [["B"]]}, "B"),
         ({"filtered_resps": []}, None),
     ],
-)
-def test_the_response_that_is_scored_there(responses, text, tmp_path):
+)  # fmt: skip
+def test_the_raw_response(responses, text, tmp_path):
     path = write(tmp_path / "x.jsonl", [{"doc_id": 0, "doc": {"id": 1}, **responses}])
     assert read_predictions(path)[0].answer.text == text
 
