@@ -594,6 +594,9 @@ def score(
     extraction: Annotated[
         str, typer.Option(help="strict (ours), or official (the benchmark's own).")
     ] = "strict",
+    audit: Annotated[
+        bool, typer.Option(help="What the other extraction rules would have given.")
+    ] = False,
 ):
     """Score predictions made elsewhere, with intervals over rooms or videos."""
     from spacer_lib.benchmarks import named, rules_of
@@ -643,7 +646,51 @@ def score(
         "question_types": dict(zip(types["name"], types["score"], strict=True)),
         "intervals": intervals(table),
         "benchmark": chosen.name, "extraction": extraction, "unanswered": silent,
+        **(_audited(rows, answers, chosen) if audit else {}),
     }  # fmt: skip
+
+
+def _audited(rows, answers, benchmark, examples=3):
+    """Print the extraction audit; ``{"audit": …}`` for the result."""
+    from spacer_lib.evaluation.audit import REFERENCE, audit
+
+    found = audit(rows, answers, benchmark)
+    counts = found.table[found.table["level"] == "overall"].set_index("rule")
+    scores = found.table.pivot(index="name", columns="rule", values="score")
+    scores = scores.loc[found.table["name"].unique(), counts.index]
+    scores = scores.rename(index={"overall": "micro"})
+    print("\nthe same outputs under each rule")
+    print(scores.round(3).rename_axis(None).rename_axis(None, axis=1).to_string())
+    print(f"\n{'':20}{'read':>6}{'wrong':>7}{'unread':>8}  alike {REFERENCE}")
+    for rule, line in counts.iterrows():
+        alike = found.agreement.loc[REFERENCE, rule]
+        print(
+            f"{rule:20}{line.answered:>6}{line.wrong:>7}{line.unread:>8}{alike:>14.1%}"
+        )
+    shown = []
+    for rule in counts.index:
+        cases = [case for case in found.disagreements if case["rule"] == rule]
+        shown += cases[:20]
+        for case in cases[:examples]:
+            text = case["prediction"]
+            text = repr(text if len(text) <= 60 else f"{text[:40]} … {text[-17:]}")
+            print(
+                f"{case['id']} {text}, truth {case['truth']}: {REFERENCE} "
+                f"{case['reference_extracted'] or case['reference_failure']} "
+                f"({case['reference_score']:.1f}), {rule} "
+                f"{case['rule_extracted'] or case['rule_failure']} "
+                f"({case['rule_score']:.1f})"
+            )
+    return {"audit": {
+        "table": found.table.astype(object).where(found.table.notna(), None)
+        .to_dict("records"),
+        "reasons": found.reasons.to_dict("records"),
+        "agreement": found.agreement.to_dict(), "examples": shown,
+        "disagreements": {
+            rule: sum(case["rule"] == rule for case in found.disagreements)
+            for rule in counts.index
+        },
+    }}  # fmt: skip
 
 
 @command

@@ -637,3 +637,51 @@ def dpo_curves(metrics_rows, axes):
     axes[1].set(xlabel="optimiser step", ylabel="log-probability of a response")
     axes[1].legend()
     return axes
+
+
+# ---- extraction audit and reports
+
+
+def extraction_bars(table, ax, level="macro"):
+    """What each rule makes of the same outputs: scored, lost, unread; in per cent.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Of ``evaluation.audit``: one bar per ``rule`` of the given ``level``.
+    """
+    rows = table[table["level"] == level].reset_index(drop=True)
+    score = 100 * rows["score"].to_numpy(float)
+    # Of a macro mean the unread rows count by number: the rest is what was read.
+    unread = 100 * (rows["unread"] / rows["n"]).to_numpy(float)
+    unread = np.minimum(unread, 100 - score)
+    parts = (
+        ("score", score, PALETTE[0]), ("read, not right", 100 - score - unread, FAINT),
+        ("nothing read", unread, PALETTE[5]),
+    )  # fmt: skip
+    left = np.zeros(len(rows))
+    for label, width, color in parts:
+        ax.barh(rows["rule"], width, left=left, color=color, label=label)
+        left += width
+    for spot, value in enumerate(score):
+        ax.text(value - 1, spot, f"{value:.1f}", ha="right", va="center", color="white")
+    ax.set(xlim=(0, 100), xlabel=f"outputs (%), n = {rows['n'].max()}")
+    ax.invert_yaxis()
+    ax.grid(False, axis="y")
+    ax.legend(ncols=3, loc="lower left", bbox_to_anchor=(0, 1))
+    return ax
+
+
+def agreement_matrix(agreement, ax):
+    """Rules by rules: the share of outputs that both score alike, written out."""
+    shares = 100 * agreement.to_numpy(float)
+    ax.imshow(shares, cmap="cividis", vmin=0, vmax=100)
+    for (row, column), share in np.ndenumerate(shares):
+        color = INK if share > 60 else "white"
+        ax.text(column, row, f"{share:.0f}", ha="center", va="center", color=color)
+    spots = np.arange(len(agreement))
+    ax.set(xticks=spots, yticks=spots, yticklabels=agreement.index)
+    ax.set_xticklabels(agreement.columns, rotation=30, ha="right")
+    ax.set_title("outputs scored alike (%)")
+    ax.grid(False)
+    return ax
