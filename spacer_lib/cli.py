@@ -694,6 +694,80 @@ def _audited(rows, answers, benchmark, examples=3):
 
 
 @command
+def report(
+    runs: Annotated[
+        Optional[list[str]],
+        typer.Argument(metavar="[NAME=]RUN ...", help="Folders of `spacer evaluate`."),
+    ] = None,
+    out: Out = PROJECT_ROOT / "runs" / "report",
+    reference: Annotated[
+        Optional[str], typer.Option(metavar="RUN", help="Count differences from it.")
+    ] = None,
+    pool: Annotated[
+        list[str],
+        typer.Option(metavar="NAME=RUN,RUN", help="Seeds of one arm, as one run."),
+    ] = [],  # noqa: B006
+    benchmark: Annotated[
+        Optional[str], typer.Option(help="Where evaluation.json does not say.")
+    ] = None,
+    published: Annotated[
+        list[str], typer.Option(metavar="TABLE", help="Rows of a paper beside ours.")
+    ] = [],  # noqa: B006
+):
+    """Tables (Markdown, LaTeX, CSV) and figures of runs on one benchmark."""
+    from spacer_lib.evaluation import report as reports
+    from spacer_lib.figures import report_figures
+
+    def read(text):
+        name, sign, folder = text.partition("=")
+        plain = not sign or Path(text).exists()
+        return reports.read_run(text) if plain else reports.read_run(folder, name)
+
+    entries = [read(text) for text in runs or ()]
+    if reference and Path(reference).exists():
+        base = reports.read_run(reference)
+        reference = base.name
+        entries = [base, *(run for run in entries if run.name != reference)]
+    for text in pool:
+        name, _, members = text.partition("=")
+        seeds = [read(member) for member in members.split(",") if member]
+        if not seeds:
+            raise SpacerError("--pool", got=text, expected="NAME=RUN,RUN")
+        entries.append(reports.pool_runs(name, seeds))
+    if not entries:
+        raise SpacerError("runs", got="none", expected="at least one folder")
+    made = reports.make_report(
+        entries, benchmark=benchmark, reference=reference,
+        published=_published(published) if published else None,
+    )  # fmt: skip
+    paths = report_figures(made, out)
+    paths += reports.write_report(made, out, paths)
+    print((out / "report.md").read_text(encoding="utf-8"))
+    print(f"{out}: {len(paths)} files")
+    return {
+        "benchmark": made.benchmark.name, "reference": reference,
+        "runs": {
+            run.name: {"floor": run.floor, "seeds": len(run.parts)} for run in entries
+        },
+        "tables": {
+            name: table.tidy.astype(object).where(table.tidy.notna(), None)
+            .to_dict("records")
+            for name, table in made.tables.items()
+        },
+        "paths": paths,
+    }  # fmt: skip
+
+
+def _published(names):
+    """Tables of the papers, one below the other; each model named with its table."""
+    import pandas as pd
+
+    from spacer_lib.published import wide
+
+    return pd.concat([wide(name).rename(index="{} ({})".format) for name in names])
+
+
+@command
 def bench(
     what: Annotated[str, typer.Argument(help="data or rewards")] = "data",
     runs: Annotated[int, typer.Option(min=1, help="Median of so many.")] = 5,

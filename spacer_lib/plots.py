@@ -486,8 +486,9 @@ def accuracy_bars(tables, ax, floors=None, level="question_type", measure="score
         )
         ax.bar(
             spots + (i - (len(chosen) - 1) / 2) * width, mean, width=0.9 * width,
-            yerr=[mean - low, high - mean], color=color, alpha=0.85, label=label,
-            error_kw={"elinewidth": 1, "capsize": 2, "ecolor": INK},
+            # Of equal values the interval may miss its mean by a rounding.
+            yerr=np.maximum([mean - low, high - mean], 0), color=color, alpha=0.85,
+            label=label, error_kw={"elinewidth": 1, "capsize": 2, "ecolor": INK},
         )  # fmt: skip
     counts = next(iter(chosen.values())).loc[names, "n"]
     ticks = [f"{short_name(n)}\nn = {c}" for n, c in zip(names, counts, strict=True)]
@@ -684,4 +685,27 @@ def agreement_matrix(agreement, ax):
     ax.set_xticklabels(agreement.columns, rotation=30, ha="right")
     ax.set_title("outputs scored alike (%)")
     ax.grid(False)
+    return ax
+
+
+def floor_blocks(floors, ax, names, level="task", measure="score"):
+    """Floors under the bars of ``accuracy_bars``: a grey block with a line on top each.
+
+    Parameters
+    ----------
+    floors : dict
+        ``{label: summary}``.
+    names : list of str
+        Tasks in the order of the bars.
+    """
+    spots, styles = np.arange(len(names)), ("-", "--", ":", "-.")
+    for i, (label, table) in enumerate(floors.items()):
+        rows = table[table["level"] == level].set_index("name").reindex(names)
+        heights = 100 * rows[measure].to_numpy(float)
+        ax.bar(spots, heights, width=0.94, color=FAINT, alpha=0.3, zorder=0.5)
+        ax.hlines(
+            heights, spots - 0.47, spots + 0.47, color=INK, lw=1,
+            linestyles=styles[i % len(styles)], label=label, zorder=0.6,
+        )  # fmt: skip
+    ax.legend(ncols=3, loc="lower left", bbox_to_anchor=(0, 1))
     return ax

@@ -231,6 +231,19 @@ def compare(before, after, *, seed=0):
     return pd.DataFrame(records)
 
 
+def pooled(parts):
+    """``{seed: predictions}`` in one list, ids made distinct by the seed.
+
+    The same rooms are asked for every seed, so intervals resample rooms with all their
+    seeds together.
+    """
+    return [
+        {**prediction, "id": f"{seed}/{prediction['id']}"}
+        for seed, predictions in parts.items()
+        for prediction in predictions
+    ]
+
+
 def verdict(low, high):
     """An interval of a difference in words."""
     if low > 0:
