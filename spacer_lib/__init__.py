@@ -5,8 +5,8 @@ Floors, lowest first (a module imports only what stands above it; see
 ``tests/test_house.py``): ``errors``, ``artifacts``, ``jobs``, ``scene``,
 ``geometry``, ``scannet``, ``synthetic``, ``video``, ``cogmap``, ``qa``, ``mixture``,
 ``prompts``, ``completions``, ``metrics``, ``rewards``, ``scoring``, ``probes``,
-``models``, ``training``, ``benchmarks``, ``evaluation``, ``study``, ``plots``,
-``figures``, ``benches``, ``notebooks``, ``cli``, ``__main__``.
+``models``, ``training``, ``benchmarks``, ``evaluation``, ``study``, ``published``,
+``plots``, ``figures``, ``benches``, ``notebooks``, ``cli``, ``__main__``.
 """
 
 __version__ = "0.1.0"

@@ -738,7 +738,7 @@ def report(
         raise SpacerError("runs", got="none", expected="at least one folder")
     made = reports.make_report(
         entries, benchmark=benchmark, reference=reference,
-        published=_published(published) if published else None,
+        published=_wide(published) if published else None,
     )  # fmt: skip
     paths = report_figures(made, out)
     paths += reports.write_report(made, out, paths)
@@ -758,13 +758,10 @@ def report(
     }  # fmt: skip
 
 
-def _published(names):
-    """Tables of the papers, one below the other; each model named with its table."""
-    import pandas as pd
+def _wide(names):
+    from spacer_lib import published
 
-    from spacer_lib.published import wide
-
-    return pd.concat([wide(name).rename(index="{} ({})".format) for name in names])
+    return {name: published.wide(name) for name in names}
 
 
 @command

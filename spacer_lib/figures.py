@@ -208,13 +208,13 @@ def _score_bars(report):
 
 
 def _delta_panels(report):
-    count = len(report.differences)
-    height = 0.6 + 0.3 * len(next(iter(report.differences.values()))["name"].unique())
+    tables = {name: _as_tasks(table) for name, table in report.differences.items()}
+    lines = sum(table["name"].nunique() + 2 for table in tables.values())
     figure, axes = plt.subplots(
-        count, 1, figsize=(6.4, height * count), squeeze=False, sharex=True
+        len(tables), 1, figsize=(6.4, 0.24 * lines), squeeze=False, sharex=True
     )
-    for ax, (name, table) in zip(axes[:, 0], report.differences.items(), strict=True):
-        plots.delta_forest(_as_tasks(table), ax)
+    for ax, (name, table) in zip(axes[:, 0], tables.items(), strict=True):
+        plots.delta_forest(table, ax)
         ax.set(title=f"{name} minus {report.reference}", xlabel="")
     axes[-1, 0].set_xlabel("score (percentage points, 95% interval)")
     return figure

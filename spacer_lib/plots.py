@@ -36,6 +36,7 @@ _SHORT = {
     "object_rel_direction_medium": "direction, medium",
     "object_rel_direction_hard": "direction, hard",
     "obj_appearance_order": "appearance order",
+    "route_planning": "route planning",
 }
 
 
@@ -643,19 +644,17 @@ def dpo_curves(metrics_rows, axes):
 # ---- extraction audit and reports
 
 
-def extraction_bars(table, ax, level="macro"):
+def extraction_bars(table, ax):
     """What each rule makes of the same outputs: scored, lost, unread; in per cent.
 
     Parameters
     ----------
     table : DataFrame
-        Of ``evaluation.audit``: one bar per ``rule`` of the given ``level``.
+        Of ``evaluation.audit``; drawn is the mean over all rows.
     """
-    rows = table[table["level"] == level].reset_index(drop=True)
+    rows = table[table["level"] == "overall"].reset_index(drop=True)
     score = 100 * rows["score"].to_numpy(float)
-    # Of a macro mean the unread rows count by number: the rest is what was read.
     unread = 100 * (rows["unread"] / rows["n"]).to_numpy(float)
-    unread = np.minimum(unread, 100 - score)
     parts = (
         ("score", score, PALETTE[0]), ("read, not right", 100 - score - unread, FAINT),
         ("nothing read", unread, PALETTE[5]),
@@ -665,7 +664,7 @@ def extraction_bars(table, ax, level="macro"):
         ax.barh(rows["rule"], width, left=left, color=color, label=label)
         left += width
     for spot, value in enumerate(score):
-        ax.text(value - 1, spot, f"{value:.1f}", ha="right", va="center", color="white")
+        ax.text(1, spot, f"{value:.1f}", va="center", color="white", weight="bold")
     ax.set(xlim=(0, 100), xlabel=f"outputs (%), n = {rows['n'].max()}")
     ax.invert_yaxis()
     ax.grid(False, axis="y")

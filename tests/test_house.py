@@ -35,6 +35,7 @@ FLOORS = (
     "benchmarks",
     "evaluation",
     "study",
+    "published",
     "plots",
     "figures",
     "benches",

@@ -164,8 +164,8 @@ def make_report(runs, *, benchmark=None, reference=None, published=None):
         In place of what ``evaluation.json`` says.
     reference : str, optional
         Name of a run.
-    published : DataFrame, optional
-        Rows of a paper in per cent: models by printed columns.
+    published : dict, optional
+        ``{name of a table: DataFrame}``: models by printed columns, in per cent.
 
     Returns
     -------
@@ -360,35 +360,32 @@ def _missing(runs):
 
 def _beside(everything, published, benchmark):
     """Models as rows as papers print them, ours first, in per cent."""
-    if published is None:
+    if not published:
         return None
-    found = {}
-    for column in published.columns:
-        task = _task_of(str(column), benchmark)
-        if task is not None:
-            found.setdefault(task, column)
-    if not found:
-        raise SpacerError(
-            "published table", got=f"columns {', '.join(map(str, published.columns))}",
-            expected=f"tasks of {benchmark.title}, or its title",
-        )  # fmt: skip
-    lines = []
+    whole = {"macro": "macro", "micro": "overall"}[benchmark.overall]
+    ours = []
     for name, table in everything.groupby("title", sort=False):
-        level = {"macro": "macro", "micro": "overall"}[benchmark.overall]
-        whole = table.loc[table["level"] == level, "score"].iloc[0]
         kinds = table[table["level"] == "kind"].set_index("name")["score"]
-        ours = {**kinds, "overall": whole}
-        values = {task: 100 * ours.get(task, np.nan) for task in found}
-        lines.append({"model": name, "source": "ours", **values})
-    for model, row in published.iterrows():
-        values = {task: row[column] for task, column in found.items()}
-        lines.append({"model": str(model), "source": "published", **values})
-    tidy = pd.DataFrame(lines)
-    shown = tidy.drop(columns="source").assign(
-        model=tidy["model"] + tidy["source"].map({"ours": " (ours)", "published": ""})
-    )
-    for task in found:
-        shown[task] = ["–" if np.isnan(v) else f"{v:.1f}" for v in shown[task]]
+        overall = table.loc[table["level"] == whole, "score"].iloc[0]
+        ours.append({"model": name, "source": "ours", **100 * kinds,
+                     "overall": 100 * overall})  # fmt: skip
+    theirs = []
+    for source, paper in published.items():
+        tasks = {column: _task_of(str(column), benchmark) for column in paper.columns}
+        tasks = {column: task for column, task in tasks.items() if task}
+        if not tasks:
+            raise SpacerError(
+                f"published table {source}", got=", ".join(map(str, paper.columns)),
+                expected=f"columns of {benchmark.title}'s tasks, or of its title",
+            )  # fmt: skip
+        for model, row in paper[list(tasks)].rename(columns=tasks).iterrows():
+            theirs.append({"model": str(model), "source": source, **row})
+    tidy = pd.DataFrame(ours + theirs)
+    # Only what a paper prints, in our order of tasks.
+    kept = [column for column in tidy if any(column in line for line in theirs)]
+    tidy = tidy[kept].dropna(how="all", subset=kept[2:])
+    numbers = tidy[kept[2:]].map(lambda v: "–" if np.isnan(v) else f"{v:.1f}")
+    shown = tidy.assign(**numbers)
     return Table(f"{benchmark.title} beside published rows, in per cent", tidy, shown)
 
 

@@ -160,7 +160,7 @@ def test_pictures():
     made, answers, _ = asked()
     found = audit(made, answers, VSI)
     figure, axes = plt.subplots(1, 2)
-    plots.extraction_bars(found.table, axes[0], level="overall")
+    plots.extraction_bars(found.table, axes[0])
     widths = [
         sum(bar.get_width() for bar in bars)
         for bars in zip(*axes[0].containers, strict=True)
