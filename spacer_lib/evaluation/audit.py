@@ -4,6 +4,7 @@ Five public harnesses give one model 32.5 to 38.7 on VSI-Bench; here the outputs
 fixed and only the rule differs.
 """
 
+from collections import Counter
 from typing import NamedTuple
 
 import numpy as np
@@ -78,11 +79,10 @@ def audit(rows, answers, benchmark):
     -------
     Audit
     """
-    plain = [{**row, "map": None} for row in rows]  # maps do not depend on the rule
     made = {
         name: [
             record(row, answer.text, rule, failure=answer.failure)
-            for row, answer in zip(plain, answers, strict=True)
+            for row, answer in zip(rows, answers, strict=True)
         ]
         for name, rule in audit_rules(benchmark).items()
     }
@@ -92,9 +92,13 @@ def audit(rows, answers, benchmark):
         table = table[table["level"].isin(LEVELS)]
         answered = table["n"] - table["unread"]
         tables.append(table.assign(rule=name, answered=answered))
-        unread = [(task_kind(r["question_type"]), r["failure"]) for r in records]
-        counts = pd.Series([pair for pair in unread if pair[1]]).value_counts()
-        reasons += [(name, *pair, count) for pair, count in counts.items()]
+        unread = Counter(
+            # "missing_media: <path>" counts as missing_media.
+            (task_kind(r["question_type"]), r["failure"].partition(":")[0])
+            for r in records
+            if r["failure"]
+        )
+        reasons += [(name, *pair, count) for pair, count in unread.most_common()]
     columns = [
         "rule", "level", "name", "n", "score", "score_low", "score_high", "answered",
         "wrong", "unread",

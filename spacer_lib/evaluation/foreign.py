@@ -30,6 +30,9 @@ from spacer_lib.errors import SpacerError
 IDS = ("id", "question_id", "ID")
 VIDEOS = ("scene_name", "video", "video_id", "videoID", "video_path", "Video")
 _RESPONSES = ("resps", "filtered_resps")
+# How failures begin of rows that were not asked, or not answered, in a run of ours.
+_UNASKED = ("missing", "broken", "request_failed", "refused", "no_prediction")
+_VLMEVALKIT_FAILED = "Failed to obtain answer"
 
 
 class Answer(NamedTuple):
@@ -170,6 +173,8 @@ def _excel(path):
 
 def _line(place, record):
     about, value = dict(record), record.get("prediction")
+    if "extracted" in record:  # a record of ours, where answer is the truth
+        about["ground_truth"] = record.get("answer")
     if "doc_id" in record or set(_RESPONSES) & set(record):
         # The raw output: filters cut the thinking out, and where they changed nothing
         # only their result is logged. Of repeated requests the first, as scored there.
@@ -187,8 +192,10 @@ def _line(place, record):
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return Line(place, Answer(None), about)
     failure = str(record.get("failure") or "")
-    if value == "" and failure.startswith(("missing", "no_prediction")):
-        return Line(place, Answer(None, failure), about)  # a run of ours said why
+    if value == "" and failure.startswith(_UNASKED):
+        return Line(place, Answer(None, failure), about)
+    if "index" in record and str(value).startswith(_VLMEVALKIT_FAILED):
+        return Line(place, Answer(None, "request_failed"), about)
     return Line(place, Answer(str(value)), about)
 
 
@@ -209,7 +216,7 @@ def gather(benchmark, predictions, data=None):
     Returns
     -------
     rows : list of dict
-        In the data's order.
+        In the data's order, without maps: these are judged where answers are made.
     answers : list of Answer
         One per row.
 
@@ -219,8 +226,11 @@ def gather(benchmark, predictions, data=None):
         For a prediction twice, or of no question; for a file without questions.
     """
     lines = read_predictions(predictions)
-    rows = _carried(lines, predictions, benchmark) if data is None else None
-    rows = rows if data is None else benchmark.read(data)
+    if data is None:
+        rows = _carried(lines, predictions, benchmark)
+    else:
+        rows = benchmark.read(data)
+    rows = [{**row, "map": None} for row in rows]
     answers = join(lines, rows)
     return rows, [answers.get(row["id"], Answer(None)) for row in rows]
 
@@ -232,15 +242,16 @@ def _carried(lines, path, benchmark):
     ]
     try:
         with TemporaryDirectory() as folder:
-            write_jsonl(Path(folder) / "rows.jsonl", documents)
-            return benchmark.read(Path(folder) / "rows.jsonl")
+            # Readers look for the subset's name.
+            file = Path(folder) / f"{benchmark.name}.jsonl"
+            write_jsonl(file, documents)
+            return benchmark.read(file)
     except SpacerError as error:
-        lacking = error.what.partition("rows.jsonl ")[2] or error.what
+        lacking = error.what.rpartition(f"{benchmark.name}.jsonl ")[2]
         raise SpacerError(
             f"{path} carries no questions of {benchmark.title}",
-            got=lacking.removesuffix(" is missing") + ": " + str(error.got)[:120],
-            remedy="pass them with --data",
-        ) from error
+            got=f"{lacking}: {str(error.got)[:120]}", remedy="pass them with --data",
+        ) from error  # fmt: skip
 
 
 def join(lines, rows):

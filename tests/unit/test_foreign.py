@@ -14,6 +14,7 @@ from spacer_lib.benchmarks import named
 from spacer_lib.errors import SpacerError
 from spacer_lib.evaluation import foreign
 from spacer_lib.evaluation.foreign import Answer, gather, join, read_predictions
+from spacer_lib.evaluation.predictions import record
 
 DOCS = [
     {
@@ -177,6 +178,26 @@ def test_a_run_of_ours_keeps_its_reason(tmp_path, data):
     assert answers[:2] == [Answer(None, "missing_video"), Answer("")]
 
 
+def test_a_run_of_ours_can_be_judged_again_without_its_data(tmp_path, rows):
+    texts = ["<answer>4</answer>", "2", "Based on B"]
+    made = [
+        record(row, text, VSI.official) for row, text in zip(rows, texts, strict=True)
+    ]
+    path = write(tmp_path / "predictions.jsonl", made)
+    again, answers = gather(VSI, path)
+    assert [answer.text for answer in answers] == texts
+    for row, twin in zip(rows, again, strict=True):
+        keys = ("id", "ground_truth", "question", "options", "problem_type", "groups")
+        assert {key: row[key] for key in keys} == {key: twin[key] for key in keys}
+
+
+def test_failed_requests_of_the_toolkit_are_no_answers(tmp_path, data):
+    records = vlmevalkit()
+    records[1]["prediction"] = "Failed to obtain answer via API."
+    answers = gather(VSI, write(tmp_path / "x.tsv", records), data)[1]
+    assert answers[1] == Answer(None, "request_failed")
+
+
 def test_surrogates_and_byte_order_marks(tmp_path, data):
     path = tmp_path / "x.jsonl"
     path.write_bytes(b'\xef\xbb\xbf{"id": 7, "prediction": "\\ud800\\u0000"}\n')
@@ -294,7 +315,7 @@ def test_a_file_that_is_not_there_and_one_without_questions(tmp_path):
     with pytest.raises(SpacerError, match="gone.csv cannot be read: got No such file"):
         read_predictions(tmp_path / "gone.csv")
     path = write(tmp_path / "x.jsonl", plain())
-    with pytest.raises(SpacerError, match="row 1: column dataset: .*pass them with --"):
+    with pytest.raises(SpacerError, match="row 1: column dataset is m.*pass them with --"):
         gather(VSI, path)
 
 
