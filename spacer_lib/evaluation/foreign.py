@@ -15,6 +15,7 @@ import csv
 import json
 import math
 import zipfile
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
@@ -223,7 +224,8 @@ def gather(benchmark, predictions, data=None):
     Raises
     ------
     SpacerError
-        For a prediction twice, or of no question; for a file without questions.
+        For a prediction twice, or of no question; for a question twice; for a file
+        without questions.
     """
     lines = read_predictions(predictions)
     if data is None:
@@ -231,6 +233,12 @@ def gather(benchmark, predictions, data=None):
     else:
         rows = benchmark.read(data)
     rows = [{**row, "map": None} for row in rows]
+    twice = [key for key, n in Counter(row["id"] for row in rows).items() if n > 1]
+    if twice:
+        raise SpacerError(
+            predictions if data is None else data, got=f"id {twice[0]} twice",
+            expected="every question once",
+        )  # fmt: skip
     answers = join(lines, rows)
     return rows, [answers.get(row["id"], Answer(None)) for row in rows]
 

@@ -141,13 +141,25 @@ def pool_runs(name, runs):
     Intervals resample rooms with all their seeds together. They hold for these seeds:
     three are too few to speak of others.
     """
-    asked = [sorted(record["id"] for record in run.parts[0]) for run in runs]
-    if any(ids != asked[0] for ids in asked):
-        raise SpacerError(
-            f"pool {name}", got="runs of different questions",
-            expected="the same questions in " + ", ".join(run.name for run in runs),
-        )  # fmt: skip
+    _same_questions(runs)
     return Run(name, [part for run in runs for part in run.parts], runs[0].about)
+
+
+def _same_questions(runs):
+    """All parts of all runs ask the same, once each."""
+    first = runs[0].parts[0]
+    asked = {str(record["id"]) for record in first}
+    for run in runs:
+        for part in run.parts:
+            ids = {str(record["id"]) for record in part}
+            if len(ids) < len(part) or ids != asked:
+                raise SpacerError(
+                    f"questions of {run.name}",
+                    got=f"{len(part)}, {len(ids & asked)} of them also in "
+                    f"{runs[0].name}",
+                    expected=f"the same {len(asked)}, once each",
+                    remedy="evaluate all runs on the same rows",
+                )  # fmt: skip
 
 
 # ---------------------------------------------------------------- tables
@@ -175,7 +187,7 @@ def make_report(runs, *, benchmark=None, reference=None, published=None):
     ------
     SpacerError
         For an unknown benchmark or reference, runs of several benchmarks, two runs of
-        one name; for runs that do not answer the reference's questions.
+        one name; for runs that do not answer the same questions.
     """
     chosen = _benchmark(runs, benchmark)
     names = [run.name for run in runs]
@@ -184,6 +196,7 @@ def make_report(runs, *, benchmark=None, reference=None, published=None):
         raise SpacerError("runs", got=f"two named {twice}", expected="distinct names")
     if reference is not None and reference not in names:
         raise SpacerError("reference", got=reference, expected=", ".join(names))
+    _same_questions(runs)
     summaries = {run.name: summarize(run.records) for run in runs}
     floors = {run.name: summaries.pop(run.name) for run in runs if run.floor}
     base = next((run for run in runs if run.name == reference), None)

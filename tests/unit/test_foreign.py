@@ -315,8 +315,14 @@ def test_a_file_that_is_not_there_and_one_without_questions(tmp_path):
     with pytest.raises(SpacerError, match="gone.csv cannot be read: got No such file"):
         read_predictions(tmp_path / "gone.csv")
     path = write(tmp_path / "x.jsonl", plain())
-    with pytest.raises(SpacerError, match="row 1: column dataset is m.*pass them with --"):
+    with pytest.raises(SpacerError, match="row 1: column dataset is m.*pass them with"):
         gather(VSI, path)
+
+
+def test_an_id_twice_in_the_data(tmp_path, data):
+    data.write_text(data.read_text() + json.dumps({**DOCS[0], "id": "7"}) + "\n")
+    with pytest.raises(SpacerError, match="test.jsonl: got id 7 twice; expected every"):
+        gather(VSI, write(tmp_path / "x.jsonl", plain()), data)
 
 
 def test_values_that_arrow_gives_back(tmp_path, data):

@@ -315,10 +315,11 @@ def test_one_line_for_a_mistake(runs, capsys):
     assert "got none is named; expected one" in said(other)
     write_json(other / "evaluation.json", {"benchmark": "vsi-debiased"})
     assert "benchmark of the runs: got vsi, vsi-debiased" in said(base, other)
-    error = said(base, other, "--benchmark", "vsi", "--reference", "base")
-    assert "paired comparison: got 5 shared questions" in error
-    error = said("--pool", f"two={base},{other}", "--benchmark", "vsi")
-    assert "pool two: got runs of different questions" in error
+    other_than = "questions of other: got 5, 5 of them also in base; expected the same"
+    assert f"{other_than} 36" in said(base, other, "--benchmark", "vsi")
+    assert other_than in said("--pool", f"x={base},{other}", "--benchmark", "vsi")
+    write_jsonl(other / "predictions.jsonl", predictions(0.5)[:5] * 2)
+    assert "questions of other: got 10, 5 of them" in said(other)
     two = f"two={base},{runs}/s0"
     three = "three=" + ",".join(str(runs / f"s{seed}") for seed in range(3))
     error = said("--pool", two, "--pool", three, "--reference", "two")
