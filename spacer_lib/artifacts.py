@@ -143,6 +143,34 @@ def read_jsonl(path):
     return rows
 
 
+def json_lines(path):
+    """Yield (``"<path> line <n>"``, object) for each line that is not blank.
+
+    Raises
+    ------
+    SpacerError
+        For a file that cannot be read and a line that is no JSON object, named.
+    """
+    line = path
+    try:
+        # A byte-order mark, as some editors write it, is no part of the first line.
+        with open(path, encoding="utf-8-sig") as file:
+            for number, text in enumerate(file, start=1):
+                line = f"{path} line {number}"
+                if not text.strip():
+                    continue
+                row = json.loads(text)
+                if not isinstance(row, dict):
+                    raise SpacerError(line, got=text.strip()[:60], expected="an object")
+                yield line, row
+    except OSError as error:
+        raise SpacerError(
+            f"{path} cannot be read", got=error.strerror, expected="JSON lines"
+        ) from error
+    except (ValueError, RecursionError) as error:
+        raise SpacerError(f"{line} is not JSON", got=error) from error
+
+
 def config_hash(value):
     """Twelve hex digits that change when any part of ``value`` changes."""
     text = json.dumps(to_jsonable(value), sort_keys=True)

@@ -217,3 +217,73 @@ def published_table(name, width=10.8):
     notes = [f"{letter}  {note}" for note, letter in letters.items()]
     figure.supxlabel("\n".join(notes), x=0.01, ha="left", fontsize=7)
     return figure
+
+
+# ---------------------------------------------------------------- reports
+
+RUNS_A_PANEL = 6  # as many colours tell runs apart
+
+
+def report_figures(report, out):
+    """Draw the scores of a report over their floors, and its differences.
+
+    Parameters
+    ----------
+    report : evaluation.report.Report
+    out : path
+        Written are ``scores`` and ``deltas`` there, as SVG and PDF each.
+
+    Returns
+    -------
+    list of Path
+    """
+    with plt.rc_context():
+        plots.use_house_style()
+        drawn = {}
+        if report.summaries:
+            drawn["scores"] = _score_bars(report)
+        if report.differences:
+            drawn["deltas"] = _delta_panels(report)
+        paths = []
+        for name, figure in drawn.items():
+            paths += save(figure, Path(out) / name, ("svg", "pdf"))
+            plt.close(figure)
+        return paths
+
+
+def _as_tasks(table):
+    """Tasks and their mean on one level, as bars and forests take them."""
+    return table[table["level"].isin(("kind", "macro"))].assign(level="task")
+
+
+def _score_bars(report):
+    tables = {name: _as_tasks(table) for name, table in report.summaries.items()}
+    floors = {name: _as_tasks(table) for name, table in report.floors.items()}
+    names = list(next(iter(tables.values()))["name"])
+    labels = list(tables)
+    panels = [labels[i : i + RUNS_A_PANEL] for i in range(0, len(labels), RUNS_A_PANEL)]
+    figure, axes = plt.subplots(
+        len(panels), 1, figsize=(max(6.4, 1.1 * len(names)), 3.4 * len(panels)),
+        squeeze=False,
+    )  # fmt: skip
+    for ax, panel in zip(axes[:, 0], panels, strict=True):
+        chosen = {name: tables[name] for name in panel}
+        plots.accuracy_bars(chosen, ax, level="task")
+        plots.floor_blocks(floors, ax, names)
+        ax.set_ylabel("score (%, 95% interval)")
+        for tick in ax.get_xticklabels():
+            tick.set(rotation=30, ha="right")
+    return figure
+
+
+def _delta_panels(report):
+    tables = {name: _as_tasks(table) for name, table in report.differences.items()}
+    lines = sum(table["name"].nunique() + 2 for table in tables.values())
+    figure, axes = plt.subplots(
+        len(tables), 1, figsize=(6.4, 0.24 * lines), squeeze=False, sharex=True
+    )
+    for ax, (name, table) in zip(axes[:, 0], tables.items(), strict=True):
+        plots.delta_forest(table, ax)
+        ax.set(title=f"{name} minus {report.reference}", xlabel="")
+    axes[-1, 0].set_xlabel("score (percentage points, 95% interval)")
+    return figure

@@ -36,6 +36,7 @@ _SHORT = {
     "object_rel_direction_medium": "direction, medium",
     "object_rel_direction_hard": "direction, hard",
     "obj_appearance_order": "appearance order",
+    "route_planning": "route planning",
 }
 
 
@@ -486,8 +487,9 @@ def accuracy_bars(tables, ax, floors=None, level="question_type", measure="score
         )
         ax.bar(
             spots + (i - (len(chosen) - 1) / 2) * width, mean, width=0.9 * width,
-            yerr=[mean - low, high - mean], color=color, alpha=0.85, label=label,
-            error_kw={"elinewidth": 1, "capsize": 2, "ecolor": INK},
+            # Of equal values the interval may miss its mean by a rounding.
+            yerr=np.maximum([mean - low, high - mean], 0), color=color, alpha=0.85,
+            label=label, error_kw={"elinewidth": 1, "capsize": 2, "ecolor": INK},
         )  # fmt: skip
     counts = next(iter(chosen.values())).loc[names, "n"]
     ticks = [f"{short_name(n)}\nn = {c}" for n, c in zip(names, counts, strict=True)]
@@ -789,4 +791,73 @@ def arm_curves(histories, ax, key, label=None, first_color=0):
                     label=label or f"{arm} (n = {len(series)})")  # fmt: skip
     ax.set(xlabel="optimiser step")
     ax.legend()
+    return ax
+
+
+# ---- extraction audit and reports
+
+
+def extraction_bars(table, ax):
+    """What each rule makes of the same outputs: scored, lost, unread; in per cent.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Of ``evaluation.audit``; drawn is the mean over all rows.
+    """
+    rows = table[table["level"] == "overall"].reset_index(drop=True)
+    score = 100 * rows["score"].to_numpy(float)
+    unread = 100 * (rows["unread"] / rows["n"]).to_numpy(float)
+    parts = (
+        ("score", score, PALETTE[0]), ("read, not right", 100 - score - unread, FAINT),
+        ("nothing read", unread, PALETTE[5]),
+    )  # fmt: skip
+    left = np.zeros(len(rows))
+    for label, width, color in parts:
+        ax.barh(rows["rule"], width, left=left, color=color, label=label)
+        left += width
+    for spot, value in enumerate(score):
+        ax.text(1, spot, f"{value:.1f}", va="center", color="white", weight="bold")
+    ax.set(xlim=(0, 100), xlabel=f"outputs (%), n = {rows['n'].max()}")
+    ax.invert_yaxis()
+    ax.grid(False, axis="y")
+    ax.legend(ncols=3, loc="lower left", bbox_to_anchor=(0, 1))
+    return ax
+
+
+def agreement_matrix(agreement, ax):
+    """Rules by rules: the share of outputs that both score alike, written out."""
+    shares = 100 * agreement.to_numpy(float)
+    ax.imshow(shares, cmap="cividis", vmin=0, vmax=100)
+    for (row, column), share in np.ndenumerate(shares):
+        color = INK if share > 60 else "white"
+        ax.text(column, row, f"{share:.0f}", ha="center", va="center", color=color)
+    spots = np.arange(len(agreement))
+    ax.set(xticks=spots, yticks=spots, yticklabels=agreement.index)
+    ax.set_xticklabels(agreement.columns, rotation=30, ha="right")
+    ax.set_title("outputs scored alike (%)")
+    ax.grid(False)
+    return ax
+
+
+def floor_blocks(floors, ax, names, level="task", measure="score"):
+    """Floors under the bars of ``accuracy_bars``: a grey block with a line on top each.
+
+    Parameters
+    ----------
+    floors : dict
+        ``{label: summary}``.
+    names : list of str
+        Tasks in the order of the bars.
+    """
+    spots, styles = np.arange(len(names)), ("-", "--", ":", "-.")
+    for i, (label, table) in enumerate(floors.items()):
+        rows = table[table["level"] == level].set_index("name").reindex(names)
+        heights = 100 * rows[measure].to_numpy(float)
+        ax.bar(spots, heights, width=0.94, color=FAINT, alpha=0.3, zorder=0.5)
+        ax.hlines(
+            heights, spots - 0.47, spots + 0.47, color=INK, lw=1,
+            linestyles=styles[i % len(styles)], label=label, zorder=0.6,
+        )  # fmt: skip
+    ax.legend(ncols=3, loc="lower left", bbox_to_anchor=(0, 1))
     return ax

@@ -7,6 +7,7 @@ forgiven where the meaning is plain, and every mistake names its file and line.
 import json
 import re
 
+from spacer_lib.artifacts import json_lines
 from spacer_lib.cogmap import parse_map
 from spacer_lib.errors import SpacerError
 from spacer_lib.rewards import PROBLEM_TYPES, check_item, score_batch
@@ -43,7 +44,7 @@ def score_files(items_path, completions_path, config):
         twice, or a completion without its item: named by file and line.
     """
     items, lines = {}, {}
-    for line, row in _json_lines(items_path):
+    for line, row in json_lines(items_path):
         key = _identity(row, line)
         if key in items:
             raise SpacerError(
@@ -52,7 +53,7 @@ def score_files(items_path, completions_path, config):
             )  # fmt: skip
         items[key], lines[key] = _item(row, line, config), line
     texts, rows, counts = [], [], []
-    for line, row in _json_lines(completions_path):
+    for line, row in json_lines(completions_path):
         key = _identity(row, line)
         if key not in items:
             raise SpacerError(
@@ -75,27 +76,6 @@ def score_files(items_path, completions_path, config):
         [item["id"] for item in items.values() if item["id"] not in answered],
         sum(count is not None for count in counts),
     )
-
-
-def _json_lines(path):
-    """Yield (where, object) for each line that is not blank."""
-    line = path
-    try:
-        with open(path, encoding="utf-8") as file:
-            for number, text in enumerate(file, start=1):
-                line = f"{path} line {number}"
-                if not text.strip():
-                    continue
-                row = json.loads(text)
-                if not isinstance(row, dict):
-                    raise SpacerError(line, got=text.strip()[:60], expected="an object")
-                yield line, row
-    except OSError as error:
-        raise SpacerError(
-            f"{path} cannot be read", got=error.strerror, expected="JSON lines"
-        ) from error
-    except (ValueError, RecursionError) as error:
-        raise SpacerError(f"{line} is not JSON", got=error) from error
 
 
 def _value(row, line, names, kinds, expected):

@@ -18,7 +18,7 @@ from spacer_lib.artifacts import PROJECT_ROOT, make_folder, provenance, write_js
 from spacer_lib.errors import SpacerError
 from spacer_lib.evaluation.backends import load
 from spacer_lib.evaluation.runner import evaluate
-from spacer_lib.evaluation.statistics import MEASURES, compare, summarize
+from spacer_lib.evaluation.statistics import MEASURES, compare, pooled, summarize
 from spacer_lib.rewards import RewardConfig
 from spacer_lib.training.config import load_config, setting_pairs
 from spacer_lib.training.curriculum import SEEDS, draw_rows
@@ -367,27 +367,20 @@ def pool(answers, reference="map"):
         ``arms``: {arm: gains}; ``differences``: {"<reference> minus <arm>": gains}.
     """
     arms = {arm: None for arm, _ in answers}
-    pooled = {}
+    trained = {}
     for arm in arms:
-        before = _tagged((s, pair[0]) for (a, s), pair in answers.items() if a == arm)
-        after = _tagged((s, pair[1]) for (a, s), pair in answers.items() if a == arm)
-        arms[arm] = gains(compare(before, after))
-        pooled[arm] = after
+        pairs = {seed: pair for (a, seed), pair in answers.items() if a == arm}
+        before, trained[arm] = (
+            pooled({seed: pair[side] for seed, pair in pairs.items()})
+            for side in (0, 1)
+        )
+        arms[arm] = gains(compare(before, trained[arm]))
     differences = {
-        f"{reference} minus {arm}": gains(compare(pooled[arm], pooled[reference]))
+        f"{reference} minus {arm}": gains(compare(trained[arm], trained[reference]))
         for arm in arms
         if arm != reference and reference in arms
     }
     return {"arms": arms, "differences": differences}
-
-
-def _tagged(seeds_and_predictions):
-    """All predictions in one list, ids made distinct by the seed."""
-    return [
-        {**prediction, "id": f"{seed}/{prediction['id']}"}
-        for seed, predictions in seeds_and_predictions
-        for prediction in predictions
-    ]
 
 
 # ---------------------------------------------------------------- as a table

@@ -4,7 +4,8 @@ A row is a dictionary with the keys of our own question rows: ``id`` (text),
 ``dataset``, ``scene_name`` (what questions share: a room or a video),
 ``question_type`` (the benchmark's task), ``problem_type``, ``question``, ``options``,
 ``ground_truth``, ``video`` or ``image`` (a path, there or not), and ``groups``, the
-further columns that results are broken down by: ``{axis: value}``.
+further columns that results are broken down by: ``{axis: value}``. ``published_id``
+is the id as the file has it, where that is a number.
 """
 
 import json

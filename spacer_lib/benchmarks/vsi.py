@@ -91,6 +91,7 @@ def _row(record, file, number):
         **record,
         **{name: _json(record, name, file, number) for name in OURS if name in record},
         "id": str(record["id"]),
+        "published_id": record["id"],
         "scene_name": scene,
         "problem_type": "multiple choice" if is_choice else "numerical",
         "options": list(record["options"]) if is_choice else None,

@@ -24,10 +24,11 @@ def record(row, text, rule, *, failure="no_prediction", grid_size=10):
     Returns
     -------
     dict
-        ``id``, ``scene_name``, ``dataset``, ``question_type``, ``groups``,
-        ``prediction`` (raw text), ``answer`` (ground truth), ``extracted`` (what was
-        read), ``score`` and ``failure`` (why nothing was read); for a row with a map
-        also ``map_failure``, ``map_hits``, ``map_total`` and ``map_<scorer>``.
+        ``id``, ``scene_name``, ``dataset``, ``question_type``, ``problem_type``,
+        ``question``, ``options``, ``groups``, ``prediction`` (raw text), ``answer``
+        (ground truth), ``extracted`` (what was read), ``score`` and ``failure`` (why
+        nothing was read): enough to judge it again by another rule. For a row with a
+        map also ``map_failure``, ``map_hits``, ``map_total`` and ``map_<scorer>``.
     """
     verdict = rule(text, row) if text is not None else Verdict(0.0, None, failure)
     made = {
@@ -35,6 +36,9 @@ def record(row, text, rule, *, failure="no_prediction", grid_size=10):
         "scene_name": row["scene_name"],
         "dataset": row.get("dataset"),
         "question_type": row["question_type"],
+        "problem_type": row["problem_type"],
+        "question": row["question"],
+        "options": row["options"],
         "groups": row.get("groups") or {},
         "prediction": text or "",
         "answer": row["ground_truth"],

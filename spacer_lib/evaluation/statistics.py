@@ -15,11 +15,16 @@ from spacer_lib.qa.dataset import space_of, task_kind
 MAP_SCORES = tuple(f"map_{scorer}" for scorer in SCORERS)
 MEASURES = ("score", "exact", "hits", *MAP_SCORES)
 
+_TEXTS = frozenset(("prediction", "answer", "extracted"))
+
 
 def _frame(predictions):
     if not predictions:
         raise SpacerError("predictions", got="none", expected="at least one")
-    table = pd.DataFrame(predictions)
+    # Without the texts: a lone surrogate, which a model can write, stops pandas.
+    table = pd.DataFrame(
+        [{k: v for k, v in p.items() if k not in _TEXTS} for p in predictions]
+    )
     table["exact"] = (table["score"] > 1 - 1e-9).astype(float)
     table["kind"] = table["question_type"].map(task_kind)
     table["space"] = table["scene_name"].map(space_of)
@@ -157,8 +162,8 @@ def summarize(predictions, *, seed=0):
         ``groups`` "axis macro" and "axis overall") and ``name``. Columns:
         ``n`` questions, ``spaces``; the ``MEASURES`` (``score``, ``exact``: share
         scored 1, ``hits``: share of instances within 1.5 cells, and the map scores),
-        each with ``_low`` and ``_high``; ``failures`` (of answer or format) and
-        ``map_failures``, as counts.
+        each with ``_low`` and ``_high``; ``failures`` (of answer or format),
+        ``map_failures`` and ``wrong`` (read, and worth nothing), as counts.
     """
     records = []
     for level, name, part, weights in _groups(_frame(predictions)):
@@ -173,8 +178,21 @@ def summarize(predictions, *, seed=0):
         for name in ("failure", "map_failure"):
             if name in part:
                 record[f"{name}s"] = int(part[name].notna().sum())
+        if "failure" in part:
+            nothing = part["failure"].isna() & (part["score"] <= 0)
+            record["wrong"] = int(nothing.sum())
         records.append(record)
     return pd.DataFrame(records)
+
+
+def intervals(table, measure="score"):
+    """``{level: {name: [low, high]}}`` of a summary, ``None`` where there is none."""
+    found = {}
+    for line in table.to_dict("records"):
+        ends = [line[f"{measure}_low"], line[f"{measure}_high"]]
+        ends = [None if np.isnan(end) else end for end in ends]
+        found.setdefault(line["level"], {})[line["name"]] = ends
+    return found
 
 
 def compare(before, after, *, seed=0):
@@ -214,6 +232,19 @@ def compare(before, after, *, seed=0):
             record.update(delta=delta, low=low, high=high, verdict=verdict(low, high))
             records.append(record)
     return pd.DataFrame(records)
+
+
+def pooled(parts):
+    """``{seed: predictions}`` in one list, ids made distinct by the seed.
+
+    The same rooms are asked for every seed, so intervals resample rooms with all their
+    seeds together.
+    """
+    return [
+        {**prediction, "id": f"{seed}/{prediction['id']}"}
+        for seed, predictions in parts.items()
+        for prediction in predictions
+    ]
 
 
 def verdict(low, high):

@@ -1,0 +1,470 @@
+"""Runs → tables for a paper: scores, paired differences, groups, what failed.
+
+A run is a folder with ``predictions.jsonl`` and, where the runner wrote it,
+``evaluation.json``. All runs of a report answer the same questions of one benchmark.
+"""
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from spacer_lib.artifacts import json_lines, make_folder, read_json, write_text
+from spacer_lib.benchmarks import named
+from spacer_lib.errors import SpacerError
+from spacer_lib.evaluation.statistics import compare, pooled, summarize
+
+FLOORS = ("majority", "frequency", "random", "blind")
+NEEDED = ("id", "scene_name", "question_type", "score", "failure")
+UNSEEN = ("missing", "broken")  # how failures of media begin
+# VSI-Bench's tasks as papers print them.
+_PRINTED = {
+    "obj_appearance_order": "order", "object_abs_distance": "abs.*dist",
+    "object_counting": "count", "object_rel_direction": "rel.*dir",
+    "object_rel_distance": "rel.*dist", "object_size_estimation": "obj.*size",
+    "room_size_estimation": "room", "route_planning": "route",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Run:
+    """Predictions of one model and condition, of one seed or of several.
+
+    Attributes
+    ----------
+    name : str
+    parts : list of list of dict
+        Records as of ``predictions.record``, one list per seed.
+    about : dict
+        Content of ``evaluation.json``, of the first part.
+    """
+
+    name: str
+    parts: list
+    about: dict = field(default_factory=dict)
+
+    @property
+    def floor(self):
+        """Whether this is something to be beaten: answered without looking."""
+        backend = self.about.get("backend")
+        backend = backend if isinstance(backend, dict) else {}
+        condition = self.about.get("condition") or self.parts[0][0].get("condition")
+        said = (backend.get("floor"), condition)
+        return any(str(word or "").startswith(FLOORS) for word in said)
+
+    @property
+    def title(self):
+        """The name as a heading."""
+        seeds = len(self.parts)
+        return self.name if seeds == 1 else f"{self.name} ({seeds} seeds)"
+
+    @property
+    def records(self):
+        """All records in one list; of several seeds, ids are made distinct."""
+        return self.parts[0] if len(self.parts) == 1 else _seeds(self.parts)
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table twice: as numbers, and as it is shown."""
+
+    caption: str
+    tidy: pd.DataFrame
+    shown: pd.DataFrame
+
+
+@dataclass(frozen=True)
+class Report:
+    """What ``write_report`` writes and ``figures.report_figures`` draws.
+
+    Attributes
+    ----------
+    benchmark : Benchmark
+    reference : str or None
+        Name of the run that differences are counted from.
+    summaries : dict
+        ``{run: summarize(…)}`` of the runs that are no floors.
+    floors : dict
+        The same of the floors.
+    differences : dict
+        ``{run: compare(reference, run)}``, floors left out.
+    tables : dict
+        ``{name: Table}``: scores, deltas, groups, failures, published, missing_media;
+        only those with something in them.
+    """
+
+    benchmark: object
+    reference: str | None
+    summaries: dict
+    floors: dict
+    differences: dict
+    tables: dict
+
+
+# ---------------------------------------------------------------- runs
+
+
+def read_run(path, name=None):
+    """A run from its folder, or from its file of predictions.
+
+    Raises
+    ------
+    SpacerError
+        For a file without scored predictions, named with line and key.
+    """
+    path = Path(path)
+    folder, file = path, path / "predictions.jsonl"
+    if path.is_file():
+        folder, file = path.parent, path
+    records = []
+    for line, record in json_lines(file):
+        lacking = [key for key in NEEDED if key not in record]
+        if lacking:
+            raise SpacerError(
+                f"{line}: {lacking[0]} is missing", got=", ".join(record)[:120],
+                expected="a scored prediction",
+                remedy="evaluate, or score it with `spacer score`",
+            )  # fmt: skip
+        records.append(record)
+    if not records:
+        raise SpacerError(file, got="no rows", expected="predictions")
+    header = folder / "evaluation.json"
+    about = read_json(header) if header.exists() else {}
+    return Run(name or folder.resolve().name, [records], about)
+
+
+def pool_runs(name, runs):
+    """Runs of one arm, such as its seeds, as one: the mean over them.
+
+    Intervals resample rooms with all their seeds together. They hold for these seeds:
+    three are too few to speak of others.
+    """
+    _same_questions(runs)
+    return Run(name, [part for run in runs for part in run.parts], runs[0].about)
+
+
+def _same_questions(runs):
+    """All parts of all runs ask the same, once each."""
+    first = runs[0].parts[0]
+    asked = {str(record["id"]) for record in first}
+    for run in runs:
+        for part in run.parts:
+            ids = {str(record["id"]) for record in part}
+            if len(ids) < len(part) or ids != asked:
+                raise SpacerError(
+                    f"questions of {run.name}",
+                    got=f"{len(part)}, {len(ids & asked)} of them also in "
+                    f"{runs[0].name}",
+                    expected=f"the same {len(asked)}, once each",
+                    remedy="evaluate all runs on the same rows",
+                )  # fmt: skip
+
+
+# ---------------------------------------------------------------- tables
+
+
+def make_report(runs, *, benchmark=None, reference=None, published=None):
+    """Tables of several runs.
+
+    Parameters
+    ----------
+    runs : list of Run
+        With distinct names.
+    benchmark : str, optional
+        In place of what ``evaluation.json`` says.
+    reference : str, optional
+        Name of a run.
+    published : dict, optional
+        ``{name of a table: DataFrame}``: models by printed columns, in per cent.
+
+    Returns
+    -------
+    Report
+
+    Raises
+    ------
+    SpacerError
+        For an unknown benchmark or reference, runs of several benchmarks, two runs of
+        one name; for runs that do not answer the same questions.
+    """
+    chosen = _benchmark(runs, benchmark)
+    names = [run.name for run in runs]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise SpacerError("runs", got=f"two named {twice}", expected="distinct names")
+    if reference is not None and reference not in names:
+        raise SpacerError("reference", got=reference, expected=", ".join(names))
+    _same_questions(runs)
+    summaries = {run.name: summarize(run.records) for run in runs}
+    floors = {run.name: summaries.pop(run.name) for run in runs if run.floor}
+    base = next((run for run in runs if run.name == reference), None)
+    differences = {
+        run.name: compare(*_paired(base, run))
+        for run in runs
+        if base is not None and run is not base and not run.floor
+    }
+    everything = pd.concat(
+        [
+            (summaries | floors)[run.name].assign(
+                run=run.name, title=run.title, floor=run.floor, seeds=len(run.parts)
+            )
+            for run in runs
+        ],
+        ignore_index=True,
+    )
+    seeds = {run.name: len(run.parts) for run in runs}
+    tables = {
+        "scores": _scores(everything, chosen),
+        "deltas": _deltas(differences, reference, seeds),
+        "groups": _grouped(everything),
+        "failures": _failures(runs),
+        "published": _beside(everything, published, chosen),
+        "missing_media": _missing(runs),
+    }
+    tables = {k: t for k, t in tables.items() if t is not None and len(t.tidy)}
+    return Report(chosen, reference, summaries, floors, differences, tables)
+
+
+def _benchmark(runs, name):
+    said = {run.about["benchmark"] for run in runs if run.about.get("benchmark")}
+    if name is None and len(said) != 1:
+        raise SpacerError(
+            "benchmark of the runs", got=", ".join(sorted(said)) or "none is named",
+            expected="one", remedy="report one at a time, or name it with --benchmark",
+        )  # fmt: skip
+    return named(name or said.pop())
+
+
+def _paired(base, run):
+    """Both sides' records; a single reference stands before each seed."""
+    first, second = base.parts, run.parts
+    seeds = max(len(first), len(second))
+    if {len(first), len(second)} - {1, seeds}:
+        raise SpacerError(
+            f"{run.name} against {base.name}",
+            got=f"{len(second)} and {len(first)} seeds", expected="as many, or one",
+        )  # fmt: skip
+    return [_seeds(p if len(p) == seeds else p * seeds) for p in (first, second)]
+
+
+def _seeds(parts):
+    return pooled(dict(enumerate(parts)))
+
+
+COLUMNS = [
+    "run", "seeds", "floor", "level", "name", "n", "spaces", "score", "score_low",
+    "score_high",
+]  # fmt: skip
+
+
+def _scores(everything, benchmark):
+    levels = ("question_type", "kind", "macro", "overall")
+    rows = everything[everything["level"].isin(levels)]
+    labels = rows["name"].replace("overall", "micro")
+    rows = rows.assign(label=labels.replace(benchmark.overall, f"{benchmark.overall}*"))
+    caption = (
+        f"{benchmark.title}: score in per cent with its 95% interval over rooms or "
+        "videos; * marks the published aggregate"
+    )
+    floors = rows.loc[rows["floor"], "run"].unique()
+    caption += f"; floors: {', '.join(floors)}" if len(floors) else ""
+    shown = _side_by_side(rows[rows["level"] != "question_type"], "task")
+    return Table(caption, rows[[*COLUMNS, "wrong", "failures"]], shown)
+
+
+def _grouped(everything):
+    rows = everything[everything["level"].str.contains(" ")]  # "<axis> macro"
+    way = rows["level"].str.replace("overall", "micro").str.rsplit(n=1)
+    label = way.str[0] + ": " + rows["name"].astype(str) + ", " + way.str[1]
+    shown = _side_by_side(rows.assign(label=label), "group")
+    return Table("score in per cent by group, with its 95% interval",
+                 rows[COLUMNS], shown)  # fmt: skip
+
+
+def _side_by_side(rows, first):
+    """Tasks as rows, runs as columns, each cell a score with its interval."""
+    cells = {}
+    for line in rows.itertuples():
+        row = cells.setdefault(line.label, {first: line.label, "n": 0})
+        row["n"] = max(row["n"], line.n // line.seeds)
+        row[line.title] = _cell(line.score, line.score_low, line.score_high)
+    return pd.DataFrame(cells.values()).fillna("–")
+
+
+def _cell(value, low, high, sign=""):
+    """``45.6 [43.1, 48.0]`` in per cent; a single room has no interval."""
+    mean, low, high = (f"{100 * number:{sign}.1f}" for number in (value, low, high))
+    return mean if low.endswith("nan") else f"{mean} [{low}, {high}]"
+
+
+def _deltas(differences, reference, seeds):
+    if not differences:
+        return None
+    tidy = pd.concat(
+        [
+            table[table["measure"] == "score"].assign(
+                run=name, reference=reference,
+                seeds=max(seeds[name], seeds[reference]),
+            )
+            for name, table in differences.items()
+        ],
+        ignore_index=True,
+    )  # fmt: skip
+    columns = [
+        "run", "reference", "seeds", "level", "name", "n", "before", "after", "delta",
+        "low", "high", "verdict",
+    ]  # fmt: skip
+    tidy = tidy[columns]
+    body = tidy[tidy["level"].isin(("kind", "macro", "overall"))]
+    shown = pd.DataFrame(
+        {
+            "run": body["run"],
+            "task": body["name"].replace("overall", "micro"),
+            "n": body["n"] // body["seeds"],
+            "reference": [f"{100 * value:.1f}" for value in body["before"]],
+            "score": [f"{100 * value:.1f}" for value in body["after"]],
+            "difference": [
+                _cell(*triple, sign="+")
+                for triple in body[["delta", "low", "high"]].itertuples(index=False)
+            ],
+            "verdict": body["verdict"],
+        }
+    )
+    caption = f"against {reference}, question by question: percentage points, 95%"
+    return Table(caption, tidy, shown)
+
+
+def _failures(runs):
+    counts = [
+        {"run": run.name, "failure": reason, "rows": count}
+        for run in runs
+        for reason, count in _reasons(run).items()
+    ]
+    tidy = pd.DataFrame(counts, columns=["run", "failure", "rows"])
+    shown = pd.DataFrame(
+        [{"failure": reason, **{run.name: 0 for run in runs},
+          **dict(zip(part["run"], part["rows"], strict=True))}
+         for reason, part in tidy.groupby("failure")],
+    )  # fmt: skip
+    return Table("rows without an answer that could be read, all wrong", tidy, shown)
+
+
+def _reasons(run):
+    # "missing_media: <path>" counts as missing_media.
+    reasons = pd.Series([r["failure"] for r in run.records], dtype=object).dropna()
+    return reasons.str.split(":").str[0].value_counts().to_dict()
+
+
+def _missing(runs):
+    tidy = pd.DataFrame(
+        [
+            {"run": run.name, "id": record["id"], "failure": record["failure"]}
+            for run in runs
+            for record in run.records
+            if str(record["failure"] or "").startswith(UNSEEN)
+        ]
+    )
+    shown = tidy.head(20).astype(str)
+    more = f"; the first 20 of {len(tidy)}" if len(tidy) > 20 else ""
+    return Table(f"rows whose media could not be read, all wrong{more}", tidy, shown)
+
+
+def _beside(everything, published, benchmark):
+    """Models as rows as papers print them, ours first, in per cent."""
+    if not published:
+        return None
+    whole = {"macro": "macro", "micro": "overall"}[benchmark.overall]
+    ours = []
+    for name, table in everything.groupby("title", sort=False):
+        kinds = table[table["level"] == "kind"].set_index("name")["score"]
+        overall = table.loc[table["level"] == whole, "score"].iloc[0]
+        ours.append({"model": name, "source": "ours", **100 * kinds,
+                     "overall": 100 * overall})  # fmt: skip
+    theirs = []
+    for source, paper in published.items():
+        tasks = {column: _task_of(str(column), benchmark) for column in paper.columns}
+        tasks = {column: task for column, task in tasks.items() if task}
+        if not tasks:
+            raise SpacerError(
+                f"published table {source}", got=", ".join(map(str, paper.columns)),
+                expected=f"columns of {benchmark.title}'s tasks, or of its title",
+            )  # fmt: skip
+        for model, row in paper[list(tasks)].rename(columns=tasks).iterrows():
+            theirs.append({"model": str(model), "source": source, **row})
+    tidy = pd.DataFrame(ours + theirs)
+    # Only what a paper prints, in our order of tasks.
+    kept = [column for column in tidy if any(column in line for line in theirs)]
+    tidy = tidy[kept].dropna(how="all", subset=kept[2:])
+    numbers = tidy[kept[2:]].map(lambda v: "–" if np.isnan(v) else f"{v:.1f}")
+    shown = tidy.assign(**numbers)
+    return Table(f"{benchmark.title} beside published rows, in per cent", tidy, shown)
+
+
+def _task_of(column, benchmark):
+    if re.fullmatch(r"avg\.?|overall( acc.*)?", column, re.IGNORECASE) or column in (
+        benchmark.title, f"{benchmark.title} Overall"
+    ):  # fmt: skip
+        return "overall"
+    for task, pattern in _PRINTED.items():
+        if re.search(pattern, column, re.IGNORECASE):
+            return task
+    return None
+
+
+# ---------------------------------------------------------------- files
+
+
+def write_report(report, out, figures=()):
+    """Every table as CSV (numbers), Markdown and LaTeX, and all of them in report.md.
+
+    Parameters
+    ----------
+    report : Report
+    out : path
+    figures : sequence of path
+        Pictures in ``out`` that report.md shows, of those the SVG.
+
+    Returns
+    -------
+    list of Path
+    """
+    out, paths = make_folder(out), []
+    text = [f"# {report.benchmark.title}"]
+    pictures = [Path(path) for path in figures if Path(path).suffix == ".svg"]
+    text += [f"![{path.stem}]({path.name})" for path in pictures]
+    for name, table in report.tables.items():
+        body = markdown(table.shown)
+        text.append(f"{table.caption}\n\n{body.rstrip()}")
+        for suffix, content in (
+            ("csv", table.tidy.to_csv(index=False)),
+            ("md", body),
+            ("tex", latex(table.shown, table.caption)),
+        ):
+            paths.append(out / f"{name}.{suffix}")
+            write_text(paths[-1], content)
+    paths.append(out / "report.md")
+    write_text(paths[-1], "\n\n".join(text) + "\n")
+    return paths
+
+
+def markdown(table):
+    """A frame as a Markdown table; bars are escaped, numbers stand right."""
+
+    def line(cells):
+        texts = (" ".join(str(cell).split()).replace("|", r"\|") for cell in cells)
+        return f"| {' | '.join(texts)} |"
+
+    rule = ["---", *["---:"] * (table.shape[1] - 1)]
+    body = table.itertuples(index=False)
+    return "\n".join(map(line, [table.columns, rule, *body])) + "\n"
+
+
+def latex(table, caption=""):
+    """A frame as a booktabs table, escaped; the caption as a comment above it."""
+    body = table.astype(str).to_latex(
+        index=False, escape=True, column_format="l" + "r" * (table.shape[1] - 1)
+    )
+    note = "".join(f"% {part}\n" for part in caption.splitlines())
+    return note + body.replace("–", "--")
