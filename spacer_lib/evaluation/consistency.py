@@ -244,7 +244,7 @@ def _compared(prediction, row, grid_size, size):
     best = answer_from_map(row, row.get("map") or None, size)
     right = float(prediction["score"] > 1 - 1e-9)
     able = mine.reason not in BEYOND_MAPS
-    suffices = _says(mine.answer, row["ground_truth"], row) if able else math.nan
+    suffices = same_answer(mine.answer, row["ground_truth"], row) if able else math.nan
     known = best.reason not in (*BEYOND_MAPS, "no_map")
     has_both = said is not None and mine.answer is not None
     return {
@@ -257,10 +257,10 @@ def _compared(prediction, row, grid_size, size):
         "model_map_reason": mine.reason,
         "from_true_map": best.answer,
         "true_map_reason": best.reason,
-        "follows": _says(said, mine.answer, row) if has_both else math.nan,
+        "follows": same_answer(said, mine.answer, row) if has_both else math.nan,
         "drawn_suffices": suffices,
         "true_suffices": (
-            _says(best.answer, row["ground_truth"], row) if known else math.nan
+            same_answer(best.answer, row["ground_truth"], row) if known else math.nan
         ),
         "right": right,
         "right_if_drawn_suffices": right if suffices == 1 else math.nan,
@@ -293,8 +293,8 @@ def read_answer(prediction, row):
     return read_choice(text, row["options"])
 
 
-def _says(answer, reference, row):
-    """1.0 if two answers are the same, numbers within 5%."""
+def same_answer(answer, reference, row):
+    """1.0 if two answers to a question are the same, numbers within 5%; else 0.0."""
     if answer is None or reference is None:
         return 0.0
     if row["problem_type"] in ("numerical", "regression"):
