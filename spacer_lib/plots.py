@@ -656,6 +656,7 @@ def share_dots(table, ax, measures=("follows", "drawn_suffices", "true_suffices"
     table : DataFrame
         Of ``evaluation.consistency.shares``.
     """
+    table = table[table["measure"].isin(measures)]
     names = list(dict.fromkeys(table["name"]))
     for i, measure in enumerate(measures):
         rows = table[table["measure"] == measure].set_index("name")
@@ -720,5 +721,6 @@ def words_against_score(table, ax):
         xlabel="spatial words per response (95% interval)", ylabel="score (%)",
         ylim=(0, 100),
     )  # fmt: skip
+    ax.set_xlim(left=0)
     ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return ax

@@ -289,6 +289,7 @@ def test_share_dots_leave_out_what_has_no_say(ax):
         ("counting", "follows", 4, 0.5, 0.25, 0.75),
         ("counting", "true_suffices", 6, 1.0, 1.0, 1.0),
         ("overall", "follows", 9, 0.2, 0.1, 0.4),
+        ("distance", "right", 9, 0.2, 0.1, 0.4),
     ]
     columns = ["name", "measure", "n", "value", "low", "high"]
     plots.share_dots(pd.DataFrame(records, columns=columns), ax)
