@@ -102,7 +102,7 @@ for name, study in studies.items():
     print(f"{name:9} {len(study['runs'])} runs, {hours:.1f} h, {asked} questions")
 
 # %%
-differences = table[table["level"] == "difference"] if studies else table
+differences = table[table["level"] == "difference"]
 labelled = differences.assign(name=differences["study"] + ": " + differences["name"])
 figure, axes = plt.subplots(1, 2, figsize=(12, 3.2))
 for ax, measure in zip(axes, ("score", "hits"), strict=True):

@@ -350,20 +350,13 @@ def ablation_table(studies, measures=("score", "exact", "hits")):
     """
     records = []
     for study, content in studies.items():
-        seeds = len({run["seed"] for run in content["runs"]})
+        n, seeds = content["settings"]["questions"], len(content["settings"]["seeds"])
         parts = {"gain": content["arms"], "difference": content["differences"]}
         for level, found in parts.items():
             for name, gain in found.items():
                 for measure in measures:
-                    delta, low, high = (
-                        np.nan if value is None else value for value in gain[measure]
-                    )
-                    records.append(
-                        {
-                            "study": study, "level": level, "name": name,
-                            "measure": measure, "n": content["settings"]["questions"],
-                            "seeds": seeds, "delta": delta, "low": low, "high": high,
-                            "verdict": verdict(low, high),
-                        }
-                    )  # fmt: skip
-    return pd.DataFrame(records)
+                    delta, low, high = np.array(gain[measure], float)  # None: NaN
+                    numbers = n, seeds, delta, low, high, verdict(low, high)
+                    records.append((study, level, name, measure, *numbers))
+    columns = "study level name measure n seeds delta low high verdict".split()
+    return pd.DataFrame(records, columns=columns)

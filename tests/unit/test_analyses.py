@@ -212,3 +212,5 @@ def test_every_comparison_of_a_study_with_its_verdict():
         crosses = line.low <= 0 <= line.high
         assert (line.verdict == "not distinguishable") == crosses
     assert table["seeds"].tolist() == [3] * 3 and (table["n"] == 960).all()
+    empty = ablation_table({})
+    assert empty.empty and list(empty.columns)[:2] == ["study", "level"]
