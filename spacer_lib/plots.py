@@ -861,3 +861,90 @@ def floor_blocks(floors, ax, names, level="task", measure="score"):
         )  # fmt: skip
     ax.legend(ncols=3, loc="lower left", bbox_to_anchor=(0, 1))
     return ax
+
+
+# ---- answers beside maps
+
+_FAILURE_COLORS = {
+    "right": PALETTE[2], "perception": PALETTE[1], "localisation": PALETTE[0],
+    "reasoning": PALETTE[3], "undetermined": PALETTE[4], "no_map": FAINT,
+    "extraction": INK,
+}  # fmt: skip
+
+
+def share_dots(table, ax, measures=("follows", "drawn_suffices", "true_suffices")):
+    """Shares with 95% intervals, one row per group, one colour per measure.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Of ``evaluation.consistency.shares``.
+    """
+    table = table[table["measure"].isin(measures)]
+    names = list(dict.fromkeys(table["name"]))
+    for i, measure in enumerate(measures):
+        rows = table[table["measure"] == measure].set_index("name")
+        for spot, name in enumerate(names):
+            if name not in rows.index:
+                continue
+            row, y = rows.loc[name], spot + 0.22 * (i - (len(measures) - 1) / 2)
+            ax.plot([100 * row["low"], 100 * row["high"]], [y, y], color=PALETTE[i])
+            ax.plot(100 * row["value"], y, "o", ms=5, color=PALETTE[i], gid=measure)
+        ax.plot([], [], "o-", color=PALETTE[i], label=measure.replace("_", " "))
+    most = table.groupby("name")["n"].max()
+    labels = [f"{short_name(name)}, n ≤ {most[name]}" for name in names]
+    ax.set(
+        yticks=np.arange(len(names)), yticklabels=labels, xlim=(-2, 102),
+        xlabel="share of questions (%, 95% interval)",
+    )  # fmt: skip
+    ax.invert_yaxis()
+    ax.grid(False, axis="y")
+    ax.legend(ncols=len(measures), loc="lower left", bbox_to_anchor=(0, 1))
+    return ax
+
+
+def failure_bars(table, ax):
+    """What went wrong, as shares of each type of question.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Of ``evaluation.consistency.failures``.
+    """
+    counts = table.groupby(["question_type", "label"]).size().unstack(fill_value=0)
+    shares = 100 * counts.div(counts.sum(axis=1), axis=0)
+    spots, start = np.arange(len(shares)), np.zeros(len(shares))
+    for label, color in _FAILURE_COLORS.items():
+        if label in shares:
+            width = shares[label].to_numpy()
+            ax.barh(spots, width, left=start, color=color, label=label, gid=label)
+            start = start + width
+    ticks = [f"{short_name(n)}, n = {c}" for n, c in counts.sum(axis=1).items()]
+    ax.set(yticks=spots, yticklabels=ticks, xlim=(0, 100), xlabel="questions (%)")
+    ax.invert_yaxis()
+    ax.grid(False, axis="y")
+    ax.legend(ncols=4, loc="lower left", bbox_to_anchor=(0, 1))
+    return ax
+
+
+def words_against_score(table, ax):
+    """Spatial words per response against the score, one point per run.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Of ``evaluation.analyses.word_table``.
+    """
+    for i, (label, row) in enumerate(table.iterrows()):
+        spread = [[row["words"] - row["words_low"]], [row["words_high"] - row["words"]]]
+        ax.errorbar(
+            row["words"], 100 * row["score"], xerr=spread, fmt=_MARKERS[i], ms=5,
+            color=PALETTE[i % len(PALETTE)], label=f"{label}, n = {row['n']:.0f}",
+        )  # fmt: skip
+    ax.set(
+        xlabel="spatial words per response (95% interval)", ylabel="score (%)",
+        ylim=(0, 100),
+    )  # fmt: skip
+    ax.set_xlim(left=0)
+    ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    return ax

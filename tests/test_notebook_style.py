@@ -19,6 +19,7 @@ EXPECTED = (
     "05_train_grpo",
     "06_train_baselines",
     "07_evaluate",
+    "08_ablate",
     "09_reproduce_figures",
 )
 STEMS = sorted({path.stem for path in FOLDER.glob("*.py")} | set(EXPECTED))

@@ -9,4 +9,7 @@
 ``floors``        what can be had without a model
 ``statistics``    tidy tables, paired differences, intervals
 ``report``        tables of runs for a paper
+``consistency``   what a map says by itself, and kinds of failure
+``analyses``      the papers' further tables, from any runs
+``agreement``     a quiz on maps, and Gwet's AC1
 """

@@ -13,7 +13,7 @@ from tqdm.auto import tqdm
 from spacer_lib.artifacts import config_hash, read_jsonl, write_jsonl
 from spacer_lib.errors import SpacerError
 from spacer_lib.evaluation.backends import load
-from spacer_lib.evaluation.conditions import condition_rows
+from spacer_lib.evaluation.conditions import WITH_MAP, condition_rows
 from spacer_lib.evaluation.floors import floors
 from spacer_lib.evaluation.predictions import predict
 from spacer_lib.evaluation.statistics import summarize
@@ -54,11 +54,11 @@ def evaluate(
     Raises
     ------
     SpacerError
-        If an id occurs twice, or the oracle meets a mode without maps.
+        If an id occurs twice, or a forced map meets a mode without maps.
     """
-    if condition == "oracle" and mode not in ("tiny", "think_map"):
+    if condition in WITH_MAP and mode not in ("tiny", "think_map"):
         raise SpacerError(
-            "condition oracle", got=f"mode {mode}", expected="tiny or think_map"
+            f"condition {condition}", got=f"mode {mode}", expected="tiny or think_map"
         )
     ids = [row["id"] for row in rows]
     if len(set(ids)) != len(ids):
@@ -78,7 +78,7 @@ def evaluate(
     if out_path.exists():
         found = read_jsonl(out_path)
         done = {p["id"]: p for p in found if p["config"] == fingerprint}
-    shown, prefixes, blind = condition_rows(rows, condition)
+    shown, prefixes, blind = condition_rows(rows, condition, seed, rewards.grid_size)
     predictions = []
     starts = range(0, len(rows), batch_size)
     # A bar on a terminal; it would stay behind in a saved notebook.

@@ -35,6 +35,35 @@ UNDETERMINED = {
 ROW_KEYS = ("id", "scene_name", "question_type", "question", "ground_truth")
 
 
+def named_categories(row):
+    """The categories that a question names, read from its words.
+
+    Parameters
+    ----------
+    row : dict
+        ``question_type`` and ``question``, in VSI-Bench's wording or ours.
+
+    Returns
+    -------
+    tuple of str or None
+        In the order of ``generators.Question.categories``; ``None`` if the words are
+        not the benchmark's.
+
+    Examples
+    --------
+    >>> row = {"question_type": "object_counting"}
+    >>> named_categories(row | {"question": "How many trash bin(s) are in this room?"})
+    ('trash bin',)
+    """
+    kind = row["question_type"]
+    named = re.search(_NAMES[kind], row["question"]) if kind in _NAMES else None
+    if named is None:
+        return None
+    listed = re.search(r"which of these objects \((.+?)\) is", row["question"])
+    options = listed[1].split(", ") if listed else ()
+    return (*filter(None, named.groups()), *options)
+
+
 class Undetermined(Exception):
     """The metadata does not fix this row's answer; the message says why."""
 

@@ -315,6 +315,10 @@ _DIRECTIONS = {
 }
 
 
+# Signed turns, in degrees, at which an answer changes.
+DIRECTION_BORDERS_DEG = {name: parts[2] for name, parts in _DIRECTIONS.items()}
+
+
 def direction_answer(turn, difficulty):
     """Signed turn in degrees (left positive) → the answer's words (*official*)."""
     side = "left" if turn > 0 else "right"

@@ -14,6 +14,7 @@ from spacer_lib.benchmarks.schema import find_file, read_table
 from spacer_lib.errors import SpacerError
 from spacer_lib.evaluation.predictions import record
 from spacer_lib.evaluation.statistics import summarize, totals
+from spacer_lib.training.curriculum import SEEDS
 from spacer_lib.video import probe
 
 CHOICE = {
@@ -268,6 +269,11 @@ def test_held_out_rooms_are_vsi_bench_files(tmp_path):
         assert set(row["categories"]) <= set(row["map"])
     table = summarize([record(row, "1", strict) for row in rows])
     assert {"score", "score_low", "hits", "map_failures"} <= set(table.columns)
+
+
+def test_held_out_rooms_are_test_rooms_beyond_the_studies():
+    assert SEEDS["test"] < held_out.FIRST_SEED
+    assert held_out.FIRST_SEED > max(SEEDS.values())
 
 
 def test_held_out_rooms_as_videos(tmp_path):

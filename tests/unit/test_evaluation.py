@@ -11,7 +11,7 @@ from spacer_lib.cogmap import parse_map
 from spacer_lib.errors import SpacerError
 from spacer_lib.evaluation import runner
 from spacer_lib.evaluation.backends import load
-from spacer_lib.evaluation.conditions import CONDITIONS, condition_rows
+from spacer_lib.evaluation.conditions import CONDITIONS, condition_rows, random_map
 from spacer_lib.evaluation.floors import floors
 from spacer_lib.evaluation.predictions import predict
 from spacer_lib.evaluation.runner import evaluate
@@ -133,6 +133,33 @@ def test_oracle_starts_with_the_true_map_in_question_order(rows):
         assert list(json.loads(text))[-len(asked) :] == asked
 
 
+def test_a_random_map_keeps_what_there_is_and_loses_where(rows):
+    shown, prefixes, _ = condition_rows(rows, "random_map", seed=4)
+    assert shown == rows
+    for row, prefix in zip(rows, prefixes, strict=True):
+        text = prefix.removeprefix("<think><map>").removesuffix("</map>")
+        drawn = parse_map(text).map
+        counts = {name: len(cells) for name, cells in row["map"].items()}
+        assert {name: len(cells) for name, cells in drawn.items()} == counts
+        assert list(json.loads(text))[-len(row["categories"]) :] == row["categories"]
+    # Keyed by seed and id alone.
+    assert condition_rows(rows[::-1], "random_map", seed=4)[1] == prefixes[::-1]
+    assert condition_rows(rows, "random_map", seed=5)[1] != prefixes
+
+
+def test_random_cells_are_uniform():
+    many = {"id": "a", "map": {"chair": [[0, 0]] * 4000}}
+    cells = np.array(random_map(many, seed=1, grid_size=5)["chair"])
+    share = np.bincount(cells[:, 0] * 5 + cells[:, 1], minlength=25) / 4000
+    assert share.shape == (25,) and np.abs(share - 0.04).max() < 0.015
+
+
+def test_a_forced_map_needs_a_map(rows):
+    for condition in ("oracle", "random_map"):
+        with pytest.raises(SpacerError, match=f"got no map in row {rows[1]['id']}"):
+            condition_rows([rows[0], {**rows[1], "map": None}], condition)
+
+
 def test_blind_shows_no_video_and_own_shows_all(checkpoint, rows, monkeypatch):
     seen = []
     model, processor = checkpoint
@@ -153,8 +180,9 @@ def test_unknown_condition_and_oracle_without_map_are_refused(
 ):
     with pytest.raises(SpacerError, match="got mine"):
         condition_rows(rows, "mine")
-    with pytest.raises(SpacerError, match="got mode direct"):
-        run(checkpoint, rows, tmp_path / "x.jsonl", "oracle", mode="direct")
+    for condition in ("oracle", "random_map"):
+        with pytest.raises(SpacerError, match=f"{condition}: got mode direct"):
+            run(checkpoint, rows, tmp_path / "x.jsonl", condition, mode="direct")
 
 
 # ---------------------------------------------------------------- predictions

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from spacer_lib import plots
 from spacer_lib.errors import SpacerError
+from spacer_lib.evaluation.consistency import FAILURES
 from spacer_lib.synthetic.light import VIEWS, to_scene, view_poses
 from spacer_lib.synthetic.rooms import draw_room
 
@@ -278,3 +279,51 @@ def test_plots_never_load_save_or_show():
     }
     assert not called & {"open", "read_json", "read_text", "savefig", "show", "load"}
     assert "pyplot" not in source
+
+
+# ---------------------------------------------------------------- answers beside maps
+
+
+def test_share_dots_leave_out_what_has_no_say(ax):
+    records = [
+        ("counting", "follows", 4, 0.5, 0.25, 0.75),
+        ("counting", "true_suffices", 6, 1.0, 1.0, 1.0),
+        ("overall", "follows", 9, 0.2, 0.1, 0.4),
+        ("distance", "right", 9, 0.2, 0.1, 0.4),
+    ]
+    columns = ["name", "measure", "n", "value", "low", "high"]
+    plots.share_dots(pd.DataFrame(records, columns=columns), ax)
+    assert [p.get_xdata()[0] for p in by_gid(ax, "follows")] == [50, 20]
+    assert [p.get_xdata()[0] for p in by_gid(ax, "true_suffices")] == [100]
+    labels = [t.get_text() for t in ax.get_yticklabels()]
+    assert labels == ["counting, n ≤ 6", "overall, n ≤ 9"]
+
+
+def test_failure_bars_add_up_to_all_questions(ax):
+    labels = ["right", "right", "perception", "reasoning", "right"]
+    kinds = ["object_counting"] * 4 + ["object_rel_distance"]
+    table = pd.DataFrame({"question_type": kinds, "label": labels})
+    plots.failure_bars(table, ax)
+    widths = {
+        label: [bar.get_width() for bar in ax.patches if bar.get_gid() == label]
+        for label in ("right", "perception", "reasoning")
+    }
+    assert widths == {"right": [50, 100], "perception": [25, 0], "reasoning": [25, 0]}
+    ticks = [t.get_text() for t in ax.get_yticklabels()]
+    assert ticks == ["counting, n = 4", "rel. distance, n = 1"]
+
+
+def test_every_failure_has_its_colour():
+    assert set(plots._FAILURE_COLORS) == set(FAILURES)
+    assert len(set(plots._FAILURE_COLORS.values())) == len(FAILURES)
+
+
+def test_words_against_score_has_a_point_a_run(ax):
+    table = pd.DataFrame(
+        {"n": [4, 4], "words": [1.0, 3.0], "words_low": [0.5, 2.0],
+         "words_high": [2.0, 4.0], "score": [0.25, 0.5]}, index=["start", "end"],
+    )  # fmt: skip
+    plots.words_against_score(table, ax)
+    points = [bar.lines[0].get_xydata().tolist() for bar in ax.containers]
+    assert points == [[[1, 25]], [[3, 50]]]
+    assert [bar.get_label() for bar in ax.containers] == ["start, n = 4", "end, n = 4"]

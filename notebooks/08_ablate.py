@@ -1,0 +1,429 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 08 · Ablate what the answers are made of
+#
+# **What you'll do.** Line up every ablation with its interval, then take one model's answers apart: exchange the map, let a small geometric program answer from the map alone, and name each failure.
+#
+# **What you'll learn.**
+# - read a table of ablations with the words *not distinguishable* in it;
+# - force a true, a drawn or a random map, and see how much of a score each leaves;
+# - tell seeing from reasoning: is the map wrong, or what is made of it?
+# - see what a map accuracy on a coarser grid is worth, and what a count of spatial words is not;
+# - take a quiz on maps yourself, and measure agreement by AC1.
+#
+# **What you'll need.** Notebook 07. Nothing else from disk: the warm-start checkpoint and the studies' results are in the repository. One CPU core, about two minutes, 1.5 GB of memory.
+#
+# SpaceR §5.3 (ablations), Appendix C.1 to C.5 and C.7 (Tables 3 to 6, Figure 8).
+
+# %% tags=["parameters"]
+runs: str = "papermill_runs"  # folder with study*.json, from the repository's root
+checkpoint: str = "checkpoints/tiny_warmstart"
+view: str = "seen"  # camera: `seen` in the warm start's demonstrations, or `new`
+questions: int = 120  # held-out, one room each, per condition
+quiz_questions: int = 6
+seed: int = 0  # of random maps, the quiz and intervals
+out_dir: str = ""  # predictions; "": runs/08_ablate
+
+# %%
+import os
+import re
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import torch
+from transformers.utils.logging import disable_progress_bar
+
+# %%
+from spacer_lib import plots
+from spacer_lib.artifacts import PROJECT_ROOT, commit, provenance, read_json, write_json
+from spacer_lib.cogmap import map_to_text
+from spacer_lib.completions import read_completion
+from spacer_lib.errors import SpacerError
+from spacer_lib.evaluation.agreement import gwet_ac1, quiz, score_quiz
+from spacer_lib.evaluation.analyses import (
+    ablation_table,
+    map_size_table,
+    run_table,
+    word_table,
+)
+from spacer_lib.evaluation.backends import load
+from spacer_lib.evaluation.consistency import FAILURES, failures, shares
+from spacer_lib.evaluation.runner import evaluate
+from spacer_lib.evaluation.statistics import compare, summarize
+from spacer_lib.models.inputs import VideoSettings
+from spacer_lib.synthetic.light import VIEWS
+from spacer_lib.training.curriculum import SEEDS, draw_rows
+from spacer_lib.training.demonstrations import cell_distance
+
+# %%
+plots.use_house_style()
+disable_progress_bar()
+torch.set_num_threads(1)
+{"commit": commit(), **provenance()["packages"]}
+
+# %%
+quick = os.environ.get("SPACER_QUICK") == "1"
+if view not in VIEWS:
+    raise SpacerError("view", got=view, expected=sorted(VIEWS))
+if quick:
+    questions = 24
+    print("QUICK MODE: 24 questions a condition. Nothing below is a result.")
+folder = Path(out_dir or PROJECT_ROOT / "runs" / ("08_ablate" + "_quick" * quick))
+
+# %% [markdown]
+# ## Every ablation, with its interval
+#
+# SpaceR's Table 2 takes one part away at a time and prints one number each. `spacer study` trained arms over several seeds on the same held-out questions, so each comparison here is a paired difference with an interval over rooms (all seeds of a room together).
+
+# %%
+found = sorted((PROJECT_ROOT / runs).glob("study*.json"))
+studies = {p.stem.removeprefix("study").strip("_") or "map": p for p in found}
+studies = {name: read_json(path) for name, path in studies.items()}
+if not studies:
+    print("NO STUDIES HERE: `make study` and `spacer study --config NAME` write them.")
+table = ablation_table(studies)
+for name, study in studies.items():
+    hours = sum(run["seconds"] for run in study["runs"]) / 3600
+    asked = study["settings"]["questions"]
+    print(f"{name:9} {len(study['runs'])} runs, {hours:.1f} h, {asked} questions")
+
+# %%
+differences = table[table["level"] == "difference"]
+labelled = differences.assign(name=differences["study"] + ": " + differences["name"])
+figure, axes = plt.subplots(1, 2, figsize=(12, 3.2))
+for ax, measure in zip(axes, ("score", "hits"), strict=True):
+    plots.delta_forest(labelled, ax, measure)
+    ax.set_xlabel(f"{measure}: first minus second (percentage points, 95% interval)")
+
+# %%
+for row in labelled[labelled["measure"] == "score"].itertuples():
+    print(f"{row.name:34} {100 * row.delta:+5.1f} [{100 * row.low:+.1f}, "
+          f"{100 * row.high:+.1f}], {row.seeds} seed(s): {row.verdict}")  # fmt: skip
+
+# %% [markdown]
+# **What to notice.** *Up* means that the first arm is better, *down* the second. An interval that holds zero says *not distinguishable*, whichever side its point is on. The interval speaks of other rooms, not of other seeds: a comparison of one seed stays an anecdote however narrow it is. And a gap in `hits` (objects drawn within 1.5 cells) is no gap in `score`: imitation of true maps (`sft`) draws far better maps than SG-RLVR, and the answers cannot be told apart.
+#
+# ### Thinking or answering at once
+#
+# SpaceR's Table 3 sets accuracy beside the length of the thoughts. In the study `modes` one start was taught three forms of an answer and then trained in each.
+
+# %%
+forms = []
+for run in studies.get("modes", {}).get("runs", []):
+    tokens = run["training"]["completions/mean_length"][1]
+    forms.append((run["arm"], tokens, run["after"]["score"]))
+forms = pd.DataFrame(forms, columns=["form", "tokens", "score"])
+forms.groupby("form", sort=False).mean().round(3)
+
+# %% [markdown]
+# **What to notice.** Here the thought holds a calculation, and it pays. `observe` writes the map without the calculation and gains nothing over no words at all (`vanilla`): it is not the length that helps, and not the map by itself. With predictions on disk, `analyses.think_vs_direct` makes the paired table for any two runs.
+#
+# ## The map at inference: drawn, true, random
+#
+# SpaceR's Table 5 exchanges the map. Two conditions force the start of the response: `oracle` with the true map, `random_map` with the same categories and counts in random cells. `own` draws its map itself; `blind` has to do it without the video.
+
+# %%
+rows = draw_rows(SEEDS["develop"], questions, view)
+model, processor = load(checkpoint)
+by_map = {
+    condition: evaluate(
+        model, processor, rows, condition=condition, mode="tiny", seed=seed,
+        video=VideoSettings(), out_path=folder / f"{condition}.jsonl", batch_size=40,
+    )
+    for condition in ("oracle", "own", "random_map", "blind")
+}  # fmt: skip
+
+# %%
+types = run_table(by_map, reference="own", seed=seed)
+columns = ["map_accuracy", "macro", "macro_low", "macro_high", "delta", "low", "high"]
+types[[*columns, "verdict"]].round(3)
+
+# %%
+figure, ax = plt.subplots(figsize=(10, 3.2))
+tables = {name: summarize(answers) for name, answers in by_map.items()}
+_ = plots.accuracy_bars(tables, ax)
+
+# %%
+figure, axes = plt.subplots(1, 2, figsize=(12, 2.6))
+for ax, name in zip(axes, ("oracle", "random_map"), strict=True):
+    change = compare(by_map["own"], by_map[name], seed=seed)
+    plots.delta_forest(change[change["level"].isin(["kind", "macro"])], ax)
+    ax.set_xlabel(f"score: {name} minus own (percentage points, 95% interval)")
+
+# %% [markdown]
+# **What to notice.** Directions fall with the map, though the video is still there: the answer is computed from what was written. Counting *rises* under `random_map`, because a random map with true counts gives the count away. A single number over all tasks (`macro`) adds the gift to the loss and comes out as no difference at all; read it by task. SpaceR's random maps cost counting 10.7 points, so theirs did not keep the counts.
+#
+# `map_accuracy` is the share of objects drawn within one cell. Random cells reach this by chance:
+
+# %%
+for size in (5, 10, 15, 20):
+    print(f"{size:2} x {size:<2} cells: {(3 * size - 2) ** 2 / size**4:.3f} by chance")
+
+# %% [markdown]
+# A single object in a grid of $M \times M$ has $(3M-2)^2$ pairs of cells in reach of each other, out of $M^4$. Objects that a room repeats may pair with any of their kind, which raises it (`random_map` above). SpaceR's Table 5 prints 10.5% for random maps on 10 x 10, so its unnamed "map accuracy" may well be this one.
+#
+# ### The same eyes on a coarser grid
+#
+# SpaceR's Table 6 compares map sizes by this accuracy, and 5 x 5 comes out more accurate than 10 x 10. Take the drawings above and only write them down more coarsely, two cells into one:
+
+
+# %%
+def coarser(cells):
+    """The map on a grid of half the size."""
+    return {name: [(x // 2, y // 2) for x, y in spots] for name, spots in cells.items()}
+
+
+half = []
+for answer in by_map["own"]:
+    drawn = read_completion(answer["prediction"]).map or {}
+    text = f"<map>{map_to_text(coarser(drawn))}</map>"
+    half.append({**answer, "prediction": text})
+half_rows = [{**row, "map": coarser(row["map"])} for row in rows]
+sizes = map_size_table({5: (half, half_rows), 10: (by_map["own"], rows)}, seed=seed)
+sizes[["within_one_cell", "by_chance", "same_distance", "same_distance_by_chance"]]
+
+# %% [markdown]
+# **What to notice.** Nothing was seen better, and the accuracy within one cell rises, as it does for random maps. A fair comparison holds the *distance* fixed (`same_distance`: 1.5 cells of the 10 x 10 grid, which on 5 x 5 means the very cell) and looks at the answers.
+#
+# ## Does the answer follow from the map?
+#
+# `consistency.answer_from_map` answers from a map and nothing else: it counts cells, takes bearings between cells, and finds the nearest. What it cannot know it says: metres need a scale, sizes and orders are not in a map, ties stay ties.
+#
+# Three shares for each task: the model's answer *follows* from its own drawing; the *drawn* map gives the right answer; the *true* map gives it, that is, a perfect map would have sufficed.
+
+# %%
+judged = {name: failures(answers, rows) for name, answers in by_map.items()}
+own = shares(judged["own"], seed=seed)
+figure, ax = plt.subplots(figsize=(9, 3.4))
+_ = plots.share_dots(own, ax)
+
+# %%
+measures = ["right", "right_if_drawn_suffices", "right_if_drawn_fails"]
+given = own[own["measure"].isin(measures)]
+given.pivot(index="name", columns="measure", values="value")[measures].round(2)
+
+# %%
+counts = given.pivot(index="name", columns="measure", values="n")[measures[1:]]
+counts.rename(columns=lambda name: name.replace("right_if_", "n: "))
+
+# %% [markdown]
+# **What to notice.** A true 10 x 10 map would answer nearly all of these questions, and most drawings of this model would, too. Counting stands and falls with the map. Relative distance is the opposite: the drawn map holds the right answer and the model does not find it, so no better eyes would help there. (A share of 100% gets an interval of no width from resampling; with twenty questions it is still a share of twenty.)
+#
+# ## What went wrong, one by one
+#
+# SpaceR's Figure 8 shows two failures, of perception and of localisation. With the solver every wrong answer gets a name:
+
+# %%
+for label, meaning in FAILURES.items():
+    print(f"{label:12} {meaning}")
+
+# %%
+figure, axes = plt.subplots(1, 2, figsize=(13, 3.2))
+for ax, name in zip(axes, ("own", "random_map"), strict=True):
+    plots.failure_bars(judged[name], ax)
+    ax.set_xlabel(f"{name}: questions (%)")
+
+# %% [markdown]
+# **What to notice.** With random maps nearly all errors become *localisation*: the labels find a fault that was planted. Absolute distance stays *undetermined*, since a map carries no metres (`cell_sizes` adds them; it asks for the gap between surfaces, which centres do not give).
+#
+# One drawing for each kind of failure; squares are true, dots are drawn:
+
+
+# %%
+def example(label):
+    """(row, prediction, judgement) of the first answer with a label, or None."""
+    both = zip(rows, by_map["own"], judged["own"].itertuples(), strict=True)
+    return next((found for found in both if found[2].label == label), None)
+
+
+kinds = ("perception", "localisation", "reasoning")
+chosen = {label: example(label) for label in kinds}
+figure, axes = plt.subplots(1, 3, figsize=(13, 3.4))
+for ax, (label, found) in zip(axes, chosen.items(), strict=True):
+    ax.set_title(f"{label}: none" if found is None else label)
+    if found is not None:
+        drawn = read_completion(found[1]["prediction"]).map
+        plots.cognitive_map(found[0]["map"], ax, predicted=drawn)
+
+# %%
+for label, found in chosen.items():
+    if found is not None:
+        row, answer, judgement = found
+        print(f"{label}: {row['question']}", *(row["options"] or ()))
+        print("  ", answer["prediction"].split("</map>")[-1])
+        reason, follows = judgement.model_map_reason, judgement.from_model_map
+        follows = f"nothing ({reason})" if pd.isna(follows) else follows
+        truth = row["ground_truth"]
+        print(f"   said {judgement.answer}, its map says {follows}, true: {truth}")
+
+# %% [markdown]
+# ### Where the reasoning breaks
+#
+# The model writes its calculation down: offsets between cells first, `sofa-3+0` for a direction (signed) and `bed3,2` for a distance (without signs), then what follows from them. So each step can be held against the one before.
+
+
+# %%
+def offsets(row, prediction):
+    """For each offset that was written: is it one between the cells of the map?"""
+    drawn = read_completion(prediction["prediction"]).map or {}
+    first, *others = (drawn.get(name) for name in row["categories"])
+    thought = prediction["prediction"].split("</map>")[-1]
+    written = re.findall(r"([+-]?\d+),?([+-]\d+|\d+)=", thought)
+    if not first or not all(others) or len(written) != len(others):
+        return []
+    gaps = [np.subtract(cells, first[0]) for cells in others]
+    if "distance" in row["question_type"]:
+        gaps = [abs(gap) for gap in gaps]
+    written = [(int(x), int(y)) for x, y in written]
+    pairs = zip(gaps, written, strict=True)
+    return [bool((gap == pair).all(axis=1).any()) for gap, pair in pairs]
+
+
+# %%
+for kind in ("object_rel_direction", "object_rel_distance"):
+    for name in ("own", "oracle"):
+        both = zip(rows, by_map[name], strict=True)
+        mine = [pair for pair in both if pair[0]["question_type"].startswith(kind)]
+        right = [step for pair in mine for step in offsets(*pair)]
+        label = f"{plots.short_name(kind)}, {name} map"
+        print(f"{label:26} {np.mean(right):.2f} of {len(right)} offsets are the map's")
+
+# %%
+texts = " ".join(p["prediction"].split("</map>")[-1] for p in by_map["own"])
+found = [tuple(map(int, three)) for three in re.findall(r"(\d+),(\d+)=(\d+)", texts)]
+sound = [length == cell_distance((0, 0), gap) for *gap, length in found]
+print(f"{np.mean(sound):.2f} of {len(sound)} distances are those of the offset written")
+
+# %% [markdown]
+# **What to notice.** The arithmetic after the offset is sound, and signed offsets are mostly looked up rightly. The unsigned offsets of the distance tasks are nearly all made up, with a true map before the model's eyes too: it learned what such a line looks like, not where its numbers come from. A score says *wrong*; the map beside the thought says *where*.
+#
+# ## Spatial words
+#
+# SpaceR's Table 4 counts spatial words per response over four checkpoints and finds that they rise together with accuracy. The list here is our own (`spatial_words.yaml`), matched as whole words outside map and answer.
+
+# %%
+words = word_table(by_map, seed=seed)
+words[["n", "words", "words_low", "words_high", "direction", "score", "rho"]].round(3)
+
+# %%
+figure, ax = plt.subplots(figsize=(6, 2.4))
+_ = plots.words_against_score(words, ax)
+
+# %% [markdown]
+# **What to notice.** This model was taught a calculation and not prose: it has one or two such words (`turn`, `left`), the same in every condition, whatever the score does. So here the count explains nothing (`rho`, the correlation within a type of question, does not exist where the count never varies). Over a few checkpoints anything that grows in training correlates with anything else that does; `word_table` asks the sharper question within each run.
+#
+# ## A quiz: could you answer from the map?
+#
+# SpaceR gave three people 50 rightly answered questions with the drawn map and without the video: 41 could be solved. Your turn. Write letters or numbers into `my_answers` and run the rest again.
+
+# %%
+asked = quiz(rows, quiz_questions, seed, predictions=by_map["own"])
+figure, axes = plt.subplots(2, 3, figsize=(13, 6.6))
+for number, (ax, question) in enumerate(zip(axes.flat, asked, strict=False), start=1):
+    plots.cognitive_map(question["map"], ax)
+    ax.set_title(f"question {number}")
+for ax in axes.flat[len(asked) :]:
+    ax.set_axis_off()
+
+# %%
+for number, question in enumerate(asked, start=1):
+    text = " ".join([question["row"]["question"], *(question["row"]["options"] or ())])
+    print(f"{number}. {text}\n")
+
+# %%
+my_answers = {}  # for example {1: "A", 2: "3"}
+by_hand = bool(my_answers)
+if not by_hand:
+    print("NO ANSWERS BY HAND: the solver's stand in for a reader's.")
+    my_answers = {i: q["solved"].answer for i, q in enumerate(asked, start=1)}
+mine = {asked[i - 1]["row"]["id"]: answer for i, answer in my_answers.items()}
+result = score_quiz(asked, mine, seed=seed)
+{key: result[key] for key in ("n", "answered", "right", "solver_right")}
+
+# %%
+for other in ("with_truth", "with_solver"):
+    found = result[other]
+    if found is not None:
+        interval = f"[{found.low:.2f}, {found.high:.2f}], {found.items} questions"
+        print(f"AC1 {other.replace('_', ' ')}: {found.coefficient:.2f} {interval}")
+
+# %% [markdown]
+# Agreement is corrected for chance by Gwet's AC1, $(p_a - p_e) / (1 - p_e)$ with $p_e = \frac{1}{q-1}\sum_k \pi_k (1 - \pi_k)$: $p_a$ is the share of agreeing pairs, $\pi_k$ how often category $k$ of $q$ is given. Without answers by hand the second line is 1 by construction. The failure case that AC1 was made for: two raters who agree on 95 of 100, nearly always on *yes*.
+
+# %%
+ratings = [["yes", "yes"]] * 95 + [["yes", "no"]] * 3 + [["no", "yes"]] * 2
+ac1, yes = gwet_ac1(ratings), (0.98, 0.97)
+chance = yes[0] * yes[1] + (1 - yes[0]) * (1 - yes[1])
+kappa = (ac1.observed - chance) / (1 - chance)
+print(f"observed {ac1.observed:.2f}: AC1 {ac1.coefficient:.2f}, Cohen's κ {kappa:.2f}")
+
+# %% [markdown]
+# ### The whole quiz, by the solver
+#
+# All rightly answered questions of the run, as SpaceR's 50, with the solver as the only reader:
+
+# %%
+every = quiz(rows, len(rows), seed, predictions=by_map["own"])
+solver = {q["row"]["id"]: q["solved"].answer for q in every}
+whole = score_quiz(every, solver, seed=seed)
+share, low, high = whole["right"]
+print(f"{share:.2f} [{low:.2f}, {high:.2f}] of {whole['n']} can be had from the map")
+
+# %% [markdown]
+# ## Keep the numbers
+
+# %%
+kept = {
+    "questions": questions, "view": view, "quick": quick, "quiz_by_hand": by_hand,
+    "ablations": table.to_dict("records"),
+    "map_types": types.astype(object).where(types.notna(), None).to_dict("index"),
+    "shares": own.to_dict("records"),
+    "failures": {k: t["label"].value_counts().to_dict() for k, t in judged.items()},
+}  # fmt: skip
+write_json(folder / "summary.json", {**kept, "provenance": provenance()})
+kept["failures"]
+
+# %% [markdown]
+# ## In practice
+#
+# ```bash
+# cd notebooks
+# papermill 08_ablate.ipynb ../papermill_runs/08_ablate__new__seed0.ipynb -p view new
+# papermill 08_ablate.ipynb ../papermill_runs/08_ablate__trained__seed0.ipynb \
+#     -p checkpoint runs/05_train_grpo/model -p view new -p questions 480
+# ```
+#
+# - **Any run.** All functions take prediction records and question rows; records of a public benchmark will do. VSI-Bench's questions are parsed from their words. Its true maps come from `Scene.from_meta` and `rasterize`; without them, what needs the truth is left out.
+# - **Real rooms.** On the 44 published ScanNet rooms true 10 x 10 maps answer nearly all direction questions (LOG.md), where SpaceR with true maps reports 44.7: there, too, it is not the map that is missing.
+# - **Data scale and sample selection** (Figures 3 and 7): `run_table({size: predictions, …}, reference=…)` for the scores, `task_shares` for what a selection does to the mix.
+# - **Random maps with true counts** flatter counting; for a map that knows nothing use condition `blind` or another room's video (`other`).
+#
+# ## Summary
+#
+# A gap without an interval is no ablation; a map accuracy without its chance level is no accuracy; and a wrong answer with a right map is a different fault from a wrong map.
+#
+# ## Exercises
+#
+# 1. Run with `-p view new`. Which kinds of failure grow: those of seeing or those of reasoning?
+# 2. Force the true map turned by 90° (`cogmap.turned`). For which tasks does the solver still agree with the truth?
+# 3. Give the solver `cell_sizes` and find how far from the truth the centre distance lies. Why is it mostly too long?
+#
+# ## References
+#
+# - SpaceR: *Reinforcing MLLMs in Video Spatial Reasoning*, §5.3, Appendix C.
+# - VSI-Bench, *Thinking in Space*: https://arxiv.org/abs/2412.14171
+# - Gwet, *Computing inter-rater reliability and its variance in the presence of high agreement*, 2008.
