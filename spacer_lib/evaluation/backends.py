@@ -18,7 +18,11 @@ from spacer_lib.artifacts import PROJECT_ROOT, config_hash
 from spacer_lib.errors import SpacerError
 from spacer_lib.models.generation import respond, weights_fingerprint
 from spacer_lib.models.inputs import MediaError, VideoSettings
-from spacer_lib.models.rope import POSITION_RULES, position_rule
+from spacer_lib.models.rope import (
+    ONE_BLOCK_FAMILIES,
+    POSITION_RULES,
+    position_rule,
+)
 from spacer_lib.prompts import PromptStyle, media_parts
 
 
@@ -94,7 +98,8 @@ def load(checkpoint, positions="library"):
 
     A relative folder is looked up here first, then in the repository. The model goes
     to a GPU if there is one. ``positions`` is the rule it was trained under
-    (``models.rope``): ``original`` for published checkpoints.
+    (``models.rope``): ``original`` for published checkpoints. ``None``: original in
+    the families that have two rules.
 
     Raises
     ------
@@ -118,6 +123,9 @@ def load(checkpoint, positions="library"):
             expected="a folder written by save_pretrained, or a hub name",
             remedy="fix the path, or make it first (notebook 05, make warmstart)",
         ) from error  # fmt: skip
+    if positions is None:
+        two_rules = model.config.model_type in ONE_BLOCK_FAMILIES
+        positions = "original" if two_rules else "library"
     POSITION_RULES[positions](model)
     return model.to("cuda" if torch.cuda.is_available() else "cpu"), processor
 

@@ -17,8 +17,8 @@ class OfflineVllm:
     ----------
     checkpoint : path or str
         Folder or hub name.
-    settings : AskSettings
-        Says how many frames a prompt may hold.
+    frames : int
+        Images a prompt may hold, if a video goes as images.
     multiple : int
         See ``models.inputs.fit_pixels``.
     options
@@ -32,7 +32,7 @@ class OfflineVllm:
 
     batched = False  # a row's seed is its own
 
-    def __init__(self, checkpoint, settings, multiple=28, **options):
+    def __init__(self, checkpoint, *, frames=32, multiple=28, **options):
         try:
             import vllm
         except ImportError as error:
@@ -43,12 +43,12 @@ class OfflineVllm:
             ) from error  # fmt: skip
         from transformers import AutoProcessor
 
-        self.name, self.multiple, self.version = str(checkpoint), multiple, "unknown"
-        self.version = getattr(vllm, "__version__", self.version)
+        self.name, self.multiple = str(checkpoint), multiple
+        self.version = vllm.__version__
         self.sampling = vllm.SamplingParams
         self.processor = AutoProcessor.from_pretrained(self.name)
         # A benchmark's row shows some images, or one video as so many frames.
-        most = {"image": max(settings.video.frames, 32), "video": 1}
+        most = {"image": max(frames, 32), "video": 1}
         self.llm = vllm.LLM(model=self.name, limit_mm_per_prompt=most, **options)
 
     def identity(self):
@@ -69,6 +69,8 @@ class OfflineVllm:
                 prompts.append(prompt)
                 params.append(self._params(rows[i], settings))
                 asked.append(i)
+            if not asked:
+                continue
             outputs = self.llm.generate(prompts, params, use_tqdm=False)
             for i, output in zip(asked, outputs, strict=True):
                 made = output.outputs[0]

@@ -127,7 +127,9 @@ def totals(predictions, benchmark):
     return {
         "tasks": tasks, "overall": whole[benchmark.overall], "rule": benchmark.overall,
         **whole, "subsets": subsets, "groups": groups, "n": len(table),
-        "failures": table["failure"].dropna().value_counts().to_dict(),
+        # "missing_media: <path>" counts as missing_media.
+        "failures": table["failure"].dropna().str.split(":").str[0]
+        .value_counts().to_dict(),
     }  # fmt: skip
 
 
