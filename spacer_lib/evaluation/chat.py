@@ -42,7 +42,7 @@ def shown_media(part, video, multiple=28):
         If it cannot be read.
     """
     if part["type"] == "image":
-        picture = np.asarray(read_image(part["image"], video.size))[None]
+        picture = np.array(read_image(part["image"], video.size))[None]
         (fitted,) = _fit(picture, part["image"], video, multiple)
         return "image", [Image.fromarray(fitted)], {}
     clip = read_clip(part["video"], video)

@@ -149,12 +149,13 @@ def run(
                 append_jsonl(path, [made], sync=True)
                 done[row["id"]] = made
         records = [done[name] for name in ids]
-        if waiting:
-            write_jsonl(path, records)
-            seconds = round(time.monotonic() - start, 2)
-            ended = {"answered": len(waiting), "seconds": seconds}
-            write_json(out_dir / "evaluation.json", {**asked, "finished": ended})
+        write_jsonl(path, records)
         write_json(out_dir / "scores.json", scores(records, benchmark))
+        header = out_dir / "evaluation.json"
+        if waiting or "finished" not in read_json(header):
+            seconds = round(time.monotonic() - start, 2)
+            asked["finished"] = {"answered": len(waiting), "seconds": seconds}
+            write_json(header, asked)
     return records
 
 
@@ -206,7 +207,8 @@ def _resumed(out_dir, asked, overwrite):
                 "same answers by another rule",
             )  # fmt: skip
         return {record["id"]: record for record in resume_journal(path)}
-    path.unlink(missing_ok=True)
+    for stale in (path, out_dir / "scores.json"):
+        stale.unlink(missing_ok=True)
     write_json(header, asked)
     return {}
 

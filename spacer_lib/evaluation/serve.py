@@ -14,6 +14,7 @@ import base64
 import binascii
 import io
 import json
+import sys
 import threading
 import time
 import uuid
@@ -72,14 +73,21 @@ def make_server(model, processor, name, *, host="127.0.0.1", port=0, max_pixels=
             return {"object": "list", "data": [{"id": name, "object": "model"}]}
 
     try:
-        server = ThreadingHTTPServer((host, port), Handler)
+        return _Server((host, port), Handler)
     except OSError as error:
         raise SpacerError(
             f"{host}:{port}", got=error.strerror, expected="a free port",
             remedy="choose another --port",
         ) from error  # fmt: skip
-    server.daemon_threads = True
-    return server
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request, client_address):
+        """Show what went wrong, unless it is a client that went away."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
 
 
 class _AsSent:
@@ -178,7 +186,8 @@ def _read_request(body, name):
 
 
 def _get(value, key):
-    return value.get(key) if isinstance(value, dict) else None
+    whole = isinstance(value, dict) and isinstance(key, str)
+    return value.get(key) if whole else None
 
 
 def _number(body, key, default, least):
