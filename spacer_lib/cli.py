@@ -363,7 +363,7 @@ def evaluate(
         Optional[str], typer.Option(help="own, other, blind, shuffled or oracle.")
     ] = None,
     extraction: Annotated[
-        Optional[str], typer.Option(help="strict (ours) or official.")
+        Optional[str], typer.Option(help="strict, official or strict+fallback.")
     ] = None,
     frames: Annotated[Optional[int], Setting] = None,
     size: Annotated[
@@ -389,6 +389,15 @@ def evaluate(
     ] = "OPENAI_API_KEY",
     concurrency: Annotated[int, typer.Option(min=1, help="Requests at once.")] = 4,
     jpeg: Annotated[bool, typer.Option(help="Smaller requests; else PNG.")] = False,
+    fallback_endpoint: Annotated[
+        Optional[str], typer.Option(metavar="URL", help="Reads what the rule cannot.")
+    ] = None,
+    fallback_model: Annotated[
+        Optional[str], typer.Option(help="As that server calls it.")
+    ] = None,
+    fallback_key_variable: Annotated[
+        str, typer.Option(help="Environment variable with that server's key.")
+    ] = "OPENAI_API_KEY",
     overwrite: Annotated[
         bool, typer.Option(help="Drop what --out holds of other settings.")
     ] = False,
@@ -409,43 +418,59 @@ def evaluate(
             "who answers", got="none or several", remedy="say --model PATH, --endpoint "
             "URL with --model-name, or --floor KIND",
         )  # fmt: skip
-    if endpoint and not model_name:
-        raise SpacerError("--endpoint", got="no --model-name", expected="both")
+    if bool(endpoint) != bool(model_name):
+        raise SpacerError("--endpoint and --model-name", got="one", expected="both")
+    if bool(fallback_endpoint) != bool(fallback_model):
+        raise SpacerError(
+            "--fallback-endpoint and --fallback-model", got="one", expected="both"
+        )
     bench = named(benchmark)
     rows = bench.read(data)[: chosen.limit]
     video = chosen.video("images" if endpoint else "video")
-    backend = _backend(
-        rows, video, model=model, vllm=vllm, positions=positions, floor=floor,
-        train_data=train_data, endpoint=endpoint and {
-            "url": endpoint, "model": model_name, "key_variable": key_variable,
-            "concurrency": concurrency, "form": "jpeg" if jpeg else "png",
-        },
-    )  # fmt: skip
+    if endpoint:
+        form = "jpeg" if jpeg else "png"
+        backend = _endpoint(endpoint, model_name, key_variable, concurrency, form)
+    elif floor:
+        backend = _floor(floor, rows, train_data)
+    else:
+        backend = _checkpoint(model, positions, vllm, video.frames)
     name = re.sub(r"[^\w.-]+", "_", Path(model or model_name or floor).name)
     out = out or PROJECT_ROOT / "runs" / f"{bench.name}__{name}__{chosen.condition}"
-    ask(bench, rows, backend, out, video=video, overwrite=overwrite,
-        **chosen.arguments())  # fmt: skip
+    ask(
+        bench, rows, backend, out, video=video, overwrite=overwrite,
+        fallback=fallback_endpoint and _endpoint(
+            fallback_endpoint, fallback_model, fallback_key_variable, concurrency
+        ),
+        **chosen.arguments(),
+    )  # fmt: skip
     found = read_json(out / "scores.json")
     print(_scores_text(bench, backend.name, found))
     print(f"{out}: predictions.jsonl, scores.json, evaluation.json")
     return found
 
 
-def _backend(rows, video, *, model, vllm, positions, floor, train_data, endpoint):
-    from spacer_lib.evaluation.backends import LocalModel, load
+def _endpoint(url, name, key_variable, concurrency, form="png"):
+    from spacer_lib.evaluation.chat import Endpoint
+
+    return Endpoint(
+        url, name, key_variable=key_variable, concurrency=concurrency, form=form
+    )
+
+
+def _floor(kind, rows, train_data):
     from spacer_lib.evaluation.floors import Floor
 
-    if floor:
-        return Floor(floor, rows, read_jsonl(train_data) if train_data else None)
-    if endpoint:
-        from spacer_lib.evaluation.chat import Endpoint
+    return Floor(kind, rows, read_jsonl(train_data) if train_data else None)
 
-        return Endpoint(**endpoint)
+
+def _checkpoint(model, positions, vllm, frames):
     if vllm:
         from spacer_lib.evaluation.offline_vllm import OfflineVllm
 
-        return OfflineVllm(model, frames=video.frames)
-    return LocalModel(*load(model, positions), name=str(model))
+        return OfflineVllm(model, frames=frames)
+    from spacer_lib.evaluation.backends import LocalModel, load
+
+    return LocalModel(*load(model, positions), name=model)
 
 
 def _scores_text(bench, who, found):

@@ -6,6 +6,7 @@
 ``floors.Floor``               no model at all
 """
 
+import json
 import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -146,12 +147,13 @@ class LocalModel:
         self.model, self.processor, self.name = model, processor, name
 
     def identity(self):
-        """Weights, rule of positions, number format and chat template."""
+        """Weights, rule of positions, number format, chat template, processors."""
         return {
             "backend": "transformers",
             "weights": weights_fingerprint(self.model),
             "positions": position_rule(self.model),
             "dtype": str(self.model.dtype),
+            "processor": config_hash(json.loads(self.processor.to_json_string())),
             "template": config_hash(self.processor.chat_template),
         }
 

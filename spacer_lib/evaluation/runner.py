@@ -33,6 +33,7 @@ from spacer_lib.errors import SpacerError
 from spacer_lib.evaluation.backends import AskSettings, load
 from spacer_lib.evaluation.conditions import condition_rows, condition_video
 from spacer_lib.evaluation.config import EvaluationConfig
+from spacer_lib.evaluation.fallback import read_again
 from spacer_lib.evaluation.floors import floors
 from spacer_lib.evaluation.predictions import predict, record
 from spacer_lib.evaluation.statistics import summarize, totals
@@ -46,7 +47,7 @@ from spacer_lib.training.record import dataset_hash
 from spacer_lib.video import ROOM_SCHEME
 
 PAPER = EvaluationConfig()
-EXTRACTIONS = ("strict", "official")
+EXTRACTIONS = ("strict", "official", "strict+fallback")
 
 
 def new_tokens(mode):
@@ -61,7 +62,7 @@ def run(
     benchmark, rows, backend, out_dir, *, mode=None, condition="own",
     extraction="strict", video=None, max_new_tokens=None,
     temperature=PAPER.temperature, top_p=1.0, seed=0, batch_size=8, limit=None,
-    overwrite=False,
+    overwrite=False, fallback=None,
 ):  # fmt: skip
     """Ask every row, score it, and write a folder; go on where an earlier run stopped.
 
@@ -82,7 +83,7 @@ def run(
     condition : str
         One of ``CONDITIONS``.
     extraction : str
-        ``strict`` (ours) or ``official`` (the benchmark's).
+        ``strict`` (ours), ``official`` (the benchmark's) or ``strict+fallback``.
     video : VideoSettings, optional
         SpaceR's if not given; see ``EvaluationConfig``, as for all the rest.
     max_new_tokens : int, optional
@@ -94,6 +95,8 @@ def run(
         Only the first so many rows.
     overwrite : bool
         Drop what the folder holds of other settings.
+    fallback : Backend, optional
+        Reads the outputs that the rule did not; see ``fallback.read_again``.
 
     Returns
     -------
@@ -113,6 +116,9 @@ def run(
     ids = _unique_ids(rows)
     if extraction not in EXTRACTIONS:
         raise SpacerError("extraction", got=extraction, expected=EXTRACTIONS)
+    mixed = extraction == "strict+fallback"
+    if mixed and fallback is None:
+        raise SpacerError("extraction", got=extraction, expected="a fallback endpoint")
     _check_oracle(condition, mode)
     shown, prefixes, blind = condition_rows(rows, condition)
     settings = AskSettings(
@@ -120,7 +126,7 @@ def run(
         max_new_tokens or new_tokens(getattr(mode, "mode", mode)), temperature, top_p,
         seed, batch_size,
     )  # fmt: skip
-    rule = rules_of(benchmark)[extraction]
+    rule = rules_of(benchmark)["strict" if mixed else extraction]
     with _sole_writer(make_folder(out_dir)) as out_dir:
         asked = _header(benchmark, rows, backend, settings, condition, extraction)
         done = _resumed(out_dir, asked, overwrite)
@@ -149,6 +155,9 @@ def run(
                 append_jsonl(path, [made], sync=True)
                 done[row["id"]] = made
         records = [done[name] for name in ids]
+        if fallback is not None:
+            journal = out_dir / "fallback.jsonl"
+            records = read_again(records, rows, fallback, journal, mixed=mixed)
         write_jsonl(path, records)
         write_json(out_dir / "scores.json", scores(records, benchmark))
         header = out_dir / "evaluation.json"
@@ -207,8 +216,8 @@ def _resumed(out_dir, asked, overwrite):
                 "same answers by another rule",
             )  # fmt: skip
         return {record["id"]: record for record in resume_journal(path)}
-    for stale in (path, out_dir / "scores.json"):
-        stale.unlink(missing_ok=True)
+    for name in ("predictions.jsonl", "fallback.jsonl", "scores.json"):
+        (out_dir / name).unlink(missing_ok=True)
     write_json(header, asked)
     return {}
 

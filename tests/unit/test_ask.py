@@ -648,6 +648,7 @@ def test_the_commands_mistakes_are_one_line(rows, tmp_path, capsys):
         ([], "--floor KIND"),
         (["--model", "x", "--floor", "majority"], "none or several"),
         (["--endpoint", "http://x"], "--model-name"),
+        (["--floor", "random", "--fallback-model", "x"], "--fallback-endpoint"),
         (["--floor", "median"], "majority, frequency, random"),
         (["--floor", "majority", "--frames", "0"], "frames: got 0"),
         (["--model", "x", "--vllm"], "pip install vllm"),
@@ -773,6 +774,37 @@ def test_draws_of_a_floor_belong_to_the_row(rows):
     assert backwards == forwards[::-1]
     other = [reply.text for _, reply in floor.ask(rows, replace(TINY, seed=1))]
     assert other != forwards
+
+
+# ---------------------------------------------------------------- a second reader
+
+
+def test_a_fallback_reads_apart_and_counts_only_when_asked(rows, stub, tmp_path):
+    counting = [r for r in rows if r["question_type"] == "object_counting"][:3]
+    asked = numbered(counting)
+    truth = asked[1]["ground_truth"]
+    replies = {"0": "4", "1": f"I see 9, or rather {truth}", "2": "who knows, 1 or 2"}
+    first = stub(lambda question: said(replies[question[0]]))
+    spoken = {"1": truth, "2": "NONE"}
+    second = stub(lambda text: said(spoken[re.search(r"Question: (\d)", text)[1]]))
+    options = {**ASKED, "fallback": second.endpoint()}
+    apart = run(VSI, asked, first.endpoint(), tmp_path, **options)
+    assert "fallback_by" not in apart[0]
+    assert (apart[1]["score"], apart[1]["extracted"]) == (0, None)
+    assert (apart[1]["fallback_score"], apart[1]["fallback_extracted"]) == (1, truth)
+    assert apart[2]["fallback_extracted"] is None and apart[2]["fallback_score"] == 0
+    assert len(second.asked) == 2 and all("who knows" in t or "rather" in t
+                                          for t in second.asked)  # fmt: skip
+    assert run(VSI, asked, first.endpoint(), tmp_path, **options) == apart
+    assert set(second.asked.values()) == {1}  # nor twice
+    options["extraction"] = "strict+fallback"
+    mixed = run(VSI, asked, first.endpoint(), tmp_path / "mixed", **options)
+    assert (mixed[1]["score"], mixed[1]["failure"]) == (1, None)
+    assert mixed[1]["strict_failure"] == apart[1]["failure"]
+    assert mixed[2]["failure"] and mixed[2]["score"] == 0
+    del options["fallback"]
+    with pytest.raises(SpacerError, match="expected a fallback endpoint"):
+        run(VSI, asked, first.endpoint(), tmp_path, **options)
 
 
 # ---------------------------------------------------------------- vLLM
