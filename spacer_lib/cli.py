@@ -436,13 +436,17 @@ def evaluate(
         backend = _checkpoint(model, positions, vllm, video.frames)
     name = re.sub(r"[^\w.-]+", "_", Path(model or model_name or floor).name)
     out = out or PROJECT_ROOT / "runs" / f"{bench.name}__{name}__{chosen.condition}"
-    ask(
-        bench, rows, backend, out, video=video, overwrite=overwrite,
-        fallback=fallback_endpoint and _endpoint(
-            fallback_endpoint, fallback_model, fallback_key_variable, concurrency
-        ),
-        **chosen.arguments(),
-    )  # fmt: skip
+    try:
+        ask(
+            bench, rows, backend, out, video=video, overwrite=overwrite,
+            fallback=fallback_endpoint and _endpoint(
+                fallback_endpoint, fallback_model, fallback_key_variable, concurrency
+            ),
+            **chosen.arguments(),
+        )  # fmt: skip
+    except KeyboardInterrupt:
+        print(f"{out}: stopped; the same command goes on", file=sys.stderr)
+        raise
     found = read_json(out / "scores.json")
     print(_scores_text(bench, backend.name, found))
     print(f"{out}: predictions.jsonl, scores.json, evaluation.json")

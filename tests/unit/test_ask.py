@@ -624,6 +624,47 @@ def test_kill_9_loses_no_row_and_asks_none_twice(rows, stub, tmp_path):
     assert max(server.asked.values()) <= 2
 
 
+@pytest.mark.slow
+def test_served_by_the_command_and_asked_by_the_command(rows, answers, tmp_path):
+    write_jsonl(tmp_path / "test.jsonl", rows)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "spacer_lib", "serve", "--port", "0",
+         "--model", "checkpoints/tiny_warmstart"],
+        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+    )  # fmt: skip
+    try:
+        name, _, url = process.stdout.readline().split()
+        code = evaluate(
+            "--data", tmp_path, "--out", tmp_path / "out", "--endpoint", url,
+            "--model-name", name, "--frames-as", "video",
+        )  # fmt: skip
+    finally:
+        process.kill()
+        process.wait()
+    made = read_jsonl(tmp_path / "out" / "predictions.jsonl")
+    texts = [record["prediction"] for record in made]
+    assert code == 0 and texts == [answers[i].text for i in range(20)]
+
+
+def test_ctrl_c_says_that_the_same_command_goes_on(
+    rows, tmp_path, capsys, monkeypatch
+):
+    write_jsonl(tmp_path / "test.jsonl", rows)
+    asked = []
+
+    def interrupted(self, row, seed):
+        if len(asked) == 5:
+            raise KeyboardInterrupt
+        asked.append(row["id"])
+        return "A"
+
+    monkeypatch.setattr(Floor, "_answer", interrupted)
+    out = tmp_path / "out"
+    assert evaluate("--data", tmp_path, "--out", out, "--floor", "random") == 130
+    assert f"{out}: stopped; the same command goes on" in capsys.readouterr().err
+    assert [r["id"] for r in read_jsonl(out / "predictions.jsonl")] == asked
+
+
 def test_the_command_asks_scores_and_prints(rows, tmp_path, capsys):
     write_jsonl(tmp_path / "test.jsonl", rows)
     options = ["--data", tmp_path, "--out", tmp_path / "out", "--limit", 12]
