@@ -1,10 +1,11 @@
-"""Files that are either whole or absent: atomic writes, manifests, provenance."""
+"""Files that are whole or absent: atomic writes, journals, manifests, provenance."""
 
 import contextlib
 import dataclasses
 import functools
 import hashlib
 import json
+import math
 import os
 import platform
 import subprocess
@@ -169,6 +170,44 @@ def json_lines(path):
         ) from error
     except (ValueError, RecursionError) as error:
         raise SpacerError(f"{line} is not JSON", got=error) from error
+
+
+def append_jsonl(path, rows, *, sync=False):
+    """Append rows at once, so that a reader never sees half a line of an old one.
+
+    ``sync=True`` returns when they are on the disk, not in a buffer of the system.
+    """
+    lines = [json.dumps(_finite(row), separators=(",", ":")) + "\n" for row in rows]
+    with open(path, "a", encoding="utf-8") as file:
+        file.write("".join(lines))
+        if sync:
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def read_journal(path):
+    """Rows of a file that ``append_jsonl`` writes; a last line cut off is no row."""
+    text = Path(path).read_text(encoding="utf-8")
+    return [json.loads(line) for line in text.split("\n")[:-1]]
+
+
+def resume_journal(path):
+    """Rows to go on from, none without a file; a last line cut off is removed."""
+    path = Path(path)
+    if not path.exists():
+        return []
+    content = path.read_bytes()
+    whole = content[: content.rfind(b"\n") + 1]
+    if whole != content:
+        os.truncate(path, len(whole))
+    return read_jsonl(path)
+
+
+def _finite(value):
+    """NaN (a component that applied to no row) → null, which is JSON."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def config_hash(value):

@@ -1,12 +1,97 @@
-"""Who answers: a checkpoint here."""
+"""Who answers: what a backend is, and the one that is a checkpoint here.
 
+``LocalModel``                 transformers in this process
+``chat.Endpoint``              any server with OpenAI's chat completions
+``offline_vllm.OfflineVllm``   vLLM in this process
+``floors.Floor``               no model at all
+"""
+
+import json
+import zlib
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple, Protocol
 
+import numpy as np
 import torch
 
-from spacer_lib.artifacts import PROJECT_ROOT
+from spacer_lib.artifacts import PROJECT_ROOT, config_hash
 from spacer_lib.errors import SpacerError
-from spacer_lib.models.rope import POSITION_RULES
+from spacer_lib.models.generation import respond, weights_fingerprint
+from spacer_lib.models.inputs import MediaError, VideoSettings
+from spacer_lib.models.rope import (
+    ONE_BLOCK_FAMILIES,
+    POSITION_RULES,
+    position_rule,
+)
+from spacer_lib.prompts import PromptStyle, media_parts
+
+
+class Reply(NamedTuple):
+    """What came back for one row.
+
+    Attributes
+    ----------
+    text : str or None
+        Raw output; begins with its forced prefix.
+    tokens : int or None
+        Generated, a forced prefix not counted; ``None`` if nobody said.
+    failure : str or None
+        Why there is no text.
+    """
+
+    text: str | None = None
+    tokens: int | None = None
+    failure: str | None = None
+
+
+@dataclass(frozen=True)
+class AskSettings:
+    """How rows are put and answered; see ``models.generation.respond``."""
+
+    mode: str | PromptStyle
+    video: VideoSettings = field(default_factory=VideoSettings)
+    max_new_tokens: int = 128
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int = 0
+    batch_size: int = 32
+
+
+class Backend(Protocol):
+    """What ``runner.run`` asks.
+
+    Attributes
+    ----------
+    name : str
+        How tables call it.
+    batched : bool
+        Whether a row's answer may depend on the batch it stands in, so that only
+        whole batches may be asked again.
+    """
+
+    name: str
+    batched: bool
+
+    def identity(self):
+        """What answers depend on beside rows and settings, as JSON."""
+
+    def ask(self, rows, settings, *, prefixes=None, blind=False):
+        """Yield ``(index, Reply)`` of each row, in any order."""
+
+
+def media_failure(source):
+    """Why a source that cannot be read cannot: it is not there, or it is broken."""
+    there = "://" in str(source) or Path(source).exists()
+    return f"{'broken' if there else 'missing'}_media: {source}"
+
+
+def keyed(seed, name):
+    """A generator that depends on the seed and a row's id alone."""
+    return np.random.default_rng([seed, zlib.crc32(str(name).encode())])
+
+
+# ---------------------------------------------------------------- transformers
 
 
 def load(checkpoint, positions="library"):
@@ -14,7 +99,8 @@ def load(checkpoint, positions="library"):
 
     A relative folder is looked up here first, then in the repository. The model goes
     to a GPU if there is one. ``positions`` is the rule it was trained under
-    (``models.rope``): ``original`` for published checkpoints.
+    (``models.rope``): ``original`` for published checkpoints. ``None``: original in
+    the families that have two rules.
 
     Raises
     ------
@@ -38,5 +124,70 @@ def load(checkpoint, positions="library"):
             expected="a folder written by save_pretrained, or a hub name",
             remedy="fix the path, or make it first (notebook 05, make warmstart)",
         ) from error  # fmt: skip
+    if positions is None:
+        two_rules = model.config.model_type in ONE_BLOCK_FAMILIES
+        positions = "original" if two_rules else "library"
     POSITION_RULES[positions](model)
     return model.to("cuda" if torch.cuda.is_available() else "cpu"), processor
+
+
+class LocalModel:
+    """A transformers model in this process.
+
+    Parameters
+    ----------
+    model, processor : of ``load``
+    name : str
+        How tables call it.
+    """
+
+    batched = True  # padding changes the last digits of logits
+
+    def __init__(self, model, processor, name="model"):
+        self.model, self.processor, self.name = model, processor, name
+
+    def identity(self):
+        """Weights, rule of positions, number format, chat template, processors."""
+        return {
+            "backend": "transformers",
+            "weights": weights_fingerprint(self.model),
+            "positions": position_rule(self.model),
+            "dtype": str(self.model.dtype),
+            "processor": config_hash(json.loads(self.processor.to_json_string())),
+            "template": config_hash(self.processor.chat_template),
+        }
+
+    def ask(self, rows, settings, *, prefixes=None, blind=False):
+        """Yield batch by batch; rows whose media cannot be read fail alone."""
+        prefixes = prefixes or [""] * len(rows)
+        for start in range(0, len(rows), settings.batch_size):
+            batch = slice(start, start + settings.batch_size)
+            replies = self._batch(rows[batch], settings, prefixes[batch], blind)
+            yield from enumerate(replies, start)
+
+    def _batch(self, rows, settings, prefixes, blind):
+        replies = [None] * len(rows)
+        while None in replies:
+            there = [i for i, reply in enumerate(replies) if reply is None]
+            try:
+                made = respond(
+                    self.model, self.processor, [rows[i] for i in there],
+                    mode=settings.mode, video=settings.video, blind=blind,
+                    max_new_tokens=settings.max_new_tokens, seed=settings.seed,
+                    temperature=settings.temperature, top_p=settings.top_p,
+                    batch_size=len(there), prefixes=[prefixes[i] for i in there],
+                )  # fmt: skip
+            except MediaError as error:
+                lost = [i for i in there if error.source in _sources(rows[i])]
+                if not lost:
+                    raise
+                for i in lost:
+                    replies[i] = Reply(failure=media_failure(error.source))
+                continue
+            for i, response in zip(there, made, strict=True):
+                replies[i] = Reply(*response)
+        return replies
+
+
+def _sources(row):
+    return [part[part["type"]] for part in media_parts(row)]

@@ -1,4 +1,6 @@
-"""What a model is shown in place of, or beside, a question's own video."""
+"""What a model is shown in place of, or beside, a question's own media."""
+
+from dataclasses import replace
 
 import numpy as np
 
@@ -6,11 +8,16 @@ from spacer_lib.cogmap import map_to_text
 from spacer_lib.errors import SpacerError
 from spacer_lib.qa.dataset import space_of
 
-# own: the room's own video · other: another room's video, own truth · blind: no video
-# · oracle: own video and the true map, written as the start of the response
-# · random_map: the same with a map of random cells.
-CONDITIONS = ("own", "other", "blind", "oracle", "random_map")
+# own: the question's own video or images · other: another room's, own truth · blind:
+# none · shuffled: own video, frames in a drawn order · oracle: own video and the true
+# map, written as the start of the response · random_map: a map of random cells there.
+CONDITIONS = ("own", "other", "blind", "shuffled", "oracle", "random_map")
 WITH_MAP = ("oracle", "random_map")  # the response is forced to begin with a map
+
+
+def condition_video(video, condition, seed):
+    """The settings of frames under a condition; only ``shuffled`` changes them."""
+    return replace(video, shuffle=seed) if condition == "shuffled" else video
 
 
 def random_map(row, seed=0, grid_size=10):
@@ -26,7 +33,7 @@ def random_map(row, seed=0, grid_size=10):
 
 
 def condition_rows(rows, condition, seed=0, grid_size=10):
-    """What a condition shows.
+    """What a condition shows; ``condition_video`` says in which order.
 
     Parameters
     ----------
@@ -39,8 +46,9 @@ def condition_rows(rows, condition, seed=0, grid_size=10):
     Returns
     -------
     shown : list of dict
-        The rows; under ``other`` each carries the video of the next room (in order of
-        appearance, the last takes the first's), with its own answer and map.
+        The rows; under ``other`` each carries the video, or the images, of the next
+        room (in order of appearance, the last takes the first's) that has such, with
+        its own answer and map.
     prefixes : list of str or None
         Under ``oracle`` and ``random_map``, each response starts with that map, the
         question's categories last.
@@ -68,16 +76,23 @@ def condition_rows(rows, condition, seed=0, grid_size=10):
             for cells, row in zip(maps, rows, strict=True)
         ]
     if condition == "other":
-        videos = {}
-        for row in rows:
-            videos.setdefault(space_of(row["scene_name"]), row["video"])
-        spaces = list(videos)
-        if len(spaces) < 2:
-            raise SpacerError(
-                "condition other", got=f"{len(spaces)} room", expected="two or more"
-            )
-        after = dict(zip(spaces, [*spaces[1:], spaces[0]], strict=True))
-        rows = [
-            {**row, "video": videos[after[space_of(row["scene_name"])]]} for row in rows
-        ]
+        rows = _exchanged(_exchanged(rows, "video"), "image")
     return rows, prefixes, condition == "blind"
+
+
+def _exchanged(rows, kind):
+    media = {}
+    for row in rows:
+        if row.get(kind):
+            media.setdefault(space_of(row["scene_name"]), row[kind])
+    spaces = list(media)
+    if len(spaces) == 1:
+        raise SpacerError(
+            "condition other", got=f"1 room with {kind}s", expected="two or more"
+        )
+    after = dict(zip(spaces, spaces[1:] + spaces[:1], strict=True))
+    return [
+        {**row, kind: media[after[space_of(row["scene_name"])]]} if row.get(kind)
+        else row
+        for row in rows
+    ]  # fmt: skip

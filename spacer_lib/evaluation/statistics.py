@@ -135,7 +135,9 @@ def totals(predictions, benchmark):
         **whole, "subsets": subsets, "groups": groups,
         "released": benchmark.aggregate(predictions) if benchmark.aggregate else {},
         "n": len(table),
-        "failures": table["failure"].dropna().value_counts().to_dict(),
+        # "missing_media: <path>" counts as missing_media.
+        "failures": table["failure"].dropna().str.split(":").str[0]
+        .value_counts().to_dict(),
     }  # fmt: skip
 
 

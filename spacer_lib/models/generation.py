@@ -6,6 +6,7 @@ Evaluation and sample selection ask a model through here, so a published
 
 import contextlib
 import zlib
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -22,11 +23,31 @@ from spacer_lib.models.rope import position_rule
 from spacer_lib.models.shared_media import media_once
 
 
-def generate(
+class Response(NamedTuple):
+    """A completion and what it took.
+
+    Attributes
+    ----------
+    text : str
+        Without special tokens; begins with its forced prefix.
+    tokens : int
+        Generated, the one that ends it included, a forced prefix not.
+    """
+
+    text: str
+    tokens: int
+
+
+def generate(model, processor, rows, **settings):
+    """The texts of ``respond``."""
+    return [made.text for made in respond(model, processor, rows, **settings)]
+
+
+def respond(
     model, processor, rows, *, mode, video=None, max_new_tokens=128, temperature=0.0,
     top_p=1.0, batch_size=32, seed=0, blind=False, prefixes=None,
 ):  # fmt: skip
-    """One completion per row.
+    """One completion per row, with its number of tokens.
 
     Parameters
     ----------
@@ -53,12 +74,11 @@ def generate(
 
     Returns
     -------
-    list of str
-        Responses without special tokens; they begin with their prefix.
+    list of Response
     """
     if prefixes is not None and len(prefixes) != len(rows):
         raise SpacerError("prefixes", got=len(prefixes), expected=f"{len(rows)}")
-    texts = []
+    responses = []
     was_training = model.training
     model.eval()
     for start in range(0, len(rows), batch_size):
@@ -75,14 +95,22 @@ def generate(
                 **inputs, **sampling_settings(model, temperature, top_p),
                 max_new_tokens=max_new_tokens,
             )  # fmt: skip
+        new = output[:, inputs["input_ids"].shape[1] :]
         made = processor.tokenizer.batch_decode(
-            output[:, inputs["input_ids"].shape[1] :],
-            skip_special_tokens=True,
-            clean_up_tokenization_spaces=False,
+            new, skip_special_tokens=True, clean_up_tokenization_spaces=False
         )
-        texts.extend(a + b for a, b in zip(forced, made, strict=True))
+        whole = [start + text for start, text in zip(forced, made, strict=True)]
+        responses.extend(map(Response, whole, _lengths(model, new)))
     model.train(was_training)
-    return texts
+    return responses
+
+
+def _lengths(model, new):
+    """Tokens of each row up to the first that ends it, or all of them."""
+    ends = model.generation_config.eos_token_id
+    ends = torch.as_tensor([] if ends is None else ends, device=new.device)
+    ended = torch.isin(new, ends).cumsum(dim=1) > 0
+    return (new.shape[1] - ended[:, :-1].sum(dim=1)).tolist()
 
 
 @contextlib.contextmanager

@@ -7,12 +7,14 @@ row shows a video, images, or nothing; a batch may mix them.
 
 import functools
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from PIL import Image, ImageOps
+from torchvision.transforms.v2 import functional as tvF
+from transformers.models.qwen2_vl.video_processing_qwen2_vl import smart_resize
 from transformers.models.qwen3_vl.video_processing_qwen3_vl import (
     Qwen3VLVideoProcessor,
 )
@@ -71,6 +73,26 @@ class MediaError(SpacerError):
     def __reduce__(self):
         make, arguments = super().__reduce__()
         return functools.partial(make, source=self.source), arguments
+
+
+@dataclass(frozen=True, eq=False)
+class Clip:
+    """Frames already sampled; may stand in a row where a video's path would.
+
+    Attributes
+    ----------
+    frames : (n, height, width, 3) uint8, RGB
+    indices : (n,) tuple of int into the full video
+    total, fps : int, float of the full video
+    """
+
+    frames: np.ndarray
+    indices: tuple
+    total: int
+    fps: float
+
+    def __str__(self):
+        return f"clip {id(self)}"  # as good as a path: rows may share a clip
 
 
 class _Shown(NamedTuple):
@@ -150,31 +172,21 @@ def _show(processor, parts, settings):
         pictures = [read_image(name, settings.size) for name in names]
         return _show_images(processor, names, pictures, settings)
     source = parts[0]["video"]
-    try:
-        clip = read_frames(source, settings.frames, settings.size)
-    except SpacerError as error:
-        raise MediaError(
-            error.what, source=source, got=error.got, expected=error.expected,
-            remedy=error.remedy,
-        ) from error  # fmt: skip
-    if settings.shuffle is not None:
-        rng = np.random.default_rng([settings.shuffle, *str(source).encode()])
-        clip = (clip[0][rng.permutation(len(clip[0]))], *clip[1:])
+    clip = read_clip(source, settings)
     if settings.as_images:
-        pictures = [Image.fromarray(frame) for frame in clip[0]]
+        pictures = [Image.fromarray(frame) for frame in clip.frames]
         return _show_images(processor, [source] * len(pictures), pictures, settings)
     return _show_video(processor, source, clip, settings)
 
 
 def _show_video(processor, source, clip, settings):
-    frames, indices, total, fps = clip
     metadata = VideoMetadata(
-        total_num_frames=total, fps=fps, frames_indices=list(indices)
+        total_num_frames=clip.total, fps=clip.fps, frames_indices=list(clip.indices)
     )
     encoder = processor.video_processor
     encoded = _encode(
         encoder, source, _budget(encoder, settings),
-        videos=[torch.from_numpy(frames).permute(0, 3, 1, 2)],
+        videos=[torch.from_numpy(clip.frames).permute(0, 3, 1, 2)],
         video_metadata=[metadata], do_sample_frames=False,
     )  # fmt: skip
     tensors = {key: encoded[key] for key in ("pixel_values_videos", "video_grid_thw")}
@@ -199,14 +211,87 @@ def _show_images(processor, names, pictures, settings):
     return _Shown(parts, words, [], tensors)
 
 
-def read_image(source, size=None):
-    """An image file, upright and in RGB, as a PIL image; ``size`` squares it.
+def read_clip(source, settings):
+    """A video's frames as the settings have them, before any pixel budget.
+
+    Parameters
+    ----------
+    source : path, str or Clip
+        A clip is taken as it is.
+    settings : VideoSettings
+
+    Returns
+    -------
+    Clip
 
     Raises
     ------
     MediaError
         If it cannot be read.
     """
+    if isinstance(source, Clip):
+        return source
+    try:
+        clip = Clip(*read_frames(source, settings.frames, settings.size))
+    except SpacerError as error:
+        raise MediaError(
+            error.what, source=source, got=error.got, expected=error.expected,
+            remedy=error.remedy,
+        ) from error  # fmt: skip
+    if settings.shuffle is None:
+        return clip
+    rng = np.random.default_rng([settings.shuffle, *str(source).encode()])
+    return replace(clip, frames=clip.frames[rng.permutation(len(clip.frames))])
+
+
+def fit_pixels(frames, max_pixels, multiple=28):
+    """Frames resized as Qwen-VL's processors resize them to a pixel budget.
+
+    What is resized here passes through such a processor unchanged, so that a server
+    far away sees what a model here would have seen.
+
+    Parameters
+    ----------
+    frames : (n, height, width, 3) uint8
+    max_pixels : int or None
+        Of one frame; ``None`` leaves the frames alone.
+    multiple : int
+        Sides become multiples of it: patch size times merge size, 28 of Qwen2.5-VL,
+        32 of Qwen3-VL.
+
+    Raises
+    ------
+    MediaError
+        If one side is 200 times the other.
+    """
+    if max_pixels is None:
+        return frames
+    try:
+        size = smart_resize(
+            *frames.shape[1:3], factor=multiple, max_pixels=max_pixels,
+            min_pixels=min(56 * 56, max_pixels),
+        )  # fmt: skip
+    except ValueError as error:
+        raise MediaError("frames cannot be shown to a model", got=error) from error
+    fitted = tvF.resize(
+        torch.from_numpy(frames).permute(0, 3, 1, 2), list(size),
+        interpolation=tvF.InterpolationMode.BICUBIC, antialias=True,
+    )  # fmt: skip
+    return fitted.permute(0, 2, 3, 1).numpy()
+
+
+def read_image(source, size=None):
+    """An image file, upright and in RGB, as a PIL image; ``size`` squares it.
+
+    A PIL image in place of a path counts as read.
+
+    Raises
+    ------
+    MediaError
+        If it cannot be read.
+    """
+    if isinstance(source, Image.Image):
+        return source
     try:
         with Image.open(source) as file:
             image = ImageOps.exif_transpose(file).convert("RGB")

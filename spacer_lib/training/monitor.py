@@ -12,7 +12,7 @@ from IPython import get_ipython
 from IPython.display import Image, display
 from matplotlib.figure import Figure
 
-from spacer_lib.training.record import read_journal
+from spacer_lib.artifacts import read_journal
 
 
 class LiveFigure:

@@ -3,7 +3,6 @@
 import fnmatch
 import hashlib
 import json
-import math
 import resource
 import statistics
 import time
@@ -15,7 +14,13 @@ import torch
 from pyarrow import parquet
 from transformers import TrainerCallback
 
-from spacer_lib.artifacts import atomic_path, to_jsonable, write_jsonl
+from spacer_lib.artifacts import (
+    append_jsonl,
+    atomic_path,
+    read_journal,
+    to_jsonable,
+    write_jsonl,
+)
 from spacer_lib.cogmap import map_to_text
 from spacer_lib.completions import read_completion
 
@@ -305,29 +310,9 @@ def _file_name(media):
 # ---------------------------------------------------------------- journals
 
 
-def append_jsonl(path, rows):
-    """Append rows at once, so that a reader never sees half a line of an old one."""
-    lines = [json.dumps(_finite(row), separators=(",", ":")) + "\n" for row in rows]
-    with open(path, "a", encoding="utf-8") as file:
-        file.write("".join(lines))
-
-
-def read_journal(path):
-    """Rows of a file that ``append_jsonl`` writes; a last line cut off is no row."""
-    text = Path(path).read_text(encoding="utf-8")
-    return [json.loads(line) for line in text.split("\n")[:-1]]
-
-
 def drop_later_steps(path, step):
     """Cut a log back to a checkpoint's step; returns the seconds spent until there."""
     rows = read_journal(path) if Path(path).exists() else []
     rows = [row for row in rows if row["step"] <= step]
     write_jsonl(path, rows)
     return max((row.get("seconds", 0.0) for row in rows), default=0.0)
-
-
-def _finite(value):
-    """NaN (a component that applied to no row) → null, which is JSON."""
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -14,13 +14,17 @@ from pathlib import Path
 
 from tqdm.auto import tqdm
 
-from spacer_lib.artifacts import config_hash, make_folder, read_jsonl, write_text
+from spacer_lib.artifacts import (
+    append_jsonl,
+    config_hash,
+    make_folder,
+    resume_journal,
+)
 from spacer_lib.errors import SpacerError
 from spacer_lib.models.generation import generate, weights_fingerprint
 from spacer_lib.models.inputs import VideoSettings
 from spacer_lib.rewards import RewardConfig, score_batch
 from spacer_lib.synthetic.light import VIEWS
-from spacer_lib.training.record import append_jsonl
 
 
 def select_samples(
@@ -103,13 +107,7 @@ def select_samples(
 
 def _finished(path, hashes):
     """Records of an earlier call by id; a last line that was cut off is removed."""
-    if not path.exists():
-        return {}
-    text = path.read_text(encoding="utf-8")
-    whole = text[: text.rfind("\n") + 1]
-    if whole != text:
-        write_text(path, whole)
-    done = {record["id"]: record for record in read_jsonl(path)}
+    done = {record["id"]: record for record in resume_journal(path)}
     for name, record in done.items():
         if record["config"] != hashes.get(name, record["config"]):
             raise SpacerError(

@@ -22,6 +22,7 @@ import torch
 from trl import GRPOTrainer
 from trl.models import unwrap_model_for_generation
 
+from spacer_lib.artifacts import append_jsonl
 from spacer_lib.errors import SpacerError
 from spacer_lib.models.inputs import (
     MediaError,
@@ -35,7 +36,6 @@ from spacer_lib.models.shared_media import core_of, media_once
 from spacer_lib.rewards import score_batch
 from spacer_lib.training.checkpoints import WholeCheckpoints
 from spacer_lib.training.order import RowOrder
-from spacer_lib.training.record import append_jsonl
 from spacer_lib.training.refill import replace_rows
 from spacer_lib.training.rows import ROW_KEYS
 from spacer_lib.training.sight import with_pixels

@@ -12,7 +12,12 @@ from pyarrow import parquet
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-from spacer_lib.artifacts import read_json, read_jsonl
+from spacer_lib.artifacts import (
+    append_jsonl,
+    read_journal,
+    read_json,
+    read_jsonl,
+)
 from spacer_lib.errors import SpacerError
 from spacer_lib.rewards import RewardConfig
 from spacer_lib.training import run as running
@@ -27,12 +32,10 @@ from spacer_lib.training.record import (
     RUNNING,
     MetricsLog,
     RolloutTable,
-    append_jsonl,
     dataset_hash,
     drop_later_steps,
     last_means,
     meaning_of,
-    read_journal,
     rollout_table,
 )
 from spacer_lib.training.trackers import tracker_callbacks

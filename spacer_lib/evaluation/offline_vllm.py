@@ -1,0 +1,109 @@
+"""vLLM in this process, where it is installed."""
+
+from spacer_lib.errors import SpacerError
+from spacer_lib.evaluation.backends import Reply, keyed, media_failure
+from spacer_lib.evaluation.chat import shown_media
+from spacer_lib.models.inputs import MediaError
+from spacer_lib.prompts import PromptStyle
+
+
+class OfflineVllm:
+    """vLLM in this process, if it is installed.
+
+    Prompts are the checkpoint's own chat template with the frames that ``LocalModel``
+    would show; their rate goes along, which vLLM's ``LLM.chat`` has no way to take.
+
+    Parameters
+    ----------
+    checkpoint : path or str
+        Folder or hub name.
+    frames : int
+        Images a prompt may hold, if a video goes as images.
+    multiple : int
+        See ``models.inputs.fit_pixels``.
+    options
+        Of ``vllm.LLM``, such as ``tensor_parallel_size``.
+
+    Raises
+    ------
+    SpacerError
+        If vLLM is not installed.
+    """
+
+    batched = False  # a row's seed is its own
+
+    def __init__(self, checkpoint, *, frames=32, multiple=28, **options):
+        try:
+            import vllm
+        except ImportError as error:
+            raise SpacerError(
+                "backend vllm", got=error, expected="vLLM and a GPU that it supports",
+                remedy="pip install vllm in an environment of its own, or leave "
+                "--vllm out (transformers), or ask a vLLM server with --endpoint",
+            ) from error  # fmt: skip
+        from transformers import AutoProcessor
+
+        self.name, self.multiple = str(checkpoint), multiple
+        self.version = vllm.__version__
+        self.sampling = vllm.SamplingParams
+        self.processor = AutoProcessor.from_pretrained(self.name)
+        # A benchmark's row shows some images, or one video as so many frames.
+        most = {"image": max(frames, 32), "video": 1}
+        self.llm = vllm.LLM(model=self.name, limit_mm_per_prompt=most, **options)
+
+    def identity(self):
+        """Name of the checkpoint and vLLM's version."""
+        return {"backend": "vllm", "model": self.name, "version": self.version}
+
+    def ask(self, rows, settings, *, prefixes=None, blind=False):
+        """Yield chunk by chunk; vLLM itself orders the work within one."""
+        prefixes = prefixes or [""] * len(rows)
+        for start in range(0, len(rows), settings.batch_size):
+            prompts, params, asked = [], [], []
+            for i in range(start, min(start + settings.batch_size, len(rows))):
+                try:
+                    prompt = self._prompt(rows[i], settings, prefixes[i], blind)
+                except MediaError as error:
+                    yield i, Reply(failure=media_failure(error.source))
+                    continue
+                prompts.append(prompt)
+                params.append(self._params(rows[i], settings))
+                asked.append(i)
+            if not asked:
+                continue
+            outputs = self.llm.generate(prompts, params, use_tqdm=False)
+            for i, output in zip(asked, outputs, strict=True):
+                made = output.outputs[0]
+                yield i, Reply(prefixes[i] + made.text, len(made.token_ids))
+
+    def _params(self, row, settings):
+        seed = keyed(settings.seed, row["id"]).integers(2**31)
+        return self.sampling(
+            temperature=settings.temperature, top_p=settings.top_p, seed=int(seed),
+            max_tokens=settings.max_new_tokens,
+            # Nothing is left to the checkpoint's own sampling settings.
+            top_k=-1, repetition_penalty=1.0,
+        )  # fmt: skip
+
+    def _prompt(self, row, settings, prefix, blind):
+        style, video = settings.mode, settings.video
+        style = PromptStyle(style) if isinstance(style, str) else style
+        (turn,) = style.messages(row)
+        parts, media, extra = [], {}, {}
+        for part in turn["content"]:
+            if part["type"] == "text":
+                parts.append(part)
+            elif not blind:
+                kind, shown, timing = shown_media(part, video, self.multiple)
+                parts += [{"type": kind}] * len(shown)
+                media.setdefault(kind, []).extend(shown)
+                extra.update(timing)
+        text = self.processor.apply_chat_template(
+            [{**turn, "content": parts}], tokenize=False, add_generation_prompt=True
+        )
+        prompt = {"prompt": text + prefix}
+        if media:
+            prompt["multi_modal_data"] = media
+        if extra:
+            prompt["mm_processor_kwargs"] = {"fps": extra["fps"]}
+        return prompt
