@@ -39,7 +39,8 @@ COLUMNS = {
     "ground_truth": str,
     "options": (list, type(None)),
 }
-# Columns that only files of ours have, as JSON text: the true map, what is asked about.
+# Columns that only files of ours have, JSON text in a Parquet file: the true map, and
+# the categories that are asked about.
 OURS = ("map", "categories")
 _CONFIDENCES = np.linspace(0.5, 0.95, 10)
 
@@ -104,9 +105,11 @@ def _row(record, file, number):
 
 
 def _json(record, name, file, number):
+    if not isinstance(record[name], str):  # JSON lines hold it as it is
+        return record[name]
     try:
         return json.loads(record[name])
-    except (TypeError, ValueError) as error:
+    except ValueError as error:
         raise SpacerError(
             f"{file} row {number}: column {name}", got=repr(record[name])[:80],
             expected="JSON text",
