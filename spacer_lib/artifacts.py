@@ -131,6 +131,8 @@ def read_jsonl(path):
         raise SpacerError(
             f"{path} is missing", remedy="run the step that writes it, or fix the path"
         ) from error
+    except UnicodeDecodeError as error:
+        raise SpacerError(f"{path} is no text", expected="JSON lines") from error
     rows = []
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():

@@ -23,7 +23,6 @@ from spacer_lib.artifacts import (
     atomic_path,
     make_folder,
     read_json,
-    read_jsonl,
     write_json,
     write_jsonl,
 )
@@ -353,7 +352,7 @@ def evaluate(
         Optional[str], typer.Option(help="No model: majority, frequency or random.")
     ] = None,
     train_data: Annotated[
-        Optional[Path], typer.Option(help="Rows (JSON lines) a floor counts on.")
+        Optional[Path], typer.Option(help="Other rows, as --data, a floor counts on.")
     ] = None,
     config: Annotated[
         Optional[str], typer.Option(help="A name in configs/evaluate, or YAML.")
@@ -431,7 +430,8 @@ def evaluate(
         form = "jpeg" if jpeg else "png"
         backend = _endpoint(endpoint, model_name, key_variable, concurrency, form)
     elif floor:
-        backend = _floor(floor, rows, train_data)
+        train_rows = bench.read(train_data) if train_data else None
+        backend = _floor(floor, rows, train_rows)
     else:
         backend = _checkpoint(model, positions, vllm, video.frames)
     name = re.sub(r"[^\w.-]+", "_", Path(model or model_name or floor).name)
@@ -461,10 +461,10 @@ def _endpoint(url, name, key_variable, concurrency, form="png"):
     )
 
 
-def _floor(kind, rows, train_data):
+def _floor(kind, rows, train_rows):
     from spacer_lib.evaluation.floors import Floor
 
-    return Floor(kind, rows, read_jsonl(train_data) if train_data else None)
+    return Floor(kind, rows, train_rows)
 
 
 def _checkpoint(model, positions, vllm, frames):

@@ -1,0 +1,48 @@
+#!/usr/bin/env bash
+# Asks the held-out rooms of every model that the studies trained, and of the floors:
+# what the tables of notebook 08 are made of. Resumes; minutes a model at most.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+export PATH="$PWD/.venv/bin:$PATH" OMP_NUM_THREADS=1
+data=data/held_out out=runs/held_out start=checkpoints/tiny_warmstart
+
+python - "$data" <<'PYTHON'
+import sys
+from pathlib import Path
+
+from spacer_lib.benchmarks import held_out
+
+if not (Path(sys.argv[1]) / "test.parquet").exists():
+    held_out.write(sys.argv[1], rooms=120)
+    # Other rooms, for the answers that the floors give.
+    first = held_out.FIRST_SEED + 100_000
+    held_out.write(Path(sys.argv[1]) / "floor", rooms=120, first_seed=first)
+PYTHON
+
+ask() { # ask NAME OPTION...
+    local name=$1
+    shift
+    echo "== $name"
+    spacer evaluate --benchmark held-out --data "$data" --config tiny \
+        --out "$out/$name" "$@"
+}
+
+for floor in majority frequency random; do
+    ask "floor_$floor" --floor "$floor" --train-data "$data/floor/test.parquet"
+done
+for condition in own blind other shuffled random_map oracle; do
+    ask "start_$condition" --model "$start" --condition "$condition"
+done
+for model in runs/study_*/*/model; do
+    run=${model%/model}
+    mode=tiny
+    case $(basename "$run") in
+        observe*) mode=tiny_observe ;;
+        vanilla*) mode=tiny_vanilla ;;
+    esac
+    ask "$(basename "$(dirname "$run")")__$(basename "$run")" --model "$model" --mode "$mode"
+done
+for condition in blind other shuffled random_map oracle; do
+    model=runs/study_baselines/map_seed0/model
+    if [[ -d $model ]]; then ask "map_seed0_$condition" --model "$model" --condition "$condition"; fi
+done
