@@ -20,6 +20,7 @@
 # - place every score between a floor and an interval;
 # - compare two models question by question, and say *up*, *down* or *not distinguishable*;
 # - test whether an answer comes from the drawn map by exchanging the map, or the room;
+# - read a benchmark's files, run it so that it resumes, and see what the reading rule is worth;
 # - read map accuracy beside map scores, and see why one of them says so little.
 #
 # **What you'll need.** The warm-start checkpoint (in the repository) and the run of notebook 05; without the run this notebook says so and evaluates the warm start alone. One CPU core, about four minutes, 1.5 GB of memory.
@@ -47,18 +48,20 @@ from transformers.utils.logging import disable_progress_bar
 # %%
 from spacer_lib import plots
 from spacer_lib.artifacts import PROJECT_ROOT, commit, provenance, read_json, write_json
+from spacer_lib.benchmarks import BENCHMARKS, held_out, named
 from spacer_lib.cogmap import SCORERS
 from spacer_lib.cogmap import score as map_score
 from spacer_lib.completions import read_completion
 from spacer_lib.errors import SpacerError
-from spacer_lib.evaluation.backends import load
+from spacer_lib.evaluation.audit import audit
+from spacer_lib.evaluation.backends import LocalModel, load
 from spacer_lib.evaluation.floors import floors
-from spacer_lib.evaluation.runner import evaluate
-from spacer_lib.evaluation.statistics import compare, summarize
+from spacer_lib.evaluation.foreign import Answer
+from spacer_lib.evaluation.runner import evaluate, run
+from spacer_lib.evaluation.statistics import compare, summarize, totals
 from spacer_lib.models.inputs import VideoSettings
 from spacer_lib.synthetic.light import VIEWS
 from spacer_lib.training.curriculum import SEEDS, draw_rows
-from spacer_lib.training.demonstrations import working
 from spacer_lib.video import read_frames
 
 plots.use_house_style()
@@ -222,29 +225,8 @@ by_map = {c: summarize(end[c]) for c in ("oracle", "own", "other")}
 _ = plots.accuracy_bars(by_map, ax, floors=floor)
 
 
-# %%
-def follows(row, prediction):
-    """Does the answer follow from the map as drawn? None where it cannot be said."""
-    said = read_completion(prediction["prediction"])
-    cells = said.map or {}
-    if not said.answer or any(not cells.get(name) for name in row["categories"]):
-        return None
-    worked = working(row, cells)
-    if worked is None or worked[1] is None:
-        return None  # a tie on the grid, or metres, which cells do not determine
-    options = row["options"] or [f"{said.answer}. {said.answer}"]
-    texts = {option[0]: option[3:] for option in options}
-    return float(texts.get(said.answer, said.answer) == worked[1])
-
-
-for name, answers in {"before": start["own"], "after": end["own"]}.items():
-    votes = [follows(row, p) for row, p in zip(rows, answers, strict=True)]
-    votes = [vote for vote in votes if vote is not None]
-    share = np.mean(votes) if votes else float("nan")
-    print(f"{name:6} {share:.3f} of {len(votes)} answers follow from the drawn map")
-
 # %% [markdown]
-# **What to notice.** An answer can follow from a wrong map, and then it is wrong for an honest reason. The gap between *own* and *oracle* is what better eyes could still bring; what is missing above *oracle* is reasoning.
+# **What to notice.** The gap between *own* and *oracle* is what better eyes could still bring; what is missing above *oracle* is reasoning. Notebook 08 asks of every single answer whether it follows from the map beside it.
 #
 # ## Map accuracy beside map scores
 #
@@ -311,6 +293,64 @@ print(f"true: {asked['ground_truth']}\n{missed['prediction']}")
 # %% [markdown]
 # **What to notice.** The text after the map is a calculation over cells that can be checked by eye: where it goes wrong, either a cell was misplaced or a step was miscounted.
 #
+# ## A benchmark as it is published
+#
+# So far rows were made on the spot. Public benchmarks come as files, with rules and aggregates of their own; `spacer_lib.benchmarks` reads them as published and scores them as their authors do.
+
+# %%
+entries = {
+    name: (b.title, b.overall, b.mode, b.source) for name, b in BENCHMARKS.items()
+}
+columns = ["title", "overall", "asked in mode", "files"]
+pd.DataFrame.from_dict(entries, orient="index", columns=columns)
+
+# %% [markdown]
+# `macro` is the mean over tasks, `micro` over questions. `held-out` is ours: rooms that no run has seen, in VSI-Bench's schema, about six questions to a room.
+
+# %%
+bench = named("held-out")
+file = held_out.write(folder / "benchmark", rooms=8 if quick else 40)
+held = bench.read(file)
+keys = ("id", "question_type", "question", "options", "ground_truth", "groups")
+print(len(held), "questions about", len({row["scene_name"] for row in held}), "rooms")
+{key: held[-1][key] for key in keys}
+
+# %% [markdown]
+# `run` asks any backend (a checkpoint here, vLLM, any OpenAI-compatible server, or a floor) and appends each answer to `predictions.jsonl` as it comes, so that a killed run goes on where it was. `spacer evaluate` is the same from the command line.
+
+# %%
+records = run(
+    bench, held, LocalModel(model, processor, Path(after).parent.name),
+    folder / "held_out", mode="tiny", video=video, max_new_tokens=128,
+    temperature=0.0, batch_size=48, overwrite=True,
+)  # fmt: skip
+found = totals(records, bench)
+found["tasks"], {key: found[key] for key in ("macro", "micro", "rule", "failures")}
+
+# %% [markdown]
+# **What to notice.** Micro and macro differ, because the tasks are not equally frequent; a table that does not say which it prints can be off by that much. Two or more questions share a room here, and intervals resample rooms.
+#
+# ## What a reading rule is worth
+#
+# One model scores 32.5 to 38.7 on VSI-Bench in five public harnesses. Part of it is how text becomes an answer. The same outputs under five rules: ours (`strict`: the answer tag, one letter or one number, or nothing), VSI-Bench's own (`official`: the text up to the first space), the same behind the answer tag, and two of many scripts (the first number or letter anywhere; the last).
+
+# %%
+said = [Answer(made["prediction"]) for made in records]
+audited = audit(held, said, bench)
+figure, ax = plt.subplots(figsize=(8, 2.6))
+_ = plots.extraction_bars(audited.table, ax)
+
+# %%
+for kind in ("first_number", "last_letter"):
+    lines = [d for d in audited.disagreements if d["rule"] == kind]
+    print(f"{kind}: {len(lines)} of {len(held)} outputs scored otherwise than by strict")
+    if lines:
+        worst = {key: lines[0][key] for key in lines[0] if key != "groups"}
+        print("  ", worst)
+
+# %% [markdown]
+# **What to notice.** VSI-Bench's rule was made for bare answers and finds nothing but a tag in a model that thinks; numbers of two papers compare only if the rule does. The historic rules read numbers and letters out of the thought. Where text was made to be read by one rule, the others do not measure the model.
+#
 # ## Three seeds, with and without the map reward
 #
 # One run proves little. `make study` trains every arm with several seeds from the same warm start, asks the same fresh rooms, and writes `papermill_runs/study.json`. Large dots pool the seeds of an arm, small ones are single runs.
@@ -368,6 +408,16 @@ write_json(folder / "summary.json", {**summary, "provenance": provenance()})
 # papermill 07_evaluate.ipynb ../papermill_runs/07_evaluate__tiny__seed0.ipynb
 # papermill 07_evaluate.ipynb ../papermill_runs/07_evaluate__no_map__seed0.ipynb \
 #     -p after ../runs/05_no_map/model -p out_dir ../runs/07_no_map -p questions 1000
+# ```
+#
+# Public benchmarks, a server, predictions made elsewhere, tables for a paper:
+#
+# ```bash
+# spacer evaluate --benchmark vsi --data VSI-Bench --model runs/05_train_grpo/model --out runs/vsi
+# spacer evaluate --benchmark vsi --data VSI-Bench --endpoint http://localhost:8000/v1 --model-name NAME
+# spacer evaluate --benchmark vsi --data VSI-Bench --floor majority --out runs/vsi_majority
+# spacer score --benchmark vsi --data VSI-Bench --predictions LOG.jsonl --extraction official --audit
+# spacer report runs/vsi runs/vsi_majority --published spacer_table1 --out runs/report
 # ```
 #
 # - **Resume.** Predictions are written batch by batch, with the hash of weights, rows and settings. The same command skips what it finds under the same hash and answers the rest; anything else is answered anew.
