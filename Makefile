@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 # ninja and accelerate are looked up on PATH by the processes that need them.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
-.PHONY: help setup demo test warmstart study studies bench notebooks lab clean
+.PHONY: help setup demo test warmstart study studies evaluation bench notebooks lab clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' Makefile
@@ -29,6 +29,9 @@ studies: setup ## Baselines, KL weights, answer modes, a hack: hours (resumes)
 	    .venv/bin/spacer study --config $$name; \
 	    cp runs/study_$$name/study.json papermill_runs/study_$$name.json; \
 	done
+
+evaluation: setup ## Ask the held-out rooms of every trained study model, and tabulate
+	@scripts/evaluate_studies.sh
 
 bench: setup ## Time data engine and rewards against the other way of doing each
 	@.venv/bin/spacer bench data

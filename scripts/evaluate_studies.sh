@@ -46,3 +46,30 @@ for condition in blind other shuffled random_map oracle; do
     model=runs/study_baselines/map_seed0/model
     if [[ -d $model ]]; then ask "map_seed0_$condition" --model "$model" --condition "$condition"; fi
 done
+
+# One table of all: seeds of an arm pooled, differences against the warm start.
+pools=()
+pool() { # pool NAME STUDY__ARM
+    local runs=("$out/$2"_seed*) list
+    [[ -d ${runs[0]} ]] || return 0
+    list=$(IFS=,; echo "${runs[*]}")
+    pools+=(--pool "$1=$list")
+}
+pool "SG-RLVR" study_baselines__map
+pool "map paid as published" study_paper__paper_map
+pool "no map reward" study_baselines__no_map
+pool "β 1e-4" study_beta__beta_1e-4
+pool "SFT" study_baselines__sft
+pool "SFT, same rows" study_baselines__sft_same_rows
+pool "DPO" study_baselines__dpo
+pool "form: think" study_modes__think
+pool "form: observe" study_modes__observe
+pool "form: vanilla" study_modes__vanilla
+spacer report "majority=$out/floor_majority" "frequency=$out/floor_frequency" \
+    "random=$out/floor_random" "no video=$out/start_blind" \
+    "another room=$out/start_other" "warm start=$out/start_own" \
+    "frames shuffled=$out/start_shuffled" "random map=$out/start_random_map" \
+    "true map=$out/start_oracle" "${pools[@]}" --reference "warm start" \
+    --out runs/held_out_report
+mkdir -p papermill_runs/held_out
+cp runs/held_out_report/{report.md,scores.csv,deltas.csv} papermill_runs/held_out/

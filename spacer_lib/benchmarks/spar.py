@@ -212,6 +212,7 @@ def _row(record, images, file, number):
     scan = re.match(r"scene\d+_\d+", str(record["id"]))
     return {
         "id": str(record["id"]),
+        "published_id": record["id"],
         "dataset": record.get("source"),
         "scene_name": scan[0] if scan else str(record["id"]),
         "question_type": task,
