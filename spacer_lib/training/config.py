@@ -81,6 +81,11 @@ class TrainConfig:
     num_generations: int = 8  # completions per prompt, G; paper: 8
     prompts_per_step: int = 16  # over all workers; paper: 1 on each of 8 GPUs
     per_device_batch: int | None = None  # completions per forward; None: all at once
+    # Compute each prompt of a group once (`training.prefix`): auto, on or off.
+    shared_prefix: str = "auto"
+    # Of one prompt, packed: fewer need less memory. None: the group, or as much of it
+    # as per_device_batch holds.
+    completions_per_forward: int | None = None
     max_steps: int = 60  # 0: as many as `epochs` takes
     epochs: float = 1.0  # ignored where max_steps is set; paper: up to 2, script: 1
     num_iterations: int = 1  # updates per batch of rollouts; script: 1
@@ -140,6 +145,7 @@ class TrainConfig:
             self._require(name, getattr(self, name) > 0, "more than 0")
         for name in (
             "frame_size", "max_pixels", "per_device_batch", "data_rows", "epsilon_high",
+            "completions_per_forward",
         ):  # fmt: skip
             value = getattr(self, name)
             self._require(name, value is None or value > 0, "more than 0, or null")
@@ -171,7 +177,7 @@ class TrainConfig:
             ("lr_scheduler", SCHEDULERS), ("prompt_mode", MODES), ("view", VIEWS),
             ("map_frame", FRAMES), ("positions", POSITIONS),
             ("method", METHODS), ("loss_type", LOSSES), ("data_part", DATA_PARTS),
-            ("rooms", ROOMS),
+            ("rooms", ROOMS), ("shared_prefix", ("auto", "on", "off")),
             ("importance_level", ("token", "sequence")),
             ("scale_rewards", ("group", "batch", "none")),
             ("zero_stage", (None, 0, 2, 3)), ("offload", ("none", "optimizer", "all")),

@@ -13,6 +13,7 @@ Source: SpaceR §4 and Eq. 7; https://arxiv.org/abs/2402.03300 for GRPO.
 import contextlib
 import dataclasses
 import itertools
+import math
 import time
 from collections import defaultdict
 
@@ -21,6 +22,7 @@ import numpy as np
 import torch
 from trl import GRPOTrainer
 from trl.models import unwrap_model_for_generation
+from trl.trainer.utils import split_tensor_dict
 
 from spacer_lib.errors import SpacerError
 from spacer_lib.models.inputs import (
@@ -31,10 +33,18 @@ from spacer_lib.models.inputs import (
     token_types,
 )
 from spacer_lib.models.sampling import KeyedSampling, sequence_key
-from spacer_lib.models.shared_media import core_of, media_once
+from spacer_lib.models.shared_media import media_once
 from spacer_lib.rewards import score_batch
 from spacer_lib.training.checkpoints import WholeCheckpoints
 from spacer_lib.training.order import RowOrder
+from spacer_lib.training.prefix import (
+    last_positions,
+    packed_scores,
+    permuted_blocks,
+    prefill,
+    require_one_prompt,
+    use_branches,
+)
 from spacer_lib.training.record import append_jsonl
 from spacer_lib.training.refill import replace_rows
 from spacer_lib.training.rows import ROW_KEYS
@@ -69,6 +79,9 @@ class VideoGRPOTrainer(RowOrder, WholeCheckpoints, GRPOTrainer):
         Rounds, at most, in which groups without advantage are asked another question.
     temporal : TemporalBonus, optional
         T-GRPO: also among ``reward_funcs``.
+    shared_prefix : int or None
+        Completions of one prompt to a packed forward (``training.prefix``); ``None``:
+        a row for each, as TRL has it.
     rollouts_path : path or None
         JSON lines that receive ``rollouts_per_step`` completions of each generation
         with their rewards.
@@ -78,7 +91,8 @@ class VideoGRPOTrainer(RowOrder, WholeCheckpoints, GRPOTrainer):
 
     def __init__(
         self, model, processor, rows, *, mode, video, refill=0, temporal=None,
-        rollouts_path=None, rollouts_per_step=4, keep_checkpoints=2, **kwargs,
+        shared_prefix=None, rollouts_path=None, rollouts_per_step=4,
+        keep_checkpoints=2, **kwargs,
     ):  # fmt: skip
         self.rows, self.mode, self.video = rows, mode, video
         self.refill, self.temporal = refill, temporal
@@ -98,6 +112,11 @@ class VideoGRPOTrainer(RowOrder, WholeCheckpoints, GRPOTrainer):
         )
         if temporal is not None:
             temporal.accelerator = self.accelerator
+        self.shared_prefix = shared_prefix
+        if shared_prefix:
+            use_branches(self.model)
+            if self.ref_model is not None:
+                use_branches(self.ref_model)
 
     # ------------------------------------------------------------ rows
 
@@ -160,13 +179,10 @@ class VideoGRPOTrainer(RowOrder, WholeCheckpoints, GRPOTrainer):
 
     def _sample(self, prompt_ids, media, purpose="rollout"):
         """One completion a prompt, as lists of ids up to the end token."""
-        device = self.accelerator.device
-        pad = self.processing_class.tokenizer.pad_token_id
-        input_ids, mask = pad_batch(prompt_ids, pad, "left")
         first = self.accelerator.process_index * len(prompt_ids)
         luck = self.args.seed, self.state.global_step, self._round, purpose
         keys = [sequence_key(*luck, first + i) for i in range(len(prompt_ids))]
-        width = input_ids.shape[1]
+        width = max(map(len, prompt_ids))
         with (
             unwrap_model_for_generation(
                 self.model_wrapped, self.accelerator,
@@ -174,12 +190,9 @@ class VideoGRPOTrainer(RowOrder, WholeCheckpoints, GRPOTrainer):
                 generation_kwargs=self.generation_kwargs,
             ) as model,
             torch.no_grad(),
-            media_once(model, media, device) as inputs,
+            self._prompts(model, prompt_ids, media) as inputs,
         ):  # fmt: skip
             output = model.generate(
-                input_ids=input_ids.to(device),
-                attention_mask=mask.to(device),
-                mm_token_type_ids=token_types(input_ids, model.config).to(device),
                 **inputs,
                 generation_config=self.generation_config,
                 logits_processor=[
@@ -188,6 +201,36 @@ class VideoGRPOTrainer(RowOrder, WholeCheckpoints, GRPOTrainer):
             )
         ends = set(self.eos_token_ids)
         return [_until(row, ends) for row in output[:, width:].tolist()]
+
+    @contextlib.contextmanager
+    def _prompts(self, model, prompt_ids, media):
+        """Keyword arguments of ``generate`` for a batch of prompts."""
+        device = self.accelerator.device
+        pad = self.processing_class.tokenizer.pad_token_id
+        if self.shared_prefix:
+            yield prefill(model, prompt_ids, media, pad, device)
+            return
+        input_ids, mask = pad_batch(prompt_ids, pad, "left")
+        types = token_types(input_ids, model.config)
+        with media_once(model, media, device) as tensors:
+            yield {
+                "input_ids": input_ids.to(device),
+                "attention_mask": mask.to(device),
+                "mm_token_type_ids": types.to(device),
+                **tensors,
+            }
+
+    def _prepare_inputs(self, generation_batch):
+        """TRL's, but where prompts are shared whole groups are shuffled."""
+        if not (self.shared_prefix and self.model.training):
+            return super()._prepare_inputs(generation_batch)
+        parts, step = self.args.steps_per_generation, self._step
+        if step % (parts * self.num_iterations) == 0 or self._buffered_inputs is None:
+            made = self._generate_and_score_completions(generation_batch)
+            size = math.gcd(self.num_generations, len(made["completion_ids"]))
+            made = permuted_blocks(made, size)
+            self._buffered_inputs = split_tensor_dict(made, parts)
+        return self._buffered_inputs[step % parts]
 
     def _generate_and_score_completions(self, inputs):
         self._round = 0
@@ -373,6 +416,8 @@ class VideoGRPOTrainer(RowOrder, WholeCheckpoints, GRPOTrainer):
         TRL shuffles rows; here they stand in order of length and prompt again, so that
         a forward encodes few videos and carries little padding.
         """
+        if self.shared_prefix:
+            return self._packed(model, input_ids, attention_mask, logits_to_keep)
         device, config = self.accelerator.device, self.model.config
         batch_size = batch_size or len(input_ids)
         if device.type == "cpu":
@@ -398,7 +443,7 @@ class VideoGRPOTrainer(RowOrder, WholeCheckpoints, GRPOTrainer):
                     model, rows, device,
                     touch_vision=self.accelerator.num_processes > 1,
                 ) as tensors,
-                _last_positions(model, logits_to_keep + 1),
+                last_positions(model, logits_to_keep + 1),
             ):  # fmt: skip
                 return model(
                     input_ids=input_ids,
@@ -420,6 +465,36 @@ class VideoGRPOTrainer(RowOrder, WholeCheckpoints, GRPOTrainer):
         entropies = entropies if entropies is None else entropies[back]
         self._scored = logps.detach()
         return logps, entropies, balance
+
+    def _packed(self, model, input_ids, attention_mask, logits_to_keep):
+        """Scores of rows that come in blocks of one prompt, a forward for a block.
+
+        Every rank has as many blocks, so under ZeRO-3 all make as many forwards.
+        """
+        real = attention_mask.bool()
+        size = math.gcd(self.shared_prefix, len(input_ids))
+        logps, entropies = [], []
+        for start in range(0, len(input_ids), size):
+            rows = range(start, start + size)
+            prompts = [input_ids[i, :-logits_to_keep][real[i, :-logits_to_keep]]
+                       for i in rows]  # fmt: skip
+            media = self._media[start : start + size]
+            require_one_prompt(prompts, media)
+            with self.accelerator.autocast():
+                made = packed_scores(
+                    model, prompts[0],
+                    [input_ids[i, -logits_to_keep:][real[i, -logits_to_keep:]]
+                     for i in rows],
+                    media[0], self.accelerator.device,
+                    touch_vision=self.accelerator.num_processes > 1,
+                )  # fmt: skip
+            for found, kept in zip(made, (logps, entropies), strict=True):
+                if found is not None:
+                    short = logits_to_keep - found.shape[1]
+                    kept.append(torch.nn.functional.pad(found, (0, short)))
+        logps = torch.cat(logps)
+        self._scored = logps.detach()
+        return logps, torch.cat(entropies) if entropies else None, None
 
     def truth_scores(self, number, change=None):
         """Log-probabilities of a row's ground truth, by the path the loss takes.
@@ -521,21 +596,3 @@ def _opened(image):
         return None
     paths = [image] if isinstance(image, str) else image
     return [read_image(path) for path in paths]
-
-
-@contextlib.contextmanager
-def _last_positions(model, count):
-    """While open, the head sees the last ``count`` positions of each row only.
-
-    Off the GPU, TRL's fused head would score the whole prompt and discard it.
-    """
-
-    def cut(module, args, output):
-        output.last_hidden_state = output.last_hidden_state[:, -count:]
-        return output
-
-    hook = core_of(model).register_forward_hook(cut)
-    try:
-        yield
-    finally:
-        hook.remove()
