@@ -7,7 +7,7 @@ from trl import GRPOConfig
 
 from spacer_lib.errors import SpacerError
 from spacer_lib.rewards import trl_reward_functions
-from spacer_lib.training.prefix import completions_per_forward
+from spacer_lib.training.prefix import PrefixCheck, completions_per_forward
 from spacer_lib.training.rows import training_rows
 from spacer_lib.training.sight import SightCheck
 from spacer_lib.training.start import load_start, lora_config, number_positions
@@ -135,11 +135,13 @@ def build_trainer(config, out_dir, *, workers=1, on_cpu=True, rows=None, callbac
         callbacks=list(callbacks),
     )  # fmt: skip
     if trainer.accelerator.is_main_process:
-        shared = f"for {together} completions at once"
-        how = f"apart for each completion: {alone}" if alone else shared
+        how = f"for {together} completions at once"
+        if alone:
+            how = f"apart for each completion: {alone}"
         print(f"prompts are computed {how}", flush=True)
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(SightCheck(trainer))
+    trainer.add_callback(PrefixCheck(trainer, config.shared_prefix))
     number_positions(trainer, config.positions)
     return trainer
 

@@ -24,7 +24,11 @@ from typing import NamedTuple
 import torch
 from torch.nn.attention.bias import causal_lower_right
 from torch.nn.functional import scaled_dot_product_attention
-from transformers import AttentionInterface, AttentionMaskInterface
+from transformers import (
+    AttentionInterface,
+    AttentionMaskInterface,
+    TrainerCallback,
+)
 from transformers.cache_utils import DynamicCache
 from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
@@ -36,6 +40,9 @@ from spacer_lib.models.shared_media import core_of, media_once
 BRANCHES = "spacer_branches"
 FAMILIES = ("qwen2_vl", "qwen2_5_vl")
 IGNORED = -100  # label of a position that is not scored
+# Largest difference from the stock path's log-probabilities that is taken for rounding.
+# bf16 keeps 8 bits: logits near 20 are 0.125 apart, and two kernels may round apart.
+TOLERANCE, BF16_TOLERANCE = 1e-4, 0.5
 
 
 class Packed(NamedTuple):
@@ -68,7 +75,7 @@ def pack(prompt, completions):
     -------
     Packed
     """
-    width = max(len(completion) for completion in completions)
+    width = max(1, *map(len, completions))  # all may be masked
     last = prompt[-1:]
     inputs = last.new_zeros(len(completions), width)
     labels = torch.full_like(inputs, IGNORED)
@@ -90,8 +97,7 @@ def packed_positions(model, prompt, media, branches):
     Returns
     -------
     (3, 1, S) int tensor
-        Time, row, column. (A fourth row of text positions would make transformers
-        build a mask from them.)
+        Time, row, column.
     """
     core, ids = core_of(model), prompt[None]
     grids = {k: v.to(prompt.device) for k, v in media.items() if "grid" in k}
@@ -289,12 +295,11 @@ def permuted_blocks(batch, size):
 
 
 def completions_per_forward(config, model, workers):
-    """How many completions of one prompt a forward can take, or why none.
+    """How many completions of one prompt a forward takes, or why only one.
 
     Parameters
     ----------
     config : TrainConfig
-        ``shared_prefix`` (auto, on or off) and ``completions_per_forward``.
     model
         As it was loaded.
     workers : int
@@ -308,34 +313,29 @@ def completions_per_forward(config, model, workers):
     Raises
     ------
     SpacerError
-        If it is ``on`` and cannot be, or the count does not fit.
+        If ``shared_prefix`` is on and cannot be.
     """
     if config.shared_prefix == "off":
         return None, "switched off"
     batch, forwards = config.batch_shape(workers)
-    most = math.gcd(config.num_generations, batch)
-    reason = _obstacle(config, model, most, forwards)
+    count = math.gcd(config.num_generations, batch)
+    reason = _obstacle(config, model.config, count, forwards)
     if reason and config.shared_prefix == "on":
-        raise SpacerError(
-            "setting shared_prefix", got=f"on, but {reason}", expected="auto or off"
-        )
-    if reason:
-        return None, reason
-    count = config.completions_per_forward or most
-    if most % count:
-        raise SpacerError(
-            "setting completions_per_forward", got=count,
-            expected=f"a divisor of {most}, the completions of one prompt in a forward",
-        )  # fmt: skip
-    return count, None
+        raise _refused(reason)
+    return (None, reason) if reason else (count, None)
 
 
-def _obstacle(config, model, most, forwards):
+def _refused(reason):
+    return SpacerError(
+        "setting shared_prefix", got=f"on, but {reason}", expected="auto or off"
+    )
+
+
+def _obstacle(config, architecture, count, forwards):
     """Why packed rows would not be what the stock path computes, or ``None``."""
-    family = core_of(model).config.model_type
-    text = core_of(model).config.get_text_config()
-    if family not in FAMILIES:
-        return f"{family} is none of {', '.join(FAMILIES)}"
+    text = architecture.get_text_config()
+    if architecture.model_type not in FAMILIES:
+        return f"{architecture.model_type} is none of {', '.join(FAMILIES)}"
     if "sliding_attention" in (getattr(text, "layer_types", None) or ()):
         return "the model has sliding-window layers"
     if config.lora.rank and config.lora.dropout:
@@ -344,12 +344,73 @@ def _obstacle(config, model, most, forwards):
         return "attention dropout would differ between completions"
     if config.loss_type == "bnpo" and forwards > 1:
         return "bnpo's loss depends on which rows share a forward"
-    if most == 1:
+    if count == 1 and config.completions_per_forward != 1:
         return (
             f"per_device_batch cuts groups of {config.num_generations} into single "
             "completions"
         )
     return None
+
+
+def packing_error(trainer):
+    """Largest difference between packed and stock log-probabilities.
+
+    Asked of the first row with a video, with images and without either; the
+    completions are its question's words, each from another word on.
+
+    Parameters
+    ----------
+    trainer
+        With ``rows`` and ``both_scores(number, completions)``.
+
+    Returns
+    -------
+    float
+        Over all workers, so that they decide alike.
+    """
+    first = {}
+    for number, row in enumerate(trainer.rows):
+        kind = next((kind for kind in ("video", "image") if row.get(kind)), "text")
+        first.setdefault(kind, number)
+    errors = [trainer.both_scores(number) for number in first.values()]
+    errors = torch.stack([(ours - stock).abs().max() for ours, stock in errors])
+    return trainer.accelerator.gather(errors).max().item()
+
+
+class PrefixCheck(TrainerCallback):
+    """Before the first step: are packed log-probabilities the stock path's?
+
+    Parameters
+    ----------
+    trainer : VideoGRPOTrainer
+    setting : str
+        ``auto`` goes on without shared prompts where they are not.
+
+    Raises
+    ------
+    SpacerError
+        If they are not and the setting is ``on``.
+    """
+
+    def __init__(self, trainer, setting):
+        self.trainer, self.setting = trainer, setting
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        """Check on all ranks together, and say what was found."""
+        trainer = self.trainer
+        if not trainer.shared_prefix:
+            return
+        error = packing_error(trainer)
+        most = BF16_TOLERANCE if args.bf16 else TOLERANCE
+        found = f"packed log-probabilities differ from separate ones by {error:.2g}"
+        if not error <= most:  # also where it is no number
+            reason = f"{found}, more than {most:g}"
+            if self.setting == "on":
+                raise _refused(reason)
+            trainer.shared_prefix = None
+            found = f"prompts are computed apart for each completion: {reason}"
+        if trainer.accelerator.is_main_process:
+            print(found, flush=True)
 
 
 def prefill(model, prompt_ids, media, pad_token_id, device):

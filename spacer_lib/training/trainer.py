@@ -15,7 +15,7 @@ import dataclasses
 import itertools
 import math
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 
 import datasets
 import numpy as np
@@ -54,6 +54,7 @@ from spacer_lib.training.sight import with_pixels
 KEPT_KEYS = (*ROW_KEYS, "video", "image", "question_type", "options", "map")
 # From this many rollouts on, all groups being all alike is no accident.
 ENOUGH_ROLLOUTS = 16
+CHECKED_TOKENS = 32  # of each completion with which packing is checked
 CPU_FORWARD_ROWS = 16  # activations of more fall out of the caches: a third slower
 MAX_BROKEN = 0.1  # of the rows: more unreadable media than this are no accident
 PHASES = ("data", "generate", "score")  # of a step; the rest of it is the update
@@ -102,6 +103,7 @@ class VideoGRPOTrainer(RowOrder, WholeCheckpoints, GRPOTrainer):
         self._prompt_ids, self._images, self._round = None, None, 0
         self._broken = set()  # numbers of rows whose media cannot be read
         self._spent = defaultdict(float)  # seconds of this optimiser step, by phase
+        self._tokens = Counter()  # that its scoring ran
         super().__init__(
             model=model,
             processing_class=processor,
@@ -379,10 +381,13 @@ class VideoGRPOTrainer(RowOrder, WholeCheckpoints, GRPOTrainer):
     def training_step(self, *args, **kwargs):
         """TRL's, with the seconds of each phase and tokens a second logged."""
         seen = self.state.num_input_tokens_seen
+        forwards = self.current_gradient_accumulation_steps
+        if self._step % forwards == 0:
+            self._tokens.clear()  # also of the checks at the start
         with self._timed("step"):
             loss = super().training_step(*args, **kwargs)
         self._spent["tokens"] += self.state.num_input_tokens_seen - seen
-        if self._step % self.current_gradient_accumulation_steps == 0:
+        if self._step % forwards == 0:
             spent, self._spent = self._spent, defaultdict(float)
             metrics = self._metrics["train"]
             for phase in PHASES:
@@ -391,6 +396,14 @@ class VideoGRPOTrainer(RowOrder, WholeCheckpoints, GRPOTrainer):
             metrics["seconds/update"].append(rest)
             if spent["tokens"]:  # none where rollouts serve a second time
                 metrics["tokens_per_s"].append(spent["tokens"] / spent["step"])
+            names = "computed", "stock"
+            counts = torch.tensor(
+                [float(self._tokens[name]) for name in names],
+                device=self.accelerator.device,
+            )
+            counts = self.accelerator.reduce(counts, reduction="sum").tolist()
+            for name, count in zip(names, counts, strict=True):
+                metrics[f"tokens/{name}"].append(count)
         return loss
 
     # ------------------------------------------------------------ log-probabilities
@@ -411,13 +424,25 @@ class VideoGRPOTrainer(RowOrder, WholeCheckpoints, GRPOTrainer):
         self, model, input_ids, attention_mask, logits_to_keep, batch_size=None,
         **kwargs,
     ):  # fmt: skip
-        """Old, reference and policy scores all come through here.
+        """Old, reference and policy scores all come through here."""
+        self._tokens["stock"] += int(attention_mask.sum())
+        rows = model, input_ids, attention_mask, logits_to_keep
+        if self.shared_prefix:
+            scores = self._packed(*rows)
+        else:
+            scores = self._apart(*rows, batch_size, **kwargs)
+        self._scored = scores[0].detach()
+        return scores
+
+    def _apart(
+        self, model, input_ids, attention_mask, logits_to_keep, batch_size=None,
+        **kwargs,
+    ):  # fmt: skip
+        """Scores by TRL, a row to each completion.
 
         TRL shuffles rows; here they stand in order of length and prompt again, so that
         a forward encodes few videos and carries little padding.
         """
-        if self.shared_prefix:
-            return self._packed(model, input_ids, attention_mask, logits_to_keep)
         device, config = self.accelerator.device, self.model.config
         batch_size = batch_size or len(input_ids)
         if device.type == "cpu":
@@ -436,6 +461,7 @@ class VideoGRPOTrainer(RowOrder, WholeCheckpoints, GRPOTrainer):
             rows = list(itertools.islice(media, len(input_ids)))
             first = int(attention_mask.argmax(dim=1).min()) if trim else 0
             input_ids = input_ids[:, first:]
+            self._tokens["computed"] += input_ids.numel()
             with (
                 # A rank whose rows are all text must still meet the others in the
                 # vision tower's collectives.
@@ -461,10 +487,8 @@ class VideoGRPOTrainer(RowOrder, WholeCheckpoints, GRPOTrainer):
         back = torch.tensor(order).argsort().to(device)
         # The third, of mixtures of experts, is one number for the batch.
         logps, entropies, balance = scores
-        logps = logps[back]
         entropies = entropies if entropies is None else entropies[back]
-        self._scored = logps.detach()
-        return logps, entropies, balance
+        return logps[back], entropies, balance
 
     def _packed(self, model, input_ids, attention_mask, logits_to_keep):
         """Scores of rows that come in blocks of one prompt, a forward for a block.
@@ -472,7 +496,9 @@ class VideoGRPOTrainer(RowOrder, WholeCheckpoints, GRPOTrainer):
         Every rank has as many blocks, so under ZeRO-3 all make as many forwards.
         """
         real = attention_mask.bool()
-        size = math.gcd(self.shared_prefix, len(input_ids))
+        training = self.model.training
+        group = self.num_generations if training else self.num_generations_eval
+        size = math.gcd(self.shared_prefix, group, len(input_ids))
         logps, entropies = [], []
         for start in range(0, len(input_ids), size):
             rows = range(start, start + size)
@@ -480,21 +506,46 @@ class VideoGRPOTrainer(RowOrder, WholeCheckpoints, GRPOTrainer):
                        for i in rows]  # fmt: skip
             media = self._media[start : start + size]
             require_one_prompt(prompts, media)
+            completions = [
+                input_ids[i, -logits_to_keep:][real[i, -logits_to_keep:]] for i in rows
+            ]
             with self.accelerator.autocast():
                 made = packed_scores(
-                    model, prompts[0],
-                    [input_ids[i, -logits_to_keep:][real[i, -logits_to_keep:]]
-                     for i in rows],
-                    media[0], self.accelerator.device,
+                    model, prompts[0], completions, media[0], self.accelerator.device,
                     touch_vision=self.accelerator.num_processes > 1,
                 )  # fmt: skip
+            self._tokens["computed"] += len(prompts[0]) - 1 + made[0].numel()
             for found, kept in zip(made, (logps, entropies), strict=True):
                 if found is not None:
                     short = logits_to_keep - found.shape[1]
                     kept.append(torch.nn.functional.pad(found, (0, short)))
-        logps = torch.cat(logps)
-        self._scored = logps.detach()
-        return logps, torch.cat(entropies) if entropies else None, None
+        return torch.cat(logps), torch.cat(entropies) if entropies else None, None
+
+    def both_scores(self, number):
+        """Log-probabilities of made-up completions of a row: packed, and apart.
+
+        Returns
+        -------
+        packed, apart : (completions, tokens) tensor
+        """
+        device, tokenizer = self.accelerator.device, self.processing_class.tokenizer
+        (row,), (prompt,), (media,) = self._load([number])
+        words = tokenizer(row["question"], add_special_tokens=False)["input_ids"]
+        words = words[:CHECKED_TOKENS]
+        completions = [
+            words[i % len(words) :] + words[: i % len(words)]
+            for i in range(self.shared_prefix)
+        ]
+        ids = torch.tensor([prompt + words for words in completions], device=device)
+        mask = torch.ones_like(ids)
+        mask[0, len(prompt) + 1 :] = 0  # one is shorter than the others
+        self._media = [media] * len(ids)
+        with torch.no_grad():
+            packed, apart = (
+                score(self.model_wrapped, ids, mask, len(words))[0]
+                for score in (self._packed, self._apart)
+            )
+        return packed, apart
 
     def truth_scores(self, number, change=None):
         """Log-probabilities of a row's ground truth, by the path the loss takes.
