@@ -135,9 +135,7 @@ def summary_text(summary):
 def run(
     name: Annotated[str, typer.Argument(help="Notebook, such as 05_train_grpo.")],
     out: Optional[Path] = None,
-    parameter: Annotated[
-        list[str], typer.Option("-p", metavar="NAME VALUE")
-    ] = [],  # noqa: B006
+    parameter: Annotated[list[str], typer.Option("-p", metavar="NAME VALUE")] = [],  # noqa: B006
 ):
     """Execute one notebook with checked parameters."""
     import yaml
@@ -176,9 +174,7 @@ def notebooks(names: Annotated[Optional[list[str]], typer.Argument()] = None):
 @command
 def train(
     config: Annotated[str, typer.Option(help="Recipe name or YAML file.")] = "tiny",
-    setting: Annotated[
-        list[str], typer.Option("--set", metavar="KEY=VALUE ...")
-    ] = [],  # noqa: B006
+    setting: Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE ...")] = [],  # noqa: B006
     out: Optional[Path] = None,
     resume: bool = False,
     estimate: Annotated[
@@ -255,16 +251,16 @@ def study(
     out: Annotated[
         Optional[Path], typer.Option(help="runs/study, or runs/study_<config>.")
     ] = None,
-    seeds: Annotated[
-        list[int], typer.Option(help="In place of the study's.")
-    ] = [],  # noqa: B006
+    seeds: Annotated[list[int], typer.Option(help="In place of the study's.")] = [],  # noqa: B006
     arms: Annotated[list[str], typer.Option(help="Only these.")] = [],  # noqa: B006
     questions: Annotated[
         Optional[int], typer.Option(help="In place of the study's.")
     ] = None,
     setting: Annotated[
         list[str],
-        typer.Option("--set", metavar="KEY=VALUE ...", help="In every run: for trials.")
+        typer.Option(
+            "--set", metavar="KEY=VALUE ...", help="In every run: for trials."
+        ),
     ] = [],  # noqa: B006
 ):
     """Several arms over several seeds, before and after; resumes."""
@@ -287,9 +283,7 @@ def study(
 def select(
     out: Annotated[Path, typer.Option(help="JSON lines for the rows that are kept.")],
     config: Annotated[str, typer.Option(help="Recipe name or YAML file.")] = "tiny",
-    setting: Annotated[
-        list[str], typer.Option("--set", metavar="KEY=VALUE ...")
-    ] = [],  # noqa: B006
+    setting: Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE ...")] = [],  # noqa: B006
     k: Annotated[int, typer.Option(min=2, help="Responses a row.")] = 8,
     rows: Annotated[
         Optional[int], typer.Option(min=1, help="Only the recipe's first so many.")
@@ -338,7 +332,8 @@ def _client(scheduler):
         return Client(scheduler, timeout=10)
     except (OSError, ValueError) as error:
         raise SpacerError(
-            f"Dask scheduler {scheduler} does not answer", got=error,
+            f"Dask scheduler {scheduler} does not answer",
+            got=error,
             remedy="start one (`dask scheduler`) or leave --scheduler out",
         ) from error
 
@@ -581,15 +576,34 @@ def reward(
 
 @command
 def bench(
-    what: Annotated[str, typer.Argument(help="data or rewards")] = "data",
-    runs: Annotated[int, typer.Option(min=1, help="Median of so many.")] = 5,
+    what: Annotated[str, typer.Argument(help="data, rewards or step")] = "data",
+    runs: Annotated[
+        int, typer.Option("--runs", "--repeats", min=1, help="Median of so many.")
+    ] = 5,
+    model: Annotated[
+        str, typer.Option(help="Of step: tiny, small, 3b or 7b; random weights.")
+    ] = "small",
+    prompt: Annotated[int, typer.Option(help="Of step: tokens.")] = 1100,
+    completion: Annotated[int, typer.Option(help="Of step: tokens.")] = 400,
+    group: Annotated[int, typer.Option(help="Of step: completions.")] = 8,
+    decode: Annotated[
+        Optional[int], typer.Option(min=2, help="Of step: tokens to generate.")
+    ] = None,
 ):
-    """Ours and the other way side by side, with the ratio."""
+    """Ours and the other way side by side, with the ratio; of step, a GRPO step's
+    phases with each prompt computed once and as stock trainers do."""
+    told = functools.partial(print, flush=True)
+    if what == "step":
+        from spacer_lib.bench_step import StepShape, bench_step
+
+        shape = StepShape(model, prompt, completion, group, decode)
+        return bench_step(shape, runs, told)
     from spacer_lib import benches
 
     if what not in benches.SUITES:
-        raise SpacerError("bench", got=what, expected=", ".join(benches.SUITES))
-    rows = benches.SUITES[what](runs, on_row=lambda row: print(row.line(), flush=True))
+        known = ", ".join([*benches.SUITES, "step"])
+        raise SpacerError("bench", got=what, expected=known)
+    rows = benches.SUITES[what](runs, on_row=lambda row: told(row.line()))
     return {"rows": rows}
 
 
