@@ -165,6 +165,7 @@ def bench_config(name):
         "rope_type": "default", "rope_theta": 1e6,
         "mrope_section": text.pop("mrope_section"),
     }  # fmt: skip
+    text.update(dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id")))
     text["tie_word_embeddings"] = parts["tie_word_embeddings"]
     vision["out_hidden_size"] = text["hidden_size"]
     return CONFIG(**parts)
@@ -453,14 +454,16 @@ def _name_of(device):
 def _peaks(shape, step):
     if step.device.type == "cuda":
         return {form: step.peak_memory_gb(form) for form in FORMS}
-    # What a process once held it may keep: one of its own for each form.
+    return {form: peak_alone(shape, form) for form in FORMS}
+
+
+def peak_alone(shape, form):
+    """GiB of one update on the CPU, in a process of its own: what a process once held
+    it may keep."""
     spawn = multiprocessing.get_context("spawn")
-    found = {}
-    for form in FORMS:
-        with ProcessPoolExecutor(1, mp_context=spawn) as pool:
-            found[form] = pool.submit(_peak_alone, shape, form).result()
-    return found
+    with ProcessPoolExecutor(1, mp_context=spawn) as pool:
+        return pool.submit(_peak_here, shape, form).result()
 
 
-def _peak_alone(shape, form):
+def _peak_here(shape, form):
     return Step(shape, "cpu").peak_memory_gb(form)

@@ -135,7 +135,9 @@ def summary_text(summary):
 def run(
     name: Annotated[str, typer.Argument(help="Notebook, such as 05_train_grpo.")],
     out: Optional[Path] = None,
-    parameter: Annotated[list[str], typer.Option("-p", metavar="NAME VALUE")] = [],  # noqa: B006
+    parameter: Annotated[
+        list[str], typer.Option("-p", metavar="NAME VALUE")
+    ] = [],  # noqa: B006
 ):
     """Execute one notebook with checked parameters."""
     import yaml
@@ -174,7 +176,9 @@ def notebooks(names: Annotated[Optional[list[str]], typer.Argument()] = None):
 @command
 def train(
     config: Annotated[str, typer.Option(help="Recipe name or YAML file.")] = "tiny",
-    setting: Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE ...")] = [],  # noqa: B006
+    setting: Annotated[
+        list[str], typer.Option("--set", metavar="KEY=VALUE ...")
+    ] = [],  # noqa: B006
     out: Optional[Path] = None,
     resume: bool = False,
     estimate: Annotated[
@@ -251,16 +255,16 @@ def study(
     out: Annotated[
         Optional[Path], typer.Option(help="runs/study, or runs/study_<config>.")
     ] = None,
-    seeds: Annotated[list[int], typer.Option(help="In place of the study's.")] = [],  # noqa: B006
+    seeds: Annotated[
+        list[int], typer.Option(help="In place of the study's.")
+    ] = [],  # noqa: B006
     arms: Annotated[list[str], typer.Option(help="Only these.")] = [],  # noqa: B006
     questions: Annotated[
         Optional[int], typer.Option(help="In place of the study's.")
     ] = None,
     setting: Annotated[
         list[str],
-        typer.Option(
-            "--set", metavar="KEY=VALUE ...", help="In every run: for trials."
-        ),
+        typer.Option("--set", metavar="KEY=VALUE ...", help="In every run: for trials.")
     ] = [],  # noqa: B006
 ):
     """Several arms over several seeds, before and after; resumes."""
@@ -283,7 +287,9 @@ def study(
 def select(
     out: Annotated[Path, typer.Option(help="JSON lines for the rows that are kept.")],
     config: Annotated[str, typer.Option(help="Recipe name or YAML file.")] = "tiny",
-    setting: Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE ...")] = [],  # noqa: B006
+    setting: Annotated[
+        list[str], typer.Option("--set", metavar="KEY=VALUE ...")
+    ] = [],  # noqa: B006
     k: Annotated[int, typer.Option(min=2, help="Responses a row.")] = 8,
     rows: Annotated[
         Optional[int], typer.Option(min=1, help="Only the recipe's first so many.")
@@ -332,8 +338,7 @@ def _client(scheduler):
         return Client(scheduler, timeout=10)
     except (OSError, ValueError) as error:
         raise SpacerError(
-            f"Dask scheduler {scheduler} does not answer",
-            got=error,
+            f"Dask scheduler {scheduler} does not answer", got=error,
             remedy="start one (`dask scheduler`) or leave --scheduler out",
         ) from error
 
