@@ -2,9 +2,10 @@
 
 Stock is TRL's way: video and prompt are run again for every completion, either one row
 to a forward, which is how a device of batch 1 computes a group, or the whole group as
-one batch. Both ways score the same completions and must agree before they are timed;
-then they take turns. Models have published shapes and random weights, the video random
-pixels: what is computed, and how fast, does not depend on what was learnt.
+one batch, padded, since no two completions are of one length. All forms score the same
+completions and must agree before they are timed; then they take turns. Models have
+published shapes and random weights, the video random pixels: what is computed, and how
+fast, does not depend on what was learnt.
 
 The optimiser's own step is the same for all and left out.
 """
@@ -21,6 +22,7 @@ from dataclasses import asdict, dataclass
 import psutil
 import torch
 import transformers
+from torch.nn.utils.rnn import pad_sequence
 from transformers import LogitsProcessor
 
 from spacer_lib.artifacts import PROJECT_ROOT
@@ -30,8 +32,8 @@ from spacer_lib.models.inputs import join_media, token_types
 from spacer_lib.models.tiny import FAMILIES
 from spacer_lib.training.prefix import (
     BF16_TOLERANCE,
+    IGNORED,
     TOLERANCE,
-    last_positions,
     packed_scores,
     prefill,
     use_branches,
@@ -52,12 +54,12 @@ _TOWER = {
 MODELS = {
     "small": {
         "text_config": {
-            "hidden_size": 256, "intermediate_size": 768, "num_hidden_layers": 6,
-            "num_attention_heads": 8, "num_key_value_heads": 2, "vocab_size": 2048,
-            "max_window_layers": 6, "mrope_section": [4, 6, 6],
+            "hidden_size": 256, "intermediate_size": 1024, "num_hidden_layers": 6,
+            "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 2048,
+            "max_window_layers": 6, "mrope_section": [8, 12, 12],
         },
         "vision_config": {
-            "depth": 4, "hidden_size": 128, "intermediate_size": 256, "num_heads": 4,
+            "depth": 4, "hidden_size": 128, "intermediate_size": 384, "num_heads": 2,
             "window_size": 112, "fullatt_block_indexes": [3], "tokens_per_second": 2,
         },
         "tie_word_embeddings": True, "vision_start_token_id": 1,
@@ -99,7 +101,7 @@ class StepShape:
     model : str
         One of ``NAMES``.
     prompt, completion : int
-        Tokens.
+        Tokens; of the longest completion, each other is one shorter than the last.
     group : int
         Completions of the prompt.
     decode : int or None
@@ -127,11 +129,18 @@ class StepShape:
         """Tokens that each completion is generated to."""
         return self.decode or self.completion
 
+    def lengths(self):
+        """Tokens of each completion."""
+        return [max(1, self.completion - row) for row in range(self.group)]
+
     def tokens(self):
         """Positions that the language model runs, by phase and form."""
-        rows, row = self.group, self.prompt + self.completion
-        packed = self.prompt - 1 + rows * self.completion
-        scored = {SHARED: packed, ONE_ROW: rows * row, BATCH: rows * row}
+        rows = self.group
+        scored = {
+            SHARED: self.prompt - 1 + rows * self.completion,
+            ONE_ROW: rows * self.prompt + sum(self.lengths()),
+            BATCH: rows * (self.prompt + self.completion),
+        }
         decoded = rows * (self.generated - 1)
         return {
             "prefill": {SHARED: self.prompt - 1 + rows, BATCH: rows * self.prompt},
@@ -274,10 +283,10 @@ class Step:
             self.model.activation_checkpointing_enable()
         prompt, media = synthetic_prompt(config, shape.prompt)
         generator = torch.Generator().manual_seed(1)
-        words = random_words(config, shape.group * shape.completion, generator)
+        words = [random_words(config, n, generator) for n in shape.lengths()]
         self.prompt = prompt.to(self.device)
         self.media = {key: value.to(self.device) for key, value in media.items()}
-        self.completions = words.view(shape.group, -1).to(self.device)
+        self.completions = [one.to(self.device) for one in words]
         self.weights = torch.randn(shape.group, 1, generator=generator).to(self.device)
 
     def now(self):
@@ -287,43 +296,50 @@ class Step:
         return time.perf_counter()
 
     def _rows(self, completions):
-        prompts = self.prompt.expand(len(completions), -1)
-        ids = torch.cat([prompts, completions], dim=1)
+        rows = [torch.cat([self.prompt, completion]) for completion in completions]
+        ids, mask = (
+            pad_sequence(found, batch_first=True)
+            for found in (rows, [torch.ones_like(row) for row in rows])
+        )
         return {
-            "input_ids": ids, "attention_mask": torch.ones_like(ids),
+            "input_ids": ids, "attention_mask": mask,
             "mm_token_type_ids": token_types(ids, self.model.config),
             **join_media([self.media] * len(ids)),
         }  # fmt: skip
 
     def scores(self, completions, form):
-        """(rows, tokens) log-probabilities."""
+        """(rows, tokens) log-probabilities; 0 at padding."""
         if form == SHARED:
             made = packed_scores(
-                self.model, self.prompt, list(completions), self.media, self.device
+                self.model, self.prompt, completions, self.media, self.device
             )
             return made[0]
-        rows, count = self._rows(completions), completions.shape[1] + 1
-        with last_positions(self.model, count):  # as generous as to the packed row
-            labels = rows["input_ids"][:, -count:]
-            output = self.model(**rows, labels=labels, fused_lm_head=True)
-        return output.log_probs
+        rows = self._rows(completions)
+        labels = rows["input_ids"].masked_fill(rows["attention_mask"] == 0, IGNORED)
+        labels[:, : len(self.prompt)] = IGNORED
+        output = self.model(**rows, labels=labels, fused_lm_head=True)
+        return output.log_probs[:, len(self.prompt) - 1 :]
 
     def _parts(self, form):
         rows = 1 if form == ONE_ROW else self.shape.group
-        return torch.arange(self.shape.group).split(rows)
+        for start in range(0, self.shape.group, rows):
+            part = slice(start, start + rows)
+            yield self.weights[part], self.completions[part]
 
     def log_probs(self, form):
-        """(group, tokens) log-probabilities without gradients: old, or reference."""
+        """Log-probabilities without gradients, one after another: old, or reference."""
         with torch.no_grad():
-            parts = [self.scores(self.completions[i], form) for i in self._parts(form)]
-        return torch.cat(parts)
+            made = [(part, self.scores(part, form)) for _, part in self._parts(form)]
+        return torch.cat([
+            row[: len(completion)]
+            for part, rows in made for completion, row in zip(part, rows, strict=True)
+        ])  # fmt: skip
 
     def update(self, form):
         """Forward and backward of a policy gradient."""
         self.model.zero_grad(set_to_none=True)
-        for part in self._parts(form):
-            scores = self.scores(self.completions[part], form)
-            (self.weights[part] * scores).mean().backward()
+        for weights, part in self._parts(form):
+            (weights * self.scores(part, form)).sum().backward()
 
     def generation(self, form):
         """Seconds until the first token, and of all that follow."""
@@ -336,7 +352,7 @@ class Step:
                     0, self.device,
                 )  # fmt: skip
             else:
-                inputs = self._rows(self.completions[:, :0])
+                inputs = self._rows([one[:0] for one in self.completions])
             count = self.shape.generated
             self.model.generate(
                 **inputs, do_sample=False, logits_processor=[clock], pad_token_id=0,

@@ -41,7 +41,8 @@ BRANCHES = "spacer_branches"
 FAMILIES = ("qwen2_vl", "qwen2_5_vl")
 IGNORED = -100  # label of a position that is not scored
 # Largest difference from the stock path's log-probabilities that is taken for rounding.
-# bf16 keeps 8 bits: logits near 20 are 0.125 apart, and two kernels may round apart.
+# bf16 keeps 8 bits: logits near 20 lie 0.125 apart, and kernels may round to different
+# ones. What is wrong moves some by more than 1 (tests/training/test_prefix.py).
 TOLERANCE, BF16_TOLERANCE = 1e-4, 0.5
 
 

@@ -58,13 +58,11 @@ def test_a_prompt_is_one_video_among_words(length):
 
 def test_all_forms_compute_the_same(step):
     scores = {form: step.log_probs(form) for form in FORMS}
-    assert scores[SHARED].shape == (3, 5) and scores[SHARED].std() > 0.1
+    assert scores[SHARED].shape == (5 + 4 + 3,) and scores[SHARED].std() > 0.1
     gradients = {}
     for form in FORMS:
         step.update(form)
         gradients[form] = step.model.model.visual.patch_embed.proj.weight.grad.clone()
-    # A mean over fewer rows is so much larger.
-    gradients[ONE_ROW] /= SHAPE.group
     for form in (ONE_ROW, BATCH):
         torch.testing.assert_close(scores[SHARED], scores[form], atol=1e-4, rtol=0)
         scale = float(gradients[BATCH].abs().max())
@@ -127,7 +125,7 @@ def test_the_command_shows_and_writes(monkeypatch, capsys, tmp_path):
     assert result["decode"] == 3 and result["peak_memory_gb"][SHARED] == 0.5
     for row in result["rows"]:
         assert row["ratio"] == row["other_s"] / row["ours_s"] and row["runs"] == 2
-    assert "update: run 2 of 2" in said and "74 tokens against 195" in said
+    assert "update: run 2 of 2" in said and "74 tokens against 192" in said
 
 
 def test_shared_prompts_keep_less_for_the_backward_than_a_batch():
