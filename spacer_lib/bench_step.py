@@ -343,6 +343,7 @@ class Step:
 
     def generation(self, form):
         """Seconds until the first token, and of all that follow."""
+        self.model.eval()  # checkpointed layers in training keep no cache
         start, clock = self.now(), _Clock(self.now)
         with torch.no_grad():
             if form == SHARED:
@@ -358,7 +359,9 @@ class Step:
                 **inputs, do_sample=False, logits_processor=[clock], pad_token_id=0,
                 max_new_tokens=count, min_new_tokens=count, eos_token_id=None,
             )  # fmt: skip
-        return {"prefill": clock.first - start, "decode": self.now() - clock.first}
+        end = self.now()
+        self.model.train()
+        return {"prefill": clock.first - start, "decode": end - clock.first}
 
     def timed(self, phase, form):
         """``{phase: seconds}`` of a method that returns no seconds of its own."""
@@ -386,7 +389,7 @@ def bench_step(shape, repeats=5, on_line=lambda line: None):
     ----------
     shape : StepShape
     repeats : int
-        At least 1; medians are over so many, after one that is not counted.
+        At least 1; medians are over so many.
     on_line : callable
         Given what is going on and each comparison, as text.
 
@@ -420,7 +423,7 @@ def bench_step(shape, repeats=5, on_line=lambda line: None):
     both = (SHARED, BATCH)
     for phase, forms in (("generation", both), ("log-probs", FORMS), ("update", FORMS)):
         runs = []
-        for number in range(repeats + 1):  # the first warms up
+        for number in range(1, repeats + 1):  # warm from the check above
             on_line(f"{phase}: run {number} of {repeats}")
             runs.append({
                 form: step.generation(form) if phase == "generation"
@@ -429,7 +432,7 @@ def bench_step(shape, repeats=5, on_line=lambda line: None):
             })  # fmt: skip
         for name in runs[0][SHARED]:
             seconds[name] = {
-                form: statistics.median(run[form][name] for run in runs[1:])
+                form: statistics.median(run[form][name] for run in runs)
                 for form in forms
             }
     memory = _peaks(shape, step)

@@ -255,6 +255,10 @@ def test_rollouts_are_the_stock_ones(make, checkpoint_of, family):
     )  # fmt: skip
     for numbers in ((0, 1, 2, 3), (3,), (1, 3)):
         assert drawn(trainer, GROUP, numbers) == drawn(trainer, None, numbers)
+    expected = drawn(trainer, None)
+    trainer.model.activation_checkpointing_enable()  # and then there is no cache
+    assert drawn(trainer, GROUP) == expected
+    assert trainer.model.is_activation_checkpointing
 
 
 def test_rollouts_depend_on_every_rows_positions(make, monkeypatch):
