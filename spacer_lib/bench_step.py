@@ -90,6 +90,9 @@ TIME_STEPS = 8  # of the video: 16 frames, as in the paper
 BEFORE_VIDEO = 4  # tokens of text
 ONE_ROW, BATCH, SHARED = "a row to a forward", "stock batch", "shared"
 FORMS = (SHARED, ONE_ROW, BATCH)
+# What is timed, and in which forms; generation in two phases, prefill (to the first
+# token) and decode. Old and reference log-probabilities take "log-probs" each.
+WORKS = {"generation": (SHARED, BATCH), "log-probs": FORMS, "update": FORMS}
 
 
 @dataclass(frozen=True)
@@ -363,11 +366,13 @@ class Step:
         self.model.train()
         return {"prefill": clock.first - start, "decode": end - clock.first}
 
-    def timed(self, phase, form):
-        """``{phase: seconds}`` of a method that returns no seconds of its own."""
+    def timed(self, work, form):
+        """``{phase: seconds}`` of one of ``WORKS``."""
+        if work == "generation":
+            return self.generation(form)
         start = self.now()
-        {"log-probs": self.log_probs, "update": self.update}[phase](form)
-        return {phase: self.now() - start}
+        {"log-probs": self.log_probs, "update": self.update}[work](form)
+        return {work: self.now() - start}
 
     def peak_memory_gb(self, form):
         """GiB while one update runs: allocated on the GPU, or, of a process that did
@@ -411,41 +416,21 @@ def bench_step(shape, repeats=5, on_line=lambda line: None):
         f"{shape.model} on {device}, {step.dtype}: a prompt of {shape.prompt} tokens, "
         f"{shape.group} completions of {shape.completion}"
     )
-    scores = {form: step.log_probs(form).float().cpu() for form in FORMS}
-    gap = max(largest_gap(scores[SHARED], scores[form]) for form in FORMS)
-    most = TOLERANCE if step.dtype == torch.float32 else BF16_TOLERANCE
-    if not gap <= most:
-        raise SpacerError(
-            "bench step: log-probabilities of shared and stock differ",
-            got=f"{gap:.3g}", expected=f"at most {most:g}",
-        )  # fmt: skip
-    seconds = {}
-    both = (SHARED, BATCH)
-    for phase, forms in (("generation", both), ("log-probs", FORMS), ("update", FORMS)):
-        runs = []
-        for number in range(1, repeats + 1):  # warm from the check above
-            on_line(f"{phase}: run {number} of {repeats}")
-            runs.append({
-                form: step.generation(form) if phase == "generation"
-                else step.timed(phase, form)
-                for form in forms
-            })  # fmt: skip
-        for name in runs[0][SHARED]:
-            seconds[name] = {
-                form: statistics.median(run[form][name] for run in runs)
-                for form in forms
-            }
+    gap = _checked_gap(step)
+    seconds = _seconds(step, repeats, on_line)
+    on_line("memory: one update of each form")
     memory = _peaks(shape, step)
     tokens = shape.tokens()
+    for counts in (seconds, tokens):
+        counts["generation"] = {
+            form: sum(counts[phase][form] for phase in ("prefill", "decode"))
+            for form in WORKS["generation"]
+        }
     rows = [
         _row(phase, form, seconds[phase], tokens[phase], repeats)
-        for phase, forms in seconds.items() for form in forms if form != SHARED
+        for phase in ("prefill", "decode", *WORKS)
+        for form in seconds[phase] if form != SHARED
     ]  # fmt: skip
-    whole = {
-        form: sum(seconds[p][form] for p in ("prefill", "decode")) for form in both
-    }
-    every = {f: sum(tokens[p][f] for p in ("prefill", "decode")) for f in both}
-    rows.insert(2, _row("generation", BATCH, whole, every, repeats))
     for row in rows:
         on_line(row.line())
     for form in FORMS:
@@ -458,6 +443,34 @@ def bench_step(shape, repeats=5, on_line=lambda line: None):
         "law": law(shape.prompt, shape.completion, shape.group),
         "seconds": seconds, "tokens": tokens, "peak_memory_gb": memory, "rows": rows,
     }  # fmt: skip
+
+
+def _checked_gap(step):
+    scores = {form: step.log_probs(form).float().cpu() for form in FORMS}
+    gap = max(largest_gap(scores[SHARED], scores[form]) for form in FORMS)
+    most = TOLERANCE if step.dtype == torch.float32 else BF16_TOLERANCE
+    if not gap <= most:
+        raise SpacerError(
+            "bench step: log-probabilities of shared and stock differ",
+            got=f"{gap:.3g}", expected=f"at most {most:g}",
+        )  # fmt: skip
+    return gap
+
+
+def _seconds(step, repeats, on_line):
+    """Medians ``{phase: {form: seconds}}``, the forms in turns."""
+    found = {}
+    for work, forms in WORKS.items():
+        runs = []
+        for number in range(1, repeats + 1):  # warm from the check
+            on_line(f"{work}: run {number} of {repeats}")
+            runs.append({form: step.timed(work, form) for form in forms})
+        for phase in runs[0][SHARED]:
+            found[phase] = {
+                form: statistics.median(run[form][phase] for run in runs)
+                for form in forms
+            }
+    return found
 
 
 def _row(phase, form, seconds, tokens, repeats):
@@ -473,16 +486,12 @@ def _name_of(device):
 def _peaks(shape, step):
     if step.device.type == "cuda":
         return {form: step.peak_memory_gb(form) for form in FORMS}
-    return {form: peak_alone(shape, form) for form in FORMS}
-
-
-def peak_alone(shape, form):
-    """GiB of one update on the CPU, in a process of its own: what a process once held
-    it may keep."""
+    # What a process once held it may keep: one of its own for each form.
     spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=spawn) as pool:
-        return pool.submit(_peak_here, shape, form).result()
+    with ProcessPoolExecutor(2, mp_context=spawn, max_tasks_per_child=1) as pool:
+        found = pool.map(_peak_alone, [shape] * len(FORMS), FORMS)
+        return dict(zip(FORMS, found, strict=True))
 
 
-def _peak_here(shape, form):
+def _peak_alone(shape, form):
     return Step(shape, "cpu").peak_memory_gb(form)
