@@ -362,7 +362,7 @@ def packing_error(trainer):
     Parameters
     ----------
     trainer
-        With ``rows`` and ``both_scores(number, completions)``.
+        With ``rows`` and ``both_scores(number)``.
 
     Returns
     -------

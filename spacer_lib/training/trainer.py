@@ -538,7 +538,7 @@ class VideoGRPOTrainer(RowOrder, WholeCheckpoints, GRPOTrainer):
         ]
         ids = torch.tensor([prompt + words for words in completions], device=device)
         mask = torch.ones_like(ids)
-        mask[0, len(prompt) + 1 :] = 0  # one is shorter than the others
+        mask[1:2, len(prompt) + 1 :] = 0  # one is shorter than the others
         self._media = [media] * len(ids)
         with torch.no_grad():
             packed, apart = (
