@@ -6,7 +6,8 @@ Floors, lowest first (a module imports only what stands above it; see
 ``geometry``, ``scannet``, ``synthetic``, ``video``, ``cogmap``, ``qa``, ``mixture``,
 ``prompts``, ``completions``, ``metrics``, ``rewards``, ``scoring``, ``probes``,
 ``models``, ``training``, ``benchmarks``, ``evaluation``, ``study``, ``published``,
-``plots``, ``figures``, ``benches``, ``notebooks``, ``cli``, ``__main__``.
+``plots``, ``figures``, ``benches``, ``bench_step``, ``notebooks``, ``cli``,
+``__main__``.
 """
 
 __version__ = "0.1.0"

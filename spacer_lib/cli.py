@@ -974,15 +974,34 @@ def _wide(names):
 
 @command
 def bench(
-    what: Annotated[str, typer.Argument(help="data or rewards")] = "data",
-    runs: Annotated[int, typer.Option(min=1, help="Median of so many.")] = 5,
+    what: Annotated[str, typer.Argument(help="data, rewards or step")] = "data",
+    runs: Annotated[
+        int, typer.Option("--runs", "--repeats", min=1, help="Median of so many.")
+    ] = 5,
+    model: Annotated[
+        str, typer.Option(help="Of step: tiny, small, 3b or 7b; random weights.")
+    ] = "small",
+    prompt: Annotated[int, typer.Option(help="Of step: tokens.")] = 1100,
+    completion: Annotated[int, typer.Option(help="Of step: tokens.")] = 400,
+    group: Annotated[int, typer.Option(help="Of step: completions.")] = 8,
+    decode: Annotated[
+        Optional[int], typer.Option(min=2, help="Of step: tokens to generate.")
+    ] = None,
 ):
-    """Ours and the other way side by side, with the ratio."""
+    """Ours and the other way side by side, with the ratio; of step, a GRPO step's
+    phases with each prompt computed once and as stock trainers do."""
+    told = functools.partial(print, flush=True)
+    if what == "step":
+        from spacer_lib.bench_step import StepShape, bench_step
+
+        shape = StepShape(model, prompt, completion, group, decode)
+        return bench_step(shape, runs, told)
     from spacer_lib import benches
 
     if what not in benches.SUITES:
-        raise SpacerError("bench", got=what, expected=", ".join(benches.SUITES))
-    rows = benches.SUITES[what](runs, on_row=lambda row: print(row.line(), flush=True))
+        known = ", ".join([*benches.SUITES, "step"])
+        raise SpacerError("bench", got=what, expected=known)
+    rows = benches.SUITES[what](runs, on_row=lambda row: told(row.line()))
     return {"rows": rows}
 
 

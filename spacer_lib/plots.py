@@ -948,3 +948,43 @@ def words_against_score(table, ax):
     ax.set_xlim(left=0)
     ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return ax
+
+
+# ---- prompts computed once
+
+
+def shared_prefix_ratios(benches, vary, ax, stock="a row to a forward"):
+    """How many times faster an update is with shared prompts, over one dimension of
+    the group, with the law of token counts G (P + C) / (P + G C).
+
+    Parameters
+    ----------
+    benches : list of dict
+        Of ``spacer bench step --json``; those that differ in ``vary`` alone from the
+        first are drawn.
+    vary : str
+        ``prompt``, ``completion`` or ``group``.
+    stock : str
+        Which stock form to compare with.
+    """
+    rest = [key for key in ("model", "prompt", "completion", "group") if key != vary]
+    first = benches[0]
+    alike = [b for b in benches if all(b[key] == first[key] for key in rest)]
+    alike = sorted(alike, key=lambda bench: bench[vary])
+    at = np.array([bench[vary] for bench in alike])
+    seconds = [bench["seconds"]["update"] for bench in alike]
+    values = {key: first[key] for key in rest if key != "model"}
+    values[vary] = np.linspace(at.min(), at.max(), 100)
+    p, c, g = (values[key] for key in ("prompt", "completion", "group"))
+    ax.plot(values[vary], g * (p + c) / (p + g * c), color=INK, label="token counts")
+    ax.plot(
+        at, [s[stock] / s["shared"] for s in seconds], "o", color=PALETTE[0],
+        label="measured",
+    )  # fmt: skip
+    words = {"prompt": "tokens of the prompt, P", "group": "completions, G"}
+    ax.set(
+        xlabel=words.get(vary, "tokens of a completion, C"),
+        ylabel="update: stock seconds / shared", ylim=(0, None),
+    )  # fmt: skip
+    ax.legend()
+    return ax

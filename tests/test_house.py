@@ -39,6 +39,7 @@ FLOORS = (
     "plots",
     "figures",
     "benches",
+    "bench_step",
     "notebooks",
     "cli",
     "__main__",

@@ -7,6 +7,7 @@ from trl import GRPOConfig
 
 from spacer_lib.errors import SpacerError
 from spacer_lib.rewards import trl_reward_functions
+from spacer_lib.training.prefix import PrefixCheck, completions_per_forward
 from spacer_lib.training.rows import training_rows
 from spacer_lib.training.sight import SightCheck
 from spacer_lib.training.start import load_start, lora_config, number_positions
@@ -122,18 +123,25 @@ def build_trainer(config, out_dir, *, workers=1, on_cpu=True, rows=None, callbac
             config.reward, config.temporal_bonus, config.num_generations
         )
         rewards = [*rewards, temporal]
+    together, alone = completions_per_forward(config, model, workers)
     trainer = VideoGRPOTrainer(
         model, processor, rows,
         args=args, mode=config.prompt_style, video=config.video_settings,
-        refill=config.refill, temporal=temporal,
+        refill=config.refill, temporal=temporal, shared_prefix=together,
         reward_funcs=rewards, peft_config=lora_config(config),
         rollouts_path=out_dir / "rollouts.jsonl",
         rollouts_per_step=config.rollouts_per_step,
         keep_checkpoints=config.keep_checkpoints,
         callbacks=list(callbacks),
     )  # fmt: skip
+    if trainer.accelerator.is_main_process:
+        how = f"for {together} completions at once"
+        if alone:
+            how = f"apart for each completion: {alone}"
+        print(f"prompts are computed {how}", flush=True)
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(SightCheck(trainer))
+    trainer.add_callback(PrefixCheck(trainer, config.shared_prefix))
     number_positions(trainer, config.positions)
     return trainer
 

@@ -81,6 +81,11 @@ class TrainConfig:
     num_generations: int = 8  # completions per prompt, G; paper: 8
     prompts_per_step: int = 16  # over all workers; paper: 1 on each of 8 GPUs
     per_device_batch: int | None = None  # completions per forward; None: all at once
+    # Compute each prompt of a group once (`training.prefix`): auto, on or off.
+    shared_prefix: str = "auto"
+    # Packed beside one prompt, at most: fewer need less memory, and more forwards.
+    # None: the group, or as much of it as per_device_batch holds.
+    completions_per_forward: int | None = None
     max_steps: int = 60  # 0: as many as `epochs` takes
     epochs: float = 1.0  # ignored where max_steps is set; paper: up to 2, script: 1
     num_iterations: int = 1  # updates per batch of rollouts; script: 1
@@ -140,6 +145,7 @@ class TrainConfig:
             self._require(name, getattr(self, name) > 0, "more than 0")
         for name in (
             "frame_size", "max_pixels", "per_device_batch", "data_rows", "epsilon_high",
+            "completions_per_forward",
         ):  # fmt: skip
             value = getattr(self, name)
             self._require(name, value is None or value > 0, "more than 0, or null")
@@ -151,6 +157,11 @@ class TrainConfig:
             self._require(name, getattr(self, name) >= 0, "0 or more")
         # A group of one has no spread, so no advantage.
         self._require("num_generations", self.num_generations > 1, "2 or more")
+        rest = self.num_generations % (self.completions_per_forward or 1)
+        self._require(
+            "completions_per_forward", not rest,
+            f"a divisor of num_generations = {self.num_generations}",
+        )  # fmt: skip
         dpo_without = self.method == "dpo" and not self.beta
         self._require("beta", not dpo_without, "more than 0 for DPO, such as 0.1")
         self._require("top_p", 0 < self.top_p <= 1, "in (0, 1]")
@@ -171,7 +182,7 @@ class TrainConfig:
             ("lr_scheduler", SCHEDULERS), ("prompt_mode", MODES), ("view", VIEWS),
             ("map_frame", FRAMES), ("positions", POSITIONS),
             ("method", METHODS), ("loss_type", LOSSES), ("data_part", DATA_PARTS),
-            ("rooms", ROOMS),
+            ("rooms", ROOMS), ("shared_prefix", ("auto", "on", "off")),
             ("importance_level", ("token", "sequence")),
             ("scale_rewards", ("group", "batch", "none")),
             ("zero_stage", (None, 0, 2, 3)), ("offload", ("none", "optimizer", "all")),
@@ -221,6 +232,10 @@ class TrainConfig:
         """
         share, rest = divmod(self.completions_per_step, workers)
         batch = min(self.per_device_batch or share, share)
+        if self.method == "grpo" and self.shared_prefix != "off":
+            # A forward's activations are kept until its backward: the micro-batch has
+            # to shrink with it, or no memory would be saved.
+            batch = min(self.completions_per_forward or batch, batch)
         if rest or not share or share % batch:
             raise SpacerError(
                 "completions of a step cannot be shared evenly",

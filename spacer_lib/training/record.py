@@ -37,6 +37,8 @@ METRICS = {
     "seconds/score": "rewards, and old and reference log-probabilities",
     "seconds/update": "forward, backward and optimiser",
     "tokens_per_s": "tokens of prompts and completions a second, over all workers",
+    "tokens/computed": "positions that the step's old, reference and policy scores ran",
+    "tokens/stock": "the same with a row to each completion, without padding",
     "num_tokens": "tokens seen so far: prompts and completions",
     "media_skipped": "rows replaced because their media could not be read",
     "peak_memory_gb": "peak resident memory of the first worker so far, GiB",

@@ -13,14 +13,16 @@ Source: SpaceR §4 and Eq. 7; https://arxiv.org/abs/2402.03300 for GRPO.
 import contextlib
 import dataclasses
 import itertools
+import math
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 
 import datasets
 import numpy as np
 import torch
 from trl import GRPOTrainer
 from trl.models import unwrap_model_for_generation
+from trl.trainer.utils import split_tensor_dict
 
 from spacer_lib.artifacts import append_jsonl
 from spacer_lib.errors import SpacerError
@@ -32,10 +34,18 @@ from spacer_lib.models.inputs import (
     token_types,
 )
 from spacer_lib.models.sampling import KeyedSampling, sequence_key
-from spacer_lib.models.shared_media import core_of, media_once
+from spacer_lib.models.shared_media import media_once
 from spacer_lib.rewards import score_batch
 from spacer_lib.training.checkpoints import WholeCheckpoints
 from spacer_lib.training.order import RowOrder
+from spacer_lib.training.prefix import (
+    last_positions,
+    packed_scores,
+    permuted_blocks,
+    prefill,
+    require_one_prompt,
+    use_branches,
+)
 from spacer_lib.training.refill import replace_rows
 from spacer_lib.training.rows import ROW_KEYS
 from spacer_lib.training.sight import with_pixels
@@ -44,6 +54,7 @@ from spacer_lib.training.sight import with_pixels
 KEPT_KEYS = (*ROW_KEYS, "video", "image", "question_type", "options", "map")
 # From this many rollouts on, all groups being all alike is no accident.
 ENOUGH_ROLLOUTS = 16
+CHECKED_TOKENS = 32  # of each completion with which packing is checked
 CPU_FORWARD_ROWS = 16  # activations of more fall out of the caches: a third slower
 MAX_BROKEN = 0.1  # of the rows: more unreadable media than this are no accident
 PHASES = ("data", "generate", "score")  # of a step; the rest of it is the update
@@ -69,6 +80,9 @@ class VideoGRPOTrainer(RowOrder, WholeCheckpoints, GRPOTrainer):
         Rounds, at most, in which groups without advantage are asked another question.
     temporal : TemporalBonus, optional
         T-GRPO: also among ``reward_funcs``.
+    shared_prefix : int or None
+        Completions of one prompt to a packed forward (``training.prefix``); ``None``:
+        a row for each, as TRL has it.
     rollouts_path : path or None
         JSON lines that receive ``rollouts_per_step`` completions of each generation
         with their rewards.
@@ -78,7 +92,8 @@ class VideoGRPOTrainer(RowOrder, WholeCheckpoints, GRPOTrainer):
 
     def __init__(
         self, model, processor, rows, *, mode, video, refill=0, temporal=None,
-        rollouts_path=None, rollouts_per_step=4, keep_checkpoints=2, **kwargs,
+        shared_prefix=None, rollouts_path=None, rollouts_per_step=4,
+        keep_checkpoints=2, **kwargs,
     ):  # fmt: skip
         self.rows, self.mode, self.video = rows, mode, video
         self.refill, self.temporal = refill, temporal
@@ -88,6 +103,7 @@ class VideoGRPOTrainer(RowOrder, WholeCheckpoints, GRPOTrainer):
         self._prompt_ids, self._images, self._round = None, None, 0
         self._broken = set()  # numbers of rows whose media cannot be read
         self._spent = defaultdict(float)  # seconds of this optimiser step, by phase
+        self._tokens = Counter()  # that its scoring ran
         super().__init__(
             model=model,
             processing_class=processor,
@@ -98,6 +114,11 @@ class VideoGRPOTrainer(RowOrder, WholeCheckpoints, GRPOTrainer):
         )
         if temporal is not None:
             temporal.accelerator = self.accelerator
+        self.shared_prefix = shared_prefix
+        if shared_prefix:
+            use_branches(self.model)
+            if self.ref_model is not None:
+                use_branches(self.ref_model)
 
     # ------------------------------------------------------------ rows
 
@@ -160,13 +181,10 @@ class VideoGRPOTrainer(RowOrder, WholeCheckpoints, GRPOTrainer):
 
     def _sample(self, prompt_ids, media, purpose="rollout"):
         """One completion a prompt, as lists of ids up to the end token."""
-        device = self.accelerator.device
-        pad = self.processing_class.tokenizer.pad_token_id
-        input_ids, mask = pad_batch(prompt_ids, pad, "left")
         first = self.accelerator.process_index * len(prompt_ids)
         luck = self.args.seed, self.state.global_step, self._round, purpose
         keys = [sequence_key(*luck, first + i) for i in range(len(prompt_ids))]
-        width = input_ids.shape[1]
+        width = max(map(len, prompt_ids))
         with (
             unwrap_model_for_generation(
                 self.model_wrapped, self.accelerator,
@@ -174,12 +192,9 @@ class VideoGRPOTrainer(RowOrder, WholeCheckpoints, GRPOTrainer):
                 generation_kwargs=self.generation_kwargs,
             ) as model,
             torch.no_grad(),
-            media_once(model, media, device) as inputs,
+            self._prompts(model, prompt_ids, media) as inputs,
         ):  # fmt: skip
             output = model.generate(
-                input_ids=input_ids.to(device),
-                attention_mask=mask.to(device),
-                mm_token_type_ids=token_types(input_ids, model.config).to(device),
                 **inputs,
                 generation_config=self.generation_config,
                 logits_processor=[
@@ -188,6 +203,36 @@ class VideoGRPOTrainer(RowOrder, WholeCheckpoints, GRPOTrainer):
             )
         ends = set(self.eos_token_ids)
         return [_until(row, ends) for row in output[:, width:].tolist()]
+
+    @contextlib.contextmanager
+    def _prompts(self, model, prompt_ids, media):
+        """Keyword arguments of ``generate`` for a batch of prompts."""
+        device = self.accelerator.device
+        pad = self.processing_class.tokenizer.pad_token_id
+        if self.shared_prefix:
+            yield prefill(model, prompt_ids, media, pad, device)
+            return
+        input_ids, mask = pad_batch(prompt_ids, pad, "left")
+        types = token_types(input_ids, model.config)
+        with media_once(model, media, device) as tensors:
+            yield {
+                "input_ids": input_ids.to(device),
+                "attention_mask": mask.to(device),
+                "mm_token_type_ids": types.to(device),
+                **tensors,
+            }
+
+    def _prepare_inputs(self, generation_batch):
+        """TRL's, but where prompts are shared whole groups are shuffled."""
+        if not (self.shared_prefix and self.model.training):
+            return super()._prepare_inputs(generation_batch)
+        parts, step = self.args.steps_per_generation, self._step
+        if step % (parts * self.num_iterations) == 0 or self._buffered_inputs is None:
+            made = self._generate_and_score_completions(generation_batch)
+            size = math.gcd(self.num_generations, len(made["completion_ids"]))
+            made = permuted_blocks(made, size)
+            self._buffered_inputs = split_tensor_dict(made, parts)
+        return self._buffered_inputs[step % parts]
 
     def _generate_and_score_completions(self, inputs):
         self._round = 0
@@ -336,10 +381,13 @@ class VideoGRPOTrainer(RowOrder, WholeCheckpoints, GRPOTrainer):
     def training_step(self, *args, **kwargs):
         """TRL's, with the seconds of each phase and tokens a second logged."""
         seen = self.state.num_input_tokens_seen
+        forwards = self.current_gradient_accumulation_steps
+        if self._step % forwards == 0:
+            self._tokens.clear()  # also of the checks at the start
         with self._timed("step"):
             loss = super().training_step(*args, **kwargs)
         self._spent["tokens"] += self.state.num_input_tokens_seen - seen
-        if self._step % self.current_gradient_accumulation_steps == 0:
+        if self._step % forwards == 0:
             spent, self._spent = self._spent, defaultdict(float)
             metrics = self._metrics["train"]
             for phase in PHASES:
@@ -348,6 +396,14 @@ class VideoGRPOTrainer(RowOrder, WholeCheckpoints, GRPOTrainer):
             metrics["seconds/update"].append(rest)
             if spent["tokens"]:  # none where rollouts serve a second time
                 metrics["tokens_per_s"].append(spent["tokens"] / spent["step"])
+            names = "computed", "stock"
+            counts = torch.tensor(
+                [float(self._tokens[name]) for name in names],
+                device=self.accelerator.device,
+            )
+            counts = self.accelerator.reduce(counts, reduction="sum").tolist()
+            for name, count in zip(names, counts, strict=True):
+                metrics[f"tokens/{name}"].append(count)
         return loss
 
     # ------------------------------------------------------------ log-probabilities
@@ -368,7 +424,21 @@ class VideoGRPOTrainer(RowOrder, WholeCheckpoints, GRPOTrainer):
         self, model, input_ids, attention_mask, logits_to_keep, batch_size=None,
         **kwargs,
     ):  # fmt: skip
-        """Old, reference and policy scores all come through here.
+        """Old, reference and policy scores all come through here."""
+        self._tokens["stock"] += int(attention_mask.sum())
+        rows = model, input_ids, attention_mask, logits_to_keep
+        if self.shared_prefix:
+            scores = self._packed(*rows)
+        else:
+            scores = self._apart(*rows, batch_size, **kwargs)
+        self._scored = scores[0].detach()
+        return scores
+
+    def _apart(
+        self, model, input_ids, attention_mask, logits_to_keep, batch_size=None,
+        **kwargs,
+    ):  # fmt: skip
+        """Scores by TRL, a row to each completion.
 
         TRL shuffles rows; here they stand in order of length and prompt again, so that
         a forward encodes few videos and carries little padding.
@@ -391,6 +461,7 @@ class VideoGRPOTrainer(RowOrder, WholeCheckpoints, GRPOTrainer):
             rows = list(itertools.islice(media, len(input_ids)))
             first = int(attention_mask.argmax(dim=1).min()) if trim else 0
             input_ids = input_ids[:, first:]
+            self._tokens["computed"] += input_ids.numel()
             with (
                 # A rank whose rows are all text must still meet the others in the
                 # vision tower's collectives.
@@ -398,7 +469,7 @@ class VideoGRPOTrainer(RowOrder, WholeCheckpoints, GRPOTrainer):
                     model, rows, device,
                     touch_vision=self.accelerator.num_processes > 1,
                 ) as tensors,
-                _last_positions(model, logits_to_keep + 1),
+                last_positions(model, logits_to_keep + 1),
             ):  # fmt: skip
                 return model(
                     input_ids=input_ids,
@@ -416,10 +487,65 @@ class VideoGRPOTrainer(RowOrder, WholeCheckpoints, GRPOTrainer):
         back = torch.tensor(order).argsort().to(device)
         # The third, of mixtures of experts, is one number for the batch.
         logps, entropies, balance = scores
-        logps = logps[back]
         entropies = entropies if entropies is None else entropies[back]
-        self._scored = logps.detach()
-        return logps, entropies, balance
+        return logps[back], entropies, balance
+
+    def _packed(self, model, input_ids, attention_mask, logits_to_keep):
+        """Scores of rows that come in blocks of one prompt, a forward for a block.
+
+        Every rank has as many blocks, so under ZeRO-3 all make as many forwards.
+        """
+        real = attention_mask.bool()
+        training = self.model.training
+        group = self.num_generations if training else self.num_generations_eval
+        size = math.gcd(self.shared_prefix, group, len(input_ids))
+        logps, entropies = [], []
+        for start in range(0, len(input_ids), size):
+            rows = range(start, start + size)
+            prompts = [input_ids[i, :-logits_to_keep][real[i, :-logits_to_keep]]
+                       for i in rows]  # fmt: skip
+            media = self._media[start : start + size]
+            require_one_prompt(prompts, media)
+            completions = [
+                input_ids[i, -logits_to_keep:][real[i, -logits_to_keep:]] for i in rows
+            ]
+            with self.accelerator.autocast():
+                made = packed_scores(
+                    model, prompts[0], completions, media[0], self.accelerator.device,
+                    touch_vision=self.accelerator.num_processes > 1,
+                )  # fmt: skip
+            self._tokens["computed"] += len(prompts[0]) - 1 + made[0].numel()
+            for found, kept in zip(made, (logps, entropies), strict=True):
+                if found is not None:
+                    short = logits_to_keep - found.shape[1]
+                    kept.append(torch.nn.functional.pad(found, (0, short)))
+        return torch.cat(logps), torch.cat(entropies) if entropies else None, None
+
+    def both_scores(self, number):
+        """Log-probabilities of made-up completions of a row: packed, and apart.
+
+        Returns
+        -------
+        packed, apart : (completions, tokens) tensor
+        """
+        device, tokenizer = self.accelerator.device, self.processing_class.tokenizer
+        (row,), (prompt,), (media,) = self._load([number])
+        words = tokenizer(row["question"], add_special_tokens=False)["input_ids"]
+        words = words[:CHECKED_TOKENS]
+        completions = [
+            words[i % len(words) :] + words[: i % len(words)]
+            for i in range(self.shared_prefix)
+        ]
+        ids = torch.tensor([prompt + words for words in completions], device=device)
+        mask = torch.ones_like(ids)
+        mask[1:2, len(prompt) + 1 :] = 0  # one is shorter than the others
+        self._media = [media] * len(ids)
+        with torch.no_grad():
+            packed, apart = (
+                score(self.model_wrapped, ids, mask, len(words))[0]
+                for score in (self._packed, self._apart)
+            )
+        return packed, apart
 
     def truth_scores(self, number, change=None):
         """Log-probabilities of a row's ground truth, by the path the loss takes.
@@ -521,21 +647,3 @@ def _opened(image):
         return None
     paths = [image] if isinstance(image, str) else image
     return [read_image(path) for path in paths]
-
-
-@contextlib.contextmanager
-def _last_positions(model, count):
-    """While open, the head sees the last ``count`` positions of each row only.
-
-    Off the GPU, TRL's fused head would score the whole prompt and discard it.
-    """
-
-    def cut(module, args, output):
-        output.last_hidden_state = output.last_hidden_state[:, -count:]
-        return output
-
-    hook = core_of(model).register_forward_hook(cut)
-    try:
-        yield
-    finally:
-        hook.remove()

@@ -50,18 +50,24 @@ def numbers(run, key):
 @needs_cpu_only
 @pytest.mark.slow
 def test_every_kind_of_launch_computes_the_same(recipe, tmp_path):
+    """Prompts of a group computed once, on two workers; and apart, on one and two."""
     kinds = {
-        "one": {"gpus": 1},
+        "one": {"gpus": 1, "shared_prefix": "off"},
         "ddp": {"gpus": 2, "zero_stage": 0},
         "zero2": {"gpus": 2, "zero_stage": 2},
-        "zero3": {"gpus": 2, "zero_stage": 3},
+        "zero3": {"gpus": 2, "zero_stage": 3, "shared_prefix": "on"},
+        "zero3 apart": {"gpus": 2, "zero_stage": 3, "shared_prefix": "off"},
     }
     runs = {
         name: launch(recipe(**change), tmp_path / name)
         for name, change in kinds.items()
     }
     worlds = {name: read_json(run.out_dir / "run.json") for name, run in runs.items()}
-    assert [worlds[name]["workers"] for name in kinds] == [1, 2, 2, 2]
+    assert [worlds[name]["workers"] for name in kinds] == [1, 2, 2, 2, 2]
+    tokens = {name: numbers(run, "tokens/computed") for name, run in runs.items()}
+    for name in ("ddp", "zero2", "zero3"):
+        assert (tokens[name] < tokens["one"] / 1.5).all(), name
+        np.testing.assert_array_equal(tokens[name], tokens["zero3"])
     for name, run in runs.items():
         # Old and new scores of the first pass are the same numbers, to the last bit.
         change = numbers(run, "logp_change/max")

@@ -258,9 +258,9 @@ def test_vllm_is_handed_images_and_expanded_prompts(small, rows, tmp_path, varie
     assert batch["completion_ids"][3].tolist() == [23, 30, end]
     trainer.score(batch)  # and the loss sees the image
     own = trainer._scored
-    grey = [{k: v * 0 if "pixel" in k else v for k, v in m.items()}
-            for m in batch["media"]]  # fmt: skip
-    trainer.score(batch, grey)
+    grey = {id(m): {k: v * 0 if "pixel" in k else v for k, v in m.items()}
+            for m in batch["media"]}  # fmt: skip
+    trainer.score(batch, [grey[id(m)] for m in batch["media"]])
     moved = (own - trainer._scored).abs().amax(dim=1)
     assert (moved[:4] > 0).all() and (moved[4:] == 0).all()
 

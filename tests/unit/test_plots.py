@@ -327,3 +327,23 @@ def test_words_against_score_has_a_point_a_run(ax):
     points = [bar.lines[0].get_xydata().tolist() for bar in ax.containers]
     assert points == [[[1, 25]], [[3, 50]]]
     assert [bar.get_label() for bar in ax.containers] == ["start, n = 4", "end, n = 4"]
+
+
+@pytest.mark.parametrize(
+    ("vary", "at"), [("prompt", (200, 1100)), ("group", (2, 8)), ("completion", (400,))]
+)
+def test_ratios_of_shared_prompts_beside_the_law(ax, vary, at):
+    base = {"model": "small", "prompt": 1100, "completion": 400, "group": 8}
+
+    def bench(ratio, **changes):
+        seconds = {"shared": 2.0, "a row to a forward": 2.0 * ratio}
+        return {**base, **changes, "seconds": {"update": seconds}}
+
+    runs = [bench(3, prompt=1100), bench(2, prompt=200), bench(1.5, group=2)]
+    runs.append(bench(9, prompt=200, group=2))  # differs in two: not drawn
+    plots.shared_prefix_ratios(runs, vary, ax)
+    law, measured = ax.get_lines()
+    assert tuple(measured.get_xdata()) == at
+    assert measured.get_ydata()[-1] == 3
+    assert law.get_ydata()[-1] == pytest.approx(8 * 1500 / (1100 + 8 * 400))
+    assert len(ax.get_legend().get_texts()) == 2 and "(" not in ax.get_title()

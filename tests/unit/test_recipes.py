@@ -86,7 +86,7 @@ ABLATIONS = {
     "spacer_kimi": (
         "spacer_7b",
         {"model_path": "moonshotai/Kimi-VL-A3B-Thinking", "as_images": True,
-         "positions": "library"},
+         "positions": "library", "per_device_batch": 1},
     ),
     **{
         f"spacer_7b_map{size}": (
@@ -161,9 +161,11 @@ def test_a_step_divides_among_the_recipes_workers(name):
 @pytest.mark.parametrize(
     ("name", "shape"),
     [
-        ("spacer_7b", (1, 8)),  # one prompt on each GPU, its completions in turn
+        ("spacer_7b", (8, 1)),  # one prompt on each GPU, its completions together
+        ("spacer_kimi", (1, 8)),  # in turn: prompts are not shared
         ("sft_7b", (1, 2)),  # script: batch 1, accumulation 2
-        ("vsgrpo_2b_think", (2, 7)),
+        ("vsgrpo_2b_think", (14, 1)),
+        ("vsgrpo_2b_sft", (1, 1)),  # one answer a prompt
     ],
 )
 def test_forwards_of_a_step_are_the_published_ones(name, shape):

@@ -1,0 +1,497 @@
+"""A GRPO step in its parts: each prompt computed once, and as stock trainers do.
+
+Stock is TRL's way: video and prompt are run again for every completion, either one row
+to a forward, which is how a device of batch 1 computes a group, or the whole group as
+one batch, padded, since no two completions are of one length. All forms score the same
+completions and must agree before they are timed; then they take turns. Models have
+published shapes and random weights, the video random pixels: what is computed, and how
+fast, does not depend on what was learnt.
+
+The optimiser's own step is the same for all and left out.
+"""
+
+import contextlib
+import math
+import multiprocessing
+import statistics
+import threading
+import time
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+
+import psutil
+import torch
+import transformers
+from torch.nn.utils.rnn import pad_sequence
+from transformers import LogitsProcessor
+
+from spacer_lib.artifacts import PROJECT_ROOT
+from spacer_lib.benches import BenchRow, largest_gap
+from spacer_lib.errors import SpacerError
+from spacer_lib.models.inputs import join_media, token_types
+from spacer_lib.models.tiny import FAMILIES
+from spacer_lib.training.prefix import (
+    BF16_TOLERANCE,
+    IGNORED,
+    TOLERANCE,
+    packed_scores,
+    prefill,
+    use_branches,
+)
+
+# Text and vision parts of Qwen2.5-VL configurations. 3b and 7b are those of config.json
+# in https://huggingface.co/Qwen/Qwen2.5-VL-3B-Instruct and …-7B-Instruct; small is
+# ours, of a size that a CPU can train at the paper's shapes; tiny is the shipped one.
+_TOKENS = {
+    "vision_start_token_id": 151652, "vision_end_token_id": 151653,
+    "image_token_id": 151655, "video_token_id": 151656,
+}  # fmt: skip
+_TOWER = {
+    "depth": 32, "hidden_size": 1280, "intermediate_size": 3420, "num_heads": 16,
+    "window_size": 112, "fullatt_block_indexes": [7, 15, 23, 31],
+    "tokens_per_second": 2,
+}  # fmt: skip
+MODELS = {
+    "small": {
+        "text_config": {
+            "hidden_size": 256, "intermediate_size": 1024, "num_hidden_layers": 6,
+            "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 2048,
+            "max_window_layers": 6, "mrope_section": [8, 12, 12],
+        },
+        "vision_config": {
+            "depth": 4, "hidden_size": 128, "intermediate_size": 384, "num_heads": 2,
+            "window_size": 112, "fullatt_block_indexes": [3], "tokens_per_second": 2,
+        },
+        "tie_word_embeddings": True, "vision_start_token_id": 1,
+        "vision_end_token_id": 2, "image_token_id": 3, "video_token_id": 4,
+    },
+    "3b": {
+        "text_config": {
+            "hidden_size": 2048, "intermediate_size": 11008, "num_hidden_layers": 36,
+            "num_attention_heads": 16, "num_key_value_heads": 2, "vocab_size": 151936,
+            "max_window_layers": 36, "mrope_section": [16, 24, 24],
+        },
+        "vision_config": _TOWER, "tie_word_embeddings": True, **_TOKENS,
+    },
+    "7b": {
+        "text_config": {
+            "hidden_size": 3584, "intermediate_size": 18944, "num_hidden_layers": 28,
+            "num_attention_heads": 28, "num_key_value_heads": 4, "vocab_size": 152064,
+            "max_window_layers": 28, "mrope_section": [16, 24, 24],
+        },
+        "vision_config": _TOWER, "tie_word_embeddings": False, **_TOKENS,
+    },
+}  # fmt: skip
+NAMES = ("tiny", *MODELS)
+CONFIG, MODEL = FAMILIES["qwen2_5_vl"][:2]
+CHECKPOINTED = ("3b", "7b")  # layers run again in backward, as their recipes have it
+TEXT_TOKENS = 24  # of a prompt, at least; the rest of it is video
+TIME_STEPS = 8  # of the video: 16 frames, as in the paper
+BEFORE_VIDEO = 4  # tokens of text
+ONE_ROW, BATCH, SHARED = "a row to a forward", "stock batch", "shared"
+FORMS = (SHARED, ONE_ROW, BATCH)
+# What is timed, and in which forms; generation in two phases, prefill (to the first
+# token) and decode. Old and reference log-probabilities take "log-probs" each.
+WORKS = {"generation": (SHARED, BATCH), "log-probs": FORMS, "update": FORMS}
+
+
+@dataclass(frozen=True)
+class StepShape:
+    """What a step is made of.
+
+    Attributes
+    ----------
+    model : str
+        One of ``NAMES``.
+    prompt, completion : int
+        Tokens; of the longest completion, each other is one shorter than the last.
+    group : int
+        Completions of the prompt.
+    decode : int or None
+        Tokens generated; ``None``: as many as ``completion``.
+    """
+
+    model: str = "small"
+    prompt: int = 1100
+    completion: int = 400
+    group: int = 8
+    decode: int | None = None
+
+    def __post_init__(self):
+        if self.model not in NAMES:
+            raise SpacerError("bench model", got=self.model, expected=", ".join(NAMES))
+        if self.prompt < 2 * TEXT_TOKENS or min(self.completion, self.group) < 1:
+            raise SpacerError(
+                "bench shape",
+                got=f"{self.prompt}, {self.completion} and {self.group}",
+                expected=f"a prompt of {2 * TEXT_TOKENS} tokens, and completions",
+            )
+
+    @property
+    def generated(self):
+        """Tokens that each completion is generated to."""
+        return self.decode or self.completion
+
+    def lengths(self):
+        """Tokens of each completion."""
+        return [max(1, self.completion - row) for row in range(self.group)]
+
+    def tokens(self):
+        """Positions that the language model runs, by phase and form."""
+        rows = self.group
+        scored = {
+            SHARED: self.prompt - 1 + rows * self.completion,
+            ONE_ROW: rows * self.prompt + sum(self.lengths()),
+            BATCH: rows * (self.prompt + self.completion),
+        }
+        decoded = rows * (self.generated - 1)
+        return {
+            "prefill": {SHARED: self.prompt - 1 + rows, BATCH: rows * self.prompt},
+            "decode": {SHARED: decoded, BATCH: decoded},
+            "log-probs": scored,
+            "update": scored,
+        }
+
+
+def law(prompt, completion, group):
+    """Stock tokens over shared ones in scoring.
+
+    Examples
+    --------
+    >>> round(law(1100, 400, 8), 2)
+    2.79
+    """
+    return group * (prompt + completion) / (prompt + group * completion)
+
+
+def bench_config(name):
+    """The ``Qwen2_5_VLConfig`` of one of ``NAMES``."""
+    if name == "tiny":
+        folder = PROJECT_ROOT / "checkpoints" / "tiny_warmstart"
+        return CONFIG.from_pretrained(folder)
+    parts = {
+        key: dict(v) if isinstance(v, dict) else v for key, v in MODELS[name].items()
+    }
+    text, vision = parts["text_config"], parts["vision_config"]
+    text["rope_parameters"] = {
+        "rope_type": "default", "rope_theta": 1e6,
+        "mrope_section": text.pop("mrope_section"),
+    }  # fmt: skip
+    text.update(dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id")))
+    text["tie_word_embeddings"] = parts["tie_word_embeddings"]
+    vision["out_hidden_size"] = text["hidden_size"]
+    return CONFIG(**parts)
+
+
+def synthetic_prompt(config, length, seed=0):
+    """A prompt of ``length`` tokens around one video of random pixels.
+
+    Returns
+    -------
+    ids : (length,) int tensor
+    media : dict
+        As ``encode_prompts`` gives it.
+    """
+    vision, generator = config.vision_config, torch.Generator().manual_seed(seed)
+    most = (length - TEXT_TOKENS) // TIME_STEPS
+    rows = math.isqrt(most)
+    columns = most // rows
+    side = vision.spatial_merge_size
+    grid = torch.tensor([[TIME_STEPS, rows * side, columns * side]])
+    channels = 3 * vision.temporal_patch_size * vision.patch_size**2
+    ids = random_words(config, length, generator)
+    video = slice(BEFORE_VIDEO + 1, BEFORE_VIDEO + 1 + TIME_STEPS * rows * columns)
+    ids[video.start - 1], ids[video.stop] = (
+        config.vision_start_token_id, config.vision_end_token_id
+    )  # fmt: skip
+    ids[video] = config.video_token_id
+    return ids, {
+        "pixel_values_videos": torch.randn(
+            int(grid.prod()), channels, generator=generator
+        ),
+        "video_grid_thw": grid,
+        "second_per_grid_ts": torch.tensor([1.0]),
+    }
+
+
+def random_words(config, count, generator):
+    """(count,) int tensor of tokens that stand for no picture."""
+    size = config.get_text_config().vocab_size
+    special = [
+        config.vision_start_token_id, config.vision_end_token_id,
+        config.image_token_id, config.video_token_id,
+    ]  # fmt: skip
+    words = torch.arange(size)
+    words = words[~torch.isin(words, torch.tensor(special))]
+    return words[torch.randint(len(words), (count,), generator=generator)]
+
+
+class _Clock(LogitsProcessor):
+    """Notes when the first token can be chosen."""
+
+    def __init__(self, now):
+        self.now, self.first = now, None
+
+    def __call__(self, input_ids, scores):
+        if self.first is None:
+            self.first = self.now()
+        return scores
+
+
+@contextlib.contextmanager
+def _watched_memory(every_s=0.002):
+    """Yields a list of bytes that were resident, from now on to the end."""
+    process, done = psutil.Process(), threading.Event()
+    resident = [process.memory_info().rss]
+
+    def watch():
+        while not done.wait(every_s):
+            resident.append(process.memory_info().rss)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield resident
+    finally:
+        done.set()
+        watcher.join()
+
+
+class Step:
+    """A model, a prompt and its completions, and every way to compute with them.
+
+    Parameters
+    ----------
+    shape : StepShape
+    device : str or torch.device
+    """
+
+    def __init__(self, shape, device):
+        # Only once `spacer_lib.models` has made torchvision importable.
+        from trl.trainer.utils import add_fused_lm_head
+
+        self.shape, self.device = shape, torch.device(device)
+        config = bench_config(shape.model)
+        half = self.device.type == "cuda"
+        self.dtype = torch.bfloat16 if half else torch.float32
+        torch.manual_seed(0)
+        with self.device:
+            self.model = MODEL._from_config(
+                config, dtype=self.dtype, attn_implementation="sdpa"
+            )
+        self.model.train()
+        add_fused_lm_head(self.model)
+        use_branches(self.model)
+        if shape.model in CHECKPOINTED:
+            self.model.activation_checkpointing_enable()
+        prompt, media = synthetic_prompt(config, shape.prompt)
+        generator = torch.Generator().manual_seed(1)
+        words = [random_words(config, n, generator) for n in shape.lengths()]
+        self.prompt = prompt.to(self.device)
+        self.media = {key: value.to(self.device) for key, value in media.items()}
+        self.completions = [one.to(self.device) for one in words]
+        self.weights = torch.randn(shape.group, 1, generator=generator).to(self.device)
+
+    def now(self):
+        """Seconds, once the device has done what it was given."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter()
+
+    def _rows(self, completions):
+        rows = [torch.cat([self.prompt, completion]) for completion in completions]
+        ids, mask = (
+            pad_sequence(found, batch_first=True)
+            for found in (rows, [torch.ones_like(row) for row in rows])
+        )
+        return {
+            "input_ids": ids, "attention_mask": mask,
+            "mm_token_type_ids": token_types(ids, self.model.config),
+            **join_media([self.media] * len(ids)),
+        }  # fmt: skip
+
+    def scores(self, completions, form):
+        """(rows, tokens) log-probabilities; 0 at padding."""
+        if form == SHARED:
+            made = packed_scores(
+                self.model, self.prompt, completions, self.media, self.device
+            )
+            return made[0]
+        rows = self._rows(completions)
+        labels = rows["input_ids"].masked_fill(rows["attention_mask"] == 0, IGNORED)
+        labels[:, : len(self.prompt)] = IGNORED
+        output = self.model(**rows, labels=labels, fused_lm_head=True)
+        return output.log_probs[:, len(self.prompt) - 1 :]
+
+    def _parts(self, form):
+        rows = 1 if form == ONE_ROW else self.shape.group
+        for start in range(0, self.shape.group, rows):
+            part = slice(start, start + rows)
+            yield self.weights[part], self.completions[part]
+
+    def log_probs(self, form):
+        """Log-probabilities without gradients, one after another: old, or reference."""
+        with torch.no_grad():
+            made = [(part, self.scores(part, form)) for _, part in self._parts(form)]
+        return torch.cat([
+            row[: len(completion)]
+            for part, rows in made for completion, row in zip(part, rows, strict=True)
+        ])  # fmt: skip
+
+    def update(self, form):
+        """Forward and backward of a policy gradient."""
+        self.model.zero_grad(set_to_none=True)
+        for weights, part in self._parts(form):
+            (weights * self.scores(part, form)).sum().backward()
+
+    def generation(self, form):
+        """Seconds until the first token, and of all that follow."""
+        self.model.eval()  # checkpointed layers in training keep no cache
+        start, clock = self.now(), _Clock(self.now)
+        with torch.no_grad():
+            if form == SHARED:
+                count = self.shape.group
+                inputs = prefill(
+                    self.model, [self.prompt.tolist()] * count, [self.media] * count,
+                    0, self.device,
+                )  # fmt: skip
+            else:
+                inputs = self._rows([one[:0] for one in self.completions])
+            count = self.shape.generated
+            self.model.generate(
+                **inputs, do_sample=False, logits_processor=[clock], pad_token_id=0,
+                max_new_tokens=count, min_new_tokens=count, eos_token_id=None,
+            )  # fmt: skip
+        end = self.now()
+        self.model.train()
+        return {"prefill": clock.first - start, "decode": end - clock.first}
+
+    def timed(self, work, form):
+        """``{phase: seconds}`` of one of ``WORKS``."""
+        if work == "generation":
+            return self.generation(form)
+        start = self.now()
+        {"log-probs": self.log_probs, "update": self.update}[work](form)
+        return {work: self.now() - start}
+
+    def peak_memory_gb(self, form):
+        """GiB while one update runs: allocated on the GPU, or, of a process that did
+        nothing else yet, resident above what it held before."""
+        if self.device.type == "cuda":
+            self.model.zero_grad(set_to_none=True)
+            torch.cuda.reset_peak_memory_stats()
+            self.update(form)
+            return torch.cuda.max_memory_allocated() / 2**30
+        with _watched_memory() as resident:
+            self.update(form)
+        return (max(resident) - resident[0]) / 2**30
+
+
+def bench_step(shape, repeats=5, on_line=lambda line: None):
+    """Time the phases of a step, stock and shared in turns.
+
+    Parameters
+    ----------
+    shape : StepShape
+    repeats : int
+        At least 1; medians are over so many.
+    on_line : callable
+        Given what is going on and each comparison, as text.
+
+    Returns
+    -------
+    dict
+        The shape, ``device``, ``dtype``, ``threads``, ``seconds`` and ``tokens``
+        ``{phase: {form: number}}``, ``peak_memory_gb`` ``{form: number}``,
+        ``largest_gap`` of log-probabilities, ``law`` and ``rows`` of ``BenchRow``.
+
+    Raises
+    ------
+    SpacerError
+        If the forms' log-probabilities differ.
+    """
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    step = Step(shape, device)
+    on_line(
+        f"{shape.model} on {device}, {step.dtype}: a prompt of {shape.prompt} tokens, "
+        f"{shape.group} completions of {shape.completion}"
+    )
+    gap = _checked_gap(step)
+    seconds = _seconds(step, repeats, on_line)
+    on_line("memory: one update of each form")
+    memory = _peaks(shape, step)
+    tokens = shape.tokens()
+    for counts in (seconds, tokens):
+        counts["generation"] = {
+            form: sum(counts[phase][form] for phase in ("prefill", "decode"))
+            for form in WORKS["generation"]
+        }
+    rows = [
+        _row(phase, form, seconds[phase], tokens[phase], repeats)
+        for phase in ("prefill", "decode", *WORKS)
+        for form in seconds[phase] if form != SHARED
+    ]  # fmt: skip
+    for row in rows:
+        on_line(row.line())
+    for form in FORMS:
+        on_line(f"update, {form}: peak {memory[form]:.2f} GiB")
+    return {
+        **asdict(shape), "repeats": repeats, "device": _name_of(step.device),
+        "dtype": str(step.dtype).removeprefix("torch."),
+        "threads": torch.get_num_threads(), "torch": torch.__version__,
+        "transformers": transformers.__version__, "largest_gap": gap,
+        "law": law(shape.prompt, shape.completion, shape.group),
+        "seconds": seconds, "tokens": tokens, "peak_memory_gb": memory, "rows": rows,
+    }  # fmt: skip
+
+
+def _checked_gap(step):
+    scores = {form: step.log_probs(form).float().cpu() for form in FORMS}
+    gap = max(largest_gap(scores[SHARED], scores[form]) for form in FORMS)
+    most = TOLERANCE if step.dtype == torch.float32 else BF16_TOLERANCE
+    if not gap <= most:
+        raise SpacerError(
+            "bench step: log-probabilities of shared and stock differ",
+            got=f"{gap:.3g}", expected=f"at most {most:g}",
+        )  # fmt: skip
+    return gap
+
+
+def _seconds(step, repeats, on_line):
+    """Medians ``{phase: {form: seconds}}``, the forms in turns."""
+    found = {}
+    for work, forms in WORKS.items():
+        runs = []
+        for number in range(1, repeats + 1):  # warm from the check
+            on_line(f"{work}: run {number} of {repeats}")
+            runs.append({form: step.timed(work, form) for form in forms})
+        for phase in runs[0][SHARED]:
+            found[phase] = {
+                form: statistics.median(run[form][phase] for run in runs)
+                for form in forms
+            }
+    return found
+
+
+def _row(phase, form, seconds, tokens, repeats):
+    ours, other = seconds[SHARED], seconds[form]
+    counts = f"{tokens[SHARED]} tokens against {tokens[form]}"
+    return BenchRow(phase, SHARED, form, ours, other, other / ours, repeats, counts)
+
+
+def _name_of(device):
+    return torch.cuda.get_device_name() if device.type == "cuda" else "CPU"
+
+
+def _peaks(shape, step):
+    if step.device.type == "cuda":
+        return {form: step.peak_memory_gb(form) for form in FORMS}
+    # What a process once held it may keep: one of its own for each form.
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(2, mp_context=spawn, max_tasks_per_child=1) as pool:
+        found = pool.map(_peak_alone, [shape] * len(FORMS), FORMS)
+        return dict(zip(FORMS, found, strict=True))
+
+
+def _peak_alone(shape, form):
+    return Step(shape, "cpu").peak_memory_gb(form)

@@ -1,0 +1,452 @@
+"""Each prompt of a group computed once: packed scoring and cached prefill, exactly.
+
+A group is one video prompt with many completions. Stock trainers run the prompt again
+for every completion. Here one row holds
+
+    prompt without its last token | branch 1 | branch 2 | … | branch k
+
+where a branch is the prompt's last token and then the completion without *its* last
+token, so that every position's target is the next token of its own completion. A
+branch sees the prompt and itself, never a sibling, and its positions go on from the
+prompt's. Log-probabilities and gradients are those of k separate rows, for P + kC
+tokens in place of k(P + C).
+
+The split attention is registered in transformers under ``BRANCHES`` and does what
+``sdpa`` does wherever a forward brings no ``branches``, so the same model generates,
+saves and evaluates as before. It has to stay set between forward and backward:
+activation checkpointing runs layers again then.
+"""
+
+import contextlib
+import math
+from typing import NamedTuple
+
+import torch
+from torch.nn.attention.bias import causal_lower_right
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import (
+    AttentionInterface,
+    AttentionMaskInterface,
+    TrainerCallback,
+)
+from transformers.cache_utils import DynamicCache
+from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+from spacer_lib.errors import SpacerError
+from spacer_lib.models.inputs import pad_batch, token_types
+from spacer_lib.models.shared_media import core_of, media_once
+
+BRANCHES = "spacer_branches"
+FAMILIES = ("qwen2_vl", "qwen2_5_vl")
+IGNORED = -100  # label of a position that is not scored
+# Largest difference from the stock path's log-probabilities that is taken for rounding.
+# bf16 keeps 8 bits: logits near 20 lie 0.125 apart, and kernels may round to different
+# ones. What is wrong moves some by more than 1 (tests/training/test_prefix.py).
+TOLERANCE, BF16_TOLERANCE = 1e-4, 0.5
+
+
+class Packed(NamedTuple):
+    """One prompt and k completions as a single row of S = P - 1 + k·C tokens.
+
+    Attributes
+    ----------
+    input_ids : (1, S) int tensor
+    labels : (1, k * C) int tensor
+        Next token of each position of the branches; ``IGNORED`` at padding.
+    branches : (int, int, int)
+        P - 1, k and C: what the attention needs to know.
+    """
+
+    input_ids: torch.Tensor
+    labels: torch.Tensor
+    branches: tuple
+
+
+def pack(prompt, completions):
+    """Lay out a prompt and its completions.
+
+    Parameters
+    ----------
+    prompt : (P,) int tensor
+    completions : list of (c,) int tensors
+        Without padding; shorter ones are padded to the longest.
+
+    Returns
+    -------
+    Packed
+    """
+    width = max(1, *map(len, completions))  # all may be masked
+    last = prompt[-1:]
+    inputs = last.new_zeros(len(completions), width)
+    labels = torch.full_like(inputs, IGNORED)
+    for row, completion in enumerate(completions):
+        inputs[row, 0] = last
+        inputs[row, 1 : len(completion)] = completion[:-1]
+        labels[row, : len(completion)] = completion
+    return Packed(
+        torch.cat([prompt[:-1], inputs.flatten()])[None],
+        labels.flatten()[None],
+        (len(prompt) - 1, len(completions), width),
+    )
+
+
+def packed_positions(model, prompt, media, branches):
+    """Rotary positions of a packed row: the model's own on the prompt, then each
+    branch from the prompt's last position on.
+
+    Returns
+    -------
+    (3, 1, S) int tensor
+        Time, row, column.
+    """
+    core, ids = core_of(model), prompt[None]
+    grids = {k: v.to(prompt.device) for k, v in media.items() if "grid" in k}
+    if grids:
+        positions, _ = core.get_rope_index(
+            ids, token_types(ids, core.config).to(prompt.device), **grids
+        )
+    else:
+        positions = torch.arange(len(prompt), device=prompt.device).expand(3, 1, -1)
+    before, count, width = branches
+    branch = positions[:, :, -1:] + torch.arange(width, device=prompt.device)
+    return torch.cat([positions[:, :, :before], branch.repeat(1, 1, count)], dim=2)
+
+
+def branch_attention(
+    module, query, key, value, attention_mask, *, branches=None, dropout=0.0,
+    scaling=None, **kwargs,
+):  # fmt: skip
+    """Attention of a packed row; without ``branches`` exactly transformers' ``sdpa``.
+
+    Parameters
+    ----------
+    query : (1, heads, S, d) tensor
+    key, value : (1, key heads, S, d) tensor
+    branches : (int, int, int), optional
+        See ``Packed``.
+
+    Returns
+    -------
+    (1, S, heads, d) tensor, None
+    """
+    if branches is None:
+        return sdpa_attention_forward(
+            module, query, key, value, attention_mask, dropout=dropout,
+            scaling=scaling, **kwargs,
+        )  # fmt: skip
+    before, count, width = branches
+    key = repeat_kv(key, module.num_key_value_groups)
+    value = repeat_kv(value, module.num_key_value_groups)
+    options = {"dropout_p": dropout, "scale": scaling}
+
+    def own(states):  # (1, h, S, d) → (k, h, C, d)
+        split = states[0, :, before:].unflatten(1, (count, width))
+        return split.transpose(0, 1)
+
+    def seen(states):  # (1, h, S, d) → (k, h, P - 1 + C, d)
+        shared = states[:, :, :before].expand(count, -1, -1, -1)
+        return torch.cat([shared, own(states)], dim=2)
+
+    inside = scaled_dot_product_attention(
+        own(query), seen(key), seen(value),
+        attn_mask=causal_lower_right(width, before + width), **options,
+    )  # fmt: skip
+    inside = inside.permute(0, 2, 1, 3).flatten(0, 1)[None]  # (1, k * C, h, d)
+    if not before:
+        return inside, None
+    first = scaled_dot_product_attention(
+        *(states[:, :, :before] for states in (query, key, value)),
+        is_causal=True, **options,
+    )  # fmt: skip
+    return torch.cat([first.transpose(1, 2), inside], dim=1), None
+
+
+AttentionInterface.register(BRANCHES, branch_attention)
+AttentionMaskInterface.register(BRANCHES, sdpa_mask)
+
+
+def use_branches(model):
+    """Let the language model's layers take packed rows; the tower stays on sdpa."""
+    text = core_of(model).language_model
+    text.config._attn_implementation = BRANCHES
+    return model
+
+
+def packed_scores(model, prompt, completions, media, device, *, touch_vision=False):
+    """Log-probabilities of completions of one prompt, in one forward.
+
+    Parameters
+    ----------
+    model
+        With TRL's fused head, after ``use_branches``; bare or wrapped.
+    prompt : (P,) int tensor
+    completions : list of (c,) int tensors
+    media : dict
+        Of the prompt (``encode_prompts``).
+    touch_vision : bool
+        See ``media_once``.
+
+    Returns
+    -------
+    logps, entropies : (k, C) tensor, (k, C) tensor or None
+        0 at padding.
+    """
+    packed = pack(prompt, completions)
+    count, width = packed.branches[1:]
+    with (
+        media_once(model, [media], device, touch_vision=touch_vision) as tensors,
+        last_positions(model, count * width),
+    ):
+        output = model(
+            input_ids=packed.input_ids,
+            # Made, and empty: a mask would be over the row as if it were one text.
+            attention_mask={"full_attention": None},
+            position_ids=packed_positions(model, prompt, media, packed.branches),
+            shift_labels=packed.labels,
+            branches=packed.branches,
+            fused_lm_head=True,
+            **tensors,
+        )
+    shape = count, width
+    entropy = output.entropy
+    return (
+        output.log_probs.view(shape),
+        entropy if entropy is None else entropy.view(shape),
+    )
+
+
+@contextlib.contextmanager
+def last_positions(model, count):
+    """While open, the head sees the last ``count`` positions of each row only.
+
+    Off the GPU, TRL's fused head would score the whole prompt and discard it.
+    """
+
+    def cut(module, args, output):
+        output.last_hidden_state = output.last_hidden_state[:, -count:]
+        return output
+
+    hook = core_of(model).register_forward_hook(cut)
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+def distinct_rows(ids, media):
+    """Rows that differ in tokens or media.
+
+    Returns
+    -------
+    first : list of int
+        The first row of each kind, in order.
+    which : list of int
+        For every row, its place in ``first``.
+    """
+    places, first, which = {}, [], []
+    for row, (tokens, shown) in enumerate(zip(ids, media, strict=True)):
+        key = tuple(tokens), id(shown)
+        if key not in places:
+            places[key] = len(first)
+            first.append(row)
+        which.append(places[key])
+    return first, which
+
+
+def require_one_prompt(prompts, media):
+    """Refuse to pack rows of several prompts.
+
+    Raises
+    ------
+    SpacerError
+        If token ids or media differ: a group would be scored beside the wrong video.
+    """
+    same = all(torch.equal(ids, prompts[0]) for ids in prompts)
+    if not same or any(shown is not media[0] for shown in media):
+        raise SpacerError(
+            "rows of a packed forward",
+            got="different videos" if same else "different prompts",
+            expected="completions of one prompt", remedy="set shared_prefix: off",
+        )  # fmt: skip
+
+
+def permuted_blocks(batch, size):
+    """TRL's batch with blocks of rows in a random order, rows within a block in theirs.
+
+    Parameters
+    ----------
+    batch : dict
+        Of tensors and lists with one entry a row; scalars and ``None`` pass through.
+    size : int
+        Rows of a block.
+    """
+    rows = len(batch["completion_ids"])
+    order = torch.randperm(rows // size)
+    index = (order[:, None] * size + torch.arange(size)).flatten()
+
+    def moved(value):
+        if value is None or isinstance(value, torch.Tensor) and not value.ndim:
+            return value
+        if isinstance(value, torch.Tensor):
+            return value[index.to(value.device)]
+        return [value[i] for i in index.tolist()]
+
+    return {key: moved(value) for key, value in batch.items()}
+
+
+def completions_per_forward(config, model, workers):
+    """How many completions of one prompt a forward takes, or why only one.
+
+    Parameters
+    ----------
+    config : TrainConfig
+    model
+        As it was loaded.
+    workers : int
+
+    Returns
+    -------
+    count : int or None
+    reason : str or None
+        Of ``None``.
+
+    Raises
+    ------
+    SpacerError
+        If ``shared_prefix`` is on and cannot be.
+    """
+    if config.shared_prefix == "off":
+        return None, "switched off"
+    batch, forwards = config.batch_shape(workers)
+    count = math.gcd(config.num_generations, batch)
+    reason = _obstacle(config, model.config, count, forwards)
+    if reason and config.shared_prefix == "on":
+        raise _refused(reason)
+    return (None, reason) if reason else (count, None)
+
+
+def _refused(reason):
+    return SpacerError(
+        "setting shared_prefix", got=f"on, but {reason}", expected="auto or off"
+    )
+
+
+def _obstacle(config, architecture, count, forwards):
+    """Why packed rows would not be what the stock path computes, or ``None``."""
+    text = architecture.get_text_config()
+    if architecture.model_type not in FAMILIES:
+        return f"{architecture.model_type} is none of {', '.join(FAMILIES)}"
+    if "sliding_attention" in (getattr(text, "layer_types", None) or ()):
+        return "the model has sliding-window layers"
+    if config.lora.rank and config.lora.dropout:
+        return "LoRA's dropout would differ between completions"
+    if text.attention_dropout:
+        return "attention dropout would differ between completions"
+    if config.loss_type == "bnpo" and forwards > 1:
+        return "bnpo's loss depends on which rows share a forward"
+    if count == 1 and config.completions_per_forward != 1:
+        return (
+            f"per_device_batch cuts groups of {config.num_generations} into single "
+            "completions"
+        )
+    return None
+
+
+def packing_error(trainer):
+    """Largest difference between packed and stock log-probabilities.
+
+    Asked of the first row with a video, with images and without either; the
+    completions are its question's words, each from another word on.
+
+    Parameters
+    ----------
+    trainer
+        With ``rows`` and ``both_scores(number)``.
+
+    Returns
+    -------
+    float
+        Over all workers, so that they decide alike.
+    """
+    first = {}
+    for number, row in enumerate(trainer.rows):
+        kind = next((kind for kind in ("video", "image") if row.get(kind)), "text")
+        first.setdefault(kind, number)
+    errors = [trainer.both_scores(number) for number in first.values()]
+    errors = torch.stack([(ours - stock).abs().max() for ours, stock in errors])
+    return trainer.accelerator.gather(errors).max().item()
+
+
+class PrefixCheck(TrainerCallback):
+    """Before the first step: are packed log-probabilities the stock path's?
+
+    Parameters
+    ----------
+    trainer : VideoGRPOTrainer
+    setting : str
+        ``auto`` goes on without shared prompts where they are not.
+
+    Raises
+    ------
+    SpacerError
+        If they are not and the setting is ``on``.
+    """
+
+    def __init__(self, trainer, setting):
+        self.trainer, self.setting = trainer, setting
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        """Check on all ranks together, and say what was found."""
+        trainer = self.trainer
+        if not trainer.shared_prefix:
+            return
+        error = packing_error(trainer)
+        most = BF16_TOLERANCE if args.bf16 else TOLERANCE
+        found = f"packed log-probabilities differ from separate ones by {error:.2g}"
+        if not error <= most:  # also where it is no number
+            reason = f"{found}, more than {most:g}"
+            if self.setting == "on":
+                raise _refused(reason)
+            trainer.shared_prefix = None
+            found = f"prompts are computed apart for each completion: {reason}"
+        if trainer.accelerator.is_main_process:
+            print(found, flush=True)
+
+
+def prefill(model, prompt_ids, media, pad_token_id, device):
+    """Each distinct prompt run once; keys and values copied to the rows that share it.
+
+    Parameters
+    ----------
+    prompt_ids : list of list of int
+    media : list of dict
+        Rows that share a source share the object.
+
+    Returns
+    -------
+    dict
+        For ``model.generate`` in place of pixels: ``input_ids`` and
+        ``attention_mask`` (rows, P) padded on the left, and ``past_key_values`` that
+        hold all but the last token. The model's ``rope_deltas`` are set to go with it.
+    """
+    core = core_of(model)
+    first, which = distinct_rows(prompt_ids, media)
+    few, mask = pad_batch([prompt_ids[i] for i in first], pad_token_id, "left")
+    few, mask = few.to(device), mask.to(device)
+    cache = DynamicCache(config=core.config.get_text_config())
+    types = token_types(few, core.config).to(device)
+    with media_once(model, [media[i] for i in first], device) as tensors:
+        model(
+            input_ids=few[:, :-1], attention_mask=mask[:, :-1],
+            mm_token_type_ids=types[:, :-1], past_key_values=cache, use_cache=True,
+            logits_to_keep=1, **tensors,
+        )  # fmt: skip
+    if not tensors:  # text alone: the class leaves the deltas of the batch before
+        core.rope_deltas = torch.zeros(len(first), 1, dtype=torch.long, device=device)
+    rows = torch.tensor(which, device=device)
+    cache.batch_select_indices(rows)
+    core.rope_deltas = core.rope_deltas[rows]
+    return {
+        "input_ids": few[rows], "attention_mask": mask[rows], "past_key_values": cache
+    }  # fmt: skip

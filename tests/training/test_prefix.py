@@ -1,0 +1,527 @@
+"""Shared prompts give the stock path's numbers; what would not is noticed or refused.
+
+The oracle is the stock path with one row to a forward. Negative controls are wrong in
+one way each, and differ.
+"""
+
+import functools
+from types import SimpleNamespace
+
+import pytest
+import torch
+from transformers import AutoModelForImageTextToText
+
+from spacer_lib.errors import SpacerError
+from spacer_lib.models import tiny
+from spacer_lib.training import assembly, prefix
+from spacer_lib.training import trainer as training
+from spacer_lib.training.assembly import build_trainer
+from spacer_lib.training.curriculum import tokenizer_corpus
+from spacer_lib.training.record import MetricsLog, meaning_of, read_journal
+
+GROUP, PROMPTS = 8, 4
+# Tokens of a group's completions: cut short, of one token, and one wholly masked.
+LENGTHS = 12, 1, 5, 0, 12, 3, 7, 12
+
+
+@pytest.fixture
+def stock_by_rows(monkeypatch):
+    """The stock path scores one row to a forward, as on a device of batch 1."""
+    monkeypatch.setattr(training, "CPU_FORWARD_ROWS", 1)
+
+
+@pytest.fixture
+def make(small, mixed, tmp_path):
+    """``make(**changes)``: a trainer on a video, a picture, a video and a text."""
+
+    def build(**changes):
+        values = {
+            "data_path": str(mixed), "prompts_per_step": PROMPTS,
+            "num_generations": GROUP, "beta": 0.04, "num_iterations": 2,
+            "shared_prefix": "on",
+        }  # fmt: skip
+        return build_trainer(small(**values | changes), tmp_path)
+
+    return build
+
+
+@pytest.fixture(scope="module")
+def checkpoint_of(tmp_path_factory):
+    """``checkpoint_of(family)``: folder of an untrained tiny model."""
+    tokenizer = tiny.build_tokenizer(tokenizer_corpus())
+
+    @functools.cache
+    def build(family):
+        folder = tmp_path_factory.mktemp(family)
+        torch.manual_seed(1)
+        tiny.build_model(tokenizer, family).save_pretrained(folder)
+        tiny.build_processor(tokenizer, family).save_pretrained(folder)
+        return str(folder)
+
+    return build
+
+
+def ragged_batch(trainer, dtype=torch.float32):
+    """A generation of ragged completions whose loss depends on every score."""
+    batch = trainer.roll_out(range(PROMPTS))
+    trainer.model.to(dtype)
+    if trainer.ref_model is not None:
+        trainer.ref_model.to(dtype)
+    rows, width = batch["completion_ids"].shape
+    lengths = torch.tensor(LENGTHS * PROMPTS)
+    generator = torch.Generator().manual_seed(5)
+
+    def moved(scores):  # since the rollouts, or against the reference
+        return scores + 0.1 * torch.randn(rows, width, generator=generator)
+
+    batch["completion_mask"] = (torch.arange(width) < lengths[:, None]).long()
+    batch["advantages"] = torch.randn(rows, generator=generator)
+    for key in ("old_per_token_logps", "ref_per_token_logps"):
+        batch[key] = moved(batch[key]).to(dtype)
+    return batch
+
+
+def graded(trainer, batch, count):
+    """Loss, scores and gradients with ``count`` completions packed; ``None``: stock."""
+    trainer.shared_prefix = count
+    trainer.model.train()
+    trainer.model.zero_grad(set_to_none=True)
+    trainer.current_gradient_accumulation_steps = 1
+    loss = trainer._compute_loss(trainer.model, batch)
+    loss.backward()
+    gradients = {
+        name: parameter.grad for name, parameter in trainer.model.named_parameters()
+        if parameter.requires_grad
+    }  # fmt: skip
+    return loss.detach(), trainer._scored * batch["completion_mask"], gradients
+
+
+def largest_gap(ours, stock):
+    """Largest differences: of losses, of scores, and of gradients over the largest."""
+    assert ours[2].keys() == stock[2].keys()
+    scale = max(gradient.abs().max() for gradient in stock[2].values())
+    gaps = [(ours[2][name] - stock[2][name]).abs().max() for name in stock[2]]
+    assert scale > 0 and stock[1].abs().max() > 0.1
+    return (
+        float((ours[0] - stock[0]).abs()), float((ours[1] - stock[1]).abs().max()),
+        float(max(gaps) / scale),
+    )  # fmt: skip
+
+
+def assert_equal(trainer, batch, counts=(GROUP,), within=1e-5, scores_within=None):
+    stock = graded(trainer, batch, None)
+    for count in counts:
+        loss, scores, gradients = largest_gap(graded(trainer, batch, count), stock)
+        assert loss <= within and gradients <= within, count
+        assert scores <= (scores_within or within), count
+    return stock
+
+
+# ------------------------------------------------------------ the same numbers
+
+
+@pytest.mark.usefixtures("stock_by_rows")
+class TestEquality:
+    """Against one row to a forward: scores, loss, every gradient."""
+
+    def test_of_mixed_media_at_every_count(self, make):
+        trainer = make()
+        batch = ragged_batch(trainer)
+        assert batch["prompt_mask"].sum(dim=1).unique().numel() > 1  # left padding
+        *_, gradients = assert_equal(trainer, batch, (1, 2, 4, 8))
+        seen = [g.abs().max() for n, g in gradients.items() if ".visual." in n]
+        assert min(seen) > 0 and len(seen) > 10
+
+    def test_in_double_precision(self, make):
+        trainer = make()
+        batch = ragged_batch(trainer, torch.float64)
+        # The model's own norms and the head compute in float32 whatever it is in.
+        assert_equal(trainer, batch, (2, 8), 1e-6, 1e-10)
+
+    @pytest.mark.parametrize("reentrant", [False, True])
+    def test_with_gradient_checkpointing(self, make, reentrant):
+        trainer = make()
+        trainer.model.activation_checkpointing_enable(
+            activation_checkpointing_kwargs={"use_reentrant": reentrant}
+        )
+        assert trainer.model.is_activation_checkpointing
+        assert_equal(trainer, ragged_batch(trainer), (4, 8))
+
+    def test_with_lora(self, make):
+        trainer = make(lora={"rank": 4})
+        with torch.no_grad():
+            for name, parameter in trainer.model.named_parameters():
+                if "lora_B" in name:  # zero at the start: nothing would reach A
+                    torch.nn.init.normal_(parameter, std=0.1)
+        *_, gradients = assert_equal(trainer, ragged_batch(trainer), (4, 8))
+        assert all("lora" in name for name in gradients)
+        assert min(g.abs().max() for g in gradients.values()) > 0
+
+    @pytest.mark.parametrize("family", prefix.FAMILIES)
+    @pytest.mark.parametrize("positions", ["library", "original"])
+    def test_in_each_family_and_rule_of_positions(
+        self, make, family, positions, checkpoint_of
+    ):
+        # Enough frames for the rules to differ.
+        trainer = make(model_path=checkpoint_of(family), positions=positions, frames=16)
+        assert trainer.model.config.model_type == family
+        assert_equal(trainer, ragged_batch(trainer))
+
+
+def trained(make, folder, **changes):
+    """Metrics and rollouts of a short run."""
+    trainer = make(
+        max_steps=4, learning_rate=1e-3, prompts_per_step=2,
+        rollouts_per_step=16, **changes,
+    )  # fmt: skip
+    trainer.rollouts_path = folder / f"rollouts{len(list(folder.iterdir()))}.jsonl"
+    path = trainer.rollouts_path.with_suffix(".metrics")
+    trainer.add_callback(MetricsLog(path))
+    trainer.train()
+    return read_journal(path), read_journal(trainer.rollouts_path)
+
+
+@pytest.fixture
+def rewarded(monkeypatch):
+    """An untrained model earns nothing; reward variety instead, so groups differ."""
+
+    def variety(completions, **columns):
+        return [float(len(set(chat[0]["content"]))) for chat in completions]
+
+    monkeypatch.setattr(assembly, "trl_reward_functions", lambda *_, **__: [variety])
+
+
+@pytest.mark.usefixtures("rewarded")
+@pytest.mark.parametrize(
+    "change",
+    [{}, {"per_device_batch": 4}, {"completions_per_forward": 2}],
+    ids=["at once", "micro-batches", "few to a forward"],
+)
+def test_a_run_is_the_stock_run(make, tmp_path_factory, change):
+    """Two generations of two updates each: same rollouts, loss, gradient norm."""
+    folder = tmp_path_factory.mktemp("runs")
+    stock, rollouts = trained(make, folder, shared_prefix="off")
+    ours, same = trained(make, folder, **change)
+    assert same == rollouts and len(rollouts) == 2 * 16
+    keys = "loss", "grad_norm", "reward"
+    # Means over a micro-batch's tokens depend on which rows share it; the loss not.
+    for key in keys if change else (*keys, "kl", "entropy"):
+        found, expected = ([row.get(key, 0) for row in rows] for rows in (ours, stock))
+        assert found == pytest.approx(expected, rel=2e-4, abs=1e-6), key
+    assert [row["logp_change/max"] == 0 for row in ours] == [True, False, True, False]
+    assert min(row["grad_norm"] for row in ours) > 1e-3
+    for row, other in zip(ours, stock, strict=True):
+        assert row["tokens/stock"] == other["tokens/stock"] <= other["tokens/computed"]
+        assert row["tokens/computed"] < row["tokens/stock"]
+
+
+def test_tokens_are_counted_over_every_pass(make, tmp_path):
+    """Old, reference and policy: each packs P - 1 + k C positions of every group."""
+    trainer = make(max_steps=1, prompts_per_step=1)
+    trainer.add_callback(MetricsLog(tmp_path / "metrics.jsonl"))
+    made = []
+    roll_out = trainer._answer
+    trainer._answer = lambda *args: made.append(roll_out(*args)) or made[-1]
+    trainer.train()
+    (row,), (batch,) = read_journal(tmp_path / "metrics.jsonl"), made
+    prompt = int(batch["prompt_mask"][0].sum())
+    lengths = batch["completion_mask"].sum(dim=1)
+    assert row["tokens/computed"] == 3 * (prompt - 1 + GROUP * int(lengths.max()))
+    assert row["tokens/stock"] == 3 * (GROUP * prompt + int(lengths.sum()))
+    assert meaning_of("tokens/computed") and meaning_of("tokens/stock")
+
+
+def test_evaluation_packs_groups_of_its_own_size(make):
+    trainer = make(prompts_per_step=2)
+    trainer.num_generations_eval = 2
+    found = trainer.evaluate(eval_dataset=trainer.train_dataset)
+    assert found["eval_loss"] == found["eval_loss"]
+
+
+# ------------------------------------------------------------ rollouts
+
+
+def drawn(trainer, count, numbers=(0, 1, 2, 3)):
+    trainer.shared_prefix = count
+    return trainer.roll_out(numbers)["completion_ids"].tolist()
+
+
+@pytest.mark.parametrize("family", prefix.FAMILIES)
+def test_rollouts_are_the_stock_ones(make, checkpoint_of, family):
+    """Mixed media, left padding; text after a video keeps no positions of it."""
+    trainer = make(
+        model_path=checkpoint_of(family), frames=8, positions="original",
+        max_completion_length=24,
+    )  # fmt: skip
+    for numbers in ((0, 1, 2, 3), (3,), (1, 3)):
+        assert drawn(trainer, GROUP, numbers) == drawn(trainer, None, numbers)
+    expected = drawn(trainer, None)
+    trainer.model.activation_checkpointing_enable()  # and then there is no cache
+    assert drawn(trainer, GROUP) == expected
+    assert trainer.model.is_activation_checkpointing
+
+
+def test_rollouts_depend_on_every_rows_positions(make, monkeypatch):
+    """Negative controls: deltas left at zero, or those of other prompts."""
+    trainer = make(max_completion_length=48)
+    expected = drawn(trainer, None)
+    assert drawn(trainer, GROUP) == expected
+
+    def wrong(change):
+        def made(model, *args):
+            inputs = prefix.prefill(model, *args)
+            model.model.rope_deltas = change(model.model.rope_deltas)
+            return inputs
+
+        monkeypatch.setattr(training, "prefill", made)
+        return drawn(trainer, GROUP)
+
+    assert wrong(lambda deltas: deltas) == expected
+    for change in (torch.zeros_like, lambda deltas: deltas.flip(0)):
+        assert wrong(change) != expected
+
+
+def test_each_prompt_is_prefilled_and_encoded_once(make):
+    trainer = make()
+    shapes, patches = [], []
+    core = trainer.model.model
+    core.visual.register_forward_pre_hook(lambda _, args: patches.append(len(args[0])))
+    core.language_model.layers[0].register_forward_pre_hook(
+        lambda _, args: shapes.append(tuple(args[0].shape[:2]))
+    )
+    batch = trainer.roll_out([0, 0, 1])
+    width = batch["prompt_ids"].shape[1]
+    # Two prompts before their last token, then a token at a time for three groups.
+    assert shapes[:2] == [(2, width - 1), (3 * GROUP, 1)]
+    assert patches[0] == sum(
+        len(pixels) for one in (batch["media"][0], batch["media"][-1])
+        for key, pixels in one.items() if "pixel" in key
+    )  # fmt: skip
+
+
+# ------------------------------------------------------------ what differs is noticed
+
+
+def siblings_seen(monkeypatch, trainer):
+    """One causal row: a branch sees the branches before it."""
+    trainer.model.model.language_model.config._attn_implementation = "sdpa"
+
+
+def positions_go_on(monkeypatch, trainer):
+    """A branch is numbered after the branch before it."""
+
+    right = prefix.packed_positions
+
+    def one_text(model, prompt, media, branches):
+        made = right(model, prompt, media, branches)
+        before, count, width = branches
+        on = made[:, :, before : before + 1] + torch.arange(count * width)
+        return torch.cat([made[:, :, :before], on], dim=2)
+
+    monkeypatch.setattr(prefix, "packed_positions", one_text)
+
+
+def first_token_forgotten(monkeypatch, trainer):
+    """A branch begins without the prompt's last token in its own place."""
+    pack = prefix.pack
+
+    def shifted(prompt, completions):
+        made = pack(prompt, completions)
+        return made._replace(labels=made.labels.roll(1, dims=1))
+
+    monkeypatch.setattr(prefix, "pack", shifted)
+
+
+@pytest.mark.usefixtures("stock_by_rows")
+@pytest.mark.parametrize(
+    "wrong", [siblings_seen, positions_go_on, first_token_forgotten]
+)
+def test_what_is_computed_wrongly_differs(make, monkeypatch, wrong):
+    """Negative controls, each above ten times the tests' tolerance; and the check at
+    the start sees them."""
+    trainer = make()
+    batch = ragged_batch(trainer)
+    stock = graded(trainer, batch, None)
+    assert max(largest_gap(graded(trainer, batch, GROUP), stock)) <= 1e-5
+    assert prefix.packing_error(trainer) <= prefix.TOLERANCE
+    wrong(monkeypatch, trainer)
+    gaps = largest_gap(graded(trainer, batch, GROUP), stock)
+    assert gaps[1] > 1e-2 and gaps[2] > 1e-3
+    assert prefix.packing_error(trainer) > 10 * prefix.TOLERANCE
+
+
+def test_rows_of_several_prompts_are_refused(make):
+    trainer = make()
+    batch = ragged_batch(trainer)
+    media = batch["media"]
+    # The second group's rows beside the first and second group's pictures.
+    for wrong in (media[::-1], [media[16], *media[1:]]):
+        with pytest.raises(SpacerError, match="packed forward: got different videos"):
+            graded(trainer, {**batch, "media": wrong[:4] + media[4:]}, GROUP)
+    trainer._media = [media[0]] * len(media)
+    ids = torch.cat([batch["prompt_ids"], batch["completion_ids"]], dim=1)
+    width = batch["completion_ids"].shape[1]
+    with pytest.raises(SpacerError, match="got different prompts; expected complet"):
+        trainer._packed(trainer.model, ids[4:12], torch.ones_like(ids[4:12]), width)
+
+
+# ------------------------------------------------------------ the packed row
+
+
+def test_a_packed_row_is_laid_out_as_said():
+    prompt = torch.tensor([5, 6, 7])
+    completions = [torch.tensor(ids, dtype=torch.long) for ids in ([1, 2], [3], [])]
+    packed = prefix.pack(prompt, completions)
+    assert packed.input_ids.tolist() == [[5, 6, 7, 1, 7, 0, 7, 0]]
+    assert packed.labels.tolist() == [[1, 2, 3, -100, -100, -100]]
+    assert packed.branches == (2, 3, 2)
+    none = prefix.pack(prompt, completions[2:] * 2)  # a forward all the same
+    assert none.branches == (2, 2, 1) and (none.labels == -100).all()
+
+
+def test_branches_see_the_prompt_and_themselves():
+    """Which positions a packed row's attention reads, by their gradients."""
+    before, count, width = branches = 3, 2, 2
+    rows = before + count * width
+    states = [torch.randn(1, 2, rows, 4, requires_grad=True) for _ in range(3)]
+    module = SimpleNamespace(num_key_value_groups=1)
+    output, _ = prefix.branch_attention(module, *states, None, branches=branches)
+    seen = []
+    for row in range(rows):
+        (gradient,) = torch.autograd.grad(
+            output[0, row].sum(), states[2], retain_graph=True
+        )
+        seen.append((gradient[0].abs().sum(dim=(0, 2)) > 0).int().tolist())
+    assert seen == [
+        [1, 0, 0, 0, 0, 0, 0],
+        [1, 1, 0, 0, 0, 0, 0],
+        [1, 1, 1, 0, 0, 0, 0],
+        [1, 1, 1, 1, 0, 0, 0],
+        [1, 1, 1, 1, 1, 0, 0],
+        [1, 1, 1, 0, 0, 1, 0],
+        [1, 1, 1, 0, 0, 1, 1],
+    ]
+
+
+def test_whole_groups_are_permuted():
+    rows = torch.arange(12)
+    batch = {
+        "completion_ids": rows[:, None], "media": rows.tolist(), "none": None,
+        "num_items_in_batch": torch.tensor(7),
+    }  # fmt: skip
+    torch.manual_seed(0)
+    moved = prefix.permuted_blocks(batch, 4)
+    blocks = torch.tensor(moved["media"]).view(3, 4)
+    assert (blocks - blocks[:, :1]).tolist() == [[0, 1, 2, 3]] * 3
+    assert sorted(blocks[:, 0].tolist()) == [0, 4, 8] != blocks[:, 0].tolist()
+    assert moved["completion_ids"].flatten().tolist() == moved["media"]
+    assert moved["none"] is None and moved["num_items_in_batch"] == 7
+
+
+def test_a_saved_model_says_nothing_of_branches(make, tmp_path):
+    trainer = make()
+    language = trainer.model.model.language_model
+    assert language.config._attn_implementation == prefix.BRANCHES
+    trainer.save_model(tmp_path / "saved")
+    assert prefix.BRANCHES not in (tmp_path / "saved" / "config.json").read_text()
+    AutoModelForImageTextToText.from_pretrained(tmp_path / "saved")
+
+
+# ------------------------------------------------------------ when it is not possible
+
+
+def plan(config, workers=1, **architecture):
+    text = {"layer_types": ["full_attention"], "attention_dropout": 0.0, **architecture}
+    family = text.pop("model_type", "qwen2_5_vl")
+    told = SimpleNamespace(
+        model_type=family, get_text_config=lambda: SimpleNamespace(**text)
+    )
+    model = SimpleNamespace(config=told)
+    return prefix.completions_per_forward(config, model, workers)
+
+
+REFUSALS = {
+    "qwen3_vl is none of qwen2_vl, qwen2_5_vl": ({}, {"model_type": "qwen3_vl"}),
+    "the model has sliding-window layers": (
+        {}, {"layer_types": ["full_attention", "sliding_attention"]}
+    ),
+    "LoRA's dropout": ({"lora": {"rank": 4, "dropout": 0.1}}, {}),
+    "attention dropout": ({}, {"attention_dropout": 0.1}),
+    "bnpo's loss depends": ({"loss_type": "bnpo", "per_device_batch": 4}, {}),
+    "per_device_batch cuts groups of 4 into single": ({"per_device_batch": 1}, {}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("reason", REFUSALS)
+def test_what_cannot_be_packed_is_refused_or_left_to_the_stock_path(small, reason):
+    changes, architecture = REFUSALS[reason]
+    assert plan(small()) == (4, None)
+    count, found = plan(small(**changes), **architecture)
+    assert count is None and found.startswith(reason)
+    with pytest.raises(SpacerError, match=f"shared_prefix: got on, but {reason}"):
+        plan(small(shared_prefix="on", **changes), **architecture)
+    assert plan(small(shared_prefix="off", **changes)) == (None, "switched off")
+
+
+@pytest.mark.parametrize(
+    ("changes", "workers", "shape", "count"),
+    [
+        ({}, 1, (8, 1), 4),
+        ({"per_device_batch": 2}, 1, (2, 4), 2),
+        ({"completions_per_forward": 2}, 1, (2, 4), 2),
+        ({"completions_per_forward": 4, "per_device_batch": 2}, 1, (2, 4), 2),
+        ({"completions_per_forward": 1}, 1, (1, 8), 1),
+        ({"prompts_per_step": 3}, 2, (6, 1), 2),  # two workers share a group
+        ({"lora": {"rank": 4}}, 1, (8, 1), 4),
+        ({"loss_type": "bnpo"}, 1, (8, 1), 4),
+    ],
+)  # fmt: skip
+def test_completions_of_a_forward(small, changes, workers, shape, count):
+    config = small(**changes)
+    assert config.batch_shape(workers) == shape
+    assert plan(config, workers) == (count, None)
+
+
+def test_completions_of_a_forward_divide_a_group(small):
+    with pytest.raises(SpacerError, match="completions_per_forward: got 3.*divisor of"):
+        small(completions_per_forward=3)
+    # Without packing they are no matter: micro-batches are per_device_batch's.
+    off = small(completions_per_forward=2, shared_prefix="off")
+    assert off.batch_shape(1) == (8, 1)
+
+
+def test_auto_says_why_it_falls_back(make, capsys):
+    trainer = make(shared_prefix="auto", lora={"rank": 4, "dropout": 0.1})
+    assert trainer.shared_prefix is None
+    said = capsys.readouterr().out
+    assert "apart for each completion: LoRA's dropout would differ" in said
+    assert make(shared_prefix="auto").shared_prefix == GROUP
+    assert "computed for 8 completions at once" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("setting", ["auto", "on"])
+def test_wrong_scores_are_found_before_the_first_step(
+    make, monkeypatch, capsys, tmp_path, setting
+):
+    positions_go_on(monkeypatch, None)
+    trainer = make(shared_prefix=setting, max_steps=1)
+    if setting == "on":
+        with pytest.raises(
+            SpacerError, match="got on, but packed log-prob.*than 0.000"
+        ):
+            trainer.train()
+        assert trainer.state.global_step == 0
+    else:
+        trainer.train()
+        assert trainer.shared_prefix is None and trainer.state.global_step == 1
+        said = capsys.readouterr().out
+        assert "apart for each completion: packed log-probabilities differ" in said
+
+
+def test_bf16_rounds_within_its_tolerance(make, monkeypatch):
+    """What is wrong is far above it, what is right far below."""
+    trainer = make()
+    trainer.model.to(torch.bfloat16)
+    assert 1e-4 < prefix.packing_error(trainer) < prefix.BF16_TOLERANCE / 2
+    siblings_seen(monkeypatch, trainer)
+    assert prefix.packing_error(trainer) > 2 * prefix.BF16_TOLERANCE
