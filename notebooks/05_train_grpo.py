@@ -19,6 +19,7 @@
 # **What you'll learn.**
 # - compute the advantage of each answer in a group by hand, and find the same numbers in TRL;
 # - catch a trainer that trains without looking at the video;
+# - compute the prompt of a group once, exactly;
 # - launch one recipe on a laptop core, on two CPU ranks or on eight GPUs;
 # - read the curves: which rewards move, and which groups teach nothing.
 #
@@ -42,6 +43,7 @@ seed: int = 0  # of sampling and shuffling
 # %%
 import os
 import tempfile
+import time
 import warnings
 
 import matplotlib.pyplot as plt
@@ -62,6 +64,7 @@ from spacer_lib.training.config import dump_config, load_config
 from spacer_lib.training.curriculum import SEEDS, draw_rows
 from spacer_lib.training.launch import launch, resolve_workers
 from spacer_lib.training.monitor import LiveFigure
+from spacer_lib.training.prefix import visible
 
 # %%
 disable_progress_bar()
@@ -258,6 +261,58 @@ _ = axes[1].set(xlabel="probability of a token", ylabel="KL estimate (nats)")
 
 # %% [markdown]
 # **What to notice.** Between the dotted lines the gradient is that of the ratio; outside, on the side that the advantage pushes to, it is cut off. With one update a batch, as published, no token ever gets there. Note too which mean is taken: over tokens of an answer first, then over answers, so that a token of a long answer counts for less. `loss_type` in a recipe selects other means (`dapo`, `bnpo`, `dr_grpo`), `importance_level: sequence` one ratio per answer (GSPO); `tests/training/test_group_options.py` writes each of them out by hand.
+#
+# ## Each prompt once
+#
+# A group is one video prompt of $P$ tokens with $G$ answers of $C$ tokens. A row for each answer repeats the prompt, video included, $G$ times: in the rollout, and in old, reference and policy scores. None of it has to be: what an answer sees of the prompt is the same for all. So the prompt stands once in a row with all its answers behind it as *branches*; a branch sees the prompt and itself, never a sibling, and counts its positions on from the prompt.
+
+# %%
+figure, ax = plt.subplots(figsize=(3.6, 3.4))
+ax.imshow(visible((8, 3, 5)), cmap="Blues", vmax=1.6)
+for place, name in ((4, "prompt"), (10, "A"), (15, "B"), (20, "C")):
+    ax.text(place, -1.2, name, ha="center", fontsize=8)
+for edge in (7.5, 12.5, 17.5):
+    ax.axvline(edge, color="white")
+    ax.axhline(edge, color="white")
+_ = ax.set(xlabel="looked at", ylabel="looking")
+
+# %% [markdown]
+# Every target is the next token of its own answer, so log-probabilities and gradients are those of separate rows, for $P + GC$ positions in place of $G(P + C)$:
+
+# %%
+P = int(batch["prompt_mask"].sum(dim=1)[0])
+C = int(batch["completion_mask"].sum() / len(texts))
+shapes = {"here": (P, C), "SpaceR": (1100, 400), "short answers": (1100, 100)}
+law = {name: (G * (p + c), p + G * c) for name, (p, c) in shapes.items()}
+law = pd.DataFrame(law, index=["a row each", "prompt once"]).T
+law.assign(ratio=(law["a row each"] / law["prompt once"]).round(2))
+
+
+# %%
+def scored(trainer, batch, shared):
+    """Loss, log-probabilities and seconds of one pass, forward and backward."""
+    trainer.shared_prefix = shared
+    loss, logps = trainer.score(batch)
+    start = time.perf_counter()
+    trainer._compute_loss(trainer.model, batch).backward()
+    return loss, logps, time.perf_counter() - start
+
+
+passes = {name: [] for name in ("prompt once", "a row each")}
+for _ in range(3):
+    for name, shared in zip(passes, (G, None), strict=True):
+        passes[name].append(scored(trainer, batch, shared))
+trainer.shared_prefix = G
+
+# %%
+gap = (passes["prompt once"][0][1] - passes["a row each"][0][1]).abs().max()
+for name, found in passes.items():
+    seconds = np.median([one[2] for one in found])
+    print(f"{name:12} loss {found[0][0]:+.7f}, {seconds:.2f} s")
+print(f"log-probabilities differ by {gap:.1g} at most")
+
+# %% [markdown]
+# **What to notice.** Rounding apart nothing changes but the seconds. `shared_prefix: auto` (the default) does this wherever it is exact, checks it on real rows before the first step, and says why where it is not (dropout, other model families, groups cut into single answers); `completions_per_forward` trades it for memory. `spacer bench step` measures any shape, here or on a GPU.
 #
 # ## Ways to learn nothing
 #

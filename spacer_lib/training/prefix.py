@@ -91,6 +91,20 @@ def pack(prompt, completions):
     )
 
 
+def visible(branches):
+    """What each position of a packed row attends to: (S, S) bool, rows look at columns.
+
+    What ``branch_attention`` computes in two pieces, for looking at and for tests.
+    """
+    before, count, width = branches
+    size = before + count * width
+    causal = torch.ones(size, size, dtype=torch.bool).tril()
+    branch = torch.cat(
+        [torch.zeros(before), 1 + torch.arange(count).repeat_interleave(width)]
+    )
+    return causal & ((branch[:, None] == branch) | (branch == 0))
+
+
 def packed_positions(model, prompt, media, branches):
     """Rotary positions of a packed row: the model's own on the prompt, then each
     branch from the prompt's last position on.

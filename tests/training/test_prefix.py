@@ -401,6 +401,7 @@ def test_branches_see_the_prompt_and_themselves():
         [1, 1, 1, 0, 0, 1, 0],
         [1, 1, 1, 0, 0, 1, 1],
     ]
+    assert seen == prefix.visible(branches).int().tolist()
 
 
 def test_whole_groups_are_permuted():
