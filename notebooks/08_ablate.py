@@ -45,6 +45,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
+from IPython.display import display
 from transformers.utils.logging import disable_progress_bar
 
 # %%
@@ -85,6 +86,53 @@ if quick:
 folder = Path(out_dir or PROJECT_ROOT / "runs" / ("08_ablate" + "_quick" * quick))
 
 # %% [markdown]
+# ## Floors, baselines and ablations on one benchmark
+#
+# `make evaluation` asks every model that the studies trained the same held-out questions (VSI-Bench's schema, camera `new`, about six questions to a room), through the harness of notebook 07, and `spacer report` pools the seeds of each arm. Below are its two CSV files: macro means of four tasks (VSI-Bench's rule), 95% intervals over rooms.
+
+# %%
+held = PROJECT_ROOT / runs / "held_out"
+has_table = (held / "scores.csv").exists()
+if has_table:
+    scores, deltas = (pd.read_csv(held / f"{k}.csv") for k in ("scores", "deltas"))
+    whole = scores[scores["level"] == "macro"].set_index("run")
+    rooms = int(whole["spaces"].max())
+    print(f"{int(whole['n'].min())} questions about {rooms} rooms")
+else:
+    print("NO TABLE HERE: `make studies` and `make evaluation` write held_out/*.csv.")
+
+# %%
+if has_table:
+    tasks = scores[scores["level"] == "kind"]
+    wide = tasks.pivot(index="run", columns="name", values="score")
+    wide = wide.loc[whole.index].rename(columns=plots.short_name)
+    bounds = [f"[{100 * low:.1f}, {100 * high:.1f}]"
+              for low, high in whole[["score_low", "score_high"]].to_numpy()]  # fmt: skip
+    wide.insert(0, "macro", whole["score"])
+    wide = (100 * wide).round(1)
+    wide.insert(1, "95% interval", bounds)
+    wide.insert(0, "seeds", whole["seeds"])
+    display(wide)
+
+# %%
+if has_table:
+    against = deltas[deltas["level"] == "macro"].set_index("run")
+    lines = {
+        f"{r.Index} ({r.seeds} seed{'s' * (r.seeds > 1)})":
+            (100 * r.delta, 100 * r.low, 100 * r.high)
+        for r in against.itertuples()
+    }  # fmt: skip
+    figure, ax = plt.subplots(figsize=(9, 0.36 * len(lines) + 0.8))
+    plots.interval_dots(lines, ax)
+    _ = ax.set_xlabel("macro score minus warm start (percentage points, 95% interval)")
+
+# %%
+if has_table:
+    display(against[["n", "before", "after", "verdict"]].round(3))
+
+# %% [markdown]
+# **What to notice.** Floors first: *no video* and *another room* stand where the majority answer stands, so what is above them was seen. SG-RLVR gains on the warm start, and without its map reward the gain is gone. Imitating true maps (`SFT`), which SG-RLVR never sees, gains as much or more. Preference pairs (`DPO`) lose. *Relative distance* stays at its floor in every arm: a macro mean hides that, the columns do not. The three forms of an answer set out from a start of their own (notebook 06), so their line is not theirs alone.
+#
 # ## Every ablation, with its interval
 #
 # SpaceR's Table 2 takes one part away at a time and prints one number each. `spacer study` trained arms over several seeds on the same held-out questions, so each comparison here is a paired difference with an interval over rooms (all seeds of a room together).
