@@ -6,6 +6,7 @@ import torch
 
 from spacer_lib.artifacts import PROJECT_ROOT
 from spacer_lib.errors import SpacerError
+from spacer_lib.models.patch_embedding import use_linear_patches
 from spacer_lib.models.rope import POSITION_RULES
 
 
@@ -38,5 +39,5 @@ def load(checkpoint, positions="library"):
             expected="a folder written by save_pretrained, or a hub name",
             remedy="fix the path, or make it first (notebook 05, make warmstart)",
         ) from error  # fmt: skip
-    POSITION_RULES[positions](model)
+    POSITION_RULES[positions](use_linear_patches(model))
     return model.to("cuda" if torch.cuda.is_available() else "cpu"), processor

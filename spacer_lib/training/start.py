@@ -14,6 +14,7 @@ from transformers import (
 )
 
 from spacer_lib.errors import SpacerError
+from spacer_lib.models.patch_embedding import use_linear_patches
 from spacer_lib.models.rope import POSITION_RULES
 from spacer_lib.training.rows import locate
 
@@ -110,12 +111,14 @@ def lora_config(config):
     )  # fmt: skip
 
 
-def number_positions(trainer, rule):
-    """Let policy and reference follow a rule of ``models.rope``, before wrapping."""
+def adapt_models(trainer, rule):
+    """Let policy and reference follow a rule of ``models.rope``, before wrapping, and
+    embed patches by a matrix product.
+    """
     # TRL loads the reference by itself; SFT has none.
     for model in (trainer.model, getattr(trainer, "ref_model", None)):
         if model is not None:
-            POSITION_RULES[rule](model)
+            POSITION_RULES[rule](use_linear_patches(model))
 
 
 def _freeze(model, pattern):
