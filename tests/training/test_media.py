@@ -11,7 +11,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 from transformers.video_utils import VideoMetadata
 
 from spacer_lib.errors import SpacerError
-from spacer_lib.models import inputs, tiny
+from spacer_lib.models import inputs, shared_media, tiny
 from spacer_lib.models.generation import (
     generate,
     sampling_settings,
@@ -31,7 +31,7 @@ from spacer_lib.models.rope import (
     use_library_positions,
     use_original_positions,
 )
-from spacer_lib.models.shared_media import core_of, media_once
+from spacer_lib.models.shared_media import core_of, keep_features, media_once
 from spacer_lib.prompts import PromptStyle
 from spacer_lib.training.baselines import ResponseCollator
 from spacer_lib.training.curriculum import tokenizer_corpus
@@ -647,3 +647,97 @@ def test_media_made_ahead_are_used_and_failures_come_at_their_time(
         with pytest.raises(MediaError) as caught:
             encode_prompts(reader, [row], "tiny", VideoSettings(), ready=ready)
         assert caught.value.source == row["video"]
+
+
+# ------------------------------------------------------------ features kept
+
+
+@pytest.fixture
+def keeper(checkpoint):
+    """``(model, processor)``, the model a copy that keeps features, tower frozen."""
+    model = keep_features(copy.deepcopy(checkpoint[1]))
+    model.model.visual.requires_grad_(False)
+    runs = []
+    model.model.visual.register_forward_pre_hook(
+        lambda module, args: runs.append(len(args[0]))
+    )
+    return model, checkpoint[2], runs
+
+
+def forward(model, text, media):
+    with media_once(model, media, "cpu") as tensors:
+        return model(**text, **tensors).logits
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_kept_features_give_the_same_logits_and_gradients(keeper, mixed, kind):
+    model, processor, runs = keeper
+    text, media = batched(processor, [mixed[i] for i in KINDS[kind]])
+    plain = copy.deepcopy(model)  # a copy keeps nothing
+    expected = forward(plain, text, media)
+    runs.clear()
+    with torch.no_grad():
+        rollout = forward(model, text, media)
+    found = forward(model, text, media)
+    assert sum(runs) == patches(media)  # once, in the rollout
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+    assert torch.equal(found, rollout)
+    for logits in (expected, found):
+        logits.square().mean().backward()
+    for ours, theirs in zip(model.parameters(), plain.parameters(), strict=True):
+        if theirs.grad is None:
+            assert ours.grad is None
+        else:
+            torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-4, atol=1e-6)
+
+
+def test_nothing_is_kept_while_the_tower_learns_or_changes(keeper, mixed):
+    model, processor, runs = keeper
+    text, media = batched(processor, [mixed[2]])
+    count, weight = patches(media), model.model.visual.patch_embed.proj.weight
+
+    def ran():
+        runs.clear()
+        forward(model, text, media)
+        return sum(runs)
+
+    assert [ran(), ran()] == [count, 0]
+    before = forward(model, text, media)
+    with torch.no_grad():
+        weight.mul_(1.5)  # as when a checkpoint is loaded
+    assert [ran(), ran()] == [count, 0]
+    assert (forward(model, text, media) - before).abs().max() > 1e-3
+    weight.requires_grad_(True)
+    assert [ran(), ran()] == [count, count]
+    weight.requires_grad_(False)
+    weight.ds_id = 0  # as under ZeRO-3
+    assert [ran(), ran()] == [count, count]
+    del weight.ds_id
+    with torch.inference_mode():
+        assert ran() == count
+    assert ran() == 0
+
+
+def test_half_precision_has_features_of_its_own(keeper, mixed):
+    model, processor, runs = keeper
+    text, media = batched(processor, [mixed[2]])
+    forward(model, text, media)
+    for _ in range(2):
+        runs.clear()
+        with torch.autocast("cpu", torch.bfloat16):
+            found = forward(model, text, media)
+    assert runs == []
+    with torch.autocast("cpu", torch.bfloat16):
+        expected = forward(copy.deepcopy(model), text, media)
+    assert torch.equal(found, expected)
+
+
+def test_kept_features_are_bounded(keeper, mixed, monkeypatch):
+    model, processor, runs = keeper
+    text, media = batched(processor, [mixed[2]])
+    _, other = batched(processor, [mixed[3]])
+    forward(model, text, media)
+    (entry,) = shared_media._FEATURES[model.model].values()
+    monkeypatch.setattr(shared_media, "FEATURE_BYTES", shared_media._bytes(entry))
+    forward(model, text, other)
+    assert [one for one, _ in shared_media._FEATURES[model.model].values()] == other
