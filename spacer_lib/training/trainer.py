@@ -25,6 +25,7 @@ from trl.models import unwrap_model_for_generation
 from trl.trainer.utils import split_tensor_dict
 
 from spacer_lib.errors import SpacerError
+from spacer_lib.models.cache import with_room
 from spacer_lib.models.inputs import (
     MediaError,
     encode_media,
@@ -223,7 +224,8 @@ class VideoGRPOTrainer(RowOrder, WholeCheckpoints, GRPOTrainer):
         device = self.accelerator.device
         pad = self.processing_class.tokenizer.pad_token_id
         if self.shared_prefix:
-            yield prefill(model, prompt_ids, media, pad, device)
+            made = prefill(model, prompt_ids, media, pad, device)
+            yield made | {"past_key_values": with_room(made["past_key_values"])}
             return
         input_ids, mask = pad_batch(prompt_ids, pad, "left")
         types = token_types(input_ids, model.config)
