@@ -8,6 +8,7 @@ import contextlib
 import shutil
 import subprocess
 import tempfile
+import threading
 from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,8 +30,34 @@ CACHE_BYTES = 512 * 2**20
 
 FRAMES_SUFFIX = ".frames.csv"
 
-_CACHE = OrderedDict()  # least recently used first
 _DECODING_ERRORS = (decord.DECORDError, RuntimeError, IndexError)
+
+
+class RecentlyUsed(OrderedDict):
+    """Values by key, the least recently used first; threads may share one."""
+
+    def __init__(self):
+        super().__init__()
+        self._lock = threading.Lock()
+
+    def recall(self, key, make, size, most):
+        """The value of ``key``, or else what ``make()`` returns, kept.
+
+        The oldest are dropped, all but one at most, while the sum of ``size(value)``
+        is above ``most``.
+        """
+        with self._lock:
+            value = self.pop(key, None)
+        if value is None:
+            value = make()  # may take long, or fail
+        with self._lock:
+            self[key] = value  # now the most recent
+            while len(self) > 1 and sum(map(size, self.values())) > most:
+                self.popitem(last=False)
+        return value
+
+
+_CACHE = RecentlyUsed()
 
 
 @dataclass(frozen=True)
@@ -305,14 +332,20 @@ def read_frames(source, count, size=None):
         frames, *rest = frames_from_uri(str(source), count, size)
         return frames.copy(), *rest
     path = _require_file(source)
-    stat = path.stat()
-    key = (str(path.resolve()), stat.st_mtime_ns, stat.st_size, count, size)
-    entry = _CACHE.pop(key, None) or _decode(path, count, size)
-    _CACHE[key] = entry  # now the most recent
-    while len(_CACHE) > 1 and sum(e[0].nbytes for e in _CACHE.values()) > CACHE_BYTES:
-        _CACHE.popitem(last=False)
-    frames, *rest = entry
+    frames, *rest = _CACHE.recall(
+        (*file_identity(path), count, size),
+        lambda: _decode(path, count, size),
+        lambda clip: clip[0].nbytes,
+        CACHE_BYTES,
+    )
     return frames.copy(), *rest
+
+
+def file_identity(path):
+    """A file's full path, time of change and size: other contents, another identity."""
+    path = Path(path)
+    stat = path.stat()
+    return str(path.resolve()), stat.st_mtime_ns, stat.st_size
 
 
 def _decode(path, count, size):

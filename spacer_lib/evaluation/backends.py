@@ -19,6 +19,7 @@ from spacer_lib.artifacts import PROJECT_ROOT, config_hash
 from spacer_lib.errors import SpacerError
 from spacer_lib.models.generation import respond, weights_fingerprint
 from spacer_lib.models.inputs import MediaError, VideoSettings
+from spacer_lib.models.patch_embedding import use_linear_patches
 from spacer_lib.models.rope import (
     ONE_BLOCK_FAMILIES,
     POSITION_RULES,
@@ -127,7 +128,7 @@ def load(checkpoint, positions="library"):
     if positions is None:
         two_rules = model.config.model_type in ONE_BLOCK_FAMILIES
         positions = "original" if two_rules else "library"
-    POSITION_RULES[positions](model)
+    POSITION_RULES[positions](use_linear_patches(model))
     return model.to("cuda" if torch.cuda.is_available() else "cpu"), processor
 
 

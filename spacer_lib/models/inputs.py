@@ -5,9 +5,12 @@ and for evaluation, so that all of them see the same pixels, grids and time step
 row shows a video, images, or nothing; a batch may mix them.
 """
 
+import contextlib
 import functools
 import struct
+import weakref
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -22,8 +25,11 @@ from transformers.video_utils import VideoMetadata
 
 from spacer_lib.errors import SpacerError
 from spacer_lib.prompts import PromptStyle
-from spacer_lib.video import read_frames
+from spacer_lib.video import ROOM_SCHEME, RecentlyUsed, file_identity, read_frames
 
+KEPT_BYTES = 512 * 2**20  # of encoded media
+
+_KEPT = RecentlyUsed()
 _IMAGE_ERRORS = (
     OSError, ValueError, SyntaxError, EOFError, struct.error,
     Image.DecompressionBombError,
@@ -104,8 +110,11 @@ class _Shown(NamedTuple):
     tensors: dict
 
 
-def encode_prompts(processor, rows, mode, video, *, blind=False):
+def encode_prompts(processor, rows, mode, video, *, blind=False, ready=None):
     """Tokenise prompts with their videos and images, unpadded.
+
+    What was encoded lately is kept, up to ``KEPT_BYTES``; a file that changed is read
+    and encoded again.
 
     Parameters
     ----------
@@ -117,6 +126,8 @@ def encode_prompts(processor, rows, mode, video, *, blind=False):
     video : VideoSettings
     blind : bool
         Leave videos and images out (the no-video floor).
+    ready : dict, optional
+        Of ``encode_media``, which then need not be done here.
 
     Returns
     -------
@@ -135,6 +146,9 @@ def encode_prompts(processor, rows, mode, video, *, blind=False):
         If a question holds the model's own placeholder of an image or video.
     """
     style = PromptStyle(mode) if isinstance(mode, str) else mode
+    encode = functools.partial(
+        _encoded, processor, _settings(processor), video, dict(ready or {})
+    )
     encoded, texts, media = {}, [], []
     for row in rows:
         (turn,) = style.messages(row)
@@ -143,7 +157,7 @@ def encode_prompts(processor, rows, mode, video, *, blind=False):
         # Rows of a group share a source: decode and patch it once.
         key = () if blind else tuple((p["type"], str(p[p["type"]])) for p in parts)
         if key not in encoded:
-            encoded[key] = _show(processor, [] if blind else parts, video)
+            encoded[key] = encode([] if blind else parts)
         shown = encoded[key]
         text = processor.apply_chat_template(
             [{**turn, "content": [*shown.parts, *words]}],
@@ -162,6 +176,58 @@ def encode_prompts(processor, rows, mode, video, *, blind=False):
         media.append(shown.tensors)
     ids = processor.tokenizer(texts, add_special_tokens=False)["input_ids"]
     return ids, media
+
+
+def encode_media(processor, rows, mode, video):
+    """The videos and images of rows, without their words, for ``encode_prompts``.
+
+    What cannot be read is left out: ``encode_prompts`` will say so. Tokenizers, which
+    two threads must not use at once, are left alone.
+
+    Returns
+    -------
+    dict
+    """
+    style = PromptStyle(mode) if isinstance(mode, str) else mode
+    owner, ready = _settings(processor), {}
+    for row in rows:
+        (turn,) = style.messages(row)
+        parts = [part for part in turn["content"] if part["type"] != "text"]
+        with contextlib.suppress(MediaError):
+            _encoded(processor, owner, video, ready, parts)
+    return ready
+
+
+def _encoded(processor, owner, settings, ready, parts):
+    """What parts show: one of ``ready``, kept from before, or made and added there."""
+    make = functools.partial(_show, processor, parts, settings)
+    if not all(isinstance(part[part["type"]], (str, Path)) for part in parts):
+        return make()  # frames in memory have no name to keep them by
+    try:
+        sources = [(part["type"], _identity(part[part["type"]])) for part in parts]
+    except OSError:
+        return make()  # says what is wrong with it
+    key = owner, settings, *sources
+    if key not in ready:
+        ready[key] = _KEPT.recall(key, make, _size, KEPT_BYTES) if parts else make()
+    return ready[key]
+
+
+def _identity(source):
+    if str(source).startswith(ROOM_SCHEME):
+        return str(source)
+    return str(source), *file_identity(source)
+
+
+def _settings(processor):
+    """What tells this processor, as it is set now, from any other."""
+    encoders = processor.image_processor, processor.video_processor
+    # A weak reference equals no other once its processor is gone.
+    return weakref.ref(processor), *(str(vars(encoder)) for encoder in encoders)
+
+
+def _size(shown):
+    return sum(tensor.nbytes for tensor in shown.tensors.values())
 
 
 def _show(processor, parts, settings):

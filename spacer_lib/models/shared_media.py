@@ -4,17 +4,26 @@ The rollouts of a group look at one video; encoding it for every row would be mo
 the vision work for nothing. The rows' features, and so log-probabilities and
 gradients, are those of the plain call (``tests/training/test_media.py``).
 
+A tower that does not learn makes the same features each time: ``keep_features`` has
+them made once for as long as the media object lives.
+
 One run whatever a batch holds: under ZeRO-3 all ranks must use the same modules in the
 same order, or they wait for each other for ever.
 """
 
 import contextlib
 import functools
+import itertools
 import math
+import weakref
 
 import torch
 
 from spacer_lib.errors import SpacerError
+from spacer_lib.video import RecentlyUsed
+
+FEATURE_BYTES = 512 * 2**20  # of features kept for a model, their pixels included
+_FEATURES = weakref.WeakKeyDictionary()  # of ``core_of(model)``: no copy has them
 
 GRIDS = {"image": "image_grid_thw", "video": "video_grid_thw"}
 PIXELS = {"image": "pixel_values", "video": "pixel_values_videos"}
@@ -89,6 +98,7 @@ def _encoding_once(core, media, distinct, tensors):
         for kind in kinds
     }
     grids = torch.cat(grids).to(tensors[GRIDS[kinds[0]]].device)
+    recall = _recall(core, distinct, kinds, grids.device)
 
     def encoder(kind):
         # A video's features are made as an image's are, in all families; the
@@ -96,9 +106,12 @@ def _encoding_once(core, media, distinct, tensors):
         @functools.wraps(getattr(core, f"get_{kind}_features"))
         def features(*args, **kwargs):
             if kind not in waiting:
-                pixels = torch.cat([tensors[PIXELS[kind]] for kind in kinds])
                 kwargs = {k: v for k, v in kwargs.items() if k not in tensors}
-                output = encode(pixels, grids, **kwargs)
+                if recall:
+                    output = recall(functools.partial(encode, **kwargs))
+                else:
+                    pixels = torch.cat([tensors[PIXELS[kind]] for kind in kinds])
+                    output = encode(pixels, grids, **kwargs)
                 waiting.update({kind: _picked(output, order[kind]) for kind in kinds})
             return waiting.pop(kind)
 
@@ -111,6 +124,73 @@ def _encoding_once(core, media, distinct, tensors):
     finally:
         for kind in kinds:
             delattr(core, f"get_{kind}_features")
+
+
+def keep_features(model):
+    """Let ``media_once`` keep what this model's tower makes, while the tower is frozen.
+
+    Features stay those of a run of the tower on one source alone, and are made anew
+    when a weight of the tower changes. Nothing is kept while one of them learns, nor
+    under ZeRO-3, where all ranks have to run the tower together. Copies of the model
+    keep nothing.
+
+    Returns
+    -------
+    model
+        The same object.
+    """
+    _FEATURES.setdefault(core_of(model), RecentlyUsed())
+    return model
+
+
+def _recall(core, distinct, kinds, device):
+    """``(encode) → output`` of all sources by way of what is kept, or ``None``."""
+    kept, weights = _FEATURES.get(core), list(core.visual.parameters())
+    # Tensors of inference mode could not serve in training later.
+    if kept is None or torch.is_inference_mode_enabled():
+        return None
+    if any(w.requires_grad or hasattr(w, "ds_id") for w in weights):
+        return None
+    half = torch.is_autocast_enabled(device.type)
+    state = (
+        half and torch.get_autocast_dtype(device.type),
+        *((w.data_ptr(), w._version, w.dtype) for w in weights),
+    )
+
+    def make(encode, kind, one):
+        with torch.no_grad():
+            output = encode(one[PIXELS[kind]].to(device), one[GRIDS[kind]].to(device))
+        return one, _picked(output, range(len(one[GRIDS[kind]])))
+
+    def recall(encode):
+        outputs = []
+        for kind in kinds:
+            for one in distinct:
+                if GRIDS[kind] in one:
+                    # With its features the object itself is kept: no other has its id.
+                    key = kind, id(one), state
+                    again = functools.partial(make, encode, kind, one)
+                    outputs.append(kept.recall(key, again, _bytes, FEATURE_BYTES)[1])
+        return _chained(outputs)
+
+    return recall
+
+
+def _bytes(entry):
+    one, output = entry
+    layers = [output.pooler_output, *output.get("deepstack_features", ())]
+    features = (feature for layer in layers for feature in layer)
+    return sum(tensor.nbytes for tensor in (*one.values(), *features))
+
+
+def _chained(outputs):
+    """Outputs of several runs of the tower as of one run."""
+    chain = itertools.chain.from_iterable
+    parts = {"pooler_output": tuple(chain(o.pooler_output for o in outputs))}
+    if "deepstack_features" in outputs[0]:
+        layers = zip(*(o.deepstack_features for o in outputs), strict=True)
+        parts["deepstack_features"] = [tuple(chain(layer)) for layer in layers]
+    return type(outputs[0])(**parts)
 
 
 def _picked(output, order):

@@ -10,7 +10,7 @@ from spacer_lib.rewards import trl_reward_functions
 from spacer_lib.training.prefix import PrefixCheck, completions_per_forward
 from spacer_lib.training.rows import training_rows
 from spacer_lib.training.sight import SightCheck
-from spacer_lib.training.start import load_start, lora_config, number_positions
+from spacer_lib.training.start import adapt_models, load_start, lora_config
 from spacer_lib.training.temporal import TemporalBonus
 from spacer_lib.training.trainer import VideoGRPOTrainer
 
@@ -142,7 +142,7 @@ def build_trainer(config, out_dir, *, workers=1, on_cpu=True, rows=None, callbac
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(SightCheck(trainer))
     trainer.add_callback(PrefixCheck(trainer, config.shared_prefix))
-    number_positions(trainer, config.positions)
+    adapt_models(trainer, config.positions)
     return trainer
 
 

@@ -30,7 +30,7 @@ from spacer_lib.training.order import RowOrder
 from spacer_lib.training.responses import CORRUPTIBLE, corrupt, target_text
 from spacer_lib.training.rows import training_rows
 from spacer_lib.training.sight import SightCheck, with_pixels
-from spacer_lib.training.start import load_start, lora_config, number_positions
+from spacer_lib.training.start import adapt_models, load_start, lora_config
 
 
 @dataclass(frozen=True, eq=False)
@@ -285,7 +285,7 @@ def _assemble(trainer_type, collator_type, config, args, found, asked, callbacks
     trainer.rows, trainer.keep_checkpoints = rows, config.keep_checkpoints
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(SightCheck(trainer))
-    number_positions(trainer, config.positions)
+    adapt_models(trainer, config.positions)
     if asked > len(rows) and trainer.accelerator.is_main_process:
         print(f"{len(rows)} of {asked} rows have a response to learn from", flush=True)
     return trainer

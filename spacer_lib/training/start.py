@@ -14,7 +14,9 @@ from transformers import (
 )
 
 from spacer_lib.errors import SpacerError
+from spacer_lib.models.patch_embedding import use_linear_patches
 from spacer_lib.models.rope import POSITION_RULES
+from spacer_lib.models.shared_media import keep_features
 from spacer_lib.training.rows import locate
 
 
@@ -110,12 +112,17 @@ def lora_config(config):
     )  # fmt: skip
 
 
-def number_positions(trainer, rule):
-    """Let policy and reference follow a rule of ``models.rope``, before wrapping."""
+def adapt_models(trainer, rule):
+    """Let policy and reference follow a rule of ``models.rope``, before wrapping, embed
+    patches by a matrix product, and keep features that cannot change.
+    """
     # TRL loads the reference by itself; SFT has none.
-    for model in (trainer.model, getattr(trainer, "ref_model", None)):
+    reference = getattr(trainer, "ref_model", None)
+    if reference is not None:
+        reference.requires_grad_(False)
+    for model in (trainer.model, reference):
         if model is not None:
-            POSITION_RULES[rule](model)
+            POSITION_RULES[rule](use_linear_patches(keep_features(model)))
 
 
 def _freeze(model, pattern):

@@ -26,8 +26,10 @@ from trl.trainer.utils import split_tensor_dict
 
 from spacer_lib.artifacts import append_jsonl
 from spacer_lib.errors import SpacerError
+from spacer_lib.models.cache import with_room
 from spacer_lib.models.inputs import (
     MediaError,
+    encode_media,
     encode_prompts,
     pad_batch,
     read_image,
@@ -36,6 +38,7 @@ from spacer_lib.models.inputs import (
 from spacer_lib.models.sampling import KeyedSampling, sequence_key
 from spacer_lib.models.shared_media import media_once
 from spacer_lib.rewards import score_batch
+from spacer_lib.training.ahead import Ahead
 from spacer_lib.training.checkpoints import WholeCheckpoints
 from spacer_lib.training.order import RowOrder
 from spacer_lib.training.prefix import (
@@ -112,6 +115,8 @@ class VideoGRPOTrainer(RowOrder, WholeCheckpoints, GRPOTrainer):
             ),
             **kwargs,
         )
+        self.data_collator = self._look_ahead
+        self._ahead = Ahead(self._media_of)
         if temporal is not None:
             temporal.accelerator = self.accelerator
         self.shared_prefix = shared_prefix
@@ -131,17 +136,26 @@ class VideoGRPOTrainer(RowOrder, WholeCheckpoints, GRPOTrainer):
             number = (number + 1) % len(self.rows)
         return self.rows[number]
 
-    def _load(self, numbers, **changes):
+    def _look_ahead(self, examples):
+        """TRL's data collator, which changes nothing, told of batches to come."""
+        self._ahead.start([_number(example["prompt"]) for example in examples])
+        return examples
+
+    def _media_of(self, numbers):
+        rows = [self._readable(number) for number in dict.fromkeys(numbers)]
+        return encode_media(self.processing_class, rows, self.mode, self.video)
+
+    def _load(self, numbers, ready=None, **changes):
         """Row numbers → rows, token ids and media; unreadable media are replaced.
 
-        ``changes`` are those of ``VideoSettings``.
+        ``ready`` as for ``encode_prompts``; ``changes`` are those of ``VideoSettings``.
         """
         video = dataclasses.replace(self.video, **changes)
         while True:
             rows = [self._readable(number) for number in numbers]
             try:
                 ids, media = encode_prompts(
-                    self.processing_class, rows, self.mode, video
+                    self.processing_class, rows, self.mode, video, ready=ready
                 )
             except MediaError as error:
                 self._give_up(error)
@@ -210,7 +224,8 @@ class VideoGRPOTrainer(RowOrder, WholeCheckpoints, GRPOTrainer):
         device = self.accelerator.device
         pad = self.processing_class.tokenizer.pad_token_id
         if self.shared_prefix:
-            yield prefill(model, prompt_ids, media, pad, device)
+            made = prefill(model, prompt_ids, media, pad, device)
+            yield made | {"past_key_values": with_room(made["past_key_values"])}
             return
         input_ids, mask = pad_batch(prompt_ids, pad, "left")
         types = token_types(input_ids, model.config)
@@ -247,7 +262,9 @@ class VideoGRPOTrainer(RowOrder, WholeCheckpoints, GRPOTrainer):
         """TRL's batch of the rows, with each row's media."""
         start, before = time.perf_counter(), sum(self._spent.values())
         with self._timed("data"):
-            rows, self._prompt_ids, self._media = self._load(numbers)
+            rows, self._prompt_ids, self._media = self._load(
+                numbers, self._ahead.take(numbers)
+            )
             if self.use_vllm:
                 self._images = [_opened(row.get("image")) for row in rows]
         if self.temporal is not None:

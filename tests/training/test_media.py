@@ -11,7 +11,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 from transformers.video_utils import VideoMetadata
 
 from spacer_lib.errors import SpacerError
-from spacer_lib.models import tiny
+from spacer_lib.models import inputs, shared_media, tiny
 from spacer_lib.models.generation import (
     generate,
     sampling_settings,
@@ -31,11 +31,11 @@ from spacer_lib.models.rope import (
     use_library_positions,
     use_original_positions,
 )
-from spacer_lib.models.shared_media import core_of, media_once
+from spacer_lib.models.shared_media import core_of, keep_features, media_once
 from spacer_lib.prompts import PromptStyle
 from spacer_lib.training.baselines import ResponseCollator
 from spacer_lib.training.curriculum import tokenizer_corpus
-from spacer_lib.video import read_frames
+from spacer_lib.video import RecentlyUsed, read_frames
 
 ASKED = "How many chair(s) are in this room?"
 FRAME = tiny.FRAME_SIZE
@@ -555,3 +555,189 @@ def test_families_are_what_they_say(checkpoint):
 def test_an_unknown_family_is_refused():
     with pytest.raises(SpacerError, match="got llava; expected qwen2_vl, "):
         tiny.build_processor(None, "llava")
+
+
+# ------------------------------------------------------------ encoded once
+
+
+@pytest.fixture
+def kept(monkeypatch):
+    """What is kept, empty at first."""
+    monkeypatch.setattr(inputs, "_KEPT", RecentlyUsed())
+    return inputs._KEPT
+
+
+@pytest.fixture
+def makes(monkeypatch):
+    """Sources that are read and encoded, in order."""
+    made, show = [], inputs._show
+
+    def noted(processor, parts, settings):
+        made.extend(part[part["type"]] for part in parts)
+        return show(processor, parts, settings)
+
+    monkeypatch.setattr(inputs, "_show", noted)
+    return made
+
+
+def test_a_source_is_encoded_once_for_all_calls(reader, mixed, kept, makes):
+    first_ids, first = encode_prompts(reader, mixed, "tiny", VideoSettings())
+    assert len(makes) == 5  # two videos, one picture, and one row of two
+    again_ids, again = encode_prompts(reader, mixed[::-1], "tiny", VideoSettings())
+    assert len(makes) == 5 and again_ids == first_ids[::-1]
+    assert all(a is b for a, b in zip(again[::-1], first, strict=True) if b)
+    fewer = VideoSettings(frames=3)
+    _, (other,) = encode_prompts(reader, [mixed[2]], "tiny", fewer)
+    assert len(makes) == 6 and other is not first[2]
+
+
+def test_another_processor_or_setting_encodes_anew(tokenizer, mixed, kept, makes):
+    reader = tiny.build_processor(tokenizer)
+    one, other = question(video="room://new/3"), tiny.build_processor(tokenizer)
+    before = shown(reader, one, size=FRAME)
+    assert shown(other, one, size=FRAME) is not before
+    reader.video_processor.image_mean = (0.5, 0.5, 0.5)
+    after = shown(reader, one, size=FRAME)
+    assert not torch.equal(after["pixel_values_videos"], before["pixel_values_videos"])
+    assert len(makes) == 3
+
+
+def test_a_file_that_changed_is_encoded_again(reader, images, tmp_path, kept, makes):
+    path = tmp_path / "a.png"
+    for source in (images[0], images[1]):
+        path.write_bytes(open(source, "rb").read())
+        found = shown(reader, question(image=str(path)))
+        expected = shown(reader, question(image=source))
+        torch.testing.assert_close(found, expected, rtol=0, atol=0)
+    path.unlink()
+    with pytest.raises(MediaError, match="a.png cannot be read"):
+        shown(reader, question(image=str(path)))
+
+
+def test_what_is_kept_is_bounded(reader, images, kept, makes, monkeypatch):
+    for name in images:
+        shown(reader, question(image=name))
+    _, *last = map(inputs._size, kept.values())
+    monkeypatch.setattr(inputs, "KEPT_BYTES", sum(last))
+    kept.clear()
+    makes.clear()
+    for name in (*images, images[2], images[1], images[0]):
+        shown(reader, question(image=name))
+    assert makes == [*images, images[0]]
+    assert sum(map(inputs._size, kept.values())) <= inputs.KEPT_BYTES
+
+
+def test_media_made_ahead_are_used_and_failures_come_at_their_time(
+    reader, mixed, tmp_path, kept, makes
+):
+    absent = question(video=str(tmp_path / "absent.mp4"))
+    (tmp_path / "words.mp4").write_bytes(b"not found")
+    broken = question(video=str(tmp_path / "words.mp4"))
+    expected = encode_prompts(reader, mixed, "tiny", VideoSettings())
+    kept.clear()
+    rows = [absent, *mixed, broken]
+    ready = inputs.encode_media(reader, rows, "tiny", VideoSettings())
+    kept.clear()
+    makes.clear()
+    found = encode_prompts(reader, mixed, "tiny", VideoSettings(), ready=ready)
+    assert makes == [] and found[0] == expected[0]
+    for a, b in zip(found[1], expected[1], strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=0)
+    for row in (absent, broken):
+        with pytest.raises(MediaError) as caught:
+            encode_prompts(reader, [row], "tiny", VideoSettings(), ready=ready)
+        assert caught.value.source == row["video"]
+
+
+# ------------------------------------------------------------ features kept
+
+
+@pytest.fixture
+def keeper(checkpoint):
+    """``(model, processor)``, the model a copy that keeps features, tower frozen."""
+    model = keep_features(copy.deepcopy(checkpoint[1]))
+    model.model.visual.requires_grad_(False)
+    runs = []
+    model.model.visual.register_forward_pre_hook(
+        lambda module, args: runs.append(len(args[0]))
+    )
+    return model, checkpoint[2], runs
+
+
+def forward(model, text, media):
+    with media_once(model, media, "cpu") as tensors:
+        return model(**text, **tensors).logits
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_kept_features_give_the_same_logits_and_gradients(keeper, mixed, kind):
+    model, processor, runs = keeper
+    text, media = batched(processor, [mixed[i] for i in KINDS[kind]])
+    plain = copy.deepcopy(model)  # a copy keeps nothing
+    expected = forward(plain, text, media)
+    runs.clear()
+    with torch.no_grad():
+        rollout = forward(model, text, media)
+    found = forward(model, text, media)
+    assert sum(runs) == patches(media)  # once, in the rollout
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+    assert torch.equal(found, rollout)
+    for logits in (expected, found):
+        logits.square().mean().backward()
+    for ours, theirs in zip(model.parameters(), plain.parameters(), strict=True):
+        if theirs.grad is None:
+            assert ours.grad is None
+        else:
+            torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-4, atol=1e-6)
+
+
+def test_nothing_is_kept_while_the_tower_learns_or_changes(keeper, mixed):
+    model, processor, runs = keeper
+    text, media = batched(processor, [mixed[2]])
+    count, weight = patches(media), model.model.visual.patch_embed.proj.weight
+
+    def ran():
+        runs.clear()
+        forward(model, text, media)
+        return sum(runs)
+
+    assert [ran(), ran()] == [count, 0]
+    before = forward(model, text, media)
+    with torch.no_grad():
+        weight.mul_(1.5)  # as when a checkpoint is loaded
+    assert [ran(), ran()] == [count, 0]
+    assert (forward(model, text, media) - before).abs().max() > 1e-3
+    weight.requires_grad_(True)
+    assert [ran(), ran()] == [count, count]
+    weight.requires_grad_(False)
+    weight.ds_id = 0  # as under ZeRO-3
+    assert [ran(), ran()] == [count, count]
+    del weight.ds_id
+    with torch.inference_mode():
+        assert ran() == count
+    assert ran() == 0
+
+
+def test_half_precision_has_features_of_its_own(keeper, mixed):
+    model, processor, runs = keeper
+    text, media = batched(processor, [mixed[2]])
+    forward(model, text, media)
+    for _ in range(2):
+        runs.clear()
+        with torch.autocast("cpu", torch.bfloat16):
+            found = forward(model, text, media)
+    assert runs == []
+    with torch.autocast("cpu", torch.bfloat16):
+        expected = forward(copy.deepcopy(model), text, media)
+    assert torch.equal(found, expected)
+
+
+def test_kept_features_are_bounded(keeper, mixed, monkeypatch):
+    model, processor, runs = keeper
+    text, media = batched(processor, [mixed[2]])
+    _, other = batched(processor, [mixed[3]])
+    forward(model, text, media)
+    (entry,) = shared_media._FEATURES[model.model].values()
+    monkeypatch.setattr(shared_media, "FEATURE_BYTES", shared_media._bytes(entry))
+    forward(model, text, other)
+    assert [one for one, _ in shared_media._FEATURES[model.model].values()] == other

@@ -8,6 +8,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 from trl import GRPOConfig, GRPOTrainer
 
 from spacer_lib.errors import SpacerError
+from spacer_lib.models import shared_media
 from spacer_lib.models.inputs import (
     VideoSettings,
     encode_prompts,
@@ -17,6 +18,7 @@ from spacer_lib.models.inputs import (
 )
 from spacer_lib.models.rope import position_rule
 from spacer_lib.models.shared_media import media_once
+from spacer_lib.models.tiny import FRAME_SIZE, PATCH
 from spacer_lib.rewards import score
 from spacer_lib.synthetic.light import frames_from_uri
 from spacer_lib.training import assembly
@@ -265,6 +267,33 @@ def test_vision_tower_moves_unless_told_not_to(small, rows, tmp_path, rewarded):
         before = weight.detach().clone()
         trainer.train()
         assert torch.equal(weight, before) != wanted
+
+
+@pytest.mark.usefixtures("rewarded")
+def test_a_frozen_tower_sees_each_video_once(small, rows, tmp_path, monkeypatch):
+    """Policy and reference each, in rollouts, scores and updates of two epochs."""
+    config = small(
+        frozen="visual", beta=0.04, num_iterations=2, max_steps=8, learning_rate=1e-3
+    )
+    runs, patches = [], []
+    for keeps in (True, False):
+        trainer = build_trainer(config, tmp_path / f"{keeps}", rows=rows[:4])
+        if not keeps:
+            monkeypatch.setattr(shared_media, "_FEATURES", {})
+        seen = []
+        for model in (trainer.model, trainer.ref_model):
+            model.model.visual.register_forward_pre_hook(
+                lambda module, args, seen=seen: seen.append(len(args[0]))
+            )
+        trainer.train()
+        patches.append(sum(seen))
+        runs.append([log for log in trainer.state.log_history if "loss" in log])
+    video = 2 * (FRAME_SIZE // PATCH) ** 2
+    # Four videos; one grey picture, with which the loss is asked whether it sees.
+    assert patches[0] == 2 * 4 * video + video < patches[1] / 3
+    for ours, plain in zip(*runs, strict=True):
+        for key in ("loss", "grad_norm", "kl"):
+            assert ours[key] == pytest.approx(plain[key], rel=1e-3, abs=1e-6)
 
 
 @pytest.mark.parametrize("pattern", ["vissual", "."])
