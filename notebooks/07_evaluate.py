@@ -343,13 +343,13 @@ _ = plots.extraction_bars(audited.table, ax)
 # %%
 for kind in ("first_number", "last_letter"):
     lines = [d for d in audited.disagreements if d["rule"] == kind]
-    print(f"{kind}: {len(lines)} of {len(held)} outputs scored otherwise than by strict")
+    print(f"{kind}: {len(lines)} of {len(held)} scored otherwise than by strict")
     if lines:
         worst = {key: lines[0][key] for key in lines[0] if key != "groups"}
         print("  ", worst)
 
 # %% [markdown]
-# **What to notice.** VSI-Bench's rule was made for bare answers and finds nothing but a tag in a model that thinks; numbers of two papers compare only if the rule does. The historic rules read numbers and letters out of the thought. Where text was made to be read by one rule, the others do not measure the model.
+# **What to notice.** VSI-Bench's rule was made for bare answers and finds nothing but a tag in a model that thinks; numbers of two papers compare only if the rule does. The first number anywhere is a cell of the map; the last happens to be the answer, because this model says nothing after it. A rule can be right by the habit of one model, and then it ranks models by their habits.
 #
 # ## Three seeds, with and without the map reward
 #

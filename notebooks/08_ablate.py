@@ -106,8 +106,8 @@ if has_table:
     tasks = scores[scores["level"] == "kind"]
     wide = tasks.pivot(index="run", columns="name", values="score")
     wide = wide.loc[whole.index].rename(columns=plots.short_name)
-    bounds = [f"[{100 * low:.1f}, {100 * high:.1f}]"
-              for low, high in whole[["score_low", "score_high"]].to_numpy()]  # fmt: skip
+    ends = (100 * whole[["score_low", "score_high"]]).to_numpy()
+    bounds = [f"[{low:.1f}, {high:.1f}]" for low, high in ends]
     wide.insert(0, "macro", whole["score"])
     wide = (100 * wide).round(1)
     wide.insert(1, "95% interval", bounds)
