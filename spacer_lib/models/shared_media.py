@@ -129,10 +129,9 @@ def _encoding_once(core, media, distinct, tensors):
 def keep_features(model):
     """Let ``media_once`` keep what this model's tower makes, while the tower is frozen.
 
-    Features stay those of a run of the tower on one source alone, and are made anew
-    when a weight of the tower changes. Nothing is kept while one of them learns, nor
-    under ZeRO-3, where all ranks have to run the tower together. Copies of the model
-    keep nothing.
+    They are made anew when a weight of the tower changes. Nothing is kept while one of
+    its weights learns, nor under ZeRO-3, where all ranks have to run the tower
+    together. Copies of the model keep nothing.
 
     Returns
     -------
@@ -157,21 +156,29 @@ def _recall(core, distinct, kinds, device):
         *((w.data_ptr(), w._version, w.dtype) for w in weights),
     )
 
-    def make(encode, kind, one):
-        with torch.no_grad():
-            output = encode(one[PIXELS[kind]].to(device), one[GRIDS[kind]].to(device))
-        return one, _picked(output, range(len(one[GRIDS[kind]])))
+    # With its features the object itself is kept: no other has its id.
+    sources = {
+        (kind, id(one), state): (one, kind)
+        for kind in kinds for one in distinct if GRIDS[kind] in one
+    }  # fmt: skip
 
     def recall(encode):
-        outputs = []
-        for kind in kinds:
-            for one in distinct:
-                if GRIDS[kind] in one:
-                    # With its features the object itself is kept: no other has its id.
-                    key = kind, id(one), state
-                    again = functools.partial(make, encode, kind, one)
-                    outputs.append(kept.recall(key, again, _bytes, FEATURE_BYTES)[1])
-        return _chained(outputs)
+        entries = {key: kept.get(key) for key in sources}
+        missing = [key for key, entry in entries.items() if entry is None]
+        if missing:
+            shown = [
+                [one[names[kind]] for one, kind in map(sources.get, missing)]
+                for names in (PIXELS, GRIDS)
+            ]
+            with torch.no_grad():
+                output = encode(*(torch.cat(parts).to(device) for parts in shown))
+            end = 0
+            for key, grid in zip(missing, shown[1], strict=True):
+                start, end = end, end + len(grid)
+                entries[key] = sources[key][0], _picked(output, range(start, end))
+        for key, entry in entries.items():
+            kept.recall(key, lambda entry=entry: entry, _bytes, FEATURE_BYTES)
+        return _chained([output for _, output in entries.values()])
 
     return recall
 
