@@ -149,9 +149,9 @@ def test_temporal_bonus_compares_with_shuffled_frames(
     seen = []
     encode = training.encode_prompts
 
-    def spy(processor, asked, mode, video):
+    def spy(processor, asked, mode, video, **ready):
         seen.append(video.shuffle)
-        return encode(processor, asked, mode, video)
+        return encode(processor, asked, mode, video, **ready)
 
     monkeypatch.setattr(training, "encode_prompts", spy)
     trainer = build_trainer(small(temporal_bonus=0.3), tmp_path, rows=rows)
