@@ -379,6 +379,8 @@ def _check(hint, value, name):
             return float(value)  # YAML 1.1 reads 1e-4, without a dot, as text
         except ValueError:
             pass  # reported below with the value as it was given
+    if hint is str and isinstance(value, bool):
+        return "on" if value else "off"  # YAML 1.1 reads these words as booleans
     if type(value) not in kinds:
         raise SpacerError(
             f"setting {name}",

@@ -137,3 +137,11 @@ def test_a_prompt_style_carries_frame_grid_and_template(tmp_path):
         TrainConfig(map_frame="north")
     with pytest.raises(SpacerError, match="cannot be read"):
         TrainConfig(prompt_template="absent.txt").prompt_style  # noqa: B018
+
+
+def test_on_and_off_need_no_quotes():
+    assert load_config("tiny", ["shared_prefix=off"]).shared_prefix == "off"
+    assert load_config("tiny", ["shared_prefix=on"]).shared_prefix == "on"
+    assert load_config("tiny", ["reward.map_gate=off"]).reward.map_gate == "off"
+    with pytest.raises(SpacerError, match="setting view"):
+        load_config("tiny", ["view=off"])
