@@ -47,7 +47,11 @@ for condition in blind other shuffled random_map oracle; do
     if [[ -d $model ]]; then ask "map_seed0_$condition" --model "$model" --condition "$condition"; fi
 done
 
-# One table of all: seeds of an arm pooled, differences against the warm start.
+# One table of all: seeds of an arm pooled, differences against the warm start. An arm that
+# was not trained is left out; `make studies` leaves out three:
+#   spacer study --config baselines --arms dpo --arms sft_same_rows \
+#       --out runs/study_more
+#   spacer study --config map --arms paper_map --out runs/study_paper
 pools=()
 pool() { # pool NAME STUDY__ARM
     local runs=("$out/$2"_seed*) list
@@ -60,8 +64,8 @@ pool "map paid as published" study_paper__paper_map
 pool "no map reward" study_baselines__no_map
 pool "β 1e-4" study_beta__beta_1e-4
 pool "SFT" study_baselines__sft
-pool "SFT, same rows" study_baselines__sft_same_rows
-pool "DPO" study_baselines__dpo
+pool "SFT, same rows" study_more__sft_same_rows
+pool "DPO" study_more__dpo
 pool "form: think" study_modes__think
 pool "form: observe" study_modes__observe
 pool "form: vanilla" study_modes__vanilla
@@ -72,4 +76,4 @@ spacer report "majority=$out/floor_majority" "frequency=$out/floor_frequency" \
     "true map=$out/start_oracle" "${pools[@]}" --reference "warm start" \
     --out runs/held_out_report
 mkdir -p papermill_runs/held_out
-cp runs/held_out_report/{report.md,scores.csv,deltas.csv} papermill_runs/held_out/
+cp runs/held_out_report/{report.md,{scores,deltas}.{csv,svg}} papermill_runs/held_out/

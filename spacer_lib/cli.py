@@ -359,7 +359,9 @@ def evaluate(
     ] = None,
     mode: Annotated[Optional[str], Setting] = None,
     condition: Annotated[
-        Optional[str], typer.Option(help="own, other, blind, shuffled or oracle.")
+        Optional[str], typer.Option(
+            help="own, other, blind, shuffled, oracle or random_map."
+        )
     ] = None,
     extraction: Annotated[
         Optional[str], typer.Option(help="strict, official or strict+fallback.")

@@ -12,12 +12,9 @@ import json
 from pathlib import Path
 
 import cv2
-import pyarrow as pa
-import pyarrow.parquet as pq
 
-from spacer_lib.artifacts import atomic_path
 from spacer_lib.benchmarks import vsi
-from spacer_lib.benchmarks.schema import Benchmark
+from spacer_lib.benchmarks.schema import Benchmark, write_parquet
 from spacer_lib.errors import SpacerError
 from spacer_lib.video import encode_jpegs, read_frames
 
@@ -60,9 +57,9 @@ def write(folder, *, rooms=120, view="new", videos=False, first_seed=FIRST_SEED)
             "video": None if videos else row["video"],
             **{name: json.dumps(row[name]) for name in vsi.OURS},
         })  # fmt: skip
-    with atomic_path(Path(folder) / "test.parquet") as temporary:
-        pq.write_table(pa.Table.from_pylist(rows), temporary)
-    return Path(folder) / "test.parquet"
+    file = Path(folder) / "test.parquet"
+    write_parquet(file, rows)
+    return file
 
 
 def _frames(address):

@@ -9,12 +9,11 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
-from spacer_lib.artifacts import atomic_path, write_json
+from spacer_lib.artifacts import write_json
 from spacer_lib.benchmarks import held_out, samples_spatial
 from spacer_lib.benchmarks.longvideobench import PLACES
+from spacer_lib.benchmarks.schema import write_parquet
 from spacer_lib.benchmarks.tempcompass import FORMATS
 from spacer_lib.errors import SpacerError
 from spacer_lib.video import encode_jpegs
@@ -87,7 +86,7 @@ def _write_videomme(folder, videos, seed):
                 "question": question, "options": [f"{o}." for o in options],
                 "answer": letter,
             })  # fmt: skip
-    _write_parquet(folder / "videomme/test-00000-of-00001.parquet", rows)
+    write_parquet(folder / "videomme/test-00000-of-00001.parquet", rows)
 
 
 def _write_tempcompass(folder, videos, seed):
@@ -108,7 +107,7 @@ def _write_tempcompass(folder, videos, seed):
             for kind, asked in _tempcompass_questions(rng, dim, truth, options):
                 tables[kind].append(row | asked)
     for name, rows in tables.items():
-        _write_parquet(folder / name / "test-00000-of-00001.parquet", rows)
+        write_parquet(folder / name / "test-00000-of-00001.parquet", rows)
 
 
 def _tempcompass_questions(rng, dim, truth, options):
@@ -179,7 +178,7 @@ def _write_longvideobench(folder, videos, seed):
         options = [*row["candidates"], *["N/A"] * len(PLACES)]
         kept = {key: row[key] for key in row if key not in _ONLY_IN_JSON}
         tidy.append(kept | dict(zip(PLACES, options, strict=False)))
-    _write_parquet(folder / "validation-00000-of-00001.parquet", tidy)
+    write_parquet(folder / "validation-00000-of-00001.parquet", tidy)
 
 
 _ONLY_IN_JSON = (
@@ -214,11 +213,6 @@ def _clip(path, colour, way):
         encoded = cv2.imencode(".jpg", cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))[1]
         jpegs.append(encoded.tobytes())
     encode_jpegs(jpegs, path, FPS)
-
-
-def _write_parquet(path, rows):
-    with atomic_path(path) as temporary:
-        pq.write_table(pa.Table.from_pylist(rows), temporary)
 
 
 WRITERS = {

@@ -8,12 +8,10 @@ import io
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from PIL import Image, ImageDraw
 
-from spacer_lib.artifacts import atomic_path
 from spacer_lib.benchmarks import spar, sti, videommmu
+from spacer_lib.benchmarks.schema import write_parquet
 from spacer_lib.video import encode_jpegs
 
 WIDTH, HEIGHT, FRAMES, FPS = 64, 48, 8, 4
@@ -50,7 +48,7 @@ def write_sti(folder, *, videos=2, seed=0):
             })  # fmt: skip
     rows[-1]["Candidates"] = dict.fromkeys("ABCDE") | {"A": "1 m 2 m 3 m 4 m"}
     rows[-1]["Answer"] = "B"
-    _write_table(folder / "qa.parquet", rows)
+    write_parquet(folder / "qa.parquet", rows)
     return folder
 
 
@@ -83,7 +81,7 @@ def write_spar(folder, *, videos=2, seed=0):
             })  # fmt: skip
     half = len(rows) // 2
     for part, mine in enumerate((rows[:half], rows[half:])):
-        _write_table(folder / f"data/test-0000{part}-of-00002.parquet", mine)
+        write_parquet(folder / f"data/test-0000{part}-of-00002.parquet", mine)
     return folder
 
 
@@ -138,7 +136,7 @@ def write_videommmu(folder, *, videos=2, seed=0):
                 row["image"] = {"bytes": _png(_frame(colour, 0, 12)), "path": "0.png"}
             rows.append(row)
     for track, rows in tables.items():
-        _write_table(folder / track / "test-00000-of-00001.parquet", rows)
+        write_parquet(folder / track / "test-00000-of-00001.parquet", rows)
     return folder
 
 
@@ -167,8 +165,3 @@ def _write_video(path, rng):
     frames = (_frame(colour, i * 6, y) for i in range(FRAMES))
     encode_jpegs((_encoded(frame, "JPEG") for frame in frames), path, FPS)
     return colour
-
-
-def _write_table(path, rows):
-    with atomic_path(path) as temporary:
-        pq.write_table(pa.Table.from_pylist(rows), temporary)

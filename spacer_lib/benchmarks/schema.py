@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
+from spacer_lib.artifacts import atomic_path
 from spacer_lib.completions import option_texts
 from spacer_lib.errors import SpacerError
 
@@ -184,6 +185,12 @@ def check_choice(where, options, letter):
     letters = option_texts(options)
     if letter not in letters:
         raise SpacerError(where, got=repr(letter)[:80], expected=", ".join(letters))
+
+
+def write_parquet(path, rows):
+    """Write rows as a Parquet file, whole or not at all."""
+    with atomic_path(path) as temporary:
+        pq.write_table(pa.Table.from_pylist(rows), temporary)
 
 
 def _check(path, number, row, columns):
