@@ -165,7 +165,7 @@ def test_train_runs_a_recipe_into_a_folder_of_its_name(capsys, monkeypatch):
     monkeypatch.setattr("spacer_lib.training.launch.launch", launch)
     arguments = ["train", "--config", "tiny_no_map", "--set", "max_steps=3"]
     assert cli.main(arguments) == 0
-    assert seen["out"] == cli.PROJECT_ROOT / "runs" / "tiny_no_map"
+    assert seen["out"] == cli.training.PROJECT_ROOT / "runs" / "tiny_no_map"
     assert seen["config"].max_steps == 3 and not seen["resume"]
     assert "3 steps" in capsys.readouterr().out
 
@@ -231,7 +231,7 @@ def test_summary_shows_floors_before_and_after():
         "questions": 24,
         "stages": {"01": {"seconds": 30.0, "peak_memory_gb": 1.5}},
     }
-    text = cli.summary_text(summary)
+    text = cli.project.summary_text(summary)
     assert re.search(r"majority answer +0\.310 +-", text)
     assert re.search(r"warm start, demonstrated cameras +0\.800 +0\.900", text)
     assert re.search(r"after SG-RLVR, new cameras +0\.700 +0\.600", text)

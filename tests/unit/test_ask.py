@@ -446,7 +446,7 @@ def test_lost_media_fail_alone_and_are_listed(
         found = read_json(tmp_path / name / "scores.json")
         assert found["n"] == 6
         assert found["failures"] == {"broken_media": 2, "missing_media": 1}
-        printed = cli._scores_text(VSI, name, found)
+        printed = cli.evaluation._scores_text(VSI, name, found)
         assert f"{asked[1]['id']}: {expected[1]}" in printed
     blind = run(VSI, asked, local, tmp_path / "blind", condition="blind", **ASKED)
     assert not any(re.match("missing|broken", r["failure"] or "") for r in blind)

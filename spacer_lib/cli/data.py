@@ -1,0 +1,216 @@
+"""Data: rooms, scenes, questions, mixtures, the audit of official answers."""
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from spacer_lib.artifacts import PROJECT_ROOT
+from spacer_lib.cli.app import Clock, Out, Scheduler, Seed, Workers, command
+from spacer_lib.errors import SpacerError
+
+
+def _client(scheduler):
+    if scheduler is None:
+        return None
+    from dask.distributed import Client
+
+    try:
+        return Client(scheduler, timeout=10)
+    except (OSError, ValueError) as error:
+        raise SpacerError(
+            f"Dask scheduler {scheduler} does not answer", got=error,
+            remedy="start one (`dask scheduler`) or leave --scheduler out",
+        ) from error
+
+
+def _scan_folders(folder, scenes):
+    """Scan folders below scans/, its parent, or a scan itself; only those named."""
+    if not folder.is_dir():
+        raise SpacerError(
+            f"{folder} is not a folder", expected="ScanNet's scans/ folder",
+            remedy="pass the folder that holds one folder per scan",
+        )  # fmt: skip
+    folder = folder.resolve()
+    if list(folder.glob(f"{folder.name}*.aggregation.json")):
+        found = {folder.name: folder}
+    else:
+        folder = folder / "scans" if (folder / "scans").is_dir() else folder
+        found = {path.name: path for path in folder.iterdir() if path.is_dir()}
+    absent = sorted(set(scenes) - set(found))
+    if absent or not found:
+        raise SpacerError(
+            f"{folder}: scans",
+            got=f"no {', '.join(absent[:5])}" if absent else "no folder in it",
+            expected="one folder per scan",
+            remedy="check --scenes" if absent else "pass ScanNet's scans/ folder",
+        )
+    return [found[name] for name in sorted(scenes or found)]
+
+
+@command
+def synth(
+    scenes: Annotated[int, typer.Option(min=1, help="How many.")] = 6,
+    out: Out = PROJECT_ROOT / "data" / "synthetic",
+    seed: Seed = 0,
+    workers: Workers = 1,
+    meta_only: Annotated[
+        bool, typer.Option(help="Only meta.json: no files of scans, no videos.")
+    ] = False,
+):
+    """Furnished synthetic rooms in ScanNet's own file formats."""
+    from spacer_lib.qa import scans
+
+    clock = Clock()
+    if meta_only:
+        path = scans.synthetic_meta(out / "meta.json", scenes, seed)
+        result = {"meta": path, "scenes": scenes}
+        print(f"{path}: {scenes} scenes in {clock.spent()['seconds']:.0f} s")
+    else:
+        folders, labels = scans.synthetic_scans(out, scenes, seed, workers=workers)
+        result = {"scans": [f.name for f in folders], "labels": labels}
+        print(f"{out}/scans: {len(folders)} scans, labels in {labels.name}")
+    return result | clock.spent()
+
+
+@command
+def parse(
+    scans: Annotated[Path, typer.Argument(help="ScanNet's scans/ folder.")],
+    out: Out,
+    labels: Annotated[
+        Optional[Path], typer.Option(help="scannetv2-labels.combined.tsv")
+    ] = None,
+    scenes: Annotated[list[str], typer.Option(metavar="ID ...")] = [],  # noqa: B006
+    workers: Workers = 1,
+    scheduler: Scheduler = None,
+    video: bool = True,
+):
+    """Scan folders → scenes (meta-information) and 24 fps videos; resumes."""
+    from spacer_lib.qa.scans import LABELS, parse_scans
+
+    clock, folders = Clock(), _scan_folders(scans, scenes)
+    labels = labels or folders[0].parent.parent / LABELS
+    parsed = parse_scans(
+        folders, labels, out, workers=workers, client=_client(scheduler), video=video
+    )
+    for scene in parsed:
+        for note in (scene.provenance["groups"]["note"], *scene.warnings):
+            print(f"{scene.scene_id}: {note}")
+    objects = sum(len(scene.instances) for scene in parsed)
+    print(f"{out}: {len(parsed)} scenes with {objects} objects")
+    return {
+        "scenes": {
+            s.scene_id: {
+                "objects": len(s.instances), "categories": len(s.object_counts),
+                "frames": s.frame_count, "room_size_m2": s.room_size_m2,
+                "groups": s.provenance.get("groups"), "notes": list(s.warnings),
+            }
+            for s in parsed
+        },
+        **clock.spent(),
+    }  # fmt: skip
+
+
+@command
+def qa(
+    meta: Annotated[
+        list[Path], typer.Option(metavar="PATH ...", help="Meta files, or folders.")
+    ],
+    out: Out,
+    recipe: Annotated[str, typer.Option(help="Name, or a YAML file.")] = "sr91k",
+    seed: Seed = 0,
+    workers: Workers = 1,
+    scheduler: Scheduler = None,
+    held_out: Annotated[
+        list[Path],
+        typer.Option(metavar="FILE ...", help="Lists of scans not to train on."),
+    ] = [],  # noqa: B006
+    drop_held_out: Annotated[
+        bool, typer.Option(help="Leave such scans out instead of refusing.")
+    ] = False,
+    figures: Annotated[bool, typer.Option(help="Draw the statistics.")] = True,
+):
+    """Scenes → a question set with maps, card and statistics; resumes."""
+    from spacer_lib.qa.build import build_dataset
+    from spacer_lib.qa.recipes import load_recipe
+    from spacer_lib.qa.scans import read_scenes
+    from spacer_lib.scannet.splits import read_split
+
+    clock, recipe = Clock(), load_recipe(recipe)
+    ids = [name for path in held_out for name in read_split(path)]
+    report = build_dataset(
+        read_scenes(meta, out), out, recipe, seed=seed, workers=workers,
+        client=_client(scheduler), held_out_ids=ids, drop_held_out=drop_held_out,
+    )  # fmt: skip
+    for part, tasks in report["tasks"].items():
+        print(f"{part:28}{'wanted':>9}{'candidates':>12}{'kept':>9}")
+        for task, row in tasks.items():
+            wanted = "all" if row["wanted"] is None else row["wanted"]
+            print(f"  {task:26}{wanted:>9}{row['candidates']:>12}{row['kept']:>9}")
+    total = sum(sum(counts.values()) for counts in report["counts"].values())
+    spent = clock.spent()
+    rate = total / max(spent["seconds"], 0.01)
+    print(
+        f"{out}: {total} questions in {spent['seconds']:.0f} s ({rate:.0f} a second), "
+        f"peak memory {spent['peak_memory_gb']:.2f} GB, {len(report['dropped'])} scans "
+        "left out"
+    )
+    if figures:
+        from spacer_lib.figures import dataset_figures
+
+        for path in dataset_figures(out):
+            print(path)
+    keep = ("tasks", "counts", "letters", "scenes", "dropped", "rejections", "paths")
+    return {
+        "questions": total, "questions_per_second": round(rate, 1),
+        **{key: report[key] for key in keep}, **spent,
+    }  # fmt: skip
+
+
+@command
+def mix(
+    spatial: Annotated[Path, typer.Option(help="A folder that `spacer qa` wrote.")],
+    general: Annotated[Path, typer.Option(help="Video-R1's JSON.")],
+    out: Out,
+    media: Annotated[
+        Optional[Path], typer.Option(help="Folder of its pictures and videos.")
+    ] = None,
+    total: Annotated[int, typer.Option(min=0, help="General questions.")] = 60_000,
+    seed: Seed = 0,
+):
+    """A question set joined with general questions, as SpaceR-151k is."""
+    from spacer_lib.mixture import write_joint
+
+    result = write_joint(
+        spatial, general, out, media_root=media, total=total, seed=seed
+    )
+    for name, count in result["question_type"].items():
+        print(f"{name:30}{count:>8}")
+    for reason, count in result["refused"].items():
+        print(f"refused {count}: {reason}")
+    print(f"{out}/train.jsonl: {sum(result['part'].values())} questions")
+    return result
+
+
+@command
+def audit(
+    meta: Annotated[Path, typer.Option(help="VSI-Bench's meta file.")],
+    questions: Annotated[Path, typer.Option(help="Its questions, JSON lines.")],
+):
+    """Recompute the official answers and list every disagreement."""
+    from spacer_lib.qa.audit import audit_files
+
+    result = audit_files(meta, questions)
+    print(f"{'task':30}{'rows':>6}{'exact':>7}")
+    for task, row in result["tasks"].items():
+        print(f"{task:30}{row['rows']:>6}{row['exact']:>7}")
+    for reason, count in result["skipped"].items():
+        print(f"skipped {count}: {reason}")
+    for row in result["disagreements"]:
+        note = f" ({row['note']})" if row["note"] else ""
+        print(
+            f"{row['id']} {row['question_type']}: official {row['official']}, "
+            f"ours {row['ours']}{note}"
+        )
+    print(f"{len(result['disagreements'])} disagreements")
+    return result

@@ -1,0 +1,236 @@
+"""Scoring: what was answered before, or elsewhere, and reports of it."""
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from spacer_lib.artifacts import PROJECT_ROOT
+from spacer_lib.cli.app import Benchmark, Out, command
+from spacer_lib.errors import SpacerError
+
+
+@command
+def reward(
+    items: Annotated[Path, typer.Option(help="Questions, JSON lines.")],
+    completions: Annotated[Path, typer.Option(help="`id`, `completion`: JSON lines.")],
+    preset: Annotated[str, typer.Option(help="A name of rewards.PRESETS.")] = "ours",
+):
+    """Score completions from any source, component by component."""
+    from spacer_lib.rewards import COMPONENTS, get_preset
+    from spacer_lib.scoring import score_files
+
+    config = get_preset(preset)
+    scored, unanswered, counted = score_files(items, completions, config)
+    kinds = {kind: [b for _, k, b in scored if k == kind] for _, kind, _ in scored}
+    columns = (*COMPONENTS, "total")
+    print(f"{preset:18}{'rows':>6}" + "".join(f"{name:>9}" for name in columns))
+    for kind, part in {**kinds, "all": [b for _, _, b in scored]}.items():
+        means = [
+            sum(getattr(b, name) or 0.0 for b in part) / max(len(part), 1)
+            for name in columns
+        ]
+        print(f"{kind:18}{len(part):>6}" + "".join(f"{mean:>9.3f}" for mean in means))
+    if config.length_window and counted < len(scored):
+        print(
+            f"{len(scored) - counted} completions without completion_tokens: no length "
+            "bonus for them (words are not tokens)"
+        )
+    if unanswered:
+        named = ", ".join(map(str, unanswered[:5]))
+        more = " ..." if len(unanswered) > 5 else ""
+        print(f"{len(unanswered)} items without a completion: {named}{more}")
+    rows = []
+    for key, _, b in scored:
+        failures = [b.answer_failure, b.failure]
+        if config.map_gate != "off":
+            failures.append(b.map_failure)
+        rows.append({
+            "id": key, "total": b.total,
+            "components": {name: getattr(b, name) or 0.0 for name in COMPONENTS},
+            "failures": [f for f in dict.fromkeys(failures) if f],
+            "reasons": b.reasons,
+        })  # fmt: skip
+    return {"preset": preset, "rows": rows, "unanswered": unanswered}
+
+
+@command
+def score(
+    benchmark: Benchmark,
+    predictions: Annotated[
+        Path, typer.Option(help="Ours, plain, lmms-eval's or VLMEvalKit's.")
+    ],
+    data: Annotated[
+        Optional[Path], typer.Option(help="The questions: a file, or its folder.")
+    ] = None,
+    extraction: Annotated[
+        str, typer.Option(help="strict (ours), or official (the benchmark's own).")
+    ] = "strict",
+    audit: Annotated[
+        bool, typer.Option(help="What the other extraction rules would have given.")
+    ] = False,
+):
+    """Score predictions made elsewhere, with intervals over rooms or videos."""
+    from spacer_lib.benchmarks import named, rules_of
+    from spacer_lib.evaluation.foreign import gather
+    from spacer_lib.evaluation.predictions import record
+    from spacer_lib.evaluation.statistics import intervals, summarize, totals
+
+    chosen = named(benchmark)
+    rules = rules_of(chosen)
+    if extraction not in rules:
+        raise SpacerError("extraction", got=extraction, expected=", ".join(rules))
+    rows, answers = gather(chosen, predictions, data)
+    records = [
+        record(row, answer.text, rules[extraction], failure=answer.failure)
+        for row, answer in zip(rows, answers, strict=True)
+    ]
+    table, result = summarize(records), totals(records, chosen)
+    print(f"{chosen.title}, extraction {extraction}; * is its published aggregate")
+    columns = f"{'rows':>6}{'score':>7}{'95% interval':>16}{'wrong':>7}{'unread':>8}"
+    print(f"{'':28}{columns}")
+    for line in table[table["level"].isin(("kind", "macro", "overall"))].itertuples():
+        name = "micro" if line.level == "overall" else line.name
+        name += "*" * (line.level == chosen.overall.replace("micro", "overall"))
+        interval = f"[{line.score_low:.3f}, {line.score_high:.3f}]"
+        print(
+            f"{name:28}{line.n:>6}{line.score:>7.3f}{interval:>16}{line.wrong:>7}"
+            f"{line.failures:>8}"
+        )
+    for reason, count in result["failures"].items():
+        print(f"unread, {reason:20}{count:>6}")
+    types = table[table["level"] == "question_type"]
+    ids = [row.get("published_id", row["id"]) for row in rows]
+    silent = [key for key, a in zip(ids, answers, strict=True) if a.text is None]
+    if silent:
+        more = " ..." if len(silent) > 5 else ""
+        some = ", ".join(map(str, silent[:5]))
+        print(f"{len(silent)} without a prediction: {some}{more}")
+    return {
+        "rows": [
+            {
+                "id": key, "score": made["score"], "answer": made["extracted"],
+                "failure": made["failure"],
+            }
+            for key, made in zip(ids, records, strict=True)
+        ],
+        **result,
+        "question_types": dict(zip(types["name"], types["score"], strict=True)),
+        "intervals": intervals(table),
+        "benchmark": chosen.name, "extraction": extraction, "unanswered": silent,
+        **(_audited(rows, answers, chosen) if audit else {}),
+    }  # fmt: skip
+
+
+def _audited(rows, answers, benchmark, examples=3):
+    """Print the extraction audit; ``{"audit": …}`` for the result."""
+    from spacer_lib.evaluation.audit import REFERENCE, audit
+
+    found = audit(rows, answers, benchmark)
+    counts = found.table[found.table["level"] == "overall"].set_index("rule")
+    scores = found.table.pivot(index="name", columns="rule", values="score")
+    scores = scores.loc[found.table["name"].unique(), counts.index]
+    scores = scores.rename(index={"overall": "micro"})
+    print("\nthe same outputs under each rule")
+    print(scores.round(3).rename_axis(None).rename_axis(None, axis=1).to_string())
+    print(f"\n{'':20}{'read':>6}{'wrong':>7}{'unread':>8}  alike {REFERENCE}")
+    for rule, line in counts.iterrows():
+        alike = found.agreement.loc[REFERENCE, rule]
+        print(
+            f"{rule:20}{line.answered:>6}{line.wrong:>7}{line.unread:>8}{alike:>14.1%}"
+        )
+    shown = []
+    for rule in counts.index:
+        cases = [case for case in found.disagreements if case["rule"] == rule]
+        shown += cases[:20]
+        for case in cases[:examples]:
+            text = case["prediction"]
+            text = repr(text if len(text) <= 60 else f"{text[:40]} … {text[-17:]}")
+            print(
+                f"{case['id']} {text}, truth {case['truth']}: {REFERENCE} "
+                f"{case['reference_extracted'] or case['reference_failure']} "
+                f"({case['reference_score']:.1f}), {rule} "
+                f"{case['rule_extracted'] or case['rule_failure']} "
+                f"({case['rule_score']:.1f})"
+            )
+    return {"audit": {
+        "table": found.table.astype(object).where(found.table.notna(), None)
+        .to_dict("records"),
+        "reasons": found.reasons.to_dict("records"),
+        "agreement": found.agreement.to_dict(), "examples": shown,
+        "disagreements": {
+            rule: sum(case["rule"] == rule for case in found.disagreements)
+            for rule in counts.index
+        },
+    }}  # fmt: skip
+
+
+@command
+def report(
+    runs: Annotated[
+        Optional[list[str]],
+        typer.Argument(metavar="[NAME=]RUN ...", help="Folders of `spacer evaluate`."),
+    ] = None,
+    out: Out = PROJECT_ROOT / "runs" / "report",
+    reference: Annotated[
+        Optional[str], typer.Option(metavar="RUN", help="Count differences from it.")
+    ] = None,
+    pool: Annotated[
+        list[str],
+        typer.Option(metavar="NAME=RUN,RUN", help="Seeds of one arm, as one run."),
+    ] = [],  # noqa: B006
+    benchmark: Annotated[
+        Optional[str], typer.Option(help="Where evaluation.json does not say.")
+    ] = None,
+    published: Annotated[
+        list[str], typer.Option(metavar="TABLE", help="Rows of a paper beside ours.")
+    ] = [],  # noqa: B006
+):
+    """Tables (Markdown, LaTeX, CSV) and figures of runs on one benchmark."""
+    from spacer_lib.evaluation import report as reports
+    from spacer_lib.figures import report_figures
+
+    def read(text):
+        name, sign, folder = text.partition("=")
+        plain = not sign or Path(text).exists()
+        return reports.read_run(text) if plain else reports.read_run(folder, name)
+
+    entries = [read(text) for text in runs or ()]
+    if reference and Path(reference).exists():
+        base = reports.read_run(reference)
+        reference = base.name
+        entries = [base, *(run for run in entries if run.name != reference)]
+    for text in pool:
+        name, _, members = text.partition("=")
+        seeds = [read(member) for member in members.split(",") if member]
+        if not seeds:
+            raise SpacerError("--pool", got=text, expected="NAME=RUN,RUN")
+        entries.append(reports.pool_runs(name, seeds))
+    if not entries:
+        raise SpacerError("runs", got="none", expected="at least one folder")
+    made = reports.make_report(
+        entries, benchmark=benchmark, reference=reference,
+        published=_wide(published) if published else None,
+    )  # fmt: skip
+    paths = report_figures(made, out)
+    paths += reports.write_report(made, out, paths)
+    print((out / "report.md").read_text(encoding="utf-8"))
+    print(f"{out}: {len(paths)} files")
+    return {
+        "benchmark": made.benchmark.name, "reference": reference,
+        "runs": {
+            run.name: {"floor": run.floor, "seeds": len(run.parts)} for run in entries
+        },
+        "tables": {
+            name: table.tidy.astype(object).where(table.tidy.notna(), None)
+            .to_dict("records")
+            for name, table in made.tables.items()
+        },
+        "paths": paths,
+    }  # fmt: skip
+
+
+def _wide(names):
+    from spacer_lib import published
+
+    return {name: published.wide(name) for name in names}
