@@ -3,7 +3,8 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 # ninja and accelerate are looked up on PATH by the processes that need them.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
-.PHONY: help setup demo test warmstart study studies evaluation bench notebooks lab clean
+.PHONY: help setup demo test warmstart study studies evaluation bench bench-step notebooks \
+    lab clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' Makefile
@@ -36,6 +37,9 @@ evaluation: setup ## Ask the held-out rooms of every trained study model, and ta
 bench: setup ## Time data engine and rewards against the other way of doing each
 	@.venv/bin/spacer bench data
 	@.venv/bin/spacer bench rewards
+
+bench-step: setup ## Time a GRPO step over lengths and group sizes, for notebook 05
+	@scripts/bench_step.sh
 
 notebooks: setup ## Execute the notebooks in place, outputs included
 	@.venv/bin/spacer notebooks

@@ -953,7 +953,7 @@ def words_against_score(table, ax):
 # ---- prompts computed once
 
 
-def shared_prefix_ratios(benches, vary, ax, stock="a row to a forward"):
+def shared_prefix_ratios(benches, vary, ax):
     """How many times faster an update is with shared prompts, over one dimension of
     the group, with the law of token counts G (P + C) / (P + G C).
 
@@ -964,8 +964,6 @@ def shared_prefix_ratios(benches, vary, ax, stock="a row to a forward"):
         first are drawn.
     vary : str
         ``prompt``, ``completion`` or ``group``.
-    stock : str
-        Which stock form to compare with.
     """
     rest = [key for key in ("model", "prompt", "completion", "group") if key != vary]
     first = benches[0]
@@ -977,12 +975,14 @@ def shared_prefix_ratios(benches, vary, ax, stock="a row to a forward"):
     values[vary] = np.linspace(at.min(), at.max(), 100)
     p, c, g = (values[key] for key in ("prompt", "completion", "group"))
     ax.plot(values[vary], g * (p + c) / (p + g * c), color=INK, label="token counts")
-    ax.plot(
-        at, [s[stock] / s["shared"] for s in seconds], "o", color=PALETTE[0],
-        label="measured",
-    )  # fmt: skip
+    for mark, color, stock in zip(
+        "os", PALETTE, ("a row to a forward", "stock batch"), strict=False
+    ):
+        ratios = [s[stock] / s["shared"] for s in seconds]
+        ax.plot(at, ratios, mark, color=color, label=f"measured, {stock}")
     words = {"prompt": "tokens of the prompt, P", "group": "completions, G"}
     ax.set(
+        xticks=at,
         xlabel=words.get(vary, "tokens of a completion, C"),
         ylabel="update: stock seconds / shared", ylim=(0, None),
     )  # fmt: skip

@@ -332,9 +332,22 @@ def first_token_forgotten(monkeypatch, trainer):
     monkeypatch.setattr(prefix, "pack", shifted)
 
 
+def one_position_late(monkeypatch, trainer):
+    """A branch begins behind the prompt's last token in place of upon it."""
+    right = prefix.packed_positions
+
+    def late(model, prompt, media, branches):
+        made = right(model, prompt, media, branches)
+        made[:, :, branches[0] :] += 1
+        return made
+
+    monkeypatch.setattr(prefix, "packed_positions", late)
+
+
 @pytest.mark.usefixtures("stock_by_rows")
 @pytest.mark.parametrize(
-    "wrong", [siblings_seen, positions_go_on, first_token_forgotten]
+    "wrong",
+    [siblings_seen, positions_go_on, first_token_forgotten, one_position_late],
 )
 def test_what_is_computed_wrongly_differs(make, monkeypatch, wrong):
     """Negative controls, each above ten times the tests' tolerance; and the check at
@@ -348,6 +361,19 @@ def test_what_is_computed_wrongly_differs(make, monkeypatch, wrong):
     gaps = largest_gap(graded(trainer, batch, GROUP), stock)
     assert gaps[1] > 1e-2 and gaps[2] > 1e-3
     assert prefix.packing_error(trainer) > 10 * prefix.TOLERANCE
+
+
+@pytest.mark.usefixtures("stock_by_rows")
+def test_another_video_beside_a_group_differs(make):
+    trainer = make()
+    batch = ragged_batch(trainer)
+    stock = graded(trainer, batch, None)
+    media = batch["media"]
+    shown = [one["pixel_values_videos"].flip(0) for one in media[:1]]
+    other = {**media[0], "pixel_values_videos": shown[0]}
+    swapped = [other if one is media[0] else one for one in media]
+    gaps = largest_gap(graded(trainer, {**batch, "media": swapped}, GROUP), stock)
+    assert gaps[1] > 1e-2 and gaps[2] > 1e-3
 
 
 def test_rows_of_several_prompts_are_refused(make):

@@ -336,14 +336,14 @@ def test_ratios_of_shared_prompts_beside_the_law(ax, vary, at):
     base = {"model": "small", "prompt": 1100, "completion": 400, "group": 8}
 
     def bench(ratio, **changes):
-        seconds = {"shared": 2.0, "a row to a forward": 2.0 * ratio}
+        seconds = {"shared": 2.0, "a row to a forward": 2.0 * ratio, "stock batch": 9.0}
         return {**base, **changes, "seconds": {"update": seconds}}
 
     runs = [bench(3, prompt=1100), bench(2, prompt=200), bench(1.5, group=2)]
     runs.append(bench(9, prompt=200, group=2))  # differs in two: not drawn
     plots.shared_prefix_ratios(runs, vary, ax)
-    law, measured = ax.get_lines()
-    assert tuple(measured.get_xdata()) == at
-    assert measured.get_ydata()[-1] == 3
+    law, measured, batch = ax.get_lines()
+    assert tuple(measured.get_xdata()) == tuple(batch.get_xdata()) == at
+    assert measured.get_ydata()[-1] == 3 and set(batch.get_ydata()) == {4.5}
     assert law.get_ydata()[-1] == pytest.approx(8 * 1500 / (1100 + 8 * 400))
-    assert len(ax.get_legend().get_texts()) == 2 and "(" not in ax.get_title()
+    assert len(ax.get_legend().get_texts()) == 3 and "(" not in ax.get_title()
