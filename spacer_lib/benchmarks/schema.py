@@ -52,13 +52,13 @@ class Benchmark:
         Where its files and its official rule are published.
     read : callable
         ``path → rows``: a file as published, or the folder that holds it.
+    whole : callable, optional
+        The same for the set that ``read`` takes a part of.
     official : callable
         ``(text, row) → Verdict``: the published rule, exactly.
     overall : str
         ``macro`` (mean of the tasks) or ``micro`` (mean of the rows): the published
         aggregate.
-    paper : str
-        The aggregate of SpaceR's tables, where it is another.
     mode : str
         How SpaceR asks it: ``think_map`` on spatial benchmarks, else ``direct``.
     subsets : dict
@@ -76,11 +76,11 @@ class Benchmark:
     read: Callable
     official: Callable
     overall: str = "micro"
-    paper: str | None = None
     mode: str = "direct"
     subsets: dict = field(default_factory=dict)
     strict: Callable | None = None
     aggregate: Callable | None = None
+    whole: Callable | None = None
 
 
 def find_file(path, names):

@@ -219,7 +219,8 @@ def gather(benchmark, predictions, data=None):
     rows : list of dict
         In the data's order, without maps: these are judged where answers are made.
     answers : list of Answer
-        One per row.
+        One per row. Of a subset, predictions of the whole set's other rows are left
+        out, where ``data`` holds these.
 
     Raises
     ------
@@ -229,9 +230,9 @@ def gather(benchmark, predictions, data=None):
     """
     lines = read_predictions(predictions)
     if data is None:
-        rows = _carried(lines, predictions, benchmark)
+        rows, asked = _carried(lines, predictions, benchmark)
     else:
-        rows = benchmark.read(data)
+        rows, asked = _read(benchmark, data)
     rows = [{**row, "map": None} for row in rows]
     twice = [key for key, n in Counter(row["id"] for row in rows).items() if n > 1]
     if twice:
@@ -239,8 +240,14 @@ def gather(benchmark, predictions, data=None):
             predictions if data is None else data, got=f"id {twice[0]} twice",
             expected="every question once",
         )  # fmt: skip
-    answers = join(lines, rows)
+    answers = join(lines, asked)
     return rows, [answers.get(row["id"], Answer(None)) for row in rows]
+
+
+def _read(benchmark, path):
+    """Rows of a benchmark, and of the set that it is a part of."""
+    rows = benchmark.read(path)
+    return rows, benchmark.whole(path) if benchmark.whole else rows
 
 
 def _carried(lines, path, benchmark):
@@ -253,7 +260,7 @@ def _carried(lines, path, benchmark):
             # Readers look for the subset's name.
             file = Path(folder) / f"{benchmark.name}.jsonl"
             write_jsonl(file, documents)
-            return benchmark.read(file)
+            return _read(benchmark, file)
     except SpacerError as error:
         lacking = error.what.rpartition(f"{benchmark.name}.jsonl ")[2]
         raise SpacerError(

@@ -235,6 +235,30 @@ def test_a_log_carries_its_questions(tmp_path, data):
         assert answers == [Answer(text) for text in TEXTS]
 
 
+@pytest.mark.parametrize("carried", [False, True])
+def test_answers_to_the_whole_set_serve_its_subset(carried, tmp_path):
+    """Of rows that are marked, or in a file beside the whole set's."""
+    subset = named("vsi-debiased")
+    marked = [{**doc, "pruned": doc["id"] == 8} for doc in DOCS]
+    path = write(tmp_path / "test.jsonl", marked)
+    records = plain()
+    if carried:
+        pairs = zip(records, marked, strict=True)
+        records = [{**record, **doc} for record, doc in pairs]
+    answered = write(tmp_path / "x.jsonl", records)
+    rows, answers = gather(subset, answered, None if carried else path)
+    assert [row["id"] for row in rows] == ["7", "9"]
+    assert answers == [Answer(TEXTS[0]), Answer(TEXTS[2])]
+    for name, docs in (("test", DOCS), ("test_debiased", DOCS[1:])):
+        write(tmp_path / f"{name}.parquet", docs)
+    path.unlink()
+    rows, answers = gather(subset, write(tmp_path / "x.jsonl", plain()), tmp_path)
+    assert [row["id"] for row in rows] == ["8", "9"]
+    assert answers == [Answer(text) for text in TEXTS[1:]]
+    with pytest.raises(SpacerError, match="x.jsonl"):  # nothing says what 7 is
+        gather(subset, tmp_path / "x.jsonl", tmp_path / "test_debiased.parquet")
+
+
 def test_a_log_without_documents_goes_by_place_if_it_agrees(tmp_path, data, rows):
     logs = [
         {
