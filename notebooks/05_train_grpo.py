@@ -41,15 +41,18 @@ resume: bool = False  # go on from the last checkpoint in out_dir
 seed: int = 0  # of sampling and shuffling
 
 # %%
+import inspect
 import os
 import tempfile
 import time
 import warnings
+from types import SimpleNamespace
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
+from torch.nn.functional import scaled_dot_product_attention
 from transformers.utils.logging import disable_progress_bar
 
 # %%
@@ -64,7 +67,7 @@ from spacer_lib.training.config import dump_config, load_config
 from spacer_lib.training.curriculum import SEEDS, draw_rows
 from spacer_lib.training.launch import launch, resolve_workers
 from spacer_lib.training.monitor import LiveFigure
-from spacer_lib.training.prefix import visible
+from spacer_lib.training.prefix import branch_attention, visible
 
 # %%
 disable_progress_bar()
@@ -275,6 +278,22 @@ for edge in (7.5, 12.5, 17.5):
     ax.axvline(edge, color="white")
     ax.axhline(edge, color="white")
 _ = ax.set(xlabel="looked at", ylabel="looking")
+
+# %% [markdown]
+# No mask of this size is ever made. The attention comes in two pieces, the prompt by itself and each branch behind its own copy of the prompt's keys, both of which causal kernels do; and it gives what the picture says:
+
+# %%
+print(inspect.getsource(branch_attention))
+
+# %%
+lengths = before, count, width = 8, 3, 5  # P - 1, G, C
+generator = torch.Generator().manual_seed(0)
+size = 3, 1, 2, before + count * width, 4  # queries, keys, values; row; heads; …
+query, key, value = torch.randn(size, generator=generator)
+layer = SimpleNamespace(num_key_value_groups=1)  # as many keys as queries
+split, _ = branch_attention(layer, query, key, value, None, branches=lengths)
+whole = scaled_dot_product_attention(query, key, value, attn_mask=visible(lengths))
+np.testing.assert_allclose(split.transpose(1, 2), whole, atol=1e-6)
 
 # %% [markdown]
 # Every target is the next token of its own answer, so log-probabilities and gradients are those of separate rows, for $P + GC$ positions in place of $G(P + C)$:

@@ -544,7 +544,8 @@ def study_forest(study, ax, measure="score"):
     questions = study.get("settings", {}).get("questions")
     seeds = {run["seed"] for run in study["runs"] if "seed" in run}
     if questions:
-        ax.set_title(f"n = {questions} questions x {len(seeds)} seeds")
+        many = "1 seed" if len(seeds) == 1 else f"{len(seeds)} seeds"
+        ax.set_title(f"n = {questions} questions x {many}")
     ax.set(
         yticks=np.arange(len(arms)), yticklabels=arms,
         xlabel=f"{measure}: gain (percentage points, 95% interval)",
