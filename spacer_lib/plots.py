@@ -387,7 +387,7 @@ def reward_bars(breakdowns, ax, labels):
     ax.set(yticks=spots, yticklabels=labels, xlabel="reward")
     ax.invert_yaxis()
     ax.grid(False, axis="y")
-    ax.legend(loc="lower right")
+    ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return ax
 
 
@@ -430,7 +430,7 @@ def training_curves(metrics_rows, axes):
         axes[0].plot(*_series(metrics_rows, key), color=color, label=key.split("/")[1])
     axes[0].plot(*_series(metrics_rows, "reward"), color=INK, lw=1.6, label="total")
     axes[0].set(xlabel="optimiser step", ylabel="mean reward of rollouts")
-    axes[0].legend()
+    axes[0].legend(ncols=5, loc="lower left", bbox_to_anchor=(0, 1), columnspacing=1)
     steps, share = _series(metrics_rows, "frac_reward_zero_std")
     axes[1].plot(steps, 100 * share, color=PALETTE[5])
     axes[1].set(
