@@ -36,6 +36,7 @@ from spacer_lib.training.failures import (
 )
 from spacer_lib.training.world import (
     PORT,
+    STOP,
     await_port,
     extensions_of,
     node_name,
@@ -46,7 +47,7 @@ from spacer_lib.training.world import (
 )
 
 MAX_CPU_WORKERS = 2  # enough to exercise every collective on a laptop
-STOP_S = 30  # what workers get to save a checkpoint before they are killed
+STOP_S = 30  # what workers get to end, a checkpoint saved if there is time
 POLL_S = 0.2
 SHARED_S = 30  # until what one node wrote is seen by another
 # After a noted failure: what processes get to end by themselves, then on request.
@@ -243,6 +244,7 @@ def launch(
             _set_aside(out_dir)
         write_run_files(run, out_dir)
         clear_failures(out_dir)
+        (out_dir / STOP).unlink(missing_ok=True)
     with _told_to_other_nodes(out_dir, node_rank, config.nodes):
         if node_rank:
             say(f"node {node_rank} waits for node 0 at {address[0]}:{address[1]}")
@@ -383,6 +385,9 @@ def _watch(command, environment, log_path, say):
 
     The log is a file rather than a pipe: nothing is lost, and no worker dies of a
     broken pipe, if this process goes first. Returns the exit status.
+
+    An interrupt once there are steps waits for a checkpoint of the one at work, a
+    second one does not.
     """
     start = log_path.stat().st_size if log_path.exists() else 0
     with open(log_path, "ab") as sink, open(log_path, encoding="utf-8",
@@ -393,23 +398,34 @@ def _watch(command, environment, log_path, say):
             env=environment, start_new_session=True, preexec_fn=die_with_parent,
         )  # fmt: skip
         patience = None  # until when, once somewhere a worker has failed
+        folder, stopping = log_path.parent, False
         try:
             unfinished = ""
             while True:
-                ended = process.poll() is not None
-                *lines, unfinished = (unfinished + source.read()).split("\n")
-                for line in lines:
-                    say(line)
-                if ended:
-                    return process.returncode
-                if patience is None and noted_failures(log_path.parent):
-                    patience = time.monotonic() + SETTLE_S
-                if patience is not None and time.monotonic() > patience:
-                    stop_tree(process, grace_s=HURRY_S)
-                    return -signal.SIGTERM  # psutil has taken the real one
-                time.sleep(POLL_S)
+                try:
+                    ended = process.poll() is not None
+                    *lines, unfinished = (unfinished + source.read()).split("\n")
+                    for line in lines:
+                        say(line)
+                    if ended:
+                        break
+                    if patience is None and noted_failures(folder):
+                        patience = time.monotonic() + SETTLE_S
+                    if patience is not None and time.monotonic() > patience:
+                        stop_tree(process, grace_s=HURRY_S)
+                        return -signal.SIGTERM  # psutil has taken the real one
+                    time.sleep(POLL_S)
+                except KeyboardInterrupt:
+                    if stopping or not (folder / "metrics.jsonl").exists():
+                        raise
+                    stopping = True
+                    (folder / STOP).touch()
+                    say("a checkpoint after this step; interrupt again to end at once")
+            if stopping and process.returncode and not noted_failures(folder):
+                raise KeyboardInterrupt
+            return process.returncode
         except BaseException:
-            stop_tree(process)
+            stop_tree(process, grace_s=HURRY_S if stopping else STOP_S)
             raise
 
 
@@ -445,8 +461,8 @@ def _failure(log_path, start, code, nodes):
     asked = code in (128 + signal.SIGTERM, -signal.SIGTERM) or was_asked_to_stop(log)
     if asked and cause is None:
         return TrainingFailed(
-            "training was stopped by a signal",
-            got="SIGTERM",
+            "training was stopped",
+            got=f"SIGTERM, or a file {STOP}",
             remedy=f"start again with resume=True; the log is {log_path}",
         )
     cause = cause or first_error(log)

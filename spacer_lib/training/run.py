@@ -35,21 +35,24 @@ from spacer_lib.training.record import (
     peak_memory_gb,
 )
 from spacer_lib.training.trackers import tracker_callbacks
-from spacer_lib.training.world import GRACE_S, check_world
+from spacer_lib.training.world import GRACE_S, STOP, check_world
 
 BUILDERS = {"grpo": build_trainer, "sft": build_sft, "dpo": build_dpo}
 
 
 class CleanStop(TrainerCallback):
-    """On SIGTERM: finish the step, save a checkpoint, stop.
+    """Once there is a file ``stop`` in the run's folder, or on SIGTERM: finish the
+    step, save a checkpoint, stop.
 
     The ranks agree on the step by a sum over their flags. Rollouts in use for several
-    updates are used up first: a resumed run would draw new ones in their middle.
-    ``SIGALRM``, which nobody handles, ends a process that is stuck in the meantime.
+    updates are used up first: a resumed run would draw new ones in their middle. The
+    file leaves all the time that it takes. A SIGTERM may mean that another rank was
+    lost, so ``SIGALRM``, which nobody handles, ends a process that is stuck then.
     """
 
-    def __init__(self, accelerator, num_iterations=1):
+    def __init__(self, accelerator, out_dir, num_iterations=1):
         self.accelerator, self.num_iterations = accelerator, num_iterations
+        self.file = Path(out_dir) / STOP
         self.asked = self.stopped = False
         signal.signal(signal.SIGTERM, self._on_sigterm)
 
@@ -61,7 +64,8 @@ class CleanStop(TrainerCallback):
         """Stop on all ranks if any was asked to."""
         if state.global_step % self.num_iterations:
             return
-        flag = torch.tensor(float(self.asked), device=self.accelerator.device)
+        asked = self.asked or self.file.exists()
+        flag = torch.tensor(float(asked), device=self.accelerator.device)
         if self.accelerator.reduce(flag, reduction="sum") > 0:
             self.stopped = control.should_save = control.should_training_stop = True
 
@@ -125,7 +129,7 @@ def main(path):
     if accelerator.is_main_process:
         start = list(prepare_folder(out_dir, run["resume"]))
     checkpoint, before = broadcast_object_list(start)
-    stop = CleanStop(accelerator, config.num_iterations)
+    stop = CleanStop(accelerator, out_dir, config.num_iterations)
     trainer.add_callback(stop)
     log = MetricsLog(out_dir / "metrics.jsonl", before)
     if accelerator.is_main_process:

@@ -24,6 +24,7 @@ from spacer_lib.errors import SpacerError
 
 PORT = 29500  # of node 0, where several nodes meet
 JOIN_S = 600  # how long the nodes of a run wait for each other
+STOP = "stop"  # a file in a run's folder: save a checkpoint after this step, and end
 # What workers get to save a checkpoint after a SIGTERM; all of a run ends within 30 s.
 GRACE_S = 25
 

@@ -209,7 +209,8 @@ def test_the_first_note_is_the_cause_unless_a_worker_was_killed(tmp_path):
     assert failures.killed_by("Signal 15 (SIGTERM) received by PID 7") is None
 
 
-def test_a_clean_stop_waits_for_the_last_use_of_rollouts():
+@pytest.mark.parametrize("how", ["signal", "file"])
+def test_a_clean_stop_waits_for_the_last_use_of_rollouts(how, tmp_path):
     class Alone:
         device = "cpu"
 
@@ -217,9 +218,15 @@ def test_a_clean_stop_waits_for_the_last_use_of_rollouts():
             return flag
 
     before = signal.getsignal(signal.SIGTERM)
-    stop = CleanStop(Alone(), num_iterations=3)
+    stop = CleanStop(Alone(), tmp_path, num_iterations=3)
     signal.signal(signal.SIGTERM, before)
-    stop.asked = True
+    control = TrainerControl()
+    stop.on_step_end(None, TrainerState(global_step=3), control)
+    assert not control.should_training_stop
+    if how == "signal":
+        stop.asked = True
+    else:
+        (tmp_path / "stop").touch()
     stopped = []
     for step in (4, 5, 6):
         control = TrainerControl()

@@ -271,6 +271,24 @@ def test_an_interrupted_launch_saves_and_leaves_no_process(small, tmp_path):
 
 
 @pytest.mark.slow
+def test_a_second_interrupt_does_not_wait(small, tmp_path):
+    """Rollouts that serve for many updates more are not waited for."""
+    out_dir = tmp_path / "run"
+    config = small(max_steps=4000, save_steps=4000, num_iterations=2000)
+    launched = Launched(config, out_dir, tmp_path)
+    family = launched.wait_for_step(2)
+    os.kill(launched.process.pid, signal.SIGINT)
+    while not (out_dir / "stop").exists():
+        assert launched.process.poll() is None
+        time.sleep(0.05)
+    os.kill(launched.process.pid, signal.SIGINT)
+    _, alive = psutil.wait_procs(family, timeout=60)
+    launched.process.wait()
+    assert not alive and steps_of(out_dir)[-1] < 2000
+    assert "stopped at step" not in (out_dir / "train.log").read_text()
+
+
+@pytest.mark.slow
 def test_workers_end_when_the_launching_process_is_killed(small, tmp_path):
     launched = Launched(small(max_steps=400), tmp_path / "run", tmp_path)
     family = launched.wait_for_step(1)
