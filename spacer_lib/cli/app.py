@@ -3,7 +3,6 @@
 import functools
 import inspect
 import resource
-import sys
 import time
 from pathlib import Path
 from typing import Annotated, Optional
@@ -31,7 +30,7 @@ Benchmark = Annotated[str, typer.Option(help="Such as vsi, vsi-debiased.")]
 
 def command(function):
     """Register a command whose returned dictionary ``--json`` writes; ``--help`` shows
-    it in a panel named as its module's docstring begins."""
+    it in a panel named after its module."""
     signature = inspect.signature(function)
 
     @functools.wraps(function)
@@ -48,7 +47,7 @@ def command(function):
     run.__signature__ = signature.replace(parameters=[*own, extra])
     run.__annotations__ = function.__annotations__ | {"json_file": JsonFile}
     del run.__wrapped__  # the signature above is the true one
-    panel = sys.modules[function.__module__].__doc__.partition(":")[0]
+    panel = function.__module__.rpartition(".")[2].capitalize()
     app.command(function.__name__.replace("_", "-"), rich_help_panel=panel)(run)
     return function
 
@@ -60,6 +59,7 @@ class Clock:
         self.start = time.monotonic()
 
     def spent(self):
+        """``seconds``, and ``peak_memory_gb`` of this process or a child."""
         who = resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN
         peak = [resource.getrusage(w).ru_maxrss / 2**20 for w in who]
         seconds = round(time.monotonic() - self.start, 2)
