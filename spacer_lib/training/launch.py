@@ -397,36 +397,51 @@ def _watch(command, environment, log_path, say):
             command, stdout=sink, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
             env=environment, start_new_session=True, preexec_fn=die_with_parent,
         )  # fmt: skip
-        patience = None  # until when, once somewhere a worker has failed
-        folder, stopping = log_path.parent, False
+        folder, grace_s = log_path.parent, STOP_S
         try:
-            unfinished = ""
-            while True:
-                try:
-                    ended = process.poll() is not None
-                    *lines, unfinished = (unfinished + source.read()).split("\n")
-                    for line in lines:
-                        say(line)
-                    if ended:
-                        break
-                    if patience is None and noted_failures(folder):
-                        patience = time.monotonic() + SETTLE_S
-                    if patience is not None and time.monotonic() > patience:
-                        stop_tree(process, grace_s=HURRY_S)
-                        return -signal.SIGTERM  # psutil has taken the real one
-                    time.sleep(POLL_S)
-                except KeyboardInterrupt:
-                    if stopping or not (folder / "metrics.jsonl").exists():
-                        raise
-                    stopping = True
-                    (folder / STOP).touch()
-                    say("a checkpoint after this step; interrupt again to end at once")
-            if stopping and process.returncode and not noted_failures(folder):
+            try:
+                return _follow(process, source, folder, say)
+            except KeyboardInterrupt:
+                if not (folder / "metrics.jsonl").exists():
+                    raise
+            grace_s = HURRY_S
+            (folder / STOP).touch()
+            say("a checkpoint after this step; interrupt again to end at once")
+            code = _follow(process, source, folder, say)
+            if code and not noted_failures(folder):
                 raise KeyboardInterrupt
-            return process.returncode
+            return code
         except BaseException:
-            stop_tree(process, grace_s=HURRY_S if stopping else STOP_S)
+            stop_tree(process, grace_s=grace_s)
             raise
+
+
+def _follow(process, source, folder, say):
+    """``say`` what is logged until the process ends; returns its exit status."""
+    patience = None  # until when, once somewhere a worker has failed
+    while True:
+        ended = process.poll() is not None
+        for line in _whole_lines(source):
+            say(line)
+        if ended:
+            return process.returncode
+        if patience is None and noted_failures(folder):
+            patience = time.monotonic() + SETTLE_S
+        if patience is not None and time.monotonic() > patience:
+            stop_tree(process, grace_s=HURRY_S)
+            return -signal.SIGTERM  # psutil has taken the real one
+        time.sleep(POLL_S)
+
+
+def _whole_lines(source):
+    """Lines that ended since the last call; what has begun is left for the next."""
+    while True:
+        start = source.tell()
+        line = source.readline()
+        if not line.endswith("\n"):
+            source.seek(start)
+            return
+        yield line.removesuffix("\n")
 
 
 def stop_tree(process, grace_s=STOP_S):
