@@ -45,7 +45,7 @@ notebooks: setup ## Execute the notebooks in place, outputs included
 	@.venv/bin/spacer notebooks
 
 lab: setup ## Open the notebooks in JupyterLab
-	@.venv/bin/jupyter lab notebooks
+	@.venv/bin/jupyter lab --LabApp.default_url=/lab/tree/notebooks
 
 clean: ## Remove caches and logs (keeps .venv, data/ and runs/)
 	@rm -rf build .pytest_cache .ruff_cache .hypothesis

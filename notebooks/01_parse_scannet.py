@@ -363,11 +363,11 @@ if published:
 else:
     print("Skipped: no metadata file is named, and real data are not shipped.")
 
+
 # %% [markdown]
 # ## Failure cases: one clear message
 #
 # A scan without its aggregation, and a recording whose download broke off. Each stops with what was found, what was expected and what to do; scans parsed before stay done.
-
 
 # %%
 def complaint(damage):

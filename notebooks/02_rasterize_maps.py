@@ -109,11 +109,11 @@ for category, instances in scene.by_category().items():
 assert by_hand == cells
 print(f"{sum(map(len, cells.values()))} objects, same cells by hand and by library")
 
+
 # %% [markdown]
 # ## Which way do the axes run?
 #
 # `x_col` grows with the aligned +x axis, `y_row` with +y, both from 0. Cell (0, 0) is therefore the *lower left* one in our pictures, not the upper left one of an image. SpaceR's prompt does not say so; ours does (`prompts.py`). One test object, moved along each axis:
-
 
 # %%
 def cell_at(x, y):

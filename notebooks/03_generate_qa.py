@@ -297,6 +297,7 @@ figure, axes = plt.subplots(1, 2, figsize=(8, 2.6), sharey=True)
 plots.answer_histogram(many, axes[0])
 _ = plots.answer_histogram(flat, axes[1])
 
+
 # %%
 def best_guess(rows):
     """The accuracy of always giving the most frequent answer."""

@@ -185,6 +185,7 @@ ax.bar_label(bars, padding=2)
 ax.invert_yaxis()
 _ = ax.set(xlabel=f"texts (n = {len(texts)})")
 
+
 # %% [markdown]
 # **What to notice.** "4 or 5" is two answers. Taking either would pay for hedging; so it is ambiguous, and ambiguous is unanswered. A list of numbers is the same hedge.
 #
@@ -199,7 +200,6 @@ _ = ax.set(xlabel=f"texts (n = {len(texts)})")
 # | `off` | nowhere (the ablation without maps) |
 #
 # Without a gate, a drawn room would pay whatever the answer. One number question, and guesses at growing distance, each with the perfect map:
-
 
 # %%
 def written(cells, answer, working="seen from the door, it stands to the east"):

@@ -152,6 +152,7 @@ live = LiveFigure(folder / "sft", plots.sft_curves)
 sft_run = launch(sft, folder / "sft", on_line=live, resume=resume)
 _ = live.refresh()
 
+
 # %%
 def cost(run):
     """Steps and seconds in words."""
@@ -184,6 +185,7 @@ live = LiveFigure(folder / "dpo", plots.dpo_curves)
 dpo_run = launch(dpo, folder / "dpo", on_line=live, resume=resume)
 _ = live.refresh()
 
+
 # %%
 def ends(run, keys, count=5):
     """Means over the first and the last steps."""
@@ -200,6 +202,7 @@ ends(dpo_run, ["rewards/margins", "rewards/accuracies", *logps])
 change = np.diff(ends(dpo_run, logps).to_numpy()).ravel()
 for side, value in zip(("chosen", "rejected"), change, strict=True):
     print(f"the {side} response became {'likelier' if value > 0 else 'less likely'}")
+
 
 # %% [markdown]
 # **What to notice.** The margin is a *difference*. It grows when the chosen response becomes likelier, and just as well when both fall and the rejected one falls faster: look at the right panel before trusting the left. Pairs that share everything but one token leave the map, which is nearly all of the text, unpaid on both sides.
@@ -272,6 +275,7 @@ gone = [(r, s) for r, s in zip(asked, sampled, strict=True) if r["id"] not in na
 for gone_row, record in gone[:2]:
     print(gone_row["question"], f"(true: {gone_row['ground_truth']})")
     print(f"    scores {record['scores']}\n    {record['responses'][0]}")
+
 
 # %% [markdown]
 # **What to notice.** Selection is a statement about *this* model: after some training other questions would fall silent, which is why the trainer can also replace silent groups as it goes (`refill`). And a number that is partly right keeps its row: mean relative accuracy still tells the answers apart.
@@ -360,6 +364,7 @@ show("baselines")
 
 # %%
 show("beta")
+
 
 # %%
 def training(name, keys):

@@ -224,7 +224,6 @@ figure, ax = plt.subplots(figsize=(9, 3.2))
 by_map = {c: summarize(end[c]) for c in ("oracle", "own", "other")}
 _ = plots.accuracy_bars(by_map, ax, floors=floor)
 
-
 # %% [markdown]
 # **What to notice.** The gap between *own* and *oracle* is what better eyes could still bring; what is missing above *oracle* is reasoning. Notebook 08 asks of every single answer whether it follows from the map beside it.
 #
@@ -257,6 +256,7 @@ for name, answers in drawings.items():
 figure, ax = plt.subplots(figsize=(8, 2.6))
 pd.DataFrame(scores, index=SCORERS).plot.bar(ax=ax, rot=0, color=plots.PALETTE)
 _ = ax.set(ylabel="map score", ylim=(0, 1))
+
 
 # %% [markdown]
 # **What to notice.** Under the published scores (`released`, `paper`) a map with everything in the middle earns nearly what a careful one earns; `decay` and the share of hits keep them apart, and `aligned` gives what needs no eyes about nothing. A map score alone is no map accuracy.
@@ -372,6 +372,7 @@ for name, gain in (study["differences"] if study else {}).items():
     for measure in ("score", "exact", "hits"):
         mean, low, high = gain[measure]
         print(f"{name}, {measure:5}: {mean:+.3f} [{low:+.3f}, {high:+.3f}]")
+
 
 # %% [markdown]
 # **What to notice.** Intervals resample rooms, with all seeds of a room together. They tell how sure we are about *these* runs on other rooms; three seeds are too few to speak for a fourth, so look at the spread of the small dots.

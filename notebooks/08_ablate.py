@@ -221,13 +221,13 @@ for ax, name in zip(axes, ("oracle", "random_map"), strict=True):
 for size in (5, 10, 15, 20):
     print(f"{size:2} x {size:<2} cells: {(3 * size - 2) ** 2 / size**4:.3f} by chance")
 
+
 # %% [markdown]
 # A single object in a grid of $M \times M$ has $(3M-2)^2$ pairs of cells in reach of each other, out of $M^4$. Objects that a room repeats may pair with any of their kind, which raises it (`random_map` above). SpaceR's Table 5 prints 10.5% for random maps on 10 x 10, so its unnamed "map accuracy" may well be this one.
 #
 # ### The same eyes on a coarser grid
 #
 # SpaceR's Table 6 compares map sizes by this accuracy, and 5 x 5 comes out more accurate than 10 x 10. Take the drawings above and only write them down more coarsely, two cells into one:
-
 
 # %%
 def coarser(cells):
@@ -285,11 +285,11 @@ for ax, name in zip(axes, ("own", "random_map"), strict=True):
     plots.failure_bars(judged[name], ax)
     ax.set_xlabel(f"{name}: questions (%)")
 
+
 # %% [markdown]
 # **What to notice.** With random maps nearly all errors become *localisation*: the labels find a fault that was planted. Absolute distance stays *undetermined*, since a map carries no metres (`cell_sizes` adds them; it asks for the gap between surfaces, which centres do not give).
 #
 # One drawing for each kind of failure; squares are true, dots are drawn:
-
 
 # %%
 def example(label):
@@ -318,11 +318,11 @@ for label, found in chosen.items():
         truth = row["ground_truth"]
         print(f"   said {judgement.answer}, its map says {follows}, true: {truth}")
 
+
 # %% [markdown]
 # ### Where the reasoning breaks
 #
 # The model writes its calculation down: offsets between cells first, `sofa-3+0` for a direction (signed) and `bed3,2` for a distance (without signs), then what follows from them. So each step can be held against the one before.
-
 
 # %%
 def offsets(row, prediction):

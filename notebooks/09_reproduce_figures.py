@@ -208,6 +208,7 @@ pairs = [(by_id[b["id"]], b, a) for b, a in both if b["id"] in by_id]
 from_runs = bool(pairs)
 print(f"{len(pairs)} answers" if pairs else "NO ANSWERS: drawn from perturbed maps")
 
+
 # %%
 def perturbed(row, rng, cells=3):
     """An imagined answer: the true map with every object moved a little."""
@@ -265,6 +266,7 @@ if chosen:
 fates = {"mended": mended, "broken": lambda row, a, b: mended(row, b, a)}
 counts = {name: sum(found(*pair) for pair in pairs) for name, found in fates.items()}
 print(f"of {len(pairs)} questions:", counts if from_runs else "none was asked")
+
 
 # %% [markdown]
 # The paper names two kinds of failure. *Perception*: an object is missing from the map. *Localisation*: everything is there, in the wrong cells.
@@ -392,6 +394,7 @@ if summary:
 
 # %%
 show("spacer_table2")
+
 
 # %% [markdown]
 # The gaps are printed without intervals. Resampling the benchmark's scenes gives a single overall score an interval whose half-width depends on the model; the shaded bands are the narrowest and the widest.

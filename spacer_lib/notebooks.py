@@ -11,11 +11,13 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import jupytext
 import nbformat
 import papermill
 import psutil
+from jupytext.config import load_jupytext_config
 
-from spacer_lib.artifacts import PROJECT_ROOT, atomic_path
+from spacer_lib.artifacts import PROJECT_ROOT, atomic_path, write_text
 from spacer_lib.errors import SpacerError
 
 FOLDER = PROJECT_ROOT / "notebooks"
@@ -100,6 +102,25 @@ def execute(name, out_path, parameters=None, *, log_output=False):
         nbformat.write(book, temporary)
     seconds = time.perf_counter() - start
     return NotebookRun(name, out_path, round(seconds, 1), round(memory.peak_gb, 2))
+
+
+def pair(source, target):
+    """Write a ``.py`` as the ``.ipynb`` that JupyterLab would save, without outputs.
+
+    The ``.py`` is also laid out as jupytext lays it out, so that saving either half
+    later changes what was edited and nothing else.
+    """
+    config = load_jupytext_config(str(source))
+    book = jupytext.read(source, config=config)
+    for cell in book.cells:
+        cell.metadata.pop("lines_to_next_cell", None)
+    write_text(source, jupytext.writes(book, fmt="py:percent", config=config))
+    filters = book.metadata["jupytext"]
+    book.metadata["jupytext"] = {
+        key: filters[key] for key in ("cell_metadata_filter", "notebook_metadata_filter")
+    }
+    with atomic_path(target) as temporary:
+        nbformat.write(book, temporary)
 
 
 def execute_in_place(name):

@@ -87,16 +87,13 @@ def run(
 @command
 def notebooks(names: Annotated[Optional[list[str]], typer.Argument()] = None):
     """Pair, execute in place and keep the outputs (what the repository commits)."""
-    import jupytext
-
     from spacer_lib import notebooks as books
 
     seconds = {}
     for source in sorted(books.FOLDER.glob("[0-9]*.py")):
         if names and source.stem not in names:
             continue
-        target = source.with_suffix(".ipynb")
-        jupytext.write(jupytext.read(source), target, fmt="ipynb")
+        books.pair(source, source.with_suffix(".ipynb"))
         seconds[source.stem] = books.execute_in_place(source.stem).seconds
         print(f"{source.stem}: {seconds[source.stem]:.0f} s", flush=True)
     return {"seconds": seconds}

@@ -50,8 +50,17 @@ def gumbel_noise(keys, position, size):
     """
     rows = _mix(keys + _signed((position + 1) * _GAMMA))
     columns = torch.arange(1, size + 1, device=keys.device) * _GAMMA
-    bits = _mix(rows[:, None] + columns)
-    uniform = ((bits & 0xFFFFFF).float() + 0.5) / 2**24  # in (0, 1)
+    return _gumbel(_mix(rows[:, None] + columns))
+
+
+def _gumbel(bits):
+    """Standard Gumbel values of the low 24 bits of int64 numbers, all finite.
+
+    In fp32 ``0xFFFFFF + 0.5`` rounds up to 2**24. Without the bound that one pattern
+    would give infinite noise: at a vocabulary of 152,064 in 0.9% of the positions.
+    """
+    uniform = ((bits & 0xFFFFFF).float() + 0.5) / 2**24
+    uniform = uniform.clamp(max=1 - 2**-24)  # the largest float32 below 1
     return -torch.log(-torch.log(uniform))
 
 

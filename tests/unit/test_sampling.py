@@ -5,7 +5,10 @@ import pytest
 import torch
 from scipy import stats
 
+from spacer_lib.models import sampling
 from spacer_lib.models.sampling import KeyedSampling, gumbel_noise, sequence_key
+
+VOCABULARY = 152_064  # of Qwen2.5-VL-7B
 
 
 def reference_mix(x):
@@ -63,3 +66,56 @@ def test_a_sequence_does_not_notice_its_neighbours():
     together = gumbel_noise(keys, 3, 50)
     assert torch.equal(together[4:], gumbel_noise(keys[4:], 3, 50))
     assert sequence_key(1, 2) == sequence_key(1, 2) != sequence_key(12)
+
+
+def test_noise_is_finite_for_every_pattern_of_bits():
+    noise = sampling._gumbel(torch.arange(2**24))
+    assert torch.isfinite(noise).all()
+    assert (noise[1:] >= noise[:-1]).all()
+    assert noise[0] < -2.8 and 16 < noise[-1] < 17  # -log(-log(u)) at both ends
+    # Higher bits play no part.
+    ends = torch.tensor([0, 0xFFFFFF, -1, 0x7FFFFFFFFF000000])
+    assert sampling._gumbel(ends).tolist() == noise[[0, -1, -1, 0]].tolist()
+
+
+def test_noise_of_one_pattern_is_infinite_without_the_bound(monkeypatch):
+    monkeypatch.setattr(torch.Tensor, "clamp", lambda self, **bounds: self)
+    assert torch.isinf(sampling._gumbel(torch.tensor([0xFFFFFF]))).all()
+
+
+def keyed(scores, positions, **options):
+    """Tokens drawn at many positions of one sequence, from (v,) scores."""
+    sampler = KeyedSampling([sequence_key("published size")], 0, **options)
+    drawn = []
+    for position in range(positions):
+        ids = torch.zeros(1, position, dtype=torch.long)
+        drawn.append(sampler(ids, scores[None].clone()).argmax().item())
+    return drawn
+
+
+def test_a_certain_model_is_certain_at_the_published_vocabulary():
+    """With infinite noise, 9 of 1,024 positions came out as another token."""
+    scores = torch.full((VOCABULARY,), -40.0)
+    scores[777] = 0.0
+    assert set(keyed(scores, 1_024)) == {777}
+
+
+def test_suppressed_tokens_are_never_drawn_at_the_published_vocabulary():
+    scores = torch.zeros(VOCABULARY)
+    scores[VOCABULARY // 2 :] = -torch.inf  # as placeholders of images are
+    assert max(keyed(scores, 256)) < VOCABULARY // 2
+
+
+def test_nothing_outside_the_nucleus_at_the_published_vocabulary():
+    scores = torch.full((VOCABULARY,), -12.0)
+    scores[:3] = torch.tensor([6.0, 5.0, 4.0])
+    assert set(keyed(scores, 128, top_p=0.5)) <= {0, 1, 2}
+
+
+def test_a_suppressed_token_stays_out_where_its_noise_is_the_largest(monkeypatch):
+    monkeypatch.setattr(
+        sampling, "_mix", lambda x: torch.full_like(x, 0xFFFFFF)
+    )  # the extreme pattern everywhere
+    scores = torch.tensor([[-torch.inf, 0.0, -torch.inf]])
+    drawn = KeyedSampling([1], 0)(torch.zeros(1, 0, dtype=torch.long), scores)
+    assert drawn.argmax().item() == 1 and not torch.isnan(drawn).any()
