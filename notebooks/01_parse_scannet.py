@@ -45,16 +45,22 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-# %%
-from spacer_lib import plots
 from spacer_lib.artifacts import PROJECT_ROOT, provenance
 from spacer_lib.errors import SpacerError
-from spacer_lib.geometry import alpha_shape_area_m2, transform_points
-from spacer_lib.qa.scans import LABELS, parse_scans, read_scenes, synthetic_scans
-from spacer_lib.scannet import parse
-from spacer_lib.scannet.frames2d import read_instance_frames
-from spacer_lib.scannet.sens import SensReader
-from spacer_lib.video import frame_times_path, probe, read_frame_times, read_frames
+
+# %%
+from spacer_lib.pictures import plots
+from spacer_lib.rooms.geometry import alpha_shape_area_m2, transform_points
+from spacer_lib.rooms.scannet import parse
+from spacer_lib.rooms.scannet.frames2d import read_instance_frames
+from spacer_lib.rooms.scannet.sens import SensReader
+from spacer_lib.rooms.scans import LABELS, parse_scans, read_scenes, synthetic_scans
+from spacer_lib.rooms.video import (
+    frame_times_path,
+    probe,
+    read_frame_times,
+    read_frames,
+)
 
 # %%
 plots.use_house_style()

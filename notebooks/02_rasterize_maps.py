@@ -43,17 +43,18 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-# %%
-from spacer_lib import plots
 from spacer_lib.artifacts import PROJECT_ROOT, commit, provenance
-from spacer_lib.cogmap import SCORERS, hits, map_to_text, parse_map, rasterize, score
-from spacer_lib.geometry import transform_points
-from spacer_lib.metrics import bootstrap_interval
-from spacer_lib.scannet import read_alignment, read_vertices
-from spacer_lib.scene import read_meta_file
-from spacer_lib.synthetic.light import VIEWS, frames_from_uri, to_scene, video_uri
-from spacer_lib.synthetic.rooms import draw_room
-from spacer_lib.synthetic.write import write_scan
+from spacer_lib.maps.grid import SCORERS, hits, map_to_text, parse_map, rasterize, score
+
+# %%
+from spacer_lib.pictures import plots
+from spacer_lib.rewards.metrics import bootstrap_interval
+from spacer_lib.rooms.geometry import transform_points
+from spacer_lib.rooms.scannet import read_alignment, read_vertices
+from spacer_lib.rooms.scene import read_meta_file
+from spacer_lib.rooms.synthetic.layout import draw_room
+from spacer_lib.rooms.synthetic.views import VIEWS, frames_from_uri, to_scene, video_uri
+from spacer_lib.rooms.synthetic.write import write_scan
 
 # %%
 plots.use_house_style()

@@ -51,31 +51,37 @@ import pandas as pd
 from datasets import disable_progress_bars, load_dataset
 from scipy.spatial import cKDTree
 
-# %%
-from spacer_lib import figures, plots
 from spacer_lib.artifacts import PROJECT_ROOT, provenance, read_json
-from spacer_lib.cogmap import rasterize
 from spacer_lib.errors import SpacerError
-from spacer_lib.geometry import box_distance_m, sampled_box_points, turn_deg
-from spacer_lib.mixture import convert, joint_set, read_video_r1, sample_uniform
-from spacer_lib.qa import generators
-from spacer_lib.qa.audit import audit, audit_files
-from spacer_lib.qa.build import build_dataset
-from spacer_lib.qa.dataset import flatten_answers, question_rows, read_rows
+from spacer_lib.maps.grid import rasterize
 
 # %%
-from spacer_lib.qa.generators import GENERATORS, Question
-from spacer_lib.qa.recipes import load_recipe
-from spacer_lib.qa.scans import (
+from spacer_lib.pictures import figures, plots
+from spacer_lib.questions import generators
+from spacer_lib.questions.audit import audit, audit_files
+from spacer_lib.questions.build import build_dataset
+from spacer_lib.questions.dataset import flatten_answers, question_rows, read_rows
+from spacer_lib.questions.general_sample import synthetic_general
+
+# %%
+from spacer_lib.questions.generators import GENERATORS, Question
+from spacer_lib.questions.mixture import (
+    convert,
+    joint_set,
+    read_video_r1,
+    sample_uniform,
+)
+from spacer_lib.questions.recipes import load_recipe
+from spacer_lib.rooms.geometry import box_distance_m, sampled_box_points, turn_deg
+from spacer_lib.rooms.scans import (
     LABELS,
     parse_scans,
     read_scenes,
     synthetic_meta,
     synthetic_scans,
 )
-from spacer_lib.synthetic.general import synthetic_general
-from spacer_lib.synthetic.light import to_scene
-from spacer_lib.synthetic.rooms import draw_room
+from spacer_lib.rooms.synthetic.layout import draw_room
+from spacer_lib.rooms.synthetic.views import to_scene
 
 # %%
 plots.use_house_style()

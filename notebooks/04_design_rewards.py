@@ -40,21 +40,22 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-# %%
-from spacer_lib import plots
 from spacer_lib.artifacts import commit
-from spacer_lib.cogmap import SCORERS, map_to_text, rasterize, turned
-from spacer_lib.cogmap import score as map_score
-from spacer_lib.completions import read_choice, read_completion, read_number
 from spacer_lib.errors import SpacerError
-from spacer_lib.metrics import THRESHOLDS, mean_relative_accuracy
-from spacer_lib.probes import probe_table
-from spacer_lib.qa.dataset import question_rows
-from spacer_lib.rewards import PRESETS, RewardConfig, get_preset, score
-from spacer_lib.scene import read_meta_file
-from spacer_lib.synthetic.light import to_scene
-from spacer_lib.synthetic.rooms import draw_room
-from spacer_lib.training.curriculum import draw_rows
+from spacer_lib.language.completions import read_choice, read_completion, read_number
+from spacer_lib.maps.grid import SCORERS, map_to_text, rasterize, turned
+from spacer_lib.maps.grid import score as map_score
+
+# %%
+from spacer_lib.pictures import plots
+from spacer_lib.questions.dataset import question_rows
+from spacer_lib.rewards.metrics import THRESHOLDS, mean_relative_accuracy
+from spacer_lib.rewards.probes import probe_table
+from spacer_lib.rewards.score import PRESETS, RewardConfig, get_preset, score
+from spacer_lib.rooms.scene import read_meta_file
+from spacer_lib.rooms.synthetic.layout import draw_room
+from spacer_lib.rooms.synthetic.views import to_scene
+from spacer_lib.tiny.curriculum import draw_rows
 
 # %%
 plots.use_house_style()

@@ -55,19 +55,20 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 from transformers.utils.logging import disable_progress_bar
 
-# %%
-from spacer_lib import plots
 from spacer_lib.artifacts import PROJECT_ROOT, commit, provenance, read_json
-from spacer_lib.cogmap import map_to_text
-from spacer_lib.completions import read_completion
 from spacer_lib.errors import SpacerError
-from spacer_lib.rewards import RewardConfig, score
+from spacer_lib.language.completions import read_completion
+from spacer_lib.maps.grid import map_to_text
+
+# %%
+from spacer_lib.pictures import plots
+from spacer_lib.rewards.score import RewardConfig, score
+from spacer_lib.tiny.curriculum import SEEDS, draw_rows
 from spacer_lib.training.assembly import build_trainer
-from spacer_lib.training.config import dump_config, load_config
-from spacer_lib.training.curriculum import SEEDS, draw_rows
-from spacer_lib.training.launch import launch, resolve_workers
-from spacer_lib.training.monitor import LiveFigure
 from spacer_lib.training.prefix import branch_attention, visible
+from spacer_lib.training.processes.launch import launch, resolve_workers
+from spacer_lib.training.processes.monitor import LiveFigure
+from spacer_lib.training.recipe import dump_config, load_config
 
 # %%
 disable_progress_bar()

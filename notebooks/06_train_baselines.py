@@ -49,20 +49,21 @@ import pandas as pd
 import torch
 from transformers.utils.logging import disable_progress_bar
 
-# %%
-from spacer_lib import plots
 from spacer_lib.artifacts import PROJECT_ROOT, commit, provenance, read_json, write_json
 from spacer_lib.evaluation.backends import load
 from spacer_lib.evaluation.runner import evaluate
 from spacer_lib.evaluation.statistics import compare, summarize, verdict
-from spacer_lib.prompts import TINY_MODES, PromptStyle
-from spacer_lib.rewards import score
+from spacer_lib.language.prompts import TINY_MODES, PromptStyle
+
+# %%
+from spacer_lib.pictures import plots
+from spacer_lib.rewards.score import score
 from spacer_lib.study import load_study, run_study, study_table
+from spacer_lib.tiny.curriculum import SEEDS, draw_rows
 from spacer_lib.training.baselines import ResponseCollator, dpo_responses, sft_responses
-from spacer_lib.training.config import load_config
-from spacer_lib.training.curriculum import SEEDS, draw_rows
-from spacer_lib.training.launch import launch
-from spacer_lib.training.monitor import LiveFigure
+from spacer_lib.training.processes.launch import launch
+from spacer_lib.training.processes.monitor import LiveFigure
+from spacer_lib.training.recipe import load_config
 from spacer_lib.training.responses import target_text
 from spacer_lib.training.rows import training_rows
 from spacer_lib.training.selection import keep_informative, select_samples

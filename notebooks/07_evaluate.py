@@ -45,13 +45,8 @@ import pandas as pd
 import torch
 from transformers.utils.logging import disable_progress_bar
 
-# %%
-from spacer_lib import plots
 from spacer_lib.artifacts import PROJECT_ROOT, commit, provenance, read_json, write_json
 from spacer_lib.benchmarks import BENCHMARKS, held_out, named
-from spacer_lib.cogmap import SCORERS
-from spacer_lib.cogmap import score as map_score
-from spacer_lib.completions import read_completion
 from spacer_lib.errors import SpacerError
 from spacer_lib.evaluation.audit import audit
 from spacer_lib.evaluation.backends import LocalModel, load
@@ -59,10 +54,16 @@ from spacer_lib.evaluation.floors import floors
 from spacer_lib.evaluation.foreign import Answer
 from spacer_lib.evaluation.runner import evaluate, run
 from spacer_lib.evaluation.statistics import compare, summarize, totals
+from spacer_lib.language.completions import read_completion
+from spacer_lib.maps.grid import SCORERS
+from spacer_lib.maps.grid import score as map_score
 from spacer_lib.models.inputs import VideoSettings
-from spacer_lib.synthetic.light import VIEWS
-from spacer_lib.training.curriculum import SEEDS, draw_rows
-from spacer_lib.video import read_frames
+
+# %%
+from spacer_lib.pictures import plots
+from spacer_lib.rooms.synthetic.views import VIEWS
+from spacer_lib.rooms.video import read_frames
+from spacer_lib.tiny.curriculum import SEEDS, draw_rows
 
 plots.use_house_style()
 disable_progress_bar()

@@ -48,11 +48,7 @@ import torch
 from IPython.display import display
 from transformers.utils.logging import disable_progress_bar
 
-# %%
-from spacer_lib import plots
 from spacer_lib.artifacts import PROJECT_ROOT, commit, provenance, read_json, write_json
-from spacer_lib.cogmap import map_to_text
-from spacer_lib.completions import read_completion
 from spacer_lib.errors import SpacerError
 from spacer_lib.evaluation.agreement import gwet_ac1, quiz, score_quiz
 from spacer_lib.evaluation.analyses import (
@@ -65,10 +61,15 @@ from spacer_lib.evaluation.backends import load
 from spacer_lib.evaluation.consistency import FAILURES, failures, shares
 from spacer_lib.evaluation.runner import evaluate
 from spacer_lib.evaluation.statistics import compare, summarize
+from spacer_lib.language.completions import read_completion
+from spacer_lib.maps.grid import map_to_text
 from spacer_lib.models.inputs import VideoSettings
-from spacer_lib.synthetic.light import VIEWS
-from spacer_lib.training.curriculum import SEEDS, draw_rows
-from spacer_lib.training.demonstrations import cell_distance
+
+# %%
+from spacer_lib.pictures import plots
+from spacer_lib.rooms.synthetic.views import VIEWS
+from spacer_lib.tiny.curriculum import SEEDS, draw_rows
+from spacer_lib.tiny.demonstrations import cell_distance
 
 # %%
 plots.use_house_style()

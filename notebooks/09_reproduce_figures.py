@@ -46,17 +46,18 @@ import pandas as pd
 from IPython.display import Image, display
 
 # %%
-from spacer_lib import figures, plots, published
+from spacer_lib import published
 from spacer_lib.artifacts import PROJECT_ROOT, commit, read_json, read_jsonl
-from spacer_lib.completions import read_completion
 from spacer_lib.errors import SpacerError
-from spacer_lib.qa.build import build_dataset
-from spacer_lib.qa.dataset import read_rows
-from spacer_lib.qa.recipes import load_recipe
-from spacer_lib.qa.scans import FIRST_ROOM, read_scenes, synthetic_meta
-from spacer_lib.synthetic.light import VIEWS, render_frames
-from spacer_lib.synthetic.rooms import draw_room
-from spacer_lib.training.curriculum import SEEDS, draw_rows
+from spacer_lib.language.completions import read_completion
+from spacer_lib.pictures import figures, plots
+from spacer_lib.questions.build import build_dataset
+from spacer_lib.questions.dataset import read_rows
+from spacer_lib.questions.recipes import load_recipe
+from spacer_lib.rooms.scans import FIRST_ROOM, read_scenes, synthetic_meta
+from spacer_lib.rooms.synthetic.layout import draw_room
+from spacer_lib.rooms.synthetic.views import VIEWS, render_frames
+from spacer_lib.tiny.curriculum import SEEDS, draw_rows
 from spacer_lib.training.selection import keep_informative
 
 # %%

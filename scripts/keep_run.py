@@ -15,10 +15,14 @@ ANSWERS = 120
 KEPT = {
     "answers.jsonl": ("id", "question_type", "prediction", "answer", "score"),
     "metrics.jsonl": (
-        "step", "reward", "rewards/format/mean", "rewards/task/mean", "kl",
+        "step",
+        "reward",
+        "rewards/format/mean",
+        "rewards/task/mean",
+        "kl",
     ),
     "selection.jsonl": ("id", "scores"),
-}  # fmt: skip
+}
 
 
 def keep(source, target):

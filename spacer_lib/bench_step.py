@@ -29,7 +29,7 @@ from spacer_lib.artifacts import PROJECT_ROOT
 from spacer_lib.benches import BenchRow, largest_gap
 from spacer_lib.errors import SpacerError
 from spacer_lib.models.inputs import join_media, token_types
-from spacer_lib.models.tiny import FAMILIES
+from spacer_lib.tiny.model import FAMILIES
 from spacer_lib.training.prefix import (
     BF16_TOLERANCE,
     IGNORED,
@@ -43,45 +43,78 @@ from spacer_lib.training.prefix import (
 # in https://huggingface.co/Qwen/Qwen2.5-VL-3B-Instruct and …-7B-Instruct; small is
 # ours, of a size that a CPU can train at the paper's shapes; tiny is the shipped one.
 _TOKENS = {
-    "vision_start_token_id": 151652, "vision_end_token_id": 151653,
-    "image_token_id": 151655, "video_token_id": 151656,
-}  # fmt: skip
+    "vision_start_token_id": 151652,
+    "vision_end_token_id": 151653,
+    "image_token_id": 151655,
+    "video_token_id": 151656,
+}
 _TOWER = {
-    "depth": 32, "hidden_size": 1280, "intermediate_size": 3420, "num_heads": 16,
-    "window_size": 112, "fullatt_block_indexes": [7, 15, 23, 31],
+    "depth": 32,
+    "hidden_size": 1280,
+    "intermediate_size": 3420,
+    "num_heads": 16,
+    "window_size": 112,
+    "fullatt_block_indexes": [7, 15, 23, 31],
     "tokens_per_second": 2,
-}  # fmt: skip
+}
 MODELS = {
     "small": {
         "text_config": {
-            "hidden_size": 256, "intermediate_size": 1024, "num_hidden_layers": 5,
-            "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 2048,
-            "max_window_layers": 5, "mrope_section": [8, 12, 12],
+            "hidden_size": 256,
+            "intermediate_size": 1024,
+            "num_hidden_layers": 5,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 2,
+            "vocab_size": 2048,
+            "max_window_layers": 5,
+            "mrope_section": [8, 12, 12],
         },
         "vision_config": {
-            "depth": 3, "hidden_size": 128, "intermediate_size": 384, "num_heads": 2,
-            "window_size": 112, "fullatt_block_indexes": [2], "tokens_per_second": 2,
+            "depth": 3,
+            "hidden_size": 128,
+            "intermediate_size": 384,
+            "num_heads": 2,
+            "window_size": 112,
+            "fullatt_block_indexes": [2],
+            "tokens_per_second": 2,
         },
-        "tie_word_embeddings": True, "vision_start_token_id": 1,
-        "vision_end_token_id": 2, "image_token_id": 3, "video_token_id": 4,
+        "tie_word_embeddings": True,
+        "vision_start_token_id": 1,
+        "vision_end_token_id": 2,
+        "image_token_id": 3,
+        "video_token_id": 4,
     },
     "3b": {
         "text_config": {
-            "hidden_size": 2048, "intermediate_size": 11008, "num_hidden_layers": 36,
-            "num_attention_heads": 16, "num_key_value_heads": 2, "vocab_size": 151936,
-            "max_window_layers": 36, "mrope_section": [16, 24, 24],
+            "hidden_size": 2048,
+            "intermediate_size": 11008,
+            "num_hidden_layers": 36,
+            "num_attention_heads": 16,
+            "num_key_value_heads": 2,
+            "vocab_size": 151936,
+            "max_window_layers": 36,
+            "mrope_section": [16, 24, 24],
         },
-        "vision_config": _TOWER, "tie_word_embeddings": True, **_TOKENS,
+        "vision_config": _TOWER,
+        "tie_word_embeddings": True,
+        **_TOKENS,
     },
     "7b": {
         "text_config": {
-            "hidden_size": 3584, "intermediate_size": 18944, "num_hidden_layers": 28,
-            "num_attention_heads": 28, "num_key_value_heads": 4, "vocab_size": 152064,
-            "max_window_layers": 28, "mrope_section": [16, 24, 24],
+            "hidden_size": 3584,
+            "intermediate_size": 18944,
+            "num_hidden_layers": 28,
+            "num_attention_heads": 28,
+            "num_key_value_heads": 4,
+            "vocab_size": 152064,
+            "max_window_layers": 28,
+            "mrope_section": [16, 24, 24],
         },
-        "vision_config": _TOWER, "tie_word_embeddings": False, **_TOKENS,
+        "vision_config": _TOWER,
+        "tie_word_embeddings": False,
+        **_TOKENS,
     },
-}  # fmt: skip
+}
 NAMES = ("tiny", *MODELS)
 CONFIG, MODEL = FAMILIES["qwen2_5_vl"][:2]
 CHECKPOINTED = ("3b", "7b")  # layers run again in backward, as their recipes have it
@@ -174,9 +207,10 @@ def bench_config(name):
     }
     text, vision = parts["text_config"], parts["vision_config"]
     text["rope_parameters"] = {
-        "rope_type": "default", "rope_theta": 1e6,
+        "rope_type": "default",
+        "rope_theta": 1e6,
         "mrope_section": text.pop("mrope_section"),
-    }  # fmt: skip
+    }
     text.update(dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id")))
     text["tie_word_embeddings"] = parts["tie_word_embeddings"]
     vision["out_hidden_size"] = text["hidden_size"]
@@ -202,8 +236,9 @@ def synthetic_prompt(config, length, seed=0):
     ids = random_words(config, length, generator)
     video = slice(BEFORE_VIDEO + 1, BEFORE_VIDEO + 1 + TIME_STEPS * rows * columns)
     ids[video.start - 1], ids[video.stop] = (
-        config.vision_start_token_id, config.vision_end_token_id
-    )  # fmt: skip
+        config.vision_start_token_id,
+        config.vision_end_token_id,
+    )
     ids[video] = config.video_token_id
     return ids, {
         "pixel_values_videos": torch.randn(
@@ -218,9 +253,11 @@ def random_words(config, count, generator):
     """(count,) int tensor of tokens that stand for no picture."""
     size = config.get_text_config().vocab_size
     special = [
-        config.vision_start_token_id, config.vision_end_token_id,
-        config.image_token_id, config.video_token_id,
-    ]  # fmt: skip
+        config.vision_start_token_id,
+        config.vision_end_token_id,
+        config.image_token_id,
+        config.video_token_id,
+    ]
     words = torch.arange(size)
     words = words[~torch.isin(words, torch.tensor(special))]
     return words[torch.randint(len(words), (count,), generator=generator)]
@@ -307,10 +344,11 @@ class Step:
             for found in (rows, [torch.ones_like(row) for row in rows])
         )
         return {
-            "input_ids": ids, "attention_mask": mask,
+            "input_ids": ids,
+            "attention_mask": mask,
             "mm_token_type_ids": token_types(ids, self.model.config),
             **join_media([self.media] * len(ids)),
-        }  # fmt: skip
+        }
 
     def scores(self, completions, form):
         """(rows, tokens) log-probabilities; 0 at padding."""
@@ -335,10 +373,13 @@ class Step:
         """Log-probabilities without gradients, one after another: old, or reference."""
         with torch.no_grad():
             made = [(part, self.scores(part, form)) for _, part in self._parts(form)]
-        return torch.cat([
-            row[: len(completion)]
-            for part, rows in made for completion, row in zip(part, rows, strict=True)
-        ])  # fmt: skip
+        return torch.cat(
+            [
+                row[: len(completion)]
+                for part, rows in made
+                for completion, row in zip(part, rows, strict=True)
+            ]
+        )
 
     def update(self, form):
         """Forward and backward of a policy gradient."""
@@ -354,16 +395,24 @@ class Step:
             if form == SHARED:
                 count = self.shape.group
                 inputs = prefill(
-                    self.model, [self.prompt.tolist()] * count, [self.media] * count,
-                    0, self.device,
-                )  # fmt: skip
+                    self.model,
+                    [self.prompt.tolist()] * count,
+                    [self.media] * count,
+                    0,
+                    self.device,
+                )
             else:
                 inputs = self._rows([one[:0] for one in self.completions])
             count = self.shape.generated
             self.model.generate(
-                **inputs, do_sample=False, logits_processor=[clock], pad_token_id=0,
-                max_new_tokens=count, min_new_tokens=count, eos_token_id=None,
-            )  # fmt: skip
+                **inputs,
+                do_sample=False,
+                logits_processor=[clock],
+                pad_token_id=0,
+                max_new_tokens=count,
+                min_new_tokens=count,
+                eos_token_id=None,
+            )
         end = self.now()
         self.model.train()
         return {"prefill": clock.first - start, "decode": end - clock.first}
@@ -432,20 +481,28 @@ def bench_step(shape, repeats=5, on_line=lambda line: None):
     rows = [
         _row(phase, form, seconds[phase], tokens[phase], repeats)
         for phase in ("prefill", "decode", *WORKS)
-        for form in seconds[phase] if form != SHARED
-    ]  # fmt: skip
+        for form in seconds[phase]
+        if form != SHARED
+    ]
     for row in rows:
         on_line(row.line())
     for form in FORMS:
         on_line(f"update, {form}: peak {memory[form]:.2f} GiB")
     return {
-        **asdict(shape), "repeats": repeats, "device": _name_of(step.device),
+        **asdict(shape),
+        "repeats": repeats,
+        "device": _name_of(step.device),
         "dtype": str(step.dtype).removeprefix("torch."),
-        "threads": torch.get_num_threads(), "torch": torch.__version__,
-        "transformers": transformers.__version__, "largest_gap": gap,
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "largest_gap": gap,
         "law": law(shape.prompt, shape.completion, shape.group),
-        "seconds": seconds, "tokens": tokens, "peak_memory_gb": memory, "rows": rows,
-    }  # fmt: skip
+        "seconds": seconds,
+        "tokens": tokens,
+        "peak_memory_gb": memory,
+        "rows": rows,
+    }
 
 
 def _checked_gap(step):
@@ -455,8 +512,9 @@ def _checked_gap(step):
     if not gap <= most:
         raise SpacerError(
             "bench step: log-probabilities of shared and stock differ",
-            got=f"{gap:.3g}", expected=f"at most {most:g}",
-        )  # fmt: skip
+            got=f"{gap:.3g}",
+            expected=f"at most {most:g}",
+        )
     return gap
 
 

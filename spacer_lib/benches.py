@@ -29,23 +29,23 @@ import decord
 import numpy as np
 from scipy.spatial.distance import cdist
 
-from spacer_lib.cogmap import map_to_text
 from spacer_lib.errors import SpacerError
-from spacer_lib.geometry import (
+from spacer_lib.maps.grid import map_to_text
+from spacer_lib.questions.dataset import question_rows
+from spacer_lib.questions.mixture import PROBLEM_TYPES
+from spacer_lib.rewards.score import get_preset, score_batch
+from spacer_lib.rooms.geometry import (
     alpha_shape_area_m2,
     closest_distance_m,
     sampled_box_points,
 )
-from spacer_lib.mixture import PROBLEM_TYPES
-from spacer_lib.qa.dataset import question_rows
-from spacer_lib.qa.scans import synthetic_ids
-from spacer_lib.rewards import get_preset, score_batch
-from spacer_lib.scannet import SensReader
-from spacer_lib.scene import ObjectInstance
-from spacer_lib.synthetic.light import FPS, VIEWS, to_scene
-from spacer_lib.synthetic.rooms import draw_room
-from spacer_lib.synthetic.write import write_scan
-from spacer_lib.video import (
+from spacer_lib.rooms.scannet import SensReader
+from spacer_lib.rooms.scans import synthetic_ids
+from spacer_lib.rooms.scene import ObjectInstance
+from spacer_lib.rooms.synthetic.layout import draw_room
+from spacer_lib.rooms.synthetic.views import FPS, VIEWS, to_scene
+from spacer_lib.rooms.synthetic.write import write_scan
+from spacer_lib.rooms.video import (
     KEYFRAME_EVERY,
     encode_jpegs,
     encode_sens,
@@ -106,9 +106,16 @@ def largest_gap(first, second):
 
 
 def compare(
-    name, ours, other, *, runs, tolerance, gap=largest_gap, note="",
+    name,
+    ours,
+    other,
+    *,
+    runs,
+    tolerance,
+    gap=largest_gap,
+    note="",
     clock=time.perf_counter,
-):  # fmt: skip
+):
     """Time two ways to one result, in turns.
 
     Parameters
@@ -459,9 +466,7 @@ def _bench_questions(rng, rooms=24):
             options, truth = ["A. red", "B. green", "C. blue"], "B"
         elif kind in ("numerical", "regression"):
             truth = str(rng.integers(1, 400) / 4)
-        rows.append(
-            {"problem_type": kind, "options": options, "ground_truth": truth}
-        )
+        rows.append({"problem_type": kind, "options": options, "ground_truth": truth})
     rng.shuffle(rows)
     return rows
 
@@ -559,15 +564,18 @@ def _plain_task(answer, item):
 
 def _plain_edits(reference, words):
     """Word edits over the reference's words."""
-    table = [[i + j if not i * j else 0 for j in range(len(words) + 1)]
-             for i in range(len(reference) + 1)]  # fmt: skip
+    table = [
+        [i + j if not i * j else 0 for j in range(len(words) + 1)]
+        for i in range(len(reference) + 1)
+    ]
     for i in range(1, len(reference) + 1):
         for j in range(1, len(words) + 1):
             same = reference[i - 1] == words[j - 1]
             table[i][j] = min(
-                table[i - 1][j] + 1, table[i][j - 1] + 1,
+                table[i - 1][j] + 1,
+                table[i][j - 1] + 1,
                 table[i - 1][j - 1] + (not same),
-            )  # fmt: skip
+            )
     return table[-1][-1] / len(reference)
 
 

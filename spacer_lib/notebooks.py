@@ -83,10 +83,15 @@ def execute(name, out_path, parameters=None, *, log_output=False):
     with atomic_path(out_path) as temporary, MemoryWatch() as memory:
         try:
             papermill.execute_notebook(
-                str(source), str(temporary), parameters, cwd=str(FOLDER),
-                progress_bar=False, log_output=log_output, coalesce_streams=True,
+                str(source),
+                str(temporary),
+                parameters,
+                cwd=str(FOLDER),
+                progress_bar=False,
+                log_output=log_output,
+                coalesce_streams=True,
                 kernel_name="python3",
-            )  # fmt: skip
+            )
         except papermill.PapermillExecutionError as error:
             failed = out_path.with_suffix(".failed.ipynb")
             temporary.replace(failed)
@@ -117,7 +122,8 @@ def pair(source, target):
     write_text(source, jupytext.writes(book, fmt="py:percent", config=config))
     filters = book.metadata["jupytext"]
     book.metadata["jupytext"] = {
-        key: filters[key] for key in ("cell_metadata_filter", "notebook_metadata_filter")
+        key: filters[key]
+        for key in ("cell_metadata_filter", "notebook_metadata_filter")
     }
     with atomic_path(target) as temporary:
         nbformat.write(book, temporary)

@@ -19,18 +19,28 @@ from spacer_lib.errors import SpacerError
 from spacer_lib.evaluation.backends import load
 from spacer_lib.evaluation.runner import evaluate
 from spacer_lib.evaluation.statistics import MEASURES, compare, pooled, summarize
-from spacer_lib.rewards import RewardConfig
-from spacer_lib.training.config import load_config, setting_pairs
-from spacer_lib.training.curriculum import SEEDS, draw_rows
-from spacer_lib.training.launch import launch
+from spacer_lib.rewards.score import RewardConfig
+from spacer_lib.tiny.curriculum import SEEDS, draw_rows
+from spacer_lib.training.processes.launch import launch
+from spacer_lib.training.recipe import load_config, setting_pairs
 
 STUDIES = PROJECT_ROOT / "configs" / "study"
 # Of a run's log, the means over its first and last steps that a study keeps.
 WATCHED = (
-    "reward", "rewards/format/mean", "rewards/task/mean", "rewards/map/mean",
-    "rewards/length/mean", "map_hit_rate", "frac_reward_zero_std", "entropy", "kl",
-    "completions/mean_length", "loss", "mean_token_accuracy", "rewards/margins",
-)  # fmt: skip
+    "reward",
+    "rewards/format/mean",
+    "rewards/task/mean",
+    "rewards/map/mean",
+    "rewards/length/mean",
+    "map_hit_rate",
+    "frac_reward_zero_std",
+    "entropy",
+    "kl",
+    "completions/mean_length",
+    "loss",
+    "mean_token_accuracy",
+    "rewards/margins",
+)
 WATCHED_STEPS = 10
 
 
@@ -173,9 +183,10 @@ def _checked(kind, values, prefix):
         if key not in names:
             near = difflib.get_close_matches(str(key), names, n=1)
             raise SpacerError(
-                f"study: unknown key {prefix}{key}", expected=", ".join(names),
+                f"study: unknown key {prefix}{key}",
+                expected=", ".join(names),
                 remedy=f"did you mean {near[0]}?" if near else None,
-            )  # fmt: skip
+            )
     for f in fields:
         if f.name not in values and f.default is f.default_factory:  # both missing
             raise SpacerError(f"study: {prefix}{f.name}", got="nothing")
@@ -268,12 +279,18 @@ def _answer(recipe, checkpoint, rows, folder, study):
     # A second call with the same weights reads its predictions back.
     model, processor = load(checkpoint, recipe.positions)
     return evaluate(
-        model, processor, rows, condition="own", out_path=folder / "answers.jsonl",
-        mode=recipe.prompt_style, batch_size=study.batch_size,
-        video=recipe.video_settings, max_new_tokens=recipe.max_completion_length,
+        model,
+        processor,
+        rows,
+        condition="own",
+        out_path=folder / "answers.jsonl",
+        mode=recipe.prompt_style,
+        batch_size=study.batch_size,
+        video=recipe.video_settings,
+        max_new_tokens=recipe.max_completion_length,
         # What counts as right is the same for every arm; only the form is its own.
         rewards=RewardConfig(shape=recipe.reward.shape),
-    )  # fmt: skip
+    )
 
 
 def _examples(rows, before, after, count=3):
@@ -412,12 +429,14 @@ def study_table(study, measure="score"):
             return float(np.mean([np.nan if v is None else v for v in values]))
 
         rows[arm] = {
-            "before": mean("before", measure), "after": mean("after", measure),
+            "before": mean("before", measure),
+            "after": mean("after", measure),
             **dict(zip(("delta", "low", "high"), gain[measure], strict=True)),
-            "hits before": mean("before", "hits"), "hits after": mean("after", "hits"),
+            "hits before": mean("before", "hits"),
+            "hits after": mean("after", "hits"),
             "seconds": float(np.mean([run["seconds"] for run in runs])),
             "seeds": len(runs),
-        }  # fmt: skip
+        }
     return pd.DataFrame.from_dict(rows, orient="index")
 
 

@@ -9,9 +9,9 @@ import pytest
 from spacer_lib import cli, notebooks
 from spacer_lib.artifacts import read_json, write_json
 from spacer_lib.errors import SpacerError
-from spacer_lib.qa.dataset import read_rows
-from spacer_lib.qa.scans import synthetic_scans
-from spacer_lib.training.config import load_config
+from spacer_lib.questions.dataset import read_rows
+from spacer_lib.rooms.scans import synthetic_scans
+from spacer_lib.training.recipe import load_config
 from spacer_lib.training.rows import training_rows
 
 
@@ -42,8 +42,18 @@ def test_from_rooms_to_questions(capsys, tmp_path):
     made = done("synth", "--scenes", 3, "--out", raw)
     assert made["scans"] == ["scene10000_00", "scene10001_00", "scene10000_01"]
     scans, labels = raw / "scans", raw / made["labels"].split("/")[-1]
-    parsed = done("parse", scans, "--labels", labels, "--out", out,
-                  "--scenes", *made["scans"][:2], "--workers", 2)  # fmt: skip
+    parsed = done(
+        "parse",
+        scans,
+        "--labels",
+        labels,
+        "--out",
+        out,
+        "--scenes",
+        *made["scans"][:2],
+        "--workers",
+        2,
+    )
     assert sorted(parsed["scenes"]) == made["scans"][:2]
     for scene in parsed["scenes"].values():
         groups = scene["groups"]
@@ -60,11 +70,22 @@ def test_from_rooms_to_questions(capsys, tmp_path):
 
 def test_many_words_after_one_option():
     assert cli._spread(["qa", "--meta", "a", "b", "--out", "c"]) == [
-        "qa", "--meta", "a", "--meta", "b", "--out", "c",
-    ]  # fmt: skip
+        "qa",
+        "--meta",
+        "a",
+        "--meta",
+        "b",
+        "--out",
+        "c",
+    ]
     assert cli._spread(["run", "05", "-p", "gpus", "8", "-p", "seed", "1"]) == [
-        "run", "05", "-p", "gpus=8", "-p", "seed=1",
-    ]  # fmt: skip
+        "run",
+        "05",
+        "-p",
+        "gpus=8",
+        "-p",
+        "seed=1",
+    ]
     # An existing path is the folder of scans, not one more scene.
     here = str(Path(__file__).parent)
     assert cli._spread(["parse", "--scenes", "x", "y", here])[-1] == here
@@ -76,17 +97,29 @@ def test_a_scan_without_aggregation_is_named(capsys, tmp_path):
     aggregation.unlink()
     out = tmp_path / "out"
     line = refused(
-        capsys, "parse", str(scans[0].parent), "--labels", str(labels),
-        "--out", str(out),
-    )  # fmt: skip
+        capsys,
+        "parse",
+        str(scans[0].parent),
+        "--labels",
+        str(labels),
+        "--out",
+        str(out),
+    )
     assert aggregation.name in line and "Remedy" in line
     assert not list(out.glob("scenes/*"))
 
 
 def test_an_unknown_scene_is_named(capsys, tmp_path):
     (tmp_path / "scans" / "scene10000_00").mkdir(parents=True)
-    line = refused(capsys, "parse", str(tmp_path / "scans"), "--out",
-                   str(tmp_path / "out"), "--scenes", "scene0707_00")  # fmt: skip
+    line = refused(
+        capsys,
+        "parse",
+        str(tmp_path / "scans"),
+        "--out",
+        str(tmp_path / "out"),
+        "--scenes",
+        "scene0707_00",
+    )
     assert "no scene0707_00" in line and "--scenes" in line
 
 
@@ -109,8 +142,16 @@ def test_benchmark_scans_are_refused_for_training(capsys, tmp_path):
 
 def test_no_scheduler_answers(capsys, tmp_path):
     meta = done("synth", "--meta-only", "--scenes", 1, "--out", tmp_path)["meta"]
-    line = refused(capsys, "qa", "--meta", meta, "--out", str(tmp_path / "qa"),
-                   "--scheduler", "tcp://127.0.0.1:9")  # fmt: skip
+    line = refused(
+        capsys,
+        "qa",
+        "--meta",
+        meta,
+        "--out",
+        str(tmp_path / "qa"),
+        "--scheduler",
+        "tcp://127.0.0.1:9",
+    )
     assert "scheduler" in line and "does not answer" in line
 
 
@@ -134,8 +175,20 @@ def test_unknown_study_arm(capsys, tmp_path):
 
 def test_select_keeps_rows_that_a_recipe_takes(capsys, tmp_path, monkeypatch):
     out = tmp_path / "kept rows.jsonl"
-    arguments = ["select", "--config", "tiny", "--out", out, "--k", 4, "--rows", 6,
-                 "--set", "temperature=1.5", "max_completion_length=96"]  # fmt: skip
+    arguments = [
+        "select",
+        "--config",
+        "tiny",
+        "--out",
+        out,
+        "--k",
+        4,
+        "--rows",
+        6,
+        "--set",
+        "temperature=1.5",
+        "max_completion_length=96",
+    ]
     result = done(*arguments)
     kept = read_rows(out)
     assert result["asked"] == 6 and result["kept"] == len(kept)
@@ -162,7 +215,7 @@ def test_train_runs_a_recipe_into_a_folder_of_its_name(capsys, monkeypatch):
         seen.update(config=config, out=out, **options)
         return Result
 
-    monkeypatch.setattr("spacer_lib.training.launch.launch", launch)
+    monkeypatch.setattr("spacer_lib.training.processes.launch.launch", launch)
     arguments = ["train", "--config", "tiny_no_map", "--set", "max_steps=3"]
     assert cli.main(arguments) == 0
     assert seen["out"] == cli.training.PROJECT_ROOT / "runs" / "tiny_no_map"

@@ -16,28 +16,19 @@ FLOORS = (
     "errors",
     "artifacts",
     "jobs",
-    "scene",
-    "geometry",
-    "scannet",
-    "synthetic",
-    "video",
-    "cogmap",
-    "qa",
-    "mixture",
-    "prompts",
-    "completions",
-    "metrics",
+    "rooms",
+    "maps",
+    "language",
+    "questions",
     "rewards",
-    "scoring",
-    "probes",
     "models",
+    "tiny",
     "training",
     "benchmarks",
     "evaluation",
     "study",
     "published",
-    "plots",
-    "figures",
+    "pictures",
     "benches",
     "bench_step",
     "notebooks",
@@ -57,7 +48,7 @@ def parse(path):
 
 
 def parts_of(path):
-    """``spacer_lib/qa/templates.py`` → ``("qa", "templates")``; packages by name."""
+    """``spacer_lib/maps/grid.py`` → ``("maps", "grid")``; packages by name."""
     parts = path.relative_to(LIBRARY).with_suffix("").parts
     return parts[:-1] if parts[-1] == "__init__" else parts
 
@@ -130,30 +121,30 @@ def test_imports_go_down(path):
     [
         "from spacer_lib.cli import main",
         "from spacer_lib import cli",
-        "import spacer_lib.plots as p",
+        "import spacer_lib.pictures.plots as p",
         "def lazy():\n    from spacer_lib.training import run",
-        "from ..plots import draw",
-        "from .. import plots",
+        "from ..pictures import draw",
+        "from .. import pictures",
         "import importlib\nimportlib.import_module('spacer_lib.cli')",
         "from spacer_lib.nowhere import thing",
     ],
 )
 def test_an_import_upwards_is_seen(source):
-    assert len(faults_of_order(source, "qa", ("qa",))) == 1
+    assert len(faults_of_order(source, "questions", ("questions",))) == 1
 
 
 @pytest.mark.parametrize(
     "source",
     [
-        "from spacer_lib import __version__, scene",
-        "from spacer_lib.qa import templates",
+        "from spacer_lib import __version__, rooms",
+        "from spacer_lib.questions import templates",
         "from . import templates",
         "from .templates import ask",
         "import numpy",
     ],
 )
 def test_an_import_downwards_or_sideways_is_fine(source):
-    assert faults_of_order(source, "qa", ("qa",)) == []
+    assert faults_of_order(source, "questions", ("questions",)) == []
 
 
 def is_broad(handler):

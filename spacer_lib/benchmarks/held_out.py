@@ -16,7 +16,7 @@ import cv2
 from spacer_lib.benchmarks import vsi
 from spacer_lib.benchmarks.schema import Benchmark, write_parquet
 from spacer_lib.errors import SpacerError
-from spacer_lib.video import encode_jpegs, read_frames
+from spacer_lib.rooms.video import encode_jpegs, read_frames
 
 # Of the test rooms (``curriculum.SEEDS``) those beyond the studies' own questions.
 FIRST_SEED = 9_500_000
@@ -43,7 +43,7 @@ def write(folder, *, rooms=120, view="new", videos=False, first_seed=FIRST_SEED)
         ``folder/test.parquet``.
     """
     # Imported late: the curriculum loads torch, and scoring needs none.
-    from spacer_lib.training.curriculum import TINY_TASKS, draw_row
+    from spacer_lib.tiny.curriculum import TINY_TASKS, draw_row
 
     seeds = range(first_seed, first_seed + rooms)
     drawn = (draw_row(seed, view, task) for seed in seeds for task in TINY_TASKS)
@@ -52,11 +52,13 @@ def write(folder, *, rooms=120, view="new", videos=False, first_seed=FIRST_SEED)
         mp4 = Path(folder) / row["dataset"] / f"{row['scene_name']}.mp4"
         if videos and not mp4.exists():
             encode_jpegs(map(_jpeg, _frames(row["video"])), mp4)
-        rows.append({
-            **{name: row[name] for name in vsi.COLUMNS},
-            "video": None if videos else row["video"],
-            **{name: json.dumps(row[name]) for name in vsi.OURS},
-        })  # fmt: skip
+        rows.append(
+            {
+                **{name: row[name] for name in vsi.COLUMNS},
+                "video": None if videos else row["video"],
+                **{name: json.dumps(row[name]) for name in vsi.OURS},
+            }
+        )
     file = Path(folder) / "test.parquet"
     write_parquet(file, rows)
     return file
@@ -77,6 +79,11 @@ def _jpeg(frame):
 def benchmark():
     """The held-out rooms."""
     return Benchmark(
-        "held-out", "held-out synthetic rooms", source="written by this repository",
-        read=vsi.read_rows, official=vsi.official, overall="macro", mode="tiny",
-    )  # fmt: skip
+        "held-out",
+        "held-out synthetic rooms",
+        source="written by this repository",
+        read=vsi.read_rows,
+        official=vsi.official,
+        overall="macro",
+        mode="tiny",
+    )

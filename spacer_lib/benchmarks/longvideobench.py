@@ -23,8 +23,8 @@ from spacer_lib.benchmarks.schema import (
     find_file,
     read_table,
 )
-from spacer_lib.completions import option_texts
 from spacer_lib.errors import SpacerError
+from spacer_lib.language.completions import option_texts
 
 COLUMNS = {
     "id": str,
@@ -66,9 +66,11 @@ def _row(record, file, root, number):
     where = f"{file} row {number}: correct_choice"
     if record["correct_choice"] < 0:
         raise SpacerError(
-            where, got=record["correct_choice"], expected="0 or more",
+            where,
+            got=record["correct_choice"],
+            expected="0 or more",
             remedy="take the validation split: the test split's answers are secret",
-        )  # fmt: skip
+        )
     options = record.get("candidates")
     if options is None:
         options = [record[place] for place in PLACES if record[place] != "N/A"]
@@ -122,7 +124,9 @@ def official(text, row):
 def benchmark():
     """LongVideoBench's validation split without subtitles."""
     return Benchmark(
-        "longvideobench", "LongVideoBench",
+        "longvideobench",
+        "LongVideoBench",
         source="huggingface.co/datasets/longvideobench/LongVideoBench",
-        read=read_rows, official=official,
-    )  # fmt: skip
+        read=read_rows,
+        official=official,
+    )

@@ -12,21 +12,24 @@ outputs; each benchmark's own rule stands beside its reader.
 import re
 
 from spacer_lib.benchmarks.schema import Verdict
-from spacer_lib.completions import (
+from spacer_lib.language.completions import (
     option_texts,
     read_choice,
     read_completion,
     read_number,
     unit_of,
 )
-from spacer_lib.metrics import mean_relative_accuracy
-from spacer_lib.rewards import RewardConfig, score
+from spacer_lib.rewards.metrics import mean_relative_accuracy
+from spacer_lib.rewards.score import RewardConfig, score
 
 # Only the answer counts; form and map are scored apart.
 _ANSWER_ALONE = RewardConfig(
-    format_weight=0.0, map_gate="off", length_window=None, shape="vanilla",
+    format_weight=0.0,
+    map_gate="off",
+    length_window=None,
+    shape="vanilla",
     read_units=True,
-)  # fmt: skip
+)
 
 
 def strict(text, row):

@@ -16,13 +16,15 @@ from spacer_lib.benchmarks.longvideobench import PLACES
 from spacer_lib.benchmarks.schema import write_parquet
 from spacer_lib.benchmarks.tempcompass import FORMATS
 from spacer_lib.errors import SpacerError
-from spacer_lib.video import encode_jpegs
+from spacer_lib.rooms.video import encode_jpegs
 
 FRAMES, FPS, SIDE_PX, SQUARE_PX = 16, 8.0, 112, 24
 _COLOURS_RGB = {
-    "red": (220, 40, 40), "green": (40, 160, 60), "blue": (40, 80, 220),
+    "red": (220, 40, 40),
+    "green": (40, 160, 60),
+    "blue": (40, 80, 220),
     "yellow": (230, 210, 50),
-}  # fmt: skip
+}
 _WAYS = ("left to right", "right to left")
 _LETTERS = "ABCDE"
 
@@ -67,25 +69,42 @@ def _write_videomme(folder, videos, seed):
         name, number = f"sample{index:05d}", f"{index + 1:03d}"
         _clip(folder / "data" / f"{name}.mp4", colour, way)
         asked = (
-            ("Attribute Perception", "What colour is the square?", colour,
-             _COLOURS_RGB),
-            ("Action Recognition", "How does the square move?", way,
-             (*_WAYS, "top to bottom", "It stands still")),
-            ("Counting Problem", "How many squares are there?", "1",
-             ("1", "2", "3", "4")),
-        )  # fmt: skip
+            (
+                "Attribute Perception",
+                "What colour is the square?",
+                colour,
+                _COLOURS_RGB,
+            ),
+            (
+                "Action Recognition",
+                "How does the square move?",
+                way,
+                (*_WAYS, "top to bottom", "It stands still"),
+            ),
+            (
+                "Counting Problem",
+                "How many squares are there?",
+                "1",
+                ("1", "2", "3", "4"),
+            ),
+        )
         for place, (task, question, answer, options) in enumerate(asked, start=1):
             options, letter = _shuffled(rng, options, answer)
-            rows.append({
-                "video_id": number,
-                "duration": ("short", "medium", "long")[index % 3],
-                "domain": ("Knowledge", "Life Record")[index % 2],
-                "sub_category": ("Geography", "Daily Life")[index % 2],
-                "url": f"https://example.org/watch?v={name}", "videoID": name,
-                "question_id": f"{number}-{place}", "task_type": task,
-                "question": question, "options": [f"{o}." for o in options],
-                "answer": letter,
-            })  # fmt: skip
+            rows.append(
+                {
+                    "video_id": number,
+                    "duration": ("short", "medium", "long")[index % 3],
+                    "domain": ("Knowledge", "Life Record")[index % 2],
+                    "sub_category": ("Geography", "Daily Life")[index % 2],
+                    "url": f"https://example.org/watch?v={name}",
+                    "videoID": name,
+                    "question_id": f"{number}-{place}",
+                    "task_type": task,
+                    "question": question,
+                    "options": [f"{o}." for o in options],
+                    "answer": letter,
+                }
+            )
     write_parquet(folder / "videomme/test-00000-of-00001.parquet", rows)
 
 
@@ -136,12 +155,17 @@ def _tempcompass_questions(rng, dim, truth, options):
         f"Information {line[0]}: {{'subject': 'square', '{dim}': '{line[3:]}'}}"
         for line in lines
     ]
-    yield "captioning", {
-        "question": "\n".join(
-            ["Write a caption that fits the video.", *facts, "Generated Caption:"]
-        ),
-        "answer": right, "mc_question": lettered, "mc_answer": right,
-    }  # fmt: skip
+    yield (
+        "captioning",
+        {
+            "question": "\n".join(
+                ["Write a caption that fits the video.", *facts, "Generated Caption:"]
+            ),
+            "answer": right,
+            "mc_question": lettered,
+            "mc_answer": right,
+        },
+    )
 
 
 def _write_longvideobench(folder, videos, seed):
@@ -152,26 +176,45 @@ def _write_longvideobench(folder, videos, seed):
         name = f"sample{index:05d}"
         _clip(folder / "videos" / f"{name}.mp4", colour, way)
         write_json(folder / "subtitles" / f"{name}_en.json", [])
-        for place, (category, question, answer, options) in enumerate((
-            ("S2A", "On a grey ground, what colour is the square?", colour,
-             (*_COLOURS_RGB, "purple")),
-            ("E2O", "A shape moves over the ground. Which is it?", "a square",
-             ("a square", "a circle", "a triangle", "a star")),
-        )):  # fmt: skip
+        for place, (category, question, answer, options) in enumerate(
+            (
+                (
+                    "S2A",
+                    "On a grey ground, what colour is the square?",
+                    colour,
+                    (*_COLOURS_RGB, "purple"),
+                ),
+                (
+                    "E2O",
+                    "A shape moves over the ground. Which is it?",
+                    "a square",
+                    ("a square", "a circle", "a triangle", "a star"),
+                ),
+            )
+        ):
             options, letter = _shuffled(rng, options, answer)
-            rows.append({
-                "video_id": name, "question": question,
-                "question_wo_referring_query": question.split(". ")[-1],
-                "candidates": [option[3:] for option in options],
-                "correct_choice": _LETTERS.index(letter), "position": [0, FRAMES - 1],
-                "topic_category": ("KA-Knowledge-Art", "NP-News-Programs")[index % 2],
-                "question_category": category, "level": "L1-Perception",
-                "id": f"{name}_{place}", "video_path": f"{name}.mp4",
-                "subtitle_path": f"{name}_en.json",
-                "duration_group": (15, 60, 600, 3600)[index % 4],
-                "starting_timestamp_for_subtitles": 0.0, "duration": FRAMES / FPS,
-                "view_count": 0,
-            })  # fmt: skip
+            rows.append(
+                {
+                    "video_id": name,
+                    "question": question,
+                    "question_wo_referring_query": question.split(". ")[-1],
+                    "candidates": [option[3:] for option in options],
+                    "correct_choice": _LETTERS.index(letter),
+                    "position": [0, FRAMES - 1],
+                    "topic_category": ("KA-Knowledge-Art", "NP-News-Programs")[
+                        index % 2
+                    ],
+                    "question_category": category,
+                    "level": "L1-Perception",
+                    "id": f"{name}_{place}",
+                    "video_path": f"{name}.mp4",
+                    "subtitle_path": f"{name}_en.json",
+                    "duration_group": (15, 60, 600, 3600)[index % 4],
+                    "starting_timestamp_for_subtitles": 0.0,
+                    "duration": FRAMES / FPS,
+                    "view_count": 0,
+                }
+            )
     write_json(folder / "lvb_val.json", rows)
     tidy = []
     for row in rows:
@@ -182,8 +225,12 @@ def _write_longvideobench(folder, videos, seed):
 
 
 _ONLY_IN_JSON = (
-    "candidates", "position", "question_wo_referring_query", "level", "view_count",
-)  # fmt: skip
+    "candidates",
+    "position",
+    "question_wo_referring_query",
+    "level",
+    "view_count",
+)
 
 
 def _write_rooms(folder, videos, seed):

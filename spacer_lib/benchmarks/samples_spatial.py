@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw
 
 from spacer_lib.benchmarks import spar, sti, videommmu
 from spacer_lib.benchmarks.schema import write_parquet
-from spacer_lib.video import encode_jpegs
+from spacer_lib.rooms.video import encode_jpegs
 
 WIDTH, HEIGHT, FRAMES, FPS = 64, 48, 8, 4
 _COLOURS = ("red", "green", "blue", "orange")
@@ -29,23 +29,32 @@ def write_sti(folder, *, videos=2, seed=0):
         The folder.
     """
     folder, rows = Path(folder), []
-    names = [f"{i + 1:06d}.mp4" if i % 2 else f"scene{i:04d}_00.mp4"
-             for i in range(videos)]  # fmt: skip
+    names = [
+        f"{i + 1:06d}.mp4" if i % 2 else f"scene{i:04d}_00.mp4" for i in range(videos)
+    ]
     for index, name in enumerate(names):
         rng = np.random.default_rng([seed, index])
         _write_video(folder / "video" / name, rng)
         for number, task in enumerate(sti.TASKS):
             right = int(rng.integers(4))
             texts = [f"{1 + (i - right) % 4} m" for i in range(4)]
-            rows.append({
-                "Video": name, "Source": "ScanNet" if index % 2 == 0 else "Omni6DPose",
-                "Task": task, "QType": "Single Choice",
-                "Question": "How far does the square move?", "Prompt": "",
-                "time_start": 0.0, "time_end": FRAMES / FPS,
-                "Candidates": dict(zip("ABCDE", [*texts, None], strict=True)),
-                "Answer": "ABCD"[right], "Answer Detail": texts[right], "ID": number,
-                "scene": "indoor" if index % 2 == 0 else "desktop",
-            })  # fmt: skip
+            rows.append(
+                {
+                    "Video": name,
+                    "Source": "ScanNet" if index % 2 == 0 else "Omni6DPose",
+                    "Task": task,
+                    "QType": "Single Choice",
+                    "Question": "How far does the square move?",
+                    "Prompt": "",
+                    "time_start": 0.0,
+                    "time_end": FRAMES / FPS,
+                    "Candidates": dict(zip("ABCDE", [*texts, None], strict=True)),
+                    "Answer": "ABCD"[right],
+                    "Answer Detail": texts[right],
+                    "ID": number,
+                    "scene": "indoor" if index % 2 == 0 else "desktop",
+                }
+            )
     rows[-1]["Candidates"] = dict.fromkeys("ABCDE") | {"A": "1 m 2 m 3 m 4 m"}
     rows[-1]["Answer"] = "B"
     write_parquet(folder / "qa.parquet", rows)
@@ -69,16 +78,21 @@ def write_spar(folder, *, videos=2, seed=0):
             rng = np.random.default_rng([seed, len(rows)])
             question, answer = _ask_spar(kind, rng)
             count = 3 if several else 1
-            rows.append({
-                "id": len(rows), "task": task, "question": question, "answer": answer,
-                "img_type": "multi_view" if several else "single_view",
-                "format_type": "select" if kind == "choice" else "fill",
-                "source": ("scannet", "scannetpp", "structured3d")[index % 3],
-                "image": [
-                    {"bytes": _png(_frame("red", 8 * i, 12)), "path": f"{i}.png"}
-                    for i in range(count)
-                ],
-            })  # fmt: skip
+            rows.append(
+                {
+                    "id": len(rows),
+                    "task": task,
+                    "question": question,
+                    "answer": answer,
+                    "img_type": "multi_view" if several else "single_view",
+                    "format_type": "select" if kind == "choice" else "fill",
+                    "source": ("scannet", "scannetpp", "structured3d")[index % 3],
+                    "image": [
+                        {"bytes": _png(_frame("red", 8 * i, 12)), "path": f"{i}.png"}
+                        for i in range(count)
+                    ],
+                }
+            )
     half = len(rows) // 2
     for part, mine in enumerate((rows[:half], rows[half:])):
         write_parquet(folder / f"data/test-0000{part}-of-00002.parquet", mine)
@@ -92,9 +106,14 @@ def _ask_spar(kind, rng):
         metres, degrees = f"{rng.uniform(0.1, 2):.1f}", int(rng.integers(5, 60))
         question = "How does the camera move? Write move_right:…,rotate_left:…"
         return question, f"move_right:{metres},move_up:0.2,rotate_left:{degrees}"
-    lines = ["Where is the square?", "A. left, above", "B. right, below",
-             "C. left, below", "D. right, above",
-             "Your answer can only include one option."]  # fmt: skip
+    lines = [
+        "Where is the square?",
+        "A. left, above",
+        "B. right, below",
+        "C. left, below",
+        "D. right, above",
+        "Your answer can only include one option.",
+    ]
     return "\n".join(lines), "ABCD"[rng.integers(4)]
 
 
@@ -125,11 +144,14 @@ def write_videommmu(folder, *, videos=2, seed=0):
             if track == "Adaptation":
                 kind = (kind, "open", "None")[index % 3]
             row = {
-                "id": name, "question": "Which colour has the square?",
+                "id": name,
+                "question": "Which colour has the square?",
                 "options": [] if kind == "open" else options,
-                "answer": "ABCD"[options.index(colour)], "question_type": kind,
-                "qa_type": "OCR", "link_selected": "https://example.org",
-            }  # fmt: skip
+                "answer": "ABCD"[options.index(colour)],
+                "question_type": kind,
+                "qa_type": "OCR",
+                "link_selected": "https://example.org",
+            }
             if kind == "open":
                 row |= {"question": "How many squares are there?", "answer": "1"}
             if track == "Adaptation":

@@ -19,8 +19,8 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from spacer_lib.artifacts import atomic_path
-from spacer_lib.completions import option_texts
 from spacer_lib.errors import SpacerError
+from spacer_lib.language.completions import option_texts
 
 
 class Verdict(NamedTuple):
@@ -101,9 +101,11 @@ def find_file(path, names):
             return found
     lying = sorted(p.name for p in path.iterdir())[:8] if path.is_dir() else "no folder"
     raise SpacerError(
-        f"benchmark files in {path}", got=lying, expected=" or ".join(names),
+        f"benchmark files in {path}",
+        got=lying,
+        expected=" or ".join(names),
         remedy="point at the folder that the benchmark was downloaded to",
-    )  # fmt: skip
+    )
 
 
 def media_path(folder, *names):
@@ -141,14 +143,17 @@ def read_table(path, columns, *, skip=()):
         rows = _READERS[path.suffix](path, skip)
     except KeyError as error:
         raise SpacerError(
-            f"{path}: file type", got=path.suffix or "none",
+            f"{path}: file type",
+            got=path.suffix or "none",
             expected=", ".join(_READERS),
-        ) from error  # fmt: skip
+        ) from error
     except (OSError, ValueError, pa.ArrowException) as error:
         raise SpacerError(
-            f"{path} cannot be read", got=str(error).splitlines()[0],
-            expected=f"a {path.suffix} file", remedy="download it again",
-        ) from error  # fmt: skip
+            f"{path} cannot be read",
+            got=str(error).splitlines()[0],
+            expected=f"a {path.suffix} file",
+            remedy="download it again",
+        ) from error
     return check_table(path, rows, columns)
 
 
@@ -198,16 +203,18 @@ def _check(path, number, row, columns):
         optional = isinstance(kinds, tuple) and type(None) in kinds
         if name not in row and not optional:
             raise SpacerError(
-                f"{path} row {number}: column {name} is missing", got=sorted(row),
+                f"{path} row {number}: column {name} is missing",
+                got=sorted(row),
                 expected=sorted(columns),
                 remedy="use the file as it is published",
-            )  # fmt: skip
+            )
         if not isinstance(row.get(name), kinds):
             wanted = kinds if isinstance(kinds, tuple) else (kinds,)
             raise SpacerError(
-                f"{path} row {number}: column {name}", got=repr(row[name])[:80],
+                f"{path} row {number}: column {name}",
+                got=repr(row[name])[:80],
                 expected=" or ".join(kind.__name__ for kind in wanted),
-            )  # fmt: skip
+            )
 
 
 def _parquet(path, skip):
@@ -224,9 +231,7 @@ def _jsonl(path, _):
 def _separated(delimiter):
     def read(path, _):
         # Quotes as spreadsheets and pandas write them; cells may hold line breaks.
-        options = pyarrow.csv.ParseOptions(
-            delimiter=delimiter, newlines_in_values=True
-        )
+        options = pyarrow.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True)
         return pyarrow.csv.read_csv(path, parse_options=options).to_pylist()
 
     return read

@@ -35,9 +35,9 @@ import pyarrow.parquet as pq
 from spacer_lib.artifacts import Manifest, atomic_path, config_hash
 from spacer_lib.benchmarks import rules
 from spacer_lib.benchmarks.schema import Benchmark, Verdict, find_file, read_table
-from spacer_lib.completions import option_texts, read_choice, read_completion
 from spacer_lib.errors import SpacerError
-from spacer_lib.metrics import mean_relative_accuracy
+from spacer_lib.language.completions import option_texts, read_choice, read_completion
+from spacer_lib.rewards.metrics import mean_relative_accuracy
 
 # task: (level, kind of answer). "oo": between objects, "oc": from the camera, "mv":
 # over several views.
@@ -118,9 +118,11 @@ def _parts(path):
     whole = re.search(r"-of-0*(\d+)$", first.stem)
     if whole and len(parts) != int(whole[1]):
         raise SpacerError(
-            f"parts in {first.parent}", got=[part.name for part in parts],
-            expected=f"{whole[1]} of them", remedy="download the rest",
-        )  # fmt: skip
+            f"parts in {first.parent}",
+            got=[part.name for part in parts],
+            expected=f"{whole[1]} of them",
+            remedy="download the rest",
+        )
     return parts
 
 
@@ -147,9 +149,11 @@ def unpack(file):
     with pq.ParquetFile(file) as table:
         if "image" not in table.schema_arrow.names:
             raise SpacerError(
-                f"{file}: column image is missing", got=table.schema_arrow.names,
-                expected=["image", *COLUMNS], remedy="use the file as it is published",
-            )  # fmt: skip
+                f"{file}: column image is missing",
+                got=table.schema_arrow.names,
+                expected=["image", *COLUMNS],
+                remedy="use the file as it is published",
+            )
         rows = [[] for _ in range(table.metadata.num_rows)]
         with Manifest(folder) as manifest:
             if manifest.done(file.name, fingerprint):
@@ -182,9 +186,10 @@ def _bytes(value, where):
     for data in found or [None]:
         if not isinstance(data, bytes) or not data.startswith(tuple(_MAGIC)):
             raise SpacerError(
-                f"{where}: column image", got=repr(data)[:40],
+                f"{where}: column image",
+                got=repr(data)[:40],
                 expected="a list of bytes of PNG or JPEG pictures",
-            )  # fmt: skip
+            )
     return found
 
 
@@ -370,7 +375,13 @@ def aggregate(predictions):
 def benchmark():
     """SPAR-Bench."""
     return Benchmark(
-        "spar", "SPAR-Bench", source="huggingface.co/datasets/jasonzhango/SPAR-Bench",
-        read=read_rows, official=official, overall="macro", mode="think_map",
-        strict=strict, aggregate=aggregate,
-    )  # fmt: skip
+        "spar",
+        "SPAR-Bench",
+        source="huggingface.co/datasets/jasonzhango/SPAR-Bench",
+        read=read_rows,
+        official=official,
+        overall="macro",
+        mode="think_map",
+        strict=strict,
+        aggregate=aggregate,
+    )

@@ -119,9 +119,10 @@ def _candidates(value, file, number):
         good = False
     if not good or not all(isinstance(text, str) for text in texts.values()):
         raise SpacerError(
-            f"{file} row {number}: Candidates", got=repr(value)[:80],
+            f"{file} row {number}: Candidates",
+            got=repr(value)[:80],
             expected="texts by letter",
-        )  # fmt: skip
+        )
     return dict(sorted(texts.items()))
 
 
@@ -172,7 +173,12 @@ def official(text, row):
 def benchmark():
     """STI-Bench."""
     return Benchmark(
-        "sti", "STI-Bench", source="huggingface.co/datasets/MINT-SJTU/STI-Bench",
-        read=read_rows, official=official, overall="micro", mode="think_map",
+        "sti",
+        "STI-Bench",
+        source="huggingface.co/datasets/MINT-SJTU/STI-Bench",
+        read=read_rows,
+        official=official,
+        overall="micro",
+        mode="think_map",
         subsets={"SR_sub": SR_SUB},
-    )  # fmt: skip
+    )

@@ -95,25 +95,26 @@ def _rows(file, name):
             raise SpacerError(
                 f"{where}: dim", got=record["dim"], expected=", ".join(DIMENSIONS)
             )
-        rows.append({
-            **record,
-            "id": f"{key}/{count[key]}",
-            "dataset": "tempcompass",
-            "scene_name": record["video_id"].split("_")[0],
-            "question_type": record["dim"],
-            **_TRUTHS[name](record, where),
-            "video": str(root / "videos" / f"{record['video_id']}.mp4"),
-            "groups": {"format": name},
-        })  # fmt: skip
+        rows.append(
+            {
+                **record,
+                "id": f"{key}/{count[key]}",
+                "dataset": "tempcompass",
+                "scene_name": record["video_id"].split("_")[0],
+                "question_type": record["dim"],
+                **_TRUTHS[name](record, where),
+                "video": str(root / "videos" / f"{record['video_id']}.mp4"),
+                "groups": {"format": name},
+            }
+        )
     return rows
 
 
 def _flat(file, name):
     """The authors' nested questions as the records of the other layout."""
     records = [
-        {"video_id": video, "dim": dim, **asked}
-        for video, dim, asked in _asked(file)
-    ]  # fmt: skip
+        {"video_id": video, "dim": dim, **asked} for video, dim, asked in _asked(file)
+    ]
     if name == "captioning":  # judged by the first multi-choice question beside it
         beside, first = file.with_name("multi-choice.json"), {}
         for video, dim, asked in _asked(beside):
@@ -134,9 +135,10 @@ def _asked(file):
         ]
     except (AttributeError, TypeError, ValueError) as error:
         raise SpacerError(
-            f"{file}: layout", got=error,
+            f"{file}: layout",
+            got=error,
             expected="{video_id: {dim: [{question, answer}, …]}}",
-        ) from error  # fmt: skip
+        ) from error
 
 
 # ---------------------------------------------------------------- truth by format
@@ -155,9 +157,10 @@ def _of_captions_to_match(record, where):
     labelled = all(re.match(label, line) for line in options)
     if not labelled or record["answer"] not in options:
         raise SpacerError(
-            f"{where}: answer", got=repr(record["answer"])[:80],
+            f"{where}: answer",
+            got=repr(record["answer"])[:80],
             expected=f"one of the lines 'Option 1: …' of its question, {options}",
-        )  # fmt: skip
+        )
     letter = chr(ord("A") + options.index(record["answer"]))
     check_choice(f"{where}: answer", options, letter)
     return _choice(stem, options, letter)
@@ -186,9 +189,11 @@ def _split(question, label):
 
 def _choice(stem, options, letter):
     return {
-        "problem_type": "multiple choice", "question": stem, "options": options,
+        "problem_type": "multiple choice",
+        "question": stem,
+        "options": options,
         "ground_truth": letter,
-    }  # fmt: skip
+    }
 
 
 def _words(kind, truth):
@@ -270,7 +275,9 @@ _READERS = {
 def benchmark():
     """TempCompass: the three formats that the authors' rules score."""
     return Benchmark(
-        "tempcompass", "TempCompass",
+        "tempcompass",
+        "TempCompass",
         source="huggingface.co/datasets/lmms-lab/TempCompass",
-        read=read_rows, official=official,
-    )  # fmt: skip
+        read=read_rows,
+        official=official,
+    )

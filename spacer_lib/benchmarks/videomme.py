@@ -24,11 +24,19 @@ from spacer_lib.benchmarks.schema import (
 
 COLUMNS = dict.fromkeys(
     (
-        "video_id", "duration", "domain", "sub_category", "url", "videoID",
-        "question_id", "task_type", "question", "answer",
+        "video_id",
+        "duration",
+        "domain",
+        "sub_category",
+        "url",
+        "videoID",
+        "question_id",
+        "task_type",
+        "question",
+        "answer",
     ),
     str,
-) | {"options": list}  # fmt: skip
+) | {"options": list}
 
 
 def read_rows(path):
@@ -117,6 +125,9 @@ def accuracy_of_answered(predictions):
 def benchmark():
     """Video-MME without subtitles."""
     return Benchmark(
-        "videomme", "Video-MME", source="huggingface.co/datasets/lmms-lab/Video-MME",
-        read=read_rows, official=official,
-    )  # fmt: skip
+        "videomme",
+        "Video-MME",
+        source="huggingface.co/datasets/lmms-lab/Video-MME",
+        read=read_rows,
+        official=official,
+    )

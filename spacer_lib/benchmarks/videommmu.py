@@ -28,8 +28,8 @@ from spacer_lib.benchmarks.schema import (
     media_path,
     read_table,
 )
-from spacer_lib.completions import option_texts
 from spacer_lib.errors import SpacerError
+from spacer_lib.language.completions import option_texts
 
 TRACKS = ("Perception", "Comprehension", "Adaptation")
 FORMATS = ("multiple-choice", "open", "None")
@@ -88,10 +88,17 @@ def read_rows(path):
     if Path(path).is_file():
         return _read_track(Path(path), _track_of(Path(path)))
     files = [
-        find_file(path, [f"{track}/test*.parquet", f"{track}/**/*.parquet",
-                         f"{track}*.parquet", f"{track}*.jsonl"])
+        find_file(
+            path,
+            [
+                f"{track}/test*.parquet",
+                f"{track}/**/*.parquet",
+                f"{track}*.parquet",
+                f"{track}*.jsonl",
+            ],
+        )
         for track in TRACKS
-    ]  # fmt: skip
+    ]
     return [
         row
         for track, file in zip(TRACKS, files, strict=True)
@@ -105,9 +112,11 @@ def _track_of(file):
             if part.startswith(track):
                 return track
     raise SpacerError(
-        f"{file}: its track", got="none named", expected=" or ".join(TRACKS),
+        f"{file}: its track",
+        got="none named",
+        expected=" or ".join(TRACKS),
         remedy="keep the published folders",
-    )  # fmt: skip
+    )
 
 
 def _read_track(file, track):
@@ -138,9 +147,10 @@ def _row(record, track, file, folder, number):
     is_choice = answer in option_texts(options)
     if kind == "multiple-choice" and not is_choice:
         raise SpacerError(
-            f"{where}: answer", got=repr(answer)[:80],
+            f"{where}: answer",
+            got=repr(answer)[:80],
             expected=f"the letter of one of {len(options)} options",
-        )  # fmt: skip
+        )
     subject, discipline = _subject(record["id"], where)
     shelf = DISCIPLINES[discipline][0]
     return {
@@ -226,12 +236,34 @@ def _chosen(text, options):
 _BEFORE_ANSWERS = tuple(
     f"{words} "
     for words in (
-        "could be", "so", "is", "thus", "therefore", "final", "answer", "result", "are",
-        "in total", "total", "identify", "recognize", "calculated as", "counted as",
-        "measured as", "observed as", "concluded as", "found to be", "equals",
-        "determined to be", "number of", "value is", "adds up to", "have", "has",
+        "could be",
+        "so",
+        "is",
+        "thus",
+        "therefore",
+        "final",
+        "answer",
+        "result",
+        "are",
+        "in total",
+        "total",
+        "identify",
+        "recognize",
+        "calculated as",
+        "counted as",
+        "measured as",
+        "observed as",
+        "concluded as",
+        "found to be",
+        "equals",
+        "determined to be",
+        "number of",
+        "value is",
+        "adds up to",
+        "have",
+        "has",
     )
-)  # fmt: skip
+)
 _NUMBERS = (
     re.compile(r"-?\b\d{1,3}(?:,\d{3})+\b"),
     re.compile(r"-?\d+(?:\.\d+)?[eE][+-]?\d+"),
@@ -297,6 +329,11 @@ def aggregate(predictions):
 def benchmark():
     """Video-MMMU."""
     return Benchmark(
-        "videommmu", "Video-MMMU", source="huggingface.co/datasets/lmms-lab/VideoMMMU",
-        read=read_rows, official=official, overall="micro", aggregate=aggregate,
-    )  # fmt: skip
+        "videommmu",
+        "Video-MMMU",
+        source="huggingface.co/datasets/lmms-lab/VideoMMMU",
+        read=read_rows,
+        official=official,
+        overall="micro",
+        aggregate=aggregate,
+    )

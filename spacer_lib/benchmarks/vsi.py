@@ -13,8 +13,8 @@ import json
 import numpy as np
 
 from spacer_lib.benchmarks.schema import Benchmark, Verdict, find_file, read_table
-from spacer_lib.completions import option_texts, read_number
 from spacer_lib.errors import SpacerError
+from spacer_lib.language.completions import option_texts, read_number
 
 CHOICE = (
     "object_rel_direction_easy",
@@ -68,9 +68,10 @@ def read_rows(path, *, debiased=False):
         records = [record for record in records if not record["pruned"]]
     elif debiased and "debiased" not in file.name:
         raise SpacerError(
-            f"{file}: the debiased subset", got="no column pruned",
+            f"{file}: the debiased subset",
+            got="no column pruned",
             expected="that column, or a file test_debiased.parquet",
-        )  # fmt: skip
+        )
     return [_row(record, file, number) for number, record in enumerate(records, 1)]
 
 
@@ -78,16 +79,18 @@ def _row(record, file, number):
     kind = record["question_type"]
     if kind not in (*CHOICE, *NUMBER):
         raise SpacerError(
-            f"{file} row {number}: question_type", got=kind,
+            f"{file} row {number}: question_type",
+            got=kind,
             expected=", ".join((*CHOICE, *NUMBER)),
-        )  # fmt: skip
+        )
     scene, dataset = str(record["scene_name"]), record["dataset"]
     is_choice = kind in CHOICE
     if not is_choice and not read_number(record["ground_truth"])[0]:
         raise SpacerError(
-            f"{file} row {number}: ground_truth", got=record["ground_truth"],
+            f"{file} row {number}: ground_truth",
+            got=record["ground_truth"],
             expected="a number other than 0: the rule divides by it",
-        )  # fmt: skip
+        )
     return {
         **record,
         **{name: _json(record, name, file, number) for name in OURS if name in record},
@@ -111,9 +114,10 @@ def _json(record, name, file, number):
         return json.loads(record[name])
     except ValueError as error:
         raise SpacerError(
-            f"{file} row {number}: column {name}", got=repr(record[name])[:80],
+            f"{file} row {number}: column {name}",
+            got=repr(record[name])[:80],
             expected="JSON text",
-        ) from error  # fmt: skip
+        ) from error
 
 
 def official(text, row):
@@ -127,9 +131,10 @@ def official(text, row):
     if row["question_type"] in CHOICE:
         named = word.upper() in option_texts(row["options"])
         return Verdict(
-            float(word.lower() == truth.lower()), word if named else None,
+            float(word.lower() == truth.lower()),
+            word if named else None,
             None if named else "not_an_option",
-        )  # fmt: skip
+        )
     try:
         error = abs(float(word) - float(truth)) / float(truth)
     except ValueError:
@@ -140,9 +145,12 @@ def official(text, row):
 def benchmark(name="vsi", title="VSI-Bench", debiased=False):
     """VSI-Bench or its debiased subset."""
     return Benchmark(
-        name, title,
+        name,
+        title,
         source="huggingface.co/datasets/nyu-visionx/VSI-Bench",
         read=lambda path: read_rows(path, debiased=debiased),
-        official=official, overall="macro", mode="think_map",
+        official=official,
+        overall="macro",
+        mode="think_map",
         whole=read_rows if debiased else None,
-    )  # fmt: skip
+    )

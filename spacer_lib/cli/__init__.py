@@ -8,9 +8,10 @@ import sys
 from pathlib import Path
 
 # Each registers its commands; --help lists them in this order.
-from spacer_lib.cli import (  # isort: skip
-    data, training, evaluation, scoring, project,  # noqa: F401
-)  # fmt: skip
+# isort: off
+from spacer_lib.cli import data, training, evaluation, scoring, project  # noqa: F401
+
+# isort: on
 from spacer_lib.cli.app import app
 from spacer_lib.errors import SpacerError
 

@@ -12,9 +12,12 @@ import typer
 from spacer_lib.artifacts import make_folder, write_json
 
 app = typer.Typer(
-    name="spacer", help="Every long job by name, errors in one line.",
-    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
-)  # fmt: skip
+    name="spacer",
+    help="Every long job by name, errors in one line.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
 
 JsonFile = Annotated[
     Optional[Path], typer.Option("--json", metavar="FILE", help="Write the result.")

@@ -19,7 +19,8 @@ def _client(scheduler):
         return Client(scheduler, timeout=10)
     except (OSError, ValueError) as error:
         raise SpacerError(
-            f"Dask scheduler {scheduler} does not answer", got=error,
+            f"Dask scheduler {scheduler} does not answer",
+            got=error,
             remedy="start one (`dask scheduler`) or leave --scheduler out",
         ) from error
 
@@ -28,9 +29,10 @@ def _scan_folders(folder, scenes):
     """Scan folders below scans/, its parent, or a scan itself; only those named."""
     if not folder.is_dir():
         raise SpacerError(
-            f"{folder} is not a folder", expected="ScanNet's scans/ folder",
+            f"{folder} is not a folder",
+            expected="ScanNet's scans/ folder",
             remedy="pass the folder that holds one folder per scan",
-        )  # fmt: skip
+        )
     folder = folder.resolve()
     if list(folder.glob(f"{folder.name}*.aggregation.json")):
         found = {folder.name: folder}
@@ -59,7 +61,7 @@ def synth(
     ] = False,
 ):
     """Furnished synthetic rooms in ScanNet's own file formats."""
-    from spacer_lib.qa import scans
+    from spacer_lib.rooms import scans
 
     clock = Clock()
     if meta_only:
@@ -80,13 +82,13 @@ def parse(
     labels: Annotated[
         Optional[Path], typer.Option(help="scannetv2-labels.combined.tsv")
     ] = None,
-    scenes: Annotated[list[str], typer.Option(metavar="ID ...")] = [],  # noqa: B006
+    scenes: Annotated[list[str], typer.Option(metavar="ID ...")] = [],
     workers: Workers = 1,
     scheduler: Scheduler = None,
     video: bool = True,
 ):
     """Scan folders → scenes (meta-information) and 24 fps videos; resumes."""
-    from spacer_lib.qa.scans import LABELS, parse_scans
+    from spacer_lib.rooms.scans import LABELS, parse_scans
 
     clock, folders = Clock(), _scan_folders(scans, scenes)
     labels = labels or folders[0].parent.parent / LABELS
@@ -101,14 +103,17 @@ def parse(
     return {
         "scenes": {
             s.scene_id: {
-                "objects": len(s.instances), "categories": len(s.object_counts),
-                "frames": s.frame_count, "room_size_m2": s.room_size_m2,
-                "groups": s.provenance.get("groups"), "notes": list(s.warnings),
+                "objects": len(s.instances),
+                "categories": len(s.object_counts),
+                "frames": s.frame_count,
+                "room_size_m2": s.room_size_m2,
+                "groups": s.provenance.get("groups"),
+                "notes": list(s.warnings),
             }
             for s in parsed
         },
         **clock.spent(),
-    }  # fmt: skip
+    }
 
 
 @command
@@ -124,24 +129,30 @@ def qa(
     held_out: Annotated[
         list[Path],
         typer.Option(metavar="FILE ...", help="Lists of scans not to train on."),
-    ] = [],  # noqa: B006
+    ] = [],
     drop_held_out: Annotated[
         bool, typer.Option(help="Leave such scans out instead of refusing.")
     ] = False,
     figures: Annotated[bool, typer.Option(help="Draw the statistics.")] = True,
 ):
     """Scenes → a question set with maps, card and statistics; resumes."""
-    from spacer_lib.qa.build import build_dataset
-    from spacer_lib.qa.recipes import load_recipe
-    from spacer_lib.qa.scans import read_scenes
-    from spacer_lib.scannet.splits import read_split
+    from spacer_lib.questions.build import build_dataset
+    from spacer_lib.questions.recipes import load_recipe
+    from spacer_lib.rooms.scannet.splits import read_split
+    from spacer_lib.rooms.scans import read_scenes
 
     clock, recipe = Clock(), load_recipe(recipe)
     ids = [name for path in held_out for name in read_split(path)]
     report = build_dataset(
-        read_scenes(meta, out), out, recipe, seed=seed, workers=workers,
-        client=_client(scheduler), held_out_ids=ids, drop_held_out=drop_held_out,
-    )  # fmt: skip
+        read_scenes(meta, out),
+        out,
+        recipe,
+        seed=seed,
+        workers=workers,
+        client=_client(scheduler),
+        held_out_ids=ids,
+        drop_held_out=drop_held_out,
+    )
     for part, tasks in report["tasks"].items():
         print(f"{part:28}{'wanted':>9}{'candidates':>12}{'kept':>9}")
         for task, row in tasks.items():
@@ -156,15 +167,17 @@ def qa(
         "left out"
     )
     if figures:
-        from spacer_lib.figures import dataset_figures
+        from spacer_lib.pictures.figures import dataset_figures
 
         for path in dataset_figures(out):
             print(path)
     keep = ("tasks", "counts", "letters", "scenes", "dropped", "rejections", "paths")
     return {
-        "questions": total, "questions_per_second": round(rate, 1),
-        **{key: report[key] for key in keep}, **spent,
-    }  # fmt: skip
+        "questions": total,
+        "questions_per_second": round(rate, 1),
+        **{key: report[key] for key in keep},
+        **spent,
+    }
 
 
 @command
@@ -179,7 +192,7 @@ def mix(
     seed: Seed = 0,
 ):
     """A question set joined with general questions, as SpaceR-151k is."""
-    from spacer_lib.mixture import write_joint
+    from spacer_lib.questions.mixture import write_joint
 
     result = write_joint(
         spatial, general, out, media_root=media, total=total, seed=seed
@@ -198,7 +211,7 @@ def audit(
     questions: Annotated[Path, typer.Option(help="Its questions, JSON lines.")],
 ):
     """Recompute the official answers and list every disagreement."""
-    from spacer_lib.qa.audit import audit_files
+    from spacer_lib.questions.audit import audit_files
 
     result = audit_files(meta, questions)
     print(f"{'task':30}{'rows':>6}{'exact':>7}")

@@ -41,9 +41,8 @@ def evaluate(
     ] = None,
     mode: Annotated[Optional[str], Setting] = None,
     condition: Annotated[
-        Optional[str], typer.Option(
-            help="own, other, blind, shuffled, oracle or random_map."
-        )
+        Optional[str],
+        typer.Option(help="own, other, blind, shuffled, oracle or random_map."),
     ] = None,
     extraction: Annotated[
         Optional[str], typer.Option(help="strict, official or strict+fallback.")
@@ -91,16 +90,28 @@ def evaluate(
     from spacer_lib.evaluation.runner import run as ask
 
     chosen = load_evaluation(
-        config, mode=mode, condition=condition, extraction=extraction, frames=frames,
-        size=size, max_pixels=max_pixels, frames_as=frames_as, temperature=temperature,
-        top_p=top_p, max_new_tokens=max_new_tokens, seed=seed, batch_size=batch_size,
+        config,
+        mode=mode,
+        condition=condition,
+        extraction=extraction,
+        frames=frames,
+        size=size,
+        max_pixels=max_pixels,
+        frames_as=frames_as,
+        temperature=temperature,
+        top_p=top_p,
+        max_new_tokens=max_new_tokens,
+        seed=seed,
+        batch_size=batch_size,
         limit=limit,
-    )  # fmt: skip
+    )
     if sum(choice is not None for choice in (model, endpoint, floor)) != 1:
         raise SpacerError(
-            "who answers", got="none or several", remedy="say --model PATH, --endpoint "
+            "who answers",
+            got="none or several",
+            remedy="say --model PATH, --endpoint "
             "URL with --model-name, or --floor KIND",
-        )  # fmt: skip
+        )
     if bool(endpoint) != bool(model_name):
         raise SpacerError("--endpoint and --model-name", got="one", expected="both")
     if bool(fallback_endpoint) != bool(fallback_model):
@@ -122,12 +133,18 @@ def evaluate(
     out = out or PROJECT_ROOT / "runs" / f"{bench.name}__{name}__{chosen.condition}"
     try:
         ask(
-            bench, rows, backend, out, video=video, overwrite=overwrite,
-            fallback=fallback_endpoint and _endpoint(
+            bench,
+            rows,
+            backend,
+            out,
+            video=video,
+            overwrite=overwrite,
+            fallback=fallback_endpoint
+            and _endpoint(
                 fallback_endpoint, fallback_model, fallback_key_variable, concurrency
             ),
             **chosen.arguments(),
-        )  # fmt: skip
+        )
     except KeyboardInterrupt:
         print(f"{out}: stopped; the same command goes on", file=sys.stderr)
         raise

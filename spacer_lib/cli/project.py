@@ -64,9 +64,7 @@ def summary_text(summary):
 def run(
     name: Annotated[str, typer.Argument(help="Notebook, such as 05_train_grpo.")],
     out: Optional[Path] = None,
-    parameter: Annotated[
-        list[str], typer.Option("-p", metavar="NAME VALUE")
-    ] = [],  # noqa: B006
+    parameter: Annotated[list[str], typer.Option("-p", metavar="NAME VALUE")] = [],
 ):
     """Execute one notebook with checked parameters."""
     import yaml
@@ -79,9 +77,10 @@ def run(
     done = notebooks.execute(name, out, parameters, log_output=True)
     print(f"{done.path}: {done.seconds:.0f} s, {done.peak_memory_gb:.1f} GB")
     return {
-        "path": done.path, "seconds": done.seconds,
+        "path": done.path,
+        "seconds": done.seconds,
         "peak_memory_gb": done.peak_memory_gb,
-    }  # fmt: skip
+    }
 
 
 @command

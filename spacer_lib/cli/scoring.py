@@ -17,8 +17,8 @@ def reward(
     preset: Annotated[str, typer.Option(help="A name of rewards.PRESETS.")] = "ours",
 ):
     """Score completions from any source, component by component."""
-    from spacer_lib.rewards import COMPONENTS, get_preset
-    from spacer_lib.scoring import score_files
+    from spacer_lib.rewards.files import score_files
+    from spacer_lib.rewards.score import COMPONENTS, get_preset
 
     config = get_preset(preset)
     scored, unanswered, counted = score_files(items, completions, config)
@@ -45,12 +45,15 @@ def reward(
         failures = [b.answer_failure, b.failure]
         if config.map_gate != "off":
             failures.append(b.map_failure)
-        rows.append({
-            "id": key, "total": b.total,
-            "components": {name: getattr(b, name) or 0.0 for name in COMPONENTS},
-            "failures": [f for f in dict.fromkeys(failures) if f],
-            "reasons": b.reasons,
-        })  # fmt: skip
+        rows.append(
+            {
+                "id": key,
+                "total": b.total,
+                "components": {name: getattr(b, name) or 0.0 for name in COMPONENTS},
+                "failures": [f for f in dict.fromkeys(failures) if f],
+                "reasons": b.reasons,
+            }
+        )
     return {"preset": preset, "rows": rows, "unanswered": unanswered}
 
 
@@ -109,7 +112,9 @@ def score(
     return {
         "rows": [
             {
-                "id": key, "score": made["score"], "answer": made["extracted"],
+                "id": key,
+                "score": made["score"],
+                "answer": made["extracted"],
                 "failure": made["failure"],
             }
             for key, made in zip(ids, records, strict=True)
@@ -117,9 +122,11 @@ def score(
         **result,
         "question_types": dict(zip(types["name"], types["score"], strict=True)),
         "intervals": intervals(table),
-        "benchmark": chosen.name, "extraction": extraction, "unanswered": silent,
+        "benchmark": chosen.name,
+        "extraction": extraction,
+        "unanswered": silent,
         **(_audited(rows, answers, chosen) if audit else {}),
-    }  # fmt: skip
+    }
 
 
 def _audited(rows, answers, benchmark, examples=3):
@@ -153,16 +160,20 @@ def _audited(rows, answers, benchmark, examples=3):
                 f"{case['rule_extracted'] or case['rule_failure']} "
                 f"({case['rule_score']:.1f})"
             )
-    return {"audit": {
-        "table": found.table.astype(object).where(found.table.notna(), None)
-        .to_dict("records"),
-        "reasons": found.reasons.to_dict("records"),
-        "agreement": found.agreement.to_dict(), "examples": shown,
-        "disagreements": {
-            rule: sum(case["rule"] == rule for case in found.disagreements)
-            for rule in counts.index
-        },
-    }}  # fmt: skip
+    return {
+        "audit": {
+            "table": found.table.astype(object)
+            .where(found.table.notna(), None)
+            .to_dict("records"),
+            "reasons": found.reasons.to_dict("records"),
+            "agreement": found.agreement.to_dict(),
+            "examples": shown,
+            "disagreements": {
+                rule: sum(case["rule"] == rule for case in found.disagreements)
+                for rule in counts.index
+            },
+        }
+    }
 
 
 @command
@@ -178,17 +189,17 @@ def report(
     pool: Annotated[
         list[str],
         typer.Option(metavar="NAME=RUN,RUN", help="Seeds of one arm, as one run."),
-    ] = [],  # noqa: B006
+    ] = [],
     benchmark: Annotated[
         Optional[str], typer.Option(help="Where evaluation.json does not say.")
     ] = None,
     published: Annotated[
         list[str], typer.Option(metavar="TABLE", help="Rows of a paper beside ours.")
-    ] = [],  # noqa: B006
+    ] = [],
 ):
     """Tables (Markdown, LaTeX, CSV) and figures of runs on one benchmark."""
     from spacer_lib.evaluation import report as reports
-    from spacer_lib.figures import report_figures
+    from spacer_lib.pictures.figures import report_figures
 
     def read(text):
         name, sign, folder = text.partition("=")
@@ -209,25 +220,29 @@ def report(
     if not entries:
         raise SpacerError("runs", got="none", expected="at least one folder")
     made = reports.make_report(
-        entries, benchmark=benchmark, reference=reference,
+        entries,
+        benchmark=benchmark,
+        reference=reference,
         published=_wide(published) if published else None,
-    )  # fmt: skip
+    )
     paths = report_figures(made, out)
     paths += reports.write_report(made, out, paths)
     print((out / "report.md").read_text(encoding="utf-8"))
     print(f"{out}: {len(paths)} files")
     return {
-        "benchmark": made.benchmark.name, "reference": reference,
+        "benchmark": made.benchmark.name,
+        "reference": reference,
         "runs": {
             run.name: {"floor": run.floor, "seeds": len(run.parts)} for run in entries
         },
         "tables": {
-            name: table.tidy.astype(object).where(table.tidy.notna(), None)
+            name: table.tidy.astype(object)
+            .where(table.tidy.notna(), None)
             .to_dict("records")
             for name, table in made.tables.items()
         },
         "paths": paths,
-    }  # fmt: skip
+    }
 
 
 def _wide(names):

@@ -23,9 +23,7 @@ CHECKPOINT = PROJECT_ROOT / "checkpoints" / "tiny_warmstart"
 @command
 def train(
     config: Annotated[str, typer.Option(help="Recipe name or YAML file.")] = "tiny",
-    setting: Annotated[
-        list[str], typer.Option("--set", metavar="KEY=VALUE ...")
-    ] = [],  # noqa: B006
+    setting: Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE ...")] = [],
     out: Optional[Path] = None,
     resume: bool = False,
     estimate: Annotated[
@@ -44,8 +42,8 @@ def train(
     main_process_port: Optional[int] = None,
 ):
     """Train a recipe without a notebook."""
-    from spacer_lib.training.config import load_config
-    from spacer_lib.training.launch import launch
+    from spacer_lib.training.processes.launch import launch
+    from spacer_lib.training.recipe import load_config
 
     setting = [*setting, *([] if nodes is None else [f"nodes={nodes}"])]
     settings = load_config(config, setting)
@@ -53,14 +51,16 @@ def train(
         return _estimate(settings, out, gpu_hour_price)
     out = out or PROJECT_ROOT / "runs" / settings.recipe
     result = launch(
-        settings, out, node_rank=node_rank, main_process_ip=main_process_ip,
-        main_process_port=main_process_port, resume=resume,
+        settings,
+        out,
+        node_rank=node_rank,
+        main_process_ip=main_process_ip,
+        main_process_port=main_process_port,
+        resume=resume,
         on_line=functools.partial(print, flush=True),
-    )  # fmt: skip
+    )
     print(f"{result.model_dir}: {result.steps} steps in {result.seconds:.0f} s")
-    return {
-        "model": result.model_dir, "steps": result.steps, "seconds": result.seconds
-    }  # fmt: skip
+    return {"model": result.model_dir, "steps": result.steps, "seconds": result.seconds}
 
 
 def _estimate(settings, out, gpu_hour_price):
@@ -80,7 +80,7 @@ def warmstart(
 ):
     """Train the tiny model's warm start again, from nothing."""
     from spacer_lib.evaluation.runner import warmstart_metrics
-    from spacer_lib.training import warmstart as chain
+    from spacer_lib.tiny import warmstart as chain
 
     model = chain.run(out, evaluate=warmstart_metrics)
     record = read_json(model.parent / "provenance.json")
@@ -102,17 +102,17 @@ def study(
     out: Annotated[
         Optional[Path], typer.Option(help="runs/study, or runs/study_<config>.")
     ] = None,
-    seeds: Annotated[
-        list[int], typer.Option(help="In place of the study's.")
-    ] = [],  # noqa: B006
-    arms: Annotated[list[str], typer.Option(help="Only these.")] = [],  # noqa: B006
+    seeds: Annotated[list[int], typer.Option(help="In place of the study's.")] = [],
+    arms: Annotated[list[str], typer.Option(help="Only these.")] = [],
     questions: Annotated[
         Optional[int], typer.Option(help="In place of the study's.")
     ] = None,
     setting: Annotated[
         list[str],
-        typer.Option("--set", metavar="KEY=VALUE ...", help="In every run: for trials.")
-    ] = [],  # noqa: B006
+        typer.Option(
+            "--set", metavar="KEY=VALUE ...", help="In every run: for trials."
+        ),
+    ] = [],
 ):
     """Several arms over several seeds, before and after; resumes."""
     from spacer_lib.study import load_study, run_study, study_table
@@ -134,9 +134,7 @@ def study(
 def select(
     out: Annotated[Path, typer.Option(help="JSON lines for the rows that are kept.")],
     config: Annotated[str, typer.Option(help="Recipe name or YAML file.")] = "tiny",
-    setting: Annotated[
-        list[str], typer.Option("--set", metavar="KEY=VALUE ...")
-    ] = [],  # noqa: B006
+    setting: Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE ...")] = [],
     k: Annotated[int, typer.Option(min=2, help="Responses a row.")] = 8,
     rows: Annotated[
         Optional[int], typer.Option(min=1, help="Only the recipe's first so many.")
@@ -144,7 +142,7 @@ def select(
 ):
     """Drop the rows that a recipe's model answers all right or all wrong; resumes."""
     from spacer_lib.evaluation.backends import load
-    from spacer_lib.training.config import load_config
+    from spacer_lib.training.recipe import load_config
     from spacer_lib.training.rows import training_rows
     from spacer_lib.training.selection import keep_informative, select_samples
 
@@ -155,12 +153,18 @@ def select(
     asked = training_rows(settings)[:rows]
     responses = out.with_suffix(".responses.jsonl")
     answers = select_samples(
-        *load(settings.model_path, settings.positions), asked, responses, k=k,
-        mode=settings.prompt_style, seed=settings.seed, rewards=settings.reward,
+        *load(settings.model_path, settings.positions),
+        asked,
+        responses,
+        k=k,
+        mode=settings.prompt_style,
+        seed=settings.seed,
+        rewards=settings.reward,
         video=settings.video_settings,
         max_new_tokens=settings.max_completion_length,
-        temperature=settings.temperature, top_p=settings.top_p,
-    )  # fmt: skip
+        temperature=settings.temperature,
+        top_p=settings.top_p,
+    )
     kept, histogram = keep_informative(asked, [answer["scores"] for answer in answers])
     write_jsonl(out, kept)
     print(f"{'right of ' + str(k):12}{'rows':>8}")
@@ -168,6 +172,8 @@ def select(
         print(f"{right:<12}{count:>8}")
     print(f"{out}: {len(kept)} of {len(asked)} rows kept; answers in {responses}")
     return {
-        "kept": len(kept), "asked": len(asked), "histogram": histogram,
+        "kept": len(kept),
+        "asked": len(asked),
+        "histogram": histogram,
         "responses": responses,
-    }  # fmt: skip
+    }

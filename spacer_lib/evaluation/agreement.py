@@ -11,11 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import t
 
-from spacer_lib.completions import read_completion
 from spacer_lib.errors import SpacerError
 from spacer_lib.evaluation.consistency import BEYOND_MAPS, answer_from_map, same_answer
-from spacer_lib.metrics import bootstrap_interval
-from spacer_lib.scene import space_of
+from spacer_lib.language.completions import read_completion
+from spacer_lib.rewards.metrics import bootstrap_interval
+from spacer_lib.rooms.scene import space_of
 
 
 @dataclass(frozen=True)
@@ -86,9 +86,10 @@ def gwet_ac1(ratings, *, categories=None, clusters=None, seed=0):
     raters = {len(item) for item in ratings}
     if len(raters) != 1 or clusters is not None and len(clusters) != len(ratings):
         raise SpacerError(
-            "ratings", got=f"{len(ratings)} items of {sorted(raters)} raters",
+            "ratings",
+            got=f"{len(ratings)} items of {sorted(raters)} raters",
             expected="one number of raters, and a cluster an item if any",
-        )  # fmt: skip
+        )
     given = {rating for item in ratings for rating in item if rating is not None}
     names = sorted(given, key=str) if categories is None else list(categories)
     if not given <= set(names):
@@ -120,10 +121,15 @@ def gwet_ac1(ratings, *, categories=None, clusters=None, seed=0):
         half = t.ppf(0.975, n - 1) * error if n > 1 else np.nan
         low, high = coefficient - half, coefficient + half
     return Agreement(
-        float(coefficient), float(observed), float(chance), float(error),
-        float(np.maximum(low, -1)), float(np.minimum(high, 1)),
-        int(paired.sum()), raters.pop(),
-    )  # fmt: skip
+        float(coefficient),
+        float(observed),
+        float(chance),
+        float(error),
+        float(np.maximum(low, -1)),
+        float(np.minimum(high, 1)),
+        int(paired.sum()),
+        raters.pop(),
+    )
 
 
 # ---------------------------------------------------------------- the quiz

@@ -20,14 +20,14 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from spacer_lib.cogmap import hits
-from spacer_lib.completions import read_completion
 from spacer_lib.errors import SpacerError
 from spacer_lib.evaluation.conditions import random_map
 from spacer_lib.evaluation.statistics import compare, summarize, verdict
-from spacer_lib.metrics import bootstrap_interval
-from spacer_lib.qa.dataset import task_kind
-from spacer_lib.scene import space_of
+from spacer_lib.language.completions import read_completion
+from spacer_lib.maps.grid import hits
+from spacer_lib.questions.dataset import task_kind
+from spacer_lib.rewards.metrics import bootstrap_interval
+from spacer_lib.rooms.scene import space_of
 
 ONE_CELL = 1.5  # the cell itself and its eight neighbours
 

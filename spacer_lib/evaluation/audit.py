@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 
 from spacer_lib.benchmarks import rules_of
-from spacer_lib.completions import read_completion
 from spacer_lib.evaluation.predictions import record
 from spacer_lib.evaluation.statistics import summarize
-from spacer_lib.qa.dataset import task_kind
+from spacer_lib.language.completions import read_completion
+from spacer_lib.questions.dataset import task_kind
 
 REFERENCE = "strict"
 LEVELS = ("kind", "macro", "overall")
@@ -100,9 +100,17 @@ def audit(rows, answers, benchmark):
         )
         reasons += [(name, *pair, count) for pair, count in unread.most_common()]
     columns = [
-        "rule", "level", "name", "n", "score", "score_low", "score_high", "answered",
-        "wrong", "unread",
-    ]  # fmt: skip
+        "rule",
+        "level",
+        "name",
+        "n",
+        "score",
+        "score_low",
+        "score_high",
+        "answered",
+        "wrong",
+        "unread",
+    ]
     scores = {name: np.array([r["score"] for r in rs]) for name, rs in made.items()}
     alike = {
         one: {two: np.isclose(first, second).mean() for two, second in scores.items()}
@@ -119,8 +127,11 @@ def audit(rows, answers, benchmark):
 def _cases(made, name):
     cases = [
         {
-            "id": ours["id"], "question_type": ours["question_type"], "rule": name,
-            "prediction": ours["prediction"], "truth": ours["answer"],
+            "id": ours["id"],
+            "question_type": ours["question_type"],
+            "rule": name,
+            "prediction": ours["prediction"],
+            "truth": ours["answer"],
             **{
                 f"{side}_{key}": verdict[key]
                 for side, verdict in (("reference", ours), ("rule", theirs))
@@ -129,5 +140,5 @@ def _cases(made, name):
         }
         for ours, theirs in zip(made[REFERENCE], made[name], strict=True)
         if not np.isclose(ours["score"], theirs["score"])
-    ]  # fmt: skip
+    ]
     return sorted(cases, key=lambda c: -abs(c["reference_score"] - c["rule_score"]))

@@ -17,15 +17,15 @@ import torch
 
 from spacer_lib.artifacts import PROJECT_ROOT, config_hash
 from spacer_lib.errors import SpacerError
+from spacer_lib.language.prompts import PromptStyle, media_parts
 from spacer_lib.models.generation import respond, weights_fingerprint
 from spacer_lib.models.inputs import MediaError, VideoSettings
-from spacer_lib.models.patch_embedding import use_linear_patches
-from spacer_lib.models.rope import (
+from spacer_lib.models.patches.patch_embedding import use_linear_patches
+from spacer_lib.models.patches.rope import (
     ONE_BLOCK_FAMILIES,
     POSITION_RULES,
     position_rule,
 )
-from spacer_lib.prompts import PromptStyle, media_parts
 
 
 class Reply(NamedTuple):
@@ -121,10 +121,11 @@ def load(checkpoint, positions="library"):
         processor = AutoProcessor.from_pretrained(name)
     except OSError as error:
         raise SpacerError(
-            f"checkpoint {checkpoint}", got=str(error).splitlines()[0],
+            f"checkpoint {checkpoint}",
+            got=str(error).splitlines()[0],
             expected="a folder written by save_pretrained, or a hub name",
             remedy="fix the path, or make it first (notebook 05, make warmstart)",
-        ) from error  # fmt: skip
+        ) from error
     if positions is None:
         two_rules = model.config.model_type in ONE_BLOCK_FAMILIES
         positions = "original" if two_rules else "library"
@@ -172,12 +173,19 @@ class LocalModel:
             there = [i for i, reply in enumerate(replies) if reply is None]
             try:
                 made = respond(
-                    self.model, self.processor, [rows[i] for i in there],
-                    mode=settings.mode, video=settings.video, blind=blind,
-                    max_new_tokens=settings.max_new_tokens, seed=settings.seed,
-                    temperature=settings.temperature, top_p=settings.top_p,
-                    batch_size=len(there), prefixes=[prefixes[i] for i in there],
-                )  # fmt: skip
+                    self.model,
+                    self.processor,
+                    [rows[i] for i in there],
+                    mode=settings.mode,
+                    video=settings.video,
+                    blind=blind,
+                    max_new_tokens=settings.max_new_tokens,
+                    seed=settings.seed,
+                    temperature=settings.temperature,
+                    top_p=settings.top_p,
+                    batch_size=len(there),
+                    prefixes=[prefixes[i] for i in there],
+                )
             except MediaError as error:
                 lost = [i for i in there if error.source in _sources(rows[i])]
                 if not lost:

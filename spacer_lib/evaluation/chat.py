@@ -20,8 +20,8 @@ from PIL import Image
 
 from spacer_lib.errors import SpacerError
 from spacer_lib.evaluation.backends import Reply, keyed, media_failure
+from spacer_lib.language.prompts import PromptStyle
 from spacer_lib.models.inputs import MediaError, fit_pixels, read_clip, read_image
-from spacer_lib.prompts import PromptStyle
 
 
 def shown_media(part, video, multiple=28):
@@ -50,9 +50,11 @@ def shown_media(part, video, multiple=28):
     if video.as_images:
         return "image", [Image.fromarray(frame) for frame in frames], {}
     metadata = {
-        "total_num_frames": clip.total, "fps": clip.fps,
-        "frames_indices": list(clip.indices), "do_sample_frames": False,
-    }  # fmt: skip
+        "total_num_frames": clip.total,
+        "fps": clip.fps,
+        "frames_indices": list(clip.indices),
+        "do_sample_frames": False,
+    }
     fps = len(clip.indices) / clip.total * clip.fps
     return "video", [(frames, metadata)], {"fps": fps}
 
@@ -179,16 +181,21 @@ class Endpoint:
         self.name = f"{self.model} at {host}"
         self._reading = threading.Lock()  # the cache of frames is for one thread
         self._client = openai.OpenAI(
-            api_key=os.environ.get(self.key_variable) or "none", base_url=self.url,
-            timeout=self.timeout, max_retries=self.retries,
-        )  # fmt: skip
+            api_key=os.environ.get(self.key_variable) or "none",
+            base_url=self.url,
+            timeout=self.timeout,
+            max_retries=self.retries,
+        )
 
     def identity(self):
         """Address, model, and how pictures are sent."""
         return {
-            "backend": "endpoint", "url": self.url, "model": self.model,
-            "form": self.form, "multiple": self.multiple,
-        }  # fmt: skip
+            "backend": "endpoint",
+            "url": self.url,
+            "model": self.model,
+            "form": self.form,
+            "multiple": self.multiple,
+        }
 
     def ask(self, rows, settings, *, prefixes=None, blind=False):
         """Yield answers as they come in.
@@ -241,19 +248,26 @@ class Endpoint:
         try:
             with self._reading:
                 body = chat_request(
-                    row, settings, blind=blind, prefix=prefix, form=self.form,
+                    row,
+                    settings,
+                    blind=blind,
+                    prefix=prefix,
+                    form=self.form,
                     multiple=self.multiple,
-                )  # fmt: skip
+                )
         except MediaError as error:
             return Reply(failure=media_failure(error.source))
         if settings.temperature > 0:
             body["seed"] = int(keyed(settings.seed, row["id"]).integers(2**31))
         try:
             made = self._client.chat.completions.create(
-                model=self.model, messages=body.pop("messages"),
-                max_tokens=settings.max_new_tokens, temperature=settings.temperature,
-                top_p=settings.top_p, extra_body=body,
-            )  # fmt: skip
+                model=self.model,
+                messages=body.pop("messages"),
+                max_tokens=settings.max_new_tokens,
+                temperature=settings.temperature,
+                top_p=settings.top_p,
+                extra_body=body,
+            )
         except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
             return error
         except openai.APIError as error:
@@ -262,9 +276,11 @@ class Endpoint:
             raise self._problem(error) from error
         if not hasattr(made, "choices"):  # a page of something else
             raise SpacerError(
-                f"{self.name} cannot be asked", got=str(made)[:80],
-                expected="a chat completion", remedy="check the address",
-            )  # fmt: skip
+                f"{self.name} cannot be asked",
+                got=str(made)[:80],
+                expected="a chat completion",
+                remedy="check the address",
+            )
         return _read(made, prefix)
 
     def _problem(self, error):
@@ -277,9 +293,10 @@ class Endpoint:
         elif isinstance(error, openai.NotFoundError):
             remedy = f"check address and model name, then {remedy}"
         return SpacerError(
-            f"{self.name} cannot be asked", got=said.replace(key, "…") if key else said,
+            f"{self.name} cannot be asked",
+            got=said.replace(key, "…") if key else said,
             remedy=remedy,
-        )  # fmt: skip
+        )
 
 
 def _refused(pair):

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from spacer_lib.cogmap import map_to_text
 from spacer_lib.errors import SpacerError
-from spacer_lib.qa.dataset import space_of
+from spacer_lib.maps.grid import map_to_text
+from spacer_lib.questions.dataset import space_of
 
 # own: the question's own video or images · other: another room's, own truth · blind:
 # none · shuffled: own video, frames in a drawn order · oracle: own video and the true
@@ -92,7 +92,8 @@ def _exchanged(rows, kind):
         )
     after = dict(zip(spaces, spaces[1:] + spaces[:1], strict=True))
     return [
-        {**row, kind: media[after[space_of(row["scene_name"])]]} if row.get(kind)
+        {**row, kind: media[after[space_of(row["scene_name"])]]}
+        if row.get(kind)
         else row
         for row in rows
-    ]  # fmt: skip
+    ]

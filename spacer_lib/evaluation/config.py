@@ -73,9 +73,11 @@ class EvaluationConfig:
     def video(self, default="video"):
         """How videos are shown; ``default`` stands in for ``frames_as``."""
         return VideoSettings(
-            self.frames, self.size, self.max_pixels,
+            self.frames,
+            self.size,
+            self.max_pixels,
             as_images=(self.frames_as or default) == "images",
-        )  # fmt: skip
+        )
 
     def arguments(self):
         """The keyword arguments of ``runner.run`` beside ``video``."""
@@ -108,16 +110,18 @@ def load_evaluation(name=None, **given):
             values = yaml.safe_load(path.read_text(encoding="utf-8"))
         except FileNotFoundError as error:
             raise SpacerError(
-                "evaluation settings", got=name,
+                "evaluation settings",
+                got=name,
                 expected=", ".join(known) + ", or a file",
-            ) from error  # fmt: skip
+            ) from error
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
             raise SpacerError(f"{path} cannot be read", got=error) from error
         keys = [field.name for field in fields(EvaluationConfig)]
         if not isinstance(values, dict) or not set(values) <= set(keys):
             raise SpacerError(
-                f"{path}", got=", ".join(map(str, values or ["nothing"])),
+                f"{path}",
+                got=", ".join(map(str, values or ["nothing"])),
                 expected=", ".join(keys),
-            )  # fmt: skip
+            )
     values |= {key: value for key, value in given.items() if value is not None}
     return EvaluationConfig(**values)

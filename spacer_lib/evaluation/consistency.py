@@ -14,21 +14,21 @@ import numpy as np
 import pandas as pd
 
 from spacer_lib.benchmarks.rules import strict
-from spacer_lib.cogmap import hits, normal_category
-from spacer_lib.completions import (
+from spacer_lib.errors import SpacerError
+from spacer_lib.language.completions import (
     option_texts,
     plain_text,
     read_choice,
     read_completion,
     read_number,
 )
-from spacer_lib.errors import SpacerError
-from spacer_lib.geometry import turn_deg
-from spacer_lib.metrics import bootstrap_interval, mean_relative_accuracy
-from spacer_lib.qa.audit import SYNONYMS, named_categories
-from spacer_lib.qa.dataset import task_kind
-from spacer_lib.qa.generators import DIRECTION_BORDERS_DEG, direction_answer
-from spacer_lib.scene import space_of
+from spacer_lib.maps.grid import hits, normal_category
+from spacer_lib.questions.audit import SYNONYMS, named_categories
+from spacer_lib.questions.dataset import task_kind
+from spacer_lib.questions.generators import DIRECTION_BORDERS_DEG, direction_answer
+from spacer_lib.rewards.metrics import bootstrap_interval, mean_relative_accuracy
+from spacer_lib.rooms.geometry import turn_deg
+from spacer_lib.rooms.scene import space_of
 
 # What no map of this kind can tell, however good it is.
 BEYOND_MAPS = ("not_in_map", "no_scale", "unread_question")
@@ -273,9 +273,10 @@ def _paired(predictions, rows):
     absent = [p["id"] for p in predictions if p["id"] not in by_id]
     if absent:
         raise SpacerError(
-            "predictions without a question", got=f"{len(absent)}, first {absent[0]}",
+            "predictions without a question",
+            got=f"{len(absent)}, first {absent[0]}",
             expected="rows with the same ids",
-        )  # fmt: skip
+        )
     return [(p, by_id[p["id"]]) for p in predictions]
 
 
@@ -327,10 +328,15 @@ def shares(table, *, seed=0):
             )
             records.append(
                 {
-                    "level": level, "name": name, "measure": measure,
-                    "n": len(counted), "value": value, "low": low, "high": high,
+                    "level": level,
+                    "name": name,
+                    "measure": measure,
+                    "n": len(counted),
+                    "value": value,
+                    "low": low,
+                    "high": high,
                 }
-            )  # fmt: skip
+            )
     return pd.DataFrame(records)
 
 
@@ -384,9 +390,10 @@ def _failure(record, prediction, row, grid_size):
     seen = {name: _spots(drawn, name) for name in names}
     there = {name: _spots(row.get("map") or {}, name) for name in names}
     wrong = tuple(
-        name for name in names
+        name
+        for name in names
         if not len(seen[name]) or len(there[name]) not in (0, len(seen[name]))
-    )  # fmt: skip
+    )
     if row["question_type"] == "object_counting" and not record["drawn_suffices"]:
         wrong = tuple(names)
     if wrong:

@@ -25,11 +25,12 @@ class _Reading:
             wanted = "the number in digits"
         parts = [
             "Below are a question and somebody's reply. Do not answer the question.",
-            f"Question: {row['question']}", options,
+            f"Question: {row['question']}",
+            options,
             f"Reply:\n{row['output'][-MOST_CHARACTERS:]}",
             f"Which answer does the reply settle on? Write {wanted} and nothing else; "
             "write NONE if the reply settles on none.",
-        ]  # fmt: skip
+        ]
         text = "\n\n".join(filter(None, parts))
         return [{"role": "user", "content": [{"type": "text", "text": text}]}]
 
@@ -78,18 +79,22 @@ def read_again(records, rows, backend, journal, *, mixed=False):
     asked = {row["id"]: row for row in unread}
     return [
         _read(record, said[record["id"]], asked[record["id"]], backend.name, mixed)
-        if record["id"] in asked else record
+        if record["id"] in asked
+        else record
         for record in records
-    ]  # fmt: skip
+    ]
 
 
 def _read(record, text, row, by, mixed):
     none = text is None or text.strip().upper().rstrip(".") == "NONE"
     verdict = strict("" if none else text, row)
     made = {
-        **record, "fallback_by": by, "fallback_prediction": text,
-        "fallback_extracted": verdict.answer, "fallback_score": verdict.score,
-    }  # fmt: skip
+        **record,
+        "fallback_by": by,
+        "fallback_prediction": text,
+        "fallback_extracted": verdict.answer,
+        "fallback_score": verdict.score,
+    }
     if mixed and verdict.answer is not None:
         made.update(score=verdict.score, extracted=verdict.answer, failure=None)
         made["strict_failure"] = record["failure"]

@@ -78,10 +78,11 @@ def read_predictions(path):
         raise SpacerError(path, got="no rows", expected="predictions")
     if not {"prediction", *_RESPONSES} & set(keys):
         raise SpacerError(
-            f"{path}: predictions", got=f"columns {', '.join(map(str, keys))}"[:200],
+            f"{path}: predictions",
+            got=f"columns {', '.join(map(str, keys))}"[:200],
             expected="id and prediction, a sample log of lmms-eval or a table of "
             "VLMEvalKit",
-        )  # fmt: skip
+        )
     return lines
 
 
@@ -96,9 +97,10 @@ def _records(path):
         ) from error
     if head.startswith(b"\x80"):
         raise SpacerError(
-            f"{path}: file type", got="a pickle, which can run code",
+            f"{path}: file type",
+            got="a pickle, which can run code",
             expected="JSON, CSV, TSV, Parquet or Excel",
-        )  # fmt: skip
+        )
     if head.startswith(b"PK"):
         return _excel(path)
     if head.startswith(b"PAR1"):
@@ -237,9 +239,10 @@ def gather(benchmark, predictions, data=None):
     twice = [key for key, n in Counter(row["id"] for row in rows).items() if n > 1]
     if twice:
         raise SpacerError(
-            predictions if data is None else data, got=f"id {twice[0]} twice",
+            predictions if data is None else data,
+            got=f"id {twice[0]} twice",
             expected="every question once",
-        )  # fmt: skip
+        )
     answers = join(lines, asked)
     return rows, [answers.get(row["id"], Answer(None)) for row in rows]
 
@@ -265,8 +268,9 @@ def _carried(lines, path, benchmark):
         lacking = error.what.rpartition(f"{benchmark.name}.jsonl ")[2]
         raise SpacerError(
             f"{path} carries no questions of {benchmark.title}",
-            got=f"{lacking}: {str(error.got)[:120]}", remedy="pass them with --data",
-        ) from error  # fmt: skip
+            got=f"{lacking}: {str(error.got)[:120]}",
+            remedy="pass them with --data",
+        ) from error
 
 
 def join(lines, rows):
@@ -294,8 +298,9 @@ def join(lines, rows):
         if key in answers:
             raise SpacerError(
                 f"{line.place}: prediction of {key} again",
-                got=f"it is also in {places[key]}", expected="every question once",
-            )  # fmt: skip
+                got=f"it is also in {places[key]}",
+                expected="every question once",
+            )
         answers[key], places[key] = line.answer, line.place
     return answers
 
@@ -311,9 +316,10 @@ def _finder(abouts, rows):
     if all_have("doc_id") and all_have("target"):
         return _by_place(rows)
     raise SpacerError(
-        "predictions", got=f"columns {', '.join(map(str, abouts[0]))}"[:200],
+        "predictions",
+        got=f"columns {', '.join(map(str, abouts[0]))}"[:200],
         expected="id in every row, or question and video",
-    )  # fmt: skip
+    )
 
 
 def _by_id(name, rows):
@@ -342,9 +348,10 @@ def _by_question(rows):
             raise _stranger(line, repr(_plain(line.about["question"])[:60]))
         if len(found) > 1:
             raise SpacerError(
-                f"{line.place}: question", got=f"{len(found)} rows that ask it",
+                f"{line.place}: question",
+                got=f"{len(found)} rows that ask it",
                 expected="an id, or a video that tells them apart",
-            )  # fmt: skip
+            )
         return found[0]["id"]
 
     return find
@@ -361,10 +368,11 @@ def _by_place(rows):
             isinstance(prompt, str) and _plain(row["question"]) not in _plain(prompt)
         ):
             raise SpacerError(
-                f"{line.place}: doc_id {number}", got=f"target {about['target']!r}",
+                f"{line.place}: doc_id {number}",
+                got=f"target {about['target']!r}",
                 expected=f"row {number + 1} of the data, {row['ground_truth']!r}",
                 remedy="log with documents, or pass the rows in the log's order",
-            )  # fmt: skip
+            )
         return row["id"]
 
     return find
@@ -372,9 +380,10 @@ def _by_place(rows):
 
 def _stranger(line, name):
     return SpacerError(
-        f"{line.place}: prediction of {name}", got="no such question",
+        f"{line.place}: prediction of {name}",
+        got="no such question",
         expected="a question of the data",
-    )  # fmt: skip
+    )
 
 
 def _plain(text):

@@ -3,8 +3,8 @@
 from spacer_lib.errors import SpacerError
 from spacer_lib.evaluation.backends import Reply, keyed, media_failure
 from spacer_lib.evaluation.chat import shown_media
+from spacer_lib.language.prompts import PromptStyle
 from spacer_lib.models.inputs import MediaError
-from spacer_lib.prompts import PromptStyle
 
 
 class OfflineVllm:
@@ -37,10 +37,12 @@ class OfflineVllm:
             import vllm
         except ImportError as error:
             raise SpacerError(
-                "backend vllm", got=error, expected="vLLM and a GPU that it supports",
+                "backend vllm",
+                got=error,
+                expected="vLLM and a GPU that it supports",
                 remedy="pip install vllm in an environment of its own, or leave "
                 "--vllm out (transformers), or ask a vLLM server with --endpoint",
-            ) from error  # fmt: skip
+            ) from error
         from transformers import AutoProcessor
 
         self.name, self.multiple = str(checkpoint), multiple
@@ -79,11 +81,14 @@ class OfflineVllm:
     def _params(self, row, settings):
         seed = keyed(settings.seed, row["id"]).integers(2**31)
         return self.sampling(
-            temperature=settings.temperature, top_p=settings.top_p, seed=int(seed),
+            temperature=settings.temperature,
+            top_p=settings.top_p,
+            seed=int(seed),
             max_tokens=settings.max_new_tokens,
             # Nothing is left to the checkpoint's own sampling settings.
-            top_k=-1, repetition_penalty=1.0,
-        )  # fmt: skip
+            top_k=-1,
+            repetition_penalty=1.0,
+        )
 
     def _prompt(self, row, settings, prefix, blind):
         style, video = settings.mode, settings.video

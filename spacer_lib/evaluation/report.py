@@ -21,11 +21,15 @@ NEEDED = ("id", "scene_name", "question_type", "score", "failure")
 UNSEEN = ("missing", "broken")  # how failures of media begin
 # VSI-Bench's tasks as papers print them.
 _PRINTED = {
-    "obj_appearance_order": "order", "object_abs_distance": "abs.*dist",
-    "object_counting": "count", "object_rel_direction": "rel.*dir",
-    "object_rel_distance": "rel.*dist", "object_size_estimation": "obj.*size",
-    "room_size_estimation": "room", "route_planning": "route",
-}  # fmt: skip
+    "obj_appearance_order": "order",
+    "object_abs_distance": "abs.*dist",
+    "object_counting": "count",
+    "object_rel_direction": "rel.*dir",
+    "object_rel_distance": "rel.*dist",
+    "object_size_estimation": "obj.*size",
+    "room_size_estimation": "room",
+    "route_planning": "route",
+}
 
 
 @dataclass(frozen=True)
@@ -123,10 +127,11 @@ def read_run(path, name=None):
         lacking = [key for key in NEEDED if key not in record]
         if lacking:
             raise SpacerError(
-                f"{line}: {lacking[0]} is missing", got=", ".join(record)[:120],
+                f"{line}: {lacking[0]} is missing",
+                got=", ".join(record)[:120],
                 expected="a scored prediction",
                 remedy="evaluate, or score it with `spacer score`",
-            )  # fmt: skip
+            )
         records.append(record)
     if not records:
         raise SpacerError(file, got="no rows", expected="predictions")
@@ -159,7 +164,7 @@ def _same_questions(runs):
                     f"{runs[0].name}",
                     expected=f"the same {len(asked)}, once each",
                     remedy="evaluate all runs on the same rows",
-                )  # fmt: skip
+                )
 
 
 # ---------------------------------------------------------------- tables
@@ -231,9 +236,11 @@ def _benchmark(runs, name):
     said = {run.about["benchmark"] for run in runs if run.about.get("benchmark")}
     if name is None and len(said) != 1:
         raise SpacerError(
-            "benchmark of the runs", got=", ".join(sorted(said)) or "none is named",
-            expected="one", remedy="report one at a time, or name it with --benchmark",
-        )  # fmt: skip
+            "benchmark of the runs",
+            got=", ".join(sorted(said)) or "none is named",
+            expected="one",
+            remedy="report one at a time, or name it with --benchmark",
+        )
     return named(name or said.pop())
 
 
@@ -244,8 +251,9 @@ def _paired(base, run):
     if {len(first), len(second)} - {1, seeds}:
         raise SpacerError(
             f"{run.name} against {base.name}",
-            got=f"{len(second)} and {len(first)} seeds", expected="as many, or one",
-        )  # fmt: skip
+            got=f"{len(second)} and {len(first)} seeds",
+            expected="as many, or one",
+        )
     return [_seeds(p if len(p) == seeds else p * seeds) for p in (first, second)]
 
 
@@ -254,9 +262,17 @@ def _seeds(parts):
 
 
 COLUMNS = [
-    "run", "seeds", "floor", "level", "name", "n", "spaces", "score", "score_low",
+    "run",
+    "seeds",
+    "floor",
+    "level",
+    "name",
+    "n",
+    "spaces",
+    "score",
+    "score_low",
     "score_high",
-]  # fmt: skip
+]
 
 
 def _scores(everything, benchmark):
@@ -279,8 +295,9 @@ def _grouped(everything):
     way = rows["level"].str.replace("overall", "micro").str.rsplit(n=1)
     label = way.str[0] + ": " + rows["name"].astype(str) + ", " + way.str[1]
     shown = _side_by_side(rows.assign(label=label), "group")
-    return Table("score in per cent by group, with its 95% interval",
-                 rows[COLUMNS], shown)  # fmt: skip
+    return Table(
+        "score in per cent by group, with its 95% interval", rows[COLUMNS], shown
+    )
 
 
 def _side_by_side(rows, first):
@@ -305,17 +322,28 @@ def _deltas(differences, reference, seeds):
     tidy = pd.concat(
         [
             table[table["measure"] == "score"].assign(
-                run=name, reference=reference,
+                run=name,
+                reference=reference,
                 seeds=max(seeds[name], seeds[reference]),
             )
             for name, table in differences.items()
         ],
         ignore_index=True,
-    )  # fmt: skip
+    )
     columns = [
-        "run", "reference", "seeds", "level", "name", "n", "before", "after", "delta",
-        "low", "high", "verdict",
-    ]  # fmt: skip
+        "run",
+        "reference",
+        "seeds",
+        "level",
+        "name",
+        "n",
+        "before",
+        "after",
+        "delta",
+        "low",
+        "high",
+        "verdict",
+    ]
     tidy = tidy[columns]
     body = tidy[tidy["level"].isin(("kind", "macro", "overall"))]
     shown = pd.DataFrame(
@@ -344,10 +372,15 @@ def _failures(runs):
     ]
     tidy = pd.DataFrame(counts, columns=["run", "failure", "rows"])
     shown = pd.DataFrame(
-        [{"failure": reason, **{run.name: 0 for run in runs},
-          **dict(zip(part["run"], part["rows"], strict=True))}
-         for reason, part in tidy.groupby("failure")],
-    )  # fmt: skip
+        [
+            {
+                "failure": reason,
+                **{run.name: 0 for run in runs},
+                **dict(zip(part["run"], part["rows"], strict=True)),
+            }
+            for reason, part in tidy.groupby("failure")
+        ],
+    )
     return Table("rows without an answer that could be read, all wrong", tidy, shown)
 
 
@@ -380,17 +413,19 @@ def _beside(everything, published, benchmark):
     for name, table in everything.groupby("title", sort=False):
         kinds = table[table["level"] == "kind"].set_index("name")["score"]
         overall = table.loc[table["level"] == whole, "score"].iloc[0]
-        ours.append({"model": name, "source": "ours", **100 * kinds,
-                     "overall": 100 * overall})  # fmt: skip
+        ours.append(
+            {"model": name, "source": "ours", **100 * kinds, "overall": 100 * overall}
+        )
     theirs = []
     for source, paper in published.items():
         tasks = {column: _task_of(str(column), benchmark) for column in paper.columns}
         tasks = {column: task for column, task in tasks.items() if task}
         if not tasks:
             raise SpacerError(
-                f"published table {source}", got=", ".join(map(str, paper.columns)),
+                f"published table {source}",
+                got=", ".join(map(str, paper.columns)),
                 expected=f"columns of {benchmark.title}'s tasks, or of its title",
-            )  # fmt: skip
+            )
         for model, row in paper[list(tasks)].rename(columns=tasks).iterrows():
             theirs.append({"model": str(model), "source": source, **row})
     tidy = pd.DataFrame(ours + theirs)
@@ -404,8 +439,9 @@ def _beside(everything, published, benchmark):
 
 def _task_of(column, benchmark):
     if re.fullmatch(r"avg\.?|overall( acc.*)?", column, re.IGNORECASE) or column in (
-        benchmark.title, f"{benchmark.title} Overall"
-    ):  # fmt: skip
+        benchmark.title,
+        f"{benchmark.title} Overall",
+    ):
         return "overall"
     for task, pattern in _PRINTED.items():
         if re.search(pattern, column, re.IGNORECASE):

@@ -41,14 +41,14 @@ from spacer_lib.evaluation.fallback import read_again
 from spacer_lib.evaluation.floors import floors
 from spacer_lib.evaluation.predictions import predict, record
 from spacer_lib.evaluation.statistics import summarize, totals
+from spacer_lib.language.prompts import TINY_MODES, PromptStyle, media_parts
 from spacer_lib.models.generation import generate, weights_fingerprint
 from spacer_lib.models.inputs import VideoSettings
-from spacer_lib.prompts import TINY_MODES, PromptStyle, media_parts
-from spacer_lib.rewards import RewardConfig
-from spacer_lib.synthetic.light import VIEWS
-from spacer_lib.training.curriculum import SEEDS, draw_rows
+from spacer_lib.rewards.score import RewardConfig
+from spacer_lib.rooms.synthetic.views import VIEWS
+from spacer_lib.rooms.video import ROOM_SCHEME
+from spacer_lib.tiny.curriculum import SEEDS, draw_rows
 from spacer_lib.training.record import dataset_hash
-from spacer_lib.video import ROOM_SCHEME
 
 PAPER = EvaluationConfig()
 EXTRACTIONS = ("strict", "official", "strict+fallback")
@@ -63,11 +63,24 @@ def new_tokens(mode):
 
 
 def run(
-    benchmark, rows, backend, out_dir, *, mode=None, condition="own",
-    extraction="strict", video=None, max_new_tokens=None,
-    temperature=PAPER.temperature, top_p=1.0, seed=0, batch_size=8, limit=None,
-    overwrite=False, fallback=None,
-):  # fmt: skip
+    benchmark,
+    rows,
+    backend,
+    out_dir,
+    *,
+    mode=None,
+    condition="own",
+    extraction="strict",
+    video=None,
+    max_new_tokens=None,
+    temperature=PAPER.temperature,
+    top_p=1.0,
+    seed=0,
+    batch_size=8,
+    limit=None,
+    overwrite=False,
+    fallback=None,
+):
     """Ask every row, score it, and write a folder; go on where an earlier run stopped.
 
     Written are ``predictions.jsonl`` (a line as soon as its answer is there, in the
@@ -126,10 +139,14 @@ def run(
     _check_map_mode(condition, mode)
     shown, prefixes, blind = condition_rows(rows, condition, seed)
     settings = AskSettings(
-        mode, condition_video(video or PAPER.video(), condition, seed),
-        max_new_tokens or new_tokens(getattr(mode, "mode", mode)), temperature, top_p,
-        seed, batch_size,
-    )  # fmt: skip
+        mode,
+        condition_video(video or PAPER.video(), condition, seed),
+        max_new_tokens or new_tokens(getattr(mode, "mode", mode)),
+        temperature,
+        top_p,
+        seed,
+        batch_size,
+    )
     rule = rules_of(benchmark)["strict" if mixed else extraction]
     with _sole_writer(make_folder(out_dir)) as out_dir:
         asked = _header(benchmark, rows, backend, settings, condition, extraction)
@@ -138,17 +155,22 @@ def run(
         path = out_dir / "predictions.jsonl"
         waiting = _waiting(ids, done, settings.batch_size if backend.batched else 1)
         replies = backend.ask(
-            [shown[i] for i in waiting], settings, blind=blind,
+            [shown[i] for i in waiting],
+            settings,
+            blind=blind,
             prefixes=prefixes and [prefixes[i] for i in waiting],
-        )  # fmt: skip
+        )
         start = time.monotonic()
         with (
             contextlib.closing(replies),
             tqdm(
-                total=len(rows), initial=len(rows) - len(waiting), desc=backend.name,
-                unit="row", disable=not sys.stderr.isatty(),
+                total=len(rows),
+                initial=len(rows) - len(waiting),
+                desc=backend.name,
+                unit="row",
+                disable=not sys.stderr.isatty(),
             ) as bar,
-        ):  # fmt: skip
+        ):
             for i, reply in replies:
                 row = rows[waiting[i]]
                 bar.update()
@@ -214,11 +236,12 @@ def _resumed(out_dir, asked, overwrite):
         old = read_json(header) if header.exists() else {}
         if old.get("config") != asked["config"]:
             raise SpacerError(
-                f"{out_dir} holds answers of another run", got=_differences(old, asked),
+                f"{out_dir} holds answers of another run",
+                got=_differences(old, asked),
                 expected="the same model, rows and settings",
                 remedy="choose another --out, or --overwrite; `spacer score` reads the "
                 "same answers by another rule",
-            )  # fmt: skip
+            )
         return {record["id"]: record for record in resume_journal(path)}
     for name in ("predictions.jsonl", "fallback.jsonl", "scores.json"):
         (out_dir / name).unlink(missing_ok=True)
@@ -256,9 +279,10 @@ def _sole_writer(folder):
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise SpacerError(
-                f"{folder} is in use", got="another run that writes it",
+                f"{folder} is in use",
+                got="another run that writes it",
                 remedy="wait for it, or choose another --out",
-            ) from error  # fmt: skip
+            ) from error
         yield folder
 
 
@@ -282,10 +306,21 @@ def _check_map_mode(condition, mode):
 
 
 def evaluate(
-    model, processor, rows, *, condition, out_path, mode, video=None,
-    max_new_tokens=128, temperature=0.0, top_p=1.0, batch_size=32, seed=0,
+    model,
+    processor,
+    rows,
+    *,
+    condition,
+    out_path,
+    mode,
+    video=None,
+    max_new_tokens=128,
+    temperature=0.0,
+    top_p=1.0,
+    batch_size=32,
+    seed=0,
     rewards=None,
-):  # fmt: skip
+):
     """Generate and score under one condition; resume what an earlier run wrote.
 
     Parameters
@@ -317,9 +352,14 @@ def evaluate(
     video = condition_video(video or VideoSettings(), condition, seed)
     rewards = rewards or RewardConfig()
     settings = dict(
-        mode=mode, video=video, max_new_tokens=max_new_tokens, temperature=temperature,
-        top_p=top_p, batch_size=batch_size, seed=seed,
-    )  # fmt: skip
+        mode=mode,
+        video=video,
+        max_new_tokens=max_new_tokens,
+        temperature=temperature,
+        top_p=top_p,
+        batch_size=batch_size,
+        seed=seed,
+    )
     fingerprint = config_hash(
         # A room's video is drawn anew each time, so its camera belongs to the row.
         [settings, condition, rewards, weights_fingerprint(model), rows, VIEWS]
@@ -354,13 +394,18 @@ def evaluate(
 def _answers(model, processor, rows, prefixes, blind, settings):
     """Completions of one batch; a row whose video or image is gone gets ``None``."""
     there = [
-        i for i, row in enumerate(rows)
+        i
+        for i, row in enumerate(rows)
         if blind or all(map(_is_there, media_parts(row)))
-    ]  # fmt: skip
+    ]
     made = generate(
-        model, processor, [rows[i] for i in there], blind=blind,
-        prefixes=prefixes and [prefixes[i] for i in there], **settings,
-    )  # fmt: skip
+        model,
+        processor,
+        [rows[i] for i in there],
+        blind=blind,
+        prefixes=prefixes and [prefixes[i] for i in there],
+        **settings,
+    )
     texts = dict(zip(there, made, strict=True))
     return [texts.get(i) for i in range(len(rows))]
 
@@ -394,10 +439,15 @@ def warmstart_metrics(model_dir, questions=300):
     ):
         rows = draw_rows(SEEDS["develop"], questions, view)
         answers = evaluate(
-            model, processor, rows, condition=condition,
-            out_path=Path(model_dir).parent / f"answers_{name}.jsonl", mode="tiny",
-            video=VideoSettings(), max_new_tokens=128,
-        )  # fmt: skip
+            model,
+            processor,
+            rows,
+            condition=condition,
+            out_path=Path(model_dir).parent / f"answers_{name}.jsonl",
+            mode="tiny",
+            video=VideoSettings(),
+            max_new_tokens=128,
+        )
         found[name] = _described(answers)
     found["majority"] = _described(floors(rows))
     return found

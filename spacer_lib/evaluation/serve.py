@@ -60,11 +60,16 @@ def make_server(model, processor, name, *, host="127.0.0.1", port=0, max_pixels=
             asked = _read_request(body, name)
             with one_at_a_time:
                 (made,) = respond(
-                    model, processor, [{"id": "request", "turn": asked.pop("turn")}],
-                    mode=_AsSent, batch_size=1,
-                    video=VideoSettings(size=None, max_pixels=max_pixels,
-                                        frames=asked.pop("frames")), **asked,
-                )  # fmt: skip
+                    model,
+                    processor,
+                    [{"id": "request", "turn": asked.pop("turn")}],
+                    mode=_AsSent,
+                    batch_size=1,
+                    video=VideoSettings(
+                        size=None, max_pixels=max_pixels, frames=asked.pop("frames")
+                    ),
+                    **asked,
+                )
             (prefix,) = asked["prefixes"]
             cut = made.tokens >= asked["max_new_tokens"]
             return _completion(made, prefix, name, "length" if cut else "stop")
@@ -76,9 +81,11 @@ def make_server(model, processor, name, *, host="127.0.0.1", port=0, max_pixels=
         return _Server((host, port), Handler)
     except OSError as error:
         raise SpacerError(
-            f"{host}:{port}", got=error.strerror, expected="a free port",
+            f"{host}:{port}",
+            got=error.strerror,
+            expected="a free port",
             remedy="choose another --port",
-        ) from error  # fmt: skip
+        ) from error
 
 
 class _Server(ThreadingHTTPServer):
@@ -142,11 +149,13 @@ class _Handler(BaseHTTPRequestHandler):
 def _completion(made, prefix, name, reason):
     message = {"role": "assistant", "content": made.text[len(prefix) :]}
     return {
-        "id": f"chatcmpl-{uuid.uuid4().hex}", "object": "chat.completion",
-        "created": int(time.time()), "model": name,
+        "id": f"chatcmpl-{uuid.uuid4().hex}",
+        "object": "chat.completion",
+        "created": int(time.time()),
+        "model": name,
         "choices": [{"index": 0, "message": message, "finish_reason": reason}],
         "usage": {"completion_tokens": made.tokens},
-    }  # fmt: skip
+    }
 
 
 # ---------------------------------------------------------------- requests
@@ -168,13 +177,15 @@ def _read_request(body, name):
         prefix = last["content"]
     if len(turns) != 1 or _get(turns[0], "role") != "user":
         raise SpacerError(
-            "messages", got=[_get(turn, "role") for turn in turns],
+            "messages",
+            got=[_get(turn, "role") for turn in turns],
             expected="one user turn",
-        )  # fmt: skip
+        )
     timing = _get(body.get("media_io_kwargs"), "video") or {}
     content, frames = _read_content(_get(turns[0], "content"), timing)
     return {
-        "turn": {"role": "user", "content": content}, "frames": frames,
+        "turn": {"role": "user", "content": content},
+        "frames": frames,
         "prefixes": [prefix],
         "max_new_tokens": _number(
             body, "max_completion_tokens", _number(body, "max_tokens", 1024, 1), 1
@@ -182,7 +193,7 @@ def _read_request(body, name):
         "temperature": _number(body, "temperature", 1.0, 0),
         "top_p": _number(body, "top_p", 1.0, 0),
         "seed": _number(body, "seed", 0, 0),
-    }  # fmt: skip
+    }
 
 
 def _get(value, key):
@@ -236,9 +247,10 @@ def _data(address, media_type, single=False):
     fits = head.startswith(f"data:{media_type}") and head.endswith(";base64")
     if not fits or not comma:
         raise SpacerError(
-            "address of a video or image", got=address[:40],
+            "address of a video or image",
+            got=address[:40],
             expected=f"data:{media_type}…;base64,…",
-        )  # fmt: skip
+        )
     try:
         return [
             base64.b64decode(piece, validate=True)
@@ -269,7 +281,8 @@ def _clip(pieces, timing):
         or not 0 < fps < 1e6
     ):
         raise SpacerError(
-            "media_io_kwargs of the video", got=timing,
+            "media_io_kwargs of the video",
+            got=timing,
             expected=f"{count} frames_indices, total_num_frames and fps",
-        )  # fmt: skip
+        )
     return Clip(np.stack(frames), tuple(indices), total, float(fps))

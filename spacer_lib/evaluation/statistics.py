@@ -7,10 +7,10 @@ together.
 import numpy as np
 import pandas as pd
 
-from spacer_lib.cogmap import SCORERS
 from spacer_lib.errors import SpacerError
-from spacer_lib.metrics import bootstrap_interval
-from spacer_lib.qa.dataset import space_of, task_kind
+from spacer_lib.maps.grid import SCORERS
+from spacer_lib.questions.dataset import space_of, task_kind
+from spacer_lib.rewards.metrics import bootstrap_interval
 
 MAP_SCORES = tuple(f"map_{scorer}" for scorer in SCORERS)
 MEASURES = ("score", "exact", "hits", *MAP_SCORES)
@@ -131,14 +131,22 @@ def totals(predictions, benchmark):
         if any(kind in tasks for kind in kinds)
     }
     return {
-        "tasks": tasks, "overall": whole[benchmark.overall], "rule": benchmark.overall,
-        **whole, "subsets": subsets, "groups": groups,
+        "tasks": tasks,
+        "overall": whole[benchmark.overall],
+        "rule": benchmark.overall,
+        **whole,
+        "subsets": subsets,
+        "groups": groups,
         "released": benchmark.aggregate(predictions) if benchmark.aggregate else {},
         "n": len(table),
         # "missing_media: <path>" counts as missing_media.
-        "failures": table["failure"].dropna().str.split(":").str[0]
-        .value_counts().to_dict(),
-    }  # fmt: skip
+        "failures": table["failure"]
+        .dropna()
+        .str.split(":")
+        .str[0]
+        .value_counts()
+        .to_dict(),
+    }
 
 
 def _interval(values, clusters, seed):
@@ -216,10 +224,11 @@ def compare(before, after, *, seed=0):
     if set(first["id"]) != set(second["id"]) or not first["id"].is_unique:
         shared = len(set(first["id"]) & set(second["id"]))
         raise SpacerError(
-            "paired comparison", got=f"{shared} shared questions",
+            "paired comparison",
+            got=f"{shared} shared questions",
             expected=f"all of {len(first)} and {len(second)}, once each",
             remedy="evaluate both models on the same rows",
-        )  # fmt: skip
+        )
     second = second.set_index("id").loc[first["id"]].reset_index()
     second.index = first.index
     records = []

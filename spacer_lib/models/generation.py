@@ -19,8 +19,8 @@ from spacer_lib.models.inputs import (
     pad_batch,
     token_types,
 )
-from spacer_lib.models.rope import position_rule
-from spacer_lib.models.shared_media import media_once
+from spacer_lib.models.patches.rope import position_rule
+from spacer_lib.models.patches.shared_media import media_once
 
 
 class Response(NamedTuple):
@@ -44,9 +44,20 @@ def generate(model, processor, rows, **settings):
 
 
 def respond(
-    model, processor, rows, *, mode, video=None, max_new_tokens=128, temperature=0.0,
-    top_p=1.0, batch_size=32, seed=0, blind=False, prefixes=None,
-):  # fmt: skip
+    model,
+    processor,
+    rows,
+    *,
+    mode,
+    video=None,
+    max_new_tokens=128,
+    temperature=0.0,
+    top_p=1.0,
+    batch_size=32,
+    seed=0,
+    blind=False,
+    prefixes=None,
+):
     """One completion per row, with its number of tokens.
 
     Parameters
@@ -92,9 +103,10 @@ def respond(
             torch.inference_mode(),
         ):
             output = model.generate(
-                **inputs, **sampling_settings(model, temperature, top_p),
+                **inputs,
+                **sampling_settings(model, temperature, top_p),
                 max_new_tokens=max_new_tokens,
-            )  # fmt: skip
+            )
         new = output[:, inputs["input_ids"].shape[1] :]
         made = processor.tokenizer.batch_decode(
             new, skip_special_tokens=True, clean_up_tokenization_spaces=False

@@ -24,16 +24,20 @@ from transformers.models.qwen3_vl.video_processing_qwen3_vl import (
 from transformers.video_utils import VideoMetadata
 
 from spacer_lib.errors import SpacerError
-from spacer_lib.prompts import PromptStyle
-from spacer_lib.video import ROOM_SCHEME, RecentlyUsed, file_identity, read_frames
+from spacer_lib.language.prompts import PromptStyle
+from spacer_lib.rooms.video import ROOM_SCHEME, RecentlyUsed, file_identity, read_frames
 
 KEPT_BYTES = 512 * 2**20  # of encoded media
 
 _KEPT = RecentlyUsed()
 _IMAGE_ERRORS = (
-    OSError, ValueError, SyntaxError, EOFError, struct.error,
+    OSError,
+    ValueError,
+    SyntaxError,
+    EOFError,
+    struct.error,
     Image.DecompressionBombError,
-)  # fmt: skip
+)
 
 
 @dataclass(frozen=True)
@@ -161,14 +165,16 @@ def encode_prompts(processor, rows, mode, video, *, blind=False, ready=None):
         shown = encoded[key]
         text = processor.apply_chat_template(
             [{**turn, "content": [*shown.parts, *words]}],
-            tokenize=False, add_generation_prompt=True,
-        )  # fmt: skip
+            tokenize=False,
+            add_generation_prompt=True,
+        )
         found = text.count(processor.image_token), text.count(processor.video_token)
         if found != (len(shown.images), len(shown.videos)):
             raise SpacerError(
-                f"question {row.get('id')}", got="a placeholder among its words",
+                f"question {row.get('id')}",
+                got="a placeholder among its words",
                 expected=f"no {processor.image_token} or {processor.video_token}",
-            )  # fmt: skip
+            )
         (text,), _ = processor.get_text_with_replacements(
             [text], shown.images, shown.videos
         )
@@ -251,10 +257,13 @@ def _show_video(processor, source, clip, settings):
     )
     encoder = processor.video_processor
     encoded = _encode(
-        encoder, source, _budget(encoder, settings),
+        encoder,
+        source,
+        _budget(encoder, settings),
         videos=[torch.from_numpy(clip.frames).permute(0, 3, 1, 2)],
-        video_metadata=[metadata], do_sample_frames=False,
-    )  # fmt: skip
+        video_metadata=[metadata],
+        do_sample_frames=False,
+    )
     tensors = {key: encoded[key] for key in ("pixel_values_videos", "video_grid_thw")}
     if "second_per_grid_ts" in processor.model_input_names:
         seconds = encoder.temporal_patch_size / metadata.sampled_fps
@@ -301,9 +310,12 @@ def read_clip(source, settings):
         clip = Clip(*read_frames(source, settings.frames, settings.size))
     except SpacerError as error:
         raise MediaError(
-            error.what, source=source, got=error.got, expected=error.expected,
+            error.what,
+            source=source,
+            got=error.got,
+            expected=error.expected,
             remedy=error.remedy,
-        ) from error  # fmt: skip
+        ) from error
     if settings.shuffle is None:
         return clip
     rng = np.random.default_rng([settings.shuffle, *str(source).encode()])
@@ -334,15 +346,19 @@ def fit_pixels(frames, max_pixels, multiple=28):
         return frames
     try:
         size = smart_resize(
-            *frames.shape[1:3], factor=multiple, max_pixels=max_pixels,
+            *frames.shape[1:3],
+            factor=multiple,
+            max_pixels=max_pixels,
             min_pixels=min(56 * 56, max_pixels),
-        )  # fmt: skip
+        )
     except ValueError as error:
         raise MediaError("frames cannot be shown to a model", got=error) from error
     fitted = tvF.resize(
-        torch.from_numpy(frames).permute(0, 3, 1, 2), list(size),
-        interpolation=tvF.InterpolationMode.BICUBIC, antialias=True,
-    )  # fmt: skip
+        torch.from_numpy(frames).permute(0, 3, 1, 2),
+        list(size),
+        interpolation=tvF.InterpolationMode.BICUBIC,
+        antialias=True,
+    )
     return fitted.permute(0, 2, 3, 1).numpy()
 
 
@@ -363,10 +379,12 @@ def read_image(source, size=None):
             image = ImageOps.exif_transpose(file).convert("RGB")
     except _IMAGE_ERRORS as error:
         raise MediaError(
-            f"image {source} cannot be read", source=source,
-            got=str(error) or type(error).__name__, expected="a whole image",
+            f"image {source} cannot be read",
+            source=source,
+            got=str(error) or type(error).__name__,
+            expected="a whole image",
             remedy="download it again, or drop the row",
-        ) from error  # fmt: skip
+        ) from error
     return image if size is None else image.resize((size, size))
 
 

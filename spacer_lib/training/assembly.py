@@ -6,7 +6,7 @@ from transformers.trainer_callback import PrinterCallback
 from trl import GRPOConfig
 
 from spacer_lib.errors import SpacerError
-from spacer_lib.rewards import trl_reward_functions
+from spacer_lib.rewards.score import trl_reward_functions
 from spacer_lib.training.prefix import PrefixCheck, completions_per_forward
 from spacer_lib.training.rows import training_rows
 from spacer_lib.training.sight import SightCheck
@@ -48,16 +48,18 @@ def training_arguments(config, out_dir, *, workers=1, on_cpu=True):
     batch, forwards = config.batch_shape(workers)
     if config.refill and batch * forwards % config.num_generations:
         raise SpacerError(
-            "setting refill", got=f"{batch * forwards} completions on each worker",
+            "setting refill",
+            got=f"{batch * forwards} completions on each worker",
             expected=f"whole groups of {config.num_generations}",
             remedy="change prompts_per_step or the number of workers",
-        )  # fmt: skip
+        )
     served = {}
     if config.vllm:
         served = dict(
-            use_vllm=True, vllm_mode=config.vllm,
+            use_vllm=True,
+            vllm_mode=config.vllm,
             vllm_server_base_url=config.vllm_server,
-        )  # fmt: skip
+        )
     return GRPOConfig(
         **common,
         **served,
@@ -98,10 +100,11 @@ def build_trainer(config, out_dir, *, workers=1, on_cpu=True, rows=None, callbac
     rows = training_rows(config) if rows is None else rows
     if config.vllm and any(row.get("video") for row in rows):
         raise SpacerError(
-            "rollouts by vLLM", got="rows with videos",
+            "rollouts by vLLM",
+            got="rows with videos",
             expected="images and text: TRL's vLLM generation takes no video",
             remedy="set vllm=null, or as_images with frames extracted to files",
-        )  # fmt: skip
+        )
     # First: under ZeRO-3 they decide how the model is loaded.
     args = training_arguments(config, out_dir, workers=workers, on_cpu=on_cpu)
     model, processor = load_start(config)
@@ -125,15 +128,22 @@ def build_trainer(config, out_dir, *, workers=1, on_cpu=True, rows=None, callbac
         rewards = [*rewards, temporal]
     together, alone = completions_per_forward(config, model, workers)
     trainer = VideoGRPOTrainer(
-        model, processor, rows,
-        args=args, mode=config.prompt_style, video=config.video_settings,
-        refill=config.refill, temporal=temporal, shared_prefix=together,
-        reward_funcs=rewards, peft_config=lora_config(config),
+        model,
+        processor,
+        rows,
+        args=args,
+        mode=config.prompt_style,
+        video=config.video_settings,
+        refill=config.refill,
+        temporal=temporal,
+        shared_prefix=together,
+        reward_funcs=rewards,
+        peft_config=lora_config(config),
         rollouts_path=out_dir / "rollouts.jsonl",
         rollouts_per_step=config.rollouts_per_step,
         keep_checkpoints=config.keep_checkpoints,
         callbacks=list(callbacks),
-    )  # fmt: skip
+    )
     if trainer.accelerator.is_main_process:
         how = f"for {together} completions at once"
         if alone:

@@ -23,7 +23,7 @@ from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 
 from spacer_lib.errors import SpacerError
 from spacer_lib.models.inputs import encode_prompts, pad_batch, token_types
-from spacer_lib.models.shared_media import media_once
+from spacer_lib.models.patches.shared_media import media_once
 from spacer_lib.training.assembly import common_arguments
 from spacer_lib.training.checkpoints import WholeCheckpoints
 from spacer_lib.training.order import RowOrder

@@ -13,8 +13,17 @@ METHODS = {
     "dpo": "DPO with corrupted answers as rejected",
 }
 # Shown of the last steps; the rest is in the run folder.
-SHOWN = ("loss", "kl", "entropy", "reward", "rewards/", "map_", "completions/mean_",
-         "frac_reward_zero_std", "mean_token_accuracy")  # fmt: skip
+SHOWN = (
+    "loss",
+    "kl",
+    "entropy",
+    "reward",
+    "rewards/",
+    "map_",
+    "completions/mean_",
+    "frac_reward_zero_std",
+    "mean_token_accuracy",
+)
 
 _BODY = """\
 # {name}
@@ -85,20 +94,29 @@ def model_card(config, run):
     packages = run["provenance"]["packages"]
     commit = run["provenance"]["commit"]
     body = _BODY.format(
-        name=config.recipe, method=METHODS[config.method], base=base,
+        name=config.recipe,
+        method=METHODS[config.method],
+        base=base,
         adapter=_ADAPTED.format(config.lora.rank) if config.lora.rank else "",
         commit=commit.removesuffix("-dirty"),
         dirty=" plus uncommitted changes" * commit.endswith("-dirty"),
-        recipe=config.recipe, config_hash=run["config_hash"], steps=run["steps"],
-        seconds=run["seconds"], workers=run["workers"], device=run["device"],
-        data=Path(run["dataset"]["path"]).name, rows=run["dataset"]["rows"],
-        part=run["dataset"]["part"], sha256=run["dataset"]["sha256"],
+        recipe=config.recipe,
+        config_hash=run["config_hash"],
+        steps=run["steps"],
+        seconds=run["seconds"],
+        workers=run["workers"],
+        device=run["device"],
+        data=Path(run["dataset"]["path"]).name,
+        rows=run["dataset"]["rows"],
+        part=run["dataset"]["part"],
+        sha256=run["dataset"]["sha256"],
         settings=_table(_settings(config)),
         last=run["last_steps"]["steps"],
         metrics=_table(_metrics(run["last_steps"]["metrics"])),
         versions=", ".join(f"{name} {v}" for name, v in packages.items()),
-        loading=_loading(config), positions=_positions(config, packages),
-    )  # fmt: skip
+        loading=_loading(config),
+        positions=_positions(config, packages),
+    )
     return ModelCard(f"---\n{data.to_yaml()}\n---\n\n{body}")
 
 
@@ -134,7 +152,9 @@ def _loading(config):
         'processor = AutoProcessor.from_pretrained(folder, padding_side="left")',
     ]
     if config.positions == "original":
-        lines[1:1] = ["from spacer_lib.models.rope import use_original_positions"]
+        lines[1:1] = [
+            "from spacer_lib.models.patches.rope import use_original_positions"
+        ]
         lines += ["use_original_positions(model)"]
     return "\n".join(lines)
 

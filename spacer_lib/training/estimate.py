@@ -14,7 +14,7 @@ from pathlib import Path
 
 from spacer_lib.artifacts import PROJECT_ROOT, read_json
 from spacer_lib.errors import SpacerError
-from spacer_lib.training.launch import launch
+from spacer_lib.training.processes.launch import launch
 
 BATCHES = 5  # of rollouts that are measured; the first one warms up and is left out
 
@@ -168,14 +168,22 @@ def extrapolate(config, run, seconds, wall, gpu_hour_price=None):
     gpu_hours = None if run["on_cpu"] else hours * run["workers"]
     priced = None not in (gpu_hours, gpu_hour_price)
     return Estimate(
-        recipe=config.recipe, device=run["device"], workers=run["workers"],
-        gpus=config.gpus, steps_measured=len(seconds), steps=steps,
-        seconds_per_step=per_step, start_seconds=start, checkpoint_seconds=per_save,
-        checkpoints=saves, hours=hours, gpu_hours=gpu_hours,
+        recipe=config.recipe,
+        device=run["device"],
+        workers=run["workers"],
+        gpus=config.gpus,
+        steps_measured=len(seconds),
+        steps=steps,
+        seconds_per_step=per_step,
+        start_seconds=start,
+        checkpoint_seconds=per_save,
+        checkpoints=saves,
+        hours=hours,
+        gpu_hours=gpu_hours,
         cost=gpu_hours * gpu_hour_price if priced else None,
         peak_memory_gb=sum(run["peak_memory_gb"]),
         peak_gpu_memory_gb=max(run["peak_gpu_memory_gb"]),
-    )  # fmt: skip
+    )
 
 
 def passes_per_batch(config):

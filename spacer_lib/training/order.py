@@ -45,8 +45,9 @@ class RowOrder:
             steps = len(dataset) // (rows * world // group) * uses
         return EpochOrder(
             lambda: self.state.global_step // steps,
-            data_source=dataset, seed=args.data_seed or args.seed,
+            data_source=dataset,
+            seed=args.data_seed or args.seed,
             mini_repeat_count=group,
             batch_size=rows * world // group if group > 1 else 1,
             repeat_count=uses * args.gradient_accumulation_steps if group > 1 else 1,
-        )  # fmt: skip
+        )

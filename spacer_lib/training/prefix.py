@@ -35,7 +35,7 @@ from transformers.masking_utils import sdpa_mask
 
 from spacer_lib.errors import SpacerError
 from spacer_lib.models.inputs import pad_batch, token_types
-from spacer_lib.models.shared_media import core_of, media_once
+from spacer_lib.models.patches.shared_media import core_of, media_once
 
 BRANCHES = "spacer_branches"
 FAMILIES = ("qwen2_vl", "qwen2_5_vl")
@@ -128,9 +128,17 @@ def packed_positions(model, prompt, media, branches):
 
 
 def branch_attention(
-    module, query, key, value, attention_mask, *, branches=None, dropout=0.0,
-    scaling=None, **kwargs,
-):  # fmt: skip
+    module,
+    query,
+    key,
+    value,
+    attention_mask,
+    *,
+    branches=None,
+    dropout=0.0,
+    scaling=None,
+    **kwargs,
+):
     """Attention of a packed row; without ``branches`` exactly transformers' ``sdpa``.
 
     Parameters
@@ -146,9 +154,15 @@ def branch_attention(
     """
     if branches is None:
         return sdpa_attention_forward(
-            module, query, key, value, attention_mask, dropout=dropout,
-            scaling=scaling, **kwargs,
-        )  # fmt: skip
+            module,
+            query,
+            key,
+            value,
+            attention_mask,
+            dropout=dropout,
+            scaling=scaling,
+            **kwargs,
+        )
     before, count, width = branches
     key = repeat_kv(key, module.num_key_value_groups)
     value = repeat_kv(value, module.num_key_value_groups)
@@ -163,16 +177,20 @@ def branch_attention(
         return torch.cat([shared, own(states)], dim=2)
 
     inside = scaled_dot_product_attention(
-        own(query), seen(key), seen(value),
-        attn_mask=causal_lower_right(width, before + width), **options,
-    )  # fmt: skip
+        own(query),
+        seen(key),
+        seen(value),
+        attn_mask=causal_lower_right(width, before + width),
+        **options,
+    )
     inside = inside.permute(0, 2, 1, 3).flatten(0, 1)[None]  # (1, k * C, h, d)
     if not before:
         return inside, None
     first = scaled_dot_product_attention(
         *(states[:, :, :before] for states in (query, key, value)),
-        is_causal=True, **options,
-    )  # fmt: skip
+        is_causal=True,
+        **options,
+    )
     return torch.cat([first.transpose(1, 2), inside], dim=1), None
 
 
@@ -281,8 +299,9 @@ def require_one_prompt(prompts, media):
         raise SpacerError(
             "rows of a packed forward",
             got="different videos" if same else "different prompts",
-            expected="completions of one prompt", remedy="set shared_prefix: off",
-        )  # fmt: skip
+            expected="completions of one prompt",
+            remedy="set shared_prefix: off",
+        )
 
 
 def permuted_blocks(batch, size):
@@ -452,15 +471,21 @@ def prefill(model, prompt_ids, media, pad_token_id, device):
     types = token_types(few, core.config).to(device)
     with media_once(model, [media[i] for i in first], device) as tensors:
         model(
-            input_ids=few[:, :-1], attention_mask=mask[:, :-1],
-            mm_token_type_ids=types[:, :-1], past_key_values=cache, use_cache=True,
-            logits_to_keep=1, **tensors,
-        )  # fmt: skip
+            input_ids=few[:, :-1],
+            attention_mask=mask[:, :-1],
+            mm_token_type_ids=types[:, :-1],
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+            **tensors,
+        )
     if not tensors:  # text alone: the class leaves the deltas of the batch before
         core.rope_deltas = torch.zeros(len(first), 1, dtype=torch.long, device=device)
     rows = torch.tensor(which, device=device)
     cache.batch_select_indices(rows)
     core.rope_deltas = core.rope_deltas[rows]
     return {
-        "input_ids": few[rows], "attention_mask": mask[rows], "past_key_values": cache
-    }  # fmt: skip
+        "input_ids": few[rows],
+        "attention_mask": mask[rows],
+        "past_key_values": cache,
+    }

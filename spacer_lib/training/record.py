@@ -21,8 +21,8 @@ from spacer_lib.artifacts import (
     to_jsonable,
     write_jsonl,
 )
-from spacer_lib.cogmap import map_to_text
-from spacer_lib.completions import read_completion
+from spacer_lib.language.completions import read_completion
+from spacer_lib.maps.grid import map_to_text
 
 # Keys of ``metrics.jsonl``; a star stands for any text. Means and shares are over the
 # step's rollouts on all workers. A value that applies to no rollout is null.
@@ -79,8 +79,13 @@ METRICS = {
 }
 # Counters and peaks: their mean over steps says nothing.
 RUNNING = (
-    "step", "epoch", "seconds", "num_tokens", "peak_memory_gb", "peak_gpu_memory_gb"
-)  # fmt: skip
+    "step",
+    "epoch",
+    "seconds",
+    "num_tokens",
+    "peak_memory_gb",
+    "peak_gpu_memory_gb",
+)
 MEDIA_KEYS = ("video", "image")  # of a row
 
 
@@ -241,27 +246,43 @@ def rollout_table(rows, reward):
     table = []
     for row in rows:
         said = read_completion(
-            row["completion"], grid_size=reward.grid_size, shape=reward.shape,
+            row["completion"],
+            grid_size=reward.grid_size,
+            shape=reward.shape,
             expect_map=row.get("map") is not None,
-        )  # fmt: skip
-        table.append({
-            **{key: row[key] for key in ("step", "completion", "advantage")},
-            **{key: _text(row.get(key)) for key in texts},
-            "options": row.get("options"),
-            "true_map": _map_text(row.get("map")),
-            "map": _map_text(said.map),
-            "failure": said.failure,
-            "map_failure": said.map_failure,
-            **{f"reward/{name}": row["rewards"].get(name) for name in names},
-        })  # fmt: skip
+        )
+        table.append(
+            {
+                **{key: row[key] for key in ("step", "completion", "advantage")},
+                **{key: _text(row.get(key)) for key in texts},
+                "options": row.get("options"),
+                "true_map": _map_text(row.get("map")),
+                "map": _map_text(said.map),
+                "failure": said.failure,
+                "map_failure": said.map_failure,
+                **{f"reward/{name}": row["rewards"].get(name) for name in names},
+            }
+        )
     string, number = pa.string(), pa.float64()
-    schema = pa.schema({
-        "step": pa.int64(), "id": string, "question": string,
-        "options": pa.list_(string), "problem_type": string, "question_type": string,
-        "video": string, "ground_truth": string, "true_map": string,
-        "completion": string, "map": string, "failure": string, "map_failure": string,
-        **{f"reward/{name}": number for name in names}, "advantage": number,
-    })  # fmt: skip
+    schema = pa.schema(
+        {
+            "step": pa.int64(),
+            "id": string,
+            "question": string,
+            "options": pa.list_(string),
+            "problem_type": string,
+            "question_type": string,
+            "video": string,
+            "ground_truth": string,
+            "true_map": string,
+            "completion": string,
+            "map": string,
+            "failure": string,
+            "map_failure": string,
+            **{f"reward/{name}": number for name in names},
+            "advantage": number,
+        }
+    )
     return pa.Table.from_pylist(table, schema=schema)
 
 

@@ -4,17 +4,17 @@ import itertools
 import re
 from decimal import Decimal
 
-from spacer_lib.cogmap import map_to_text
-from spacer_lib.completions import (
+from spacer_lib.errors import SpacerError
+from spacer_lib.language.completions import (
     MAX_NUMBER,
     option_texts,
     plain_text,
     read_choice,
     read_number,
 )
-from spacer_lib.errors import SpacerError
-from spacer_lib.prompts import TINY_MODES
-from spacer_lib.training.demonstrations import TINY_TASKS, demonstrate
+from spacer_lib.language.prompts import TINY_MODES
+from spacer_lib.maps.grid import map_to_text
+from spacer_lib.tiny.demonstrations import TINY_TASKS, demonstrate
 
 # Questions whose answer has wrong neighbours; a text read off or written freely has
 # none that the row names.
@@ -60,11 +60,12 @@ def target_text(row, style):
         words = f"<map>{drawn}</map>{words}"
     if not words:
         raise SpacerError(
-            f"row {row.get('id', '(no id)')}", got=f"no reasoning to imitate in {mode}",
+            f"row {row.get('id', '(no id)')}",
+            got=f"no reasoning to imitate in {mode}",
             expected="rows with a `reasoning`",
             remedy="choose prompt_mode direct or vanilla, or think_map for rows with "
             "maps",
-        )  # fmt: skip
+        )
     tag = "observe" if mode == "observe" else "think"
     return f"<{tag}>{words}</{tag}>{tagged}"
 
@@ -111,8 +112,9 @@ def corrupt(row, text, rng):
     if (len(opened), len(closed)) != (2, 2):
         raise SpacerError(
             f"row {row.get('id', '(no id)')}: response to corrupt",
-            got=repr(text[-80:]), expected="one answer tag, or none",
-        )  # fmt: skip
+            got=repr(text[-80:]),
+            expected="one answer tag, or none",
+        )
     return f"{opened[0]}<answer>{wrong}</answer>{closed[1]}"
 
 
@@ -130,15 +132,17 @@ def _wrong_answer(row, rng):
             form = "{text}"
         others = [
             form.format(letter=letter, text=text)
-            for letter, text in texts.items() if letter != right
-        ]  # fmt: skip
+            for letter, text in texts.items()
+            if letter != right
+        ]
     elif kind == "option-free":
         others = _other_words(row)
     if not others:
         raise SpacerError(
-            f"row {row.get('id', '(no id)')}: wrong answer to {kind}", got="none known",
+            f"row {row.get('id', '(no id)')}: wrong answer to {kind}",
+            got="none known",
             expected=f"options, or one of {', '.join(CORRUPTIBLE)}",
-        )  # fmt: skip
+        )
     return others[int(rng.integers(len(others)))]
 
 
@@ -147,9 +151,10 @@ def _wrong_number(row, rng):
     value, failure = read_number(truth)
     if failure:
         raise SpacerError(
-            f"row {row.get('id', '(no id)')}: ground truth", got=repr(truth),
+            f"row {row.get('id', '(no id)')}: ground truth",
+            got=repr(truth),
             expected=f"one number ({failure})",
-        )  # fmt: skip
+        )
     written = re.search(r"\.([0-9]+)", truth)
     decimals = len(written[1]) if written else 0
     size = round(abs(value) * 10**decimals)  # in units of the last decimal

@@ -10,9 +10,9 @@ import numpy as np
 
 from spacer_lib.artifacts import PROJECT_ROOT
 from spacer_lib.errors import SpacerError
-from spacer_lib.qa.dataset import read_rows
-from spacer_lib.rewards import check_item
-from spacer_lib.training.curriculum import SEEDS, draw_rows
+from spacer_lib.questions.dataset import read_rows
+from spacer_lib.rewards.score import check_item
+from spacer_lib.tiny.curriculum import SEEDS, draw_rows
 
 ROW_KEYS = ("id", "question", "problem_type", "ground_truth")
 MEDIA_KEYS = ("video", "image")  # a row of text alone has neither
@@ -78,10 +78,17 @@ def training_rows(config):
             got=f"{len(rows)} rows",
             expected=f"at least prompts_per_step = {config.prompts_per_step}",
         )
-    return TrainingRows(rows, {
-        "read": len(numbered), "part": config.data_part, "chosen": len(chosen),
-        "skipped": dict(skipped), "without_map": without_map, "kept": len(rows),
-    })  # fmt: skip
+    return TrainingRows(
+        rows,
+        {
+            "read": len(numbered),
+            "part": config.data_part,
+            "chosen": len(chosen),
+            "skipped": dict(skipped),
+            "without_map": without_map,
+            "kept": len(rows),
+        },
+    )
 
 
 def _drawn(config):
@@ -98,10 +105,17 @@ def _drawn(config):
     batches = math.ceil(config.max_steps / config.num_iterations)
     count = batches * config.prompts_per_step
     rows = draw_rows(SEEDS[config.rooms], count, config.view, exact_boxes=False)
-    return TrainingRows(rows, {
-        "read": count, "part": "all", "chosen": count, "skipped": {},
-        "without_map": 0, "kept": count,
-    })  # fmt: skip
+    return TrainingRows(
+        rows,
+        {
+            "read": count,
+            "part": "all",
+            "chosen": count,
+            "skipped": {},
+            "without_map": 0,
+            "kept": count,
+        },
+    )
 
 
 def _file(path):
@@ -122,9 +136,10 @@ def _read(path):
         return read_rows(path)
     except (OSError, ValueError) as error:
         raise SpacerError(
-            f"{path} cannot be read", got=str(error).splitlines()[0],
+            f"{path} cannot be read",
+            got=str(error).splitlines()[0],
             expected="question rows as JSON lines or Parquet",
-        ) from error  # fmt: skip
+        ) from error
 
 
 def _chosen(path, numbered, config):
@@ -137,16 +152,18 @@ def _chosen(path, numbered, config):
         numbered = [pair for pair in numbered if pair[1].get("part") == part]
         if not numbered:
             raise SpacerError(
-                f"{path}: rows of part {part}", got="none",
+                f"{path}: rows of part {part}",
+                got="none",
                 remedy="join both parts with `spacer mix`, or set data_part=all",
-            )  # fmt: skip
+            )
     if config.data_rows is None:
         return numbered
     if config.data_rows > len(numbered):
         raise SpacerError(
-            "setting data_rows", got=config.data_rows,
+            "setting data_rows",
+            got=config.data_rows,
             expected=f"at most the {len(numbered)} rows of {path}",
-        )  # fmt: skip
+        )
     order = np.random.default_rng(SUBSET_SEED).permutation(len(numbered))
     return [numbered[i] for i in sorted(order[: config.data_rows].tolist())]
 
@@ -161,9 +178,11 @@ def _check(where, row, reward):
         check_item(row, reward)
     except SpacerError as error:
         raise SpacerError(
-            f"{where}: {error.what}", got=error.got, expected=error.expected,
+            f"{where}: {error.what}",
+            got=error.got,
+            expected=error.expected,
             remedy=error.remedy,
-        ) from error  # fmt: skip
+        ) from error
 
 
 def _with_media(path, chosen):
@@ -181,10 +200,12 @@ def _with_media(path, chosen):
     share = f"{skipped.total()} of {len(chosen)}"
     if skipped.total() > MAX_SKIPPED * len(chosen):
         raise SpacerError(
-            f"{path}: videos or images are missing", got=f"{share}; {first}",
+            f"{path}: videos or images are missing",
+            got=f"{share}; {first}",
             expected=f"files in {path.parent}, in the working folder or in the "
-            "repository", remedy="fix the paths, or make the videos first",
-        )  # fmt: skip
+            "repository",
+            remedy="fix the paths, or make the videos first",
+        )
     if skipped and os.environ.get("RANK", "0") == "0":
         print(f"{share} rows left out: {first}", flush=True)
     return rows, skipped
@@ -213,8 +234,9 @@ def _check_ids(path, rows):
     if repeated:
         raise SpacerError(
             f"{path}: question ids repeat",
-            got=f"{len(repeated)} ids, first {repeated[0]}", expected="every id once",
-        )  # fmt: skip
+            got=f"{len(repeated)} ids, first {repeated[0]}",
+            expected="every id once",
+        )
 
 
 def _check_maps(path, rows, config):
@@ -226,24 +248,28 @@ def _check_maps(path, rows, config):
     pays = config.method == "grpo" and reward.map_weight and reward.map_gate != "off"
     if pays and spatial and not maps:
         raise SpacerError(
-            f"{path}: true maps", got=f"none in {without} spatial rows",
+            f"{path}: true maps",
+            got=f"none in {without} spatial rows",
             expected="a map to reward",
             remedy="set reward.map_weight=0, or make the questions with `spacer qa`",
-        )  # fmt: skip
+        )
     # Cells off the grid were refused row by row; maps of a smaller grid look right.
     if pays and len({row["video"] for row in spatial if row["map"]}) >= ENOUGH_MAPS:
         largest = max(
             coordinate
-            for cells in maps for spots in cells.values() for cell in spots or ()
+            for cells in maps
+            for spots in cells.values()
+            for cell in spots or ()
             for coordinate in cell
-        )  # fmt: skip
+        )
         if largest + 1 < reward.grid_size:
             raise SpacerError(
-                f"{path}: true maps", got=f"no cell beyond {largest} in any",
+                f"{path}: true maps",
+                got=f"no cell beyond {largest} in any",
                 expected=f"a grid of {reward.grid_size} x {reward.grid_size}",
                 remedy="set reward.grid_size, or make the questions with that "
                 "grid_size",
-            )  # fmt: skip
+            )
     return without
 
 

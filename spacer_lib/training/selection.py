@@ -23,14 +23,26 @@ from spacer_lib.artifacts import (
 from spacer_lib.errors import SpacerError
 from spacer_lib.models.generation import generate, weights_fingerprint
 from spacer_lib.models.inputs import VideoSettings
-from spacer_lib.rewards import RewardConfig, score_batch
-from spacer_lib.synthetic.light import VIEWS
+from spacer_lib.rewards.score import RewardConfig, score_batch
+from spacer_lib.rooms.synthetic.views import VIEWS
 
 
 def select_samples(
-    model, processor, rows, out_path, *, mode, k=8, video=None, max_new_tokens=1024,
-    temperature=1.0, top_p=1.0, batch_rows=4, seed=0, rewards=None,
-):  # fmt: skip
+    model,
+    processor,
+    rows,
+    out_path,
+    *,
+    mode,
+    k=8,
+    video=None,
+    max_new_tokens=1024,
+    temperature=1.0,
+    top_p=1.0,
+    batch_rows=4,
+    seed=0,
+    rewards=None,
+):
     """Answer every row ``k`` times and score the answers; goes on where it stopped.
 
     Parameters
@@ -69,9 +81,13 @@ def select_samples(
         raise SpacerError("rows to select from", got=f"id {twice[0]} twice")
     video, rewards = video or VideoSettings(), rewards or RewardConfig()
     sampling = dict(
-        mode=mode, video=video, max_new_tokens=max_new_tokens, temperature=temperature,
-        top_p=top_p, seed=seed,
-    )  # fmt: skip
+        mode=mode,
+        video=video,
+        max_new_tokens=max_new_tokens,
+        temperature=temperature,
+        top_p=top_p,
+        seed=seed,
+    )
     # A drawn room's video is made anew each time, so its camera is a setting too.
     settings = [sampling, k, batch_rows, rewards, weights_fingerprint(model), VIEWS]
     common = config_hash(settings)
@@ -113,9 +129,10 @@ def _finished(path, hashes):
             raise SpacerError(
                 f"{path} holds answers of another model, other settings or another "
                 "question",
-                got=f"{record['config']} for {name}", expected=hashes[name],
+                got=f"{record['config']} for {name}",
+                expected=hashes[name],
                 remedy="choose another file, or delete this one",
-            )  # fmt: skip
+            )
     return done
 
 
@@ -144,13 +161,15 @@ def keep_informative(rows, scores):
     sizes = {len(group) for group in scores}
     if len(rows) != len(scores) or len(sizes) > 1:
         raise SpacerError(
-            "scores of rows", got=f"{len(scores)} groups of {sorted(sizes)} scores",
+            "scores of rows",
+            got=f"{len(scores)} groups of {sorted(sizes)} scores",
             expected=f"{len(rows)} groups of one size",
-        )  # fmt: skip
+        )
     counts = [sum(score > 1 - 1e-9 for score in group) for group in scores]
     kept = [
-        row for row, group, right in zip(rows, scores, counts, strict=True)
+        row
+        for row, group, right in zip(rows, scores, counts, strict=True)
         if right < len(group) and any(group)
-    ]  # fmt: skip
+    ]
     size = max(sizes, default=0)
     return kept, {right: counts.count(right) for right in range(size + 1)}

@@ -14,9 +14,9 @@ from transformers import (
 )
 
 from spacer_lib.errors import SpacerError
-from spacer_lib.models.patch_embedding import use_linear_patches
-from spacer_lib.models.rope import POSITION_RULES
-from spacer_lib.models.shared_media import keep_features
+from spacer_lib.models.patches.patch_embedding import use_linear_patches
+from spacer_lib.models.patches.rope import POSITION_RULES
+from spacer_lib.models.patches.shared_media import keep_features
 from spacer_lib.training.rows import locate
 
 
@@ -59,9 +59,11 @@ def load_start(config):
     options = {"trust_remote_code": config.remote_code}
     try:
         model = AutoModelForImageTextToText.from_pretrained(
-            path, dtype=torch.bfloat16 if half else torch.float32,
-            quantization_config=_four_bit(config), **options,
-        )  # fmt: skip
+            path,
+            dtype=torch.bfloat16 if half else torch.float32,
+            quantization_config=_four_bit(config),
+            **options,
+        )
         processor = AutoProcessor.from_pretrained(path, padding_side="left", **options)
     except (OSError, SafetensorError) as error:
         raise SpacerError(
@@ -73,9 +75,10 @@ def load_start(config):
         if "trust_remote_code" not in str(error):
             raise
         raise SpacerError(
-            f"model {path}", got="a checkpoint that brings Python code of its own",
+            f"model {path}",
+            got="a checkpoint that brings Python code of its own",
             remedy="read that code; then allow it with remote_code: true",
-        ) from error  # fmt: skip
+        ) from error
     _freeze(model, config.frozen)
     return model, processor
 
@@ -93,9 +96,11 @@ def _four_bit(config):
             "lora.four_bit=false (LoRA alone runs anywhere)",
         )
     return BitsAndBytesConfig(
-        load_in_4bit=True, bnb_4bit_quant_type="nf4",
-        bnb_4bit_compute_dtype=torch.bfloat16, bnb_4bit_use_double_quant=True,
-    )  # fmt: skip
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_compute_dtype=torch.bfloat16,
+        bnb_4bit_use_double_quant=True,
+    )
 
 
 def lora_config(config):
@@ -107,9 +112,12 @@ def lora_config(config):
     if not lora.rank:
         return None
     return LoraConfig(
-        r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout,
-        target_modules=lora.targets, task_type="CAUSAL_LM",
-    )  # fmt: skip
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=lora.targets,
+        task_type="CAUSAL_LM",
+    )
 
 
 def adapt_models(trainer, rule):

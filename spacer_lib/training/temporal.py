@@ -7,7 +7,7 @@ not mention it.
 import numpy as np
 import torch
 
-from spacer_lib.rewards import score_batch, tgrpo_bonus
+from spacer_lib.rewards.score import score_batch, tgrpo_bonus
 
 
 class TemporalBonus:
@@ -37,9 +37,10 @@ class TemporalBonus:
         # A group may lie on several ranks.
         groups = self.accelerator.gather(task).cpu().numpy().reshape(-1, self.size)
         bonus = [
-            np.zeros(self.size) if np.isnan(shuffled).any()
+            np.zeros(self.size)
+            if np.isnan(shuffled).any()
             else tgrpo_bonus(ordered, shuffled, self.value)
             for ordered, shuffled in zip(groups, self.shuffled, strict=True)
-        ]  # fmt: skip
+        ]
         first = self.accelerator.process_index * len(completions)
         return np.concatenate(bonus)[first : first + len(completions)].tolist()

@@ -26,7 +26,6 @@ from trl.trainer.utils import split_tensor_dict
 
 from spacer_lib.artifacts import append_jsonl
 from spacer_lib.errors import SpacerError
-from spacer_lib.models.cache import with_room
 from spacer_lib.models.inputs import (
     MediaError,
     encode_media,
@@ -35,9 +34,10 @@ from spacer_lib.models.inputs import (
     read_image,
     token_types,
 )
+from spacer_lib.models.patches.cache import with_room
+from spacer_lib.models.patches.shared_media import media_once
 from spacer_lib.models.sampling import KeyedSampling, sequence_key
-from spacer_lib.models.shared_media import media_once
-from spacer_lib.rewards import score_batch
+from spacer_lib.rewards.score import score_batch
 from spacer_lib.training.ahead import Ahead
 from spacer_lib.training.checkpoints import WholeCheckpoints
 from spacer_lib.training.order import RowOrder
@@ -94,10 +94,21 @@ class VideoGRPOTrainer(RowOrder, WholeCheckpoints, GRPOTrainer):
     """
 
     def __init__(
-        self, model, processor, rows, *, mode, video, refill=0, temporal=None,
-        shared_prefix=None, rollouts_path=None, rollouts_per_step=4,
-        keep_checkpoints=2, **kwargs,
-    ):  # fmt: skip
+        self,
+        model,
+        processor,
+        rows,
+        *,
+        mode,
+        video,
+        refill=0,
+        temporal=None,
+        shared_prefix=None,
+        rollouts_path=None,
+        rollouts_per_step=4,
+        keep_checkpoints=2,
+        **kwargs,
+    ):
         self.rows, self.mode, self.video = rows, mode, video
         self.refill, self.temporal = refill, temporal
         self.rollouts_path, self.rollouts_per_step = rollouts_path, rollouts_per_step
@@ -166,9 +177,10 @@ class VideoGRPOTrainer(RowOrder, WholeCheckpoints, GRPOTrainer):
         """Leave out the rows of one unreadable file; refuse when they are many."""
         paths = (row.get("video") or row.get("image") for row in self.rows)
         self._broken.update(
-            number for number, path in enumerate(paths)
+            number
+            for number, path in enumerate(paths)
             if path == error.source or isinstance(path, list) and error.source in path
-        )  # fmt: skip
+        )
         print(f"skipped from now on: {error}", flush=True)
         if len(self._broken) > MAX_BROKEN * len(self.rows):
             raise SpacerError(
@@ -201,13 +213,14 @@ class VideoGRPOTrainer(RowOrder, WholeCheckpoints, GRPOTrainer):
         width = max(map(len, prompt_ids))
         with (
             unwrap_model_for_generation(
-                self.model_wrapped, self.accelerator,
+                self.model_wrapped,
+                self.accelerator,
                 gather_deepspeed3_params=self.args.ds3_gather_for_generation,
                 generation_kwargs=self.generation_kwargs,
             ) as model,
             torch.no_grad(),
             self._prompts(model, prompt_ids, media) as inputs,
-        ):  # fmt: skip
+        ):
             output = model.generate(
                 **inputs,
                 generation_config=self.generation_config,
@@ -343,13 +356,15 @@ class VideoGRPOTrainer(RowOrder, WholeCheckpoints, GRPOTrainer):
             pairs = list(zip(silent, spread, strict=False))
             replaced += len(pairs)
             output = replace_rows(
-                output, extra,
+                output,
+                extra,
                 {
                     old * size + i: new * size + i
-                    for old, new in pairs for i in range(size)
+                    for old, new in pairs
+                    for i in range(size)
                 },
                 self.processing_class.tokenizer.pad_token_id,
-            )  # fmt: skip
+            )
         tokens = output["completion_mask"].sum()
         output["num_items_in_batch"] = self.accelerator.gather(tokens).sum()
         for key in list(metrics):
@@ -380,10 +395,12 @@ class VideoGRPOTrainer(RowOrder, WholeCheckpoints, GRPOTrainer):
         asked = [rows[i] for i in half]
         scored = score_batch(texts, asked, self.temporal.config)
         earned = torch.tensor(
-            [b.task if row.get("video") else float("nan")
-             for b, row in zip(scored, asked, strict=True)],
+            [
+                b.task if row.get("video") else float("nan")
+                for b, row in zip(scored, asked, strict=True)
+            ],
             device=self.accelerator.device,
-        )  # fmt: skip
+        )
         earned = self.accelerator.gather(earned).cpu().numpy()
         return earned.reshape(-1, self.num_generations // 2)
 
@@ -438,9 +455,14 @@ class VideoGRPOTrainer(RowOrder, WholeCheckpoints, GRPOTrainer):
         return loss
 
     def _get_per_token_logps_and_entropies(
-        self, model, input_ids, attention_mask, logits_to_keep, batch_size=None,
+        self,
+        model,
+        input_ids,
+        attention_mask,
+        logits_to_keep,
+        batch_size=None,
         **kwargs,
-    ):  # fmt: skip
+    ):
         """Old, reference and policy scores all come through here."""
         self._tokens["stock"] += int(attention_mask.sum())
         rows = model, input_ids, attention_mask, logits_to_keep
@@ -452,9 +474,14 @@ class VideoGRPOTrainer(RowOrder, WholeCheckpoints, GRPOTrainer):
         return scores
 
     def _apart(
-        self, model, input_ids, attention_mask, logits_to_keep, batch_size=None,
+        self,
+        model,
+        input_ids,
+        attention_mask,
+        logits_to_keep,
+        batch_size=None,
         **kwargs,
-    ):  # fmt: skip
+    ):
         """Scores by TRL, a row to each completion.
 
         TRL shuffles rows; here they stand in order of length and prompt again, so that
@@ -483,11 +510,13 @@ class VideoGRPOTrainer(RowOrder, WholeCheckpoints, GRPOTrainer):
                 # A rank whose rows are all text must still meet the others in the
                 # vision tower's collectives.
                 media_once(
-                    model, rows, device,
+                    model,
+                    rows,
+                    device,
                     touch_vision=self.accelerator.num_processes > 1,
                 ) as tensors,
                 last_positions(model, logits_to_keep + 1),
-            ):  # fmt: skip
+            ):
                 return model(
                     input_ids=input_ids,
                     attention_mask=attention_mask[:, first:],
@@ -498,9 +527,13 @@ class VideoGRPOTrainer(RowOrder, WholeCheckpoints, GRPOTrainer):
                 )
 
         scores = super()._get_per_token_logps_and_entropies(
-            with_media, input_ids[order], attention_mask[order], logits_to_keep,
-            batch_size, **kwargs,
-        )  # fmt: skip
+            with_media,
+            input_ids[order],
+            attention_mask[order],
+            logits_to_keep,
+            batch_size,
+            **kwargs,
+        )
         back = torch.tensor(order).argsort().to(device)
         # The third, of mixtures of experts, is one number for the batch.
         logps, entropies, balance = scores
@@ -519,8 +552,9 @@ class VideoGRPOTrainer(RowOrder, WholeCheckpoints, GRPOTrainer):
         logps, entropies = [], []
         for start in range(0, len(input_ids), size):
             rows = range(start, start + size)
-            prompts = [input_ids[i, :-logits_to_keep][real[i, :-logits_to_keep]]
-                       for i in rows]  # fmt: skip
+            prompts = [
+                input_ids[i, :-logits_to_keep][real[i, :-logits_to_keep]] for i in rows
+            ]
             media = self._media[start : start + size]
             require_one_prompt(prompts, media)
             completions = [
@@ -528,9 +562,13 @@ class VideoGRPOTrainer(RowOrder, WholeCheckpoints, GRPOTrainer):
             ]
             with self.accelerator.autocast():
                 made = packed_scores(
-                    model, prompts[0], completions, media[0], self.accelerator.device,
+                    model,
+                    prompts[0],
+                    completions,
+                    media[0],
+                    self.accelerator.device,
                     touch_vision=self.accelerator.num_processes > 1,
-                )  # fmt: skip
+                )
             self._tokens["computed"] += len(prompts[0]) - 1 + made[0].numel()
             for found, kept in zip(made, (logps, entropies), strict=True):
                 if found is not None:

@@ -6,9 +6,9 @@ import torch
 from PIL import Image
 
 from spacer_lib.artifacts import write_jsonl
-from spacer_lib.models import tiny
-from spacer_lib.training.config import config_from_dict
-from spacer_lib.training.curriculum import SEEDS, draw_rows, tokenizer_corpus
+from spacer_lib.tiny import model as tiny
+from spacer_lib.tiny.curriculum import SEEDS, draw_rows, tokenizer_corpus
+from spacer_lib.training.recipe import config_from_dict
 
 
 @pytest.fixture(scope="session")

@@ -10,10 +10,10 @@ import torch
 
 from spacer_lib.artifacts import PROJECT_ROOT
 from spacer_lib.models import inputs
+from spacer_lib.rooms.video import RecentlyUsed
 from spacer_lib.training import assembly
 from spacer_lib.training.ahead import Ahead
 from spacer_lib.training.assembly import build_trainer
-from spacer_lib.video import RecentlyUsed
 
 DEADLINE_S = 60
 
@@ -80,8 +80,9 @@ def metrics(trainer):
     keys = "loss", "grad_norm", "reward", "completions/mean_length", "media_skipped"
     return [
         {key: log.get(key) for key in keys}
-        for log in trainer.state.log_history if "loss" in log
-    ]  # fmt: skip
+        for log in trainer.state.log_history
+        if "loss" in log
+    ]
 
 
 @pytest.mark.usefixtures("rewarded")

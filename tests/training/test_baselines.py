@@ -12,14 +12,14 @@ from transformers import AutoModelForImageTextToText, AutoProcessor, TrainerCall
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLModel
 
 from spacer_lib.artifacts import read_json
-from spacer_lib.completions import read_completion, read_number
 from spacer_lib.errors import SpacerError
+from spacer_lib.language.completions import read_completion, read_number
+from spacer_lib.language.prompts import PromptStyle
 from spacer_lib.models.inputs import join_media, token_types
-from spacer_lib.models.rope import position_rule
-from spacer_lib.models.shared_media import core_of
-from spacer_lib.prompts import PromptStyle
-from spacer_lib.qa.dataset import without_options
-from spacer_lib.rewards import RewardConfig, score
+from spacer_lib.models.patches.rope import position_rule
+from spacer_lib.models.patches.shared_media import core_of
+from spacer_lib.questions.dataset import without_options
+from spacer_lib.rewards.score import RewardConfig, score
 from spacer_lib.training import selection
 from spacer_lib.training.baselines import (
     BatchMedia,
@@ -29,8 +29,8 @@ from spacer_lib.training.baselines import (
     sft_responses,
 )
 from spacer_lib.training.checkpoints import complete_checkpoints
-from spacer_lib.training.config import load_config
-from spacer_lib.training.launch import launch
+from spacer_lib.training.processes.launch import launch
+from spacer_lib.training.recipe import load_config
 from spacer_lib.training.record import MetricsLog
 from spacer_lib.training.responses import CORRUPTIBLE, corrupt, target_text
 from spacer_lib.training.selection import keep_informative, select_samples
@@ -52,8 +52,13 @@ def quick(small):
     """``quick(**changes)``: eight rows a step, at a rate at which ten steps show."""
 
     def make(**changes):
-        values = {"prompts_per_step": 8, "max_steps": 10, "learning_rate": 2e-3,
-                  "beta": 0.1, "method": "sft"}  # fmt: skip
+        values = {
+            "prompts_per_step": 8,
+            "max_steps": 10,
+            "learning_rate": 2e-3,
+            "beta": 0.1,
+            "method": "sft",
+        }
         return small(**values | changes)
 
     return make
@@ -101,10 +106,11 @@ def test_targets_follow_the_prompt_style(rows):
     answer = row["ground_truth"]
     tagged = f"<answer>{answer}</answer>"
     for mode, text in (
-        ("vanilla", answer), ("direct", tagged),
+        ("vanilla", answer),
+        ("direct", tagged),
         ("think", f"<think>By eye.</think>{tagged}"),
         ("observe", f"<observe>By eye.</observe>{tagged}"),
-    ):  # fmt: skip
+    ):
         assert target_text(row, PromptStyle(mode)) == text
     drawn = target_text(rows[2], PromptStyle("think_map"))
     truth = {name: [tuple(c) for c in cells] for name, cells in row["map"].items()}
@@ -134,9 +140,25 @@ def numeric(truth, kind="numerical"):
 
 
 @pytest.mark.parametrize(
-    "truth", ["1", "2", "7", "120", "0.1", "2.4", "3.50", "0", "0.0", "-3", "-0.5",
-              "1,200", "999999999", "twenty one", "3/4"],
-)  # fmt: skip
+    "truth",
+    [
+        "1",
+        "2",
+        "7",
+        "120",
+        "0.1",
+        "2.4",
+        "3.50",
+        "0",
+        "0.0",
+        "-3",
+        "-0.5",
+        "1,200",
+        "999999999",
+        "twenty one",
+        "3/4",
+    ],
+)
 def test_corrupted_numbers_are_wrong_readable_and_written_alike(truth):
     value, _ = read_number(truth)
     made = set()
@@ -158,15 +180,21 @@ def test_corrupted_numbers_are_wrong_readable_and_written_alike(truth):
 
 
 def test_corrupted_options_keep_their_form():
-    row = {"id": "c", "problem_type": "multiple choice",
-           "options": ["A. bed", "B. sofa", "C. lamp"]}  # fmt: skip
+    row = {
+        "id": "c",
+        "problem_type": "multiple choice",
+        "options": ["A. bed", "B. sofa", "C. lamp"],
+    }
     seen = {}
     for truth in ("B", "B. sofa", "sofa"):
         item = row | {"ground_truth": truth}
         texts = {corrupt(item, truth, np.random.default_rng(i)) for i in range(30)}
         seen[truth] = sorted(texts)
-    assert seen == {"B": ["A", "C"], "B. sofa": ["A. bed", "C. lamp"],
-                    "sofa": ["bed", "lamp"]}  # fmt: skip
+    assert seen == {
+        "B": ["A", "C"],
+        "B. sofa": ["A. bed", "C. lamp"],
+        "sofa": ["bed", "lamp"],
+    }
     with pytest.raises(SpacerError, match="none known"):
         corrupt(row | {"options": ["A. bed"], "ground_truth": "A"}, "A", None)
 
@@ -192,9 +220,13 @@ def test_corrupted_words_are_of_the_same_kind(rows):
                 options = [option[3:] for option in row["options"]]
                 sides = {"left", "right"} | set(options)
                 assert wrong != truth and (wrong in options or wrong in sides)
-    order = {"id": "o", "problem_type": "option-free", "options": None,
-             "question_type": "obj_appearance_order",
-             "ground_truth": "bed, sofa, lamp, door"}  # fmt: skip
+    order = {
+        "id": "o",
+        "problem_type": "option-free",
+        "options": None,
+        "question_type": "obj_appearance_order",
+        "ground_truth": "bed, sofa, lamp, door",
+    }
     wrong = corrupt(order, order["ground_truth"], np.random.default_rng(0))
     assert wrong != order["ground_truth"]
     assert sorted(wrong.split(", ")) == sorted(order["ground_truth"].split(", "))
@@ -316,8 +348,9 @@ def test_prompt_positions_are_taught_nothing(quick, shown, tmp_path):
 def without_video(batch):
     """The same tokens with the pixels of nothing, which is what blind would be."""
     media = batch["media"].sequences
-    grey = [one | {"pixel_values_videos": one["pixel_values_videos"] * 0}
-            for one in media]  # fmt: skip
+    grey = [
+        one | {"pixel_values_videos": one["pixel_values_videos"] * 0} for one in media
+    ]
     return {**batch, "media": BatchMedia(grey)}
 
 
@@ -368,13 +401,17 @@ def test_a_resumed_run_goes_on_as_if_unbroken(quick, shown, tmp_path, build):
     names = {path.name for path in found[0].iterdir()}
     assert {"optimizer.pt", "scheduler.pt", "rng_state.pth"} <= names
     resumed = metrics_of(
-        build(config, tmp_path, rows=shown), tmp_path / "resumed.jsonl",
+        build(config, tmp_path, rows=shown),
+        tmp_path / "resumed.jsonl",
         resume_from_checkpoint=str(found[0]),
-    )  # fmt: skip
+    )
     for old, new in zip(straight[2:], resumed, strict=True):
         assert (old["step"], old["loss"], old["grad_norm"], old["learning_rate"]) == (
-            new["step"], new["loss"], new["grad_norm"], new["learning_rate"],
-        )  # fmt: skip
+            new["step"],
+            new["loss"],
+            new["grad_norm"],
+            new["learning_rate"],
+        )
 
 
 def test_old_checkpoints_go_and_the_model_loads(quick, shown, tmp_path):
@@ -518,8 +555,12 @@ def test_a_mixed_batch_is_its_rows(quick, mixed, tmp_path, runs_of_the_tower, bu
     trainer = mixed_trainer(build, quick, mixed, tmp_path)
     batch, model = batch_of(trainer, 4), trainer.model
     kinds = [set(one) for one in batch["media"].sequences[:4]]
-    assert kinds == [set(VIDEO_KEYS), {"pixel_values", "image_grid_thw"},
-                     set(VIDEO_KEYS), set()]  # fmt: skip
+    assert kinds == [
+        set(VIDEO_KEYS),
+        {"pixel_values", "image_grid_thw"},
+        set(VIDEO_KEYS),
+        set(),
+    ]
     taught = batch["labels"] != -100 if "labels" in batch else batch["completion_mask"]
     runs_of_the_tower.clear()
     loss = trainer.compute_loss(model, batch)
@@ -598,11 +639,19 @@ def test_workers_with_other_kinds_of_rows_wait_for_none(mixed, tmp_path, method)
         ("one", {"gpus": 1}),
         ("zero2", {"gpus": 2, "zero_stage": 2, "per_device_batch": 1}),
     ):
-        config = load_config("tiny", {
-            "data_path": str(mixed), "method": method, "prompts_per_step": 6,
-            "max_steps": 2, "beta": 0.1, "learning_rate": 1e-4, "frozen": None,
-            **change,
-        })  # fmt: skip
+        config = load_config(
+            "tiny",
+            {
+                "data_path": str(mixed),
+                "method": method,
+                "prompts_per_step": 6,
+                "max_steps": 2,
+                "beta": 0.1,
+                "learning_rate": 1e-4,
+                "frozen": None,
+                **change,
+            },
+        )
         runs[name] = launch(config, tmp_path / name)
     assert read_json(runs["zero2"].out_dir / "run.json")["workers"] == 2
     for one, two in zip(*(run.metrics()[:2] for run in runs.values()), strict=True):
@@ -660,8 +709,9 @@ def test_selection_goes_on_where_it_stopped(checkpoint, rows, tmp_path, monkeypa
     monkeypatch.setattr(selection, "generate", counted)
     assert select_samples(*checkpoint, rows[:6], path, **SETTINGS) == whole
     assert path.read_bytes() == b"".join(lines)
-    again = [[row["id"] for row in pair for _ in range(3)]
-             for pair in (rows[2:4], rows[4:6])]  # fmt: skip
+    again = [
+        [row["id"] for row in pair for _ in range(3)] for pair in (rows[2:4], rows[4:6])
+    ]
     assert asked == again
     select_samples(*checkpoint, rows[:6], path, **SETTINGS)
     assert asked == again  # nothing left to ask
@@ -670,8 +720,12 @@ def test_selection_goes_on_where_it_stopped(checkpoint, rows, tmp_path, monkeypa
 def test_answers_of_other_settings_or_rows_are_refused(checkpoint, rows, tmp_path):
     path = tmp_path / "answers.jsonl"
     select_samples(*checkpoint, rows[:2], path, **SETTINGS)
-    for changed in ({"temperature": 0.5}, {"seed": 1}, {"k": 2},
-                    {"rewards": RewardConfig(number_score="mra-11")}):  # fmt: skip
+    for changed in (
+        {"temperature": 0.5},
+        {"seed": 1},
+        {"k": 2},
+        {"rewards": RewardConfig(number_score="mra-11")},
+    ):
         with pytest.raises(SpacerError, match="other settings"):
             select_samples(*checkpoint, rows[:2], path, **SETTINGS | changed)
     asked = rows[0] | {"question": "How many?"}

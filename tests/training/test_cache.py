@@ -4,10 +4,10 @@ import pytest
 import torch
 from transformers.cache_utils import DynamicCache
 
-from spacer_lib.models import cache as room
-from spacer_lib.models import tiny
-from spacer_lib.models.cache import RoomyLayer, with_room
-from spacer_lib.training.curriculum import tokenizer_corpus
+from spacer_lib.models.patches import cache as room
+from spacer_lib.models.patches.cache import RoomyLayer, with_room
+from spacer_lib.tiny import model as tiny
+from spacer_lib.tiny.curriculum import tokenizer_corpus
 
 
 @pytest.fixture(autouse=True)
@@ -68,9 +68,12 @@ def test_generation_is_the_same(model):
     ids = torch.arange(20, 40).reshape(2, 10)
     config = model.config.get_text_config()
     options = {
-        "max_new_tokens": 20, "min_new_tokens": 20, "do_sample": False,
-        "output_logits": True, "return_dict_in_generate": True,
-    }  # fmt: skip
+        "max_new_tokens": 20,
+        "min_new_tokens": 20,
+        "do_sample": False,
+        "output_logits": True,
+        "return_dict_in_generate": True,
+    }
     plain, roomy = (
         model.generate(
             ids, attention_mask=torch.ones_like(ids), past_key_values=cache, **options

@@ -17,11 +17,11 @@ from transformers import TrainerControl, TrainerState
 from spacer_lib import cli
 from spacer_lib.artifacts import PROJECT_ROOT, read_json, read_jsonl, write_json
 from spacer_lib.errors import SpacerError
-from spacer_lib.training import failures, world
-from spacer_lib.training import launch as launching
-from spacer_lib.training.config import config_from_dict, dump_config
-from spacer_lib.training.launch import TrainingFailed, launch, resolve_workers
-from spacer_lib.training.run import CleanStop
+from spacer_lib.training.processes import failures, world
+from spacer_lib.training.processes import launch as launching
+from spacer_lib.training.processes.launch import TrainingFailed, launch, resolve_workers
+from spacer_lib.training.processes.worker import CleanStop
+from spacer_lib.training.recipe import config_from_dict, dump_config
 
 cpu_only = pytest.mark.skipif(
     torch.cuda.is_available(), reason="with GPUs, each worker takes one"
@@ -58,15 +58,17 @@ def test_a_large_recipe_refuses_a_machine_without_gpus(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize(
     ("nodes", "rank", "ip", "message"),
-    [(2, 0, None, "main_process_ip: got none.*nodes = 2"), (2, 1, "", "main_process"),
-     (2, 2, "10.0.0.1", "node_rank: got 2; expected 0 to 1"), (1, 1, None, "0 to 0"),
-     (2, -1, "10.0.0.1", "node_rank")],
-)  # fmt: skip
+    [
+        (2, 0, None, "main_process_ip: got none.*nodes = 2"),
+        (2, 1, "", "main_process"),
+        (2, 2, "10.0.0.1", "node_rank: got 2; expected 0 to 1"),
+        (1, 1, None, "0 to 0"),
+        (2, -1, "10.0.0.1", "node_rank"),
+    ],
+)
 def test_a_node_must_know_its_place(small, tmp_path, nodes, rank, ip, message):
     with pytest.raises(SpacerError, match=message):
-        launch(
-            small(nodes=nodes), tmp_path / "run", node_rank=rank, main_process_ip=ip
-        )
+        launch(small(nodes=nodes), tmp_path / "run", node_rank=rank, main_process_ip=ip)
     assert not (tmp_path / "run").exists()
 
 
@@ -88,8 +90,11 @@ def test_vllm_is_looked_for_before_anything_starts(monkeypatch, small, tmp_path)
 def a_run(workers=2, nodes=1, on_cpu=True, stage=0, **config):
     return {
         "config": {"bf16": False, "offload": "none", **config},
-        "workers": workers, "nodes": nodes, "on_cpu": on_cpu, "zero_stage": stage,
-    }  # fmt: skip
+        "workers": workers,
+        "nodes": nodes,
+        "on_cpu": on_cpu,
+        "zero_stage": stage,
+    }
 
 
 def yaml_of(path):
@@ -99,9 +104,12 @@ def yaml_of(path):
 
 @pytest.mark.parametrize(
     ("run", "kind", "precision"),
-    [(a_run(), "MULTI_GPU", "'no'"), (a_run(workers=1), "'NO'", "'no'"),
-     (a_run(on_cpu=False, bf16=True), "MULTI_GPU", "bf16")],
-)  # fmt: skip
+    [
+        (a_run(), "MULTI_GPU", "'no'"),
+        (a_run(workers=1), "'NO'", "'no'"),
+        (a_run(on_cpu=False, bf16=True), "MULTI_GPU", "bf16"),
+    ],
+)
 def test_without_deepspeed_accelerate_starts_every_process(
     tmp_path, run, kind, precision
 ):
@@ -154,9 +162,14 @@ def test_workers_keep_what_the_user_set_for_the_network(monkeypatch):
 
 @pytest.mark.parametrize(
     ("visible", "workers", "nodes", "seen"),
-    [("5,3,1", 1, 1, "5"), ("5,3,1", 4, 2, "5,3"), (None, 1, 1, "0"),
-     (None, 16, 2, "0,1,2,3,4,5,6,7"), ("GPU-a,GPU-b", 1, 1, "GPU-a")],
-)  # fmt: skip
+    [
+        ("5,3,1", 1, 1, "5"),
+        ("5,3,1", 4, 2, "5,3"),
+        (None, 1, 1, "0"),
+        (None, 16, 2, "0,1,2,3,4,5,6,7"),
+        ("GPU-a,GPU-b", 1, 1, "GPU-a"),
+    ],
+)
 def test_workers_see_the_gpus_they_use_and_no_more(
     monkeypatch, visible, workers, nodes, seen
 ):
@@ -169,10 +182,14 @@ def test_workers_see_the_gpus_they_use_and_no_more(
 
 @pytest.mark.parametrize(
     ("run", "count", "kind"),
-    [(a_run(1), 1, "NO"), (a_run(2), 2, "MULTI_CPU"),
-     (a_run(2, on_cpu=False), 2, "MULTI_GPU"), (a_run(2, stage=2), 2, "DEEPSPEED"),
-     (a_run(1, stage=3), 1, "DEEPSPEED")],
-)  # fmt: skip
+    [
+        (a_run(1), 1, "NO"),
+        (a_run(2), 2, "MULTI_CPU"),
+        (a_run(2, on_cpu=False), 2, "MULTI_GPU"),
+        (a_run(2, stage=2), 2, "DEEPSPEED"),
+        (a_run(1, stage=3), 1, "DEEPSPEED"),
+    ],
+)
 def test_workers_check_the_world(run, count, kind):
     kinds = [DistributedType(name) for name in ("NO", "MULTI_CPU", "DEEPSPEED")]
     right = SimpleNamespace(num_processes=count, distributed_type=DistributedType(kind))
@@ -245,11 +262,20 @@ def test_the_command_line_hands_the_node_on(monkeypatch, tmp_path):
         seen.update(nodes=config.nodes, **options)
         return SimpleNamespace(model_dir="model", steps=3, seconds=1.0)
 
-    monkeypatch.setattr("spacer_lib.training.launch.launch", launch)
+    monkeypatch.setattr("spacer_lib.training.processes.launch.launch", launch)
     arguments = [
-        "train", "--nodes", "2", "--node-rank", "1", "--main-process-ip", "10.0.0.1",
-        "--set", "gpus=8", "--out", str(tmp_path),
-    ]  # fmt: skip
+        "train",
+        "--nodes",
+        "2",
+        "--node-rank",
+        "1",
+        "--main-process-ip",
+        "10.0.0.1",
+        "--set",
+        "gpus=8",
+        "--out",
+        str(tmp_path),
+    ]
     assert cli.main(arguments) == 0
     assert (seen["nodes"], seen["node_rank"]) == (2, 1)
     assert seen["main_process_ip"] == "10.0.0.1"
@@ -268,8 +294,8 @@ def test_the_slurm_example_is_sound():
 
 CHILD = """
 import json, sys
-from spacer_lib.training import launch as launching
-from spacer_lib.training.config import load_config
+from spacer_lib.training.processes import launch as launching
+from spacer_lib.training.recipe import load_config
 recipe, out_dir, options = sys.argv[1:]
 result = launching.launch(load_config(recipe), out_dir, **json.loads(options))
 print(json.dumps([result.steps, result.workers, str(result.model_dir)]))
@@ -284,14 +310,24 @@ class Node:
         recipe = out_dir.with_name(f"recipe{rank}.yaml")
         recipe.write_text(dump_config(config))
         options |= {
-            "node_rank": rank, "main_process_ip": "127.0.0.1",
+            "node_rank": rank,
+            "main_process_ip": "127.0.0.1",
             "main_process_port": port,
-        }  # fmt: skip
+        }
         self.process = subprocess.Popen(
-            [sys.executable, "-c", CHILD, str(recipe), str(out_dir),
-             json.dumps(options)],
-            cwd=PROJECT_ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
+            [
+                sys.executable,
+                "-c",
+                CHILD,
+                str(recipe),
+                str(out_dir),
+                json.dumps(options),
+            ],
+            cwd=PROJECT_ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
 
     def end(self, seconds):
         """(exit status, last line of output, last line of errors)."""

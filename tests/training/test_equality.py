@@ -19,8 +19,8 @@ from safetensors.torch import load_file
 from spacer_lib.artifacts import PROJECT_ROOT, read_json, read_jsonl
 from spacer_lib.training.assembly import build_trainer
 from spacer_lib.training.checkpoints import complete_checkpoints
-from spacer_lib.training.config import dump_config, load_config
-from spacer_lib.training.launch import launch
+from spacer_lib.training.processes.launch import launch
+from spacer_lib.training.recipe import dump_config, load_config
 
 needs_cpu_only = pytest.mark.skipif(
     torch.cuda.is_available(), reason="with GPUs, 2 workers are 2 GPUs"
@@ -34,10 +34,17 @@ def recipe(mixed):
 
     def make(**changes):
         values = {
-            "data_path": str(mixed), "prompts_per_step": 4, "num_generations": 4,
-            "max_completion_length": 48, "max_steps": 4, "num_iterations": 2,
-            "beta": 0.04, "save_steps": 2, "learning_rate": 1e-4, "frozen": None,
-        }  # fmt: skip
+            "data_path": str(mixed),
+            "prompts_per_step": 4,
+            "num_generations": 4,
+            "max_completion_length": 48,
+            "max_steps": 4,
+            "num_iterations": 2,
+            "beta": 0.04,
+            "save_steps": 2,
+            "learning_rate": 1e-4,
+            "frozen": None,
+        }
         return load_config("tiny", values | changes)
 
     return make
@@ -103,19 +110,26 @@ def kill_at(config, out_dir, step):
     path = out_dir.with_suffix(".yaml")
     path.write_text(dump_config(config))
     command = [
-        sys.executable, "-m", "spacer_lib", "train", "--config", str(path),
-        "--out", str(out_dir),
-    ]  # fmt: skip
+        sys.executable,
+        "-m",
+        "spacer_lib",
+        "train",
+        "--config",
+        str(path),
+        "--out",
+        str(out_dir),
+    ]
     process = subprocess.Popen(
         command, cwd=PROJECT_ROOT, start_new_session=True, stdout=subprocess.DEVNULL
     )
     metrics = out_dir / "metrics.jsonl"
     try:
         while (
-            not metrics.exists() or len(read_jsonl(metrics)) < step
+            not metrics.exists()
+            or len(read_jsonl(metrics)) < step
             # A step's line is written before its checkpoint is.
             or not complete_checkpoints(out_dir / "checkpoints")
-        ):  # fmt: skip
+        ):
             assert process.poll() is None, "the run ended before it could be killed"
             time.sleep(0.02)
     finally:

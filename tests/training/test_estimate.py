@@ -8,20 +8,24 @@ from spacer_lib import cli
 from spacer_lib.artifacts import PROJECT_ROOT, read_json, write_jsonl
 from spacer_lib.errors import SpacerError
 from spacer_lib.training import estimate as estimating
-from spacer_lib.training import launch as launching
 from spacer_lib.training.assembly import build_trainer
 from spacer_lib.training.baselines import build_sft, sft_responses
-from spacer_lib.training.config import dump_config
 from spacer_lib.training.estimate import estimate, extrapolate, steps_of_run
+from spacer_lib.training.processes import launch as launching
+from spacer_lib.training.recipe import dump_config
 
 
 def short_run(**changes):
     """What the ``run.json`` of five steps says, on eight GPUs."""
     return {
-        "rows": 1000, "workers": 8, "on_cpu": False, "device": "NVIDIA H200",
+        "rows": 1000,
+        "workers": 8,
+        "on_cpu": False,
+        "device": "NVIDIA H200",
         "duration": {"training": 700.0, "checkpoints": [60.0]},
-        "peak_memory_gb": [10.0] * 8, "peak_gpu_memory_gb": [90.0, 95.5] * 4,
-    } | changes  # fmt: skip
+        "peak_memory_gb": [10.0] * 8,
+        "peak_gpu_memory_gb": [90.0, 95.5] * 4,
+    } | changes
 
 
 def test_hours_are_steps_checkpoints_and_the_start(small):
@@ -59,10 +63,15 @@ def test_cpu_workers_say_nothing_of_gpus(small):
 
 @pytest.mark.parametrize(
     "changes",
-    [{"epochs": 1.5}, {"epochs": 2.0, "per_device_batch": 2}, {"num_iterations": 3},
-     {"method": "sft"}, {"method": "sft", "epochs": 2.5, "per_device_batch": 1},
-     {"max_steps": 7}],
-)  # fmt: skip
+    [
+        {"epochs": 1.5},
+        {"epochs": 2.0, "per_device_batch": 2},
+        {"num_iterations": 3},
+        {"method": "sft"},
+        {"method": "sft", "epochs": 2.5, "per_device_batch": 1},
+        {"max_steps": 7},
+    ],
+)
 def test_steps_are_counted_as_the_trainer_does(changes, small, rows, tmp_path):
     """Five rows, two a step."""
     rows = [row for row, _ in sft_responses(rows, small().prompt_style)][:5]

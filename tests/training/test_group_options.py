@@ -53,33 +53,55 @@ def by_hand(kind, level, logps, old, ref, advantages, mask, *, beta, low, high, 
 
 @pytest.mark.parametrize(
     ("kind", "level"),
-    [("grpo", "token"), ("bnpo", "token"), ("dapo", "token"), ("dr_grpo", "token"),
-     ("grpo", "sequence")],
-)  # fmt: skip
+    [
+        ("grpo", "token"),
+        ("bnpo", "token"),
+        ("dapo", "token"),
+        ("dr_grpo", "token"),
+        ("grpo", "sequence"),
+    ],
+)
 def test_every_loss_is_the_published_formula(
     small, rows, tmp_path, variety, kind, level
 ):
     rows = [{**row, "silent": False} for row in rows]
     config = small(
-        num_iterations=2, beta=0.04, epsilon=0.01, epsilon_high=0.02, loss_type=kind,
+        num_iterations=2,
+        beta=0.04,
+        epsilon=0.01,
+        epsilon_high=0.02,
+        loss_type=kind,
         importance_level=level,
-    )  # fmt: skip
+    )
     trainer = build_trainer(config, tmp_path, rows=rows)
     batch = trainer.roll_out([0, 1])
     with torch.no_grad():  # the policy moves, so that ratios leave 1 and some are cut
         for weight in trainer.model.parameters():
             weight += 0.01 * weight.std() * torch.randn_like(weight)
     loss, logps = trainer.score(batch)
-    names = ("old_per_token_logps", "ref_per_token_logps", "advantages",
-             "completion_mask")  # fmt: skip
+    names = (
+        "old_per_token_logps",
+        "ref_per_token_logps",
+        "advantages",
+        "completion_mask",
+    )
     old, ref, advantages, mask = (batch[name].double().numpy() for name in names)
     logps = logps.double().numpy()
     ratio = np.exp(logps - old)[mask.astype(bool)]
     assert ratio.min() < 0.99 and ratio.max() > 1.02
     expected = by_hand(
-        kind, level, logps, old, ref, advantages, mask, beta=0.04, low=0.01, high=0.02,
+        kind,
+        level,
+        logps,
+        old,
+        ref,
+        advantages,
+        mask,
+        beta=0.04,
+        low=0.01,
+        high=0.02,
         length=config.max_completion_length,
-    )  # fmt: skip
+    )
     assert loss == pytest.approx(expected, rel=1e-4, abs=1e-7)
 
 
@@ -210,8 +232,9 @@ def test_an_unreadable_video_is_skipped_counted_and_the_same_for_all_ranks(
 
 
 def test_many_unreadable_videos_are_no_accident(small, rows, tmp_path, variety):
-    rows = [{**row, "silent": False, "video": f"missing{i}"} for i, row in
-            enumerate(rows)]  # fmt: skip
+    rows = [
+        {**row, "silent": False, "video": f"missing{i}"} for i, row in enumerate(rows)
+    ]
     trainer = build_trainer(small(), tmp_path, rows=rows)
     with pytest.raises(SpacerError, match="rows unreadable, such as missing"):
         trainer.roll_out([0, 1])
@@ -258,8 +281,10 @@ def test_vllm_is_handed_images_and_expanded_prompts(small, rows, tmp_path, varie
     assert batch["completion_ids"][3].tolist() == [23, 30, end]
     trainer.score(batch)  # and the loss sees the image
     own = trainer._scored
-    grey = {id(m): {k: v * 0 if "pixel" in k else v for k, v in m.items()}
-            for m in batch["media"]}  # fmt: skip
+    grey = {
+        id(m): {k: v * 0 if "pixel" in k else v for k, v in m.items()}
+        for m in batch["media"]
+    }
     trainer.score(batch, [grey[id(m)] for m in batch["media"]])
     moved = (own - trainer._scored).abs().amax(dim=1)
     assert (moved[:4] > 0).all() and (moved[4:] == 0).all()
@@ -269,7 +294,9 @@ def test_media_errors_name_their_source(small, rows, tmp_path):
     trainer = build_trainer(small(), tmp_path, rows=rows)
     with pytest.raises(MediaError) as caught:
         training.encode_prompts(
-            trainer.processing_class, [{**rows[0], "video": "nowhere.mp4"}], "tiny",
+            trainer.processing_class,
+            [{**rows[0], "video": "nowhere.mp4"}],
+            "tiny",
             trainer.video,
-        )  # fmt: skip
+        )
     assert caught.value.source == "nowhere.mp4"

@@ -14,13 +14,13 @@ import torch
 
 from spacer_lib.artifacts import PROJECT_ROOT, read_json, read_jsonl
 from spacer_lib.errors import SpacerError
-from spacer_lib.training import launch as launching
-from spacer_lib.training import world
 from spacer_lib.training.checkpoints import complete_checkpoints
-from spacer_lib.training.config import config_from_dict, dump_config
-from spacer_lib.training.failures import first_error
-from spacer_lib.training.launch import TrainingFailed, launch, resolve_workers
-from spacer_lib.training.monitor import LiveFigure
+from spacer_lib.training.processes import launch as launching
+from spacer_lib.training.processes import world
+from spacer_lib.training.processes.failures import first_error
+from spacer_lib.training.processes.launch import TrainingFailed, launch, resolve_workers
+from spacer_lib.training.processes.monitor import LiveFigure
+from spacer_lib.training.recipe import config_from_dict, dump_config
 
 needs_cpu_only = pytest.mark.skipif(
     torch.cuda.is_available(), reason="with GPUs, 2 workers are 2 GPUs"
@@ -32,9 +32,14 @@ needs_cpu_only = pytest.mark.skipif(
 
 @pytest.mark.parametrize(
     ("found", "asked", "workers", "device"),
-    [(0, 1, 1, "cpu"), (0, 2, 2, "cpu"), (0, 8, 2, "cpu"), (8, 8, 8, "cuda"),
-     (4, 1, 1, "cuda")],
-)  # fmt: skip
+    [
+        (0, 1, 1, "cpu"),
+        (0, 2, 2, "cpu"),
+        (0, 8, 2, "cpu"),
+        (8, 8, 8, "cuda"),
+        (4, 1, 1, "cuda"),
+    ],
+)
 def test_resolve_workers(monkeypatch, found, asked, workers, device):
     monkeypatch.setattr(launching, "count_gpus", lambda: found)
     got = resolve_workers(config_from_dict({"gpus": asked}))
@@ -50,7 +55,7 @@ def test_too_few_gpus_are_an_error(monkeypatch):
 
 def test_counting_gpus_does_not_start_cuda():
     code = (
-        "import torch; from spacer_lib.training.launch import count_gpus; "
+        "import torch; from spacer_lib.training.processes.launch import count_gpus; "
         "count_gpus(); assert not torch.cuda.is_initialized()"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=PROJECT_ROOT)
@@ -106,9 +111,12 @@ def instant(monkeypatch):
     def finish(command, environment, log_path, say):
         run = read_json(command[-1])
         result = {
-            "steps": 2, "seconds": 1.5, "peak_memory_gb": [0.5, 0.25],
-            "workers": run["workers"], "on_cpu": run["on_cpu"],
-        }  # fmt: skip
+            "steps": 2,
+            "seconds": 1.5,
+            "peak_memory_gb": [0.5, 0.25],
+            "workers": run["workers"],
+            "on_cpu": run["on_cpu"],
+        }
         log_path.with_name("run.json").write_text(json.dumps(result))
 
     monkeypatch.setattr(launching, "_watch", finish)
@@ -170,8 +178,8 @@ def test_live_figure_is_silent_outside_notebooks_and_skips_half_lines(tmp_path):
 CHILD = """
 import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)
-from spacer_lib.training.config import load_config
-from spacer_lib.training.launch import launch
+from spacer_lib.training.recipe import load_config
+from spacer_lib.training.processes.launch import launch
 launch(load_config(sys.argv[1]), sys.argv[2])
 """
 
@@ -224,9 +232,13 @@ def test_two_workers_survive_a_power_cut(small, tmp_path):
     between the first and the second pass over a batch (num_iterations = 2).
     """
     config = small(
-        gpus=8, max_steps=12, save_steps=2, num_iterations=2, learning_rate=1e-2,
+        gpus=8,
+        max_steps=12,
+        save_steps=2,
+        num_iterations=2,
+        learning_rate=1e-2,
         weight_decay=1.0,
-    )  # fmt: skip
+    )
     out_dir = tmp_path / "run with a space"
     launched = Launched(config, out_dir, tmp_path)
     family = launched.wait_for_step(3)

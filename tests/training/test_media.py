@@ -11,7 +11,8 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 from transformers.video_utils import VideoMetadata
 
 from spacer_lib.errors import SpacerError
-from spacer_lib.models import inputs, shared_media, tiny
+from spacer_lib.language.prompts import PromptStyle
+from spacer_lib.models import inputs
 from spacer_lib.models.generation import (
     generate,
     sampling_settings,
@@ -25,17 +26,18 @@ from spacer_lib.models.inputs import (
     pad_batch,
     token_types,
 )
-from spacer_lib.models.rope import (
+from spacer_lib.models.patches import shared_media
+from spacer_lib.models.patches.rope import (
     POSITION_RULES,
     position_rule,
     use_library_positions,
     use_original_positions,
 )
-from spacer_lib.models.shared_media import core_of, keep_features, media_once
-from spacer_lib.prompts import PromptStyle
+from spacer_lib.models.patches.shared_media import core_of, keep_features, media_once
+from spacer_lib.rooms.video import RecentlyUsed, read_frames
+from spacer_lib.tiny import model as tiny
+from spacer_lib.tiny.curriculum import tokenizer_corpus
 from spacer_lib.training.baselines import ResponseCollator
-from spacer_lib.training.curriculum import tokenizer_corpus
-from spacer_lib.video import RecentlyUsed, read_frames
 
 ASKED = "How many chair(s) are in this room?"
 FRAME = tiny.FRAME_SIZE
@@ -174,8 +176,10 @@ def test_pixels_of_images_and_frames_are_bounded(checkpoint, images, pixels):
     _, _, processor = checkpoint
     video = question(video="room://new/3")
     for row, size, as_images in (
-        (question(image=images), None, False), (video, 84, False), (video, 84, True),
-    ):  # fmt: skip
+        (question(image=images), None, False),
+        (video, 84, False),
+        (video, 84, True),
+    ):
         settings = VideoSettings(4, size, pixels, as_images)
         _, (tensors,) = encode_prompts(processor, [row], "tiny", settings)
         images_only = row is not video or as_images
@@ -254,9 +258,11 @@ def test_colours_of_every_kind(reader, images, tmp_path, mode):
 def broken(tmp_path, images):
     whole = open(images[0], "rb").read()
     files = {
-        "cut.png": whole[: len(whole) // 2], "head.png": whole[:60],
-        "words.png": b"not found", "empty.png": b"",
-    }  # fmt: skip
+        "cut.png": whole[: len(whole) // 2],
+        "head.png": whole[:60],
+        "words.png": b"not found",
+        "empty.png": b"",
+    }
     for name, content in files.items():
         (tmp_path / name).write_bytes(content)
         yield question(image=[images[1], str(tmp_path / name)])
@@ -311,9 +317,12 @@ def patches(media):
 
 
 KINDS = {
-    "mixed": range(7), "videos": [2, 3, 2, 1], "images": [6, 1, 4, 0],
-    "a video": [5], "an image and a video": [2, 4],
-}  # fmt: skip
+    "mixed": range(7),
+    "videos": [2, 3, 2, 1],
+    "images": [6, 1, 4, 0],
+    "a video": [5],
+    "an image and a video": [2, 4],
+}
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -473,15 +482,22 @@ def test_generation_agrees_with_a_full_forward(checkpoint, mixed):
     width = text["input_ids"].shape[1]
     with torch.no_grad(), media_once(model, media, "cpu") as tensors:
         made = model.generate(
-            **text, **tensors, **sampling_settings(model, 0, 1.0), max_new_tokens=5,
-            min_new_tokens=5, output_logits=True, return_dict_in_generate=True,
-        )  # fmt: skip
+            **text,
+            **tensors,
+            **sampling_settings(model, 0, 1.0),
+            max_new_tokens=5,
+            min_new_tokens=5,
+            output_logits=True,
+            return_dict_in_generate=True,
+        )
         ids = made.sequences
         mask = torch.cat([text["attention_mask"], torch.ones_like(ids[:, width:])], 1)
         full = model(
-            input_ids=ids, attention_mask=mask, **tensors,
+            input_ids=ids,
+            attention_mask=mask,
+            **tensors,
             mm_token_type_ids=token_types(ids, model.config),
-        ).logits[:, width - 1 : -1]  # fmt: skip
+        ).logits[:, width - 1 : -1]
     torch.testing.assert_close(torch.stack(made.logits, 1), full, rtol=0, atol=1e-4)
 
 
@@ -503,8 +519,11 @@ def test_collated_rows_are_mixed_too(checkpoint, mixed):
         batch = collate([{"image": number} for number in numbers])
         media = batch.pop("media").sequences
         assert set(batch) == {
-            "input_ids", "attention_mask", "mm_token_type_ids", "labels"
-        }  # fmt: skip
+            "input_ids",
+            "attention_mask",
+            "mm_token_type_ids",
+            "labels",
+        }
         _, expected = encode_prompts(
             processor, [mixed[i] for i in numbers], "tiny", VideoSettings()
         )

@@ -8,10 +8,13 @@ from transformers import AutoModelForImageTextToText
 
 from spacer_lib.errors import SpacerError
 from spacer_lib.evaluation.backends import load
-from spacer_lib.models import tiny
-from spacer_lib.models.patch_embedding import use_convolved_patches, use_linear_patches
+from spacer_lib.models.patches.patch_embedding import (
+    use_convolved_patches,
+    use_linear_patches,
+)
+from spacer_lib.tiny import model as tiny
+from spacer_lib.tiny.curriculum import tokenizer_corpus
 from spacer_lib.training.assembly import build_trainer
-from spacer_lib.training.curriculum import tokenizer_corpus
 
 
 def convolution(model):

@@ -12,11 +12,11 @@ import torch
 from transformers import AutoModelForImageTextToText
 
 from spacer_lib.errors import SpacerError
-from spacer_lib.models import tiny
+from spacer_lib.tiny import model as tiny
+from spacer_lib.tiny.curriculum import tokenizer_corpus
 from spacer_lib.training import assembly, prefix
 from spacer_lib.training import trainer as training
 from spacer_lib.training.assembly import build_trainer
-from spacer_lib.training.curriculum import tokenizer_corpus
 from spacer_lib.training.record import MetricsLog, meaning_of, read_journal
 
 GROUP, PROMPTS = 8, 4
@@ -36,10 +36,13 @@ def make(small, mixed, tmp_path):
 
     def build(**changes):
         values = {
-            "data_path": str(mixed), "prompts_per_step": PROMPTS,
-            "num_generations": GROUP, "beta": 0.04, "num_iterations": 2,
+            "data_path": str(mixed),
+            "prompts_per_step": PROMPTS,
+            "num_generations": GROUP,
+            "beta": 0.04,
+            "num_iterations": 2,
             "shared_prefix": "on",
-        }  # fmt: skip
+        }
         return build_trainer(small(**values | changes), tmp_path)
 
     return build
@@ -90,9 +93,10 @@ def graded(trainer, batch, count):
     loss = trainer._compute_loss(trainer.model, batch)
     loss.backward()
     gradients = {
-        name: parameter.grad for name, parameter in trainer.model.named_parameters()
+        name: parameter.grad
+        for name, parameter in trainer.model.named_parameters()
         if parameter.requires_grad
-    }  # fmt: skip
+    }
     return loss.detach(), trainer._scored * batch["completion_mask"], gradients
 
 
@@ -103,9 +107,10 @@ def largest_gap(ours, stock):
     gaps = [(ours[2][name] - stock[2][name]).abs().max() for name in stock[2]]
     assert scale > 0 and stock[1].abs().max() > 0.1
     return (
-        float((ours[0] - stock[0]).abs()), float((ours[1] - stock[1]).abs().max()),
+        float((ours[0] - stock[0]).abs()),
+        float((ours[1] - stock[1]).abs().max()),
         float(max(gaps) / scale),
-    )  # fmt: skip
+    )
 
 
 def assert_equal(trainer, batch, counts=(GROUP,), within=1e-5, scores_within=None):
@@ -171,9 +176,12 @@ class TestEquality:
 def trained(make, folder, **changes):
     """Metrics and rollouts of a short run."""
     trainer = make(
-        max_steps=4, learning_rate=1e-3, prompts_per_step=2,
-        rollouts_per_step=16, **changes,
-    )  # fmt: skip
+        max_steps=4,
+        learning_rate=1e-3,
+        prompts_per_step=2,
+        rollouts_per_step=16,
+        **changes,
+    )
     trainer.rollouts_path = folder / f"rollouts{len(list(folder.iterdir()))}.jsonl"
     path = trainer.rollouts_path.with_suffix(".metrics")
     trainer.add_callback(MetricsLog(path))
@@ -250,9 +258,11 @@ def drawn(trainer, count, numbers=(0, 1, 2, 3)):
 def test_rollouts_are_the_stock_ones(make, checkpoint_of, family):
     """Mixed media, left padding; text after a video keeps no positions of it."""
     trainer = make(
-        model_path=checkpoint_of(family), frames=8, positions="original",
+        model_path=checkpoint_of(family),
+        frames=8,
+        positions="original",
         max_completion_length=24,
-    )  # fmt: skip
+    )
     for numbers in ((0, 1, 2, 3), (3,), (1, 3)):
         assert drawn(trainer, GROUP, numbers) == drawn(trainer, None, numbers)
     expected = drawn(trainer, None)
@@ -294,9 +304,11 @@ def test_each_prompt_is_prefilled_and_encoded_once(make):
     # Two prompts before their last token, then a token at a time for three groups.
     assert shapes[:2] == [(2, width - 1), (3 * GROUP, 1)]
     assert patches[0] == sum(
-        len(pixels) for one in (batch["media"][0], batch["media"][-1])
-        for key, pixels in one.items() if "pixel" in key
-    )  # fmt: skip
+        len(pixels)
+        for one in (batch["media"][0], batch["media"][-1])
+        for key, pixels in one.items()
+        if "pixel" in key
+    )
 
 
 # ------------------------------------------------------------ what differs is noticed
@@ -433,9 +445,11 @@ def test_branches_see_the_prompt_and_themselves():
 def test_whole_groups_are_permuted():
     rows = torch.arange(12)
     batch = {
-        "completion_ids": rows[:, None], "media": rows.tolist(), "none": None,
+        "completion_ids": rows[:, None],
+        "media": rows.tolist(),
+        "none": None,
         "num_items_in_batch": torch.tensor(7),
-    }  # fmt: skip
+    }
     torch.manual_seed(0)
     moved = prefix.permuted_blocks(batch, 4)
     blocks = torch.tensor(moved["media"]).view(3, 4)
@@ -470,13 +484,14 @@ def plan(config, workers=1, **architecture):
 REFUSALS = {
     "qwen3_vl is none of qwen2_vl, qwen2_5_vl": ({}, {"model_type": "qwen3_vl"}),
     "the model has sliding-window layers": (
-        {}, {"layer_types": ["full_attention", "sliding_attention"]}
+        {},
+        {"layer_types": ["full_attention", "sliding_attention"]},
     ),
     "LoRA's dropout": ({"lora": {"rank": 4, "dropout": 0.1}}, {}),
     "attention dropout": ({}, {"attention_dropout": 0.1}),
     "bnpo's loss depends": ({"loss_type": "bnpo", "per_device_batch": 4}, {}),
     "per_device_batch cuts groups of 4 into single": ({"per_device_batch": 1}, {}),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("reason", REFUSALS)
@@ -502,7 +517,7 @@ def test_what_cannot_be_packed_is_refused_or_left_to_the_stock_path(small, reaso
         ({"lora": {"rank": 4}}, 1, (8, 1), 4),
         ({"loss_type": "bnpo"}, 1, (8, 1), 4),
     ],
-)  # fmt: skip
+)
 def test_completions_of_a_forward(small, changes, workers, shape, count):
     config = small(**changes)
     assert config.batch_shape(workers) == shape

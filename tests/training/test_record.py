@@ -19,14 +19,14 @@ from spacer_lib.artifacts import (
     read_jsonl,
 )
 from spacer_lib.errors import SpacerError
-from spacer_lib.rewards import RewardConfig
-from spacer_lib.training import run as running
+from spacer_lib.rewards.score import RewardConfig
 from spacer_lib.training import trackers
 from spacer_lib.training.assembly import build_trainer
 from spacer_lib.training.baselines import build_dpo, build_sft
 from spacer_lib.training.card import model_card
 from spacer_lib.training.checkpoints import complete_checkpoints
-from spacer_lib.training.launch import launch
+from spacer_lib.training.processes import worker as running
+from spacer_lib.training.processes.launch import launch
 from spacer_lib.training.record import (
     METRICS,
     RUNNING,
@@ -64,11 +64,21 @@ def test_every_key_of_a_run_is_explained(finished):
     assert [row["step"] for row in rows] == [1, 2, 3]
     assert {key for row in rows for key in row if meaning_of(key) is None} == set()
     needed = {
-        "kl", "entropy", "reward", "rewards/map/mean", "rewards/map/std", "grad_norm",
-        "frac_reward_zero_std", "completions/mean_length", "completions/clipped_ratio",
-        "clip_ratio/region_mean", "learning_rate", "seconds/step", "peak_memory_gb",
+        "kl",
+        "entropy",
+        "reward",
+        "rewards/map/mean",
+        "rewards/map/std",
+        "grad_norm",
+        "frac_reward_zero_std",
+        "completions/mean_length",
+        "completions/clipped_ratio",
+        "clip_ratio/region_mean",
+        "learning_rate",
+        "seconds/step",
+        "peak_memory_gb",
         "peak_gpu_memory_gb",
-    }  # fmt: skip
+    }
     assert needed <= rows[0].keys()
     # Steps and checkpoints share the time between them, and nothing counts twice.
     record = read_json(result.out_dir / "run.json")
@@ -132,10 +142,12 @@ def test_the_model_carries_a_card_with_the_runs_own_numbers(finished):
     folder = config.model_path.rsplit("/", 1)
     assert folder[0] not in card.text and f"`{folder[1]}`" in card.text
     for text in (
-        record["dataset"]["sha256"], config.hash, "Not evaluated",
+        record["dataset"]["sha256"],
+        config.hash,
+        "Not evaluated",
         f"transformers {record['provenance']['packages']['transformers']}",
         f"{record['last_steps']['metrics']['entropy']:.4g}",
-    ):  # fmt: skip
+    ):
         assert text in card.text
     assert ("plus uncommitted changes" in card.text) == record["uncommitted_changes"]
     # Loading as it says, word for word but for the folder.
@@ -151,9 +163,11 @@ def test_the_card_follows_positions_adapters_and_hub_names(finished, small):
     record = read_json(result.out_dir / "run.json")
     record["provenance"]["commit"] = "abc123-dirty"
     config = small(
-        model_path="Qwen/Qwen2.5-VL-7B-Instruct", positions="original", method="sft",
+        model_path="Qwen/Qwen2.5-VL-7B-Instruct",
+        positions="original",
+        method="sft",
         lora={"rank": 8},
-    )  # fmt: skip
+    )
     card = model_card(config, record)
     assert card.data.base_model == "Qwen/Qwen2.5-VL-7B-Instruct"
     assert card.data.library_name == "transformers"  # the adapter is merged
@@ -191,9 +205,10 @@ def test_a_resumed_run_goes_on_in_every_file(small, rows, tmp_path):
         trainer = build_trainer(config, tmp_path, rows=rows)
         log = MetricsLog(tmp_path / "metrics.jsonl")
         for callback in (
-            RolloutTable(tmp_path, config.reward), log,
+            RolloutTable(tmp_path, config.reward),
+            log,
             *tracker_callbacks(config, trainer.args, tmp_path),
-        ):  # fmt: skip
+        ):
             trainer.add_callback(callback)
         return trainer
 
@@ -240,13 +255,23 @@ def test_last_means_pass_over_nulls_and_counters(tmp_path):
 
 def test_a_table_of_rollouts_reads_maps_and_keeps_types():
     drawn = '<think><map>{"sofa":[[1,2]],"bed":[[3,4],[5,6]]}</map>two</think>'
-    base = {"step": 1, "id": 7, "question": "q", "problem_type": "numerical",
-            "ground_truth": 2, "advantage": 0.5}  # fmt: skip
+    base = {
+        "step": 1,
+        "id": 7,
+        "question": "q",
+        "problem_type": "numerical",
+        "ground_truth": 2,
+        "advantage": 0.5,
+    }
     rows = [
-        {**base, "completion": drawn + "<answer>2</answer>", "map": {"bed": [[3, 4]]},
-         "rewards": {"task": 1.0, "map": None}},
+        {
+            **base,
+            "completion": drawn + "<answer>2</answer>",
+            "map": {"bed": [[3, 4]]},
+            "rewards": {"task": 1.0, "map": None},
+        },
         {**base, "completion": "nothing", "map": None, "rewards": {"task": 0.0}},
-    ]  # fmt: skip
+    ]
     table = rollout_table(rows, RewardConfig())
     assert table["map"].to_pylist() == ['{"bed":[[3,4],[5,6]],"sofa":[[1,2]]}', None]
     assert table["true_map"].to_pylist() == ['{"bed":[[3,4]]}', None]
@@ -265,9 +290,11 @@ def test_the_data_hash_follows_rows_and_order_but_not_folders(rows):
     moved = {**dict(reversed(first.items())), "video": "elsewhere/room.mp4"}
     assert dataset_hash([first]) == dataset_hash([moved])
     for other in (
-        [{**first, "video": "a/other.mp4"}], [{**first, "ground_truth": "no"}],
-        [first, first], [],
-    ):  # fmt: skip
+        [{**first, "video": "a/other.mp4"}],
+        [{**first, "ground_truth": "no"}],
+        [first, first],
+        [],
+    ):
         assert dataset_hash(other) != dataset_hash([first])
     assert dataset_hash(rows) != dataset_hash(rows[::-1])
     drawn = [row for row in rows[:2]]

@@ -8,13 +8,13 @@ from transformers import AutoModelForImageTextToText
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLModel
 
 from spacer_lib.errors import SpacerError
-from spacer_lib.models.rope import (
+from spacer_lib.models.patches.rope import (
     POSITION_RULES,
     position_rule,
     use_library_positions,
     use_original_positions,
 )
-from spacer_lib.models.tiny import MERGE, PATCH, TEMPORAL
+from spacer_lib.tiny.model import MERGE, PATCH, TEMPORAL
 
 TYPES = {"text": 0, "image": 1, "video": 2}
 each_rule = pytest.mark.parametrize("rule", POSITION_RULES)
@@ -215,10 +215,14 @@ def test_generation_agrees_with_a_full_forward(model, rule):
     inputs = batch(model, SHOWN, pixels=True)
     config = model.config
     made = model.generate(
-        **inputs, max_new_tokens=6, min_new_tokens=6, do_sample=False,
+        **inputs,
+        max_new_tokens=6,
+        min_new_tokens=6,
+        do_sample=False,
         suppress_tokens=[config.image_token_id, config.video_token_id],
-        output_logits=True, return_dict_in_generate=True,
-    )  # fmt: skip
+        output_logits=True,
+        return_dict_in_generate=True,
+    )
     width = inputs["input_ids"].shape[1]
     with torch.no_grad():
         full = model(**longer(inputs, made.sequences[:, width:])).logits
@@ -276,8 +280,10 @@ def test_loss_and_checkpointed_gradients(model):
     labels = inputs["input_ids"].masked_fill(~real, -100)
     found = []
     for rule, checkpointing in (
-        ("original", False), ("original", True), ("library", False),
-    ):  # fmt: skip
+        ("original", False),
+        ("original", True),
+        ("library", False),
+    ):
         POSITION_RULES[rule](model).train()
         if checkpointing:
             model.activation_checkpointing_enable()

@@ -6,9 +6,9 @@ import pytest
 
 from spacer_lib.artifacts import write_jsonl
 from spacer_lib.errors import SpacerError
-from spacer_lib.mixture import write_joint
-from spacer_lib.synthetic.general import synthetic_general
-from spacer_lib.training.config import config_from_dict
+from spacer_lib.questions.general_sample import synthetic_general
+from spacer_lib.questions.mixture import write_joint
+from spacer_lib.training.recipe import config_from_dict
 from spacer_lib.training.rows import (
     ENOUGH_MAPS,
     OPTIONAL_KEYS,
@@ -19,14 +19,20 @@ from spacer_lib.training.rows import (
 from spacer_lib.training.trainer import KEPT_KEYS
 
 SPATIAL = {
-    "question_type": "object_rel_distance", "problem_type": "multiple choice",
-    "question": "Which is nearer?", "options": ["A. bed", "B. sofa"],
-    "ground_truth": "A", "map": {"bed": [[0, 9]]}, "part": "spatial",
-}  # fmt: skip
+    "question_type": "object_rel_distance",
+    "problem_type": "multiple choice",
+    "question": "Which is nearer?",
+    "options": ["A. bed", "B. sofa"],
+    "ground_truth": "A",
+    "map": {"bed": [[0, 9]]},
+    "part": "spatial",
+}
 GENERAL = {
-    "problem_type": "free-form", "question": "What is written?",
-    "ground_truth": "a sign", "part": "general",
-}  # fmt: skip
+    "problem_type": "free-form",
+    "question": "What is written?",
+    "ground_truth": "a sign",
+    "part": "general",
+}
 
 
 @pytest.fixture
@@ -65,16 +71,28 @@ def test_videos_images_and_texts_share_their_keys(folder):
     assert set(found[0]) >= {*ROW_KEYS, *OPTIONAL_KEYS, "image", "part"}
     pictures = [str(folder / "pictures" / name) for name in ("b.png", "c.png")]
     assert [row["video"] for row in found] == [
-        str(folder / "rooms/a.mp4"), None, None, None, "room://new/1",
-    ]  # fmt: skip
+        str(folder / "rooms/a.mp4"),
+        None,
+        None,
+        None,
+        "room://new/1",
+    ]
     assert [row["image"] for row in found] == [
-        None, pictures[0], pictures, None, None,
-    ]  # fmt: skip
+        None,
+        pictures[0],
+        pictures,
+        None,
+        None,
+    ]
     assert found[3]["map"] is found[3]["options"] is found[3]["categories"] is None
     assert found.report == {
-        "read": 5, "part": "all", "chosen": 5, "skipped": {}, "without_map": 0,
+        "read": 5,
+        "part": "all",
+        "chosen": 5,
+        "skipped": {},
+        "without_map": 0,
         "kept": 5,
-    }  # fmt: skip
+    }
 
 
 def test_a_joint_set_is_read_as_it_was_written(folder, monkeypatch):
@@ -122,8 +140,9 @@ def test_smaller_choices_nest_whatever_the_seed(folder):
     rows = [spatial(i) for i in range(40)]
     chosen = {
         (size, seed): [r["id"] for r in load(folder, rows, data_rows=size, seed=seed)]
-        for size in (5, 10, 40) for seed in (0, 1)
-    }  # fmt: skip
+        for size in (5, 10, 40)
+        for seed in (0, 1)
+    }
     for size in (5, 10, 40):
         assert chosen[size, 0] == chosen[size, 1] and len(chosen[size, 0]) == size
         assert chosen[size, 0] == sorted(chosen[size, 0], key=lambda k: int(k[1:]))

@@ -9,7 +9,8 @@ from peft import PeftModel
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from spacer_lib.errors import SpacerError
-from spacer_lib.models import tiny
+from spacer_lib.tiny import model as tiny
+from spacer_lib.tiny.curriculum import tokenizer_corpus
 from spacer_lib.training import checkpoints
 from spacer_lib.training.assembly import build_trainer
 from spacer_lib.training.checkpoints import (
@@ -18,7 +19,6 @@ from spacer_lib.training.checkpoints import (
     disk_is_full,
     save_model,
 )
-from spacer_lib.training.curriculum import tokenizer_corpus
 from spacer_lib.training.record import MetricsLog
 from spacer_lib.training.start import load_start
 
@@ -106,9 +106,10 @@ def test_code_from_a_checkpoint_does_not_run_unasked(small, model_dir, tmp_path)
     config |= {
         "model_type": "of_its_own",
         "auto_map": {
-            "AutoConfig": "own.Config", "AutoModelForImageTextToText": "own.Model"
+            "AutoConfig": "own.Config",
+            "AutoModelForImageTextToText": "own.Model",
         },
-    }  # fmt: skip
+    }
     (foreign / "config.json").write_text(json.dumps(config))
     (foreign / "own.py").write_text(f"open({str(ran)!r}, 'w').close()\n")
     with pytest.raises(SpacerError, match="remote_code: true"):

@@ -8,7 +8,6 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 from trl import GRPOConfig, GRPOTrainer
 
 from spacer_lib.errors import SpacerError
-from spacer_lib.models import shared_media
 from spacer_lib.models.inputs import (
     VideoSettings,
     encode_prompts,
@@ -16,11 +15,12 @@ from spacer_lib.models.inputs import (
     pad_batch,
     token_types,
 )
-from spacer_lib.models.rope import position_rule
-from spacer_lib.models.shared_media import media_once
-from spacer_lib.models.tiny import FRAME_SIZE, PATCH
-from spacer_lib.rewards import score
-from spacer_lib.synthetic.light import frames_from_uri
+from spacer_lib.models.patches import shared_media
+from spacer_lib.models.patches.rope import position_rule
+from spacer_lib.models.patches.shared_media import media_once
+from spacer_lib.rewards.score import score
+from spacer_lib.rooms.synthetic.views import frames_from_uri
+from spacer_lib.tiny.model import FRAME_SIZE, PATCH
 from spacer_lib.training import assembly
 from spacer_lib.training import trainer as training
 from spacer_lib.training.assembly import build_trainer
@@ -31,9 +31,14 @@ from spacer_lib.training.rows import training_rows
 GROUP = 4
 # What a score is about; every other key of a batch is evidence (or belongs to it).
 TEXT_KEYS = (
-    "prompt_ids", "prompt_mask", "completion_ids", "completion_mask", "advantages",
-    "old_per_token_logps", "num_items_in_batch",
-)  # fmt: skip
+    "prompt_ids",
+    "prompt_mask",
+    "completion_ids",
+    "completion_mask",
+    "advantages",
+    "old_per_token_logps",
+    "num_items_in_batch",
+)
 
 
 def numbered(index):
@@ -87,12 +92,20 @@ def test_stock_trl_is_blind_and_the_guard_sees_it(model_dir, two_videos, tmp_pat
     model = AutoModelForImageTextToText.from_pretrained(model_dir)
     processor = AutoProcessor.from_pretrained(model_dir, padding_side="left")
     args = GRPOConfig(
-        output_dir=str(tmp_path), use_cpu=True, bf16=False, report_to="none",
-        per_device_train_batch_size=GROUP, num_generations=GROUP, num_iterations=2,
-        max_completion_length=12, max_steps=1, beta=0.0, loss_type="grpo",
+        output_dir=str(tmp_path),
+        use_cpu=True,
+        bf16=False,
+        report_to="none",
+        per_device_train_batch_size=GROUP,
+        num_generations=GROUP,
+        num_iterations=2,
+        max_completion_length=12,
+        max_steps=1,
+        beta=0.0,
+        loss_type="grpo",
         gradient_checkpointing=False,
         generation_kwargs={"suppress_tokens": [model.config.video_token_id]},
-    )  # fmt: skip
+    )
 
     def prompts(row):
         frames, indices, total, fps = frames_from_uri(row["video"], 4, 56)
@@ -237,9 +250,10 @@ def test_scores_are_those_of_a_plain_forward(small, rows, tmp_path):
             real = mask[i].bool()
             row = ids[i : i + 1, real]
             logits = trainer.model(
-                input_ids=row, **video,
+                input_ids=row,
+                **video,
                 mm_token_type_ids=token_types(row, trainer.model.config),
-            ).logits  # fmt: skip
+            ).logits
             logps = (logits[0, :-1] / 0.7).log_softmax(-1).gather(1, row[0, 1:, None])
             length = int(batch["completion_mask"][i].sum())
             torch.testing.assert_close(

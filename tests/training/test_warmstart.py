@@ -8,12 +8,18 @@ import torch
 from spacer_lib.artifacts import read_json, read_jsonl
 from spacer_lib.errors import SpacerError
 from spacer_lib.evaluation.backends import load
-from spacer_lib.training import warmstart
+from spacer_lib.tiny import warmstart
 
 CONFIG = warmstart.WarmstartConfig(
-    vision_steps=2, vision_batch=4, text_steps=2, text_batch=4, align_steps=2,
-    align_batch=4, joint_steps=2, joint_batch=4,
-)  # fmt: skip
+    vision_steps=2,
+    vision_batch=4,
+    text_steps=2,
+    text_batch=4,
+    align_steps=2,
+    align_batch=4,
+    joint_steps=2,
+    joint_batch=4,
+)
 
 
 @pytest.fixture(scope="module")

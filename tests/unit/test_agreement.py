@@ -5,14 +5,14 @@ import math
 import numpy as np
 import pytest
 
-from spacer_lib.cogmap import map_to_text
 from spacer_lib.errors import SpacerError
 from spacer_lib.evaluation.agreement import gwet_ac1, quiz, score_quiz
 from spacer_lib.evaluation.consistency import answer_from_map
 from spacer_lib.evaluation.predictions import predict
-from spacer_lib.qa.dataset import question_rows
-from spacer_lib.synthetic.light import to_scene
-from spacer_lib.synthetic.rooms import draw_room
+from spacer_lib.maps.grid import map_to_text
+from spacer_lib.questions.dataset import question_rows
+from spacer_lib.rooms.synthetic.layout import draw_room
+from spacer_lib.rooms.synthetic.views import to_scene
 
 # ---------------------------------------------------------------- AC1
 
@@ -117,10 +117,13 @@ def test_drawn_maps_are_shown_for_right_answers_only(rows):
     counting = [row for row in rows if row["question_type"] == "object_counting"]
     drawn = {row["categories"][0]: [[0, i] for i in range(9)] for row in counting}
     predictions = [
-        predict(row, f"<think><map>{map_to_text(drawn)}</map>x</think>"
-                f"<answer>{row['ground_truth'] if i else 99}</answer>")
+        predict(
+            row,
+            f"<think><map>{map_to_text(drawn)}</map>x</think>"
+            f"<answer>{row['ground_truth'] if i else 99}</answer>",
+        )
         for i, row in enumerate(counting)
-    ]  # fmt: skip
+    ]
     asked = quiz(rows, 50, predictions=predictions)
     assert {q["row"]["id"] for q in asked} == {row["id"] for row in counting[1:]}
     assert all(q["solved"].answer == "9" for q in asked)

@@ -6,8 +6,6 @@ import numpy as np
 import pytest
 
 from spacer_lib.artifacts import PROJECT_ROOT, read_json
-from spacer_lib.cogmap import map_accuracy as accuracy_of_map
-from spacer_lib.cogmap import map_to_text
 from spacer_lib.errors import SpacerError
 from spacer_lib.evaluation.analyses import (
     ablation_table,
@@ -22,7 +20,9 @@ from spacer_lib.evaluation.analyses import (
 )
 from spacer_lib.evaluation.conditions import random_map
 from spacer_lib.evaluation.predictions import predict
-from spacer_lib.rewards import RewardConfig
+from spacer_lib.maps.grid import map_accuracy as accuracy_of_map
+from spacer_lib.maps.grid import map_to_text
+from spacer_lib.rewards.score import RewardConfig
 
 TRUE = {"bed": [[2, 2]], "lamp": [[5, 8]], "chair": [[1, 1], [8, 1]]}
 
@@ -30,11 +30,16 @@ TRUE = {"bed": [[2, 2]], "lamp": [[5, 8]], "chair": [[1, 1], [8, 1]]}
 def row_of(i, kind="object_counting", truth="2", cells=TRUE):
     choice = kind != "object_counting"
     return {
-        "id": f"q{i}", "scene_name": f"scene{i // 2:04}_00", "question_type": kind,
+        "id": f"q{i}",
+        "scene_name": f"scene{i // 2:04}_00",
+        "question_type": kind,
         "problem_type": "multiple choice" if choice else "numerical",
         "options": ["A. left", "B. right"] if choice else None,
-        "question": "?", "ground_truth": truth, "categories": ["chair"], "map": cells,
-    }  # fmt: skip
+        "question": "?",
+        "ground_truth": truth,
+        "categories": ["chair"],
+        "map": cells,
+    }
 
 
 ROWS = [row_of(i) for i in range(6)]
@@ -152,10 +157,10 @@ def test_thinking_against_answering_at_once():
 
 def test_whole_words_are_counted_by_kind():
     text = (
-        "<think><map>{\"left\":[[1,2]]}</map>The LEFT lamp is next  to the bed, "
+        '<think><map>{"left":[[1,2]]}</map>The LEFT lamp is next  to the bed, '
         "front-left, 3 meters away; nothing nearly leftover, in front\nof me."
         "</think><answer>left</answer>"
-    )  # fmt: skip
+    )
     assert dict(count_spatial_words(text)) == {
         "direction": 4,  # left, front, left, in front of
         "position": 1,

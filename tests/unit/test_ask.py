@@ -39,9 +39,9 @@ from spacer_lib.evaluation.offline_vllm import OfflineVllm
 from spacer_lib.evaluation.runner import new_tokens, run
 from spacer_lib.evaluation.serve import make_server
 from spacer_lib.models.inputs import VideoSettings, fit_pixels, read_clip
-from spacer_lib.synthetic.light import frames_from_uri
-from spacer_lib.training.curriculum import draw_rows
-from spacer_lib.video import encode_jpegs
+from spacer_lib.rooms.synthetic.views import frames_from_uri
+from spacer_lib.rooms.video import encode_jpegs
+from spacer_lib.tiny.curriculum import draw_rows
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = AskSettings("tiny", max_new_tokens=100)
@@ -116,9 +116,10 @@ class Stub:
                 size = int(handler.headers["Content-Length"])
                 body = json.loads(handler.rfile.read(size))
                 (question,) = [
-                    part["text"] for part in body["messages"][0]["content"]
+                    part["text"]
+                    for part in body["messages"][0]["content"]
                     if part["type"] == "text"
-                ]  # fmt: skip
+                ]
                 with counting:
                     self.asked[question] += 1
                     self.bodies.append(body)
@@ -251,14 +252,18 @@ def test_sampling_at_a_server_follows_seed_and_row(server, rows):
     "content, words",
     [
         ([{"type": "image_url", "image_url": {"url": "http://x/y.png"}}], "data:image"),
-        ([{"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}],
-         "video or image"),
-        ([{"type": "video_url", "video_url": {"url": "data:video/mp4;base64,AAAA"}}],
-         "data:video/jpeg"),
+        (
+            [{"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}],
+            "video or image",
+        ),
+        (
+            [{"type": "video_url", "video_url": {"url": "data:video/mp4;base64,AAAA"}}],
+            "data:video/jpeg",
+        ),
         ([{"type": "input_audio"}], "input_audio"),
         (7, "int"),
     ],
-)  # fmt: skip
+)
 def test_the_server_refuses_what_it_cannot_show(server, content, words):
     client = openai.OpenAI(api_key="none", base_url=f"{server}/v1", max_retries=0)
     assert [one.id for one in client.models.list()] == ["tiny"]
@@ -280,16 +285,20 @@ def test_a_request_holds_frames_as_vllm_takes_them(rows, clip_path):
     url = video["video_url"]["url"]
     assert url.startswith("data:video/jpeg;base64,iVBOR") and url.count(",") == 3
     assert body["media_io_kwargs"]["video"] == {
-        "num_frames": 3, "total_num_frames": 12, "fps": 24.0,
-        "frames_indices": [0, 6, 11], "do_sample_frames": False,
-    }  # fmt: skip
+        "num_frames": 3,
+        "total_num_frames": 12,
+        "fps": 24.0,
+        "frames_indices": [0, 6, 11],
+        "do_sample_frames": False,
+    }
     assert "Answer at once" in text["text"]
     assert body["messages"][1] == {"role": "assistant", "content": "<think>"}
     assert body["continue_final_message"] and not body["add_generation_prompt"]
     jpeg = chat_request(
-        row, replace(settings, video=VideoSettings(3, None, as_images=True)),
+        row,
+        replace(settings, video=VideoSettings(3, None, as_images=True)),
         form="jpeg",
-    )  # fmt: skip
+    )
     kinds = [part["type"] for part in jpeg["messages"][0]["content"]]
     assert kinds == ["image_url"] * 3 + ["text"] and set(jpeg) == {"messages"}
     first = jpeg["messages"][0]["content"][0]["image_url"]["url"]
@@ -334,14 +343,19 @@ def test_order_of_answers_does_not_matter(rows, stub, tmp_path):
 def test_a_row_that_a_server_refuses_is_wrong_and_listed(rows, stub, tmp_path):
     asked = numbered(rows[:5])
     said_to = {
-        "0": refused(400, "content policy"), "1": said("A", refusal="I cannot"),
-        "2": said(None), "3": refused(413),
-    }  # fmt: skip
+        "0": refused(400, "content policy"),
+        "1": said("A", refusal="I cannot"),
+        "2": said(None),
+        "3": refused(413),
+    }
     server = stub(lambda question: said_to.get(question[0], said("1")))
     made = run(VSI, asked, server.endpoint(), tmp_path, **ASKED)
     assert [record["failure"] for record in made[:4]] == [
-        "request_failed: 400", "refused", "no_text", "request_failed: 413",
-    ]  # fmt: skip
+        "request_failed: 400",
+        "refused",
+        "no_text",
+        "request_failed: 413",
+    ]
     assert [record["score"] for record in made[:4]] == [0] * 4
     found = read_json(tmp_path / "scores.json")
     assert found["failures"]["request_failed"] == 2
@@ -431,8 +445,14 @@ def test_lost_media_fail_alone_and_are_listed(
     local, server, rows, answers, tmp_path, capsys
 ):
     asked = with_lost_media(rows, tmp_path)
-    expected = [None, "missing_media: {}/gone.mp4", None, "broken_media: {}/broken.mp4",
-                "broken_media: {}/broken.png", None]  # fmt: skip
+    expected = [
+        None,
+        "missing_media: {}/gone.mp4",
+        None,
+        "broken_media: {}/broken.mp4",
+        "broken_media: {}/broken.png",
+        None,
+    ]
     expected = [failure and failure.format(tmp_path) for failure in expected]
     for name, backend in (("here", local), ("there", Endpoint(server, "tiny"))):
         made = run(VSI, asked, backend, tmp_path / name, batch_size=4, **ASKED)
@@ -596,12 +616,22 @@ def test_kill_9_loses_no_row_and_asks_none_twice(rows, stub, tmp_path):
         return said("<answer>A</answer>")
 
     server, out = stub(slowly), tmp_path / "out"
-    options = ["--data", tmp_path / "data", "--endpoint", server.url, "--model-name",
-               "stub", "--out", out]  # fmt: skip
+    options = [
+        "--data",
+        tmp_path / "data",
+        "--endpoint",
+        server.url,
+        "--model-name",
+        "stub",
+        "--out",
+        out,
+    ]
     process = subprocess.Popen(
-        [sys.executable, "-m", "spacer_lib", *COMMAND, *map(str, options)], cwd=ROOT,
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+        [sys.executable, "-m", "spacer_lib", *COMMAND, *map(str, options)],
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     path = out / "predictions.jsonl"
     limit = time.monotonic() + 180
     while not path.exists() or path.read_bytes().count(b"\n") < 20:
@@ -628,16 +658,35 @@ def test_kill_9_loses_no_row_and_asks_none_twice(rows, stub, tmp_path):
 def test_served_by_the_command_and_asked_by_the_command(rows, answers, tmp_path):
     write_jsonl(tmp_path / "test.jsonl", rows)
     process = subprocess.Popen(
-        [sys.executable, "-m", "spacer_lib", "serve", "--port", "0",
-         "--model", "checkpoints/tiny_warmstart"],
-        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-m",
+            "spacer_lib",
+            "serve",
+            "--port",
+            "0",
+            "--model",
+            "checkpoints/tiny_warmstart",
+        ],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
     try:
         name, _, url = process.stdout.readline().split()
         code = evaluate(
-            "--data", tmp_path, "--out", tmp_path / "out", "--endpoint", url,
-            "--model-name", name, "--frames-as", "video",
-        )  # fmt: skip
+            "--data",
+            tmp_path,
+            "--out",
+            tmp_path / "out",
+            "--endpoint",
+            url,
+            "--model-name",
+            name,
+            "--frames-as",
+            "video",
+        )
     finally:
         process.kill()
         process.wait()
@@ -646,9 +695,7 @@ def test_served_by_the_command_and_asked_by_the_command(rows, answers, tmp_path)
     assert code == 0 and texts == [answers[i].text for i in range(20)]
 
 
-def test_ctrl_c_says_that_the_same_command_goes_on(
-    rows, tmp_path, capsys, monkeypatch
-):
+def test_ctrl_c_says_that_the_same_command_goes_on(rows, tmp_path, capsys, monkeypatch):
     write_jsonl(tmp_path / "test.jsonl", rows)
     asked = []
 
@@ -705,8 +752,10 @@ def test_settings_come_from_paper_file_and_options(tmp_path):
     paper = EvaluationConfig()
     assert paper.video() == VideoSettings(32, None, 448 * 28 * 28)
     assert (paper.temperature, new_tokens("think_map"), new_tokens("direct")) == (
-        0.01, 1024, 128,
-    )  # fmt: skip
+        0.01,
+        1024,
+        128,
+    )
     tiny = load_evaluation("tiny", frames=8, seed=None)
     assert (tiny.mode, tiny.frames, tiny.size, tiny.seed) == ("tiny", 8, 56, 0)
     assert tiny.video("images").as_images and not tiny.video().as_images
@@ -763,9 +812,13 @@ def test_other_exchanges_videos_and_images_apart():
         return {"id": number, "scene_name": f"scene{space:04d}_00", **media}
 
     rows = [
-        row(0, 0, video="a"), row(1, 1, image=["b", "c"]), row(2, 2, video="d"),
-        row(3, 3, image="e"), row(4, 0, video="a"), row(5, 4),
-    ]  # fmt: skip
+        row(0, 0, video="a"),
+        row(1, 1, image=["b", "c"]),
+        row(2, 2, video="d"),
+        row(3, 3, image="e"),
+        row(4, 0, video="a"),
+        row(5, 4),
+    ]
     shown, _, _ = condition_rows(rows, "other")
     assert [r.get("video") for r in shown] == ["d", None, "a", None, "d", None]
     assert [r.get("image") for r in shown] == [None, "e", None, ["b", "c"], None, None]
@@ -778,10 +831,16 @@ def test_other_exchanges_videos_and_images_apart():
 def test_floors_go_through_the_same_runner(rows, tmp_path):
     def task(number, answer, options=None):
         kind = "obj_appearance_order" if options else "object_counting"
-        return {**rows[0], "id": f"q{number}", "question_type": kind, "map": None,
-                "scene_name": f"scene{number:04d}_00", "options": options,
-                "problem_type": "multiple choice" if options else "numerical",
-                "ground_truth": answer}  # fmt: skip
+        return {
+            **rows[0],
+            "id": f"q{number}",
+            "question_type": kind,
+            "map": None,
+            "scene_name": f"scene{number:04d}_00",
+            "options": options,
+            "problem_type": "multiple choice" if options else "numerical",
+            "ground_truth": answer,
+        }
 
     asked = [task(i, a) for i, a in enumerate(["2"] * 6 + ["3"] * 3 + ["7"])]
     letters = ["A. x", "B. y", "C. z", "D. w"]
@@ -834,8 +893,9 @@ def test_a_fallback_reads_apart_and_counts_only_when_asked(rows, stub, tmp_path)
     assert (apart[1]["score"], apart[1]["extracted"]) == (0, None)
     assert (apart[1]["fallback_score"], apart[1]["fallback_extracted"]) == (1, truth)
     assert apart[2]["fallback_extracted"] is None and apart[2]["fallback_score"] == 0
-    assert len(second.asked) == 2 and all("who knows" in t or "rather" in t
-                                          for t in second.asked)  # fmt: skip
+    assert len(second.asked) == 2 and all(
+        "who knows" in t or "rather" in t for t in second.asked
+    )
     assert run(VSI, asked, first.endpoint(), tmp_path, **options) == apart
     assert set(second.asked.values()) == {1}  # nor twice
     options["extraction"] = "strict+fallback"
@@ -877,8 +937,11 @@ def test_vllm_gets_prompts_frames_and_settings(
         ROOT / "checkpoints" / "tiny_warmstart", frames=40, max_model_len=4096
     )
     assert backend.llm.options["limit_mm_per_prompt"] == {"image": 40, "video": 1}
-    asked = [{**rows[0], "video": str(clip_path)}, picture_row,
-             {**rows[1], "video": str(tmp_path / "gone.mp4")}]  # fmt: skip
+    asked = [
+        {**rows[0], "video": str(clip_path)},
+        picture_row,
+        {**rows[1], "video": str(tmp_path / "gone.mp4")},
+    ]
     settings = AskSettings(
         "think", VideoSettings(frames=4, size=None), 77, 0.5, 0.9, batch_size=2
     )

@@ -9,18 +9,23 @@ import pytest
 from spacer_lib import cli
 from spacer_lib.artifacts import read_json, write_json, write_jsonl
 from spacer_lib.errors import SpacerError
-from spacer_lib.qa.audit import audit, audit_files
-from spacer_lib.qa.dataset import question_rows
-from spacer_lib.scene import ObjectInstance, Scene
-from spacer_lib.synthetic.light import to_scene
-from spacer_lib.synthetic.rooms import draw_room
+from spacer_lib.questions.audit import audit, audit_files
+from spacer_lib.questions.dataset import question_rows
+from spacer_lib.rooms.scene import ObjectInstance, Scene
+from spacer_lib.rooms.synthetic.layout import draw_room
+from spacer_lib.rooms.synthetic.views import to_scene
 
 # What each task's rows are exact in; the other two are not in the metadata.
 DETERMINED = {
-    "object_abs_distance", "object_counting", "object_rel_direction_easy",
-    "object_rel_direction_hard", "object_rel_direction_medium", "object_rel_distance",
-    "object_size_estimation", "room_size_estimation",
-}  # fmt: skip
+    "object_abs_distance",
+    "object_counting",
+    "object_rel_direction_easy",
+    "object_rel_direction_hard",
+    "object_rel_direction_medium",
+    "object_rel_distance",
+    "object_size_estimation",
+    "room_size_estimation",
+}
 
 
 def box(number, category, center, size=(0.4, 0.4, 0.4)):
@@ -39,16 +44,26 @@ def scene():
         box(3, "chair", (3, 1, 0.5)),
     )
     return Scene(
-        "41069021", "arkitscenes", boxes, 23.96, (3, 2, 1), (0, 0), (6, 4),
+        "41069021",
+        "arkitscenes",
+        boxes,
+        23.96,
+        (3, 2, 1),
+        (0, 0),
+        (6, 4),
         object_counts={"bed": 1, "table": 1, "coat hanger": 1, "chair": 2},
-    )  # fmt: skip
+    )
 
 
 def row(kind, question, truth, options=None, number=1, scene_name="41069021"):
     return {
-        "id": number, "scene_name": scene_name, "question_type": kind,
-        "question": question, "ground_truth": truth, "options": options,
-    }  # fmt: skip
+        "id": number,
+        "scene_name": scene_name,
+        "question_type": kind,
+        "question": question,
+        "ground_truth": truth,
+        "options": options,
+    }
 
 
 HARD = (
@@ -60,18 +75,30 @@ QUADRANTS = ["A. back-right", "B. front-left", "C. front-right", "D. back-left"]
 
 def test_answers_by_hand(scene):
     rows = [
-        row("object_size_estimation", "the longest dimension (length, width, or "
-            "height) of the bed, measured in centimeters?", "200"),
+        row(
+            "object_size_estimation",
+            "the longest dimension (length, width, or "
+            "height) of the bed, measured in centimeters?",
+            "200",
+        ),
         row("room_size_estimation", "What is the size of this room?", 24.0),
         row("object_counting", "How many chair(s) are in this room?", "2"),
         row("object_counting", "How many coat rack(s) are in this room?", "1"),
-        row("object_rel_distance", "which of these objects (table, chair, coat rack, "
-            "bed) is the closest to the table?", "B",
-            ["A. coat rack", "B. chair", "C. bed"]),
-        row("object_rel_direction_easy", "If I am standing by the bed and facing the "
-            "table, is the coat rack to the left or the right of the table?", "A",
-            ["A. left", "B. right"]),
-    ]  # fmt: skip
+        row(
+            "object_rel_distance",
+            "which of these objects (table, chair, coat rack, "
+            "bed) is the closest to the table?",
+            "B",
+            ["A. coat rack", "B. chair", "C. bed"],
+        ),
+        row(
+            "object_rel_direction_easy",
+            "If I am standing by the bed and facing the "
+            "table, is the coat rack to the left or the right of the table?",
+            "A",
+            ["A. left", "B. right"],
+        ),
+    ]
     result = audit([scene], rows)
     assert result["disagreements"] == [] and result["skipped"] == {}
     assert sum(task["exact"] for task in result["tasks"].values()) == 6
@@ -96,18 +123,30 @@ def test_what_the_metadata_does_not_fix_is_skipped_by_name(scene):
         row("object_counting", "How many lamp(s) are in this room?", "2"),
         row("object_counting", "Count the chairs!", "2"),
         row("object_colour", "Which colour?", "red"),
-        row("room_size_estimation", "What is the size of this room?", "1",
-            scene_name="absent"),
+        row(
+            "room_size_estimation",
+            "What is the size of this room?",
+            "1",
+            scene_name="absent",
+        ),
         row("object_rel_direction_hard", HARD, "A", None),
         row("object_rel_direction_hard", HARD, "A", QUADRANTS[:1]),
         row("object_rel_direction_hard", HARD.replace("table", "bed"), "A", QUADRANTS),
-    ]  # fmt: skip
+    ]
     result = audit([scene], rows)
     assert result["tasks"] == {} and sum(result["skipped"].values()) == len(rows)
     reasons = "\n".join(result["skipped"])
-    for words in ("first appearances", "routes", "no count of", "not the benchmark's",
-                  "unknown question type", "metadata is absent", "no lettered options",
-                  "not among the options", "share a place"):  # fmt: skip
+    for words in (
+        "first appearances",
+        "routes",
+        "no count of",
+        "not the benchmark's",
+        "unknown question type",
+        "metadata is absent",
+        "no lettered options",
+        "not among the options",
+        "share a place",
+    ):
         assert words in reasons, words
 
 
@@ -130,15 +169,25 @@ def test_our_own_questions_audit_without_a_disagreement():
 def test_an_unreadable_scene_costs_its_own_rows_only(scene, tmp_path):
     write_json(tmp_path / "meta.json", {"41069021": scene.to_meta(), "bad": {"a": 1}})
     question = "What is the size of this room?"
-    write_jsonl(tmp_path / "rows.jsonl", [
-        row("room_size_estimation", question, "24.0"),
-        row("room_size_estimation", question, "24.0", scene_name="bad"),
-    ])  # fmt: skip
+    write_jsonl(
+        tmp_path / "rows.jsonl",
+        [
+            row("room_size_estimation", question, "24.0"),
+            row("room_size_estimation", question, "24.0", scene_name="bad"),
+        ],
+    )
     out = tmp_path / "result.json"
     status = cli.main(
-        ["audit", "--meta", str(tmp_path / "meta.json"),
-         "--questions", str(tmp_path / "rows.jsonl"), "--json", str(out)]
-    )  # fmt: skip
+        [
+            "audit",
+            "--meta",
+            str(tmp_path / "meta.json"),
+            "--questions",
+            str(tmp_path / "rows.jsonl"),
+            "--json",
+            str(out),
+        ]
+    )
     result = read_json(out)
     assert status == 0
     assert result["tasks"] == {"room_size_estimation": {"rows": 1, "exact": 1}}

@@ -5,11 +5,12 @@ import json
 import matplotlib.pyplot as plt
 import pytest
 
-from spacer_lib import cli, plots
+from spacer_lib import cli
 from spacer_lib.artifacts import read_json
 from spacer_lib.benchmarks import named
 from spacer_lib.evaluation.audit import audit, audit_rules, tagged_answer
 from spacer_lib.evaluation.foreign import Answer
+from spacer_lib.pictures import plots
 
 VSI = named("vsi")
 RULES = ["strict", "official", "first_number", "last_letter", "official_after_tag"]
@@ -19,14 +20,21 @@ def rows():
     """One counting question (truth 10) and one of left, right, back (truth B)."""
     common = {"dataset": "scannet", "groups": {}, "question": "?"}
     number = {
-        **common, "scene_name": "r1", "question_type": "object_counting",
-        "problem_type": "numerical", "ground_truth": "10", "options": None,
-    }  # fmt: skip
+        **common,
+        "scene_name": "r1",
+        "question_type": "object_counting",
+        "problem_type": "numerical",
+        "ground_truth": "10",
+        "options": None,
+    }
     letter = {
-        **common, "scene_name": "r2", "question_type": "object_rel_direction_hard",
-        "problem_type": "multiple choice", "ground_truth": "B",
+        **common,
+        "scene_name": "r2",
+        "question_type": "object_rel_direction_hard",
+        "problem_type": "multiple choice",
+        "ground_truth": "B",
         "options": ["A. left", "B. right", "C. back"],
-    }  # fmt: skip
+    }
     return number, letter
 
 
@@ -89,8 +97,9 @@ def test_tables_of_the_audit():
     assert all(reasons[rule, "object_counting", "missing_video"] == 1 for rule in RULES)
     assert found.reasons.groupby("rule")["n"].sum().to_dict() == (
         found.table[found.table["level"] == "overall"]
-        .set_index("rule")["unread"].to_dict()
-    )  # fmt: skip
+        .set_index("rule")["unread"]
+        .to_dict()
+    )
 
 
 def test_agreement_and_disagreements():
@@ -106,9 +115,10 @@ def test_agreement_and_disagreements():
         assert gaps == sorted(gaps, reverse=True)
     assert (found.agreement.to_numpy() == found.agreement.to_numpy().T).all()
     based = next(
-        case for case in found.disagreements
+        case
+        for case in found.disagreements
         if case["rule"] == "first_number" and case["prediction"].startswith("Based")
-    )  # fmt: skip
+    )
     assert based["rule_extracted"] == "B" and based["reference_extracted"] is None
     assert based["reference_failure"] == "not_an_option" and based["truth"] == "B"
 
@@ -117,12 +127,14 @@ def test_agreement_and_disagreements():
     "text, answer",
     [
         ("<answer>5", "<answer>5"),
-        ("<answer>1</answer><answer>2</answer>",
-         "<answer>1</answer><answer>2</answer>"),
+        (
+            "<answer>1</answer><answer>2</answer>",
+            "<answer>1</answer><answer>2</answer>",
+        ),
         ("<think>3</think>\n<answer>\n5 m </answer>", "5 m"),
         (" 5", "5"),
     ],
-)  # fmt: skip
+)
 def test_the_answer_tag_or_the_whole(text, answer):
     assert tagged_answer(text).strip() == answer
 
@@ -138,9 +150,17 @@ def test_the_command_prints_and_keeps_it(tmp_path, capsys):
     (tmp_path / "p.jsonl").write_text("".join(lines))
     out = tmp_path / "out.json"
     arguments = [
-        "score", "--benchmark", "vsi", "--data", str(tmp_path / "rows.jsonl"),
-        "--predictions", str(tmp_path / "p.jsonl"), "--audit", "--json", str(out),
-    ]  # fmt: skip
+        "score",
+        "--benchmark",
+        "vsi",
+        "--data",
+        str(tmp_path / "rows.jsonl"),
+        "--predictions",
+        str(tmp_path / "p.jsonl"),
+        "--audit",
+        "--json",
+        str(out),
+    ]
     assert cli.main(arguments) == 0
     result = read_json(out)["audit"]
     assert list(result["agreement"]) == RULES

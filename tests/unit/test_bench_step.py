@@ -118,10 +118,14 @@ def test_the_command_shows_and_writes(monkeypatch, capsys, tmp_path):
     assert not status
     result, said = read_json(path), capsys.readouterr().out
     assert [(row["name"], row["other"]) for row in result["rows"]] == [
-        ("prefill", BATCH), ("decode", BATCH), ("generation", BATCH),
-        ("log-probs", ONE_ROW), ("log-probs", BATCH),
-        ("update", ONE_ROW), ("update", BATCH),
-    ]  # fmt: skip
+        ("prefill", BATCH),
+        ("decode", BATCH),
+        ("generation", BATCH),
+        ("log-probs", ONE_ROW),
+        ("log-probs", BATCH),
+        ("update", ONE_ROW),
+        ("update", BATCH),
+    ]
     assert result["decode"] == 3 and result["peak_memory_gb"][SHARED] == 0.5
     for row in result["rows"]:
         assert row["ratio"] == row["other_s"] / row["ours_s"] and row["runs"] == 2

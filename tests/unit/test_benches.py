@@ -6,10 +6,11 @@ import itertools
 import numpy as np
 import pytest
 
-from spacer_lib import benches, cli, video
+from spacer_lib import benches, cli
 from spacer_lib.benches import BenchRow, compare
 from spacer_lib.errors import SpacerError
-from spacer_lib.scannet import SensReader
+from spacer_lib.rooms import video
+from spacer_lib.rooms.scannet import SensReader
 
 
 @pytest.mark.parametrize(

@@ -14,20 +14,27 @@ from spacer_lib.benchmarks.schema import find_file, read_table
 from spacer_lib.errors import SpacerError
 from spacer_lib.evaluation.predictions import record
 from spacer_lib.evaluation.statistics import summarize, totals
-from spacer_lib.training.curriculum import SEEDS
-from spacer_lib.video import probe
+from spacer_lib.rooms.video import probe
+from spacer_lib.tiny.curriculum import SEEDS
 
 CHOICE = {
-    "id": 1, "dataset": "scannet", "scene_name": "scene0000_00",
-    "question_type": "object_rel_distance", "question": "Which is closest to the bed?",
-    "ground_truth": "B", "options": ["A. table", "B. chair", "C. lamp", "D. door"],
-}  # fmt: skip
+    "id": 1,
+    "dataset": "scannet",
+    "scene_name": "scene0000_00",
+    "question_type": "object_rel_distance",
+    "question": "Which is closest to the bed?",
+    "ground_truth": "B",
+    "options": ["A. table", "B. chair", "C. lamp", "D. door"],
+}
 NUMBER = {
-    "id": 2, "dataset": "arkitscenes", "scene_name": "41069025",
+    "id": 2,
+    "dataset": "arkitscenes",
+    "scene_name": "41069025",
     "question_type": "object_size_estimation",
     "question": "What is the longest side of the bed, measured in centimeters?",
-    "ground_truth": "200", "options": None,
-}  # fmt: skip
+    "ground_truth": "200",
+    "options": None,
+}
 
 
 def write(path, rows):
@@ -181,12 +188,16 @@ def test_aggregates_by_hand(tmp_path):
     }
     predictions = [
         {
-            "id": f"{kind}{i}", "scene_name": "scene0000_00", "question_type": kind,
-            "score": float(score), "failure": None, "groups": {},
+            "id": f"{kind}{i}",
+            "scene_name": "scene0000_00",
+            "question_type": kind,
+            "score": float(score),
+            "failure": None,
+            "groups": {},
         }
         for kind, scores in kinds.items()
         for i, score in enumerate(scores)
-    ]  # fmt: skip
+    ]
     made = totals(predictions, named("vsi"))
     # Directions: (2/3 + 0 + 1) / 3 = 5/9, not 3/5 of the rows.
     assert made["tasks"]["object_rel_direction"] == pytest.approx(5 / 9)

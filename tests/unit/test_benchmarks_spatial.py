@@ -16,10 +16,10 @@ from spacer_lib.benchmarks.samples_spatial import WRITERS
 from spacer_lib.errors import SpacerError
 from spacer_lib.evaluation.predictions import record
 from spacer_lib.evaluation.statistics import summarize, totals
+from spacer_lib.language.prompts import media_parts, user_text
 from spacer_lib.models.inputs import read_image
-from spacer_lib.prompts import media_parts, user_text
-from spacer_lib.rewards import PROBLEM_TYPES
-from spacer_lib.video import probe
+from spacer_lib.rewards.score import PROBLEM_TYPES
+from spacer_lib.rooms.video import probe
 
 TABLE = Path(__file__).resolve().parent.parent / "benchmark_cases_spatial.yaml"
 CASES = yaml.safe_load(TABLE.read_text(encoding="utf-8"))["cases"]
@@ -245,8 +245,10 @@ def test_spar_covers_twenty_tasks_on_three_levels(folders):
     rows = spar.read_rows(folders["spar"])
     assert {row["question_type"] for row in rows} == set(spar.TASKS)
     assert Counter(level for level, _ in spar.TASKS.values()) == {
-        "Low": 8, "Middle": 3, "High": 9,
-    }  # fmt: skip
+        "Low": 8,
+        "Middle": 3,
+        "High": 9,
+    }
     kinds = {row["groups"]["img_type"]: len(row["image"]) for row in rows}
     assert kinds == {"single_view": 1, "multi_view": 3}
 
@@ -376,20 +378,28 @@ def test_videommmu_keeps_letters_that_options_carry(fresh):
 def predictions(scores):
     """``{(task, group): [scores]}`` → predictions, one cluster each."""
     return [
-        {"id": f"{task}{group}{i}", "scene_name": f"{task}{group}{i}", "score": score,
-         "question_type": task, "groups": {"axis": group}, "prediction": "text",
-         "failure": None}
+        {
+            "id": f"{task}{group}{i}",
+            "scene_name": f"{task}{group}{i}",
+            "score": score,
+            "question_type": task,
+            "groups": {"axis": group},
+            "prediction": "text",
+            "failure": None,
+        }
         for (task, group), values in scores.items()
         for i, score in enumerate(values)
-    ]  # fmt: skip
+    ]
 
 
 def test_sti_overall_weighs_rows_and_sr_sub_weighs_tasks():
-    made = predictions({
-        ("Spatial Relation", "SR_sub"): [1, 0, 0, 0],
-        ("Trajectory Description", "SR_sub"): [1],
-        ("Pose Estimation", "other"): [1, 1, 1],
-    })  # fmt: skip
+    made = predictions(
+        {
+            ("Spatial Relation", "SR_sub"): [1, 0, 0, 0],
+            ("Trajectory Description", "SR_sub"): [1],
+            ("Pose Estimation", "other"): [1, 1, 1],
+        }
+    )
     total = totals(made, named("sti"))
     # 5 of 8 rows; tasks 1/4, 1, 1; SR_sub's tasks 1/4 and 1, its rows 2 of 5
     assert total["overall"] == total["micro"] == 5 / 8
@@ -400,14 +410,16 @@ def test_sti_overall_weighs_rows_and_sr_sub_weighs_tasks():
 
 
 def test_spar_released_middle_leaves_view_change_out():
-    made = predictions({
-        ("depth_prediction_oc", "one"): [1, 0],
-        ("distance_prediction_oo_mv", "several"): [0.2],
-        ("position_matching", "several"): [1],
-        ("camera_motion_infer", "several"): [0.5, 0.5],
-        ("view_change_infer", "several"): [0],
-        ("spatial_imagination_oc", "one"): [1],
-    })  # fmt: skip
+    made = predictions(
+        {
+            ("depth_prediction_oc", "one"): [1, 0],
+            ("distance_prediction_oo_mv", "several"): [0.2],
+            ("position_matching", "several"): [1],
+            ("camera_motion_infer", "several"): [0.5, 0.5],
+            ("view_change_infer", "several"): [0],
+            ("spatial_imagination_oc", "one"): [1],
+        }
+    )
     total = totals(made, named("spar"))
     # tasks 0.5, 0.2, 1, 0.5, 0, 1: 3.2 / 6; rows 4.2 / 8
     assert total["overall"] == total["macro"] == pytest.approx(3.2 / 6)
@@ -419,18 +431,23 @@ def test_spar_released_middle_leaves_view_change_out():
 
 
 def test_videommmu_released_mean_leaves_empty_outputs_out():
-    made = predictions({
-        ("Perception", "a"): [1, 0],
-        ("Comprehension", "a"): [1],
-        ("Adaptation", "a"): [1, 0],
-    })  # fmt: skip
+    made = predictions(
+        {
+            ("Perception", "a"): [1, 0],
+            ("Comprehension", "a"): [1],
+            ("Adaptation", "a"): [1, 0],
+        }
+    )
     made[1]["prediction"], made[4]["prediction"] = "", "API Error"
     total = totals(made, named("videommmu"))
     assert total["overall"] == total["micro"] == pytest.approx(3 / 5)
     assert total["tasks"]["Perception"] == 0.5
     assert total["released"] == {
-        "overall": 1.0, "Perception": 1.0, "Comprehension": 1.0, "Adaptation": 1.0,
-    }  # fmt: skip
+        "overall": 1.0,
+        "Perception": 1.0,
+        "Comprehension": 1.0,
+        "Adaptation": 1.0,
+    }
 
 
 @each_benchmark

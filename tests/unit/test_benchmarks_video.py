@@ -23,8 +23,8 @@ from spacer_lib.benchmarks.schema import check_choice
 from spacer_lib.errors import SpacerError
 from spacer_lib.evaluation.predictions import record
 from spacer_lib.evaluation.statistics import totals
-from spacer_lib.prompts import user_text
-from spacer_lib.video import read_frames
+from spacer_lib.language.prompts import user_text
+from spacer_lib.rooms.video import read_frames
 
 TABLE = Path(__file__).resolve().parent.parent / "benchmark_cases_video.yaml"
 CASES = yaml.safe_load(TABLE.read_text(encoding="utf-8"))["cases"]
@@ -127,8 +127,10 @@ def test_tempcompass_rows_are_what_the_files_say(samples):
         assert Path(row["video"]).is_file()
     scenes = {row["video_id"]: row["scene_name"] for row in rows}
     assert scenes == {
-        "1000000": "1000000", "1000000_reverse": "1000000", "1000001": "1000001",
-    }  # fmt: skip
+        "1000000": "1000000",
+        "1000000_reverse": "1000000",
+        "1000001": "1000001",
+    }
     by_format = {row["groups"]["format"]: row for row in rows}
     assert by_format["multi-choice"]["problem_type"] == "multiple choice"
     assert by_format["caption_matching"]["problem_type"] == "multiple choice"
@@ -195,14 +197,17 @@ def test_tempcompass_reads_options_as_they_are_published(tmp_path):
         assert strict(row["answer"], row).score == 1
 
 
-@pytest.mark.parametrize("text, found", [
-    ("[]", "questions/multi-choice.json: layout"),
-    ('{"1": {"action": ["A. x"]}}', "questions/multi-choice.json: layout"),
-    ('{"1": [1]}', "questions/multi-choice.json: layout"),
-    ("{}", "no rows"),
-    ('{"1": {"action": [{"question": "x"}]}}', "row 1: column answer is missing"),
-    ("{", "multi-choice.json is not JSON"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "text, found",
+    [
+        ("[]", "questions/multi-choice.json: layout"),
+        ('{"1": {"action": ["A. x"]}}', "questions/multi-choice.json: layout"),
+        ('{"1": [1]}', "questions/multi-choice.json: layout"),
+        ("{}", "no rows"),
+        ('{"1": {"action": [{"question": "x"}]}}', "row 1: column answer is missing"),
+        ("{", "multi-choice.json is not JSON"),
+    ],
+)
 def test_a_broken_question_file_is_named(tmp_path, text, found):
     (tmp_path / "questions").mkdir()
     (tmp_path / "questions" / "multi-choice.json").write_text(text)
@@ -247,9 +252,12 @@ def spoiled(samples, name, file, tmp_path, change):
 @pytest.mark.parametrize("name, file, column, kind", COLUMNS)
 def test_a_missing_column_is_named(samples, tmp_path, name, file, column, kind):
     target = spoiled(
-        samples, name, file, tmp_path,
+        samples,
+        name,
+        file,
+        tmp_path,
         lambda row: {k: v for k, v in row.items() if k != column},
-    )  # fmt: skip
+    )
     with pytest.raises(SpacerError) as caught:
         BENCHMARKS[name].read(target)
     text = str(caught.value)
@@ -260,46 +268,97 @@ def test_a_missing_column_is_named(samples, tmp_path, name, file, column, kind):
 @pytest.mark.parametrize("name, file, column, kind", COLUMNS)
 def test_a_wrong_type_is_named(samples, tmp_path, name, file, column, kind):
     wrong = 2.5 if kind is not int else "two"
-    target = spoiled(
-        samples, name, file, tmp_path, lambda row: {**row, column: wrong}
-    )  # fmt: skip
+    target = spoiled(samples, name, file, tmp_path, lambda row: {**row, column: wrong})
     with pytest.raises(SpacerError) as caught:
         BENCHMARKS[name].read(target)
     where = f"{target} row 1: column {column}: got {wrong!r}; expected {kind.__name__}"
     assert where in str(caught.value)
 
 
-@pytest.mark.parametrize("name, file, change, found", [
-    ("videomme", f"videomme/{PART}", {"answer": "E"},
-     "row 1: answer: got 'E'; expected A, B, C, D"),
-    ("videomme", f"videomme/{PART}", {"answer": "b"}, "row 1: answer: got 'b'"),
-    ("videomme", f"videomme/{PART}", {"options": ["A. one"]},
-     "row 1: answer: options: got .'A. one'.; expected two texts or more"),
-    ("longvideobench", "lvb_val.json", {"correct_choice": 5},
-     "row 1: correct_choice: got 'F'; expected A, B, C, D"),
-    ("longvideobench", "lvb_val.json", {"correct_choice": -1},
-     "row 1: correct_choice: got -1; expected 0 or more.*test split"),
-    ("longvideobench", "lvb_val.json", {"candidates": ["x", 2]},
-     "row 1: correct_choice: options: got"),
-    ("longvideobench", "validation-00000-of-00001.parquet",
-     {"option1": "N/A", "option2": "N/A", "option3": "N/A", "option4": "N/A"},
-     "row 1: correct_choice: options: got"),
-    ("tempcompass", f"multi-choice/{PART}", {"answer": "Z. spin"},
-     "row 1: answer: got 'Z'; expected A, B"),
-    ("tempcompass", f"multi-choice/{PART}", {"answer": ""},
-     "row 1: answer: got ''; expected A, B"),
-    ("tempcompass", f"multi-choice/{PART}", {"question": "What?"},
-     "row 1: answer: options: got .."),
-    ("tempcompass", f"yes_no/{PART}", {"answer": "maybe"},
-     "row 1: answer: got 'maybe'; expected yes or no"),
-    ("tempcompass", f"caption_matching/{PART}", {"answer": "Option 3: x"},
-     "row 1: answer: got 'Option 3: x'; expected one of the lines"),
-    ("tempcompass", f"caption_matching/{PART}",
-     {"question": "Which?\nOption 1: a\nnone", "answer": "Option 1: a"},
-     "row 1: answer: got 'Option 1: a'; expected one of the lines"),
-    ("tempcompass", f"yes_no/{PART}", {"dim": "mood"},
-     "row 1: dim: got mood; expected action, direction"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "name, file, change, found",
+    [
+        (
+            "videomme",
+            f"videomme/{PART}",
+            {"answer": "E"},
+            "row 1: answer: got 'E'; expected A, B, C, D",
+        ),
+        ("videomme", f"videomme/{PART}", {"answer": "b"}, "row 1: answer: got 'b'"),
+        (
+            "videomme",
+            f"videomme/{PART}",
+            {"options": ["A. one"]},
+            "row 1: answer: options: got .'A. one'.; expected two texts or more",
+        ),
+        (
+            "longvideobench",
+            "lvb_val.json",
+            {"correct_choice": 5},
+            "row 1: correct_choice: got 'F'; expected A, B, C, D",
+        ),
+        (
+            "longvideobench",
+            "lvb_val.json",
+            {"correct_choice": -1},
+            "row 1: correct_choice: got -1; expected 0 or more.*test split",
+        ),
+        (
+            "longvideobench",
+            "lvb_val.json",
+            {"candidates": ["x", 2]},
+            "row 1: correct_choice: options: got",
+        ),
+        (
+            "longvideobench",
+            "validation-00000-of-00001.parquet",
+            {"option1": "N/A", "option2": "N/A", "option3": "N/A", "option4": "N/A"},
+            "row 1: correct_choice: options: got",
+        ),
+        (
+            "tempcompass",
+            f"multi-choice/{PART}",
+            {"answer": "Z. spin"},
+            "row 1: answer: got 'Z'; expected A, B",
+        ),
+        (
+            "tempcompass",
+            f"multi-choice/{PART}",
+            {"answer": ""},
+            "row 1: answer: got ''; expected A, B",
+        ),
+        (
+            "tempcompass",
+            f"multi-choice/{PART}",
+            {"question": "What?"},
+            "row 1: answer: options: got ..",
+        ),
+        (
+            "tempcompass",
+            f"yes_no/{PART}",
+            {"answer": "maybe"},
+            "row 1: answer: got 'maybe'; expected yes or no",
+        ),
+        (
+            "tempcompass",
+            f"caption_matching/{PART}",
+            {"answer": "Option 3: x"},
+            "row 1: answer: got 'Option 3: x'; expected one of the lines",
+        ),
+        (
+            "tempcompass",
+            f"caption_matching/{PART}",
+            {"question": "Which?\nOption 1: a\nnone", "answer": "Option 1: a"},
+            "row 1: answer: got 'Option 1: a'; expected one of the lines",
+        ),
+        (
+            "tempcompass",
+            f"yes_no/{PART}",
+            {"dim": "mood"},
+            "row 1: dim: got mood; expected action, direction",
+        ),
+    ],
+)
 def test_a_row_that_no_rule_can_judge_is_named(
     samples, tmp_path, name, file, change, found
 ):
@@ -396,9 +455,10 @@ def test_the_table_of_cases_is_whole():
 
 def test_the_registry_asks_all_three_directly_and_averages_rows():
     for spelled, name in (
-        ("Video-MME", "videomme"), ("TempCompass", "tempcompass"),
+        ("Video-MME", "videomme"),
+        ("TempCompass", "tempcompass"),
         ("LongVideoBench", "longvideobench"),
-    ):  # fmt: skip
+    ):
         entry = named(spelled)
         assert (entry.name, entry.title) == (name, spelled)
         assert (entry.overall, entry.mode) == ("micro", "direct")
@@ -413,10 +473,16 @@ def judged(name, answers):
     records = []
     for number, (task, groups, truth, text) in enumerate(answers):
         row = {
-            "id": str(number), "scene_name": f"v{number}", "question_type": task,
-            "groups": groups, "problem_type": "multiple choice", "question": "Which?",
-            "options": options, "ground_truth": truth, "answer": truth,
-        }  # fmt: skip
+            "id": str(number),
+            "scene_name": f"v{number}",
+            "question_type": task,
+            "groups": groups,
+            "problem_type": "multiple choice",
+            "question": "Which?",
+            "options": options,
+            "ground_truth": truth,
+            "answer": truth,
+        }
         records.append(record(row, text, BENCHMARKS[name].official))
     return records
 
@@ -424,16 +490,19 @@ def judged(name, answers):
 def test_videomme_by_hand():
     short, medium, long = ({"duration": d} for d in ("short", "medium", "long"))
     knowledge, life = {"domain": "Knowledge"}, {"domain": "Life Record"}
-    records = judged("videomme", [
-        ("Counting", short | knowledge, "A", "A"),      # 1
-        ("Counting", short | knowledge, "B", "C"),      # 0
-        ("OCR", short | life, "C", "C."),               # 1
-        ("OCR", medium | knowledge, "D", "D"),          # 1
-        ("Counting", medium | life, "A", ""),           # 0, unread
-        ("OCR", long | life, "B", "B"),                 # 1
-        ("OCR", long | life, "B", None),                # 0, no output
-        ("OCR", long | knowledge, "A", "(A)"),          # 1
-    ])  # fmt: skip
+    records = judged(
+        "videomme",
+        [
+            ("Counting", short | knowledge, "A", "A"),  # 1
+            ("Counting", short | knowledge, "B", "C"),  # 0
+            ("OCR", short | life, "C", "C."),  # 1
+            ("OCR", medium | knowledge, "D", "D"),  # 1
+            ("Counting", medium | life, "A", ""),  # 0, unread
+            ("OCR", long | life, "B", "B"),  # 1
+            ("OCR", long | life, "B", None),  # 0, no output
+            ("OCR", long | knowledge, "A", "(A)"),  # 1
+        ],
+    )
     found = totals(records, BENCHMARKS["videomme"])
     assert found["overall"] == found["micro"] == pytest.approx(5 / 8)
     assert found["tasks"] == pytest.approx({"Counting": 1 / 3, "OCR": 4 / 5})
@@ -451,14 +520,17 @@ def test_videomme_by_hand():
 def test_longvideobench_by_hand():
     brief, hour = {"duration_group": 15}, {"duration_group": 3600}
     art, news = {"topic_category": "KA"}, {"topic_category": "NP"}
-    records = judged("longvideobench", [
-        ("S2E", brief | art, "A", "A"),         # 1
-        ("S2E", brief | news, "B", ""),         # 1/4 on average
-        ("S2E", hour | art, "C", "E"),          # 0: E is no option
-        ("T3O", hour | art, "D", "D"),          # 1
-        ("T3O", hour | news, "D", "none"),      # 1/4
-        ("T3O", hour | news, "A", None),        # 0: a missing video draws nothing
-    ])  # fmt: skip
+    records = judged(
+        "longvideobench",
+        [
+            ("S2E", brief | art, "A", "A"),  # 1
+            ("S2E", brief | news, "B", ""),  # 1/4 on average
+            ("S2E", hour | art, "C", "E"),  # 0: E is no option
+            ("T3O", hour | art, "D", "D"),  # 1
+            ("T3O", hour | news, "D", "none"),  # 1/4
+            ("T3O", hour | news, "A", None),  # 0: a missing video draws nothing
+        ],
+    )
     found = totals(records, BENCHMARKS["longvideobench"])
     assert found["overall"] == pytest.approx(2.5 / 6)
     assert found["tasks"] == pytest.approx({"S2E": 1.25 / 3, "T3O": 1.25 / 3})
@@ -475,15 +547,18 @@ def test_longvideobench_by_hand():
 
 def test_tempcompass_by_hand():
     lettered, spoken = {"format": "multi-choice"}, {"format": "yes_no"}
-    records = judged("tempcompass", [
-        ("action", lettered, "A", "A. a"),      # 1
-        ("action", lettered, "B", "(B)"),       # 0: needs a judge
-        ("speed", lettered, "C", "C)"),         # 1
-        ("action", spoken, "yes", "Yes."),      # 1
-        ("speed", spoken, "no", "yes"),         # 0
-        ("speed", spoken, "no", "Now"),         # 1: it begins with no
-        ("order", spoken, "no", None),          # 0
-    ])  # fmt: skip
+    records = judged(
+        "tempcompass",
+        [
+            ("action", lettered, "A", "A. a"),  # 1
+            ("action", lettered, "B", "(B)"),  # 0: needs a judge
+            ("speed", lettered, "C", "C)"),  # 1
+            ("action", spoken, "yes", "Yes."),  # 1
+            ("speed", spoken, "no", "yes"),  # 0
+            ("speed", spoken, "no", "Now"),  # 1: it begins with no
+            ("order", spoken, "no", None),  # 0
+        ],
+    )
     found = totals(records, BENCHMARKS["tempcompass"])
     assert found["overall"] == pytest.approx(4 / 7)
     tasks = {"action": 2 / 3, "speed": 2 / 3, "order": 0}

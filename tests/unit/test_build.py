@@ -14,14 +14,14 @@ import pytest
 
 from spacer_lib.artifacts import PROJECT_ROOT, read_json
 from spacer_lib.errors import SpacerError
-from spacer_lib.qa import build
-from spacer_lib.qa.build import build_dataset
-from spacer_lib.qa.dataset import read_rows, space_of
-from spacer_lib.qa.generators import Rules
-from spacer_lib.qa.recipes import RECIPES, Recipe, TaskWish, load_recipe
-from spacer_lib.qa.scans import read_scenes, synthetic_meta
-from spacer_lib.synthetic.light import VIEWS, to_scene
-from spacer_lib.synthetic.rooms import draw_room
+from spacer_lib.questions import build
+from spacer_lib.questions.build import build_dataset
+from spacer_lib.questions.dataset import read_rows, space_of
+from spacer_lib.questions.generators import Rules
+from spacer_lib.questions.recipes import RECIPES, Recipe, TaskWish, load_recipe
+from spacer_lib.rooms.scans import read_scenes, synthetic_meta
+from spacer_lib.rooms.synthetic.layout import draw_room
+from spacer_lib.rooms.synthetic.views import VIEWS, to_scene
 
 
 @pytest.fixture(scope="module")
@@ -128,8 +128,9 @@ def test_answers_are_flattened_for_training_only(many, tmp_path):
 
 
 def test_rows_carry_map_and_video(scenes, tmp_path):
-    filmed = [dataclasses.replace(s, video_path=f"videos/{s.scene_id}.mp4")
-              for s in scenes]  # fmt: skip
+    filmed = [
+        dataclasses.replace(s, video_path=f"videos/{s.scene_id}.mp4") for s in scenes
+    ]
     report = build_dataset(filmed, tmp_path)
     row = read_rows(report["paths"]["test"])[0]
     assert row["video"] == f"videos/{row['scene_name']}.mp4"
@@ -205,17 +206,25 @@ def test_recipes_read_and_name_themselves(name):
         ("name: x\nsource: s\ntasks: {object_colour: {per_video: 3}}", "object_count"),
         ("name: x\nsource: s\ntasks: {object_counting: {per_video: no}}", "per_video"),
         ("name: x\nsource: s\ntasks: {object_counting: {per_video: 0}}", "per_video"),
-        ("name: x\nsource: s\nrule: {}\ntasks: {object_counting: {per_video: 1}}",
-         "did you mean rules"),
-        ("name: x\nsource: s\nrules: {boxes: round}\n"
-         "tasks: {object_counting: {per_video: 1}}", "oriented or aligned"),
-        ("name: x\nsource: s\nparts: {train: 0.5}\n"
-         "tasks: {object_counting: {per_video: 1}}", "a sum of 1"),
+        (
+            "name: x\nsource: s\nrule: {}\ntasks: {object_counting: {per_video: 1}}",
+            "did you mean rules",
+        ),
+        (
+            "name: x\nsource: s\nrules: {boxes: round}\n"
+            "tasks: {object_counting: {per_video: 1}}",
+            "oriented or aligned",
+        ),
+        (
+            "name: x\nsource: s\nparts: {train: 0.5}\n"
+            "tasks: {object_counting: {per_video: 1}}",
+            "a sum of 1",
+        ),
         ("tasks: {object_counting: {per_video: 1}}", "name"),
         ("[1, 2", "not YAML"),
         ("just words", "no tasks"),
     ],
-)  # fmt: skip
+)
 def test_recipe_mistakes_are_named(tmp_path, text, message):
     path = tmp_path / "mine.yaml"
     path.write_text(text)
@@ -248,8 +257,8 @@ def test_one_worker_or_two_or_a_cluster_write_the_same_bytes(many, tmp_path):
 
 RUN = """
 import sys
-from spacer_lib.qa.build import build_dataset
-from spacer_lib.qa.scans import read_scenes
+from spacer_lib.questions.build import build_dataset
+from spacer_lib.rooms.scans import read_scenes
 if __name__ == "__main__":
     build_dataset(read_scenes(sys.argv[1]), sys.argv[2], "sr91k", workers=2)
 """
@@ -262,8 +271,10 @@ def test_killed_in_the_middle_it_goes_on_to_the_same_bytes(many, tmp_path):
     environment = os.environ | {"PYTHONPATH": str(PROJECT_ROOT)}
     process = subprocess.Popen(
         [sys.executable, str(script), str(many[0]), str(cut)],
-        start_new_session=True, env=environment, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+        start_new_session=True,
+        env=environment,
+        stderr=subprocess.DEVNULL,
+    )
     end = time.monotonic() + 120
     while len(list(cut.glob("candidates/*.json"))) < 20:
         assert process.poll() is None and time.monotonic() < end

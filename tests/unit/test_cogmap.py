@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spacer_lib import cogmap
-from spacer_lib.cogmap import (
+from spacer_lib.errors import SpacerError
+from spacer_lib.maps import grid as cogmap
+from spacer_lib.maps.grid import (
     MAX_MAP_CHARS,
     SCORERS,
     chance_level,
@@ -24,10 +25,9 @@ from spacer_lib.cogmap import (
     scores,
     turned,
 )
-from spacer_lib.errors import SpacerError
-from spacer_lib.scene import ObjectInstance, Scene, read_meta_file
-from spacer_lib.synthetic.light import to_scene
-from spacer_lib.synthetic.rooms import draw_room
+from spacer_lib.rooms.scene import ObjectInstance, Scene, read_meta_file
+from spacer_lib.rooms.synthetic.layout import draw_room
+from spacer_lib.rooms.synthetic.views import to_scene
 
 NAMES = ("chair", "table", "lamp", "trash bin", "bookshelf", "sofa", "computer mouse")
 M = 10
@@ -40,18 +40,26 @@ maps = st.dictionaries(
 
 def instance(index, category, x, y):
     return ObjectInstance(
-        instance_id=index, category=category, centroid_m=(x, y, 0.5),
-        axes_lengths_m=(1, 1, 1), axes=(1, 0, 0, 0, 1, 0, 0, 0, 1),
-        aabb_min_m=(x - 0.5, y - 0.5, 0), aabb_max_m=(x + 0.5, y + 0.5, 1),
-    )  # fmt: skip
+        instance_id=index,
+        category=category,
+        centroid_m=(x, y, 0.5),
+        axes_lengths_m=(1, 1, 1),
+        axes=(1, 0, 0, 0, 1, 0, 0, 0, 1),
+        aabb_min_m=(x - 0.5, y - 0.5, 0),
+        aabb_max_m=(x + 0.5, y + 0.5, 1),
+    )
 
 
 def scene(*objects, floor=((0, 0), (10, 5))):
     return Scene(
-        scene_id="scene0000_00", dataset="made up", room_size_m2=50.0,
+        scene_id="scene0000_00",
+        dataset="made up",
+        room_size_m2=50.0,
         instances=[instance(i, *o) for i, o in enumerate(objects)],
-        room_center_m=(5, 2.5, 0), floor_min_m=floor[0], floor_max_m=floor[1],
-    )  # fmt: skip
+        room_center_m=(5, 2.5, 0),
+        floor_min_m=floor[0],
+        floor_max_m=floor[1],
+    )
 
 
 # ------------------------------------------------------------------ rasterising
@@ -208,25 +216,44 @@ SCORED = [
     ({"a": []}, {"a": [(1, 1)]}, (0, 0, 0), "an empty list"),
     ({"b": [(1, 1)]}, {"a": [(1, 1)]}, (0, 0, 0), "another category"),
     ({"a": [(1, 2)]}, {"a": [(1, 1)]}, (D1, D1, E1), "one cell off"),
-    ({"a": [(9, 9)]}, {"a": [(0, 0)]}, (0.1, 0.1, math.exp(-9 * math.sqrt(2) / 1.5)),
-     "opposite corners: d / (M√2) = 0.9"),
+    (
+        {"a": [(9, 9)]},
+        {"a": [(0, 0)]},
+        (0.1, 0.1, math.exp(-9 * math.sqrt(2) / 1.5)),
+        "opposite corners: d / (M√2) = 0.9",
+    ),
     ({"a": [(1, 1)], "b": [(5, 5)]}, {"a": [(1, 1)]}, (1, 1, 1), "extra category"),
-    ({"a": [(1, 1)]}, {"a": [(1, 1)], "b": [(5, 5)] * 3}, (0.25, 0.25, 0.25),
-     "weights 1 and 3"),
+    (
+        {"a": [(1, 1)]},
+        {"a": [(1, 1)], "b": [(5, 5)] * 3},
+        (0.25, 0.25, 0.25),
+        "weights 1 and 3",
+    ),
     ({"a": [(1, 1)]}, {"a": [(1, 1), (5, 5)]}, (0.5, 0.5, 0.5), "one of two missing"),
-    ({"a": [(1, 1), (5, 5)]}, {"a": [(1, 1)]}, (0.5, 1, 0.5),
-     "a surplus cell costs half, but nothing in Eq. 4"),
+    (
+        {"a": [(1, 1), (5, 5)]},
+        {"a": [(1, 1)]},
+        (0.5, 1, 0.5),
+        "a surplus cell costs half, but nothing in Eq. 4",
+    ),
     ({"As": [(1, 1)]}, {"a": [(1, 1)]}, (1, 1, 1), "plural and case"),
     # True cells at 0 and 2 on a line, drawn at 1 and 3. Every pair a step apart is a
     # tie: greedy takes the first in sorting order, 1-0, and is left with 3-2.
     ({"a": [(1, 0), (3, 0)]}, {"a": [(0, 0), (2, 0)]}, (D1, D1, E1), "a tie"),
     # True 0 and 3, drawn 2 and 6: greedy takes 2-3 first (1) and is left with 6-0 (6);
     # the least sum of distances pairs 2-0 and 6-3 (2 + 3).
-    ({"a": [(2, 0), (6, 0)]}, {"a": [(0, 0), (3, 0)]},
-     (1 - 7 / DIAGONAL / 2, 1 - 5 / DIAGONAL / 2,
-      max(math.exp(-1 / 1.5) + math.exp(-4), math.exp(-2 / 1.5) + math.exp(-2)) / 2),
-     "greedy against optimal"),
-]  # fmt: skip
+    (
+        {"a": [(2, 0), (6, 0)]},
+        {"a": [(0, 0), (3, 0)]},
+        (
+            1 - 7 / DIAGONAL / 2,
+            1 - 5 / DIAGONAL / 2,
+            max(math.exp(-1 / 1.5) + math.exp(-4), math.exp(-2 / 1.5) + math.exp(-2))
+            / 2,
+        ),
+        "greedy against optimal",
+    ),
+]
 
 
 @pytest.mark.parametrize(
@@ -338,11 +365,15 @@ HITS = [
     ({"a": [(2, 2)]}, {"a": [(1, 1)]}, (1, 1), "a diagonal step is 1.41 cells"),
     ({"a": [(3, 1)]}, {"a": [(1, 1)]}, (0, 1), "two cells off"),
     ({"a": [(1, 1)]}, {"a": [(1, 1), (1, 2)]}, (1, 2), "one cell serves one instance"),
-    ({"a": [(1, 0), (2, 0)]}, {"a": [(0, 0), (1, 0)]}, (2, 2),
-     "taking the perfect pair first would lose the other"),
+    (
+        {"a": [(1, 0), (2, 0)]},
+        {"a": [(0, 0), (1, 0)]},
+        (2, 2),
+        "taking the perfect pair first would lose the other",
+    ),
     ({"b": [(1, 1)]}, {"a": [(1, 1)], "b": [(9, 9)]}, (0, 2), "categories are apart"),
     ({}, {"a": [(1, 1)] * 3}, (0, 3), "nothing drawn"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("predicted, true, expected, why", HITS)
@@ -423,13 +454,16 @@ def jittered(c, rng):
 # jitter of one cell 0.930. Made-up rooms are uniform, so bands, not equalities. `decay`
 # leaves the two maps that know nothing about a seventh.
 BANDS = [
-    ("released", central, 0.70, 0.78), ("released", anywhere, 0.62, 0.73),
+    ("released", central, 0.70, 0.78),
+    ("released", anywhere, 0.62, 0.73),
     ("released", jittered, 0.91, 0.95),
-    ("paper", central, 0.70, 0.78), ("paper", anywhere, 0.62, 0.73),
+    ("paper", central, 0.70, 0.78),
+    ("paper", anywhere, 0.62, 0.73),
     ("paper", jittered, 0.91, 0.95),
-    ("decay", central, 0.08, 0.20), ("decay", anywhere, 0.08, 0.20),
+    ("decay", central, 0.08, 0.20),
+    ("decay", anywhere, 0.08, 0.20),
     ("decay", jittered, 0.45, 0.65),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("scorer, draw, low, high", BANDS)
@@ -520,9 +554,13 @@ def exact_chance(true):
 
 @pytest.mark.parametrize(
     "true",
-    [{"a": [(0, 0)]}, {"a": [(4, 5)]}, {"a": [(1, 2)], "b": [(7, 5)]},
-     {"a": [(1, 2), (3, 8)]}],
-)  # fmt: skip
+    [
+        {"a": [(0, 0)]},
+        {"a": [(4, 5)]},
+        {"a": [(1, 2)], "b": [(7, 5)]},
+        {"a": [(1, 2), (3, 8)]},
+    ],
+)
 def test_chance_equals_full_enumeration(true):
     chance = chance_level(true)
     random, heap = exact_chance(true)
@@ -643,11 +681,16 @@ def table(rooms, policies=POLICIES, scorer="aligned", repeats=6):
     rng = np.random.default_rng(3)
     return {
         name: np.array(
-            [[score(policy(true, rng), true, M, scorer=scorer) for _ in range(repeats)]
-             for true in rooms]
+            [
+                [
+                    score(policy(true, rng), true, M, scorer=scorer)
+                    for _ in range(repeats)
+                ]
+                for true in rooms
+            ]
         )
         for name, policy in policies.items()
-    }  # fmt: skip
+    }
 
 
 def check_aligned(rooms, mirrored_at_most):

@@ -17,8 +17,8 @@ import random
 import numpy as np
 import pytest
 
-from spacer_lib.cogmap import rasterize, score, turned
-from spacer_lib.scene import read_meta_file
+from spacer_lib.maps.grid import rasterize, score, turned
+from spacer_lib.rooms.scene import read_meta_file
 
 NAMES = ("bed", "chair", "door", "lamp", "sofa")
 MAPS = 4000

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spacer_lib.cogmap import map_to_text
-from spacer_lib.completions import (
+from spacer_lib.errors import SpacerError
+from spacer_lib.language.completions import (
     FAILURES,
     FLAGS,
     NUMBER_FAILURES,
@@ -20,7 +20,7 @@ from spacer_lib.completions import (
     read_number,
     unit_of,
 )
-from spacer_lib.errors import SpacerError
+from spacer_lib.maps.grid import map_to_text
 
 MAP = '<map>{"chair":[[2,5]]}</map>'
 
@@ -37,12 +37,24 @@ FORMATS = [
     ("<think>so</think>B</answer>", "no_answer_tag", None, "only its end"),
     ("<think>so</think><answer>B", "unclosed_answer", None, "cut off"),
     ("<think>so</think></answer><answer>B", "unclosed_answer", None, "inside out"),
-    ("<think>so</think><answer>B</answer><answer>B</answer>", "two_answers", None,
-     "twice the same is still two"),
-    ("<think>so</think><answer>A<answer>B</answer>", "two_answers", None,
-     "opened twice"),
-    ("<think>so</think><answer>A</answer>B</answer>", "two_answers", None,
-     "closed twice"),
+    (
+        "<think>so</think><answer>B</answer><answer>B</answer>",
+        "two_answers",
+        None,
+        "twice the same is still two",
+    ),
+    (
+        "<think>so</think><answer>A<answer>B</answer>",
+        "two_answers",
+        None,
+        "opened twice",
+    ),
+    (
+        "<think>so</think><answer>A</answer>B</answer>",
+        "two_answers",
+        None,
+        "closed twice",
+    ),
     ("<think>so</think><answer> \n</answer>", "empty_answer", "", "an empty answer"),
     ("<answer>B</answer>", "no_think", "B", "no reasoning"),
     ("so</think><answer>B</answer>", "no_think", "B", "think was never opened"),
@@ -51,19 +63,35 @@ FORMATS = [
     ("<think>a</think><think>b</think><answer>B</answer>", "two_thinks", "B", "two"),
     ("<think>a<think>b</think><answer>B</answer>", "two_thinks", "B", "nested"),
     ("<think>so<answer>B</answer></think>", "answer_inside_think", "B", "inside"),
-    ("<think>so<answer>B</think></answer>", "answer_inside_think", "B</think>",
-     "crossed"),
+    (
+        "<think>so<answer>B</think></answer>",
+        "answer_inside_think",
+        "B</think>",
+        "crossed",
+    ),
     ("Well <think>so</think><answer>B</answer>", "text_outside_tags", "B", "before"),
     ("<think>so</think> so <answer>B</answer>", "text_outside_tags", "B", "between"),
     ("<think>so</think><answer>B</answer>!", "text_outside_tags", "B", "after"),
     ("<answer>B</answer><think>so</think>", "text_outside_tags", "B", "answer first"),
-    (f"{MAP}<think>so</think><answer>B</answer>", "text_outside_tags", "B",
-     "a map before think"),
-    (f"<think>so</think><answer>B</answer>{MAP}", "text_outside_tags", "B",
-     "a map after the answer"),
-    (f"<think>so</think>{MAP}x{MAP}<answer>B</answer>", "text_outside_tags", "B",
-     "text hidden between two maps"),
-]  # fmt: skip
+    (
+        f"{MAP}<think>so</think><answer>B</answer>",
+        "text_outside_tags",
+        "B",
+        "a map before think",
+    ),
+    (
+        f"<think>so</think><answer>B</answer>{MAP}",
+        "text_outside_tags",
+        "B",
+        "a map after the answer",
+    ),
+    (
+        f"<think>so</think>{MAP}x{MAP}<answer>B</answer>",
+        "text_outside_tags",
+        "B",
+        "text hidden between two maps",
+    ),
+]
 
 
 @pytest.mark.parametrize("text, failure, answer, why", FORMATS)
@@ -151,20 +179,30 @@ SHAPED = [
     ("observe", "<observe>so</observe><answer>B</answer>", None, "B", "its own tag"),
     ("observe", "<think>so</think><answer>B</answer>", "no_think", "B", "think's tag"),
     ("observe", "<observe>so<answer>B</answer>", "unclosed_think", "B", "never ends"),
-    ("observe", "<observe>a</observe>" * 2 + "<answer>B</answer>", "two_thinks", "B",
-     "two"),
+    (
+        "observe",
+        "<observe>a</observe>" * 2 + "<answer>B</answer>",
+        "two_thinks",
+        "B",
+        "two",
+    ),
     ("think", "<observe>so</observe><answer>B</answer>", "no_think", "B", "another's"),
     ("vanilla", "B", None, "B", "bare"),
     ("vanilla", " 4 chairs\n", None, "4 chairs", "bare"),
     ("vanilla", "a < b", None, "a < b", "other brackets are text"),
     ("vanilla", "<answer>B</answer>", None, "B", "in its tag"),
     ("vanilla", "", "empty_answer", "", "nothing"),
-    ("vanilla", "<think>so</think><answer>B</answer>", "text_outside_tags", "B",
-     "vanilla asks for no thought"),
+    (
+        "vanilla",
+        "<think>so</think><answer>B</answer>",
+        "text_outside_tags",
+        "B",
+        "vanilla asks for no thought",
+    ),
     ("vanilla", "<think>so</think>B", "no_answer_tag", None, "where the answer starts"),
     ("vanilla", "<answer>B", "unclosed_answer", None, "cut off"),
     ("vanilla", "B</answer>", "no_answer_tag", None, "only its end"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("shape, text, failure, answer, why", SHAPED)
@@ -205,9 +243,27 @@ def test_what_is_written_is_read(drawn, thought, answer):
 
 
 pieces = st.sampled_from(
-    ["<think>", "</think>", "<map>", "</map>", "<answer>", "</answer>", " ", "so", "4",
-     '{"a":[[1,2]]}', "{'a'", "(((", "<", ">", "\x00", "\ud800", "１", "²"]
-)  # fmt: skip
+    [
+        "<think>",
+        "</think>",
+        "<map>",
+        "</map>",
+        "<answer>",
+        "</answer>",
+        " ",
+        "so",
+        "4",
+        '{"a":[[1,2]]}',
+        "{'a'",
+        "(((",
+        "<",
+        ">",
+        "\x00",
+        "\ud800",
+        "１",
+        "²",
+    ]
+)
 broken = st.lists(pieces, max_size=14).map("".join) | st.text(max_size=60)
 
 
@@ -247,7 +303,7 @@ BURSTS = (
     "<think> </think> <map> </map> <answer> </answer> <observe> < <a { [ ( ] } : , . "
     "- + / 7 1,200 1e9 1/2 ½ one hundred and m cm sq. in (in B B. ² \ud800 \u0663 \0 "
     "{'a': think a:[[1,2]]"
-).split() + [" ", "\n", "one ", "1 ", "1 (", "m2 "]  # fmt: skip
+).split() + [" ", "\n", "one ", "1 ", "1 (", "m2 "]
 
 
 def fuzzed(rng):
@@ -283,9 +339,22 @@ def test_ten_thousand_fuzzed_texts_are_read_at_once():
 
 @pytest.mark.parametrize(
     "unit",
-    ["<think>", "</think>", "<map>", "</map><map>", "<answer>", "<", "one ", "1,", "-",
-     "(", "7", "<think></think><answer></answer>", "<think><answer>"],
-)  # fmt: skip
+    [
+        "<think>",
+        "</think>",
+        "<map>",
+        "</map><map>",
+        "<answer>",
+        "<",
+        "one ",
+        "1,",
+        "-",
+        "(",
+        "7",
+        "<think></think><answer></answer>",
+        "<think><answer>",
+    ],
+)
 @pytest.mark.parametrize("around", ["{}", "<think>{}</think><answer>{}</answer>"])
 def test_a_megabyte_is_read_in_linear_time_and_memory(unit, around):
     text = around.format(*[unit * (1_000_000 // len(unit))] * around.count("{"))
@@ -321,23 +390,42 @@ def test_nested_blocks_are_told_apart_at_any_depth(size):
 
 OPTIONS = ["A. table", "B. chair", "C. sofa bed", "D. a"]
 CHOICES = [
-    ("A", "A", "the letter"), ("a", "A", "in lower case"), (" A \n", "A", "spaces"),
-    ("A.", "A", "full stop"), ("A)", "A", "bracket"), ("A:", "A", "colon"),
-    ("(A)", "A", "brackets"), ("(a)", "A", "lower case"), ("(A).", "A", "both"),
-    ("A. table", "A", "the option in full"), ("A.table", "A", "no space"),
-    ("A) table", "A", "another mark"), ("(A) table", "A", "another mark"),
+    ("A", "A", "the letter"),
+    ("a", "A", "in lower case"),
+    (" A \n", "A", "spaces"),
+    ("A.", "A", "full stop"),
+    ("A)", "A", "bracket"),
+    ("A:", "A", "colon"),
+    ("(A)", "A", "brackets"),
+    ("(a)", "A", "lower case"),
+    ("(A).", "A", "both"),
+    ("A. table", "A", "the option in full"),
+    ("A.table", "A", "no space"),
+    ("A) table", "A", "another mark"),
+    ("(A) table", "A", "another mark"),
     ("A: Table.", "A", "case and full stop"),
-    ("table", "A", "its text"), ("Table.", "A", "case and full stop"),
-    ("sofa  bed", "C", "spaces inside"), ("D", "D", "the last"),
-    ("Actually", None, "not A"), ("Actually, B", None, "a sentence"),
-    ("Based on the map", None, "not B"), ("B. table", None, "contradicts itself"),
-    ("A. tables", None, "not the text"), ("E", None, "no such option"),
-    ("E. table", None, "no such option"), ("A B", None, "two letters"),
-    ("AB", None, "two letters"), ("A or B", None, "undecided"), ("(A", None, "cut off"),
-    ("A table", None, "an article or a letter"), ("", None, "nothing"),
-    ("The answer is A", None, "a sentence"), ("1", None, "a number"),
-    ("\uff21", None, "a full-width A"), ("A\u0300", None, "an accent"),
-]  # fmt: skip
+    ("table", "A", "its text"),
+    ("Table.", "A", "case and full stop"),
+    ("sofa  bed", "C", "spaces inside"),
+    ("D", "D", "the last"),
+    ("Actually", None, "not A"),
+    ("Actually, B", None, "a sentence"),
+    ("Based on the map", None, "not B"),
+    ("B. table", None, "contradicts itself"),
+    ("A. tables", None, "not the text"),
+    ("E", None, "no such option"),
+    ("E. table", None, "no such option"),
+    ("A B", None, "two letters"),
+    ("AB", None, "two letters"),
+    ("A or B", None, "undecided"),
+    ("(A", None, "cut off"),
+    ("A table", None, "an article or a letter"),
+    ("", None, "nothing"),
+    ("The answer is A", None, "a sentence"),
+    ("1", None, "a number"),
+    ("\uff21", None, "a full-width A"),
+    ("A\u0300", None, "an accent"),
+]
 
 
 @pytest.mark.parametrize("answer, letter, why", CHOICES)
@@ -369,34 +457,63 @@ def test_without_options_only_a_letter_is_read():
 # ------------------------------------------------------------------ numbers
 
 NUMBERS = [
-    ("4", 4, "digits"), ("4.", 4, "full stop"), (" 4\n", 4, "spaces"),
-    ("4.5", 4.5, "decimals"), (".5", 0.5, "no leading zero"), ("0", 0, "zero"),
-    ("-3", -3, "minus"), ("\u22123", -3, "a typographic minus"), ("+7", 7, "plus"),
-    ("(-3)", -3, "in brackets"), ("minus 3", -3, "a spoken minus"),
-    ("- 3", 3, "a bullet is no minus"), ("Total - 4", 4, "a dash is no minus"),
-    ("1,200", 1200, "thousands separator"), ("12,345.67", 12345.67, "and decimals"),
-    ("1e3", 1000, "exponent"), ("2.5e-1", 0.25, "negative exponent"),
-    ("a total of 4", 4, "a is no number here"), ("I count 4 chairs.", 4, "a sentence"),
-    ("2.5 m", 2.5, "unit"), ("250cm", 250, "unit without a space"),
-    ("25 m2", 25, "the 2 of a unit"), ("25 m^2", 25, "the 2 of a unit"),
-    ("25 m²", 25, "the ² of a unit"), ("50%", 50, "per cent"), ("$5", 5, "money"),
-    ("room4 has 3", 3, "a number in a name"), ("4, so 4", 4, "twice the same"),
+    ("4", 4, "digits"),
+    ("4.", 4, "full stop"),
+    (" 4\n", 4, "spaces"),
+    ("4.5", 4.5, "decimals"),
+    (".5", 0.5, "no leading zero"),
+    ("0", 0, "zero"),
+    ("-3", -3, "minus"),
+    ("\u22123", -3, "a typographic minus"),
+    ("+7", 7, "plus"),
+    ("(-3)", -3, "in brackets"),
+    ("minus 3", -3, "a spoken minus"),
+    ("- 3", 3, "a bullet is no minus"),
+    ("Total - 4", 4, "a dash is no minus"),
+    ("1,200", 1200, "thousands separator"),
+    ("12,345.67", 12345.67, "and decimals"),
+    ("1e3", 1000, "exponent"),
+    ("2.5e-1", 0.25, "negative exponent"),
+    ("a total of 4", 4, "a is no number here"),
+    ("I count 4 chairs.", 4, "a sentence"),
+    ("2.5 m", 2.5, "unit"),
+    ("250cm", 250, "unit without a space"),
+    ("25 m2", 25, "the 2 of a unit"),
+    ("25 m^2", 25, "the 2 of a unit"),
+    ("25 m²", 25, "the ² of a unit"),
+    ("50%", 50, "per cent"),
+    ("$5", 5, "money"),
+    ("room4 has 3", 3, "a number in a name"),
+    ("4, so 4", 4, "twice the same"),
     ("four (4)", 4, "twice the same, spoken and written"),
-    ("zero", 0, "a word"), ("Four", 4, "a word"), ("twenty one", 21, "two words"),
-    ("twenty-one", 21, "hyphen"), ("minus three", -3, "a spoken minus"),
-    ("a hundred", 100, "a as one"), ("one hundred and five", 105, "and inside"),
+    ("zero", 0, "a word"),
+    ("Four", 4, "a word"),
+    ("twenty one", 21, "two words"),
+    ("twenty-one", 21, "hyphen"),
+    ("minus three", -3, "a spoken minus"),
+    ("a hundred", 100, "a as one"),
+    ("one hundred and five", 105, "and inside"),
     ("twelve hundred", 1200, "hundreds beyond ten"),
     ("two thousand five hundred", 2500, "thousands"),
     ("a thousand and one", 1001, "thousands and"),
     ("one hundred twenty-one thousand two hundred three", 121203, "all together"),
     ("someone saw four", 4, "one inside a word is none"),
-    ("1/2", 0.5, "a fraction"), ("½", 0.5, "one character"), ("-1/2", -0.5, "minus"),
-    ("3/4.", 0.75, "and a full stop"), ("7/2", 3.5, "improper"), ("0/4", 0, "zero"),
-    ("1\u20442", 0.5, "the fraction slash"), ("1/100", 0.01, "the last denominator"),
-    ("2 1/2", 2.5, "mixed"), ("2½", 2.5, "mixed"), ("2 ½", 2.5, "mixed"),
-    ("-2 1/2", -2.5, "the sign is the whole's"), ("about 1/2 m", 0.5, "and a unit"),
-    ("1/3", 1 / 3, "not a decimal"), ("1/2 (0.5)", 0.5, "twice the same"),
-]  # fmt: skip
+    ("1/2", 0.5, "a fraction"),
+    ("½", 0.5, "one character"),
+    ("-1/2", -0.5, "minus"),
+    ("3/4.", 0.75, "and a full stop"),
+    ("7/2", 3.5, "improper"),
+    ("0/4", 0, "zero"),
+    ("1\u20442", 0.5, "the fraction slash"),
+    ("1/100", 0.01, "the last denominator"),
+    ("2 1/2", 2.5, "mixed"),
+    ("2½", 2.5, "mixed"),
+    ("2 ½", 2.5, "mixed"),
+    ("-2 1/2", -2.5, "the sign is the whole's"),
+    ("about 1/2 m", 0.5, "and a unit"),
+    ("1/3", 1 / 3, "not a decimal"),
+    ("1/2 (0.5)", 0.5, "twice the same"),
+]
 
 
 @pytest.mark.parametrize("text, value, why", NUMBERS)
@@ -405,9 +522,12 @@ def test_numbers(text, value, why):
 
 
 NO_NUMBERS = [
-    ("", "no_number", "nothing"), ("many", "no_number", "vague"),
-    ("nan", "no_number", "not a number"), ("inf", "no_number", "infinity"),
-    ("A4", "no_number", "a name"), ("...", "no_number", "dots"),
+    ("", "no_number", "nothing"),
+    ("many", "no_number", "vague"),
+    ("nan", "no_number", "not a number"),
+    ("inf", "no_number", "infinity"),
+    ("A4", "no_number", "a name"),
+    ("...", "no_number", "dots"),
     ("\u0663", "no_number", "digits of other scripts"),
     ("4 or 5", "ambiguous_number", "two numbers"),
     ("three and four", "ambiguous_number", "and does not join these"),
@@ -416,10 +536,13 @@ NO_NUMBERS = [
     ("hundred hundred", "ambiguous_number", "the same"),
     ("thousand thousand", "ambiguous_number", "the same"),
     ("twenty zero", "ambiguous_number", "the same"),
-    ("2-3", "ambiguous_number", "a range"), ("2 to 3", "ambiguous_number", "a range"),
+    ("2-3", "ambiguous_number", "a range"),
+    ("2 to 3", "ambiguous_number", "a range"),
     ("5 - 5", "ambiguous_number", "a sum of equal numbers is not that number"),
-    ("2+2", "ambiguous_number", "a sum"), ("1/2/3", "ambiguous_number", "a date"),
-    ("3/4/2020", "ambiguous_number", "a date"), ("3/1", "ambiguous_number", "a ratio"),
+    ("2+2", "ambiguous_number", "a sum"),
+    ("1/2/3", "ambiguous_number", "a date"),
+    ("3/4/2020", "ambiguous_number", "a date"),
+    ("3/1", "ambiguous_number", "a ratio"),
     ("1/200", "ambiguous_number", "a denominator beyond 100"),
     ("1/0", "ambiguous_number", "no fraction"),
     ("1 / 2", "ambiguous_number", "a division"),
@@ -430,11 +553,14 @@ NO_NUMBERS = [
     ("1/2e5", "ambiguous_number", "a division"),
     ("1/2, 3/4", "ambiguous_number", "two fractions"),
     ("1 2 1/2", "ambiguous_number", "two numbers"),
-    ("1/2 + 1", "ambiguous_number", "a sum"), ("a half", "ambiguous_number", "a word"),
-    ("3²", "ambiguous_number", "a power"), ("10⁹", "ambiguous_number", "a power"),
-    ("5m x 5m", "ambiguous_number", "an area"), ("2 ft + 2 ft", "ambiguous_number",
-     "a sum"),
-    ("3 x 3", "ambiguous_number", "an area"), ("4_4", "ambiguous_number", "underscore"),
+    ("1/2 + 1", "ambiguous_number", "a sum"),
+    ("a half", "ambiguous_number", "a word"),
+    ("3²", "ambiguous_number", "a power"),
+    ("10⁹", "ambiguous_number", "a power"),
+    ("5m x 5m", "ambiguous_number", "an area"),
+    ("2 ft + 2 ft", "ambiguous_number", "a sum"),
+    ("3 x 3", "ambiguous_number", "an area"),
+    ("4_4", "ambiguous_number", "underscore"),
     ("1,20", "ambiguous_number", "a decimal comma or two numbers"),
     ("1,2000", "ambiguous_number", "no thousands separator"),
     ("1 200", "ambiguous_number", "two numbers"),
@@ -447,7 +573,7 @@ NO_NUMBERS = [
     ("9" * 400, "number_out_of_range", "infinite"),
     ("-1e10", "number_out_of_range", "beyond every question"),
     ("4" + " " * 2000, "answer_too_long", "not an answer"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("text, failure, why", NO_NUMBERS)
@@ -464,36 +590,62 @@ def test_every_fraction_is_read_back(whole, top, bottom):
 
 UNITS = [
     # text, asked unit, value, failure
-    ("2.5 m", "m", 2.5, None), ("2.5", "m", 2.5, None), ("250 cm", "m", 2.5, None),
-    ("2.5 m", "cm", 250, None), ("2,500 mm", "m", 2.5, None), ("2 km", "m", 2000, None),
-    ("3 ft", "m", 0.9144, None), ("3 feet", "m", 0.9144, None),
-    ("1 foot", "cm", 30.48, None), ("10 in", "cm", 25.4, None),
-    ("10 in.", "cm", 25.4, None), ("10 inches", "cm", 25.4, None),
-    ("1 yard", "m", 0.9144, None), ("254 cm", "in", 100, None),
-    ("3 in total", "m", 3, None), ("3 in meters", "m", 3, None),
-    ("300 in centimeters", "m", 3, None), ("250 CM", "m", 2.5, None),
-    ("250-cm", "m", 2.5, None), ("250 (cm)", "m", 2.5, None),
+    ("2.5 m", "m", 2.5, None),
+    ("2.5", "m", 2.5, None),
+    ("250 cm", "m", 2.5, None),
+    ("2.5 m", "cm", 250, None),
+    ("2,500 mm", "m", 2.5, None),
+    ("2 km", "m", 2000, None),
+    ("3 ft", "m", 0.9144, None),
+    ("3 feet", "m", 0.9144, None),
+    ("1 foot", "cm", 30.48, None),
+    ("10 in", "cm", 25.4, None),
+    ("10 in.", "cm", 25.4, None),
+    ("10 inches", "cm", 25.4, None),
+    ("1 yard", "m", 0.9144, None),
+    ("254 cm", "in", 100, None),
+    ("3 in total", "m", 3, None),
+    ("3 in meters", "m", 3, None),
+    ("300 in centimeters", "m", 3, None),
+    ("250 CM", "m", 2.5, None),
+    ("250-cm", "m", 2.5, None),
+    ("250 (cm)", "m", 2.5, None),
     ("-50 cm", "m", -0.5, None),
-    ("two hundred centimetres", "m", 2, None), ("1/2 km", "m", 500, None),
-    ("2.5 m (250 cm)", "m", 2.5, None), ("250 cm = 2.5 m", "m", 2.5, None),
+    ("two hundred centimetres", "m", 2, None),
+    ("1/2 km", "m", 500, None),
+    ("2.5 m (250 cm)", "m", 2.5, None),
+    ("250 cm = 2.5 m", "m", 2.5, None),
     ("2.5 m or 2.6 m", "m", None, "ambiguous_number"),
     ("2 m 50 cm", "m", None, "ambiguous_number"),
     ("2.5 m (8 ft)", "m", None, "ambiguous_number"),  # 2.4384 m: not the same
-    ("25 m2", "m2", 25, None), ("25 m²", "m2", 25, None), ("25 m^2", "m2", 25, None),
-    ("25 sq m", "m2", 25, None), ("25 sq. m", "m2", 25, None),
+    ("25 m2", "m2", 25, None),
+    ("25 m²", "m2", 25, None),
+    ("25 m^2", "m2", 25, None),
+    ("25 sq m", "m2", 25, None),
+    ("25 sq. m", "m2", 25, None),
     ("25sqm", "m2", 25, None),
-    ("25 square metres", "m2", 25, None), ("25 metres squared", "m2", 25, None),
-    ("100 sq ft", "m2", 9.290304, None), ("50000 cm2", "m2", 5, None),
-    ("8 m³", "m3", 8, None), ("8 cubic meters", "m3", 8, None),
-    ("25 m", "m2", None, "wrong_unit"), ("25 m2", "m", None, "wrong_unit"),
-    ("25 cm", "m2", None, "wrong_unit"), ("8 m3", "m2", None, "wrong_unit"),
+    ("25 square metres", "m2", 25, None),
+    ("25 metres squared", "m2", 25, None),
+    ("100 sq ft", "m2", 9.290304, None),
+    ("50000 cm2", "m2", 5, None),
+    ("8 m³", "m3", 8, None),
+    ("8 cubic meters", "m3", 8, None),
+    ("25 m", "m2", None, "wrong_unit"),
+    ("25 m2", "m", None, "wrong_unit"),
+    ("25 cm", "m2", None, "wrong_unit"),
+    ("8 m3", "m2", None, "wrong_unit"),
     ("3 m x 4 m", "m2", None, "ambiguous_number"),
     ("25 m or 25 m2", "m2", None, "ambiguous_number"),
     ("25 m or 26 m", "m2", None, "ambiguous_number"),
-    ("4 chairs", "m", 4, None), ("4 kg", "m", 4, None), ("4 metric", "m", 4, None),
-    ("4 mice", "m", 4, None), ("4 inside", "m", 4, None), ("4 m_2", "m", 4, None),
-    ("1e9 km", "m", None, "number_out_of_range"), ("many m", "m", None, "no_number"),
-]  # fmt: skip
+    ("4 chairs", "m", 4, None),
+    ("4 kg", "m", 4, None),
+    ("4 metric", "m", 4, None),
+    ("4 mice", "m", 4, None),
+    ("4 inside", "m", 4, None),
+    ("4 m_2", "m", 4, None),
+    ("1e9 km", "m", None, "number_out_of_range"),
+    ("many m", "m", None, "no_number"),
+]
 
 
 @pytest.mark.parametrize("text, unit, value, failure", UNITS)
@@ -521,15 +673,20 @@ QUESTIONS = [
     ("what is the distance between the sofa and the tv (in meters)?", "m"),
     ("What is the longest dimension of the tv, measured in centimeters?", "cm"),
     ("What is the size of this room (in square meters)? If multiple", "m2"),
-    ("How far is the lamp in metres?", "m"), ("How high is it, in feet?", "ft"),
-    ("How wide is the door (cm)?", "cm"), ("The area (m²) is:", "m2"),
-    ("How long is it in inches?", "in"), ("How large is it in sq. ft?", "ft2"),
+    ("How far is the lamp in metres?", "m"),
+    ("How high is it, in feet?", "ft"),
+    ("How wide is the door (cm)?", "cm"),
+    ("The area (m²) is:", "m2"),
+    ("How long is it in inches?", "in"),
+    ("How large is it in sq. ft?", "ft2"),
     ("What volume, in cubic meters, has it?", "m3"),
-    ("How many chairs are in this room?", None), ("", None),
-    ("How many meters away is it?", None), ("in meters or in feet?", None),
+    ("How many chairs are in this room?", None),
+    ("", None),
+    ("How many meters away is it?", None),
+    ("in meters or in feet?", None),
     ("Answer in meters. How many meters (in meters)?", "m"),
     ("How many feet are in miniature?", None),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("question, unit", QUESTIONS)
@@ -545,8 +702,11 @@ def test_every_integer_is_read_back(number):
     assert read_number(f"{number:,}") == (number, None)
 
 
-ONES = ["", *"one two three four five six seven eight nine ten eleven twelve thirteen "
-        "fourteen fifteen sixteen seventeen eighteen nineteen".split()]  # fmt: skip
+ONES = [
+    "",
+    *"one two three four five six seven eight nine ten eleven twelve thirteen "
+    "fourteen fifteen sixteen seventeen eighteen nineteen".split(),
+]
 TENS = "- - twenty thirty forty fifty sixty seventy eighty ninety".split()
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from spacer_lib.errors import SpacerError
-from spacer_lib.training.config import (
+from spacer_lib.training.recipe import (
     TrainConfig,
     config_from_dict,
     load_config,
@@ -121,12 +121,17 @@ def test_uneven_shares_are_refused(changes, workers):
 
 
 def test_a_prompt_style_carries_frame_grid_and_template(tmp_path):
-    row = {"question": "Which?", "options": ["A. x", "B. y"],
-           "problem_type": "multiple choice", "video": "v.mp4"}  # fmt: skip
+    row = {
+        "question": "Which?",
+        "options": ["A. x", "B. y"],
+        "problem_type": "multiple choice",
+        "video": "v.mp4",
+    }
     stated = TrainConfig(prompt_mode="think_map")
     silent = TrainConfig(prompt_mode="think_map", map_frame=None)
-    texts = [c.prompt_style.messages(row)[0]["content"][1]["text"]
-             for c in (stated, silent)]  # fmt: skip
+    texts = [
+        c.prompt_style.messages(row)[0]["content"][1]["text"] for c in (stated, silent)
+    ]
     assert "east" in texts[0] and "east" not in texts[1]
     words = tmp_path / "words.txt"
     words.write_text("Q: {question} {options}\n")

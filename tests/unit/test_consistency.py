@@ -8,7 +8,6 @@ import pytest
 
 from spacer_lib.artifacts import read_json, read_jsonl
 from spacer_lib.benchmarks.rules import last_letter, strict
-from spacer_lib.cogmap import map_to_text, rasterize
 from spacer_lib.errors import SpacerError
 from spacer_lib.evaluation.consistency import (
     BEYOND_MAPS,
@@ -22,12 +21,13 @@ from spacer_lib.evaluation.consistency import (
     shares,
 )
 from spacer_lib.evaluation.predictions import predict, record
-from spacer_lib.qa.audit import named_categories
-from spacer_lib.qa.dataset import question_rows, without_options
-from spacer_lib.qa.generators import TASK_KINDS, Rules
-from spacer_lib.scene import Scene
-from spacer_lib.synthetic.light import to_scene
-from spacer_lib.synthetic.rooms import draw_room
+from spacer_lib.maps.grid import map_to_text, rasterize
+from spacer_lib.questions.audit import named_categories
+from spacer_lib.questions.dataset import question_rows, without_options
+from spacer_lib.questions.generators import TASK_KINDS, Rules
+from spacer_lib.rooms.scene import Scene
+from spacer_lib.rooms.synthetic.layout import draw_room
+from spacer_lib.rooms.synthetic.views import to_scene
 
 FINE = 1000
 
@@ -35,11 +35,16 @@ FINE = 1000
 def ask(kind, categories, truth, *, options=None, **more):
     numerical = kind in ("object_counting", "object_abs_distance")
     return {
-        "id": "q", "scene_name": "scene0001_00", "question_type": kind,
+        "id": "q",
+        "scene_name": "scene0001_00",
+        "question_type": kind,
         "problem_type": "numerical" if numerical else "multiple choice",
-        "question": "", "options": options, "ground_truth": truth,
-        "categories": list(categories), **more,
-    }  # fmt: skip
+        "question": "",
+        "options": options,
+        "ground_truth": truth,
+        "categories": list(categories),
+        **more,
+    }
 
 
 QUADRANTS = ["A. back-left", "B. back-right", "C. front-left", "D. front-right"]
@@ -159,9 +164,12 @@ def test_published_wording_is_read():
     }
     assert named_categories(near) == ("bed", "table", "trash bin", "chair", "door")
     cells = {
-        "bed": [(0, 0)], "table": [(4, 4)], "trash bin": [(3, 0)],
-        "chairs": [(9, 9), (2, 1)], "door": [(9, 0)],
-    }  # fmt: skip
+        "bed": [(0, 0)],
+        "table": [(4, 4)],
+        "trash bin": [(3, 0)],
+        "chairs": [(9, 9), (2, 1)],
+        "door": [(9, 0)],
+    }
     assert answer_from_map(near, cells) == Solved("C")  # √5 < 3
 
 
@@ -213,8 +221,12 @@ def test_distances():
     assert answer_from_map(row, cells, (1.0, 0.0)) == Solved("3.0")
     cells["lamp"].append((1, 1))
     assert answer_from_map(row, cells, 0.5) == Solved(None, "several_cells")
-    near = ask("object_rel_distance", ("bed", "lamp", "sofa"), "A",
-               options=["A. lamp", "B. sofa"])  # fmt: skip
+    near = ask(
+        "object_rel_distance",
+        ("bed", "lamp", "sofa"),
+        "A",
+        options=["A. lamp", "B. sofa"],
+    )
     tied = {"bed": [(5, 5)], "lamp": [(5, 8), (0, 0)], "sofa": [(2, 5)]}
     assert answer_from_map(near, tied) == Solved(None, "tie")
     assert answer_from_map(near, tied, (2.0, 1.0)) == Solved("A")
@@ -234,8 +246,12 @@ def test_reasons_where_a_map_cannot_tell():
     assert answer_from_map(strange, {}).reason == "unread_question"
     for kind in ("route_planning", "obj_appearance_order", "room_size_estimation"):
         assert answer_from_map({**row, "question_type": kind}, {}).reason in BEYOND_MAPS
-    odd = ask("object_rel_direction_easy", ("bed", "lamp", "sofa"), "A",
-              options=["A. up", "B. down"])  # fmt: skip
+    odd = ask(
+        "object_rel_direction_easy",
+        ("bed", "lamp", "sofa"),
+        "A",
+        options=["A. up", "B. down"],
+    )
     cells = {"bed": [(0, 0)], "lamp": [(0, 5)], "sofa": [(4, 4)]}
     assert answer_from_map(odd, cells).reason == "not_an_option"
 
@@ -256,9 +272,14 @@ def case(name, text, kind="direction", **more):
     row = (
         ask("object_counting", ("chair",), "2", map=TRUE)
         if kind == "counting"
-        else ask("object_rel_direction_easy", ("bed", "lamp", "sofa"), "A",
-                 options=SIDES, map=TRUE)
-    )  # fmt: skip
+        else ask(
+            "object_rel_direction_easy",
+            ("bed", "lamp", "sofa"),
+            "A",
+            options=SIDES,
+            map=TRUE,
+        )
+    )
     row = {**row, "id": name, "scene_name": f"scene{len(name):04}_00", **more}
     return predict(row, text), row
 
@@ -273,9 +294,10 @@ CASES = {
     "reasoning": case("reasoning", says(TRUE, "B")),
     "count": case("count", says({"chair": [[1, 1]]}, "1"), "counting"),
     "miscount": case("miscount", says(TRUE, "3"), "counting"),
-    "tie": case("tie", says({**TRUE, "sofa": [[5, 6]]}, "B"),
-                map={**TRUE, "sofa": [[5, 6]]}),
-}  # fmt: skip
+    "tie": case(
+        "tie", says({**TRUE, "sofa": [[5, 6]]}, "B"), map={**TRUE, "sofa": [[5, 6]]}
+    ),
+}
 PREDICTIONS = [prediction for prediction, _ in CASES.values()]
 ROWS = [row for _, row in CASES.values()]
 
@@ -283,9 +305,12 @@ ROWS = [row for _, row in CASES.values()]
 def test_each_failure_has_its_name():
     table = failures(PREDICTIONS, ROWS).set_index("id")
     expected = {
-        "right": "right", "lucky!": "right", "count": "perception",
-        "miscount": "reasoning", "tie": "undetermined",
-    }  # fmt: skip
+        "right": "right",
+        "lucky!": "right",
+        "count": "perception",
+        "miscount": "reasoning",
+        "tie": "undetermined",
+    }
     for name, row in table.iterrows():
         assert row["label"] == expected.get(name, name)
     assert table.loc["perception", "missing"] == ("sofa",)
@@ -307,8 +332,13 @@ def test_failures_need_no_true_map_where_the_truth_is_a_count():
 def test_a_map_near_the_truth_is_not_blamed_for_what_the_true_map_gets_wrong():
     """The nearest by closest points (B) is not the nearest centre (A)."""
     cells = {"bed": [[1, 1]], "lamp": [[4, 1]], "sofa": [[1, 5]]}
-    row = ask("object_rel_distance", ("bed", "lamp", "sofa"), "B",
-              options=["A. lamp", "B. sofa"], map=cells)  # fmt: skip
+    row = ask(
+        "object_rel_distance",
+        ("bed", "lamp", "sofa"),
+        "B",
+        options=["A. lamp", "B. sofa"],
+        map=cells,
+    )
     (label,) = failures([predict(row, says(cells, "A"))], [row])["label"]
     assert label == "undetermined"
     for bed, label in (([9, 9], "reasoning"), ([9, 1], "localisation")):

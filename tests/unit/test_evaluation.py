@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from spacer_lib.artifacts import read_jsonl
-from spacer_lib.cogmap import parse_map
 from spacer_lib.errors import SpacerError
 from spacer_lib.evaluation import runner
 from spacer_lib.evaluation.backends import load
@@ -21,10 +20,11 @@ from spacer_lib.evaluation.statistics import (
     summarize,
     verdict,
 )
-from spacer_lib.models import tiny
+from spacer_lib.maps.grid import parse_map
 from spacer_lib.models.generation import generate, sampling_settings
-from spacer_lib.training.curriculum import draw_rows
-from spacer_lib.training.demonstrations import demonstrate
+from spacer_lib.tiny import model as tiny
+from spacer_lib.tiny.curriculum import draw_rows
+from spacer_lib.tiny.demonstrations import demonstrate
 
 
 @pytest.fixture(scope="module")
@@ -196,8 +196,17 @@ def test_predictions_are_complete_and_on_disk(checkpoint, rows, tmp_path):
         assert [p["id"] for p in made] == [row["id"] for row in rows]
         assert {p["condition"] for p in made} == {condition}
         assert len({p["config"] for p in made}) == 1
-        keys = {"prediction", "answer", "score", "failure", "map_failure", "seed",
-                "map_hits", "map_total", *MAP_SCORES}  # fmt: skip
+        keys = {
+            "prediction",
+            "answer",
+            "score",
+            "failure",
+            "map_failure",
+            "seed",
+            "map_hits",
+            "map_total",
+            *MAP_SCORES,
+        }
         assert keys <= made[0].keys()
     oracle = read_jsonl(tmp_path / "oracle.jsonl")
     assert all(p["map_hits"] == p["map_total"] > 0 for p in oracle)
@@ -336,10 +345,14 @@ def prediction(number, score, kind="object_counting", scene=None, hits=1, failur
     return {
         "id": f"q{number}",
         "scene_name": f"scene{number if scene is None else scene:04d}_00",
-        "question_type": kind, "score": score, "failure": failure,
-        "map_failure": None, "map_hits": hits, "map_total": 4,
+        "question_type": kind,
+        "score": score,
+        "failure": failure,
+        "map_failure": None,
+        "map_hits": hits,
+        "map_total": 4,
         **dict.fromkeys(MAP_SCORES, score / 2),
-    }  # fmt: skip
+    }
 
 
 def row_of(table, name, level=None, **others):
@@ -353,10 +366,13 @@ def row_of(table, name, level=None, **others):
 
 def test_summarize_by_hand():
     made = [
-        prediction(0, 1.0, hits=4), prediction(1, 0.5, hits=0, failure="no_number"),
-        prediction(2, 1.0, EASY), prediction(3, 1.0, EASY), prediction(4, 0.0, EASY),
+        prediction(0, 1.0, hits=4),
+        prediction(1, 0.5, hits=0, failure="no_number"),
+        prediction(2, 1.0, EASY),
+        prediction(3, 1.0, EASY),
+        prediction(4, 0.0, EASY),
         prediction(5, 0.0, HARD),
-    ]  # fmt: skip
+    ]
     table = summarize(made)
     counting = row_of(table, "object_counting", "question_type")
     assert counting["score"] == pytest.approx(0.75)

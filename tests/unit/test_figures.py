@@ -6,10 +6,10 @@ import pytest
 
 from spacer_lib.artifacts import read_json, write_json, write_jsonl
 from spacer_lib.errors import SpacerError
-from spacer_lib.figures import dataset_figures, first_of_each, template_of
-from spacer_lib.qa.build import build_dataset
-from spacer_lib.qa.dataset import read_rows
-from spacer_lib.qa.scans import read_scenes, synthetic_meta
+from spacer_lib.pictures.figures import dataset_figures, first_of_each, template_of
+from spacer_lib.questions.build import build_dataset
+from spacer_lib.questions.dataset import read_rows
+from spacer_lib.rooms.scans import read_scenes, synthetic_meta
 
 
 @pytest.fixture(scope="module")
@@ -23,9 +23,12 @@ def folder(tmp_path_factory):
 def test_four_figures_show_what_the_folder_holds(folder):
     paths = dataset_figures(folder)
     assert [path.stem for path in paths] == [
-        "fig1_examples", "fig2_statistics", "fig5_templates", "rejections",
+        "fig1_examples",
+        "fig2_statistics",
+        "fig5_templates",
+        "rejections",
         "fig6_durations",
-    ]  # fmt: skip
+    ]
     texts = {path.stem: path.read_text() for path in paths}
     rows = read_rows(folder / "train.jsonl")
     assert f"(n = {len(rows):,})" in texts["fig2_statistics"]

@@ -18,21 +18,33 @@ from spacer_lib.evaluation.predictions import record
 
 DOCS = [
     {
-        "id": 7, "dataset": "scannet", "scene_name": "scene0000_00",
-        "question_type": "object_counting", "question": "How many chairs are there?",
-        "ground_truth": "4", "options": None,
+        "id": 7,
+        "dataset": "scannet",
+        "scene_name": "scene0000_00",
+        "question_type": "object_counting",
+        "question": "How many chairs are there?",
+        "ground_truth": "4",
+        "options": None,
     },
     {
-        "id": 8, "dataset": "arkitscenes", "scene_name": "41069021",
-        "question_type": "object_counting", "question": "How many chairs are there?",
-        "ground_truth": "2", "options": None,
+        "id": 8,
+        "dataset": "arkitscenes",
+        "scene_name": "41069021",
+        "question_type": "object_counting",
+        "question": "How many chairs are there?",
+        "ground_truth": "2",
+        "options": None,
     },
     {
-        "id": 9, "dataset": "scannet", "scene_name": "scene0000_00",
-        "question_type": "object_rel_distance", "question": "Which is  closest?",
-        "ground_truth": "B", "options": ["A. bed", "B. sofa"],
+        "id": 9,
+        "dataset": "scannet",
+        "scene_name": "scene0000_00",
+        "question_type": "object_rel_distance",
+        "question": "Which is  closest?",
+        "ground_truth": "B",
+        "options": ["A. bed", "B. sofa"],
     },
-]  # fmt: skip
+]
 TEXTS = ["4.0", "nan", "B. sofa\nI think"]
 VSI = named("vsi")
 
@@ -77,10 +89,14 @@ def lmms_eval(document=True):
     made = []
     for number, (doc, text) in enumerate(zip(DOCS, TEXTS, strict=True)):
         log = {
-            "doc_id": number, "target": doc["ground_truth"], "input": "These are …",
-            "filtered_resps": [text], "resps": [[text]], "doc_hash": "ab",
+            "doc_id": number,
+            "target": doc["ground_truth"],
+            "input": "These are …",
+            "filtered_resps": [text],
+            "resps": [[text]],
+            "doc_hash": "ab",
             "vsibench_score": {**doc, "prediction": text, "accuracy": 1.0},
-        }  # fmt: skip
+        }
         if document:
             log = {**log, "doc": doc, "vsibench_score": 1.0}
         made.append(log)
@@ -90,19 +106,27 @@ def lmms_eval(document=True):
 def vlmevalkit(*, ids=True):
     made = [
         {
-            "id": doc["id"], "prefix": doc["dataset"], "video": doc["scene_name"],
-            "type": doc["question_type"], "question": doc["question"],
-            "answer": doc["ground_truth"], "index": index, "prediction": text,
+            "id": doc["id"],
+            "prefix": doc["dataset"],
+            "video": doc["scene_name"],
+            "type": doc["question_type"],
+            "question": doc["question"],
+            "answer": doc["ground_truth"],
+            "index": index,
+            "prediction": text,
         }
         for index, (doc, text) in enumerate(zip(DOCS, TEXTS, strict=True))
-    ]  # fmt: skip
+    ]
     return made if ids else [{k: v for k, v in r.items() if k != "id"} for r in made]
 
 
 SHAPES = {
-    "plain": plain, "lmms": lmms_eval, "lmms_metric": lambda: lmms_eval(False),
-    "vlmevalkit": vlmevalkit, "vlmevalkit_old": lambda: vlmevalkit(ids=False),
-}  # fmt: skip
+    "plain": plain,
+    "lmms": lmms_eval,
+    "lmms_metric": lambda: lmms_eval(False),
+    "vlmevalkit": vlmevalkit,
+    "vlmevalkit_old": lambda: vlmevalkit(ids=False),
+}
 
 
 CONTAINERS = [
@@ -123,10 +147,29 @@ def test_every_shape_in_every_container(shape, kind, tmp_path, data):
 
 
 KEPT = [
-    "nan", "NaN", "None", "NA", "null", "", "5.0", "5", "05", "1e1", "1_000", "٣",
-    "True", " 5 ", "5\n", 'say "B"', "a,b\tc", "-inf", "<NA>", "=1+1", "😀",
+    "nan",
+    "NaN",
+    "None",
+    "NA",
+    "null",
+    "",
+    "5.0",
+    "5",
+    "05",
+    "1e1",
+    "1_000",
+    "٣",
+    "True",
+    " 5 ",
+    "5\n",
+    'say "B"',
+    "a,b\tc",
+    "-inf",
+    "<NA>",
+    "=1+1",
+    "😀",
     "x" * 200_000,
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("kind", ["jsonl", "csv", "tsv", "parquet"])
@@ -213,14 +256,16 @@ def test_surrogates_and_byte_order_marks(tmp_path, data):
     "responses, text",
     [
         ({"filtered_resps": "B", "resps": "<think>x</think>B"}, "<think>x</think>B"),
-        ({"filtered_resps": ["B"], "resps": [["<think>x</think>B"]]},
-         "<think>x</think>B"),
+        (
+            {"filtered_resps": ["B"], "resps": [["<think>x</think>B"]]},
+            "<think>x</think>B",
+        ),
         ({"filtered_resps": "B"}, "B"),
         ({"filtered_resps": [["B", "C"]]}, "B"),
         ({"resps": [["B"]]}, "B"),
         ({"filtered_resps": []}, None),
     ],
-)  # fmt: skip
+)
 def test_the_raw_response(responses, text, tmp_path):
     path = write(tmp_path / "x.jsonl", [{"doc_id": 0, "doc": {"id": 1}, **responses}])
     assert read_predictions(path)[0].answer.text == text
@@ -262,11 +307,13 @@ def test_answers_to_the_whole_set_serve_its_subset(carried, tmp_path):
 def test_a_log_without_documents_goes_by_place_if_it_agrees(tmp_path, data, rows):
     logs = [
         {
-            "doc_id": number, "target": doc["ground_truth"], "filtered_resps": [text],
+            "doc_id": number,
+            "target": doc["ground_truth"],
+            "filtered_resps": [text],
             "input": f"These are frames.\n{doc['question']}\nAnswer.",
         }
         for number, (doc, text) in enumerate(zip(DOCS, TEXTS, strict=True))
-    ]  # fmt: skip
+    ]
     path = write(tmp_path / "x.jsonl", logs)
     assert gather(VSI, path, data)[1] == [Answer(text) for text in TEXTS]
     lines = read_predictions(path)
@@ -305,8 +352,10 @@ def test_rooms_tell_equal_questions_apart(rows):
 
 
 MISTAKES = [
-    ('{"id": 7, "prediction": "1"}\n{"id": "7", "prediction": "2"}\n',
-     r"x line 2: prediction of 7 again: got it is also in \S+x line 1"),
+    (
+        '{"id": 7, "prediction": "1"}\n{"id": "7", "prediction": "2"}\n',
+        r"x line 2: prediction of 7 again: got it is also in \S+x line 1",
+    ),
     ('{"id": 5, "prediction": "1"}', "x line 1: prediction of id '5': got no such que"),
     ('{"id": 7, "prediction": "1"}\n{"id": 8,', "x line 2 is not JSON"),
     ('{"id": 7, "prediction": "1"}\n3\n', "x line 2: got 3; expected an object"),
@@ -323,7 +372,7 @@ MISTAKES = [
     ("\x80\x04]q", "x: file type: got a pickle, which can run code"),
     ("PK\x03\x04 no zip", "x cannot be read"),
     ("PAR1 no table", "x cannot be read"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("text, message", MISTAKES)

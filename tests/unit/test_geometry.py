@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from spacer_lib.errors import SpacerError
-from spacer_lib.geometry import (
+from spacer_lib.rooms.geometry import (
     alpha_shape_area_m2,
     box_corners,
     box_distance_m,
@@ -18,7 +18,7 @@ from spacer_lib.geometry import (
     transform_points,
     turn_deg,
 )
-from spacer_lib.scene import ObjectInstance
+from spacer_lib.rooms.scene import ObjectInstance
 
 
 def rotation_z(degrees):

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spacer_lib.errors import SpacerError
-from spacer_lib.metrics import (
+from spacer_lib.rewards.metrics import (
     SPATIAL_R1_THRESHOLDS,
     THRESHOLDS,
     bootstrap_interval,
@@ -83,12 +83,18 @@ def test_spatial_r1_spreads_eleven_over_the_same_span():
 
 ELEVEN = [
     # prediction, truth, thresholds passed of 11, why
-    (10, 10, 11, "exact"), (9.5, 10, 11, "5% off passes 0.95"),
-    (9.05, 10, 10, "9.5% off passes 0.905"), (9, 10, 9, "10% off passes 0.86"),
-    (8, 10, 7, "20% off passes 0.77"), (7, 10, 5, "30% off passes 0.68"),
-    (5.45, 10, 2, "45.5% off passes 0.545"), (5, 10, 1, "50% off passes 0.50"),
-    (4.9, 10, 0, "51% off"), (0, 0, 11, "zero"), (math.nan, 10, 0, "not a number"),
-]  # fmt: skip
+    (10, 10, 11, "exact"),
+    (9.5, 10, 11, "5% off passes 0.95"),
+    (9.05, 10, 10, "9.5% off passes 0.905"),
+    (9, 10, 9, "10% off passes 0.86"),
+    (8, 10, 7, "20% off passes 0.77"),
+    (7, 10, 5, "30% off passes 0.68"),
+    (5.45, 10, 2, "45.5% off passes 0.545"),
+    (5, 10, 1, "50% off passes 0.50"),
+    (4.9, 10, 0, "51% off"),
+    (0, 0, 11, "zero"),
+    (math.nan, 10, 0, "not a number"),
+]
 
 
 @pytest.mark.parametrize("prediction, truth, passed, why", ELEVEN)
@@ -149,11 +155,17 @@ def test_the_unit_does_not_matter(prediction, truth, unit):
 
 
 REGRESSION = [
-    (10, 10, 1, "exact"), (8, 10, 0.8, "20% off"), (25, 10, 0, "more than 100% off"),
-    (-10, -10, 1, "negative"), (0, 0, 1, "zero"), (1, 0, 0, "not zero"),
-    (-8, -10, 0.8, "negative, 20% off"), (math.nan, 10, 0, "not a number"),
-    (math.inf, 10, 0, "infinite"), (1e308, -1e308, 0, "beyond a float"),
-]  # fmt: skip
+    (10, 10, 1, "exact"),
+    (8, 10, 0.8, "20% off"),
+    (25, 10, 0, "more than 100% off"),
+    (-10, -10, 1, "negative"),
+    (0, 0, 1, "zero"),
+    (1, 0, 0, "not zero"),
+    (-8, -10, 0.8, "negative, 20% off"),
+    (math.nan, 10, 0, "not a number"),
+    (math.inf, 10, 0, "infinite"),
+    (1e308, -1e308, 0, "beyond a float"),
+]
 
 
 @pytest.mark.parametrize("prediction, truth, expected, why", REGRESSION)
@@ -162,15 +174,25 @@ def test_regression(prediction, truth, expected, why):
 
 
 COST = [
-    (10, 10, 1, "exact"), (8, 10, 0.75, "1 - 2/8"), (12.5, 10, 0.75, "1 - 2.5/10"),
-    (12, 10, 0.8, "1 - 2/10"), (5, 10, 0, "half: 1 - 5/5"), (20, 10, 0, "double"),
-    (4, 10, 0, "less than half: clipped"), (0, 10, 0, "min = 0"),
-    (10, 0, 0, "min = 0"), (0, 0, 0, "min = 0, even where right"),
-    (-10, 10, 0, "min < 0"), (10, -10, 0, "min < 0"),
-    (-10, -10, 0, "min < 0, even where right"), (math.nan, 10, 0, "not a number"),
-    (math.inf, 10, 0, "infinite"), (-math.inf, 10, 0, "infinite"),
-    (1e300, 1e300, 1, "huge, and right"), (1e308, 1e-308, 0, "beyond a float"),
-]  # fmt: skip
+    (10, 10, 1, "exact"),
+    (8, 10, 0.75, "1 - 2/8"),
+    (12.5, 10, 0.75, "1 - 2.5/10"),
+    (12, 10, 0.8, "1 - 2/10"),
+    (5, 10, 0, "half: 1 - 5/5"),
+    (20, 10, 0, "double"),
+    (4, 10, 0, "less than half: clipped"),
+    (0, 10, 0, "min = 0"),
+    (10, 0, 0, "min = 0"),
+    (0, 0, 0, "min = 0, even where right"),
+    (-10, 10, 0, "min < 0"),
+    (10, -10, 0, "min < 0"),
+    (-10, -10, 0, "min < 0, even where right"),
+    (math.nan, 10, 0, "not a number"),
+    (math.inf, 10, 0, "infinite"),
+    (-math.inf, 10, 0, "infinite"),
+    (1e300, 1e300, 1, "huge, and right"),
+    (1e308, 1e-308, 0, "beyond a float"),
+]
 
 
 @pytest.mark.parametrize("prediction, truth, expected, why", COST)

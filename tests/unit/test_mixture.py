@@ -12,9 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from spacer_lib import cli, completions
+from spacer_lib import cli
 from spacer_lib.errors import SpacerError
-from spacer_lib.mixture import (
+from spacer_lib.language import completions
+from spacer_lib.questions.build import build_dataset
+from spacer_lib.questions.dataset import read_rows
+from spacer_lib.questions.general_sample import synthetic_general
+from spacer_lib.questions.mixture import (
     MAX_ANSWER_CHARS,
     MAX_NUMBER,
     PROBLEM_TYPES,
@@ -26,11 +30,8 @@ from spacer_lib.mixture import (
     report,
     sample_uniform,
 )
-from spacer_lib.qa.build import build_dataset
-from spacer_lib.qa.dataset import read_rows
-from spacer_lib.qa.scans import read_scenes, synthetic_meta
-from spacer_lib.rewards import RewardConfig, score
-from spacer_lib.synthetic.general import synthetic_general
+from spacer_lib.rewards.score import RewardConfig, score
+from spacer_lib.rooms.scans import read_scenes, synthetic_meta
 
 RAW = {
     "problem_id": 2,
@@ -241,9 +242,25 @@ def test_a_text_of_two_options_is_no_answer():
 
 NUMBERS = "0 7 -3 −3 +4 3.25 .5 -.5 1,200 12,345,678 4e2 1.5E-3 1e9".split()
 NOT_NUMBERS = (
-    "seven", "1/2", "3 cm", "45°", "50%", "1,20", "5-6", "2e9", "1e999", "inf", "nan",
-    ".", "e5", "1.2.3", "٣", "0x10", "__import__('os')", "2*3",
-)  # fmt: skip
+    "seven",
+    "1/2",
+    "3 cm",
+    "45°",
+    "50%",
+    "1,20",
+    "5-6",
+    "2e9",
+    "1e999",
+    "inf",
+    "nan",
+    ".",
+    "e5",
+    "1.2.3",
+    "٣",
+    "0x10",
+    "__import__('os')",
+    "2*3",
+)
 
 
 @pytest.mark.parametrize("kind", ["numerical", "regression"])
@@ -510,9 +527,17 @@ def test_the_report_is_json():
 def test_the_synthetic_set_is_read_back(tmp_path):
     listing = synthetic_general(25, tmp_path / "general", seed=0)
     assert {tuple(row) for row in json.loads(listing.read_text())} == {
-        ("problem_id", "problem", "data_type", "problem_type", "options", "solution",
-         "path", "data_source")
-    }  # fmt: skip
+        (
+            "problem_id",
+            "problem",
+            "data_type",
+            "problem_type",
+            "options",
+            "solution",
+            "path",
+            "data_source",
+        )
+    }
     rows, refused = read_video_r1(listing, listing.parent)
     assert len(rows) == 25 and not refused
     assert Counter(r["problem_type"] for r in rows) == dict.fromkeys(PROBLEM_TYPES, 5)

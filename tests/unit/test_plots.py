@@ -11,11 +11,11 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from spacer_lib import plots
 from spacer_lib.errors import SpacerError
 from spacer_lib.evaluation.consistency import FAILURES
-from spacer_lib.synthetic.light import VIEWS, to_scene, view_poses
-from spacer_lib.synthetic.rooms import draw_room
+from spacer_lib.pictures import plots
+from spacer_lib.rooms.synthetic.layout import draw_room
+from spacer_lib.rooms.synthetic.views import VIEWS, to_scene, view_poses
 
 
 @pytest.fixture
@@ -113,8 +113,11 @@ def test_frames_strip_shows_each_frame_and_refuses_too_few_axes(two_axes):
 
 
 def question(answer, problem_type="numerical", question_type="object_counting"):
-    return {"ground_truth": answer, "problem_type": problem_type,
-            "question_type": question_type}  # fmt: skip
+    return {
+        "ground_truth": answer,
+        "problem_type": problem_type,
+        "question_type": question_type,
+    }
 
 
 def test_answer_histogram_counts_answers_in_numeric_order(ax):
@@ -191,13 +194,27 @@ def test_training_curves_of_a_run_that_has_only_begun(two_axes):
 def summary(score):
     return pd.DataFrame(
         [
-            dict(level="question_type", name=name, n=10, score=score,
-                 score_low=score - 0.1, score_high=score + 0.05)
+            dict(
+                level="question_type",
+                name=name,
+                n=10,
+                score=score,
+                score_low=score - 0.1,
+                score_high=score + 0.05,
+            )
             for name in ("object_counting", "object_rel_distance")
         ]
-        + [dict(level="overall", name="overall", n=20, score=score,
-                score_low=score, score_high=score)]
-    )  # fmt: skip
+        + [
+            dict(
+                level="overall",
+                name="overall",
+                n=20,
+                score=score,
+                score_low=score,
+                score_high=score,
+            )
+        ]
+    )
 
 
 def test_accuracy_bars_carry_intervals_and_lie_over_the_floor(ax):
@@ -216,14 +233,38 @@ def test_accuracy_bars_carry_intervals_and_lie_over_the_floor(ax):
 def test_delta_forest_draws_percentage_points_and_verdicts(ax):
     table = pd.DataFrame(
         [
-            dict(level="question_type", name="object_counting", measure="score", n=9,
-                 delta=0.2, low=0.1, high=0.3, verdict="up"),
-            dict(level="kind", name="object_counting", measure="score", n=9,
-                 delta=-0.01, low=-0.1, high=0.1, verdict="not distinguishable"),
-            dict(level="overall", name="overall", measure="hits", n=9,
-                 delta=0.9, low=0.8, high=1.0, verdict="up"),
+            dict(
+                level="question_type",
+                name="object_counting",
+                measure="score",
+                n=9,
+                delta=0.2,
+                low=0.1,
+                high=0.3,
+                verdict="up",
+            ),
+            dict(
+                level="kind",
+                name="object_counting",
+                measure="score",
+                n=9,
+                delta=-0.01,
+                low=-0.1,
+                high=0.1,
+                verdict="not distinguishable",
+            ),
+            dict(
+                level="overall",
+                name="overall",
+                measure="hits",
+                n=9,
+                delta=0.9,
+                low=0.8,
+                high=1.0,
+                verdict="up",
+            ),
         ]
-    )  # fmt: skip
+    )
     plots.delta_forest(table, ax)
     assert by_gid(ax, "up")[0].get_xdata() == pytest.approx([20])
     assert by_gid(ax, "not")[0].get_xdata() == pytest.approx([-1])
@@ -320,9 +361,15 @@ def test_every_failure_has_its_colour():
 
 def test_words_against_score_has_a_point_a_run(ax):
     table = pd.DataFrame(
-        {"n": [4, 4], "words": [1.0, 3.0], "words_low": [0.5, 2.0],
-         "words_high": [2.0, 4.0], "score": [0.25, 0.5]}, index=["start", "end"],
-    )  # fmt: skip
+        {
+            "n": [4, 4],
+            "words": [1.0, 3.0],
+            "words_low": [0.5, 2.0],
+            "words_high": [2.0, 4.0],
+            "score": [0.25, 0.5],
+        },
+        index=["start", "end"],
+    )
     plots.words_against_score(table, ax)
     points = [bar.lines[0].get_xydata().tolist() for bar in ax.containers]
     assert points == [[[1, 25]], [[3, 50]]]

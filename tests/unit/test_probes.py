@@ -2,9 +2,10 @@
 
 import pytest
 
-from spacer_lib.completions import read_completion
 from spacer_lib.errors import SpacerError
-from spacer_lib.probes import (
+from spacer_lib.language.completions import read_completion
+from spacer_lib.questions.dataset import question_rows
+from spacer_lib.rewards.probes import (
     BLIND,
     HONEST,
     MOST_TOKENS,
@@ -12,11 +13,10 @@ from spacer_lib.probes import (
     probe_table,
     table_text,
 )
-from spacer_lib.qa.dataset import question_rows
-from spacer_lib.qa.scans import synthetic_ids
-from spacer_lib.rewards import COMPONENTS, PRESETS
-from spacer_lib.synthetic.light import VIEWS, to_scene
-from spacer_lib.synthetic.rooms import draw_room
+from spacer_lib.rewards.score import COMPONENTS, PRESETS
+from spacer_lib.rooms.scans import synthetic_ids
+from spacer_lib.rooms.synthetic.layout import draw_room
+from spacer_lib.rooms.synthetic.views import VIEWS, to_scene
 
 
 @pytest.fixture(scope="module")
@@ -135,9 +135,14 @@ def test_probes_are_what_they_say(items):
 def test_other_question_sets(items):
     """A probe without use has no row; questions without maps and options are fine."""
     rows = [
-        {"id": "x", "question_type": "general_ocr", "problem_type": "ocr",
-         "question": "What is written?", "ground_truth": "the red door"}
-    ]  # fmt: skip
+        {
+            "id": "x",
+            "question_type": "general_ocr",
+            "problem_type": "ocr",
+            "question": "What is written?",
+            "ground_truth": "the red door",
+        }
+    ]
     named = [row["probe"] for row in probe_table(rows, ["ours"])]
     assert HONEST in named and '"2" to every count' not in named
     with pytest.raises(SpacerError, match="items to probe: got none"):

@@ -2,9 +2,8 @@
 
 import pytest
 
-from spacer_lib.cogmap import parse_map
 from spacer_lib.errors import SpacerError
-from spacer_lib.prompts import (
+from spacer_lib.language.prompts import (
     EXAMPLE_MAP,
     FRAMES,
     MODES,
@@ -13,6 +12,7 @@ from spacer_lib.prompts import (
     messages,
     user_text,
 )
+from spacer_lib.maps.grid import parse_map
 
 CHOICE = {
     "question": "Which is closest to the bed?",

@@ -10,9 +10,10 @@ import matplotlib.pyplot as plt
 import pytest
 from matplotlib.figure import Figure
 
-from spacer_lib import figures, plots, published
+from spacer_lib import published
 from spacer_lib.artifacts import PROJECT_ROOT
 from spacer_lib.errors import SpacerError
+from spacer_lib.pictures import figures, plots
 
 each_table = pytest.mark.parametrize("name", published.names())
 # The eight VSI-Bench tasks and their printed average, table by table.
@@ -186,8 +187,10 @@ def test_a_drawn_table_shows_exactly_what_its_file_holds(name, house):
 def test_paired_dots_are_coloured_by_which_is_greater(house):
     pairs = {"a": (62.1, 62.2), "b": (47.9, 43.9), "c": (25.2, 50.3)}
     ax = plots.paired_dots(pairs, Figure().subplots(), ("x", "y"), margin=0.5)
-    dots = {side: [d for d in ax.lines if d.get_gid() == side]
-            for side in ("first", "second")}  # fmt: skip
+    dots = {
+        side: [d for d in ax.lines if d.get_gid() == side]
+        for side in ("first", "second")
+    }
     ends = [[dot.get_xdata()[0] for dot in found] for found in dots.values()]
     drawn = list(zip(*ends, strict=True))
     assert drawn == list(pairs.values())
@@ -241,8 +244,10 @@ def test_exports_repeat_to_the_byte_and_previews_are_small(tmp_path, house):
 def cells_of_09():
     path = PROJECT_ROOT / "notebooks" / "09_reproduce_figures.py"
     cells = jupytext.read(path).cells
-    kinds = {kind: [c.source for c in cells if c.cell_type == kind]
-             for kind in ("code", "markdown")}  # fmt: skip
+    kinds = {
+        kind: [c.source for c in cells if c.cell_type == kind]
+        for kind in ("code", "markdown")
+    }
     return kinds["code"], kinds["markdown"]
 
 

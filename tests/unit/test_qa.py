@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spacer_lib.cogmap import rasterize
 from spacer_lib.errors import SpacerError
-from spacer_lib.qa.audit import audit
-from spacer_lib.qa.dataset import (
+from spacer_lib.maps.grid import rasterize
+from spacer_lib.questions.audit import audit
+from spacer_lib.questions.dataset import (
     benchmark_spaces,
     flat_choice,
     flatten_answers,
@@ -25,7 +25,7 @@ from spacer_lib.qa.dataset import (
     with_answer_at,
     without_options,
 )
-from spacer_lib.qa.generators import (
+from spacer_lib.questions.generators import (
     GENERATORS,
     MULTIPLE_CHOICE,
     Question,
@@ -33,14 +33,14 @@ from spacer_lib.qa.generators import (
     Rules,
     direction_answer,
 )
-from spacer_lib.scene import (
+from spacer_lib.rooms.scene import (
     STRUCTURAL_CATEGORIES,
     ObjectInstance,
     Scene,
     read_meta_file,
 )
-from spacer_lib.synthetic.light import to_scene
-from spacer_lib.synthetic.rooms import draw_room
+from spacer_lib.rooms.synthetic.layout import draw_room
+from spacer_lib.rooms.synthetic.views import to_scene
 
 DEFAULT_RULES = Rules()
 DIRECTIONS = [name for name in GENERATORS if "direction" in name]
@@ -55,8 +55,14 @@ def box(number, category, center, size=(0.4, 0.4, 0.4), seen=None):
 
 def scene_of(*instances, **changes):
     values = {"room_size_m2": 23.96, "floor_min_m": (0, 0), "floor_max_m": (6, 4)}
-    return Scene("scene0001_00", "hand", instances, room_center_m=(3, 2, 1),
-                 fps=24.0, **(values | changes))  # fmt: skip
+    return Scene(
+        "scene0001_00",
+        "hand",
+        instances,
+        room_center_m=(3, 2, 1),
+        fps=24.0,
+        **(values | changes),
+    )
 
 
 @pytest.fixture
@@ -106,8 +112,9 @@ def test_room_size_by_hand(scene):
     (question,), why_not = made("room_size_estimation", scene)
     assert question.ground_truth == "24.0" and not why_not
     assert made("room_size_estimation", scene_of(room_size_m2=0.0)) == (
-        [], {"room size unknown": 1}
-    )  # fmt: skip
+        [],
+        {"room size unknown": 1},
+    )
 
 
 def test_absolute_distance_by_hand(scene):
@@ -178,8 +185,9 @@ def test_direction_filters(scene):
     row = (("bed", 1), ("desk", 2), ("lamp", 4))
     on_border = scene_of(*(box(i, n, (x, 1, 1)) for i, (n, x) in enumerate(row)))
     assert made(DIRECTIONS[0], on_border) == (
-        [], {"direction near the border of two answers": 6}
-    )  # fmt: skip
+        [],
+        {"direction near the border of two answers": 6},
+    )
     assert made(DIRECTIONS[0], scene, Rules(direction_min_m=9))[1] == {
         "objects too close together": 24
     }
@@ -241,9 +249,14 @@ def test_more_rounds_ask_no_question_twice():
 
 @pytest.mark.parametrize(
     "name, asked",
-    [("chair", "chair(s)"), ("blinds", "blinds"), ("glass", "glass(s)"),
-     ("bookshelves", "bookshelves"), ("computer mouse", "computer mouse(s)")],
-)  # fmt: skip
+    [
+        ("chair", "chair(s)"),
+        ("blinds", "blinds"),
+        ("glass", "glass(s)"),
+        ("bookshelves", "bookshelves"),
+        ("computer mouse", "computer mouse(s)"),
+    ],
+)
 def test_no_double_plural(name, asked):
     room = scene_of(box(0, name, (1, 1, 1)), box(1, name, (2, 1, 1)))
     (question,), _ = made("object_counting", room)
@@ -342,13 +355,20 @@ def test_questions_depend_on_seed_and_scene_only(random_scenes):
 
 
 def test_flattening_keeps_at_most_the_mean():
-    rows = [{"question_type": "object_counting", "ground_truth": str(n), "n": i}
-            for n, many in ((2, 10), (3, 4), (4, 1)) for i in range(many)]  # fmt: skip
+    rows = [
+        {"question_type": "object_counting", "ground_truth": str(n), "n": i}
+        for n, many in ((2, 10), (3, 4), (4, 1))
+        for i in range(many)
+    ]
     rows.append({"question_type": "other", "ground_truth": "2"})
     flat = flatten_answers(rows, "object_counting", np.random.default_rng(0))
     counts = Counter((r["question_type"], r["ground_truth"]) for r in flat)
-    assert counts == {("object_counting", "2"): 5, ("object_counting", "3"): 4,
-                      ("object_counting", "4"): 1, ("other", "2"): 1}  # fmt: skip
+    assert counts == {
+        ("object_counting", "2"): 5,
+        ("object_counting", "3"): 4,
+        ("object_counting", "4"): 1,
+        ("other", "2"): 1,
+    }
     assert [rows.index(row) for row in flat] == sorted(rows.index(row) for row in flat)
     assert flatten_answers(rows, "absent", np.random.default_rng(0)) == rows
 

@@ -6,17 +6,36 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from spacer_lib.qa.dataset import question_rows
-from spacer_lib.qa.generators import GENERATORS, Rules
-from spacer_lib.scene import STRUCTURAL_CATEGORIES, ObjectInstance, Scene
+from spacer_lib.questions.dataset import question_rows
+from spacer_lib.questions.generators import GENERATORS, Rules
+from spacer_lib.rooms.scene import STRUCTURAL_CATEGORIES, ObjectInstance, Scene
 
 ROOMS = 2000
 # Plurals, names within names, structural ones, one of two spellings of a thing.
 NAMES = (
-    "chair", "chairs", "blinds", "computer mouse", "mouse", "desk lamp", "lamp",
-    "table", "coffee table", "glass", "bookshelf", "shelf", "bed", "wall", "floor",
-    "object", "ceiling", "doorframe", "door", "trash bin", "box", "stairs",
-)  # fmt: skip
+    "chair",
+    "chairs",
+    "blinds",
+    "computer mouse",
+    "mouse",
+    "desk lamp",
+    "lamp",
+    "table",
+    "coffee table",
+    "glass",
+    "bookshelf",
+    "shelf",
+    "bed",
+    "wall",
+    "floor",
+    "object",
+    "ceiling",
+    "doorframe",
+    "door",
+    "trash bin",
+    "box",
+    "stairs",
+)
 
 
 def wild_scene(seed):
@@ -35,18 +54,31 @@ def wild_scene(seed):
         seen = None if rng.random() < 0.2 else int(rng.integers(0, 2000))
         instances.append(
             ObjectInstance(
-                number, str(rng.choice(NAMES)), center, size, axes, center - half,
-                center + half, None, seen,
+                number,
+                str(rng.choice(NAMES)),
+                center,
+                size,
+                axes,
+                center - half,
+                center + half,
+                None,
+                seen,
             )
-        )  # fmt: skip
+        )
     counts = Counter(i.category for i in instances)
     for name in counts:  # published files disagree with themselves
         counts[name] += int(rng.random() < 0.1)
     return Scene(
-        f"scene{seed:05d}_00", "wild", instances, float(rng.choice([0.0, 0.04, 17.3])),
-        (3, 3, 1), (0, 0), (6, 6), object_counts=dict(counts),
+        f"scene{seed:05d}_00",
+        "wild",
+        instances,
+        float(rng.choice([0.0, 0.04, 17.3])),
+        (3, 3, 1),
+        (0, 0),
+        (6, 6),
+        object_counts=dict(counts),
         fps=None if rng.random() < 0.2 else 24.0,
-    )  # fmt: skip
+    )
 
 
 @pytest.fixture(scope="module")
@@ -73,9 +105,10 @@ def test_objects_named_are_distinct_unique_and_things(asked):
             assert len(set(names)) == len(names), row
             assert not set(names) & STRUCTURAL_CATEGORIES, row
             unique = {
-                "object_rel_distance": names[:1], "object_counting": [],
+                "object_rel_distance": names[:1],
+                "object_counting": [],
                 "obj_appearance_order": [],
-            }.get(kind, names)  # fmt: skip
+            }.get(kind, names)
             for name in unique:
                 assert boxes[name] == scene.object_counts[name] == 1, row
     assert min(kinds[kind] for kind in GENERATORS) > 100, kinds
@@ -120,6 +153,9 @@ def test_each_room_is_accounted_for(asked):
         }
         things = scene.by_category()
         for kind in GENERATORS:
-            empty = kind in ("object_counting", "object_size_estimation",
-                             "obj_appearance_order") and not things  # fmt: skip
+            empty = (
+                kind
+                in ("object_counting", "object_size_estimation", "obj_appearance_order")
+                and not things
+            )
             assert kind in spoken or empty or scene.fps is None, (kind, scene.scene_id)

@@ -5,8 +5,8 @@ import re
 
 import pytest
 
-from spacer_lib.rewards import PRESETS
-from spacer_lib.training.config import (
+from spacer_lib.rewards.score import PRESETS
+from spacer_lib.training.recipe import (
     RECIPES,
     dump_config,
     load_config,
@@ -15,85 +15,145 @@ from spacer_lib.training.config import (
 
 QWEN = "Qwen/Qwen2.5-VL-7B-Instruct"
 VSGRPO = {
-    "prompt_mode": "think", "data_path": "data/vsi100k/train.jsonl",  # §4.1
-    "num_generations": 14, "temperature": 1.0, "beta": 1e-4,  # §4.2
-    "model_path": "Qwen/Qwen2-VL-2B-Instruct", "learning_rate": 1e-5,  # §4.2
-}  # fmt: skip
+    "prompt_mode": "think",
+    "data_path": "data/vsi100k/train.jsonl",  # §4.1
+    "num_generations": 14,
+    "temperature": 1.0,
+    "beta": 1e-4,  # §4.2
+    "model_path": "Qwen/Qwen2-VL-2B-Instruct",
+    "learning_rate": 1e-5,  # §4.2
+}
 # As printed, of each base recipe; `reward` names the preset it must equal.
 PUBLISHED = {
     "spacer_7b": {
         # §5.1: base model, completions, tokens, frames, resolution, device batch of 1
-        "model_path": QWEN, "num_generations": 8, "max_completion_length": 1024,
-        "frames": 16, "max_pixels": 128 * 28 * 28, "gpus": 8, "prompts_per_step": 8,
+        "model_path": QWEN,
+        "num_generations": 8,
+        "max_completion_length": 1024,
+        "frames": 16,
+        "max_pixels": 128 * 28 * 28,
+        "gpus": 8,
+        "prompts_per_step": 8,
         # script
-        "learning_rate": 1e-6, "lr_scheduler": "cosine", "weight_decay": 0.01,
-        "beta": 0.04, "max_grad_norm": 5.0, "temperature": 1.0, "top_p": 0.95,
-        "zero_stage": 3, "bf16": True, "gradient_checkpointing": True, "epochs": 1.0,
-        "num_iterations": 1, "temporal_bonus": 0.0, "reward": "spacer-paper",
-        "loss_type": "grpo", "positions": "original", "map_frame": None,
+        "learning_rate": 1e-6,
+        "lr_scheduler": "cosine",
+        "weight_decay": 0.01,
+        "beta": 0.04,
+        "max_grad_norm": 5.0,
+        "temperature": 1.0,
+        "top_p": 0.95,
+        "zero_stage": 3,
+        "bf16": True,
+        "gradient_checkpointing": True,
+        "epochs": 1.0,
+        "num_iterations": 1,
+        "temporal_bonus": 0.0,
+        "reward": "spacer-paper",
+        "loss_type": "grpo",
+        "positions": "original",
+        "map_frame": None,
     },
     "spacer_7b_released": {"reward": "spacer-released", "temporal_bonus": 0.3},
     "spacer_3b": {"model_path": "Qwen/Qwen2.5-VL-3B-Instruct"},  # App. C.6
     "spacer_kimi": {
-        "model_path": "moonshotai/Kimi-VL-A3B-Thinking", "frames": 16,  # Table 3
-        "remote_code": False, "as_images": True,
+        "model_path": "moonshotai/Kimi-VL-A3B-Thinking",
+        "frames": 16,  # Table 3
+        "remote_code": False,
+        "as_images": True,
     },
     "spatial_r1_7b": {
-        "model_path": QWEN, "data_path": "data/sr/train.jsonl",  # §1, §2
-        "reward": "spatial-r1", "prompt_mode": "think",  # §3
+        "model_path": QWEN,
+        "data_path": "data/sr/train.jsonl",  # §1, §2
+        "reward": "spatial-r1",
+        "prompt_mode": "think",  # §3
         # script
-        "learning_rate": 1e-6, "lr_scheduler": "cosine", "weight_decay": 0.01,
-        "beta": 0.04, "max_grad_norm": 5.0, "epochs": 2.0, "num_generations": 8,
-        "max_completion_length": 1024, "gpus": 8, "zero_stage": 3, "save_steps": 500,
+        "learning_rate": 1e-6,
+        "lr_scheduler": "cosine",
+        "weight_decay": 0.01,
+        "beta": 0.04,
+        "max_grad_norm": 5.0,
+        "epochs": 2.0,
+        "num_generations": 8,
+        "max_completion_length": 1024,
+        "gpus": 8,
+        "zero_stage": 3,
+        "save_steps": 500,
     },
     "sft_7b": {  # SFT script
-        "method": "sft", "model_path": QWEN, "learning_rate": 1e-6, "zero_stage": 2,
-        "epochs": 1.0, "max_grad_norm": 5.0, "gpus": 8, "prompts_per_step": 8 * 1 * 2,
-        "bf16": True, "gradient_checkpointing": True,
+        "method": "sft",
+        "model_path": QWEN,
+        "learning_rate": 1e-6,
+        "zero_stage": 2,
+        "epochs": 1.0,
+        "max_grad_norm": 5.0,
+        "gpus": 8,
+        "prompts_per_step": 8 * 1 * 2,
+        "bf16": True,
+        "gradient_checkpointing": True,
     },
     "vsgrpo_2b_think": {**VSGRPO, "reward": "vsgrpo-think"},
     "vsgrpo_2b_observe": {
-        **VSGRPO, "reward": "vsgrpo-observe", "prompt_mode": "observe",
+        **VSGRPO,
+        "reward": "vsgrpo-observe",
+        "prompt_mode": "observe",
     },
     "vsgrpo_2b_vanilla": {
-        **VSGRPO, "reward": "vsgrpo-vanilla", "prompt_mode": "vanilla",
+        **VSGRPO,
+        "reward": "vsgrpo-vanilla",
+        "prompt_mode": "vanilla",
     },
     "vsgrpo_7b_vanilla": {
-        **VSGRPO, "reward": "vsgrpo-vanilla", "prompt_mode": "vanilla",
-        "model_path": "Qwen/Qwen2-VL-7B-Instruct", "learning_rate": 5e-6,
+        **VSGRPO,
+        "reward": "vsgrpo-vanilla",
+        "prompt_mode": "vanilla",
+        "model_path": "Qwen/Qwen2-VL-7B-Instruct",
+        "learning_rate": 5e-6,
     },
-}  # fmt: skip
+}
 SEVEN = {"model_path": "Qwen/Qwen2-VL-7B-Instruct", "learning_rate": 5e-6}
 # recipe: (the one it is compared with, all that it changes)
 ABLATIONS = {
     "tiny_no_map": ("tiny", {"reward.map_weight": 0.0}),
     "tiny_beta": ("tiny", {"beta": 1e-4}),
     "grpo_no_map": (
-        "spacer_7b", {"prompt_mode": "think", "reward.map_gate": "off"},
+        "spacer_7b",
+        {"prompt_mode": "think", "reward.map_gate": "off"},
     ),  # Table 2, and the next three
     "spacer_7b_no_general": ("spacer_7b", {"data_part": "spatial"}),
     "spacer_7b_no_sr": ("spacer_7b", {"data_part": "general"}),
     "spacer_7b_no_length": ("spacer_7b", {"reward.length_window": None}),
     "spacer_7b_released": (
         "spacer_7b",
-        {"temporal_bonus": 0.3, "reward.map_gate": "released",
-         "reward.length_window": (320, 512), "reward.length_rule": "released"},
+        {
+            "temporal_bonus": 0.3,
+            "reward.map_gate": "released",
+            "reward.length_window": (320, 512),
+            "reward.length_rule": "released",
+        },
     ),
     "spacer_7b_video_r1": (
-        "spacer_7b", {"model_path": "Video-R1/Qwen2.5-VL-7B-COT-SFT"},
+        "spacer_7b",
+        {"model_path": "Video-R1/Qwen2.5-VL-7B-COT-SFT"},
     ),  # Table 3
     "spacer_3b": ("spacer_7b", {"model_path": "Qwen/Qwen2.5-VL-3B-Instruct"}),
     "spacer_kimi": (
         "spacer_7b",
-        {"model_path": "moonshotai/Kimi-VL-A3B-Thinking", "as_images": True,
-         "positions": "library", "per_device_batch": 1},
+        {
+            "model_path": "moonshotai/Kimi-VL-A3B-Thinking",
+            "as_images": True,
+            "positions": "library",
+            "per_device_batch": 1,
+        },
     ),
     **{
         f"spacer_7b_map{size}": (
             "spacer_7b",
-            {"reward.grid_size": size,
-             "data_path": f"data/spacer151k_map{size}/train.jsonl"},
-        ) for size in (5, 15, 20)
+            {
+                "reward.grid_size": size,
+                "data_path": f"data/spacer151k_map{size}/train.jsonl",
+            },
+        )
+        for size in (5, 15, 20)
     },  # Table 6
     **{
         f"spacer_7b_data{k}k": ("spacer_7b", {"data_rows": 1000 * k})
@@ -102,12 +162,17 @@ ABLATIONS = {
     "sft_3b": ("sft_7b", {"model_path": "Qwen/Qwen2.5-VL-3B-Instruct"}),
     "dpo_7b": ("sft_7b", {"method": "dpo", "beta": 0.1, "zero_stage": 3}),
     "vsgrpo_2b_observe": (
-        "vsgrpo_2b_think", {"prompt_mode": "observe", "reward.shape": "observe"},
+        "vsgrpo_2b_think",
+        {"prompt_mode": "observe", "reward.shape": "observe"},
     ),
     "vsgrpo_2b_vanilla": (
         "vsgrpo_2b_think",
-        {"prompt_mode": "vanilla", "reward.shape": "vanilla",
-         "reward.format_weight": 0.0, "max_completion_length": 32},
+        {
+            "prompt_mode": "vanilla",
+            "reward.shape": "vanilla",
+            "reward.format_weight": 0.0,
+            "max_completion_length": 32,
+        },
     ),
     "vsgrpo_2b_think_beta0": ("vsgrpo_2b_think", {"beta": 0.0}),
     **{
@@ -116,11 +181,13 @@ ABLATIONS = {
     },
     **{
         f"vsgrpo_{size}_{method}": (f"vsgrpo_{size}_vanilla", changes)
-        for size in ("2b", "7b") for method, changes in (
-            ("sft", {"method": "sft"}), ("dpo", {"method": "dpo", "beta": 0.1}),
+        for size in ("2b", "7b")
+        for method, changes in (
+            ("sft", {"method": "sft"}),
+            ("dpo", {"method": "dpo", "beta": 0.1}),
         )
     },
-}  # fmt: skip
+}
 
 
 def flat(config):

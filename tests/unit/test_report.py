@@ -20,7 +20,7 @@ from spacer_lib.evaluation.report import (
     write_report,
 )
 from spacer_lib.evaluation.statistics import compare, pooled, summarize
-from spacer_lib.figures import report_figures
+from spacer_lib.pictures.figures import report_figures
 
 ROOMS, TASKS = 12, ("object_counting", "object_rel_distance", "route_planning")
 
@@ -33,14 +33,24 @@ def predictions(share, seed=0, missing=()):
         dataset = "scannet" if room % 2 else "arkitscenes"
         right = bool(rng.random() < share)
         gone = number in missing
-        made.append({
-            "id": str(number), "scene_name": f"scene{room:04}_00", "dataset": dataset,
-            "question_type": TASKS[task], "prediction": "x", "answer": "A",
-            "groups": {"source": "ScanNet" if room % 2 else "not ScanNet"},
-            "extracted": None, "score": float(right and not gone),
-            "failure": f"missing_media: {room}.mp4" if gone
-            else None if right else "no_number",
-        })  # fmt: skip
+        made.append(
+            {
+                "id": str(number),
+                "scene_name": f"scene{room:04}_00",
+                "dataset": dataset,
+                "question_type": TASKS[task],
+                "prediction": "x",
+                "answer": "A",
+                "groups": {"source": "ScanNet" if room % 2 else "not ScanNet"},
+                "extracted": None,
+                "score": float(right and not gone),
+                "failure": f"missing_media: {room}.mp4"
+                if gone
+                else None
+                if right
+                else "no_number",
+            }
+        )
     return made
 
 
@@ -73,18 +83,23 @@ def reported(folder, *arguments):
 def everything(folder):
     seeds = ",".join(str(folder / f"s{seed}") for seed in range(3))
     return reported(
-        folder, *(folder / name for name in ("base", "blind", "chance")),
-        "--pool", f"grpo & co_={seeds}", "--reference", folder / "base",
-    )  # fmt: skip
+        folder,
+        *(folder / name for name in ("base", "blind", "chance")),
+        "--pool",
+        f"grpo & co_={seeds}",
+        "--reference",
+        folder / "base",
+    )
 
 
 def test_scores_of_every_run_and_task(runs):
     out, result = everything(runs)
     assert result["runs"] == {
-        "base": {"floor": False, "seeds": 1}, "blind": {"floor": True, "seeds": 1},
+        "base": {"floor": False, "seeds": 1},
+        "blind": {"floor": True, "seeds": 1},
         "chance": {"floor": True, "seeds": 1},
         "grpo & co_": {"floor": False, "seeds": 3},
-    }  # fmt: skip
+    }
     table = pd.read_csv(out / "scores.csv").set_index(["run", "level", "name"])
     for name in ("base", "blind", "chance"):
         records = read_run(runs / name).parts[0]
@@ -151,8 +166,9 @@ def test_a_run_against_itself_is_not_distinguishable(runs):
     verdicts = made.tables["deltas"].shown["verdict"]
     assert set(verdicts) == {"not distinguishable"}
     assert set(made.tables["deltas"].shown["difference"]) == {"+0.0 [+0.0, +0.0]"}
-    backwards = make_report([read_run(runs / "base"), read_run(runs / "s0")],
-                            reference="s0")  # fmt: skip
+    backwards = make_report(
+        [read_run(runs / "base"), read_run(runs / "s0")], reference="s0"
+    )
     shown = backwards.tables["deltas"].shown.set_index("task")
     assert shown.loc["macro", "verdict"] == "down"
 
@@ -190,8 +206,12 @@ def test_figures_in_both_formats(runs):
     assert all(f">{name}<" in svg for name in ("blind", "chance", "base", "macro"))
     assert "grpo &amp; co_ minus base" in (out / "deltas.svg").read_text()
     assert {path.rsplit(".", 1)[1] for path in result["paths"]} == {
-        "svg", "pdf", "md", "tex", "csv"
-    }  # fmt: skip
+        "svg",
+        "pdf",
+        "md",
+        "tex",
+        "csv",
+    }
     again, _ = everything(runs)
     assert (again / "scores.svg").read_text() == svg  # same data, same bytes
 
@@ -202,8 +222,11 @@ def test_more_runs_than_colours(runs, tmp_path):
     made = make_report(many, benchmark="vsi", reference="run0")
     paths = report_figures(made, tmp_path / "many")
     assert [path.name for path in paths] == [
-        "scores.svg", "scores.pdf", "deltas.svg", "deltas.pdf"
-    ]  # fmt: skip
+        "scores.svg",
+        "scores.pdf",
+        "deltas.svg",
+        "deltas.pdf",
+    ]
     svg = paths[0].read_text()
     assert all(f">run{i}<" in svg for i in range(8))
 
@@ -223,35 +246,46 @@ def test_floors_alone_and_one_room(runs, tmp_path):
 @pytest.mark.parametrize(
     "about, condition, floor",
     [
-        ({"condition": "own"}, None, False), ({"condition": "blind"}, None, True),
-        ({}, "majority of training rows", True), ({}, None, False),
+        ({"condition": "own"}, None, False),
+        ({"condition": "blind"}, None, True),
+        ({}, "majority of training rows", True),
+        ({}, None, False),
         ({"condition": "own", "backend": {"floor": "random of all"}}, None, True),
-        ({"backend": "frequency"}, None, False), ({"condition": "other"}, None, False),
+        ({"backend": "frequency"}, None, False),
+        ({"condition": "other"}, None, False),
     ],
-)  # fmt: skip
+)
 def test_what_counts_as_a_floor(about, condition, floor):
     assert Run("x", [[{"condition": condition}]], about).floor is floor
 
 
 def test_published_rows_beside_ours(runs, tmp_path):
     paper = pd.DataFrame(
-        {"Frames": [32, 8], "Obj. Count": [62.1, np.nan], "Rel. Dist.": [30, 25.5],
-         "Route Plan": [33.0, 28.4], "Avg": [40.04, 30.0]},
+        {
+            "Frames": [32, 8],
+            "Obj. Count": [62.1, np.nan],
+            "Rel. Dist.": [30, 25.5],
+            "Route Plan": [33.0, 28.4],
+            "Avg": [40.04, 30.0],
+        },
         index=["GPT | 4", "chance_"],
-    )  # fmt: skip
+    )
     run = read_run(runs / "base")
     made = make_report([run], published={"table9": paper})
     shown = made.tables["published"].shown.set_index("model")
     assert list(shown.columns) == ["source", *TASKS, "overall"]
     assert shown.loc["GPT | 4"].to_list() == ["table9", "62.1", "30.0", "33.0", "40.0"]
     assert shown.loc["chance_", TASKS[0]] == "–"
-    macro = np.mean([
-        np.mean([r["score"] for r in run.records if r["question_type"] == task])
-        for task in TASKS
-    ])  # fmt: skip
+    macro = np.mean(
+        [
+            np.mean([r["score"] for r in run.records if r["question_type"] == task])
+            for task in TASKS
+        ]
+    )
     assert shown.loc["base", ["source", "overall"]].to_list() == [
-        "ours", f"{100 * macro:.1f}"
-    ]  # fmt: skip
+        "ours",
+        f"{100 * macro:.1f}",
+    ]
     write_report(made, tmp_path)
     assert r"| GPT \| 4 | table9 | 62.1 |" in (tmp_path / "published.md").read_text()
     assert r"chance\_ & table9 & --" in (tmp_path / "published.tex").read_text()

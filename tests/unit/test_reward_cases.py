@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from spacer_lib.completions import read_choice, read_completion, read_number
-from spacer_lib.metrics import mean_relative_accuracy
-from spacer_lib.rewards import PRESETS, RewardBreakdown, score
+from spacer_lib.language.completions import read_choice, read_completion, read_number
+from spacer_lib.rewards.metrics import mean_relative_accuracy
+from spacer_lib.rewards.score import PRESETS, RewardBreakdown, score
 
 TABLE = Path(__file__).resolve().parent.parent / "reward_cases.yaml"
 CASES = yaml.safe_load(TABLE.read_text(encoding="utf-8"))["cases"]
@@ -71,5 +71,6 @@ def test_totals_are_sums():
             if "total" in expected:
                 parts = [expected[k] or 0 for k in ("format", "task", "map", "length")]
                 assert sum(parts) == pytest.approx(expected["total"], abs=1e-6), (
-                    case["id"], preset,
-                )  # fmt: skip
+                    case["id"],
+                    preset,
+                )

@@ -7,13 +7,16 @@ import pytest
 from spacer_lib import benches, cli
 from spacer_lib.artifacts import read_json, write_jsonl
 from spacer_lib.errors import SpacerError
-from spacer_lib.rewards import get_preset, score, score_batch
+from spacer_lib.rewards.score import get_preset, score, score_batch
 
 MAP = {"chair": [[2, 5], [4, 4]], "lamp": [[6, 8]], "bed": [[1, 1]]}
 CHOICE = {
-    "id": "c", "problem_type": "multiple choice", "solution": "<answer>B</answer>",
-    "options": ["A. left", "B. right"], "cognitive_map": MAP,
-}  # fmt: skip
+    "id": "c",
+    "problem_type": "multiple choice",
+    "solution": "<answer>B</answer>",
+    "options": ["A. left", "B. right"],
+    "cognitive_map": MAP,
+}
 COUNT = {"id": "n", "problem_type": "numerical", "solution": "10"}
 
 
@@ -107,12 +110,19 @@ def test_completions_of_one_id_are_a_group(files):
 
 
 SPELLINGS = [
-    ("OCR", "the red door"), ("ocr", "the red door"), ("Free-form", "the red door"),
-    ("free form", "the red door"), ("free_form", "the red door"),
-    ("option_free", "the red door"), ("Option-Free", "the red door"),
-    ("NUMERICAL", "3"), (" regression ", "3"), ("Multiple-Choice", "B"),
-    ("multiple_choice", "B"), ("multiple  choice", "B"),
-]  # fmt: skip
+    ("OCR", "the red door"),
+    ("ocr", "the red door"),
+    ("Free-form", "the red door"),
+    ("free form", "the red door"),
+    ("free_form", "the red door"),
+    ("option_free", "the red door"),
+    ("Option-Free", "the red door"),
+    ("NUMERICAL", "3"),
+    (" regression ", "3"),
+    ("Multiple-Choice", "B"),
+    ("multiple_choice", "B"),
+    ("multiple  choice", "B"),
+]
 
 
 @pytest.mark.parametrize("kind, truth", SPELLINGS)
@@ -125,9 +135,12 @@ def test_spellings_of_types(files, kind, truth):
 
 
 MAPS = [
-    MAP, json.dumps(MAP), str(MAP), {**MAP, "sofa": None, "bed": [1, 1]},
+    MAP,
+    json.dumps(MAP),
+    str(MAP),
+    {**MAP, "sofa": None, "bed": [1, 1]},
     {"Chairs": [[2, 5], [4, 4]], "lamp": [[6, 8]], "bed": [[1, 1]]},
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("true_map", MAPS)
@@ -147,22 +160,30 @@ def test_rows_without_a_map(files, true_map):
 
 def test_our_own_rows_and_numbers_as_numbers(files):
     own = {
-        "id": "r", "problem_type": "numerical", "ground_truth": "2.5", "options": None,
-        "question": "How far is it (in meters)?", "categories": ["bed"], "map": MAP,
-    }  # fmt: skip
+        "id": "r",
+        "problem_type": "numerical",
+        "ground_truth": "2.5",
+        "options": None,
+        "question": "How far is it (in meters)?",
+        "categories": ["bed"],
+        "map": MAP,
+    }
     theirs = {
-        "id": 7, "problem_type": "numerical", "solution": 2.5,
+        "id": 7,
+        "problem_type": "numerical",
+        "solution": 2.5,
         "problem": "How far is it (in meters)?",
-    }  # fmt: skip
+    }
     completions = [
         {"id": "r", "completion": said("250 cm", MAP)},
         {"id": "7", "completion": said("250 cm")},
     ]
     rows = scored(files([own, theirs], completions))["rows"]
     assert [row["total"] for row in rows] == [3, 2]
-    assert rows[0]["total"] == score(
-        completions[0]["completion"], own, get_preset("ours")
-    ).total
+    assert (
+        rows[0]["total"]
+        == score(completions[0]["completion"], own, get_preset("ours")).total
+    )
 
 
 def test_items_without_a_completion_are_reported(files, capsys):
@@ -178,25 +199,28 @@ def test_the_summary_is_a_table_per_type(files, capsys):
     table = capsys.readouterr().out.splitlines()
     assert table[0].split()[:2] == ["ours", "rows"]
     assert [line[:15].strip() for line in table[1:4]] == [
-        "numerical", "multiple choice", "all"
-    ]  # fmt: skip
+        "numerical",
+        "multiple choice",
+        "all",
+    ]
     assert table[1].split()[1:] == ["1", "1.000", "1.000", "0.000", "0.000", "2.000"]
 
 
 def test_blank_lines_and_odd_separators_inside_texts(files):
     item = {"id": "x", "problem_type": "ocr", "solution": "red\u2028door"}
     row = {"id": "x", "completion": said("red\u2028door")}
-    texts = [
-        f"\n{json.dumps(value, ensure_ascii=False)}\n\n" for value in (item, row)
-    ]
+    texts = [f"\n{json.dumps(value, ensure_ascii=False)}\n\n" for value in (item, row)]
     assert scored(files(*texts))["rows"][0]["total"] == 2
 
 
 ONE = [{"id": "n", "completion": said("10")}]
 MISTAKES = [
     ([COUNT, CHOICE, COUNT], ONE, ("items.jsonl line 3: item n again", "line 1")),
-    ([COUNT], [*ONE, {"id": "z", "completion": ""}],
-     ("completions.jsonl line 2: completion of z: got no such item", "items.jsonl")),
+    (
+        [COUNT],
+        [*ONE, {"id": "z", "completion": ""}],
+        ("completions.jsonl line 2: completion of z: got no such item", "items.jsonl"),
+    ),
     ([COUNT], [{"id": "n"}], ("completions.jsonl line 1: completion: got missing",)),
     ([COUNT], [{"completion": ""}], ("completions.jsonl line 1: id: got missing",)),
     ([COUNT], [{"id": "n", "completion": 3}], ("line 1: completion: got 3",)),
@@ -204,13 +228,19 @@ MISTAKES = [
     ([COUNT], [{**ONE[0], "completion_tokens": 1.5}], ("completion_tokens: got 1.5",)),
     ([COUNT], [{**ONE[0], "completion_tokens": -1}], ("completion_tokens: got -1",)),
     ([{"id": "n", "solution": "3"}], ONE, ("items.jsonl line 1: problem_type: got m",)),
-    ([{"id": "n", "problem_type": "ocr"}], ONE,
-     ("items.jsonl line 1: solution or ground_truth: got missing",)),
+    (
+        [{"id": "n", "problem_type": "ocr"}],
+        ONE,
+        ("items.jsonl line 1: solution or ground_truth: got missing",),
+    ),
     ([{**COUNT, "problem_type": "riddle"}], ONE, ("line 1: problem type: got riddle",)),
     ([{**COUNT, "solution": "many"}], ONE, ("line 1: row n: ground truth", "no_num")),
     ([{**COUNT, "solution": "<answer>3"}], ONE, ("line 1: solution: got '<answer>3'",)),
-    ([{**COUNT, "solution": "<answer>3</answer><answer>4</answer>"}], ONE,
-     ("line 1: solution",)),
+    (
+        [{**COUNT, "solution": "<answer>3</answer><answer>4</answer>"}],
+        ONE,
+        ("line 1: solution",),
+    ),
     ([{**CHOICE, "solution": "C"}], ONE, ("line 1: row c: ground truth: got 'C'",)),
     ([{**CHOICE, "options": {"A": "left"}}], ONE, ("options as a list of texts",)),
     ([{**CHOICE, "cognitive_map": {"bed": [[1, 10]]}}], ONE, ("map_off_grid",)),
@@ -219,7 +249,7 @@ MISTAKES = [
     ('{"id": "n"', ONE, ("items.jsonl line 1 is not JSON",)),
     ('{"id": "n"}\n[1]\n', ONE, ("items.jsonl line 1: problem_type",)),
     ("[1]\n", ONE, ("items.jsonl line 1: got [1]; expected an object",)),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("items, completions, words", MISTAKES)

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spacer_lib.cogmap import SCORERS, map_to_text
-from spacer_lib.completions import read_completion
 from spacer_lib.errors import SpacerError
-from spacer_lib.rewards import (
+from spacer_lib.language.completions import read_completion
+from spacer_lib.maps.grid import SCORERS, map_to_text
+from spacer_lib.rewards.score import (
     COMPONENTS,
     PRESETS,
     RewardConfig,
@@ -64,14 +64,29 @@ SCORES = [
     (completion("C"), CHOICE, (1, 0, 0, 0), "not_an_option", "no such option"),
     (completion("B", ONE_LAMP), CHOICE, (1, 1, 1 / 3, 0), None, "a third of the map"),
     (completion("B", None), CHOICE, (1, 1, 0, 0), None, "no map"),
-    (completion("B", {"chair": [[99, 0]]}), CHOICE, (1, 1, 0, 0), None,
-     "a bad map costs the answer nothing"),
+    (
+        completion("B", {"chair": [[99, 0]]}),
+        CHOICE,
+        (1, 1, 0, 0),
+        None,
+        "a bad map costs the answer nothing",
+    ),
     ("B", CHOICE, (0, 0, 0, 0), "no_answer_tag", "a bare letter"),
     ("", CHOICE, (0, 0, 0, 0), "no_answer_tag", "nothing"),
-    ("<answer>B</answer>", CHOICE, (0, 1, 0, 0), "no_think",
-     "the answer is read although the format is wrong"),
-    ("so <answer>Q</answer>", CHOICE, (0, 0, 0, 0), "not_an_option",
-     "the answer's failure comes before the format's"),
+    (
+        "<answer>B</answer>",
+        CHOICE,
+        (0, 1, 0, 0),
+        "no_think",
+        "the answer is read although the format is wrong",
+    ),
+    (
+        "so <answer>Q</answer>",
+        CHOICE,
+        (0, 0, 0, 0),
+        "not_an_option",
+        "the answer's failure comes before the format's",
+    ),
     (completion("B") + completion("B"), CHOICE, (0, 0, 0, 0), "two_answers", "twice"),
     (completion("10"), COUNT, (1, 1, 1, 0), None, "a count, exact"),
     (completion("ten chairs"), COUNT, (1, 1, 1, 0), None, "in words"),
@@ -83,7 +98,7 @@ SCORES = [
     (completion("9" * 3000), COUNT, (1, 0, 0, 0), "answer_too_long", "endless"),
     (completion("B"), {**CHOICE, "map": None}, (1, 1, None, 0), None, "no true map"),
     (completion("B"), {**CHOICE, "map": {}}, (1, 1, None, 0), None, "an empty room"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("text, item, expected, failure, why", SCORES)
@@ -116,10 +131,16 @@ def test_general_rewards(kind, answer, truth, expected, why):
 
 GATES = [
     # gate, answer to COUNT (task reward), open
-    ("paper", "10", True), ("paper", "8", False), ("paper", "1", False),
-    ("released", "10", True), ("released", "8", True), ("released", "7", False),
-    ("off", "10", False), ("always", "1", True), ("always", "10", True),
-]  # fmt: skip
+    ("paper", "10", True),
+    ("paper", "8", False),
+    ("paper", "1", False),
+    ("released", "10", True),
+    ("released", "8", True),
+    ("released", "7", False),
+    ("off", "10", False),
+    ("always", "1", True),
+    ("always", "10", True),
+]
 
 
 @pytest.mark.parametrize("gate, answer, opened", GATES)
@@ -131,10 +152,17 @@ def test_gates_of_a_number(gate, answer, opened):
     assert breakdown.map_score == 1.0  # reported whatever the gate says
 
 
-@pytest.mark.parametrize("gate, answer, opened", [
-    ("paper", "B", True), ("paper", "A", False), ("released", "B", True),
-    ("released", "A", False), ("off", "B", False), ("always", "A", True),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "gate, answer, opened",
+    [
+        ("paper", "B", True),
+        ("paper", "A", False),
+        ("released", "B", True),
+        ("released", "A", False),
+        ("off", "B", False),
+        ("always", "A", True),
+    ],
+)
 def test_gates_of_a_choice(gate, answer, opened):
     breakdown = score(completion(answer), CHOICE, RewardConfig(map_gate=gate))
     assert breakdown.gate_open == opened
@@ -147,10 +175,13 @@ def test_an_open_gate_stays_open_for_a_bad_map():
 
 
 LENGTHS = [
-    ("B", 359, 0, "one short"), ("B", 360, 0.2, "the least"),
-    ("B", 512, 0.2, "the most"), ("B", 513, 0, "one over"),
-    ("A", 400, 0, "a wrong answer"), ("B", None, 0, "not counted"),
-]  # fmt: skip
+    ("B", 359, 0, "one short"),
+    ("B", 360, 0.2, "the least"),
+    ("B", 512, 0.2, "the most"),
+    ("B", 513, 0, "one over"),
+    ("A", 400, 0, "a wrong answer"),
+    ("B", None, 0, "not counted"),
+]
 
 
 @pytest.mark.parametrize("answer, tokens, bonus, why", LENGTHS)
@@ -168,11 +199,14 @@ def test_weights_scale_their_part():
     assert parts(score(completion("B"), CHOICE, config, 400)) == (0.5, 1, 2, 0.1)
 
 
-@pytest.mark.parametrize("scorer, expected", [
-    ("released", (1 - 1 / math.sqrt(200) + 0 + 1) / 3),
-    ("paper", (1 - 1 / math.sqrt(200) + 0 + 1) / 3),
-    ("decay", (math.exp(-1 / 1.5) + 0 + 1) / 3),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "scorer, expected",
+    [
+        ("released", (1 - 1 / math.sqrt(200) + 0 + 1) / 3),
+        ("paper", (1 - 1 / math.sqrt(200) + 0 + 1) / 3),
+        ("decay", (math.exp(-1 / 1.5) + 0 + 1) / 3),
+    ],
+)
 def test_the_scorer_is_the_configs(scorer, expected):
     """One chair a cell off, one missing, the lamp right."""
     drawn = {"chair": [[2, 6]], "lamp": [[6, 8]]}
@@ -279,11 +313,23 @@ def test_a_window_from_a_recipe_is_a_list():
 
 texts = st.text(max_size=80) | st.lists(
     st.sampled_from(
-        ["<think>", "</think>", "<answer>", "</answer>", "<map>", "</map>", "B", "10",
-         '{"chair":[[2,5]]}', "{'lamp':", "[[6,8]]}", " "]
+        [
+            "<think>",
+            "</think>",
+            "<answer>",
+            "</answer>",
+            "<map>",
+            "</map>",
+            "B",
+            "10",
+            '{"chair":[[2,5]]}',
+            "{'lamp':",
+            "[[6,8]]}",
+            " ",
+        ]
     ),
     max_size=14,
-).map("".join)  # fmt: skip
+).map("".join)
 configs = st.builds(
     RewardConfig,
     map_gate=st.sampled_from(["paper", "released", "off", "always"]),
@@ -341,10 +387,12 @@ def test_presets_and_their_published_values():
     assert {n: (c.length_window, c.map_gate) for n, c in PRESETS.items()} == {
         "spacer-paper": ((360, 512), "paper"),
         "spacer-released": ((320, 512), "released"),
-        "spatial-r1": (None, "off"), "vsgrpo-think": (None, "off"),
-        "vsgrpo-observe": (None, "off"), "vsgrpo-vanilla": (None, "off"),
+        "spatial-r1": (None, "off"),
+        "vsgrpo-think": (None, "off"),
+        "vsgrpo-observe": (None, "off"),
+        "vsgrpo-vanilla": (None, "off"),
         "ours": (None, "paper"),
-    }  # fmt: skip
+    }
     assert {n for n, c in PRESETS.items() if c.format_weight != 1} == {"vsgrpo-vanilla"}
     assert {c.map_weight for c in PRESETS.values()} == {1}
     assert PRESETS["ours"].map_scorer == "aligned"
@@ -406,9 +454,11 @@ def test_shapes_by_preset(preset, text, expected, failure):
 
 THOUGHTS = [
     # thought, its flag
-    ("", "empty_think"), (" \n", "empty_think"),
-    ("your reasoning here", "template_think"), ("the lamp is left of it", None),
-]  # fmt: skip
+    ("", "empty_think"),
+    (" \n", "empty_think"),
+    ("your reasoning here", "template_think"),
+    ("the lamp is left of it", None),
+]
 
 
 @pytest.mark.parametrize("thought, flag", THOUGHTS)
@@ -423,13 +473,19 @@ def test_ours_pays_no_format_for_a_thought_that_is_none(thought, flag, cells):
     assert strict.answer_failure is None
 
 
-FAR = {"problem_type": "numerical", "ground_truth": "2.5",
-       "question": "How far is the sofa from the bed (in meters)?"}  # fmt: skip
+FAR = {
+    "problem_type": "numerical",
+    "ground_truth": "2.5",
+    "question": "How far is the sofa from the bed (in meters)?",
+}
 UNITS = [
     # answer, task under ours, under the paper's preset
-    ("2.5", 1, 1), ("2.5 m", 1, 1), ("250 cm", 1, 0), ("2.5 cm", 0, 1),
+    ("2.5", 1, 1),
+    ("2.5 m", 1, 1),
+    ("250 cm", 1, 0),
+    ("2.5 cm", 0, 1),
     ("2.5 square meters", 0, 1),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("answer, ours, paper", UNITS)
@@ -451,25 +507,79 @@ def test_ours_forgives_the_frame_and_pays_no_heap():
 
 REASONS = [
     # text, item, config, tokens, why
-    (completion("B"), CHOICE, PAPER, 400,
-     ("format: well-formed", "task: right", "map: 1 by released",
-      "length: 400 tokens, in 360 to 512")),
-    (completion("8", None), COUNT, PAPER, 400,
-     ("format: well-formed", "task: 0.7 of 1", "map: gate shut (task 0.7)",
-      "length: not for a task reward of 0.7")),
-    (completion("B", None), CHOICE, PAPER, 513,
-     ("format: well-formed", "task: right", "map: no_map",
-      "length: 513 tokens, not in 360 to 512")),
-    ("B", {**CHOICE, "map": None}, PAPER, None,
-     ("format: no_answer_tag", "task: no_answer_tag", "map: the row has none",
-      "length: tokens not counted")),
-    (completion("Q"), CHOICE, PRESETS["vsgrpo-vanilla"], None,
-     ("format: not rewarded", "task: not_an_option", "map: gate off",
-      "length: no bonus set")),
-    (completion("B", thought=""), CHOICE, PRESETS["ours"], None,
-     ("format: empty_think", "task: right", "map: 1 by aligned",
-      "length: no bonus set")),
-]  # fmt: skip
+    (
+        completion("B"),
+        CHOICE,
+        PAPER,
+        400,
+        (
+            "format: well-formed",
+            "task: right",
+            "map: 1 by released",
+            "length: 400 tokens, in 360 to 512",
+        ),
+    ),
+    (
+        completion("8", None),
+        COUNT,
+        PAPER,
+        400,
+        (
+            "format: well-formed",
+            "task: 0.7 of 1",
+            "map: gate shut (task 0.7)",
+            "length: not for a task reward of 0.7",
+        ),
+    ),
+    (
+        completion("B", None),
+        CHOICE,
+        PAPER,
+        513,
+        (
+            "format: well-formed",
+            "task: right",
+            "map: no_map",
+            "length: 513 tokens, not in 360 to 512",
+        ),
+    ),
+    (
+        "B",
+        {**CHOICE, "map": None},
+        PAPER,
+        None,
+        (
+            "format: no_answer_tag",
+            "task: no_answer_tag",
+            "map: the row has none",
+            "length: tokens not counted",
+        ),
+    ),
+    (
+        completion("Q"),
+        CHOICE,
+        PRESETS["vsgrpo-vanilla"],
+        None,
+        (
+            "format: not rewarded",
+            "task: not_an_option",
+            "map: gate off",
+            "length: no bonus set",
+        ),
+    ),
+    (
+        completion("B", thought=""),
+        CHOICE,
+        PRESETS["ours"],
+        None,
+        (
+            "format: empty_think",
+            "task: right",
+            "map: 1 by aligned",
+            "length: no bonus set",
+        ),
+    ),
+]
 
 
 @pytest.mark.parametrize("text, item, config, tokens, reasons", REASONS)
@@ -482,12 +592,15 @@ def test_every_component_says_why(text, item, config, tokens, reasons):
 RELEASED = PRESETS["spacer-released"]
 
 
-@pytest.mark.parametrize("answers, bonuses, why", [
-    (["10", "8", "1"], [0.2, 0.2, 0], "two of the group above 0.1"),
-    (["10", "1", "2"], [0, 0, 0], "one of the group"),
-    (["1", "1", "1"], [0, 0, 0], "none"),
-    (["10"], [0.2], "its group is out of sight"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "answers, bonuses, why",
+    [
+        (["10", "8", "1"], [0.2, 0.2, 0], "two of the group above 0.1"),
+        (["10", "1", "2"], [0, 0, 0], "one of the group"),
+        (["1", "1", "1"], [0, 0, 0], "none"),
+        (["10"], [0.2], "its group is out of sight"),
+    ],
+)
 def test_released_length_rule_asks_the_group(answers, bonuses, why):
     texts = [completion(answer) for answer in answers]
     for items in ([COUNT] * len(texts), [dict(COUNT) for _ in texts]):
@@ -517,9 +630,10 @@ def test_a_batch_equals_its_completions_and_checks_each_row_once(monkeypatch):
         score(text, item, PAPER, 400) for text, item in zip(texts, items, strict=True)
     ]
     seen = []
-    truth = importlib.import_module("spacer_lib.rewards")._truth
+    truth = importlib.import_module("spacer_lib.rewards.score")._truth
     monkeypatch.setattr(
-        "spacer_lib.rewards._truth", lambda item, c: seen.append(item) or truth(item, c)
+        "spacer_lib.rewards.score._truth",
+        lambda item, c: seen.append(item) or truth(item, c),
     )
     assert score_batch(texts, items, PAPER, [400] * 4) == one_by_one
     assert seen == [CHOICE, COUNT]
@@ -558,10 +672,14 @@ def test_tgrpo_needs_task_rewards(sides):
 # ------------------------------------------------------------------ hack probes
 
 SPREAD = {  # twelve objects over the room
-    "chair": [[1, 1], [8, 1], [1, 8], [8, 8]], "table": [[3, 2], [6, 7]],
-    "lamp": [[0, 4], [9, 5]], "bed": [[4, 9]], "sofa": [[5, 0]], "tv": [[2, 6]],
+    "chair": [[1, 1], [8, 1], [1, 8], [8, 8]],
+    "table": [[3, 2], [6, 7]],
+    "lamp": [[0, 4], [9, 5]],
+    "bed": [[4, 9]],
+    "sofa": [[5, 0]],
+    "tv": [[2, 6]],
     "plant": [[7, 3]],
-}  # fmt: skip
+}
 HACKED = {**CHOICE, "map": SPREAD}
 
 
@@ -629,7 +747,7 @@ TRICKS = [
     ("<think>so</think><answer>A. right</answer>", (1, 0), "a letter and another text"),
     ("<think>so</think><answer></answer>", (0, 0), "no answer"),
     ("<think><answer>A</answer></think><answer>B</answer>", (0, 0), "a spare answer"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("text, expected, why", TRICKS)
@@ -648,17 +766,26 @@ def batch(**changes):
     rows = [
         {**CHOICE, "map": json.dumps(TRUE_MAP)},
         COUNT,
-        {"id": "x", "problem_type": "ocr", "ground_truth": "the red door",
-         "options": None, "map": None},
-    ]  # fmt: skip
+        {
+            "id": "x",
+            "problem_type": "ocr",
+            "ground_truth": "the red door",
+            "options": None,
+            "map": None,
+        },
+    ]
     columns = {key: [row[key] for row in rows] for key in CHOICE}
     return {
         "prompts": [[{"role": "user", "content": "?"}]] * 3,
         "completions": [[{"role": "assistant", "content": text}] for text in texts],
         "completion_ids": [[0] * 400, [0] * 400, [0] * 10],
-        **columns, "question": ["?"] * 3, "trainer_state": None,
-        "log_extra": lambda *_: None, "log_metric": lambda *_: None, **changes,
-    }  # fmt: skip
+        **columns,
+        "question": ["?"] * 3,
+        "trainer_state": None,
+        "log_extra": lambda *_: None,
+        "log_metric": lambda *_: None,
+        **changes,
+    }
 
 
 def call(functions, **inputs):
@@ -710,7 +837,7 @@ def test_a_batch_is_scored_once(monkeypatch):
         calls.append(text)
         return read_completion(text, **rest)
 
-    monkeypatch.setattr("spacer_lib.rewards.read_completion", counted)
+    monkeypatch.setattr("spacer_lib.rewards.score.read_completion", counted)
     functions, inputs = trl_reward_functions(PAPER), batch()
     call(functions, **inputs)
     assert len(calls) == 3  # three completions, four components

@@ -14,8 +14,8 @@ import pytest
 
 from spacer_lib.artifacts import write_json as write_any_json
 from spacer_lib.errors import SpacerError
-from spacer_lib.geometry import box_corners
-from spacer_lib.scannet import (
+from spacer_lib.rooms.geometry import box_corners
+from spacer_lib.rooms.scannet import (
     instance_label_agreement,
     normalise_category,
     parse_scene,
@@ -29,11 +29,11 @@ from spacer_lib.scannet import (
     read_splits,
     read_vertices,
 )
-from spacer_lib.scene import PARSER_VERSION, Scene, read_meta_file
-from spacer_lib.synthetic.light import VIEWS
-from spacer_lib.synthetic.rooms import draw_room
-from spacer_lib.synthetic.write import write_dataset_files
-from spacer_lib.synthetic.write import write_scan as write_drawn_scan
+from spacer_lib.rooms.scene import PARSER_VERSION, Scene, read_meta_file
+from spacer_lib.rooms.synthetic.layout import draw_room
+from spacer_lib.rooms.synthetic.views import VIEWS
+from spacer_lib.rooms.synthetic.write import write_dataset_files
+from spacer_lib.rooms.synthetic.write import write_scan as write_drawn_scan
 
 # A quarter turn and a shift: aligned = (-y + 1, x + 2, z - 0.5).
 ALIGNMENT = [0, -1, 0, 1, 1, 0, 0, 2, 0, 0, 1, -0.5, 0, 0, 0, 1]

@@ -8,19 +8,19 @@ import pytest
 
 from spacer_lib.artifacts import read_json
 from spacer_lib.errors import SpacerError
-from spacer_lib.qa import scans as scanning
-from spacer_lib.qa.dataset import space_of
-from spacer_lib.qa.scans import (
+from spacer_lib.questions.dataset import space_of
+from spacer_lib.rooms import scans as scanning
+from spacer_lib.rooms.scannet.parse import AGGREGATION
+from spacer_lib.rooms.scans import (
     parse_scans,
     read_scenes,
     synthetic_meta,
     synthetic_scans,
 )
-from spacer_lib.scannet.parse import AGGREGATION
-from spacer_lib.scene import read_meta_file
-from spacer_lib.synthetic.light import VIEWS, to_scene
-from spacer_lib.synthetic.rooms import draw_room
-from spacer_lib.video import probe, read_frame_times
+from spacer_lib.rooms.scene import read_meta_file
+from spacer_lib.rooms.synthetic.layout import draw_room
+from spacer_lib.rooms.synthetic.views import VIEWS, to_scene
+from spacer_lib.rooms.video import probe, read_frame_times
 
 
 @pytest.fixture(scope="module")
@@ -84,11 +84,11 @@ def test_workers_and_a_cluster_write_the_same_bytes(demo, tmp_path):
         LocalCluster(2, threads_per_worker=1, dashboard_address=None) as cluster,
         Client(cluster) as client,
     ):
-        parse_scans(
-            scan_dirs, label_tsv, tmp_path / "dask", client=client, video=False
-        )
-    first = {p.relative_to(tmp_path / "one"): p.read_bytes()
-             for p in (tmp_path / "one").rglob("*.json")}  # fmt: skip
+        parse_scans(scan_dirs, label_tsv, tmp_path / "dask", client=client, video=False)
+    first = {
+        p.relative_to(tmp_path / "one"): p.read_bytes()
+        for p in (tmp_path / "one").rglob("*.json")
+    }
     assert len(first) == 4  # three scenes and the manifest
     for other in ("two", "dask"):
         for name, content in first.items():

@@ -13,26 +13,121 @@ from spacer_lib import cli
 from spacer_lib.artifacts import read_json
 
 LETTERED = {
-    "object_rel_direction_easy", "object_rel_direction_medium", "route_planning",
-    "object_rel_direction_hard", "object_rel_distance", "obj_appearance_order",
-}  # fmt: skip
+    "object_rel_direction_easy",
+    "object_rel_direction_medium",
+    "route_planning",
+    "object_rel_direction_hard",
+    "object_rel_distance",
+    "obj_appearance_order",
+}
 COUNTED = (
-    "object_abs_distance", "object_counting", "object_size_estimation",
+    "object_abs_distance",
+    "object_counting",
+    "object_size_estimation",
     "room_size_estimation",
-)  # fmt: skip
+)
 ODD = [
-    "", " ", "\n", "  5", " 5", "5 ", "5\n", "5.\n", "5. ", "5.", "5..", "..", ".",
-    "5.0", "05",
-    "+5", "-5", "--5", "1e1", "5e-1", "1E400", "nan", "-NaN", "inf", "-inf",
-    "Infinity", "None", "null", "NA", "1_000", "1__0", "_5", "٣", "５", "Ⅴ", "½", "²",
-    "0x10", "0b1", "1,200", "5,", "5m", "5 meters", "5\xa0m", "5\tm", "5\r\n", "\t5",
-    "\u20035", "5\u200b", "A", "a", "A.", "a.", "A..", "A)", "(A)", "A.B", "A. chair",
-    "A.\n", "\nA", " A", "A\tB", "B\tC", "B\nC", "Ａ", "А", "Based", "Based on it",
-    "b", "C.", "D .", "E", "AB", "<answer>A</answer>", "<think>x</think><answer>5",
-    "<answer> 5 </answer>", "The answer is B", "5" * 400, "1" * 5000, "A" * 20_000,
-    "\0", "A\0", "5\0", "😀", "A😀", "\ud800", "A\udfff", "\u2028A", "İ", "ß",
-    "4.0000000001", "-0", "0", "0.0", "1e-320", "True", "twenty", "5;", '"5"', "'A'",
-]  # fmt: skip
+    "",
+    " ",
+    "\n",
+    "  5",
+    " 5",
+    "5 ",
+    "5\n",
+    "5.\n",
+    "5. ",
+    "5.",
+    "5..",
+    "..",
+    ".",
+    "5.0",
+    "05",
+    "+5",
+    "-5",
+    "--5",
+    "1e1",
+    "5e-1",
+    "1E400",
+    "nan",
+    "-NaN",
+    "inf",
+    "-inf",
+    "Infinity",
+    "None",
+    "null",
+    "NA",
+    "1_000",
+    "1__0",
+    "_5",
+    "٣",
+    "５",
+    "Ⅴ",
+    "½",
+    "²",
+    "0x10",
+    "0b1",
+    "1,200",
+    "5,",
+    "5m",
+    "5 meters",
+    "5\xa0m",
+    "5\tm",
+    "5\r\n",
+    "\t5",
+    "\u20035",
+    "5\u200b",
+    "A",
+    "a",
+    "A.",
+    "a.",
+    "A..",
+    "A)",
+    "(A)",
+    "A.B",
+    "A. chair",
+    "A.\n",
+    "\nA",
+    " A",
+    "A\tB",
+    "B\tC",
+    "B\nC",
+    "Ａ",
+    "А",
+    "Based",
+    "Based on it",
+    "b",
+    "C.",
+    "D .",
+    "E",
+    "AB",
+    "<answer>A</answer>",
+    "<think>x</think><answer>5",
+    "<answer> 5 </answer>",
+    "The answer is B",
+    "5" * 400,
+    "1" * 5000,
+    "A" * 20_000,
+    "\0",
+    "A\0",
+    "5\0",
+    "😀",
+    "A😀",
+    "\ud800",
+    "A\udfff",
+    "\u2028A",
+    "İ",
+    "ß",
+    "4.0000000001",
+    "-0",
+    "0",
+    "0.0",
+    "1e-320",
+    "True",
+    "twenty",
+    "5;",
+    '"5"',
+    "'A'",
+]
 
 
 def second_opinion(documents, texts):
@@ -87,14 +182,21 @@ def synthetic():
         itertools.product(range(30), sorted(LETTERED) + list(COUNTED))
     ):
         lettered = kind in LETTERED
-        made.append({
-            "id": 10_000 + 7 * number, "question_type": kind,
-            "dataset": ("scannet", "scannetpp", "arkitscenes")[room % 3],
-            "scene_name": f"scene{room:04}_00", "question": f"Question {number}?",
-            "ground_truth": str(rng.choice(list("ABCD"))) if lettered
-            else str(rng.choice(["1", "2", "3", "10", "0.7", "2.5", "33.3", "180"])),
-            "options": [f"{x}. thing {x}" for x in "ABCD"] if lettered else None,
-        })  # fmt: skip
+        made.append(
+            {
+                "id": 10_000 + 7 * number,
+                "question_type": kind,
+                "dataset": ("scannet", "scannetpp", "arkitscenes")[room % 3],
+                "scene_name": f"scene{room:04}_00",
+                "question": f"Question {number}?",
+                "ground_truth": str(rng.choice(list("ABCD")))
+                if lettered
+                else str(
+                    rng.choice(["1", "2", "3", "10", "0.7", "2.5", "33.3", "180"])
+                ),
+                "options": [f"{x}. thing {x}" for x in "ABCD"] if lettered else None,
+            }
+        )
     return made
 
 
@@ -104,10 +206,20 @@ def scored(folder, documents, predictions, *more):
     lines = [json.dumps({"id": k, "prediction": t}) + "\n" for k, t in predictions]
     (folder / "p.jsonl").write_text("".join(lines))
     out = folder / "out.json"
-    code = cli.main([
-        "score", "--benchmark", "vsi", "--predictions", str(folder / "p.jsonl"),
-        "--data", str(folder / "rows.jsonl"), "--json", str(out), *more,
-    ])  # fmt: skip
+    code = cli.main(
+        [
+            "score",
+            "--benchmark",
+            "vsi",
+            "--predictions",
+            str(folder / "p.jsonl"),
+            "--data",
+            str(folder / "rows.jsonl"),
+            "--json",
+            str(out),
+            *more,
+        ]
+    )
     assert code == 0
     return read_json(out)
 
@@ -171,19 +283,24 @@ def test_every_odd_output_meets_every_kind_of_question(tmp_path, rule):
 
 
 ROWS = [
-    ("object_counting", "4", None), ("object_counting", "10", None),
+    ("object_counting", "4", None),
+    ("object_counting", "10", None),
     ("object_rel_direction_easy", "A", ["A. left", "B. right"]),
     ("object_rel_direction_easy", "B", ["A. left", "B. right"]),
     ("object_rel_direction_hard", "B", ["A. left", "B. right"]),
-]  # fmt: skip
+]
 DOCUMENTS = [
     {
-        "id": number, "dataset": "scannet" if number < 3 else "arkitscenes",
-        "scene_name": f"r{number}", "question_type": kind, "question": "?",
-        "ground_truth": truth, "options": options,
+        "id": number,
+        "dataset": "scannet" if number < 3 else "arkitscenes",
+        "scene_name": f"r{number}",
+        "question_type": kind,
+        "question": "?",
+        "ground_truth": truth,
+        "options": options,
     }
     for number, (kind, truth, options) in enumerate(ROWS, start=1)
-]  # fmt: skip
+]
 
 
 def test_what_the_file_holds(tmp_path, capsys):
@@ -210,8 +327,9 @@ def test_what_the_file_holds(tmp_path, capsys):
     assert low <= 0.54 <= high
     # One room says nothing of others.
     assert result["intervals"]["question_type"]["object_rel_direction_hard"] == [
-        None, None
-    ]  # fmt: skip
+        None,
+        None,
+    ]
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("VSI-Bench, extraction strict")
     table = {line.split()[0]: line.split() for line in lines[2:6]}

@@ -9,20 +9,26 @@ from spacer_lib import study
 from spacer_lib.errors import SpacerError
 from spacer_lib.evaluation import runner
 from spacer_lib.evaluation.statistics import MAP_SCORES
-from spacer_lib.models import tiny
 from spacer_lib.study import load_study, pool, run_study, study_names, study_table
-from spacer_lib.training.config import load_config
-from spacer_lib.training.curriculum import SEEDS, draw_rows, tokenizer_corpus
+from spacer_lib.tiny import model as tiny
+from spacer_lib.tiny.curriculum import SEEDS, draw_rows, tokenizer_corpus
+from spacer_lib.training.recipe import load_config
 from spacer_lib.training.rows import training_rows
 
 
 def prediction(number, score, hits=0):
     """What ``evaluate`` says of one room's question, as far as tables look at it."""
     return {
-        "id": f"q{number}", "scene_name": f"room{number}_00", "score": score,
-        "question_type": "object_counting", "failure": None, "map_failure": None,
-        "map_hits": hits, "map_total": 4, **dict.fromkeys(MAP_SCORES, 0.0),
-    }  # fmt: skip
+        "id": f"q{number}",
+        "scene_name": f"room{number}_00",
+        "score": score,
+        "question_type": "object_counting",
+        "failure": None,
+        "map_failure": None,
+        "map_hits": hits,
+        "map_total": 4,
+        **dict.fromkeys(MAP_SCORES, 0.0),
+    }
 
 
 def written(folder, text):
@@ -61,8 +67,10 @@ def test_the_form_of_each_mode_is_judged_as_such():
     found = load_study("modes")
     recipes = {arm: study._recipes(found, arm, {})[1] for arm in found.arms}
     assert {arm: r.reward.shape for arm, r in recipes.items()} == {
-        "think": "think", "observe": "observe", "vanilla": "vanilla",
-    }  # fmt: skip
+        "think": "think",
+        "observe": "observe",
+        "vanilla": "vanilla",
+    }
     assert {r.reward.map_gate for r in recipes.values()} == {"off"}
     assert recipes["vanilla"].reward.format_weight == 0
     assert recipes["think"].reward.format_weight == 1
@@ -148,9 +156,11 @@ def test_each_arm_and_seed_is_trained_once_and_resumed(
     lines = []
     made = run_study(tmp_path / "out", chosen, changes=changes, progress=lines.append)
     assert [(name, r.seed, r.reward.map_weight) for name, r in launched] == [
-        ("map_seed0", 0, 8.0), ("map_seed1", 1, 8.0),
-        ("no_map_seed0", 0, 0.0), ("no_map_seed1", 1, 0.0),
-    ]  # fmt: skip
+        ("map_seed0", 0, 8.0),
+        ("map_seed1", 1, 8.0),
+        ("no_map_seed0", 0, 0.0),
+        ("no_map_seed1", 1, 0.0),
+    ]
     content = json.loads((tmp_path / "out" / "study.json").read_text())
     assert len(lines) == len(content["runs"]) == 4
     for record in content["runs"]:
@@ -182,9 +192,11 @@ def test_pooled_gains_average_seeds_and_pair_arms():
     good = [prediction(i, 1.0) for i in range(30)]
     half = [prediction(i, float(i % 2)) for i in range(30)]
     answers = {
-        ("map", 0): (before, good), ("map", 1): (before, half),
-        ("no_map", 0): (before, half), ("no_map", 1): (before, before),
-    }  # fmt: skip
+        ("map", 0): (before, good),
+        ("map", 1): (before, half),
+        ("no_map", 0): (before, half),
+        ("no_map", 1): (before, before),
+    }
     pooled = pool(answers)
     assert pooled["arms"]["map"]["score"][0] == pytest.approx(0.75)
     assert pooled["arms"]["no_map"]["per_task"]["object_counting"][0] == 0.25

@@ -9,8 +9,8 @@ import pytest
 from scipy.spatial import cKDTree
 
 from spacer_lib.errors import SpacerError
-from spacer_lib.geometry import box_corners
-from spacer_lib.scannet import (
+from spacer_lib.rooms.geometry import box_corners
+from spacer_lib.rooms.scannet import (
     MIN_VISIBLE_FRACTION,
     SensReader,
     instance_label_agreement,
@@ -20,11 +20,11 @@ from spacer_lib.scannet import (
     read_labels,
     read_splits,
 )
-from spacer_lib.synthetic.light import VIEWS, to_scene, view_poses
-from spacer_lib.synthetic.render import Renderer, pinhole
-from spacer_lib.synthetic.rooms import KINDS, STYLES, draw_room
-from spacer_lib.synthetic.write import write_dataset_files, write_scan
-from spacer_lib.video import encode_sens, read_frames
+from spacer_lib.rooms.synthetic.layout import KINDS, STYLES, draw_room
+from spacer_lib.rooms.synthetic.render import Renderer, pinhole
+from spacer_lib.rooms.synthetic.views import VIEWS, to_scene, view_poses
+from spacer_lib.rooms.synthetic.write import write_dataset_files, write_scan
+from spacer_lib.rooms.video import encode_sens, read_frames
 
 # The mesh holds float32 coordinates up to about 10 m from the scan's origin.
 BOX_TOLERANCE_M = 1e-4
@@ -116,8 +116,9 @@ def test_first_seen_frames_agree(written):
             if label >= 0 and pixels >= least:
                 first.setdefault(int(label), index)
     parsed = {i.instance_id: i.first_seen_frame for i in written.scene.instances}
-    assert parsed == {i.instance_id: first.get(i.instance_id) for i in
-                      written.light.instances}  # fmt: skip
+    assert parsed == {
+        i.instance_id: first.get(i.instance_id) for i in written.light.instances
+    }
 
 
 def test_projection_finds_the_same_objects(written, tmp_path):
@@ -227,7 +228,7 @@ def test_a_failure_leaves_nothing(tmp_path, monkeypatch):
     def fail(*_):
         raise SpacerError("disk")
 
-    monkeypatch.setattr("spacer_lib.synthetic.write._write_recording", fail)
+    monkeypatch.setattr("spacer_lib.rooms.synthetic.write._write_recording", fail)
     with pytest.raises(SpacerError, match="disk"):
         write_scan(draw_room(5, "dollhouse"), tmp_path, SHORT)
     assert list((tmp_path / "scans").iterdir()) == []

@@ -10,13 +10,13 @@ import cv2
 import numpy as np
 import pytest
 
-from spacer_lib import video
 from spacer_lib.errors import SpacerError
-from spacer_lib.scannet import SensReader
-from spacer_lib.scannet.sens import COLOR_JPEG, DEPTH_RAW, FRAME, HEADER, OPENING
-from spacer_lib.synthetic.light import VIEWS, render_frames
-from spacer_lib.synthetic.rooms import draw_room
-from spacer_lib.video import (
+from spacer_lib.rooms import video
+from spacer_lib.rooms.scannet import SensReader
+from spacer_lib.rooms.scannet.sens import COLOR_JPEG, DEPTH_RAW, FRAME, HEADER, OPENING
+from spacer_lib.rooms.synthetic.layout import draw_room
+from spacer_lib.rooms.synthetic.views import VIEWS, render_frames
+from spacer_lib.rooms.video import (
     FrameTime,
     VideoInfo,
     encode_jpegs,
@@ -43,8 +43,15 @@ def write_sens(path, count, lost=(), pictures=None):
     data = OPENING.pack(4, 0)
     data += HEADER.pack(
         *np.tile(np.eye(4), (4, 1, 1)).ravel(),
-        COLOR_JPEG, DEPTH_RAW, 64, 48, 1, 1, 1000.0, count,
-    )  # fmt: skip
+        COLOR_JPEG,
+        DEPTH_RAW,
+        64,
+        48,
+        1,
+        1,
+        1000.0,
+        count,
+    )
     with path.open("wb") as stream:
         stream.write(data)
         for index, jpeg in enumerate(pictures or jpegs(count)):

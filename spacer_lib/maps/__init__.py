@@ -1,0 +1,1 @@
+"""Cognitive maps: `Scene` to grid, text and scores."""

@@ -1,0 +1,1 @@
+"""Changes to transformers at run time, each with its equality test."""

@@ -1,0 +1,274 @@
+"""Recompute VSI-Bench's official answers from its published metadata.
+
+The answers use the generators' own formulas, so an audit that agrees row by row says
+that questions made here are answered as the benchmark answers them.
+"""
+
+import re
+from collections import Counter
+
+from spacer_lib.artifacts import read_json, read_jsonl
+from spacer_lib.errors import SpacerError
+from spacer_lib.questions.generators import direction_answer
+from spacer_lib.rooms.geometry import box_distance_m, closest_distance_m, turn_deg
+from spacer_lib.rooms.scene import Scene
+
+# Questions name some objects differently from the metadata.
+SYNONYMS = {"coat rack": "coat hanger"}
+
+_DIRECTION = r"standing by the (.+?) and facing the (.+?), is the (.+?) to (?:my|the) "
+_NAMES = {
+    "object_counting": r"How many (.+?)(?:\(s\))? are in this room",
+    "object_size_estimation": r"height\) of the (.+?), measured",
+    "room_size_estimation": r"size of this room()",
+    "object_abs_distance": r"distance between the (.+?) and the (.+?) \(in meters",
+    "object_rel_distance": r"closest to the (.+?)\?",
+    "object_rel_direction_easy": _DIRECTION,
+    "object_rel_direction_medium": _DIRECTION,
+    "object_rel_direction_hard": _DIRECTION,
+}
+# Tasks whose answer is not in the metadata.
+UNDETERMINED = {
+    "obj_appearance_order": "first appearances are not in the metadata",
+    "route_planning": "routes are not in the metadata",
+}
+ROW_KEYS = ("id", "scene_name", "question_type", "question", "ground_truth")
+
+
+def named_categories(row):
+    """The categories that a question names, read from its words.
+
+    Parameters
+    ----------
+    row : dict
+        ``question_type`` and ``question``, in VSI-Bench's wording or ours.
+
+    Returns
+    -------
+    tuple of str or None
+        In the order of ``generators.Question.categories``; ``None`` if the words are
+        not the benchmark's.
+
+    Examples
+    --------
+    >>> row = {"question_type": "object_counting"}
+    >>> named_categories(row | {"question": "How many trash bin(s) are in this room?"})
+    ('trash bin',)
+    """
+    kind = row["question_type"]
+    named = re.search(_NAMES[kind], row["question"]) if kind in _NAMES else None
+    if named is None:
+        return None
+    listed = re.search(r"which of these objects \((.+?)\) is", row["question"])
+    options = listed[1].split(", ") if listed else ()
+    return (*filter(None, named.groups()), *options)
+
+
+class Undetermined(Exception):
+    """The metadata does not fix this row's answer; the message says why."""
+
+
+def official_answer(row, scene):
+    """The answer to an official question, as its file would spell it.
+
+    Parameters
+    ----------
+    row : dict
+        ``question_type``, ``question`` and, for multiple choice, ``options``.
+    scene : Scene
+
+    Returns
+    -------
+    str
+        An option letter or a number.
+
+    Raises
+    ------
+    Undetermined
+        If the metadata lacks an object, or the words are not the benchmark's.
+    """
+    kind = row["question_type"]
+    if kind in UNDETERMINED:
+        raise Undetermined(UNDETERMINED[kind])
+    if kind not in _NAMES:
+        raise Undetermined(f"unknown question type {kind}")
+    named = re.search(_NAMES[kind], row["question"])
+    if named is None:
+        raise Undetermined("the question's words are not the benchmark's")
+    return _ANSWERS[kind.partition("direction")[0]](row, scene, named.groups())
+
+
+def _group(scene, name):
+    groups = {}
+    for instance in scene.instances:
+        groups.setdefault(instance.category, []).append(instance)
+    for spelling in (name, SYNONYMS.get(name)):
+        if spelling in groups:
+            return groups[spelling]
+    raise Undetermined("no box of the category in the metadata")
+
+
+def _only(scene, name):
+    return _group(scene, name)[0]
+
+
+def _options(row):
+    options = row.get("options")
+    if not options or not all(re.match(r"[A-J]\. ", str(o)) for o in options):
+        raise Undetermined("no lettered options")
+    return {option[0]: option[3:] for option in options}
+
+
+def _counting(row, scene, names):
+    for name in (names[0], SYNONYMS.get(names[0])):
+        if name in scene.object_counts:
+            return str(scene.object_counts[name])
+    raise Undetermined("no count of the category in the metadata")
+
+
+def _object_size(row, scene, names):
+    return str(round(max(_only(scene, names[0]).axes_lengths_m) * 100))
+
+
+def _room_size(row, scene, names):
+    return str(round(scene.room_size_m2, 1))
+
+
+def _abs_distance(row, scene, names):
+    return str(round(closest_distance_m(*(_only(scene, name) for name in names)), 1))
+
+
+def _rel_distance(row, scene, names):
+    target = _only(scene, names[0])
+    distance = {
+        letter: min(box_distance_m(target, i) for i in _group(scene, words))
+        for letter, words in _options(row).items()
+    }
+    return min(distance, key=distance.get)
+
+
+def _direction(row, scene, names):
+    try:
+        turn = turn_deg(*(_only(scene, name).centroid_m[:2] for name in names))
+    except SpacerError as error:
+        raise Undetermined("two of the three objects share a place") from error
+    words = direction_answer(turn, row["question_type"].rsplit("_")[-1])
+    for letter, option in _options(row).items():
+        if option == words:
+            return letter
+    raise Undetermined("the answer is not among the options")
+
+
+_ANSWERS = {
+    "object_counting": _counting,
+    "object_size_estimation": _object_size,
+    "room_size_estimation": _room_size,
+    "object_abs_distance": _abs_distance,
+    "object_rel_distance": _rel_distance,
+    "object_rel_": _direction,
+}
+
+
+def audit(scenes, rows, unreadable=()):
+    """Compare official answers with ours, row by row.
+
+    Parameters
+    ----------
+    scenes : iterable of Scene
+    rows : iterable of dict
+        Official question rows.
+    unreadable : collection of str
+        Scenes whose metadata is there but broken: their rows are skipped by name.
+
+    Returns
+    -------
+    dict
+        ``tasks`` ``{question_type: {rows, exact}}`` over the rows that the metadata
+        determines, ``skipped`` ``{reason: n}``, and ``disagreements``, a list of
+        ``id, scene_name, question_type, question, official, ours, note``; ``note`` is
+        set where the official metadata contradicts itself about the objects named.
+
+    Raises
+    ------
+    SpacerError
+        If a row lacks one of ``ROW_KEYS``.
+    """
+    by_id = {scene.scene_id: scene for scene in scenes}
+    tasks, skipped, disagreements = {}, Counter(), []
+    for number, row in enumerate(rows, start=1):
+        absent = [key for key in ROW_KEYS if row.get(key) is None]
+        if absent:
+            raise SpacerError(
+                f"question row {number}",
+                got=f"no {', '.join(absent)}",
+                expected=f"VSI-Bench's keys: {', '.join(ROW_KEYS)}",
+            )
+        kind, scene = row["question_type"], by_id.get(str(row["scene_name"]))
+        if scene is None:
+            broken = str(row["scene_name"]) in unreadable
+            what = "cannot be read" if broken else "is absent"
+            skipped[f"the scene's metadata {what}"] += 1
+            continue
+        try:
+            ours = official_answer(row, scene)
+        except Undetermined as why:
+            skipped[f"{kind}: {why}"] += 1
+            continue
+        entry = tasks.setdefault(kind, {"rows": 0, "exact": 0})
+        entry["rows"] += 1
+        if _same(ours, str(row["ground_truth"]).strip()):
+            entry["exact"] += 1
+        else:
+            disagreements.append(
+                {
+                    "id": row["id"],
+                    "scene_name": row["scene_name"],
+                    "question_type": kind,
+                    "question": row["question"],
+                    "official": row["ground_truth"],
+                    "ours": ours,
+                    "note": _contradiction(row, scene),
+                }
+            )
+    return {
+        "tasks": dict(sorted(tasks.items())),
+        "skipped": dict(sorted(skipped.items())),
+        "disagreements": disagreements,
+    }
+
+
+def _same(ours, official):
+    """Equal as text, or as numbers: files spell 3 and 3.0 alike."""
+    try:
+        return float(ours) == float(official)
+    except ValueError:
+        return ours == official
+
+
+def _contradiction(row, scene):
+    named = re.search(_NAMES[row["question_type"]], row["question"]).groups()
+    boxes = Counter(i.category for i in scene.instances)
+    for name in filter(None, named):
+        name = name if name in scene.object_counts else SYNONYMS.get(name, name)
+        stated = scene.object_counts.get(name)
+        if stated != boxes[name]:
+            return f"the metadata counts {stated} {name}, and has {boxes[name]} boxes"
+    return None
+
+
+def audit_files(meta_path, questions_path):
+    """``audit`` of a meta file and a JSON-lines file of questions."""
+    rows, scenes, unreadable = read_jsonl(questions_path), [], set()
+    content = read_json(meta_path)
+    if not isinstance(content, dict):
+        raise SpacerError(
+            f"{meta_path} is not a meta file",
+            got=type(content).__name__,
+            expected="{scene_id: meta}",
+        )
+    for scene_id, meta in content.items():
+        try:
+            scenes.append(Scene.from_meta(scene_id, meta))
+        except SpacerError:
+            unreadable.add(scene_id)
+    return audit(scenes, rows, unreadable)

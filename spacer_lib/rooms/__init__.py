@@ -1,0 +1,1 @@
+"""Scans, synthetic rooms and videos; ends in `Scene`."""

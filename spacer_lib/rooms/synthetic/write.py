@@ -1,0 +1,358 @@
+"""A ``Room`` as ScanNet would have stored it, so that one parser serves both.
+
+Mesh and poses are in a *scan* frame that differs from the aligned one, colour and
+depth differ in size and field of view, and some frames have lost tracking. The same
+room, view and size give the same bytes.
+"""
+
+import json
+import os
+import shutil
+import tempfile
+import zipfile
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from spacer_lib.artifacts import make_folder, write_text
+from spacer_lib.errors import SpacerError
+from spacer_lib.rooms.geometry import transform_points
+from spacer_lib.rooms.scannet.parse import AGGREGATION, INSTANCES_2D, MESH, SEGMENTS
+from spacer_lib.rooms.scannet.sens import (
+    COLOR_JPEG,
+    DEPTH_ZLIB,
+    FRAME,
+    HEADER,
+    OPENING,
+    VERSION,
+)
+from spacer_lib.rooms.synthetic.layout import KINDS
+from spacer_lib.rooms.synthetic.render import FLOOR, WALL, Renderer, pinhole, room_boxes
+from spacer_lib.rooms.synthetic.views import FPS, view_poses
+
+VERTEX_SPACING_M = 0.05
+# Every vertex but a box's corners is drawn up to this far inwards, as scans are
+# never flat. The corners alone then span the hull, as they do in the light path.
+ROUGHNESS_M = 0.001
+DEPTH_FOV_DEG = 58.0
+DEPTH_SHIFT = 1000.0
+LOST_POSES = 1 / 24  # share of frames without a pose, at least one
+
+LABEL_COLUMNS = (
+    "id",
+    "raw_category",
+    "category",
+    "count",
+    "nyu40id",
+    "eigen13id",
+    "nyuClass",
+    "nyu40class",
+    "eigen13class",
+    "ModelNet40",
+    "ModelNet10",
+    "ShapeNetCore55",
+    "synsetoffset",
+    "wnsynsetid",
+    "wnsynsetkey",
+    "mpcat40",
+    "mpcat40index",
+)
+_SHELL = {FLOOR: ("floor", 2), WALL: ("wall", 1)}
+# Ids of the synthetic label table: the shell, then the furniture in its own order.
+LABEL_IDS = {
+    raw: number
+    for number, raw in enumerate(
+        [raw for raw, _ in _SHELL.values()] + [k.raw_label for k in KINDS.values()],
+        start=1,
+    )
+}
+
+
+def write_scan(room, root, view, *, size=(320, 240)):
+    """Write ``root/scans/<scene_id>/`` with everything ScanNet ships for a scan.
+
+    Parameters
+    ----------
+    room : Room
+        Its seed also draws the roughness of the mesh and the lost poses.
+    root : path
+    view : View
+        One of ``light.VIEWS``: the camera path and the number of frames.
+    size : (width, height)
+        Of the colour images, even; depth images have half of both.
+
+    Returns
+    -------
+    Path
+        The scan's folder, whole: an older one of that name is replaced.
+
+    Raises
+    ------
+    SpacerError
+        If the size is not even, or the folder cannot be written.
+    """
+    if min(size) < 2 or size[0] % 2 or size[1] % 2:
+        raise SpacerError("image size", got=size, expected="even sides, at least 2x2")
+    scans = make_folder(Path(root) / "scans")
+    folder = scans / room.scene_id
+    try:
+        part = Path(tempfile.mkdtemp(dir=scans, prefix=f".{room.scene_id}."))
+    except OSError as error:
+        raise SpacerError(
+            f"cannot write {folder}",
+            got=error.strerror,
+            expected="a writable folder",
+            remedy="choose another output folder or change its permissions",
+        ) from error
+    try:
+        _write_text_file(room, view, size, part / f"{room.scene_id}.txt")
+        _write_mesh(room, part)
+        _write_recording(room, view, size, part)
+        part.chmod(0o755)
+        if folder.exists():
+            shutil.rmtree(folder)
+        os.replace(part, folder)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return folder
+
+
+def write_dataset_files(root, val_ids=()):
+    """Write the label table and the split lists beside ``root/scans``.
+
+    Parameters
+    ----------
+    root : path
+    val_ids : iterable of str
+        Scans whose physical spaces make up ``scannetv2_val.txt``; every other scan
+        found under ``root/scans`` goes to ``scannetv2_train.txt``.
+    """
+    root = Path(root)
+    rows = [LABEL_COLUMNS]
+    shell = [(raw, raw, nyu40id) for raw, nyu40id in _SHELL.values()]
+    # ScanNet's category column keeps the annotators' word; VSI-Bench renames it.
+    furniture = [(k.raw_label, k.raw_label, k.nyu40id) for k in KINDS.values()]
+    for raw, category, nyu40id in shell + furniture:
+        row = dict.fromkeys(LABEL_COLUMNS, "")
+        row |= {"id": LABEL_IDS[raw], "raw_category": raw, "category": category}
+        row |= {"count": 1, "nyu40id": nyu40id, "nyu40class": category}
+        rows.append([str(row[name]) for name in LABEL_COLUMNS])
+    table = "".join("\t".join(row) + "\n" for row in rows)
+    write_text(root / "scannetv2-labels.combined.tsv", table)
+    held_out = {scan.split("_")[0] for scan in val_ids}
+    found = sorted(path.name for path in (root / "scans").glob("scene*_*"))
+    val = [scan for scan in found if scan.split("_")[0] in held_out]
+    train = [scan for scan in found if scan.split("_")[0] not in held_out]
+    for name, scans in (("train", train), ("val", val)):
+        write_text(root / f"scannetv2_{name}.txt", "".join(f"{s}\n" for s in scans))
+
+
+def _cameras(size):
+    """Colour and depth (width, height) and (3, 3) intrinsics."""
+    depth_size = (size[0] // 2, size[1] // 2)
+    return size, pinhole(*size), depth_size, pinhole(*depth_size, DEPTH_FOV_DEG)
+
+
+def _write_text_file(room, view, size, path):
+    (cw, ch), color, (dw, dh), depth = _cameras(size)
+    values = {
+        "axisAlignment": " ".join(f"{v:.9f}" for v in room.T_aligned_from_scan),
+        "colorHeight": ch,
+        "colorToDepthExtrinsics": " ".join(f"{v:.6f}" for v in np.eye(4).ravel()),
+        "colorWidth": cw,
+        "depthHeight": dh,
+        "depthWidth": dw,
+        "fx_color": f"{color[0, 0]:.6f}",
+        "fx_depth": f"{depth[0, 0]:.6f}",
+        "fy_color": f"{color[1, 1]:.6f}",
+        "fy_depth": f"{depth[1, 1]:.6f}",
+        "mx_color": f"{color[0, 2]:.6f}",
+        "mx_depth": f"{depth[0, 2]:.6f}",
+        "my_color": f"{color[1, 2]:.6f}",
+        "my_depth": f"{depth[1, 2]:.6f}",
+        "numColorFrames": view.frames,
+        "numDepthFrames": view.frames,
+        "numIMUmeasurements": 0,
+        "sceneType": "Synthetic",
+    }
+    path.write_text("".join(f"{key} = {value}\n" for key, value in values.items()))
+
+
+def _face(center, size, yaw_rad, axis, sign, rng):
+    """One face of a box as a grid: (n, 3) vertices and (t, 3) triangles."""
+    i, j = (k for k in range(3) if k != axis)
+    ni, nj = (int(np.ceil(size[k] / VERTEX_SPACING_M)) + 1 for k in (i, j))
+    local = np.empty((ni, nj, 3))  # box units, -1 .. 1
+    local[..., axis] = sign
+    local[..., i] = np.linspace(-1, 1, ni)[:, None]
+    local[..., j] = np.linspace(-1, 1, nj)
+    inwards = rng.uniform(0.2, 1.0, (ni, nj)) * ROUGHNESS_M
+    inwards[np.ix_([0, -1], [0, -1])] = 0
+    half = np.asarray(size) / 2
+    local *= np.maximum(half - inwards[..., None], 0.5 * half)
+    c, s = np.cos(yaw_rad), np.sin(yaw_rad)
+    rotation = np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]])
+    vertices = local.reshape(-1, 3) @ rotation.T + np.asarray(center)
+    at = np.arange(ni * nj).reshape(ni, nj)
+    quads = [at[:-1, :-1], at[1:, :-1], at[1:, 1:], at[:-1, 1:]]
+    a, b, c, d = (corner.ravel() for corner in quads)
+    triangles = np.concatenate([np.stack([a, b, c], 1), np.stack([a, c, d], 1)])
+    # (i, j, axis) is an even permutation except for axis 1.
+    outwards = (sign > 0) == (axis != 1)
+    return vertices, triangles if outwards else triangles[:, ::-1]
+
+
+def _write_mesh(room, folder):
+    """The mesh, its segments (one per face) and their aggregation into objects."""
+    rng = np.random.default_rng([room.seed, 19])
+    vertices, triangles, colors, segments, owned = [], [], [], [], {}
+    total = 0
+    for center, size, yaw, rgb, label in room_boxes(room):
+        for axis in range(3):
+            for sign in (-1, 1):
+                # A scanner sees the upper side of the floor only.
+                if label == FLOOR and (axis, sign) != (2, 1):
+                    continue
+                points, faces = _face(center, size, yaw, axis, sign, rng)
+                vertices.append(points)
+                triangles.append(faces + total)
+                colors.append(np.tile(np.multiply(rgb, 255), (len(points), 1)))
+                # A segment is named by one of its vertices.
+                segments.append(np.full(len(points), total))
+                owned.setdefault(label, []).append(total)
+                total += len(points)
+    T_scan_from_aligned = np.linalg.inv(_alignment(room))
+    points = transform_points(T_scan_from_aligned, np.concatenate(vertices))
+    vertex = np.zeros(total, [("xyz", "<f4", 3), ("rgba", "u1", 4)])
+    vertex["xyz"] = points
+    vertex["rgba"][:, :3] = np.concatenate(colors).round()
+    vertex["rgba"][:, 3] = 255
+    faces = np.concatenate(triangles)
+    face = np.zeros(len(faces), [("n", "u1"), ("v", "<i4", 3)])
+    face["n"], face["v"] = 3, faces
+    header = ["ply", "format binary_little_endian 1.0", f"element vertex {total}"]
+    header += [f"property float {k}" for k in "xyz"]
+    header += [f"property uchar {k}" for k in ("red", "green", "blue", "alpha")]
+    header += [f"element face {len(faces)}", "property list uchar int vertex_indices"]
+    text = "\n".join([*header, "end_header\n"])
+    scan = room.scene_id
+    with (folder / f"{scan}{MESH}").open("wb") as stream:
+        stream.write(text.encode() + vertex.tobytes() + face.tobytes())
+
+    indices = np.concatenate(segments).tolist()
+    content = {
+        "params": {"kThresh": "0.0001", "segMinVerts": "20", "minPoints": "750"},
+        "sceneId": scan,
+        "segIndices": indices,
+    }
+    (folder / f"{scan}{SEGMENTS}").write_text(json.dumps(content))
+    names = {piece.instance_id: piece.kind.raw_label for piece in room.furniture}
+    groups = [
+        {"id": number, "objectId": number, "segments": owned[label], "label": name}
+        for label, number, name in _objects(room, names)
+    ]
+    content = {
+        "sceneId": f"scannet.{scan}",
+        "appId": "synthetic",
+        "segGroups": groups,
+        "segmentsFile": f"scannet.{scan}{SEGMENTS}",
+    }
+    (folder / f"{scan}{AGGREGATION}").write_text(json.dumps(content))
+
+
+def _objects(room, names):
+    """[(renderer's label, objectId, raw label)]: furniture first, then the shell."""
+    free = max(names, default=-1) + 1
+    shell = [(label, free + k, _SHELL[label][0]) for k, label in enumerate(_SHELL)]
+    return [(number, number, name) for number, name in names.items()] + shell
+
+
+def _alignment(room):
+    return np.array(room.T_aligned_from_scan, dtype=np.float64).reshape(4, 4)
+
+
+def _write_recording(room, view, size, folder):
+    """``.sens`` and the two 2-D archives, in one pass over the frames."""
+    scan, renderer = room.scene_id, Renderer(room)
+    (cw, ch), color_K, (dw, dh), depth_K = _cameras(size)
+    names = {piece.instance_id: piece.kind.raw_label for piece in room.furniture}
+    # Renderer's labels start at NOTHING = -3: shift them into a look-up table.
+    instance_of = np.zeros(max(names, default=-1) + 4, dtype=np.uint8)
+    class_of = np.zeros(len(instance_of), dtype=np.uint16)
+    for label, number, name in _objects(room, names):
+        instance_of[label + 3] = number + 1
+        class_of[label + 3] = LABEL_IDS[name]
+    T_aligned_from_camera = view_poses(room, view)
+    T_scan_from_aligned = np.linalg.inv(_alignment(room))
+    rng = np.random.default_rng([room.seed, sum(map(ord, view.name)), 23])
+    lost_count = max(1, round(LOST_POSES * view.frames))
+    lost = set(rng.choice(view.frames, lost_count, replace=False).tolist())
+
+    def shoot(index):
+        pose = T_aligned_from_camera[index]
+        rgb, _, labels = renderer.render(pose, color_K, cw, ch)
+        _, depth, _ = renderer.render(pose, depth_K, dw, dh)
+        millimetres = (depth * DEPTH_SHIFT).round().clip(0, 65535).astype("<u2")
+        # Label images are made by projecting the mesh: without a pose they are empty.
+        labels = np.full_like(labels, -3) if index in lost else labels
+        return (
+            _encode(".jpg", rgb[..., ::-1], cv2.IMWRITE_JPEG_QUALITY, 95),
+            zlib.compress(millimetres.tobytes(), 1),
+            _encode(".png", instance_of[labels + 3], cv2.IMWRITE_PNG_COMPRESSION, 1),
+            _encode(".png", class_of[labels + 3], cv2.IMWRITE_PNG_COMPRESSION, 1),
+        )
+
+    sensor = b"Synthetic"
+    header = OPENING.pack(VERSION, len(sensor)) + sensor
+    matrices = [_square(color_K), np.eye(4), _square(depth_K), np.eye(4)]
+    header += HEADER.pack(
+        *np.concatenate(matrices).ravel(),
+        COLOR_JPEG,
+        DEPTH_ZLIB,
+        cw,
+        ch,
+        dw,
+        dh,
+        DEPTH_SHIFT,
+        view.frames,
+    )
+    with (
+        (folder / f"{scan}.sens").open("wb") as sens,
+        zipfile.ZipFile(folder / f"{scan}{INSTANCES_2D}", "w") as instances,
+        zipfile.ZipFile(folder / f"{scan}_2d-label-filt.zip", "w") as classes,
+        ThreadPoolExecutor(2) as pool,
+    ):
+        sens.write(header)
+        for index, (jpeg, depth, instance, label) in enumerate(
+            pool.map(shoot, range(view.frames))
+        ):
+            pose = T_scan_from_aligned @ T_aligned_from_camera[index]
+            pose = np.full((4, 4), -np.inf) if index in lost else pose
+            time_us = round(index * 1e6 / FPS)
+            sens.write(
+                FRAME.pack(*pose.ravel(), time_us, time_us, len(jpeg), len(depth))
+            )
+            sens.write(jpeg + depth)
+            for archive, name, data in (
+                (instances, f"instance-filt/{index}.png", instance),
+                (classes, f"label-filt/{index}.png", label),
+            ):
+                # A fixed date keeps the bytes a function of the seed.
+                archive.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), data)
+        sens.write((0).to_bytes(8, "little"))  # inertial measurements
+
+
+def _square(K):
+    matrix = np.eye(4)
+    matrix[:3, :3] = K
+    return matrix
+
+
+def _encode(suffix, image, *options):
+    done, data = cv2.imencode(suffix, np.ascontiguousarray(image), options)
+    if not done:
+        raise SpacerError(f"cannot encode a {suffix} of {image.shape}")
+    return data.tobytes()

@@ -1,0 +1,129 @@
+"""Worked answers for the tiny model's warm start: map, computation, answer.
+
+A demonstration is a program's reasoning over map cells only, so it shows how to get
+an answer *from the map*. Categories of the question stand last in the map, in the
+question's order: JSON order is free and scores ignore it, but a small model looks
+coordinates up far more easily there. Cells are coarse, so some computed answers differ
+from the true one; those demonstrations are dropped (``demonstrate`` returns ``None``).
+"""
+
+import math
+
+from spacer_lib.maps.grid import map_to_text
+
+SECTOR_DEG = 15
+SECTORS = 360 // SECTOR_DEG
+
+
+def sector(dx, dy):
+    """Direction of a cell offset in 15-degree sectors, 0 = +x, counter-clockwise."""
+    return round(math.degrees(math.atan2(dy, dx)) / SECTOR_DEG) % SECTORS
+
+
+def _offset(origin, cell):
+    dx, dy = cell[0] - origin[0], cell[1] - origin[1]
+    return dx, dy, f"{'-' if dx < 0 else '+'}{abs(dx)}{'-' if dy < 0 else '+'}{abs(dy)}"
+
+
+def _direction(row, cells):
+    position, facing, query = (cells[name][0] for name in row["categories"])
+    fx, fy, forward = _offset(position, facing)
+    qx, qy, towards = _offset(position, query)
+    if (fx, fy) == (0, 0) or (qx, qy) == (0, 0):
+        return None
+    ahead, bearing = sector(fx, fy), sector(qx, qy)
+    turn = (bearing - ahead) % SECTORS
+    _, name_f, name_q = row["categories"]
+    if turn in (0, SECTORS // 2) and not row["question_type"].endswith("medium"):
+        return None
+    side = "left" if turn <= SECTORS // 2 else "right"
+    if row["question_type"].endswith("medium") and 9 <= turn <= 15:
+        side = "back"
+    if row["question_type"].endswith("hard"):
+        side = f"{'front' if turn < 6 or turn > 18 else 'back'}-{side}"
+    text = f"{name_f}{forward}={ahead},{name_q}{towards}={bearing},turn={turn},{side}"
+    return text, side
+
+
+def cell_distance(first, second):
+    """Distance of two cells in tenths of a cell, rounded."""
+    return round(10 * math.dist(first, second))
+
+
+def _closest(row, cells):
+    target, *options = row["categories"]
+    origin = cells[target][0]
+    parts, lengths = [], []
+    for name in options:
+        cell = min(cells[name], key=lambda c: math.dist(origin, c))
+        dx, dy, _ = _offset(origin, cell)
+        lengths.append(cell_distance(origin, cell))
+        parts.append(f"{name}{abs(dx)},{abs(dy)}={lengths[-1]}")
+    if lengths.count(min(lengths)) > 1:
+        return None
+    nearest = options[lengths.index(min(lengths))]
+    return ",".join([*parts, nearest]), nearest
+
+
+def _distance(row, cells):
+    first, second = (cells[name][0] for name in row["categories"])
+    dx, dy, _ = _offset(first, second)
+    return f"{abs(dx)},{abs(dy)}={cell_distance(first, second)}", None
+
+
+def _count(row, cells):
+    (name,) = row["categories"]
+    return f"{name}={len(cells[name])}", str(len(cells[name]))
+
+
+_WORKINGS = {
+    "object_counting": _count,
+    "object_abs_distance": _distance,
+    "object_rel_distance": _closest,
+    "object_rel_direction_easy": _direction,
+    "object_rel_direction_medium": _direction,
+    "object_rel_direction_hard": _direction,
+}
+TINY_TASKS = tuple(_WORKINGS)
+
+
+def working(row, cells):
+    """(computation text, answer text or ``None``) from map cells alone, or ``None``.
+
+    An answer of ``None`` means that cells do not determine it (metres): the true one
+    is demonstrated.
+    """
+    return _WORKINGS[row["question_type"]](row, cells)
+
+
+def demonstrate(row, cells=None, *, shape="think"):
+    """The completion that a warm start imitates, or ``None`` if cells mislead.
+
+    Parameters
+    ----------
+    row : dict
+        A question row with ``categories``, ``options``, ``ground_truth``, ``map``.
+    cells : dict, optional
+        Map to reason from; the row's own by default.
+    shape : str
+        One of ``completions.SHAPES``: ``think``, map and working; ``observe``, the
+        map as what is seen, without working; ``vanilla``, the answer alone. All
+        three exist for the same rows.
+    """
+    cells = row["map"] if cells is None else cells
+    worked = working(row, cells)
+    if worked is None:
+        return None
+    text, computed = worked
+    answer = row["ground_truth"]
+    if computed is not None:
+        truth = answer
+        if row["options"]:
+            truth = row["options"][ord(answer) - ord("A")][3:]
+        if computed != truth:
+            return None
+    if shape == "vanilla":
+        return answer
+    drawn = f"<map>{map_to_text(cells, last=row['categories'])}</map>"
+    words = drawn if shape == "observe" else drawn + text
+    return f"<{shape}>{words}</{shape}><answer>{answer}</answer>"

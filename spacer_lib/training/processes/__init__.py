@@ -1,0 +1,1 @@
+"""Ranks: launching, watching and ending them."""
