@@ -11,12 +11,16 @@ import platform
 import subprocess
 import tempfile
 import time
+from collections.abc import Iterable, Iterator
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from spacer_lib.errors import SpacerError
+
+PathLike = str | os.PathLike[str]
 
 # The checkout: notebooks and the command line put their defaults below it, so that
 # they work from any working directory.
@@ -24,7 +28,7 @@ PROJECT_ROOT = Path(__file__).resolve().parents[1]
 
 
 @contextlib.contextmanager
-def atomic_path(path):
+def atomic_path(path: PathLike) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; rename it onto ``path`` on success.
 
     The suffix is kept (encoders choose the format by it). On any exception the
@@ -44,6 +48,7 @@ def atomic_path(path):
     except OSError as error:
         raise SpacerError(
             f"cannot write {path}",
+            kind="artifacts.unwritable",
             got=error.strerror,
             expected="a writable folder",
             remedy="choose another output folder or change its permissions",
@@ -58,7 +63,7 @@ def atomic_path(path):
         temporary.unlink(missing_ok=True)
 
 
-def make_folder(path):
+def make_folder(path: PathLike) -> Path:
     """Create ``path`` (and parents) and return it as a ``Path``."""
     path = Path(path)
     try:
@@ -66,6 +71,7 @@ def make_folder(path):
     except OSError as error:
         raise SpacerError(
             f"cannot create folder {path}",
+            kind="artifacts.unwritable",
             got=error.strerror,
             expected="a writable parent folder",
             remedy="choose another output folder or change its permissions",
@@ -73,13 +79,13 @@ def make_folder(path):
     return path
 
 
-def write_text(path, text):
+def write_text(path: PathLike, text: str) -> None:
     """Write UTF-8 text, whole or not at all."""
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
-def to_jsonable(value):
+def to_jsonable(value: Any) -> Any:
     """Dataclasses, arrays, paths and tuples as plain JSON values."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return to_jsonable(dataclasses.asdict(value))
@@ -96,85 +102,109 @@ def to_jsonable(value):
     return value
 
 
-def write_json(path, value, indent=1):
+def write_json(path: PathLike, value: Any, indent: int | None = 1) -> None:
     """Write one JSON value atomically; see ``to_jsonable`` for what it may hold."""
     write_text(path, json.dumps(to_jsonable(value), indent=indent) + "\n")
 
 
-def read_json(path):
-    """Read one JSON file; a missing or broken one is a ``SpacerError``."""
-    path = Path(path)
+def read_json(path: PathLike) -> Any:
+    """Read one JSON file, with or without a byte-order mark.
+
+    Raises
+    ------
+    SpacerError
+        If it is missing, cannot be read or is not JSON.
+    """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(Path(path).read_text(encoding="utf-8-sig"))
     except FileNotFoundError as error:
         raise SpacerError(
-            f"{path} is missing", remedy="run the step that writes it, or fix the path"
+            f"{path} is missing",
+            kind="artifacts.missing",
+            remedy="run the step that writes it, or correct the path",
         ) from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except OSError as error:
         raise SpacerError(
-            f"{path} is not JSON", got=str(error), remedy="write or download it again"
+            f"{path} cannot be read", kind="artifacts.unreadable", got=error.strerror
+        ) from error
+    # A ValueError is broken JSON, another encoding or a number of too many digits.
+    except (ValueError, RecursionError) as error:
+        raise SpacerError(
+            f"{path} is not JSON",
+            kind="artifacts.not-json",
+            got=error,
+            remedy="write or download it again",
         ) from error
 
 
-def write_jsonl(path, rows):
+def write_jsonl(path: PathLike, rows: Iterable[Any]) -> None:
     """Write rows as JSON lines atomically."""
     lines = [json.dumps(to_jsonable(row), separators=(",", ":")) for row in rows]
     write_text(path, "".join(line + "\n" for line in lines))
 
 
-def read_jsonl(path):
-    """Read a JSON-lines file into a list; errors name the line."""
-    path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError as error:
-        raise SpacerError(
-            f"{path} is missing", remedy="run the step that writes it, or fix the path"
-        ) from error
-    except UnicodeDecodeError as error:
-        raise SpacerError(f"{path} is no text", expected="JSON lines") from error
-    rows = []
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError as error:
-            raise SpacerError(
-                f"{path} line {number} is not JSON", got=str(error)
-            ) from error
-    return rows
+def json_lines(
+    path: PathLike, *, objects: bool = True, whole_lines: bool = False
+) -> Iterator[tuple[str, Any]]:
+    """Yield (``"<path> line <n>"``, value) for each line that is not blank.
 
+    A byte-order mark, as some editors write it, is left out.
 
-def json_lines(path):
-    """Yield (``"<path> line <n>"``, object) for each line that is not blank.
+    Parameters
+    ----------
+    path
+        JSON lines, UTF-8.
+    objects
+        Refuse a line that is no JSON object.
+    whole_lines
+        Leave out a last line without an end: a writer was interrupted in it.
 
     Raises
     ------
     SpacerError
-        For a file that cannot be read and a line that is no JSON object, named.
+        For a file that cannot be read and a line that is no JSON, named.
     """
-    line = path
+    line = str(path)
     try:
-        # A byte-order mark, as some editors write it, is no part of the first line.
         with open(path, encoding="utf-8-sig") as file:
             for number, text in enumerate(file, start=1):
                 line = f"{path} line {number}"
-                if not text.strip():
+                if not text.strip() or (whole_lines and not text.endswith("\n")):
                     continue
                 row = json.loads(text)
-                if not isinstance(row, dict):
-                    raise SpacerError(line, got=text.strip()[:60], expected="an object")
+                if objects and not isinstance(row, dict):
+                    raise SpacerError(
+                        line,
+                        kind="artifacts.no-object",
+                        got=text.strip()[:60],
+                        expected="a JSON object",
+                    )
                 yield line, row
+    except FileNotFoundError as error:
+        raise SpacerError(
+            f"{path} is missing",
+            kind="artifacts.missing",
+            remedy="run the step that writes it, or correct the path",
+        ) from error
     except OSError as error:
         raise SpacerError(
-            f"{path} cannot be read", got=error.strerror, expected="JSON lines"
+            f"{path} cannot be read",
+            kind="artifacts.unreadable",
+            got=error.strerror,
+            expected="JSON lines",
         ) from error
     except (ValueError, RecursionError) as error:
-        raise SpacerError(f"{line} is not JSON", got=error) from error
+        raise SpacerError(
+            f"{line} is not JSON", kind="artifacts.not-json", got=error
+        ) from error
 
 
-def append_jsonl(path, rows, *, sync=False):
+def read_jsonl(path: PathLike) -> list[dict[str, Any]]:
+    """The objects of a JSON-lines file; see ``json_lines``."""
+    return [row for _, row in json_lines(path)]
+
+
+def append_jsonl(path: PathLike, rows: Iterable[Any], *, sync: bool = False) -> None:
     """Append rows at once, so that a reader never sees half a line of an old one.
 
     ``sync=True`` returns when they are on the disk, not in a buffer of the system.
@@ -187,14 +217,13 @@ def append_jsonl(path, rows, *, sync=False):
             os.fsync(file.fileno())
 
 
-def read_journal(path):
+def read_journal(path: PathLike) -> list[dict[str, Any]]:
     """Rows of a file that ``append_jsonl`` writes; a last line cut off is no row."""
-    text = Path(path).read_text(encoding="utf-8")
-    return [json.loads(line) for line in text.split("\n")[:-1]]
+    return [row for _, row in json_lines(path, whole_lines=True)]
 
 
-def resume_journal(path):
-    """Rows to go on from, none without a file; a last line cut off is removed."""
+def resume_journal(path: PathLike) -> list[dict[str, Any]]:
+    """Rows to continue from, none without a file; a last line cut off is removed."""
     path = Path(path)
     if not path.exists():
         return []
@@ -205,21 +234,21 @@ def resume_journal(path):
     return read_jsonl(path)
 
 
-def _finite(value):
+def _finite(value: Any) -> Any:
     """NaN (a component that applied to no row) → null, which is JSON."""
     if isinstance(value, dict):
         return {key: _finite(item) for key, item in value.items()}
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def config_hash(value):
+def config_hash(value: Any) -> str:
     """Twelve hex digits that change when any part of ``value`` changes."""
     text = json.dumps(to_jsonable(value), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 @functools.cache
-def commit():
+def commit() -> str:
     """The checkout's commit (with ``-dirty`` when files differ), or ``unknown``."""
     git = [
         "git",
@@ -240,7 +269,7 @@ def commit():
 PACKAGES = ("torch", "transformers", "trl", "accelerate", "deepspeed", "open3d")
 
 
-def provenance(**extra):
+def provenance(**extra: Any) -> dict[str, Any]:
     """Commit, interpreter and package versions, plus whatever is passed in."""
     versions = {}
     for name in PACKAGES:
@@ -266,20 +295,20 @@ class Manifest:
     sorted, so the order in which workers finish leaves no trace.
     """
 
-    def __init__(self, folder):
+    def __init__(self, folder: PathLike) -> None:
         self.folder = Path(folder)
         self.path = self.folder / "manifest.json"
         self.entries = read_json(self.path)["entries"] if self.path.exists() else {}
         self._saved, self._dirty = 0.0, False
 
-    def __enter__(self):
+    def __enter__(self) -> "Manifest":
         return self
 
-    def __exit__(self, *exception):
+    def __exit__(self, *exception: object) -> None:
         if self._dirty:
             self._save()
 
-    def done(self, key, fingerprint):
+    def done(self, key: str, fingerprint: str) -> bool:
         entry = self.entries.get(key)
         return (
             entry is not None
@@ -287,7 +316,7 @@ class Manifest:
             and all((self.folder / name).exists() for name in entry["files"])
         )
 
-    def record(self, key, fingerprint, files):
+    def record(self, key: str, fingerprint: str, files: Iterable[str]) -> None:
         self.entries[key] = {"fingerprint": fingerprint, "files": list(files)}
         self._dirty = True
         if time.monotonic() - self._saved > 1:

@@ -2,9 +2,13 @@
 
 A message has four parts, in this order: what went wrong, what was found, what was
 expected, and what to do about it. The command line prints it without a traceback.
+Beside the words an error has a *kind*, a short name that stays when the words change:
+``<wing>.<fault>``, such as ``rooms.no-labels``. Tests assert kinds, not words.
 """
 
+import difflib
 import functools
+from collections.abc import Iterable
 
 
 class SpacerError(Exception):
@@ -12,20 +16,34 @@ class SpacerError(Exception):
 
     Parameters
     ----------
-    what : str
+    what : object
         The thing that is wrong, named so that a reader can find it.
+    kind : str
+        ``<wing>.<fault>``: what sort of mistake this is, in lower case and hyphens.
     got, expected, remedy : object, optional
         What was found, what should have been there, and what to do.
 
     Examples
     --------
-    >>> print(SpacerError("scene0000_00", got="no aggregation.json",
-    ...                   remedy="download it again"))
+    >>> error = SpacerError("scene0000_00", kind="rooms.no-aggregation",
+    ...                     got="no aggregation.json", remedy="download it again")
+    >>> print(error)
     scene0000_00: got no aggregation.json. Remedy: download it again.
+    >>> error.kind
+    'rooms.no-aggregation'
     """
 
-    def __init__(self, what, *, got=None, expected=None, remedy=None):
-        self.what, self.got, self.expected, self.remedy = what, got, expected, remedy
+    def __init__(
+        self,
+        what: object,
+        *,
+        kind: str = "",
+        got: object = None,
+        expected: object = None,
+        remedy: object = None,
+    ) -> None:
+        self.what, self.kind = what, kind
+        self.got, self.expected, self.remedy = got, expected, remedy
         parts = []
         if got is not None:
             parts.append(f"got {got}")
@@ -33,11 +51,33 @@ class SpacerError(Exception):
             parts.append(f"expected {expected}")
         text = str(what) + (": " + "; ".join(parts) if parts else "")
         if remedy is not None:
-            text += f". Remedy: {remedy}"
-        super().__init__(text.rstrip(".") + ".")
+            text = f"{_ended(text)} Remedy: {remedy}"
+        super().__init__(_ended(text))
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple:
         # Raised in a worker process, it must reach the caller as it was.
         parts = {"got": self.got, "expected": self.expected, "remedy": self.remedy}
         texts = {k: None if v is None else str(v) for k, v in parts.items()}
-        return functools.partial(type(self), str(self.what), **texts), ()
+        again = functools.partial(type(self), str(self.what), kind=self.kind, **texts)
+        return again, ()
+
+
+def _ended(text: str) -> str:
+    """``text`` with a full stop, unless a sentence ends there already."""
+    text = text.rstrip(". ")
+    return text if text.endswith(("?", "!")) else f"{text}."
+
+
+def nearest(name: object, known: Iterable[object]) -> str:
+    """A remedy for a name that does not exist: the nearest one, or all there are.
+
+    Examples
+    --------
+    >>> nearest("tinny", ["tiny", "spacer_7b"])
+    'did you mean tiny?'
+    >>> nearest("x", ["tiny", "spacer_7b"])
+    'choose from tiny, spacer_7b'
+    """
+    names = [str(other) for other in known]
+    found = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
+    return f"did you mean {found[0]}?" if found else f"choose from {', '.join(names)}"

@@ -1,7 +1,7 @@
 """One function over many items: here, in a pool of processes, or on a Dask cluster.
 
-Results arrive as they are done; callers write what they get under names of its own,
-so the order of arrival leaves no trace in any output.
+Results arrive as they are done. Callers write each result under its item's name, so
+the order of arrival changes no output.
 """
 
 import ctypes
@@ -9,35 +9,47 @@ import multiprocessing
 import os
 import signal
 import sys
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from typing import Any, TypeVar
 
 from tqdm.auto import tqdm
 
 from spacer_lib.errors import SpacerError
 
+T = TypeVar("T")
+R = TypeVar("R")
 
-def die_with_parent():
+
+def die_with_parent() -> None:
     """In a child: a SIGTERM when the process that started it ends, however it ends."""
     if sys.platform == "linux":
         pr_set_pdeathsig = 1
         ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
 
 
-def progress(items, what, total=None):
+def progress(items: Iterable[T], what: str, total: int | None = None) -> Iterable[T]:
     """A progress bar that obeys ``TQDM_DISABLE`` in notebooks too."""
     quiet = os.environ.get("TQDM_DISABLE") == "1"
     return tqdm(items, desc=what, total=total, disable=quiet)
 
 
-def each(function, items, *, workers=1, client=None, what="jobs"):
+def each(
+    function: Callable[[T], R],
+    items: Iterable[T],
+    *,
+    workers: int = 1,
+    client: Any = None,
+    what: str = "jobs",
+) -> Iterator[tuple[T, R]]:
     """Yield ``(item, result)`` for every item, as they are done.
 
     Parameters
     ----------
     function : callable
         Of one item; importable by name where other processes run it.
-    items : sequence
+    items : iterable
     workers : int
         Processes of this machine; 1 stays in this process.
     client : dask.distributed.Client, optional
@@ -53,7 +65,9 @@ def each(function, items, *, workers=1, client=None, what="jobs"):
     """
     items = list(items)
     if workers < 1:
-        raise SpacerError("workers", got=workers, expected="1 or more")
+        raise SpacerError(
+            "workers", kind="jobs.workers", got=workers, expected="1 or more"
+        )
     if client is None and (workers == 1 or len(items) < 2):
         for item in progress(items, what):
             yield item, function(item)
@@ -74,6 +88,7 @@ def each(function, items, *, workers=1, client=None, what="jobs"):
         except BrokenProcessPool as error:
             raise SpacerError(
                 f"{what}: a worker process died",
+                kind="jobs.worker-died",
                 got=error,
                 remedy="start again (what is done is kept), with fewer workers if "
                 "memory ran out",

@@ -15,7 +15,9 @@ LIBRARY = ROOT / "spacer_lib"
 FLOORS = (
     "errors",
     "artifacts",
+    "rows",
     "jobs",
+    "settings",
     "rooms",
     "maps",
     "language",

@@ -1,0 +1,265 @@
+"""What travels between the wings: questions, predictions and rollouts.
+
+A question is made (``questions``), rewarded (``rewards``), trained on (``training``)
+and asked again (``evaluation``). It is a plain dictionary all the way, since datasets,
+Parquet and TRL carry dictionaries; the classes here say which keys it has, and a type
+checker holds every use against them. This module is also their only file schema,
+reader, writer, hash and version.
+"""
+
+import contextlib
+import hashlib
+import json
+import typing
+from collections.abc import Iterable, Sequence
+from pathlib import Path, PurePosixPath
+from types import TracebackType
+from typing import Any, Required, TypedDict, cast
+
+from spacer_lib.artifacts import PathLike, atomic_path, json_lines, to_jsonable
+from spacer_lib.errors import SpacerError
+
+FORMAT_VERSION = 1  # of question files
+# Category -> cells of its instances, each (x_col, y_row) with 0 <= x, y < M.
+CognitiveMap = dict[str, list[list[int]]]
+MEDIA_KEYS = ("video", "image")  # of a question: paths or addresses (``room://…``)
+ROWS_PER_GROUP = 5000  # of a Parquet file
+
+
+class Question(TypedDict, total=False):
+    """One question about one room, video or picture.
+
+    The first eleven keys are VSI-Bench's and ours, in the order of our files; the
+    next four come with general data (``questions.mixture``); the last three come from
+    benchmark files. Only a row's id, question, type and truth are always there.
+    """
+
+    id: Required[str]
+    dataset: str | None  # scannet, scannetpp, arkitscenes, synthetic, video-r1 ...
+    scene_name: str | None  # what rows share: a scan, or a video
+    question_type: str  # such as object_counting
+    problem_type: Required[str]  # how it is scored: a key of ``rewards.score``
+    question: Required[str]
+    options: list[str] | None  # "A. chair", "B. sofa"; None: not multiple choice
+    ground_truth: Required[str]  # a letter, a number or words
+    categories: list[str]  # that the question is about
+    map: CognitiveMap | None  # the true map
+    video: str | None
+
+    image: str | list[str] | None
+    data_type: str | None  # video or image
+    source: str | None  # data set that a general question came from
+    part: str | None  # of a joint set: spatial or general
+
+    groups: dict[str, Any]  # further columns that results are broken down by
+    published_id: int  # the id where a benchmark's file has a number
+    pruned: bool  # VSI-Bench: left out of its debiased subset
+
+
+class Prediction(TypedDict, total=False):
+    """One answer to one question, read and scored.
+
+    ``extracted`` is what the reading rule found in the raw text ``prediction``;
+    ``failure`` says why it found nothing. Keys that start with ``map_`` are there for
+    rows with a true map.
+    """
+
+    id: Required[str]
+    scene_name: Required[str | None]
+    dataset: str | None
+    question_type: Required[str]
+    problem_type: str
+    question: str
+    options: list[str] | None
+    groups: dict[str, Any]
+    prediction: Required[str]
+    answer: Required[str]  # ground truth
+    extracted: str | None
+    score: Required[float]  # 0 to 1
+    failure: Required[str | None]
+    map_failure: str | None
+    map_hits: int  # true instances drawn within 1.5 cells
+    map_total: int  # true instances
+    map_released: float | None
+    map_paper: float | None
+    map_decay: float | None
+    map_aligned: float | None
+    condition: str  # of ``evaluation.conditions``
+    tokens: int | None  # generated
+    seed: int
+    config: str  # hash of everything that the answer depends on
+
+
+class Rollout(TypedDict, total=False):
+    """One sampled completion of a training step, as ``rollouts.jsonl`` has it.
+
+    It repeats the keys of its question that scoring needs.
+    """
+
+    step: Required[int]  # optimiser step, from 1
+    id: Required[str]
+    question: Required[str]
+    problem_type: Required[str]
+    ground_truth: Required[str]
+    video: str | None
+    image: str | list[str] | None
+    question_type: str | None
+    options: list[str] | None
+    map: CognitiveMap | None
+    completion: Required[str]
+    rewards: Required[dict[str, float | None]]  # by component, weight and gate applied
+    advantage: Required[float]
+
+
+QUESTION_KEYS = tuple(Question.__annotations__)
+SPATIAL_KEYS = QUESTION_KEYS[:11]  # columns of a question set
+JOINT_KEYS = QUESTION_KEYS[:15]  # columns of a joint set
+REQUIRED_KEYS = tuple(key for key in QUESTION_KEYS if key in Question.__required_keys__)
+# Of a rollout, what it repeats of its question.
+ROLLOUT_QUESTION_KEYS = tuple(
+    key for key in Rollout.__annotations__ if key in Question.__annotations__
+)
+
+
+# ---------------------------------------------------------------- files
+
+
+def read_questions(path: PathLike) -> list[Question]:
+    """Rows of a ``.jsonl`` or ``.parquet`` question file, maps as dictionaries.
+
+    Raises
+    ------
+    SpacerError
+        If the file cannot be read, or a row is no object or has a map that is no JSON.
+    """
+    path = Path(path)
+    if path.suffix == ".parquet":
+        rows = _parquet_rows(path)
+    else:
+        rows = list(json_lines(path))
+    for where, row in rows:
+        if isinstance(row.get("map"), str):
+            try:
+                row["map"] = json.loads(row["map"])
+            except (ValueError, RecursionError) as error:
+                raise SpacerError(
+                    f"{where}: map is not JSON", kind="rows.map-not-json", got=error
+                ) from error
+    return [cast(Question, row) for _, row in rows]
+
+
+def _parquet_rows(path: Path) -> list[tuple[str, dict[str, Any]]]:
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        rows = pyarrow.parquet.read_table(path).to_pylist()
+    except (OSError, pyarrow.ArrowException) as error:
+        raise SpacerError(
+            f"{path} cannot be read",
+            kind="rows.unreadable",
+            got=str(error).splitlines()[0],
+            expected="question rows as Parquet",
+        ) from error
+    return [(f"{path} row {number}", row) for number, row in enumerate(rows, start=1)]
+
+
+class QuestionWriter:
+    """Writes ``<stem>.jsonl`` and ``<stem>.parquet`` row by row, both whole or absent.
+
+    A context manager; ``write`` takes one row at a time, of which ``columns`` are
+    written, missing ones as null and the map as JSON text.
+    """
+
+    def __init__(self, stem: PathLike, columns: Sequence[str] = SPATIAL_KEYS) -> None:
+        self.stem, self.columns = Path(stem), tuple(columns)
+        self._waiting: list[dict[str, Any]] = []
+
+    def __enter__(self) -> "QuestionWriter":
+        import pyarrow.parquet
+
+        self._stack = contextlib.ExitStack()
+        enter = self._stack.enter_context
+        # Not with_suffix: a stem may hold a dot.
+        lines = enter(atomic_path(f"{self.stem}.jsonl"))
+        table = enter(atomic_path(f"{self.stem}.parquet"))
+        self._lines = enter(open(lines, "w", encoding="utf-8"))
+        self._table = enter(
+            pyarrow.parquet.ParquetWriter(table, arrow_schema(self.columns))
+        )
+        return self
+
+    def write(self, row: Question) -> None:
+        """Add one row."""
+        record: dict[str, Any] = {name: row.get(name) for name in self.columns}
+        if isinstance(record["map"], dict):
+            # As ``maps.map_to_text`` writes it.
+            record["map"] = json.dumps(
+                record["map"], sort_keys=True, separators=(",", ":")
+            )
+        self._lines.write(json.dumps(record, separators=(",", ":")) + "\n")
+        self._waiting.append(record)
+        if len(self._waiting) >= ROWS_PER_GROUP:
+            self._flush()
+
+    def _flush(self) -> None:
+        import pyarrow
+
+        schema = arrow_schema(self.columns)
+        self._table.write_table(pyarrow.Table.from_pylist(self._waiting, schema))
+        self._waiting = []
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if kind is None:
+            self._flush()
+        self._stack.__exit__(kind, error, trace)
+
+
+def arrow_schema(columns: Iterable[str]) -> Any:
+    """The ``pyarrow.Schema`` of these keys of ``Question``: texts and lists of texts.
+
+    A map is JSON text: as a struct, Arrow would give every row every category.
+    """
+    import pyarrow
+
+    texts = pyarrow.list_(pyarrow.string())
+    hints = typing.get_type_hints(Question)
+    lists = (list[str], list[str] | None)
+    return pyarrow.schema(
+        [
+            (name, texts if hints[name] in lists else pyarrow.string())
+            for name in columns
+        ]
+    )
+
+
+def questions_hash(rows: Iterable[Question]) -> str:
+    """SHA-256 of rows in their order, as hexadecimal digits.
+
+    Equal rows have equal hashes wherever their media lie: of a path only the file's
+    name counts. The media themselves are not read.
+    """
+    digest = hashlib.sha256()
+    for row in rows:
+        plain = cast(dict[str, Any], row)
+        names = {k: _file_name(plain[k]) for k in MEDIA_KEYS if plain.get(k)}
+        text = json.dumps(
+            {**plain, **names},
+            sort_keys=True,
+            separators=(",", ":"),
+            default=to_jsonable,
+        )
+        digest.update(text.encode() + b"\n")
+    return digest.hexdigest()
+
+
+def _file_name(media: Any) -> Any:
+    """A path's last part; addresses (``room://…``) stay whole."""
+    if not isinstance(media, str) or "://" in media:
+        return media
+    return PurePosixPath(media).name

@@ -1,0 +1,271 @@
+"""YAML files → frozen dataclasses, every key and type checked, the same way everywhere.
+
+A file may say ``extends: other`` and then states only what differs. A key that nobody
+declared is an error that names the nearest declared one, so that a misspelt key cannot
+train for a week with a default.
+"""
+
+import dataclasses
+import math
+import re
+import types
+import typing
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+from spacer_lib.artifacts import PathLike
+from spacer_lib.errors import SpacerError, nearest
+
+T = TypeVar("T")
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.2's plain values: ``on`` is a word, ``1e-4`` a number, ``1:30`` a word."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, form) for tag, form in forms if tag.endswith((":null", ":merge"))]
+    for first, forms in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+for _tag, _form, _first in (
+    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    ("int", r"[-+]?[0-9]+", "-+0123456789"),
+    (
+        "float",
+        r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?"
+        r"|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
+        "-+.0123456789",
+    ),
+):
+    _Loader.add_implicit_resolver(
+        f"tag:yaml.org,2002:{_tag}", re.compile(f"(?:{_form})$"), list(_first)
+    )
+
+Changes = Mapping[str, Any] | Iterable[str]
+
+
+def load_settings(
+    kind: type[T],
+    name: PathLike,
+    folder: Path,
+    changes: Changes = (),
+    *,
+    what: str = "settings",
+) -> T:
+    """A settings file by name or path, with changes on top, as a ``kind``.
+
+    Parameters
+    ----------
+    kind
+        A frozen dataclass. Fields may be dataclasses or ``dict[str, dataclass]``.
+    name
+        ``tiny`` means ``tiny.yaml`` in ``folder``; anything with a suffix is a path.
+    folder
+        Of the files that ship with the project.
+    changes
+        ``{"max_steps": 2, "reward.map_weight": 0}`` or ``["max_steps=2"]``.
+    what
+        What the file is, for messages.
+
+    Raises
+    ------
+    SpacerError
+        For a file that is missing or no YAML mapping, an unknown key (with the nearest
+        known one), and a value of another type or out of range.
+    """
+    values = read_yaml(name, folder, what=what)
+    apply_changes(values, changes)
+    return build(kind, values)
+
+
+def setting_names(folder: Path) -> list[str]:
+    """Names of the files in a folder of settings."""
+    return sorted(path.stem for path in folder.glob("*.yaml"))
+
+
+def read_yaml(
+    name: PathLike,
+    folder: Path,
+    *,
+    what: str = "settings",
+    own: Sequence[str] = (),
+    below: Sequence[Path] = (),
+) -> dict[str, Any]:
+    """The mapping of a settings file, ``extends`` followed; see ``load_settings``.
+
+    ``own``: keys that a file does not take over from the one it extends.
+    """
+    path = Path(name)
+    if not path.suffix:
+        path = folder / f"{name}.yaml"
+        if not path.exists():
+            known = setting_names(folder)
+            raise SpacerError(
+                what,
+                kind="settings.no-such-file",
+                got=str(name),
+                expected=f"a name in {folder.name}/, or a path",
+                remedy=nearest(name, known),
+            )
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError as error:
+        raise SpacerError(
+            f"{what} {path}", kind="settings.no-such-file", got="no such file"
+        ) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise SpacerError(
+            f"{what} {path} cannot be read", kind="settings.unreadable", got=error
+        ) from error
+    values = _parsed(text, f"{what} {path}")
+    if not isinstance(values, dict) or not all(isinstance(k, str) for k in values):
+        raise SpacerError(
+            f"{what} {path}",
+            kind="settings.no-mapping",
+            got=str(values)[:60],
+            expected="keys and values",
+        )
+    if "extends" in values:
+        base_name = values.pop("extends")
+        if not isinstance(base_name, str) or path in below:
+            raise SpacerError(
+                f"{what} {path}: extends",
+                kind="settings.extends",
+                got=base_name,
+                expected=f"another {what} that does not extend this one",
+            )
+        base = read_yaml(base_name, folder, what=what, own=own, below=(*below, path))
+        for key in own:
+            base.pop(key, None)
+        values = merged(base, values)
+    return values
+
+
+def _parsed(text: str, where: str) -> Any:
+    """A YAML text's value."""
+    try:
+        return yaml.load(text, _Loader)  # a SafeLoader: plain values, no objects
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise SpacerError(
+            f"{where} is not YAML",
+            kind="settings.not-yaml",
+            got=" ".join(str(error).split()),
+        ) from error
+
+
+def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """``base`` with ``changes`` put over it; mappings are joined key by key."""
+    result = dict(base)
+    for key, value in changes.items():
+        both = isinstance(value, dict) and isinstance(result.get(key), dict)
+        result[key] = merged(result[key], value) if both else value
+    return result
+
+
+def apply_changes(values: dict[str, Any], changes: Changes) -> None:
+    """Put ``changes`` (see ``load_settings``) into nested ``values``, in place."""
+    for key, value in setting_pairs(changes):
+        *parents, last = key.split(".")
+        level = values
+        for name in parents:
+            level = level.setdefault(name, {})
+            if not isinstance(level, dict):
+                raise SpacerError(
+                    "setting",
+                    kind="settings.no-parts",
+                    got=key,
+                    expected=f"{name} has no parts",
+                )
+        level[last] = value
+
+
+def setting_pairs(changes: Changes) -> list[tuple[str, Any]]:
+    """``{key: value}`` or ``["key=value", ...]`` → pairs, values read as YAML."""
+    if isinstance(changes, Mapping):
+        return list(changes.items())
+    pairs = []
+    for text in changes:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise SpacerError(
+                "setting", kind="settings.no-value", got=text, expected="key=value"
+            )
+        pairs.append((key.strip(), _parsed(value, f"setting {key.strip()}")))
+    return pairs
+
+
+def build(kind: type[T], values: Mapping[str, Any], where: str = "") -> T:
+    """Nested plain values → a ``kind``, every key and type checked.
+
+    Whole numbers pass as floats; lists pass as tuples. ``where`` stands before keys in
+    messages.
+    """
+    fields = dataclasses.fields(kind)  # type: ignore[arg-type]
+    hints, names = typing.get_type_hints(kind), [field.name for field in fields]
+    for key in values:
+        if key not in names:
+            raise SpacerError(
+                "unknown setting",
+                kind="settings.unknown-key",
+                got=f"{where}{key}",
+                remedy=nearest(key, names),
+            )
+    for field in fields:
+        given = field.name in values
+        defaults = (field.default, field.default_factory)
+        if not given and defaults == (dataclasses.MISSING, dataclasses.MISSING):
+            raise SpacerError(
+                f"setting {where}{field.name}",
+                kind="settings.missing-key",
+                got="nothing",
+                expected=f"a value of {where}{field.name}",
+            )
+    return kind(
+        **{key: _value(hints[key], v, f"{where}{key}") for key, v in values.items()}
+    )
+
+
+def _value(hint: Any, value: Any, name: str) -> Any:
+    """``value`` as ``hint``, or a ``SpacerError``."""
+    union = isinstance(hint, types.UnionType)
+    kinds = typing.get_args(hint) if union else (hint,)
+    if value is None and types.NoneType in kinds:
+        return None
+    for kind in kinds:
+        if dataclasses.is_dataclass(kind) and isinstance(value, dict):
+            return build(kind, value, f"{name}.")  # type: ignore[arg-type]
+        member = typing.get_args(kind)[1] if typing.get_origin(kind) is dict else None
+        if member is not None and isinstance(value, dict):
+            parts = {str(key): part for key, part in value.items()}
+            return {k: _value(member, v, f"{name}.{k}") for k, v in parts.items()}
+    plain = [typing.get_origin(kind) or kind for kind in kinds]
+    if float in plain and type(value) is int:
+        return float(value)
+    if tuple in plain and isinstance(value, list):
+        return tuple(value)
+    if type(value) not in plain and Any not in plain:
+        raise SpacerError(
+            f"setting {name}",
+            kind="settings.wrong-type",
+            got=repr(value)[:80],
+            expected=" or ".join(_type_name(kind) for kind in plain),
+        )
+    if isinstance(value, float) and not math.isfinite(value):
+        raise SpacerError(
+            f"setting {name}",
+            kind="settings.not-finite",
+            got=value,
+            expected="a finite number",
+        )
+    return value
+
+
+def _type_name(kind: Any) -> str:
+    if kind is types.NoneType:
+        return "null"
+    if dataclasses.is_dataclass(kind) or kind is dict:
+        return "key: value"
+    return str(getattr(kind, "__name__", kind))
