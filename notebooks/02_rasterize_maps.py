@@ -44,7 +44,9 @@ import numpy as np
 import pandas as pd
 
 from spacer_lib.artifacts import PROJECT_ROOT, commit, provenance
-from spacer_lib.maps.grid import SCORERS, hits, map_to_text, parse_map, rasterize, score
+from spacer_lib.maps.grid import rasterize
+from spacer_lib.maps.scores import SCORERS, hits, score
+from spacer_lib.maps.text import map_to_text, parse_map
 
 # %%
 from spacer_lib.pictures import plots

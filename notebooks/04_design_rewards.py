@@ -42,16 +42,21 @@ import pandas as pd
 
 from spacer_lib.artifacts import commit
 from spacer_lib.errors import SpacerError
-from spacer_lib.language.completions import read_choice, read_completion, read_number
-from spacer_lib.maps.grid import SCORERS, map_to_text, rasterize, turned
-from spacer_lib.maps.grid import score as map_score
+from spacer_lib.language.choices import read_choice
+from spacer_lib.language.numbers import read_number
+from spacer_lib.language.tags import read_completion
+from spacer_lib.maps.grid import rasterize, turned
+from spacer_lib.maps.scores import SCORERS
+from spacer_lib.maps.scores import score as map_score
+from spacer_lib.maps.text import map_to_text
 
 # %%
 from spacer_lib.pictures import plots
 from spacer_lib.questions.dataset import question_rows
+from spacer_lib.rewards.config import PRESETS, RewardConfig, get_preset
 from spacer_lib.rewards.metrics import THRESHOLDS, mean_relative_accuracy
 from spacer_lib.rewards.probes import probe_table
-from spacer_lib.rewards.score import PRESETS, RewardConfig, get_preset, score
+from spacer_lib.rewards.score import score
 from spacer_lib.rooms.scene import read_meta_file
 from spacer_lib.rooms.synthetic.layout import draw_room
 from spacer_lib.rooms.synthetic.views import to_scene

@@ -57,12 +57,13 @@ from transformers.utils.logging import disable_progress_bar
 
 from spacer_lib.artifacts import PROJECT_ROOT, commit, provenance, read_json
 from spacer_lib.errors import SpacerError
-from spacer_lib.language.completions import read_completion
-from spacer_lib.maps.grid import map_to_text
+from spacer_lib.language.tags import read_completion
+from spacer_lib.maps.text import map_to_text
 
 # %%
 from spacer_lib.pictures import plots
-from spacer_lib.rewards.score import RewardConfig, score
+from spacer_lib.rewards.config import RewardConfig
+from spacer_lib.rewards.score import score
 from spacer_lib.tiny.curriculum import SEEDS, draw_rows
 from spacer_lib.training.assembly import build_trainer
 from spacer_lib.training.prefix import branch_attention, visible

@@ -54,9 +54,9 @@ from spacer_lib.evaluation.floors import floors
 from spacer_lib.evaluation.foreign import Answer
 from spacer_lib.evaluation.runner import evaluate, run
 from spacer_lib.evaluation.statistics import compare, summarize, totals
-from spacer_lib.language.completions import read_completion
-from spacer_lib.maps.grid import SCORERS
-from spacer_lib.maps.grid import score as map_score
+from spacer_lib.language.tags import read_completion
+from spacer_lib.maps.scores import SCORERS
+from spacer_lib.maps.scores import score as map_score
 from spacer_lib.models.inputs import VideoSettings
 
 # %%

@@ -61,8 +61,8 @@ from spacer_lib.evaluation.backends import load
 from spacer_lib.evaluation.consistency import FAILURES, failures, shares
 from spacer_lib.evaluation.runner import evaluate
 from spacer_lib.evaluation.statistics import compare, summarize
-from spacer_lib.language.completions import read_completion
-from spacer_lib.maps.grid import map_to_text
+from spacer_lib.language.tags import read_completion
+from spacer_lib.maps.text import map_to_text
 from spacer_lib.models.inputs import VideoSettings
 
 # %%

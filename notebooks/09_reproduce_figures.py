@@ -49,7 +49,7 @@ from IPython.display import Image, display
 from spacer_lib import published
 from spacer_lib.artifacts import PROJECT_ROOT, commit, read_json, read_jsonl
 from spacer_lib.errors import SpacerError
-from spacer_lib.language.completions import read_completion
+from spacer_lib.language.tags import read_completion
 from spacer_lib.pictures import figures, plots
 from spacer_lib.questions.build import build_dataset
 from spacer_lib.questions.dataset import read_rows

@@ -30,10 +30,11 @@ import numpy as np
 from scipy.spatial.distance import cdist
 
 from spacer_lib.errors import SpacerError
-from spacer_lib.maps.grid import map_to_text
+from spacer_lib.maps.text import map_to_text
 from spacer_lib.questions.dataset import question_rows
 from spacer_lib.questions.mixture import PROBLEM_TYPES
-from spacer_lib.rewards.score import get_preset, score_batch
+from spacer_lib.rewards.config import get_preset
+from spacer_lib.rewards.score import score_batch
 from spacer_lib.rooms.geometry import (
     alpha_shape_area_m2,
     closest_distance_m,

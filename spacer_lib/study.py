@@ -19,7 +19,7 @@ from spacer_lib.errors import SpacerError
 from spacer_lib.evaluation.backends import load
 from spacer_lib.evaluation.runner import evaluate
 from spacer_lib.evaluation.statistics import MEASURES, compare, pooled, summarize
-from spacer_lib.rewards.score import RewardConfig
+from spacer_lib.rewards.config import RewardConfig
 from spacer_lib.tiny.curriculum import SEEDS, draw_rows
 from spacer_lib.training.processes.launch import launch
 from spacer_lib.training.recipe import load_config, setting_pairs

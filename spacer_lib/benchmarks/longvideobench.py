@@ -24,7 +24,7 @@ from spacer_lib.benchmarks.schema import (
     read_table,
 )
 from spacer_lib.errors import SpacerError
-from spacer_lib.language.completions import option_texts
+from spacer_lib.language.choices import option_texts
 
 COLUMNS = {
     "id": str,

@@ -12,15 +12,12 @@ outputs; each benchmark's own rule stands beside its reader.
 import re
 
 from spacer_lib.benchmarks.schema import Verdict
-from spacer_lib.language.completions import (
-    option_texts,
-    read_choice,
-    read_completion,
-    read_number,
-    unit_of,
-)
+from spacer_lib.language.choices import option_texts, read_choice
+from spacer_lib.language.numbers import read_number, unit_of
+from spacer_lib.language.tags import read_completion
+from spacer_lib.rewards.config import RewardConfig
 from spacer_lib.rewards.metrics import mean_relative_accuracy
-from spacer_lib.rewards.score import RewardConfig, score
+from spacer_lib.rewards.score import score
 
 # Only the answer counts; form and map are scored apart.
 _ANSWER_ALONE = RewardConfig(

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from spacer_lib.artifacts import atomic_path
 from spacer_lib.errors import SpacerError
-from spacer_lib.language.completions import option_texts
+from spacer_lib.language.choices import option_texts
 
 
 class Verdict(NamedTuple):

@@ -36,7 +36,8 @@ from spacer_lib.artifacts import Manifest, atomic_path, config_hash
 from spacer_lib.benchmarks import rules
 from spacer_lib.benchmarks.schema import Benchmark, Verdict, find_file, read_table
 from spacer_lib.errors import SpacerError
-from spacer_lib.language.completions import option_texts, read_choice, read_completion
+from spacer_lib.language.choices import option_texts, read_choice
+from spacer_lib.language.tags import read_completion
 from spacer_lib.rewards.metrics import mean_relative_accuracy
 
 # task: (level, kind of answer). "oo": between objects, "oc": from the camera, "mv":

@@ -14,7 +14,8 @@ import numpy as np
 
 from spacer_lib.benchmarks.schema import Benchmark, Verdict, find_file, read_table
 from spacer_lib.errors import SpacerError
-from spacer_lib.language.completions import option_texts, read_number
+from spacer_lib.language.choices import option_texts
+from spacer_lib.language.numbers import read_number
 
 CHOICE = (
     "object_rel_direction_easy",

@@ -16,7 +16,15 @@ from spacer_lib.cli.app import app
 from spacer_lib.errors import SpacerError
 
 # Options that take all the words up to the next option.
-_MANY = {"--meta", "--scenes", "--set", "--seeds", "--arms", "--held-out"}
+_MANY = {
+    "--meta",
+    "--scenes",
+    "--set",
+    "--seeds",
+    "--arms",
+    "--held-out",
+    "--allow-dataset",
+}
 
 
 def _spread(arguments):

@@ -9,6 +9,14 @@ from spacer_lib.artifacts import PROJECT_ROOT
 from spacer_lib.cli.app import Clock, Out, Scheduler, Seed, Workers, command
 from spacer_lib.errors import SpacerError
 
+AllowDataset = Annotated[
+    list[str],
+    typer.Option(
+        metavar="NAME ...",
+        help="Data sets whose rooms only share names with VSI-Bench's.",
+    ),
+]
+
 
 def _client(scheduler):
     if scheduler is None:
@@ -133,6 +141,7 @@ def qa(
     drop_held_out: Annotated[
         bool, typer.Option(help="Leave such scans out instead of refusing.")
     ] = False,
+    allow_dataset: AllowDataset = [],
     figures: Annotated[bool, typer.Option(help="Draw the statistics.")] = True,
 ):
     """Scenes → a question set with maps, card and statistics; resumes."""
@@ -152,6 +161,7 @@ def qa(
         client=_client(scheduler),
         held_out_ids=ids,
         drop_held_out=drop_held_out,
+        allow_datasets=allow_dataset,
     )
     for part, tasks in report["tasks"].items():
         print(f"{part:28}{'wanted':>9}{'candidates':>12}{'kept':>9}")
@@ -189,13 +199,20 @@ def mix(
         Optional[Path], typer.Option(help="Folder of its pictures and videos.")
     ] = None,
     total: Annotated[int, typer.Option(min=0, help="General questions.")] = 60_000,
+    allow_dataset: AllowDataset = [],
     seed: Seed = 0,
 ):
     """A question set joined with general questions, as SpaceR-151k is."""
     from spacer_lib.questions.mixture import write_joint
 
     result = write_joint(
-        spatial, general, out, media_root=media, total=total, seed=seed
+        spatial,
+        general,
+        out,
+        media_root=media,
+        total=total,
+        seed=seed,
+        allow_datasets=allow_dataset,
     )
     for name, count in result["question_type"].items():
         print(f"{name:30}{count:>8}")

@@ -17,8 +17,8 @@ def reward(
     preset: Annotated[str, typer.Option(help="A name of rewards.PRESETS.")] = "ours",
 ):
     """Score completions from any source, component by component."""
+    from spacer_lib.rewards.config import COMPONENTS, get_preset
     from spacer_lib.rewards.files import score_files
-    from spacer_lib.rewards.score import COMPONENTS, get_preset
 
     config = get_preset(preset)
     scored, unanswered, counted = score_files(items, completions, config)

@@ -13,7 +13,7 @@ from scipy.stats import t
 
 from spacer_lib.errors import SpacerError
 from spacer_lib.evaluation.consistency import BEYOND_MAPS, answer_from_map, same_answer
-from spacer_lib.language.completions import read_completion
+from spacer_lib.language.tags import read_completion
 from spacer_lib.rewards.metrics import bootstrap_interval
 from spacer_lib.rooms.scene import space_of
 

@@ -23,8 +23,8 @@ import yaml
 from spacer_lib.errors import SpacerError
 from spacer_lib.evaluation.conditions import random_map
 from spacer_lib.evaluation.statistics import compare, summarize, verdict
-from spacer_lib.language.completions import read_completion
-from spacer_lib.maps.grid import hits
+from spacer_lib.language.tags import read_completion
+from spacer_lib.maps.scores import hits
 from spacer_lib.questions.dataset import task_kind
 from spacer_lib.rewards.metrics import bootstrap_interval
 from spacer_lib.rooms.scene import space_of

@@ -13,7 +13,7 @@ import pandas as pd
 from spacer_lib.benchmarks import rules_of
 from spacer_lib.evaluation.predictions import record
 from spacer_lib.evaluation.statistics import summarize
-from spacer_lib.language.completions import read_completion
+from spacer_lib.language.tags import read_completion
 from spacer_lib.questions.dataset import task_kind
 
 REFERENCE = "strict"

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from spacer_lib.errors import SpacerError
-from spacer_lib.maps.grid import map_to_text
+from spacer_lib.maps.text import map_to_text
 from spacer_lib.questions.dataset import space_of
 
 # own: the question's own video or images · other: another room's, own truth · blind:

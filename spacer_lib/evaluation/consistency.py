@@ -15,14 +15,11 @@ import pandas as pd
 
 from spacer_lib.benchmarks.rules import strict
 from spacer_lib.errors import SpacerError
-from spacer_lib.language.completions import (
-    option_texts,
-    plain_text,
-    read_choice,
-    read_completion,
-    read_number,
-)
-from spacer_lib.maps.grid import hits, normal_category
+from spacer_lib.language.choices import option_texts, plain_text, read_choice
+from spacer_lib.language.numbers import read_number
+from spacer_lib.language.tags import read_completion
+from spacer_lib.maps.scores import hits
+from spacer_lib.maps.text import normal_category
 from spacer_lib.questions.audit import SYNONYMS, named_categories
 from spacer_lib.questions.dataset import task_kind
 from spacer_lib.questions.generators import DIRECTION_BORDERS_DEG, direction_answer

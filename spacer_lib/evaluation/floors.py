@@ -7,7 +7,7 @@ import numpy as np
 from spacer_lib.errors import SpacerError
 from spacer_lib.evaluation.backends import Reply, keyed
 from spacer_lib.evaluation.predictions import predict
-from spacer_lib.language.completions import option_texts
+from spacer_lib.language.choices import option_texts
 from spacer_lib.training.record import dataset_hash
 
 FLOORS = ("majority", "frequency", "random")

@@ -1,10 +1,11 @@
 """One record per question: raw text, what was read from it, score and failure."""
 
 from spacer_lib.benchmarks.schema import Verdict
-from spacer_lib.language.completions import read_completion
-from spacer_lib.maps.grid import SCORERS, hits
-from spacer_lib.maps.grid import score as map_score
-from spacer_lib.rewards.score import RewardConfig, score
+from spacer_lib.language.tags import read_completion
+from spacer_lib.maps.scores import SCORERS, hits
+from spacer_lib.maps.scores import score as map_score
+from spacer_lib.rewards.config import RewardConfig
+from spacer_lib.rewards.score import score
 
 
 def record(row, text, rule, *, failure="no_prediction", grid_size=10):

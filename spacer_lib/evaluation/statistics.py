@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from spacer_lib.errors import SpacerError
-from spacer_lib.maps.grid import SCORERS
+from spacer_lib.maps.scores import SCORERS
 from spacer_lib.questions.dataset import space_of, task_kind
 from spacer_lib.rewards.metrics import bootstrap_interval
 

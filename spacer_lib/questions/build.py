@@ -29,10 +29,10 @@ from spacer_lib.artifacts import (
 )
 from spacer_lib.errors import SpacerError
 from spacer_lib.jobs import each
-from spacer_lib.maps.grid import map_to_text, rasterize
+from spacer_lib.maps.grid import rasterize
+from spacer_lib.maps.text import map_to_text
 from spacer_lib.questions.card import card_text
 from spacer_lib.questions.dataset import (
-    benchmark_spaces,
     flat_choice,
     question_rows,
     space_of,
@@ -43,6 +43,7 @@ from spacer_lib.questions.dataset import (
 )
 from spacer_lib.questions.generators import GENERATOR_VERSION
 from spacer_lib.questions.recipes import load_recipe
+from spacer_lib.rooms.identity import benchmark_room, require_no_benchmark_rooms
 
 TRAINING_PARTS = ("train", "grpo")
 TEXTS = pa.list_(pa.string())
@@ -74,6 +75,7 @@ def build_dataset(
     client=None,
     held_out_ids=(),
     drop_held_out=False,
+    allow_datasets=(),
 ):
     """Question files of a recipe, whole physical spaces in one part each.
 
@@ -93,6 +95,8 @@ def build_dataset(
         Scans whose spaces must not be trained on, beside VSI-Bench's.
     drop_held_out : bool
         Leave held-out scans out of the training parts, counted, instead of refusing.
+    allow_datasets : iterable of str
+        Data sets whose rooms only share names with VSI-Bench's.
 
     Returns
     -------
@@ -116,17 +120,23 @@ def build_dataset(
         )
     parts, dropped = split_spaces(by_id, recipe.parts, seed), []
     for part in sorted(set(parts) & set(TRAINING_PARTS)):
-        leaks = _leaks(parts[part], by_id, held_out_ids)
-        if leaks and not drop_held_out:
-            raise SpacerError(
-                f"part {part}: training and evaluation share physical spaces",
-                got=f"{len(leaks)} scans of VSI-Bench or the held-out list, first "
-                f"{leaks[0]}",
-                expected="none",
-                remedy="leave these scans out (drop_held_out, --drop-held-out)",
-            )
-        parts[part] = [name for name in parts[part] if name not in set(leaks)]
-        dropped += leaks
+        mine = [by_id[name] for name in parts[part]]
+        listed = _listed(mine, held_out_ids)
+        shown = _benchmark_scans(mine, allow_datasets)
+        if not drop_held_out:
+            remedy = "leave these scans out (drop_held_out, --drop-held-out)"
+            require_no_benchmark_rooms(f"part {part}", shown, remedy)
+            if listed:
+                raise SpacerError(
+                    f"part {part} shares physical spaces with the held-out list",
+                    kind="questions.held-out-space",
+                    got=f"{len(listed)} scans, first {listed[0]}",
+                    expected="none",
+                    remedy=remedy,
+                )
+        leaks = {*listed, *(name for name, _ in shown)}
+        dropped += [name for name in parts[part] if name in leaks]
+        parts[part] = [name for name in parts[part] if name not in leaks]
     by_id = {n: s for n, s in by_id.items() if n not in set(dropped)}
     _make_candidates(by_id, out_dir, recipe, seed, workers, client)
     report = {
@@ -170,15 +180,22 @@ def build_dataset(
     return report | {"paths": paths}
 
 
-def _leaks(ids, by_id, held_out_ids):
-    """Scans of physical spaces that evaluation uses: VSI-Bench's, and those given."""
-    held_out = {space_of(name) for name in held_out_ids}
-    return [
-        name
-        for name in ids
-        if space_of(name) in held_out
-        or (by_id[name].dataset == "scannet" and space_of(name) in benchmark_spaces())
-    ]
+def _listed(scenes, held_out_ids):
+    """Ids of the scenes in whose physical space one of the given scans was made."""
+    spaces = {space_of(name) for name in held_out_ids}
+    return [scene.scene_id for scene in scenes if scene.space_id in spaces]
+
+
+def _benchmark_scans(scenes, allow_datasets):
+    """(scene id, room) of the scenes that show a room of VSI-Bench."""
+    found = []
+    for scene in scenes:
+        for name in (scene.scene_id, scene.video_path):
+            room = benchmark_room(name, scene.dataset, allowed=allow_datasets)
+            if room is not None:
+                found.append((scene.scene_id, room))
+                break
+    return found
 
 
 # ---------------------------------------------------------------- candidates

@@ -5,7 +5,6 @@ A row is a plain dictionary with VSI-Bench's keys (``id``, ``dataset``, ``scene_
 ``problem_type``, ``categories``, ``map`` (the true cognitive map) and ``video``.
 """
 
-import functools
 import json
 from collections import Counter
 from pathlib import Path
@@ -13,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 
-from spacer_lib.artifacts import read_json, read_jsonl
+from spacer_lib.artifacts import read_jsonl
 from spacer_lib.errors import SpacerError
 from spacer_lib.maps.grid import rasterize
 from spacer_lib.questions.generators import (
@@ -228,12 +227,6 @@ def read_rows(path):
         if isinstance(row.get("map"), str):
             row["map"] = json.loads(row["map"])
     return rows
-
-
-@functools.cache
-def benchmark_spaces():
-    """Physical spaces of ScanNet that VSI-Bench uses: the official validation list."""
-    return frozenset(read_json(Path(__file__).with_name("held_out.json"))["spaces"])
 
 
 def task_kind(question_type):

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from spacer_lib.errors import SpacerError
-from spacer_lib.maps.grid import normal_category
+from spacer_lib.maps.text import normal_category
 from spacer_lib.rooms.geometry import box_distance_m, closest_distance_m, turn_deg
 
 GENERATOR_VERSION = "2"

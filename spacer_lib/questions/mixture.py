@@ -24,9 +24,14 @@ import pyarrow.parquet as pq
 
 from spacer_lib.artifacts import atomic_path, write_json, write_jsonl, write_text
 from spacer_lib.errors import SpacerError
-from spacer_lib.maps.grid import map_to_text
+from spacer_lib.maps.text import map_to_text
 from spacer_lib.questions.card import LICENCE, front_matter
 from spacer_lib.questions.dataset import read_rows
+from spacer_lib.rooms.identity import (
+    benchmark_questions,
+    benchmark_room,
+    require_no_benchmark_rooms,
+)
 
 # The spatial rows' keys, then ``image`` (of ``video`` and ``image`` one is set),
 # ``data_type`` (which) and ``source`` (the data set a question came from).
@@ -65,6 +70,7 @@ REASONS = (
     "answer not a number",
     "no path",
     "path leaves the media root",
+    "room of VSI-Bench",
     "media missing",
 )
 # As in ``completions``: a longer answer or larger number is never read.
@@ -177,6 +183,8 @@ def _row(raw, media_root):
     _check(kind in PROBLEM_TYPES, "unknown problem type")
     medium = _text(raw.get("data_type")).lower()
     _check(medium in DATA_TYPES, "unknown data type")
+    path = _text(raw.get("path"))
+    _check(benchmark_room(path, "video-r1") is None, "room of VSI-Bench")
     options, answer = None, _answer(raw.get("solution"))
     if kind == "multiple choice":
         options, answer = _choice(raw.get("options"), answer)
@@ -195,7 +203,7 @@ def _row(raw, media_root):
         "map": None,
         "video": None,
         "image": None,
-        medium: _locate(_text(raw.get("path")), media_root),
+        medium: _locate(path, media_root),
         "data_type": medium,
         "source": _text(raw.get("data_source")) or None,
     }
@@ -394,7 +402,14 @@ def joint_set(spatial_rows, general_rows, seed):
 
 
 def write_joint(
-    spatial_folder, general_path, out_dir, *, media_root=None, total=60_000, seed=0
+    spatial_folder,
+    general_path,
+    out_dir,
+    *,
+    media_root=None,
+    total=60_000,
+    seed=0,
+    allow_datasets=(),
 ):
     """A SpaceR-151k-style folder: a question set joined with general questions.
 
@@ -411,6 +426,8 @@ def write_joint(
     total : int
         General questions wanted; all usable ones if there are fewer.
     seed : int
+    allow_datasets : iterable of str
+        Data sets whose rooms only share names with VSI-Bench's.
 
     Returns
     -------
@@ -419,6 +436,11 @@ def write_joint(
     """
     spatial_folder, out_dir = Path(spatial_folder), Path(out_dir)
     spatial = read_rows(spatial_folder / "train.jsonl")
+    require_no_benchmark_rooms(
+        f"{spatial_folder}/train.jsonl",
+        benchmark_questions(spatial, allow_datasets),
+        "make the questions again with `spacer qa --drop-held-out`",
+    )
     general, refused = read_video_r1(general_path, media_root)
     general = sample_uniform(general, min(total, len(general)), seed)
     rows, counts = joint_set(spatial, general, seed)

@@ -9,7 +9,7 @@ import re
 
 from spacer_lib.artifacts import json_lines
 from spacer_lib.errors import SpacerError
-from spacer_lib.maps.grid import parse_map
+from spacer_lib.maps.text import parse_map
 from spacer_lib.rewards.score import PROBLEM_TYPES, check_item, score_batch
 
 

@@ -11,7 +11,7 @@ import jiwer
 import numpy as np
 
 from spacer_lib.errors import SpacerError
-from spacer_lib.language.completions import plain_text
+from spacer_lib.language.choices import plain_text
 
 # SpaceR Eq. 3, VSI-Bench.
 THRESHOLDS = (0.50, 0.55, 0.60, 0.65, 0.70, 0.75, 0.80, 0.85, 0.90, 0.95)

@@ -13,10 +13,11 @@ from dataclasses import dataclass
 
 from spacer_lib.errors import SpacerError
 from spacer_lib.language.prompts import EXAMPLE_MAP
-from spacer_lib.maps.grid import map_to_text
+from spacer_lib.maps.text import map_to_text
 from spacer_lib.questions.dataset import LETTERS
+from spacer_lib.rewards.config import COMPONENTS, PRESETS, get_preset
 from spacer_lib.rewards.metrics import majority_floor
-from spacer_lib.rewards.score import COMPONENTS, PRESETS, get_preset, score_batch
+from spacer_lib.rewards.score import score_batch
 
 HONEST, BLIND = "honest", "blind guess"  # for comparison: no hacks
 MOST_TOKENS = 512  # what every published length window still allows

@@ -11,25 +11,17 @@ code differs in both). A malformed *completion* scores 0 and says why; malformed
 import dataclasses
 import functools
 import json
-import math
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import numpy as np
-
 from spacer_lib.errors import SpacerError
-from spacer_lib.language.completions import (
-    MAX_ANSWER_CHARS,
-    SHAPES,
-    read_choice,
-    read_completion,
-    read_number,
-    unit_of,
-)
-from spacer_lib.maps.grid import SCORERS, hits
-from spacer_lib.maps.grid import score as map_score
+from spacer_lib.language.choices import MAX_ANSWER_CHARS, read_choice
+from spacer_lib.language.numbers import read_number, unit_of
+from spacer_lib.language.tags import read_completion
+from spacer_lib.maps.scores import hits
+from spacer_lib.maps.scores import score as map_score
 from spacer_lib.rewards.metrics import (
     SPATIAL_R1_THRESHOLDS,
     exact_match,
@@ -40,10 +32,6 @@ from spacer_lib.rewards.metrics import (
     word_error_rate,
 )
 
-GATES = ("paper", "released", "off", "always")
-LENGTH_RULES = ("right", "released")
-COMPONENTS = ("format", "task", "map", "length")
-
 _NUMBER_SCORES = {
     "mra": mean_relative_accuracy,
     "mra-11": functools.partial(
@@ -51,152 +39,7 @@ _NUMBER_SCORES = {
     ),
     "relative-cost": relative_cost_score,
 }
-NUMBER_SCORES = tuple(_NUMBER_SCORES)
 _UNPAID_THINKING = ("empty_think", "template_think")  # of ``Completion.flags``
-
-
-@dataclass(frozen=True)
-class RewardConfig:
-    """How completions are rewarded. Defaults are SpaceR's.
-
-    Attributes
-    ----------
-    format_weight : float
-        Reward of a well-formed completion. Eq. 5: 1.
-    map_weight : float
-        Factor of the map score. Eq. 5: 1.
-    map_gate : str
-        When the map counts: ``paper``, task reward = 1; ``released``, task reward = 1
-        or, for numbers, mean relative accuracy > 0.5; ``off``, never; ``always``.
-    map_scorer : str
-        One of ``cogmap.SCORERS``: ``released``, ``paper``, ``decay`` or ``aligned``.
-    length_window : (int, int) or None
-        Least and most tokens, both inclusive, that earn the bonus; ``None``: no
-        bonus. Paper: 360 to 512; released code: 320 to 512.
-    length_bonus : float
-        Released script: 0.2; the paper prints no value.
-    grid_size : int
-        M of the map. Paper: 10.
-    require_map : bool
-        Whether the format reward of a row with a map needs a readable map too.
-    length_rule : str
-        Who may earn the length bonus: ``right``, a task reward of 1 (paper);
-        ``released``, one above 0.1, if two completions of the group have that.
-        Groups are known to ``score_batch`` alone.
-    number_score : str
-        How a number is judged: ``mra``, mean relative accuracy over ten thresholds
-        (SpaceR Eq. 3); ``mra-11``, over Spatial-R1's eleven; ``relative-cost``,
-        vsGRPO's. Regression rows keep their own rule.
-    shape : str
-        One of ``completions.SHAPES``: ``think``, ``observe`` or ``vanilla``.
-    strict_think : bool
-        Whether an empty or template think block loses the format reward.
-    read_units : bool
-        Whether a unit in a numerical answer is converted to the question's.
-    """
-
-    format_weight: float = 1.0
-    map_weight: float = 1.0
-    map_gate: str = "paper"
-    map_scorer: str = "released"
-    length_window: tuple | list | None = (360, 512)
-    length_bonus: float = 0.2
-    grid_size: int = 10
-    require_map: bool = False
-    length_rule: str = "right"
-    number_score: str = "mra"
-    shape: str = "think"
-    strict_think: bool = False
-    read_units: bool = False
-
-    def __post_init__(self):
-        if self.length_window is not None:
-            object.__setattr__(self, "length_window", tuple(self.length_window))
-        for name in ("format_weight", "map_weight", "length_bonus"):
-            value = getattr(self, name)
-            self._require(name, 0 <= value < math.inf, "a finite number, 0 or more")
-        for name, known in (
-            ("map_gate", GATES),
-            ("map_scorer", SCORERS),
-            ("shape", SHAPES),
-            ("length_rule", LENGTH_RULES),
-            ("number_score", NUMBER_SCORES),
-        ):
-            self._require(name, getattr(self, name) in known, ", ".join(known))
-        self._require("grid_size", self.grid_size > 0, "more than 0")
-        window = self.length_window
-        ordered = window is None or (
-            len(window) == 2
-            and all(type(edge) is int for edge in window)
-            and 0 <= window[0] <= window[1]
-        )
-        self._require("length_window", ordered, "two whole numbers, least first")
-
-    def _require(self, name, holds, expected):
-        if not holds:
-            raise SpacerError(
-                f"reward setting {name}",
-                got=repr(getattr(self, name)),
-                expected=expected,
-            )
-
-
-_VSGRPO = RewardConfig(
-    number_score="relative-cost",  # vsGRPO §4.2: |Δ| over the smaller of the two
-    map_gate="off",  # it draws no map
-    length_window=None,  # tried against hacks and dropped: §4.3.3
-)
-# Weights of 1 are Eq. 5's, and what the others print. T-GRPO's bonus, which SpaceR's
-# script adds, needs rollouts of shuffled frames: ``tgrpo_bonus``.
-PRESETS = {
-    "spacer-paper": RewardConfig(
-        map_gate="paper",  # Eq. 5: R_map where R_task = 1
-        map_scorer="released",  # Eq. 4 leaves the pairing open: its code's
-        length_window=(360, 512),  # §5.1: l_min and l_max
-        length_rule="right",  # §4.2: a correct answer alone
-        length_bonus=0.2,  # released script; the paper prints no value
-    ),
-    "spacer-released": RewardConfig(
-        map_gate="released",  # numbers: mean relative accuracy > 0.5 is enough
-        map_scorer="released",
-        length_window=(320, 512),  # not the paper's 360
-        length_rule="released",  # two of the group above 0.1
-        length_bonus=0.2,
-        # Left out: there, a bad map may cost a right answer its task reward.
-    ),
-    "spatial-r1": RewardConfig(
-        number_score="mra-11",  # Eq. 7: N = (e - s) / δ + 2
-        map_gate="off",  # no map, and no length reward, in §3
-        length_window=None,
-    ),
-    "vsgrpo-think": _VSGRPO,
-    "vsgrpo-observe": dataclasses.replace(_VSGRPO, shape="observe"),
-    "vsgrpo-vanilla": dataclasses.replace(
-        _VSGRPO,
-        shape="vanilla",
-        format_weight=0.0,  # §4.2: omitted
-    ),
-    "ours": RewardConfig(
-        map_gate="paper",
-        map_scorer="aligned",  # chance earns 0, in whichever frame it was drawn
-        length_window=None,  # words are worth nothing by themselves
-        strict_think=True,
-        read_units=True,
-    ),
-}
-
-
-def get_preset(name):
-    """The ``RewardConfig`` of that name in ``PRESETS``.
-
-    Raises
-    ------
-    SpacerError
-        For an unknown name.
-    """
-    if name not in PRESETS:
-        raise SpacerError("reward preset", got=name, expected=", ".join(PRESETS))
-    return PRESETS[name]
 
 
 @dataclass(frozen=True)
@@ -331,53 +174,6 @@ def _without_length(breakdown):
         total=breakdown.total - breakdown.length,
         reasons=(*breakdown.reasons[:-1], reason),
     )
-
-
-def tgrpo_bonus(ordered_task, shuffled_task, value=0.3, ratio=0.8, least=0.1):
-    """T-GRPO's bonus for completions that use the order of the frames.
-
-    With p and p̃ the mean task rewards of a group with ordered and with shuffled
-    frames: if p ≥ ``ratio`` p̃, each ordered completion with a task reward above
-    ``least`` earns ``value``. Shuffled completions earn nothing and never enter a
-    loss. No preset adds it.
-
-    Parameters
-    ----------
-    ordered_task : (G,) array of float
-        Task rewards in [0, 1].
-    shuffled_task : (H,) array of float
-        H = G / 2 in Video-R1.
-
-    Returns
-    -------
-    (G,) array of float
-
-    Raises
-    ------
-    SpacerError
-        If a side is empty or leaves [0, 1].
-
-    Source: Video-R1 (arXiv 2503.21776) §3; SpaceR's script switches it on, its paper
-    does not mention it.
-
-    Examples
-    --------
-    >>> tgrpo_bonus([1, 0.5, 0, 0], [0, 0.5])
-    array([0.3, 0.3, 0. , 0. ])
-    >>> tgrpo_bonus([1, 0, 0, 0], [1, 0])
-    array([0., 0., 0., 0.])
-    """
-    sides = [np.asarray(side, dtype=float) for side in (ordered_task, shuffled_task)]
-    for side in sides:
-        if side.ndim != 1 or not side.size or not ((side >= 0) & (side <= 1)).all():
-            raise SpacerError(
-                "task rewards of T-GRPO",
-                got=side.tolist(),
-                expected="one or more numbers in [0, 1]",
-            )
-    ordered, shuffled = sides
-    earned = ordered.mean() >= ratio * shuffled.mean()
-    return value * (earned & (ordered > least))
 
 
 class _Truth(NamedTuple):
@@ -595,100 +391,3 @@ def _true_map(item, grid_size):
             expected = f"map cells as two integers in [0, {grid_size - 1}]"
             raise _bad_truth(item, f"{name}: {spots}", expected)
     return cells or None
-
-
-def trl_reward_functions(config, tokenizer=None):
-    """One reward function per component, as TRL's ``GRPOTrainer`` calls them.
-
-    Each is named after its component, so that TRL logs ``rewards/map/mean`` and so
-    on; weights are already applied, so TRL's ``reward_weights`` stay 1. Every
-    completion is scored once per batch, by its own row's type, options and map.
-    ``map`` gives 0.0 where the gate is shut and ``None`` where the row has no map.
-
-    Parameters
-    ----------
-    config : RewardConfig
-    tokenizer : optional
-        Counts tokens where a caller passes no ``completion_ids``.
-
-    Returns
-    -------
-    list of callable
-        ``f(prompts, completions, completion_ids=…, <columns>, log_metric=…)``;
-        ``completions`` are texts or chats of one assistant turn.
-    """
-    batch_scores = _BatchScorer(config, tokenizer)
-
-    def component(name):
-        def reward(
-            prompts, completions, completion_ids=None, log_metric=None, **columns
-        ):
-            scored = batch_scores(completions, completion_ids, columns)
-            if name == "task" and log_metric is not None:
-                for metric, value in _batch_metrics(scored, config.grid_size).items():
-                    log_metric(metric, value)
-            return [getattr(breakdown, name) for breakdown in scored]
-
-        reward.__name__ = name
-        return reward
-
-    return [component(name) for name in COMPONENTS]
-
-
-class _BatchScorer:
-    """Scores a batch, and remembers the last one for the other components."""
-
-    COLUMNS = ("id", "problem_type", "ground_truth", "options", "map", "question")
-
-    def __init__(self, config, tokenizer):
-        self.config, self.tokenizer = config, tokenizer
-        self._inputs, self._scores = (), []
-
-    def __call__(self, completions, completion_ids, columns):
-        named = {key: columns[key] for key in self.COLUMNS if key in columns}
-        # The lists themselves are held, so an identity cannot be used twice.
-        inputs = (completions, completion_ids, *named.values())
-        same = len(inputs) == len(self._inputs) and all(
-            new is old for new, old in zip(inputs, self._inputs, strict=True)
-        )
-        if not same:
-            self._scores = self._score(completions, completion_ids, named)
-            self._inputs = inputs
-        return self._scores
-
-    def _score(self, completions, completion_ids, named):
-        texts, items, counts = [], [], []
-        for i, completion in enumerate(completions):
-            text = completion
-            if not isinstance(completion, str):
-                text = completion[-1]["content"]
-            count = None
-            if completion_ids is not None:
-                count = len(completion_ids[i])
-            elif self.tokenizer is not None:
-                encoded = self.tokenizer(text, add_special_tokens=False)
-                count = len(encoded["input_ids"])
-            item = {key: column[i] for key, column in named.items()}
-            # TRL repeats a row for each completion of its group: one object for all.
-            items.append(items[-1] if items and items[-1] == item else item)
-            texts.append(text)
-            counts.append(count)
-        return score_batch(texts, items, self.config, counts)
-
-
-def _batch_metrics(scored, grid_size):
-    """Shares and mean map scores over a batch, which TRL logs beside the rewards."""
-    unread = sum(b.answer_failure is not None for b in scored)
-    metrics = {"answer_failures": unread / len(scored)}
-    mapped = [b for b in scored if b.map_total]
-    if mapped:
-        there = sum(b.map_total for b in mapped)
-        unmapped = sum(b.map_failure is not None for b in mapped)
-        for name in SCORERS:
-            metrics[f"map_{name}"] = sum(
-                map_score(b.drawn_map, b.true_map, grid_size, scorer=name)
-                for b in mapped
-            ) / len(mapped)
-        metrics["map_hit_rate"] = sum(b.map_hits for b in mapped) / there
-        metrics["map_failures"] = unmapped / len(mapped)
-    return metrics

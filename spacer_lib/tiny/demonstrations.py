@@ -9,7 +9,7 @@ from the true one; those demonstrations are dropped (``demonstrate`` returns ``N
 
 import math
 
-from spacer_lib.maps.grid import map_to_text
+from spacer_lib.maps.text import map_to_text
 
 SECTOR_DEG = 15
 SECTORS = 360 // SECTOR_DEG

@@ -36,7 +36,8 @@ from spacer_lib.artifacts import (
     write_json,
 )
 from spacer_lib.errors import SpacerError
-from spacer_lib.maps.grid import map_to_text, rasterize
+from spacer_lib.maps.grid import rasterize
+from spacer_lib.maps.text import map_to_text
 from spacer_lib.models.inputs import (
     VideoSettings,
     encode_prompts,

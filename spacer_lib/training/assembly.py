@@ -6,7 +6,7 @@ from transformers.trainer_callback import PrinterCallback
 from trl import GRPOConfig
 
 from spacer_lib.errors import SpacerError
-from spacer_lib.rewards.score import trl_reward_functions
+from spacer_lib.rewards.trl import trl_reward_functions
 from spacer_lib.training.prefix import PrefixCheck, completions_per_forward
 from spacer_lib.training.rows import training_rows
 from spacer_lib.training.sight import SightCheck

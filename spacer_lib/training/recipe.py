@@ -19,7 +19,7 @@ from spacer_lib.artifacts import PROJECT_ROOT, config_hash, to_jsonable
 from spacer_lib.errors import SpacerError
 from spacer_lib.language.prompts import FRAMES, MODES, PromptStyle, load_template
 from spacer_lib.models.inputs import VideoSettings
-from spacer_lib.rewards.score import RewardConfig
+from spacer_lib.rewards.config import RewardConfig
 from spacer_lib.rooms.synthetic.views import VIEWS
 
 RECIPES = PROJECT_ROOT / "configs"
@@ -63,6 +63,8 @@ class TrainConfig:
     data_path: str | None = None
     data_part: str = "all"  # of a joint set: all, spatial (SR) or general
     data_rows: int | None = None  # a random subset of so many; smaller ones nest
+    # Data sets whose rooms only share names with VSI-Bench's (`rooms.identity`).
+    allow_datasets: list = field(default_factory=list)
     view: str = "new"  # camera of drawn rooms: `new` was never demonstrated
     rooms: str = "grpo"  # which rooms are drawn; no room is in two parts
     prompt_mode: str = "tiny"  # of `prompts.messages`

@@ -21,8 +21,8 @@ from spacer_lib.artifacts import (
     to_jsonable,
     write_jsonl,
 )
-from spacer_lib.language.completions import read_completion
-from spacer_lib.maps.grid import map_to_text
+from spacer_lib.language.tags import read_completion
+from spacer_lib.maps.text import map_to_text
 
 # Keys of ``metrics.jsonl``; a star stands for any text. Means and shares are over the
 # step's rollouts on all workers. A value that applies to no rollout is null.

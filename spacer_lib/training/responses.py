@@ -5,15 +5,10 @@ import re
 from decimal import Decimal
 
 from spacer_lib.errors import SpacerError
-from spacer_lib.language.completions import (
-    MAX_NUMBER,
-    option_texts,
-    plain_text,
-    read_choice,
-    read_number,
-)
+from spacer_lib.language.choices import option_texts, plain_text, read_choice
+from spacer_lib.language.numbers import MAX_NUMBER, read_number
 from spacer_lib.language.prompts import TINY_MODES
-from spacer_lib.maps.grid import map_to_text
+from spacer_lib.maps.text import map_to_text
 from spacer_lib.tiny.demonstrations import TINY_TASKS, demonstrate
 
 # Questions whose answer has wrong neighbours; a text read off or written freely has

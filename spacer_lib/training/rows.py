@@ -12,6 +12,7 @@ from spacer_lib.artifacts import PROJECT_ROOT
 from spacer_lib.errors import SpacerError
 from spacer_lib.questions.dataset import read_rows
 from spacer_lib.rewards.score import check_item
+from spacer_lib.rooms.identity import benchmark_questions, require_no_benchmark_rooms
 from spacer_lib.tiny.curriculum import SEEDS, draw_rows
 
 ROW_KEYS = ("id", "question", "problem_type", "ground_truth")
@@ -65,6 +66,11 @@ def training_rows(config):
     path = _file(locate(config.data_path))
     numbered = list(enumerate(_read(path), start=1))
     chosen = _chosen(path, numbered, config)
+    require_no_benchmark_rooms(
+        str(path),
+        benchmark_questions([row for _, row in chosen], config.allow_datasets),
+        "leave these rows out",
+    )
     keys = dict.fromkeys((*OPTIONAL_KEYS, *(key for _, row in chosen for key in row)))
     for number, row in chosen:
         _check(f"{path} row {number}", row, config.reward)

@@ -23,7 +23,8 @@ from spacer_lib.artifacts import (
 from spacer_lib.errors import SpacerError
 from spacer_lib.models.generation import generate, weights_fingerprint
 from spacer_lib.models.inputs import VideoSettings
-from spacer_lib.rewards.score import RewardConfig, score_batch
+from spacer_lib.rewards.config import RewardConfig
+from spacer_lib.rewards.score import score_batch
 from spacer_lib.rooms.synthetic.views import VIEWS
 
 

@@ -7,7 +7,8 @@ not mention it.
 import numpy as np
 import torch
 
-from spacer_lib.rewards.score import score_batch, tgrpo_bonus
+from spacer_lib.rewards.score import score_batch
+from spacer_lib.rewards.trl import tgrpo_bonus
 
 
 class TemporalBonus:

@@ -19,7 +19,7 @@ from spacer_lib.artifacts import (
     read_jsonl,
 )
 from spacer_lib.errors import SpacerError
-from spacer_lib.rewards.score import RewardConfig
+from spacer_lib.rewards.config import RewardConfig
 from spacer_lib.training import trackers
 from spacer_lib.training.assembly import build_trainer
 from spacer_lib.training.baselines import build_dpo, build_sft

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from support import refused
 
 from spacer_lib.artifacts import write_jsonl
 from spacer_lib.errors import SpacerError
@@ -181,12 +182,31 @@ def test_bad_rows_are_named(folder, changes, message):
 
 
 @pytest.mark.parametrize(
+    "changes",
+    [
+        {"scene_name": "Scene0011_00"},
+        {"id": "scene0011_00:room_size_estimation:0"},
+        {"dataset": "ScanNet++", "scene_name": "7b6477cb95"},
+    ],
+)
+def test_rooms_of_the_benchmark_are_refused(folder, changes):
+    """Also in files that `spacer qa` did not write."""
+    with refused("rooms.benchmark-room", says="1 rooms"):
+        load(folder, [spatial(0), spatial(1, **changes)])
+    mine = {"dataset": "mine", "scene_name": "scene0011_00"}
+    rows = [spatial(0), spatial(1, **mine)]
+    with refused("rooms.benchmark-room", says="--allow-dataset"):
+        load(folder, rows)
+    assert len(load(folder, rows, allow_datasets=["mine"])) == 2
+
+
+@pytest.mark.parametrize(
     ("text", "message"),
     [
         (None, "is missing"),
         ('{"id": 1\n', "line 1 is not JSON"),
         ('{"id": 1, "map": "{"}\n', "cannot be read"),
-        ("7\n", "row 1: got 7; expected a JSON object"),
+        ("7\n", "line 1: got 7; expected a JSON object"),
         ("", "shorter than one step: got 0 rows"),
     ],
 )

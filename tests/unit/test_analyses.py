@@ -20,9 +20,9 @@ from spacer_lib.evaluation.analyses import (
 )
 from spacer_lib.evaluation.conditions import random_map
 from spacer_lib.evaluation.predictions import predict
-from spacer_lib.maps.grid import map_accuracy as accuracy_of_map
-from spacer_lib.maps.grid import map_to_text
-from spacer_lib.rewards.score import RewardConfig
+from spacer_lib.maps.scores import map_accuracy as accuracy_of_map
+from spacer_lib.maps.text import map_to_text
+from spacer_lib.rewards.config import RewardConfig
 
 TRUE = {"bed": [[2, 2]], "lamp": [[5, 8]], "chair": [[1, 1], [8, 1]]}
 

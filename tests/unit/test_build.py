@@ -11,6 +11,7 @@ from collections import Counter
 import datasets
 import psutil
 import pytest
+from support import refused
 
 from spacer_lib.artifacts import PROJECT_ROOT, read_json
 from spacer_lib.errors import SpacerError
@@ -78,7 +79,7 @@ def test_a_planted_leak_is_refused_and_nothing_is_written(scenes, tmp_path):
     report = build_dataset(scenes, tmp_path / "a")
     for part in ("train", "grpo"):
         planted = f"{space_of(report['scenes'][part][0])}_77"  # a rescan, never seen
-        with pytest.raises(SpacerError, match="share physical spaces"):
+        with refused("questions.held-out-space"):
             build_dataset(scenes, tmp_path / "b", held_out_ids=[planted])
     assert not (tmp_path / "b").exists()
     build_dataset(scenes, tmp_path / "c", held_out_ids=report["scenes"]["test"])
@@ -87,7 +88,7 @@ def test_a_planted_leak_is_refused_and_nothing_is_written(scenes, tmp_path):
 def test_benchmark_rooms_are_refused_unasked(scenes, tmp_path):
     """A validation scan among the training ones, under an id of its own."""
     planted = dataclasses.replace(scenes[0], scene_id="scene0011_07", dataset="scannet")
-    with pytest.raises(SpacerError, match="scene0011_07.*--drop-held-out"):
+    with refused("rooms.benchmark-room", says="scene0011_07"):
         build_dataset([*scenes[1:], planted], tmp_path, "sr91k")
     report = build_dataset(
         [*scenes[1:], planted], tmp_path, "sr91k", drop_held_out=True
@@ -98,6 +99,43 @@ def test_benchmark_rooms_are_refused_unasked(scenes, tmp_path):
     # Audits and test sets may ask about them.
     asked = build_dataset([planted], tmp_path / "test", "vsibench")
     assert sum(asked["counts"]["test"].values()) > 5
+
+
+@pytest.mark.parametrize(
+    ("scene_id", "dataset", "video"),
+    [
+        ("scene0011_00", "ScanNet", None),
+        ("scene0011_00", "unknown", None),
+        ("scene0011_00.mp4", "scannet", None),
+        ("0011_00", "scannet", None),
+        ("SCENE0011_00", "scannet", None),
+        ("7b6477cb95", "scannetpp", None),
+        ("7b6477cb95", "unknown", None),
+        ("41069025", "ARKitScenes", None),
+        ("41069025", "unknown", None),
+        ("room_a", "mine", "videos/scene0011_00.mp4"),
+    ],
+)
+def test_no_spelling_of_a_benchmark_room_is_trained_on(
+    scenes, tmp_path, scene_id, dataset, video
+):
+    planted = dataclasses.replace(
+        scenes[0], scene_id=scene_id, dataset=dataset, video_path=video
+    )
+    rooms = [*scenes[1:], planted]
+    with refused("rooms.benchmark-room", says=scene_id):
+        build_dataset(rooms, tmp_path / "a", "sr91k")
+    assert not (tmp_path / "a").exists()
+    report = build_dataset(rooms, tmp_path / "a", "sr91k", drop_held_out=True)
+    assert report["dropped"] == [scene_id]
+
+
+def test_a_data_set_that_only_shares_names_is_allowed_by_name(scenes, tmp_path):
+    own = dataclasses.replace(scenes[0], scene_id="scene0011_00", dataset="mine")
+    with refused("rooms.benchmark-room", says="--allow-dataset"):
+        build_dataset([own], tmp_path, "sr91k")
+    report = build_dataset([own], tmp_path, "sr91k", allow_datasets=["mine"])
+    assert report["dropped"] == [] and sum(report["counts"]["train"].values()) > 5
 
 
 def test_repeats_are_refused(scenes, tmp_path, monkeypatch):

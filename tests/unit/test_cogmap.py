@@ -10,21 +10,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spacer_lib.errors import SpacerError
-from spacer_lib.maps import grid as cogmap
-from spacer_lib.maps.grid import (
-    MAX_MAP_CHARS,
+from spacer_lib.maps import scores as cogmap
+from spacer_lib.maps.grid import rasterize, turned
+from spacer_lib.maps.scores import (
     SCORERS,
     chance_level,
     hits,
     map_accuracy,
-    map_to_text,
-    normal_category,
-    parse_map,
-    rasterize,
     score,
     scores,
-    turned,
 )
+from spacer_lib.maps.text import MAX_MAP_CHARS, map_to_text, normal_category, parse_map
 from spacer_lib.rooms.scene import ObjectInstance, Scene, read_meta_file
 from spacer_lib.rooms.synthetic.layout import draw_room
 from spacer_lib.rooms.synthetic.views import to_scene

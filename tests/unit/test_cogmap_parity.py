@@ -17,7 +17,8 @@ import random
 import numpy as np
 import pytest
 
-from spacer_lib.maps.grid import rasterize, score, turned
+from spacer_lib.maps.grid import rasterize, turned
+from spacer_lib.maps.scores import score
 from spacer_lib.rooms.scene import read_meta_file
 
 NAMES = ("bed", "chair", "door", "lamp", "sofa")

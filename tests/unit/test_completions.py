@@ -9,18 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spacer_lib.errors import SpacerError
-from spacer_lib.language.completions import (
-    FAILURES,
-    FLAGS,
-    NUMBER_FAILURES,
-    SHAPES,
-    option_texts,
-    read_choice,
-    read_completion,
-    read_number,
-    unit_of,
-)
-from spacer_lib.maps.grid import map_to_text
+from spacer_lib.language.choices import option_texts, read_choice
+from spacer_lib.language.numbers import NUMBER_FAILURES, read_number, unit_of
+from spacer_lib.language.tags import FAILURES, FLAGS, SHAPES, read_completion
+from spacer_lib.maps.text import map_to_text
 
 MAP = '<map>{"chair":[[2,5]]}</map>'
 

@@ -21,7 +21,8 @@ from spacer_lib.evaluation.consistency import (
     shares,
 )
 from spacer_lib.evaluation.predictions import predict, record
-from spacer_lib.maps.grid import map_to_text, rasterize
+from spacer_lib.maps.grid import rasterize
+from spacer_lib.maps.text import map_to_text
 from spacer_lib.questions.audit import named_categories
 from spacer_lib.questions.dataset import question_rows, without_options
 from spacer_lib.questions.generators import TASK_KINDS, Rules

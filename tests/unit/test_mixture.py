@@ -14,7 +14,7 @@ from PIL import Image
 
 from spacer_lib import cli
 from spacer_lib.errors import SpacerError
-from spacer_lib.language import completions
+from spacer_lib.language import choices, numbers
 from spacer_lib.questions.build import build_dataset
 from spacer_lib.questions.dataset import read_rows
 from spacer_lib.questions.general_sample import synthetic_general
@@ -30,7 +30,8 @@ from spacer_lib.questions.mixture import (
     report,
     sample_uniform,
 )
-from spacer_lib.rewards.score import RewardConfig, score
+from spacer_lib.rewards.config import RewardConfig
+from spacer_lib.rewards.score import score
 from spacer_lib.rooms.scans import read_scenes, synthetic_meta
 
 RAW = {
@@ -94,6 +95,8 @@ PLANTED = [
     # reason, what is wrong
     ("not an object", None),
     ("not an object", ["problem"]),
+    ("room of VSI-Bench", raw(path="ScanNet/scene0011_00/0.jpg")),
+    ("room of VSI-Bench", raw(path="./scannetpp/7b6477cb95.mp4")),
     ("no id", raw(problem_id=None)),
     ("no id", raw(problem_id=math.nan)),
     ("no id", raw(problem_id=math.inf)),
@@ -284,8 +287,8 @@ def test_texts_keep_their_words(kind):
 
 
 def test_limits_are_those_of_the_answer_readers():
-    assert MAX_ANSWER_CHARS == completions.MAX_ANSWER_CHARS
-    assert MAX_NUMBER == completions.MAX_NUMBER
+    assert MAX_ANSWER_CHARS == choices.MAX_ANSWER_CHARS
+    assert MAX_NUMBER == numbers.MAX_NUMBER
 
 
 JSON = st.recursive(

@@ -3,8 +3,9 @@
 import pytest
 
 from spacer_lib.errors import SpacerError
-from spacer_lib.language.completions import read_completion
+from spacer_lib.language.tags import read_completion
 from spacer_lib.questions.dataset import question_rows
+from spacer_lib.rewards.config import COMPONENTS, PRESETS
 from spacer_lib.rewards.probes import (
     BLIND,
     HONEST,
@@ -13,7 +14,6 @@ from spacer_lib.rewards.probes import (
     probe_table,
     table_text,
 )
-from spacer_lib.rewards.score import COMPONENTS, PRESETS
 from spacer_lib.rooms.scans import synthetic_ids
 from spacer_lib.rooms.synthetic.layout import draw_room
 from spacer_lib.rooms.synthetic.views import VIEWS, to_scene

@@ -12,7 +12,7 @@ from spacer_lib.language.prompts import (
     messages,
     user_text,
 )
-from spacer_lib.maps.grid import parse_map
+from spacer_lib.maps.text import parse_map
 
 CHOICE = {
     "question": "Which is closest to the bed?",

@@ -15,7 +15,6 @@ from spacer_lib.errors import SpacerError
 from spacer_lib.maps.grid import rasterize
 from spacer_lib.questions.audit import audit
 from spacer_lib.questions.dataset import (
-    benchmark_spaces,
     flat_choice,
     flatten_answers,
     question_rows,
@@ -33,6 +32,7 @@ from spacer_lib.questions.generators import (
     Rules,
     direction_answer,
 )
+from spacer_lib.rooms.identity import benchmark_rooms
 from spacer_lib.rooms.scene import (
     STRUCTURAL_CATEGORIES,
     ObjectInstance,
@@ -436,11 +436,10 @@ def test_splits_keep_rescans_together():
         split_spaces(ids, {"train": 0.5}, 0)
 
 
-def test_benchmark_spaces_are_the_official_validation_list():
-    # 1,513 scans of 707 spaces; the 1,201 training scans take the other 565.
-    assert len(benchmark_spaces()) == 707 - 565
-    assert {"scene0011", "scene0568", "scene0704"} <= benchmark_spaces()
-    assert "scene0000" not in benchmark_spaces()
+def test_benchmark_rooms_are_the_official_validation_list():
+    rooms = benchmark_rooms()["scannet"]
+    assert {"scene0011", "scene0568", "scene0704"} <= rooms
+    assert "scene0000" not in rooms
 
 
 def test_three_difficulties_are_one_kind():
@@ -469,4 +468,6 @@ def test_published_metadata_gives_maps_and_questions(real_scenes):
 
 
 def test_the_benchmark_holds_the_published_rooms(real_scenes):
-    assert {scene.space_id for scene in real_scenes.values()} <= benchmark_spaces()
+    assert {scene.space_id for scene in real_scenes.values()} <= benchmark_rooms()[
+        "scannet"
+    ]

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from spacer_lib.rewards.score import PRESETS
+from spacer_lib.rewards.config import PRESETS
 from spacer_lib.training.recipe import (
     RECIPES,
     dump_config,

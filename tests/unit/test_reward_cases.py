@@ -6,9 +6,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from spacer_lib.language.completions import read_choice, read_completion, read_number
+from spacer_lib.language.choices import read_choice
+from spacer_lib.language.numbers import read_number
+from spacer_lib.language.tags import read_completion
+from spacer_lib.rewards.config import PRESETS
 from spacer_lib.rewards.metrics import mean_relative_accuracy
-from spacer_lib.rewards.score import PRESETS, RewardBreakdown, score
+from spacer_lib.rewards.score import RewardBreakdown, score
 
 TABLE = Path(__file__).resolve().parent.parent / "reward_cases.yaml"
 CASES = yaml.safe_load(TABLE.read_text(encoding="utf-8"))["cases"]

@@ -7,7 +7,8 @@ import pytest
 from spacer_lib import benches, cli
 from spacer_lib.artifacts import read_json, write_jsonl
 from spacer_lib.errors import SpacerError
-from spacer_lib.rewards.score import get_preset, score, score_batch
+from spacer_lib.rewards.config import get_preset
+from spacer_lib.rewards.score import score, score_batch
 
 MAP = {"chair": [[2, 5], [4, 4]], "lamp": [[6, 8]], "bed": [[1, 1]]}
 CHOICE = {

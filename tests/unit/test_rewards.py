@@ -12,18 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spacer_lib.errors import SpacerError
-from spacer_lib.language.completions import read_completion
-from spacer_lib.maps.grid import SCORERS, map_to_text
-from spacer_lib.rewards.score import (
-    COMPONENTS,
-    PRESETS,
-    RewardConfig,
-    get_preset,
-    score,
-    score_batch,
-    tgrpo_bonus,
-    trl_reward_functions,
-)
+from spacer_lib.language.tags import read_completion
+from spacer_lib.maps.scores import SCORERS
+from spacer_lib.maps.text import map_to_text
+from spacer_lib.rewards.config import COMPONENTS, PRESETS, RewardConfig, get_preset
+from spacer_lib.rewards.score import score, score_batch
+from spacer_lib.rewards.trl import tgrpo_bonus, trl_reward_functions
 
 TRUE_MAP = {"chair": [[2, 5], [4, 4]], "lamp": [[6, 8]]}
 CHOICE = {

@@ -1,0 +1,197 @@
+"""Model text → think, map and answer, or the name of what is wrong.
+
+A well-formed completion is one think block and then one answer block::
+
+    <think> <map>{"chair":[[2,5]]}</map> two steps east … </think><answer>B</answer>
+
+The map stands inside the think block or between the two. vsGRPO's two other shapes
+are read as well: ``observe`` names the first block so, ``vanilla`` has none and may
+leave the answer bare. Text is model output: it never raises, is never evaluated, and
+costs linear time. The answer is read from its tag whether or not the rest is
+well-formed; the format reward judges the rest.
+"""
+
+import re
+from dataclasses import dataclass
+
+from spacer_lib.errors import SpacerError
+from spacer_lib.maps.text import parse_map
+
+MAX_THINK_CHARS = 2_000  # a thought that is still a template after these is one
+
+SHAPES = ("think", "observe", "vanilla")
+FAILURES = (
+    "no_answer_tag",
+    "unclosed_answer",
+    "two_answers",
+    "empty_answer",
+    "no_think",
+    "unclosed_think",
+    "two_thinks",
+    "answer_inside_think",
+    "text_outside_tags",
+)
+FLAGS = ("empty_think", "template_think")
+
+
+@dataclass(frozen=True)
+class Completion:
+    """What a completion says.
+
+    Attributes
+    ----------
+    think, map_text, answer : str or None
+        Contents of the blocks, stripped; ``None`` where there is no such single block.
+    map : dict or None
+        ``{category: [(x_col, y_row), …]}``.
+    failure : str or None
+        The first that holds of ``FAILURES``; the observe block's go by the names of
+        the think block's.
+    map_failure : str or None
+        ``no_map`` (only where one is expected), ``unclosed_map``, ``two_maps``, or a
+        failure of ``cogmap.parse_map``.
+    flags : tuple of str
+        ``empty_think``: nothing in the think block but the map.
+        ``template_think``: not empty, but fewer than three different words are left
+        in its first 2,000 characters without map, tags and phrases that only repeat
+        an instruction ("your reasoning here", "think step by step"). A flagged
+        completion keeps its format: flags are for whoever watches for hacks.
+    """
+
+    think: str | None
+    map_text: str | None
+    map: dict | None
+    answer: str | None
+    failure: str | None
+    map_failure: str | None
+    flags: tuple = ()
+
+    @property
+    def format_ok(self):
+        """One think block, then one answer block, and nothing outside but a map."""
+        return self.failure is None
+
+
+def read_completion(text, *, expect_map=False, grid_size=10, shape="think"):
+    """Take a completion apart.
+
+    Parameters
+    ----------
+    text : str
+    expect_map : bool
+        Whether a completion without a map has a map failure.
+    grid_size : int
+        M; map cells outside [0, M - 1] are a failure.
+    shape : str
+        ``think``: a think block, then an answer block. ``observe``: the same with
+        ``<observe>`` in place of ``<think>``. ``vanilla``: an answer block alone, or
+        a text without any of these tags, which is the answer as a whole.
+
+    Returns
+    -------
+    Completion
+
+    Raises
+    ------
+    SpacerError
+        For an unknown shape.
+    """
+    if shape not in SHAPES:
+        raise SpacerError("completion shape", got=shape, expected=", ".join(SHAPES))
+    if shape == "vanilla" and not _TAG.search(text):
+        text = f"<answer>{text}</answer>"
+    answer, answer_failure = _single_block(text, "answer")
+    think, think_failure = None, None
+    if shape != "vanilla":
+        think, think_failure = _single_block(text, shape)
+    outside_answer = text
+    if answer is not None:
+        outside_answer = text[: answer.start] + text[answer.stop :]
+    drawn, map_failure = _single_block(outside_answer, "map")
+    if map_failure == "no_map" and not expect_map:
+        map_failure = None
+    cells = None
+    if drawn is not None:
+        reading = parse_map(drawn.content, grid_size)
+        cells, map_failure = reading.map, reading.failure
+    return Completion(
+        think=think and think.content.strip(),
+        map_text=drawn and drawn.content.strip(),
+        map=cells,
+        answer=answer and answer.content.strip(),
+        failure=answer_failure or think_failure or _misplaced(text, think, answer),
+        map_failure=map_failure,
+        flags=() if think is None else _flags(_without_map(think.content)),
+    )
+
+
+@dataclass(frozen=True)
+class _Block:
+    content: str
+    start: int  # of the opening tag
+    stop: int  # after the closing tag
+
+
+_TAG = re.compile("</?(?:think|observe|answer)>")
+_MISSING = {"answer": "no_answer_tag", "think": "no_think", "map": "no_map"}
+
+
+def _single_block(text, tag):
+    """(block, None) if there is exactly one, else (None, failure)."""
+    opening, closing = f"<{tag}>", f"</{tag}>"
+    name = "think" if tag == "observe" else tag
+    start = text.find(opening)
+    if start < 0:
+        return None, _MISSING[name]
+    stop = text.find(closing, start)
+    if stop < 0:
+        return None, f"unclosed_{name}"
+    if text.count(opening) > 1 or text.count(closing) > 1:
+        return None, f"two_{name}s"
+    content = text[start + len(opening) : stop]
+    block = _Block(content, start, stop + len(closing))
+    if tag == "answer" and not content.strip():
+        return block, "empty_answer"
+    return block, None
+
+
+def _without_map(text):
+    start = text.find("<map>")
+    stop = text.find("</map>", start)
+    if 0 <= start < stop:
+        return text[:start] + text[stop + len("</map>") :]
+    return text
+
+
+# What in a thought only repeats the instruction to think; lower case.
+_INSTRUCTION = re.compile(
+    r"<[^<>]{1,20}>|\b(?:(?:let'?s |let us )?(?:think(?:ing)? )?step[ -]by[ -]step"
+    r"|(?:(?:write|put|insert|add) )?(?:(?:your|my|the) )?(?:detailed )?"
+    r"(?:reasoning|thinking|thoughts?|analysis)(?: process)?"
+    r"(?: (?:goes|go|comes))?(?: (?:here|inside))?)\b"
+)
+# Outside ASCII each letter counts as a word: some scripts put no spaces.
+_WORD = re.compile(r"[0-9a-z]+|[^\W_]")
+
+
+def _flags(thought):
+    """Flags of a think block without its map."""
+    if not thought.strip():
+        return ("empty_think",)
+    thought = " ".join(thought[:MAX_THINK_CHARS].casefold().split())
+    words = set(_WORD.findall(_INSTRUCTION.sub(" ", thought)))
+    return ("template_think",) if len(words) < 3 else ()
+
+
+def _misplaced(text, think, answer):
+    """The failure of single blocks that do not follow each other cleanly."""
+    if think is None:  # a shape without one
+        outside = _without_map(text[: answer.start]) + text[answer.stop :]
+        return "text_outside_tags" if outside.strip() else None
+    if think.start < answer.start < think.stop:
+        return "answer_inside_think"
+    if answer.start < think.stop:
+        return "text_outside_tags"
+    between = _without_map(text[think.stop : answer.start])
+    outside = text[: think.start], between, text[answer.stop :]
+    return "text_outside_tags" if any(part.strip() for part in outside) else None

@@ -1,0 +1,181 @@
+"""Which physical room a scan shows, however its name is spelled.
+
+VSI-Bench asks about 288 rooms of ScanNet, ScanNet++ and ARKitScenes. A training set
+that holds one of them makes every score on the benchmark worthless, so names are
+compared after normalisation: upper case, folders, file suffixes, a missing ``scene``
+and a missing or misspelt data set make no difference.
+"""
+
+import functools
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from spacer_lib.artifacts import read_json
+from spacer_lib.errors import SpacerError
+from spacer_lib.rows import MEDIA_KEYS, Question
+
+DATASETS = ("scannet", "scannetpp", "arkitscenes")  # with rooms in VSI-Bench
+_SPELLINGS = {
+    "scannetv": "scannet",
+    "arkitscene": "arkitscenes",
+    "arkit": "arkitscenes",
+}
+_SCENE = re.compile(r"scene0*([0-9]+)")
+_BARE_SCAN = re.compile(r"0*([0-9]{1,4})_[0-9]{2}(?![0-9])")
+
+
+class Room(NamedTuple):
+    """A room of a benchmark: ``scannet``'s ``scene0011``, for example."""
+
+    dataset: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.dataset} {self.name}"
+
+
+def dataset_name(dataset: object) -> str:
+    """One spelling for a data set's name; "" if there is none.
+
+    Examples
+    --------
+    >>> [dataset_name(n) for n in ("ScanNet", "ScanNet++", "scannet_v2", "ARKitScenes")]
+    ['scannet', 'scannetpp', 'scannet', 'arkitscenes']
+    >>> dataset_name(None)
+    ''
+    """
+    if not isinstance(dataset, str):
+        return ""
+    letters = re.sub(r"[^a-z]", "", dataset.casefold().replace("+", "p"))
+    return "" if letters == "unknown" else _SPELLINGS.get(letters, letters)
+
+
+@functools.cache
+def benchmark_rooms() -> dict[str, frozenset[str]]:
+    """``{data set: names of rooms}`` that VSI-Bench uses.
+
+    Of ScanNet: all 142 spaces of its official validation list, which its 88 are of.
+    """
+    content = read_json(Path(__file__).with_name("benchmark_rooms.json"))
+    return {name: frozenset(content[name]) for name in DATASETS}
+
+
+def benchmark_room(
+    name: object, dataset: object = None, *, allowed: Iterable[str] = ()
+) -> Room | None:
+    """The VSI-Bench room that a scan's name or a media path stands for, if any.
+
+    Parameters
+    ----------
+    name
+        A scene id, or a path or address with one in it.
+    dataset
+        What the data set is called; ``None``: unknown. Names of digits alone
+        (ARKitScenes' videos, ``0011_00`` for a scan of ScanNet) count only in their
+        own data set and where it is unknown.
+    allowed
+        Data sets, by name, whose rooms are known to be none of VSI-Bench's although
+        their names look alike. The three of VSI-Bench cannot be allowed.
+
+    Examples
+    --------
+    >>> str(benchmark_room("videos/SCENE0011_00.mp4"))
+    'scannet scene0011'
+    >>> str(benchmark_room("0011_00", "ScanNet"))
+    'scannet scene0011'
+    >>> benchmark_room("scene0000_00", "scannet") is None
+    True
+    """
+    dataset = dataset_name(dataset)
+    if not isinstance(name, str) or "://" in name:
+        return None
+    if dataset not in DATASETS and dataset in map(dataset_name, allowed):
+        return None
+    rooms, text = benchmark_rooms(), name.casefold()
+    for word in re.findall(r"[a-z0-9]+", text):
+        scene = _SCENE.fullmatch(word)
+        if scene and f"scene{int(scene[1]):04d}" in rooms["scannet"]:
+            return Room("scannet", f"scene{int(scene[1]):04d}")
+        if word in rooms["scannetpp"]:
+            return Room("scannetpp", word)
+        if word in rooms["arkitscenes"] and _may_be("arkitscenes", dataset, text):
+            return Room("arkitscenes", word)
+    bare = _BARE_SCAN.match(re.split(r"[/\\]", text)[-1])
+    if bare and _may_be("scannet", dataset, text):
+        space = f"scene{int(bare[1]):04d}"
+        if space in rooms["scannet"]:
+            return Room("scannet", space)
+    return None
+
+
+def _may_be(wanted: str, dataset: str, text: str) -> bool:
+    """Whether a name of digits can belong to a data set."""
+    return dataset in ("", wanted) or wanted in re.sub(r"[^a-z]", "", text)
+
+
+def question_room(row: Question, *, allowed: Iterable[str] = ()) -> Room | None:
+    """The VSI-Bench room that a question is about, by its scene, id or media."""
+    dataset = row.get("dataset")
+    for name in _names(row):
+        room = benchmark_room(name, dataset, allowed=allowed)
+        if room is not None:
+            return room
+    return None
+
+
+def benchmark_questions(
+    rows: Iterable[Question], allowed: Iterable[str] = ()
+) -> list[tuple[str, Room]]:
+    """(scene or id, room) of the questions about a room of VSI-Bench."""
+    allowed, found = list(allowed), []
+    for row in rows:
+        room = question_room(row, allowed=allowed)
+        if room is not None:
+            found.append((str(row.get("scene_name") or row.get("id")), room))
+    return found
+
+
+def _names(row: Question) -> list[Any]:
+    plain: dict[str, Any] = dict(row)
+    names = [plain.get("scene_name"), plain.get("id")]
+    for key in MEDIA_KEYS:
+        media = plain.get(key)
+        names += media if isinstance(media, list) else [media]
+    return names
+
+
+def require_no_benchmark_rooms(
+    what: str, found: Iterable[tuple[str, Room]], remedy: str
+) -> None:
+    """Refuse training data that shows rooms of VSI-Bench.
+
+    Parameters
+    ----------
+    what
+        The data, for the message.
+    found
+        (name as it is spelled there, room) of each one; none is right.
+    remedy
+        How these can be left out.
+
+    Raises
+    ------
+    SpacerError
+        Of kind ``rooms.benchmark-room``; it says how to allow a data set by name.
+    """
+    found = list(found)
+    if not found:
+        return
+    name, room = found[0]
+    spelled = f"{name} ({room})" if name.casefold() != str(room) else name
+    raise SpacerError(
+        f"{what} shows rooms that VSI-Bench asks about",
+        kind="rooms.benchmark-room",
+        got=f"{len({room for _, room in found})} rooms in {len(found)} places, first "
+        f"{spelled}",
+        expected="none",
+        remedy=f"{remedy}; if they only share names with VSI-Bench's, give their data "
+        "set a name of its own and allow it (allow_datasets, --allow-dataset NAME)",
+    )
