@@ -56,7 +56,8 @@ from spacer_lib.evaluation.statistics import compare, summarize, verdict
 from spacer_lib.language.prompts import TINY_MODES, PromptStyle
 
 # %%
-from spacer_lib.pictures import plots
+from spacer_lib.pictures import evaluation_plots, training_plots
+from spacer_lib.pictures.style import short_name, use_house_style
 from spacer_lib.rewards.score import score
 from spacer_lib.study import load_study, run_study, study_table
 from spacer_lib.tiny.curriculum import SEEDS, draw_rows
@@ -70,7 +71,7 @@ from spacer_lib.training.selection import keep_informative, select_samples
 
 # %%
 disable_progress_bar()
-plots.use_house_style()
+use_house_style()
 torch.set_num_threads(1)
 {"commit": commit(), **provenance()["packages"]}
 
@@ -135,7 +136,7 @@ for token, label in zip(ids.tolist(), labels.tolist(), strict=True):
 
 # %%
 figure, ax = plt.subplots(figsize=(11, 2.6))
-_ = plots.label_strip(tokens, taught, ax)
+_ = training_plots.label_strip(tokens, taught, ax)
 
 # %%
 counted = int((labels != -100).sum())
@@ -149,7 +150,7 @@ print(f"labels on all of them would add {len(ids) - counted}, {pixels} of them v
 # Now train. The run goes through the same launcher as SG-RLVR, and leaves the same kind of folder.
 
 # %%
-live = LiveFigure(folder / "sft", plots.sft_curves)
+live = LiveFigure(folder / "sft", training_plots.sft_curves)
 sft_run = launch(sft, folder / "sft", on_line=live, resume=resume)
 _ = live.refresh()
 
@@ -182,7 +183,7 @@ for pair_row, (chosen, rejected) in pairs[:3]:
     print(f"    chosen   {chosen[start:]}\n    rejected {rejected[start:]}")
 
 # %%
-live = LiveFigure(folder / "dpo", plots.dpo_curves)
+live = LiveFigure(folder / "dpo", training_plots.dpo_curves)
 dpo_run = launch(dpo, folder / "dpo", on_line=live, resume=resume)
 _ = live.refresh()
 
@@ -228,8 +229,8 @@ answers["DPO"] = ask("dpo_answers", dpo_run.model_dir)
 # %%
 tables = {name: summarize(found) for name, found in answers.items()}
 figure, axes = plt.subplots(1, 2, figsize=(10, 3))
-plots.accuracy_bars(tables, axes[0], level="overall")
-_ = plots.accuracy_bars(tables, axes[1], level="overall", measure="hits")
+evaluation_plots.accuracy_bars(tables, axes[0], level="overall")
+_ = evaluation_plots.accuracy_bars(tables, axes[1], level="overall", measure="hits")
 
 # %%
 for name in ("SFT", "DPO"):
@@ -263,11 +264,11 @@ names = {kept_row["id"] for kept_row in kept}
 pairs_kept = [(r, s) for r, s in zip(asked, right, strict=True) if r["id"] in names]
 _, kept_histogram = keep_informative(kept, [s for _, s in pairs_kept])
 figure, ax = plt.subplots(figsize=(6, 2.6))
-_ = plots.selection_histogram(histogram, ax, kept_histogram)
+_ = training_plots.selection_histogram(histogram, ax, kept_histogram)
 print(f"{len(kept)} of {len(asked)} questions are kept")
 
 # %%
-labels = [plots.short_name(asked_row["question_type"]) for asked_row in asked]
+labels = [short_name(asked_row["question_type"]) for asked_row in asked]
 fate = ["kept" if r["id"] in names else "dropped" for r in asked]
 pd.crosstab(pd.Series(labels, name="task"), pd.Series(fate, name="fate"))
 
@@ -339,7 +340,7 @@ def show(name):
     size = (11, 1 + 0.5 * len(study["arms"]))
     figure, axes = plt.subplots(1, 2, figsize=size, sharey=True)
     for ax, measure in zip(axes, ("score", "hits"), strict=True):
-        plots.study_forest(study, ax, measure)
+        evaluation_plots.study_forest(study, ax, measure)
     for pair, gain in study["differences"].items():
         for measure in ("score", "hits"):
             mean, low, high = gain[measure]

@@ -66,13 +66,14 @@ from spacer_lib.maps.text import map_to_text
 from spacer_lib.models.inputs import VideoSettings
 
 # %%
-from spacer_lib.pictures import plots
+from spacer_lib.pictures import evaluation_plots, map_plots
+from spacer_lib.pictures.style import short_name, use_house_style
 from spacer_lib.rooms.synthetic.views import VIEWS
 from spacer_lib.tiny.curriculum import SEEDS, draw_rows
 from spacer_lib.tiny.demonstrations import cell_distance
 
 # %%
-plots.use_house_style()
+use_house_style()
 disable_progress_bar()
 torch.set_num_threads(1)
 {"commit": commit(), **provenance()["packages"]}
@@ -106,7 +107,7 @@ else:
 if has_table:
     tasks = scores[scores["level"] == "kind"]
     wide = tasks.pivot(index="run", columns="name", values="score")
-    wide = wide.loc[whole.index].rename(columns=plots.short_name)
+    wide = wide.loc[whole.index].rename(columns=short_name)
     ends = (100 * whole[["score_low", "score_high"]]).to_numpy()
     bounds = [f"[{low:.1f}, {high:.1f}]" for low, high in ends]
     wide.insert(0, "macro", whole["score"])
@@ -124,7 +125,7 @@ if has_table:
         for r in against.itertuples()
     }  # fmt: skip
     figure, ax = plt.subplots(figsize=(9, 0.36 * len(lines) + 0.8))
-    plots.interval_dots(lines, ax)
+    evaluation_plots.interval_dots(lines, ax)
     _ = ax.set_xlabel("macro score minus warm start (percentage points, 95% interval)")
 
 # %%
@@ -155,7 +156,7 @@ differences = table[table["level"] == "difference"]
 labelled = differences.assign(name=differences["study"] + ": " + differences["name"])
 figure, axes = plt.subplots(1, 2, figsize=(12, 3.2))
 for ax, measure in zip(axes, ("score", "hits"), strict=True):
-    plots.delta_forest(labelled, ax, measure)
+    evaluation_plots.delta_forest(labelled, ax, measure)
     ax.set_xlabel(f"{measure}: first minus second (percentage points, 95% interval)")
 
 # %%
@@ -204,13 +205,13 @@ types[[*columns, "verdict"]].round(3)
 # %%
 figure, ax = plt.subplots(figsize=(10, 3.2))
 tables = {name: summarize(answers) for name, answers in by_map.items()}
-_ = plots.accuracy_bars(tables, ax)
+_ = evaluation_plots.accuracy_bars(tables, ax)
 
 # %%
 figure, axes = plt.subplots(1, 2, figsize=(12, 2.6))
 for ax, name in zip(axes, ("oracle", "random_map"), strict=True):
     change = compare(by_map["own"], by_map[name], seed=seed)
-    plots.delta_forest(change[change["level"].isin(["kind", "macro"])], ax)
+    evaluation_plots.delta_forest(change[change["level"].isin(["kind", "macro"])], ax)
     ax.set_xlabel(f"score: {name} minus own (percentage points, 95% interval)")
 
 # %% [markdown]
@@ -258,7 +259,7 @@ sizes[["within_one_cell", "by_chance", "same_distance", "same_distance_by_chance
 judged = {name: failures(answers, rows) for name, answers in by_map.items()}
 own = shares(judged["own"], seed=seed)
 figure, ax = plt.subplots(figsize=(9, 3.4))
-_ = plots.share_dots(own, ax)
+_ = evaluation_plots.share_dots(own, ax)
 
 # %%
 measures = ["right", "right_if_drawn_suffices", "right_if_drawn_fails"]
@@ -283,7 +284,7 @@ for label, meaning in FAILURES.items():
 # %%
 figure, axes = plt.subplots(1, 2, figsize=(13, 3.2))
 for ax, name in zip(axes, ("own", "random_map"), strict=True):
-    plots.failure_bars(judged[name], ax)
+    evaluation_plots.failure_bars(judged[name], ax)
     ax.set_xlabel(f"{name}: questions (%)")
 
 
@@ -306,7 +307,7 @@ for ax, (label, found) in zip(axes, chosen.items(), strict=True):
     ax.set_title(f"{label}: none" if found is None else label)
     if found is not None:
         drawn = read_completion(found[1]["prediction"]).map
-        plots.cognitive_map(found[0]["map"], ax, predicted=drawn)
+        map_plots.cognitive_map(found[0]["map"], ax, predicted=drawn)
 
 # %%
 for label, found in chosen.items():
@@ -348,7 +349,7 @@ for kind in ("object_rel_direction", "object_rel_distance"):
         both = zip(rows, by_map[name], strict=True)
         mine = [pair for pair in both if pair[0]["question_type"].startswith(kind)]
         right = [step for pair in mine for step in offsets(*pair)]
-        label = f"{plots.short_name(kind)}, {name} map"
+        label = f"{short_name(kind)}, {name} map"
         print(f"{label:26} {np.mean(right):.2f} of {len(right)} offsets are the map's")
 
 # %%
@@ -370,7 +371,7 @@ words[["n", "words", "words_low", "words_high", "direction", "score", "rho"]].ro
 
 # %%
 figure, ax = plt.subplots(figsize=(6, 2.4))
-_ = plots.words_against_score(words, ax)
+_ = evaluation_plots.words_against_score(words, ax)
 
 # %% [markdown]
 # **What to notice.** This model was taught a calculation and not prose: it has one or two such words (`turn`, `left`), the same in every condition, whatever the score does. So here the count explains nothing (`rho`, the correlation within a type of question, does not exist where the count never varies). Over a few checkpoints anything that grows in training correlates with anything else that does; `word_table` asks the sharper question within each run.
@@ -383,7 +384,7 @@ _ = plots.words_against_score(words, ax)
 asked = quiz(rows, quiz_questions, seed, predictions=by_map["own"])
 figure, axes = plt.subplots(2, 3, figsize=(13, 6.6))
 for number, (ax, question) in enumerate(zip(axes.flat, asked, strict=False), start=1):
-    plots.cognitive_map(question["map"], ax)
+    map_plots.cognitive_map(question["map"], ax)
     ax.set_title(f"question {number}")
 for ax in axes.flat[len(asked) :]:
     ax.set_axis_off()

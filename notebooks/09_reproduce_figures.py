@@ -50,7 +50,15 @@ from spacer_lib import published
 from spacer_lib.artifacts import PROJECT_ROOT, commit, read_json, read_jsonl
 from spacer_lib.errors import SpacerError
 from spacer_lib.language.tags import read_completion
-from spacer_lib.pictures import figures, plots
+from spacer_lib.pictures import (
+    evaluation_plots,
+    figures,
+    map_plots,
+    question_plots,
+    room_plots,
+    training_plots,
+)
+from spacer_lib.pictures.style import PALETTE, short_name, use_house_style
 from spacer_lib.questions.build import build_dataset
 from spacer_lib.questions.dataset import read_rows
 from spacer_lib.questions.recipes import load_recipe
@@ -61,7 +69,7 @@ from spacer_lib.tiny.curriculum import SEEDS, draw_rows
 from spacer_lib.training.selection import keep_informative
 
 # %%
-plots.use_house_style()
+use_house_style()
 pd.set_option("display.max_colwidth", None)
 os.environ["TQDM_DISABLE"] = "1"  # too quick for progress bars
 run_dir, out = PROJECT_ROOT / runs, PROJECT_ROOT / out_dir
@@ -148,7 +156,7 @@ walk = VIEWS["walk"]
 indices = np.linspace(0, walk.frames - 1, 5).astype(int)
 figure, axes = plt.subplots(1, 5, figsize=(10.8, 1.9))
 seconds = [f"{index / scenes[0].fps:.1f} s" for index in indices]
-plots.frames_strip(render_frames(room, walk, indices, 160), axes, seconds)
+room_plots.frames_strip(render_frames(room, walk, indices, 160), axes, seconds)
 save(figure, "spacer_figure1_frames")
 
 # %%
@@ -169,8 +177,8 @@ assert sum(tasks.values()) == sources["SR-91k"]
 
 # %%
 figure, axes = plt.subplots(2, 1, figsize=(7, 4.6))
-plots.share_donut(sources, axes[0], "SpaceR-151k, published")
-plots.share_donut(tasks, axes[1], "SR-91k, our recipe")
+question_plots.share_donut(sources, axes[0], "SpaceR-151k, published")
+question_plots.share_donut(tasks, axes[1], "SR-91k, our recipe")
 save(figure, "spacer_figure2", "spacer_figure2")
 
 # %% [markdown]
@@ -185,7 +193,7 @@ if found:
     kept, histogram = keep_informative(scored, [row["scores"] for row in scored])
     _, kept_histogram = keep_informative(kept, [row["scores"] for row in kept])
     figure, ax = plt.subplots(figsize=(6.4, 2.6))
-    plots.selection_histogram(histogram, ax, kept_histogram)
+    training_plots.selection_histogram(histogram, ax, kept_histogram)
     save(figure, "spacer_figure3", *inside(found[:1]))
 else:
     print("No selection.jsonl in the runs, and no printed numbers: nothing to draw.")
@@ -230,7 +238,8 @@ if not from_runs:
 def case(row, answer, ax, name):
     """The truth, what was drawn, and what was said."""
     said = read_completion(answer["prediction"], expect_map=True)
-    plots.cognitive_map(row["map"], ax, predicted=answer.get("map") or said.map or {})
+    guess = answer.get("map") or said.map or {}
+    map_plots.cognitive_map(row["map"], ax, predicted=guess)
     ax.set_title(f"{name}: said {said.answer or '–'}, true {row['ground_truth']}")
     words = " ".join([row["question"], *(row["options"] or ())])
     ax.set(xlabel=textwrap.fill(words, 56), ylabel="")
@@ -319,7 +328,7 @@ save(figure, "spacer_figure5")
 # %%
 lengths = read_json(work / "sr91k" / "maps.json")["seconds"].values()
 figure, ax = plt.subplots(figsize=(6.4, 2.4))
-plots.duration_histogram([s for s in lengths if s], ax)
+question_plots.duration_histogram([s for s in lengths if s], ax)
 save(figure, "spacer_figure6")
 
 # %% [markdown]
@@ -348,7 +357,7 @@ ours = {k: state(*where) for k, where in ours.items()} if summary else {}
 # %%
 if ours:
     figure, ax = plt.subplots(figsize=(7, 2.2))
-    plots.interval_dots(ours, ax, zero=False)
+    evaluation_plots.interval_dots(ours, ax, zero=False)
     title = f"tiny model, n = {summary['questions']} questions"
     ax.set(xlabel="score (%, 95% interval)", title=title)
     save(figure, "spacer_table1_ours", "summary.json")
@@ -369,7 +378,7 @@ pd.DataFrame({"floor's name": floors.index}, index=model.index)
 # %%
 figure, ax = plt.subplots(figsize=(8.4, 3.4))
 labels = ("always the most frequent answer", "SpaceR SG-RLVR")
-plots.paired_dots(against, ax, labels, margin=0.5)
+evaluation_plots.paired_dots(against, ax, labels, margin=0.5)
 ax.set(xlabel="VSI-Bench accuracy (%)")
 save(figure, "three_of_eight", "spacer_table5", "spatial_r1_table1")
 
@@ -383,10 +392,11 @@ print(f"{len(low)} of {len(against)} at or under the floor (within half a point)
 # %%
 if summary:
     floor, score = summary["floors"]["majority"], summary["after"]["own"]
-    both = {plots.short_name(k): (100 * floor["per_task"][k], 100 * v)
+    both = {short_name(k): (100 * floor["per_task"][k], 100 * v)
             for k, v in score["per_task"].items()}  # fmt: skip
     figure, ax = plt.subplots(figsize=(8.4, 2.8))
-    plots.paired_dots(both, ax, ("majority answer", "tiny model after SG-RLVR"))
+    labels = ("majority answer", "tiny model after SG-RLVR")
+    evaluation_plots.paired_dots(both, ax, labels)
     ax.set(xlabel=f"score (%), n = {summary['questions'] // len(both)} a task")
     save(figure, "three_of_eight_ours", "summary.json")
 
@@ -420,7 +430,7 @@ for found in (study, hacking):
     for pair, difference in found.get("differences", {}).items():
         gaps[f"ours: {pair}"] = [100 * value for value in difference["score"]]
 figure, ax = plt.subplots(figsize=(9.6, 3.2))
-plots.interval_dots(gaps, ax, bands=bands)
+evaluation_plots.interval_dots(gaps, ax, bands=bands)
 half = " to ".join(f"±{band}" for band in bands)
 ax.set(xlabel=f"gap (percentage points; shaded: {half})")
 read_from = [f for f in ("study.json", "study_hacking.json") if (run_dir / f).exists()]
@@ -446,7 +456,7 @@ for row in ("Qwen2.5-VL-7B", "Cambrian-S-7B"):
 # %%
 assert int(context(span, "harnesses")) == 5
 figure, ax = plt.subplots(figsize=(8.8, 2.8))
-plots.paired_dots(spans, ax, ("lowest, or first", "highest, or second"))
+evaluation_plots.paired_dots(spans, ax, ("lowest, or first", "highest, or second"))
 ax.set(xlabel="VSI-Bench accuracy (%)")
 save(figure, "harness_spread", "context", "spacer_table1")
 
@@ -470,7 +480,7 @@ figure, axes = plt.subplots(1, 2, figsize=(10.8, 2.8), sharey=True)
 for ax, column in zip(axes, ("VSI-Bench", "VM"), strict=True):
     shown = {m: [three.loc[f"{m} + {k}", column] for k in ("non-think", "think")]
              for m in models}  # fmt: skip
-    plots.paired_dots(shown, ax, ("direct", "thinking"))
+    evaluation_plots.paired_dots(shown, ax, ("direct", "thinking"))
     ax.set(xlabel=f"{column} (%)")
 save(figure, "spacer_table3_pairs", "spacer_table3")
 
@@ -481,7 +491,7 @@ save(figure, "spacer_table3_pairs", "spacer_table3")
 modes = read("study_modes.json")
 if modes:
     figure, ax = plt.subplots(figsize=(7.4, 2.2))
-    plots.study_forest(modes, ax)
+    evaluation_plots.study_forest(modes, ax)
     save(figure, "modes_ours", "study_modes.json")
 
 # %% [markdown]
@@ -526,7 +536,7 @@ axes[0].set(xlabel="questions in the training set", ylabel="accuracy (%)")
 axes[0].set(title="published ends")
 axes[0].legend()
 if histories:
-    plots.arm_curves(histories, axes[1], "rewards/task/mean")
+    training_plots.arm_curves(histories, axes[1], "rewards/task/mean")
 axes[1].set(ylabel="task reward", title="tiny model")
 save(figure, "spacer_figure7", "spacer_table1", "spacer_figure2", *log_files)
 
@@ -553,7 +563,7 @@ if summary:
     for label, key in kinds.items():
         found = summary["after"][key]
         spot = 100 * found["hits"], 100 * found["score"]
-        axes[2].plot(*spot, "o", color=plots.PALETTE[2])
+        axes[2].plot(*spot, "o", color=PALETTE[2])
         axes[2].annotate(label, spot, (4, -9), textcoords="offset points", fontsize=7)
     axes[2].set(xlabel="objects within 1.5 cells (%)", ylabel="score (%)", title="ours")
     axes[2].margins(0.25)
@@ -594,7 +604,7 @@ print(f"means of the eight tasks differ by {recomputed:.1f}")
 figure, ax = plt.subplots(figsize=(8.4, 3.4))
 sides = spatial.loc[rows_of].T.iloc[:8]
 pairs_of = {task: tuple(values) for task, values in sides.T.items()}
-plots.paired_dots(pairs_of, ax, ("Qwen2.5-VL-7B (zero-shot)", "Spatial-R1"))
+evaluation_plots.paired_dots(pairs_of, ax, ("Qwen2.5-VL-7B (zero-shot)", "Spatial-R1"))
 ax.set(xlabel="VSI-Bench accuracy (%)")
 save(figure, "spatial_r1_table1_pairs", "spatial_r1_table1")
 
@@ -620,8 +630,8 @@ vsi = published.wide("vsgrpo_vsi100k")["questions"]
 tasks = load_recipe("vsi100k").tasks
 wanted = {name: task.target / 1000 for name, task in tasks.items() if task.target}
 figure, axes = plt.subplots(1, 2, figsize=(10.4, 2.4))
-axes[0].barh(vsi.index, vsi, color=plots.PALETTE[0])
-axes[1].barh([plots.short_name(k) for k in wanted], wanted.values())
+axes[0].barh(vsi.index, vsi, color=PALETTE[0])
+axes[1].barh([short_name(k) for k in wanted], wanted.values())
 titles = "VSI-100k, published", "our recipe vsi100k"
 for ax, title in zip(axes, titles, strict=True):
     ax.bar_label(ax.containers[0], fmt="%.1f", padding=2, fontsize=7)
@@ -656,7 +666,7 @@ for arm, gain in baselines.get("arms", {}).items():
 
 # %%
 figure, ax = plt.subplots(figsize=(8.8, 4.2))
-plots.interval_dots(gains, ax)
+evaluation_plots.interval_dots(gains, ax)
 ax.set(xlabel="gain over the base model (percentage points)")
 used = ["study_baselines.json"] if baselines else []
 save(figure, "vsgrpo_table2_gains", "vsgrpo_table2", *used)
@@ -677,7 +687,7 @@ show("vsgrpo_table3")
 # %%
 if histories:
     figure, ax = plt.subplots(figsize=(8, 2.8))
-    plots.arm_curves(histories, ax, "rewards/format/mean")
+    training_plots.arm_curves(histories, ax, "rewards/format/mean")
     ax.set(ylabel="format reward", ylim=(0, 1.05))
     save(figure, "vsgrpo_figure4", *log_files)
 else:
@@ -696,8 +706,8 @@ if histories:
     arm, logged = next(iter(histories.items()))
     figure, axes = plt.subplots(1, 2, figsize=(10.4, 2.8))
     for color, (label, key) in enumerate(parts.items()):
-        plots.arm_curves({arm: logged}, axes[0], key, label, first_color=color)
-    plots.arm_curves({arm: logged}, axes[1], "reward", "total", first_color=3)
+        training_plots.arm_curves({arm: logged}, axes[0], key, label, first_color=color)
+    training_plots.arm_curves({arm: logged}, axes[1], "reward", "total", first_color=3)
     axes[0].set(ylabel="reward", ylim=(0, 1.05), title=f"{arm}, {len(logged)} seeds")
     axes[1].set(ylabel="total reward, map included")
     save(figure, "vsgrpo_figure5", *log_files)
