@@ -2,7 +2,6 @@
 
 ``schema``  the shared types and the checked reader
 ``rules``   extraction rules that know no benchmark
-``samples`` small synthetic files in the published layouts
 One module per benchmark, and ``held_out``, our own. ``named`` finds one.
 """
 

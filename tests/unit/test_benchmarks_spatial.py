@@ -10,9 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from samples.spatial import WRITERS
 
 from spacer_lib.benchmarks import BENCHMARKS, named, rules_of, spar, sti, videommmu
-from spacer_lib.benchmarks.samples_spatial import WRITERS
 from spacer_lib.errors import SpacerError
 from spacer_lib.evaluation.predictions import record
 from spacer_lib.evaluation.statistics import summarize, totals

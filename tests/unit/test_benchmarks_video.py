@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from samples.general import WRITERS
 
 from spacer_lib.benchmarks import (
     BENCHMARKS,
@@ -18,7 +19,6 @@ from spacer_lib.benchmarks import (
     videomme,
 )
 from spacer_lib.benchmarks.rules import strict
-from spacer_lib.benchmarks.samples import WRITERS, write_sample
 from spacer_lib.benchmarks.schema import check_choice
 from spacer_lib.errors import SpacerError
 from spacer_lib.evaluation.predictions import record
@@ -29,14 +29,14 @@ from spacer_lib.rooms.video import read_frames
 TABLE = Path(__file__).resolve().parent.parent / "benchmark_cases_video.yaml"
 CASES = yaml.safe_load(TABLE.read_text(encoding="utf-8"))["cases"]
 PART = "test-00000-of-00001.parquet"
-MINE = ("videomme", "tempcompass", "longvideobench")
+MINE = tuple(WRITERS)
 
 
 @pytest.fixture(scope="module")
 def samples(tmp_path_factory):
     """``{name: folder}`` of three synthetic videos each."""
     base = tmp_path_factory.mktemp("samples")
-    return {name: write_sample(name, base / name, videos=3, seed=5) for name in MINE}
+    return {name: WRITERS[name](base / name, videos=3, seed=5) for name in MINE}
 
 
 def table_of(path):
@@ -384,12 +384,12 @@ def test_check_choice_takes_what_is_right():
 
 @pytest.mark.parametrize("name", MINE)
 def test_samples_are_their_seeds_and_answered_by_their_truth(tmp_path, name, samples):
-    again = write_sample(name, tmp_path / "again", videos=3, seed=5)
+    again = WRITERS[name](tmp_path / "again", videos=3, seed=5)
     read = BENCHMARKS[name].read
     assert json.dumps(read(again)).replace(str(again), "") == json.dumps(
         read(samples[name])
     ).replace(str(samples[name]), "")
-    other = read(write_sample(name, tmp_path / "other", videos=3, seed=6))
+    other = read(WRITERS[name](tmp_path / "other", videos=3, seed=6))
     truths = [row["ground_truth"] for row in read(again)]
     assert truths != [row["ground_truth"] for row in other]
     for row in other:
@@ -412,14 +412,6 @@ def test_the_clips_show_what_the_answers_say(samples):
             assert row["answer"].endswith(right_way)
             ways.add(right_way)
     assert ways == {"left to right", "right to left"}  # a clip and its reverse
-
-
-def test_a_sample_needs_a_name_and_a_video(tmp_path):
-    assert set(MINE) <= set(WRITERS)
-    with pytest.raises(SpacerError, match="sample of: got vsi2; expected videomme"):
-        write_sample("vsi2", tmp_path)
-    with pytest.raises(SpacerError, match="sample videos: got 0"):
-        write_sample("videomme", tmp_path, videos=0)
 
 
 # ---------------------------------------------------------------- rules
