@@ -12,6 +12,7 @@ import yaml
 from samples.general import WRITERS
 from support import refused
 
+from spacer_lib import cli
 from spacer_lib.benchmarks import (
     BENCHMARKS,
     longvideobench,
@@ -520,6 +521,24 @@ def test_videomme_by_hand():
     # Of the eight, six were answered, five of them right.
     assert found["released"] == pytest.approx({"overall": 5 / 6})
     assert videomme.aggregate([]) == {"overall": 0}
+
+
+def test_the_score_command_prints_what_the_authors_compute(samples, tmp_path, capsys):
+    folder = samples["videomme"]
+    rows = videomme.read_rows(folder)
+    said = ["none", "none", *(row["ground_truth"] for row in rows[2:])]
+    lines = [
+        json.dumps({"id": row["id"], "prediction": text})
+        for row, text in zip(rows, said, strict=True)
+    ]
+    (tmp_path / "p.jsonl").write_text("\n".join(lines))
+    command = f"score --benchmark videomme --extraction official --data {folder}"
+    answers = ["--predictions", str(tmp_path / "p.jsonl")]
+    assert cli.main([*command.split(), *answers]) == 0
+    printed = [line.split() for line in capsys.readouterr().out.splitlines()]
+    # Seven of nine are answered, all right; without a letter the other two are wrong.
+    assert ["released", "code,", "overall", "1.000"] in printed
+    assert ["micro*", "9", "0.778"] in [words[:3] for words in printed]
 
 
 def test_longvideobench_by_hand():
