@@ -48,7 +48,7 @@ TRACKERS = {"wandb": Wandb, "trackio": TrackioCallback}
 
 
 def tracker_callbacks(config, args, out_dir):
-    """Callbacks of TensorBoard and of ``config.trackers``.
+    """Callbacks of TensorBoard and of ``advanced.trackers``.
 
     Parameters
     ----------
@@ -61,5 +61,5 @@ def tracker_callbacks(config, args, out_dir):
     os.environ.setdefault("WANDB_PROJECT", PROJECT)  # the only way to say it
     return [
         TensorBoard(out_dir / "tensorboard"),
-        *(TRACKERS[name]() for name in config.trackers),
+        *(TRACKERS[name]() for name in config.advanced.trackers),
     ]
