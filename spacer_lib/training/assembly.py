@@ -1,5 +1,7 @@
 """A recipe → a trainer, put together inside each worker process."""
 
+import spacer_lib.training.environment  # noqa: F401  # isort: skip
+
 from pathlib import Path
 
 from transformers.trainer_callback import PrinterCallback

@@ -11,6 +11,8 @@ Source: SpaceR §5 (SFT baseline); vsGRPO (SFT, and DPO with corrupted answers a
 rejected); https://arxiv.org/abs/2305.18290 for DPO.
 """
 
+import spacer_lib.training.environment  # noqa: F401  # isort: skip
+
 import contextlib
 import zlib
 from dataclasses import dataclass

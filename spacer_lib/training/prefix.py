@@ -17,6 +17,8 @@ saves and evaluates as before. It has to stay set between forward and backward:
 activation checkpointing runs layers again then.
 """
 
+import spacer_lib.training.environment  # noqa: F401  # isort: skip
+
 import contextlib
 import math
 from typing import NamedTuple

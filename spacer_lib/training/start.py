@@ -1,5 +1,7 @@
 """The checkpoint a run starts from: found, loaded, frozen in part, numbered."""
 
+import spacer_lib.training.environment  # noqa: F401  # isort: skip
+
 import importlib.util
 import re
 from pathlib import Path

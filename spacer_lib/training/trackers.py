@@ -4,6 +4,8 @@ transformers' own callbacks, started by the main process alone. They are added a
 ``MetricsLog``, so that what it measures reaches them too.
 """
 
+import spacer_lib.training.environment  # noqa: F401  # isort: skip
+
 import os
 
 from transformers.integrations import (

@@ -5,6 +5,8 @@ runs it. ``RUN.json`` holds ``config`` (a ``TrainConfig``), ``out_dir``, ``worke
 ``nodes``, ``on_cpu``, ``zero_stage`` (the one in use) and ``resume``.
 """
 
+import spacer_lib.training.environment  # noqa: F401  # isort: skip
+
 import dataclasses
 import os
 import shutil
