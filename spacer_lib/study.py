@@ -270,7 +270,7 @@ def _answer(
     study: StudyConfig,
 ) -> list[Prediction]:
     # A second call with the same weights reads the predictions that it wrote.
-    model, processor = load(checkpoint, recipe.positions)
+    model, processor = load(checkpoint, recipe.advanced.positions)
     return evaluate(
         model,
         processor,

@@ -45,7 +45,7 @@ def train(
     from spacer_lib.training.processes.launch import launch
     from spacer_lib.training.recipe import load_config
 
-    setting = [*setting, *([] if nodes is None else [f"nodes={nodes}"])]
+    setting = [*setting, *([] if nodes is None else [f"advanced.nodes={nodes}"])]
     settings = load_config(config, setting)
     if estimate:
         return _estimate(settings, out, gpu_hour_price)
@@ -148,12 +148,12 @@ def select(
 
     settings = load_config(config, setting)
     if rows and settings.data_path is None:  # drawn: no more and no fewer
-        steps = -(-rows // settings.prompts_per_step) * settings.num_iterations
+        steps = -(-rows // settings.prompts_per_step) * settings.advanced.num_iterations
         settings = replace(settings, max_steps=steps)
     asked = training_rows(settings)[:rows]
     responses = out.with_suffix(".responses.jsonl")
     answers = select_samples(
-        *load(settings.model_path, settings.positions),
+        *load(settings.model_path, settings.advanced.positions),
         asked,
         responses,
         k=k,

@@ -68,7 +68,7 @@ def training_rows(config):
     chosen = _chosen(path, numbered, config)
     require_no_benchmark_rooms(
         str(path),
-        benchmark_questions([row for _, row in chosen], config.allow_datasets),
+        benchmark_questions([row for _, row in chosen], config.advanced.allow_datasets),
         "leave these rows out",
     )
     keys = dict.fromkeys((*OPTIONAL_KEYS, *(key for _, row in chosen for key in row)))
@@ -108,7 +108,7 @@ def _drawn(config):
             got=f"{config.data_part} and {config.data_rows} without data_path",
             expected="all and null, where rooms are drawn",
         )
-    batches = math.ceil(config.max_steps / config.num_iterations)
+    batches = math.ceil(config.max_steps / config.advanced.num_iterations)
     count = batches * config.prompts_per_step
     rows = draw_rows(SEEDS[config.rooms], count, config.view, exact_boxes=False)
     return TrainingRows(

@@ -10,6 +10,8 @@ the same batch. Departures from TRL's defaults follow SpaceR: ``loss_type="grpo"
 Source: SpaceR §4 and Eq. 7; https://arxiv.org/abs/2402.03300 for GRPO.
 """
 
+import spacer_lib.training.environment  # noqa: F401  # isort: skip
+
 import contextlib
 import dataclasses
 import itertools

@@ -12,6 +12,7 @@ import pytest
 import torch
 from accelerate.utils import DistributedType
 from safetensors.torch import load_file
+from support import nested
 from transformers import TrainerControl, TrainerState
 
 from spacer_lib import cli
@@ -29,7 +30,7 @@ cpu_only = pytest.mark.skipif(
 
 
 def make(**values):
-    return config_from_dict(values)
+    return config_from_dict(nested(values))
 
 
 # ---------------------------------------------------------------- who gets what
@@ -89,7 +90,7 @@ def test_vllm_is_looked_for_before_anything_starts(monkeypatch, small, tmp_path)
 
 def a_run(workers=2, nodes=1, on_cpu=True, stage=0, **config):
     return {
-        "config": {"bf16": False, "offload": "none", **config},
+        "config": nested({"bf16": False, "offload": "none", **config}),
         "workers": workers,
         "nodes": nodes,
         "on_cpu": on_cpu,
@@ -259,7 +260,7 @@ def test_the_command_line_hands_the_node_on(monkeypatch, tmp_path):
     seen = {}
 
     def launch(config, out, **options):
-        seen.update(nodes=config.nodes, **options)
+        seen.update(nodes=config.advanced.nodes, **options)
         return SimpleNamespace(model_dir="model", steps=3, seconds=1.0)
 
     monkeypatch.setattr("spacer_lib.training.processes.launch.launch", launch)

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from support import refused
+from support import nested, refused
 
 from spacer_lib.artifacts import write_jsonl
 from spacer_lib.errors import SpacerError
@@ -55,7 +55,7 @@ def load(folder, rows, **settings):
     settings = {"prompts_per_step": 1, "data_path": str(folder / "train.jsonl")} | (
         settings
     )
-    return training_rows(config_from_dict(settings))
+    return training_rows(config_from_dict(nested(settings)))
 
 
 def test_videos_images_and_texts_share_their_keys(folder):

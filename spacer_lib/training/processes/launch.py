@@ -129,7 +129,7 @@ def resolve_workers(config):
         If there are some GPUs, but fewer than asked for; or none, and the recipe
         needs them.
     """
-    gpus, nodes, found = config.gpus, config.nodes, count_gpus()
+    gpus, nodes, found = config.gpus, config.advanced.nodes, count_gpus()
     on_each = f" on each of {nodes} nodes" if nodes > 1 else ""
     if found >= gpus:
         return gpus * nodes, "cuda", f"{gpus} of {found} GPUs{on_each}"
@@ -140,7 +140,7 @@ def resolve_workers(config):
             expected=f"gpus = {gpus}",
             remedy=f"ask for {found}, or check CUDA_VISIBLE_DEVICES",
         )
-    if config.needs_gpu:
+    if config.advanced.needs_gpu:
         raise SpacerError(
             f"recipe {config.recipe} needs GPUs",
             got="none here",
@@ -164,7 +164,7 @@ def require_trackers(names):
     absent = [name for name in names if importlib.util.find_spec(name) is None]
     if absent:
         raise SpacerError(
-            "setting trackers",
+            "setting advanced.trackers",
             got=f"{', '.join(absent)}, not installed here",
             remedy=f"pip install {' '.join(absent)}, or leave it out: TensorBoard's "
             "files are written in any case",
@@ -193,7 +193,7 @@ def launch(
         ``<out_dir>.old`` (the one before that is deleted) unless ``resume``. Other
         nodes than the first only add files such as ``train.node1.log``.
     node_rank : int
-        Of this node, from 0, where ``config.nodes`` is more than 1.
+        Of this node, from 0, where ``advanced.nodes`` is more than 1.
     main_process_ip : str, optional
         Name or address of node 0; several nodes need it.
     main_process_port : int, optional
@@ -219,7 +219,7 @@ def launch(
     out_dir = Path(out_dir).absolute()
     workers, device, message = resolve_workers(config)
     address = _meeting_point(
-        config.nodes, node_rank, main_process_ip, main_process_port
+        config.advanced.nodes, node_rank, main_process_ip, main_process_port
     )
     _check_vllm(config, device)
     config.batch_shape(workers)  # complain here rather than in a worker
@@ -227,12 +227,12 @@ def launch(
         "config": to_jsonable(config),
         "out_dir": str(out_dir),
         "workers": workers,
-        "nodes": config.nodes,
+        "nodes": config.advanced.nodes,
         "on_cpu": device == "cpu",
         "zero_stage": config.zero_stage_for(workers),
         "resume": resume,
     }
-    require_trackers(config.trackers)
+    require_trackers(config.advanced.trackers)
     if resume:
         _require_same_run(run)
         if (out_dir / "run.json").exists():
@@ -251,7 +251,7 @@ def launch(
         write_run_files(run, out_dir)
         clear_failures(out_dir)
         (out_dir / STOP).unlink(missing_ok=True)
-    with _told_to_other_nodes(out_dir, node_rank, config.nodes):
+    with _told_to_other_nodes(out_dir, node_rank, config.advanced.nodes):
         if node_rank:
             say(f"node {node_rank} waits for node 0 at {address[0]}:{address[1]}")
             await_port(address)
@@ -261,7 +261,7 @@ def launch(
         start = log_path.stat().st_size if log_path.exists() else 0
         code = _watch(command, environment, log_path, say)
     if code:
-        raise _failure(log_path, start, code, config.nodes)
+        raise _failure(log_path, start, code, config.advanced.nodes)
     return _result(out_dir)
 
 
@@ -287,15 +287,15 @@ def _meeting_point(nodes, node_rank, ip, port):
 
 
 def _check_vllm(config, device):
-    if config.vllm is None:
+    if config.advanced.vllm is None:
         return
     if importlib.util.find_spec("vllm") is None:
         raise SpacerError(
-            f"vllm: {config.vllm}",
+            f"vllm: {config.advanced.vllm}",
             got="no package vllm here",
             remedy="pip install vllm, or set vllm to null",
         )
-    if config.vllm == "colocate" and device == "cpu":
+    if config.advanced.vllm == "colocate" and device == "cpu":
         raise SpacerError(
             "vllm: colocate", got="no GPU here", remedy="set vllm to null or server"
         )

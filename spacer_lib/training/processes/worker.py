@@ -5,6 +5,8 @@ runs it. ``RUN.json`` holds ``config`` (a ``TrainConfig``), ``out_dir``, ``worke
 ``nodes``, ``on_cpu``, ``zero_stage`` (the one in use) and ``resume``.
 """
 
+import spacer_lib.training.environment  # noqa: F401  # isort: skip
+
 import dataclasses
 import os
 import shutil
@@ -129,7 +131,7 @@ def main(path):
     if accelerator.is_main_process:
         start = list(prepare_folder(out_dir, run["resume"]))
     checkpoint, before = broadcast_object_list(start)
-    stop = CleanStop(accelerator, out_dir, config.num_iterations)
+    stop = CleanStop(accelerator, out_dir, config.advanced.num_iterations)
     trainer.add_callback(stop)
     log = MetricsLog(out_dir / "metrics.jsonl", before)
     if accelerator.is_main_process:

@@ -69,7 +69,7 @@ def write_run_files(run, out_dir):
     write_json(make_folder(out_dir) / "run_config.json", run)
     if run["zero_stage"]:
         settings = deepspeed_settings(
-            run["zero_stage"], run["on_cpu"], run["config"]["offload"]
+            run["zero_stage"], run["on_cpu"], run["config"]["advanced"]["offload"]
         )
         write_json(out_dir / "deepspeed.json", settings)
 
@@ -234,7 +234,7 @@ def extensions_of(run):
     names = []
     if run["zero_stage"] and several_on_cpu:
         names.append("deepspeed_shm_comm")
-    if run["config"]["offload"] != "none":
+    if run["config"]["advanced"]["offload"] != "none":
         names.append("cpu_adam")
     return names
 
