@@ -104,13 +104,12 @@ class StudyConfig:
     batch_size: int = 60
 
     def __post_init__(self) -> None:
-        whole = [type(seed) is int and seed >= 0 for seed in self.seeds]
-        if not whole or not all(whole):
+        if not self.seeds or min(self.seeds) < 0:
             raise SpacerError(
                 "study: seeds",
                 kind="study.seeds",
                 got=self.seeds,
-                expected="whole numbers, 0 or more",
+                expected="one or more, from 0",
             )
         if self.questions < 2:
             raise SpacerError(
