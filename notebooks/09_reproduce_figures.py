@@ -49,6 +49,7 @@ from IPython.display import Image, display
 from spacer_lib import published
 from spacer_lib.artifacts import PROJECT_ROOT, commit, read_json, read_jsonl
 from spacer_lib.errors import SpacerError
+from spacer_lib.evaluation.selection import keep_informative
 from spacer_lib.language.tags import read_completion
 from spacer_lib.pictures import (
     evaluation_plots,
@@ -66,7 +67,6 @@ from spacer_lib.rooms.scans import FIRST_ROOM, read_scenes, synthetic_meta
 from spacer_lib.rooms.synthetic.layout import draw_room
 from spacer_lib.rooms.synthetic.views import VIEWS, render_frames
 from spacer_lib.tiny.curriculum import SEEDS, draw_rows
-from spacer_lib.training.selection import keep_informative
 
 # %%
 use_house_style()

@@ -8,18 +8,28 @@ import dataclasses
 import difflib
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 import yaml
 
-from spacer_lib.artifacts import PROJECT_ROOT, make_folder, provenance, write_json
+from spacer_lib.artifacts import (
+    PROJECT_ROOT,
+    PathLike,
+    make_folder,
+    provenance,
+    write_json,
+)
 from spacer_lib.errors import SpacerError
 from spacer_lib.evaluation.backends import load
+from spacer_lib.evaluation.floors import floors
 from spacer_lib.evaluation.runner import evaluate
 from spacer_lib.evaluation.statistics import MEASURES, compare, pooled, summarize
+from spacer_lib.models.asking import AskSettings
 from spacer_lib.rewards.config import RewardConfig
+from spacer_lib.rows import Prediction
 from spacer_lib.tiny.curriculum import SEEDS, draw_rows
 from spacer_lib.training.processes.launch import launch
 from spacer_lib.training.recipe import load_config, setting_pairs
@@ -282,12 +292,14 @@ def _answer(recipe, checkpoint, rows, folder, study):
         model,
         processor,
         rows,
+        AskSettings(
+            recipe.prompt_style,
+            recipe.video_settings,
+            recipe.max_completion_length,
+            batch_size=study.batch_size,
+        ),
         condition="own",
         out_path=folder / "answers.jsonl",
-        mode=recipe.prompt_style,
-        batch_size=study.batch_size,
-        video=recipe.video_settings,
-        max_new_tokens=recipe.max_completion_length,
         # What counts as right is the same for every arm; only the form is its own.
         rewards=RewardConfig(shape=recipe.reward.shape),
     )
@@ -446,3 +458,55 @@ def _line(record):
         mean, low, high = record["delta"][measure]
         parts.append(f"{measure} {mean:+.3f} [{low:+.3f}, {high:+.3f}]")
     return ", ".join(parts)
+
+
+# ---------------------------------------------------------------- the warm start
+
+
+def warmstart_metrics(
+    model_dir: PathLike, questions: int = 300
+) -> dict[str, dict[str, Any]]:
+    """Scores that describe the shipped checkpoint: development rooms, greedy.
+
+    Parameters
+    ----------
+    model_dir : path
+    questions : int
+        Per viewpoint and condition.
+
+    Returns
+    -------
+    dict
+        ``{name: {score, exact, hits, per_task}}`` for the demonstrated viewpoint
+        (``seen``), the new one (``new``), another room's video (``another_video``)
+        and the floor (``majority``).
+    """
+    model, processor = load(model_dir)
+    found = {}
+    for name, view, condition in (
+        ("seen", "seen", "own"),
+        ("new", "new", "own"),
+        ("another_video", "seen", "other"),
+    ):
+        rows = draw_rows(SEEDS["develop"], questions, view)
+        answers = evaluate(
+            model,
+            processor,
+            rows,
+            AskSettings("tiny"),
+            condition=condition,
+            out_path=Path(model_dir).parent / f"answers_{name}.jsonl",
+        )
+        found[name] = _described(answers)
+    found["majority"] = _described(floors(rows))
+    return found
+
+
+def _described(predictions: list[Prediction]) -> dict[str, Any]:
+    table = summarize(predictions)
+    overall = table[table["level"] == "overall"].iloc[0]
+    types = table[table["level"] == "question_type"]
+    return {
+        **{m: round(float(overall[m]), 4) for m in ("score", "exact", "hits")},
+        "per_task": {r.name: round(float(r.score), 4) for r in types.itertuples()},
+    }
