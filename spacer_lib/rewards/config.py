@@ -75,7 +75,7 @@ class RewardConfig:
     map_weight: float = 1.0
     map_gate: str = "paper"
     map_scorer: str = "released"
-    length_window: tuple[int, int] | None = (360, 512)
+    length_window: tuple | list | None = (360, 512)
     length_bonus: float = 0.2
     grid_size: int = 10
     require_map: bool = False
@@ -86,6 +86,9 @@ class RewardConfig:
     read_units: bool = False
 
     def __post_init__(self) -> None:
+        if self.length_window is not None:
+            # A recipe holds a list. Equal settings compare equal as tuples.
+            object.__setattr__(self, "length_window", tuple(self.length_window))
         for name in ("format_weight", "map_weight", "length_bonus"):
             value = getattr(self, name)
             self._require(name, 0 <= value < math.inf, "a finite number, 0 or more")

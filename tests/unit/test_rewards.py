@@ -18,7 +18,6 @@ from spacer_lib.maps.text import map_to_text
 from spacer_lib.rewards.config import COMPONENTS, PRESETS, RewardConfig, get_preset
 from spacer_lib.rewards.score import check_item, score, score_batch
 from spacer_lib.rewards.trl import tgrpo_bonus, trl_reward_functions
-from spacer_lib.settings import build
 
 TRUE_MAP = {"chair": [[2, 5], [4, 4]], "lamp": [[6, 8]]}
 CHOICE = {
@@ -324,7 +323,7 @@ def test_wrong_settings_are_refused(settings_, kind, fact):
 
 
 def test_a_window_from_a_recipe_is_a_list():
-    assert build(RewardConfig, {"length_window": [360, 512]}) == PAPER
+    assert RewardConfig(length_window=[360, 512]) == PAPER
 
 
 # ------------------------------------------------------------------ properties
