@@ -417,7 +417,7 @@ def _truth(item: Question, config: RewardConfig) -> _Truth:
     kind, truth = item.get("problem_type"), item.get("ground_truth")
     if kind not in _TASKS:
         raise SpacerError(
-            f"question {item.get('id', '(no id)')}: problem type",
+            "problem type",
             kind="rewards.unknown-problem-type",
             got=kind,
             expected=", ".join(_TASKS),
@@ -459,7 +459,7 @@ def _true_map(item: Question, grid_size: int) -> CognitiveMap | None:
     if cells is None:
         return None
     if not isinstance(cells, dict):
-        raise _malformed(item, "map", cells, "{category: [[x, y], …]}")
+        raise _malformed(item, "map", cells, "a map: {category: [[x, y], …]}")
     # Columnar storage pads a map with the categories of other rows.
     cells = {name: spots for name, spots in cells.items() if spots}
     for name, spots in cells.items():
