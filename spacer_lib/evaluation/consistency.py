@@ -19,6 +19,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from spacer_lib.errors import SpacerError
+from spacer_lib.evaluation.bootstrap import bootstrap_interval
 from spacer_lib.language.choices import labelled_options, plain_text, read_choice
 from spacer_lib.language.numbers import read_number
 from spacer_lib.language.tags import read_completion
@@ -27,7 +28,7 @@ from spacer_lib.maps.text import normal_category
 from spacer_lib.questions.audit import SYNONYMS, named_categories
 from spacer_lib.questions.dataset import task_kind
 from spacer_lib.questions.generators import DIRECTION_BORDERS_DEG, direction_answer
-from spacer_lib.rewards.metrics import bootstrap_interval, mean_relative_accuracy
+from spacer_lib.rewards.metrics import mean_relative_accuracy
 from spacer_lib.rooms.geometry import turn_deg
 from spacer_lib.rooms.scene import Scene, space_of
 from spacer_lib.rows import Prediction, Question
