@@ -23,7 +23,7 @@ FORMAT_VERSION = 1  # of question files
 # Category -> cells of its instances, each (x_col, y_row) with 0 <= x, y < M.
 CognitiveMap = dict[str, list[list[int]]]
 MEDIA_KEYS = ("video", "image")  # of a question: paths or addresses (``room://…``)
-ROWS_PER_GROUP = 5000  # of a Parquet file
+ROWS_PER_GROUP = 5000  # of a Parquet file, at least
 
 
 class Question(TypedDict, total=False):
@@ -167,8 +167,8 @@ def _parquet_rows(path: Path) -> list[tuple[str, dict[str, Any]]]:
 class QuestionWriter:
     """Writes ``<stem>.jsonl`` and ``<stem>.parquet`` row by row, both whole or absent.
 
-    A context manager; ``write`` takes one row at a time, of which ``columns`` are
-    written, missing ones as null and the map as JSON text.
+    A context manager. Of each row its ``columns`` are written: a missing one as null,
+    the map as JSON text.
     """
 
     def __init__(self, stem: PathLike, columns: Sequence[str] = SPATIAL_KEYS) -> None:
@@ -189,16 +189,17 @@ class QuestionWriter:
         )
         return self
 
-    def write(self, row: Question) -> None:
-        """Add one row."""
-        record: dict[str, Any] = {name: row.get(name) for name in self.columns}
-        if isinstance(record["map"], dict):
-            # As ``maps.map_to_text`` writes it.
-            record["map"] = json.dumps(
-                record["map"], sort_keys=True, separators=(",", ":")
-            )
-        self._lines.write(json.dumps(record, separators=(",", ":")) + "\n")
-        self._waiting.append(record)
+    def write(self, *rows: Question) -> None:
+        """Add rows. A Parquet row group never ends within one call."""
+        for row in rows:
+            record: dict[str, Any] = {name: row.get(name) for name in self.columns}
+            if isinstance(record["map"], dict):
+                # As ``maps.map_to_text`` writes it.
+                record["map"] = json.dumps(
+                    record["map"], sort_keys=True, separators=(",", ":")
+                )
+            self._lines.write(json.dumps(record, separators=(",", ":")) + "\n")
+            self._waiting.append(record)
         if len(self._waiting) >= ROWS_PER_GROUP:
             self._flush()
 

@@ -8,7 +8,7 @@ from spacer_lib.errors import SpacerError
 from spacer_lib.evaluation.backends import Reply, keyed
 from spacer_lib.evaluation.predictions import predict
 from spacer_lib.language.choices import option_texts
-from spacer_lib.training.record import dataset_hash
+from spacer_lib.rows import questions_hash
 
 FLOORS = ("majority", "frequency", "random")
 
@@ -45,7 +45,7 @@ class Floor:
         counted = rows if train_rows is None else train_rows
         self.kind, self.counts = kind, count_answers(counted, rows)
         self.name = f"{kind} of {'these' if train_rows is None else 'training'} rows"
-        self.hash = dataset_hash(counted)
+        self.hash = questions_hash(counted)
 
     def identity(self):
         """The kind, and where answers were counted."""

@@ -16,7 +16,6 @@ from spacer_lib import cli
 from spacer_lib.errors import SpacerError
 from spacer_lib.language import choices, numbers
 from spacer_lib.questions.build import build_dataset
-from spacer_lib.questions.dataset import read_rows
 from spacer_lib.questions.general_sample import synthetic_general
 from spacer_lib.questions.mixture import (
     MAX_ANSWER_CHARS,
@@ -33,6 +32,7 @@ from spacer_lib.questions.mixture import (
 from spacer_lib.rewards.config import RewardConfig
 from spacer_lib.rewards.score import score
 from spacer_lib.rooms.scans import read_scenes, synthetic_meta
+from spacer_lib.rows import read_questions
 
 RAW = {
     "problem_id": 2,
@@ -599,10 +599,10 @@ def test_a_joint_folder_opens_and_finds_its_media(tmp_path):
     arguments = ["mix", "--spatial", tmp_path / "qa", "--general", listing]
     arguments += ["--media", listing.parent, "--out", tmp_path / "joint", "--total", 10]
     assert cli.main([str(word) for word in arguments]) == 0
-    rows = read_rows(tmp_path / "joint" / "train.parquet")
+    rows = read_questions(tmp_path / "joint" / "train.parquet")
     count = sum(spatial["counts"]["train"].values())
     assert Counter(row["part"] for row in rows) == {"spatial": count, "general": 10}
-    assert rows == read_rows(tmp_path / "joint" / "train.jsonl")
+    assert rows == read_questions(tmp_path / "joint" / "train.jsonl")
     for row in rows:
         if row["part"] == "general":
             assert (tmp_path / "joint" / row["image"]).is_file()
