@@ -15,7 +15,7 @@ import pandas as pd
 
 from spacer_lib.benchmarks.rules import strict
 from spacer_lib.errors import SpacerError
-from spacer_lib.language.choices import option_texts, plain_text, read_choice
+from spacer_lib.language.choices import labelled_options, plain_text, read_choice
 from spacer_lib.language.numbers import read_number
 from spacer_lib.language.tags import read_completion
 from spacer_lib.maps.scores import hits
@@ -170,7 +170,7 @@ def _chosen(row, words):
     """The letter of an option's words; the words themselves where there are none."""
     if not row.get("options"):
         return Solved(words)
-    for letter, text in option_texts(row["options"]).items():
+    for letter, text in labelled_options(row["options"]).items():
         if plain_text(text) == plain_text(words):
             return Solved(letter)
     return Solved(None, "not_an_option")
