@@ -26,8 +26,11 @@ from spacer_lib.language.tags import read_completion
 from spacer_lib.maps.scores import hits
 from spacer_lib.maps.text import normal_category
 from spacer_lib.questions.audit import SYNONYMS, named_categories
-from spacer_lib.questions.dataset import task_kind
-from spacer_lib.questions.generators import DIRECTION_BORDERS_DEG, direction_answer
+from spacer_lib.questions.generators import (
+    DIRECTION_BORDERS_DEG,
+    direction_answer,
+    task_kind,
+)
 from spacer_lib.rewards.metrics import mean_relative_accuracy
 from spacer_lib.rooms.geometry import turn_deg
 from spacer_lib.rooms.scene import Scene, space_of

@@ -17,7 +17,7 @@ from typing import Any
 from spacer_lib.errors import SpacerError
 from spacer_lib.language.prompts import EXAMPLE_MAP
 from spacer_lib.maps.text import map_to_text
-from spacer_lib.questions.dataset import LETTERS
+from spacer_lib.questions.generators import LETTERS
 from spacer_lib.rewards.config import COMPONENTS, PRESETS, RewardConfig, get_preset
 from spacer_lib.rewards.score import score_batch
 from spacer_lib.rows import Question
