@@ -44,6 +44,7 @@ import numpy as np
 import pandas as pd
 
 from spacer_lib.artifacts import PROJECT_ROOT, commit, provenance
+from spacer_lib.evaluation.bootstrap import bootstrap_interval
 from spacer_lib.maps.grid import rasterize
 from spacer_lib.maps.scores import SCORERS, hits, score
 from spacer_lib.maps.text import map_to_text, parse_map
@@ -51,7 +52,6 @@ from spacer_lib.maps.text import map_to_text, parse_map
 # %%
 from spacer_lib.pictures import map_plots, reward_plots, room_plots
 from spacer_lib.pictures.style import FAINT, PALETTE, use_house_style
-from spacer_lib.rewards.metrics import bootstrap_interval
 from spacer_lib.rooms.geometry import transform_points
 from spacer_lib.rooms.scannet import read_alignment, read_vertices
 from spacer_lib.rooms.scene import read_meta_file

@@ -52,10 +52,12 @@ from transformers.utils.logging import disable_progress_bar
 from spacer_lib.artifacts import PROJECT_ROOT, commit, provenance, read_json, write_json
 from spacer_lib.evaluation.backends import load
 from spacer_lib.evaluation.runner import evaluate
+from spacer_lib.evaluation.selection import keep_informative, select_samples
 from spacer_lib.evaluation.statistics import compare, summarize, verdict
 from spacer_lib.language.prompts import TINY_MODES, PromptStyle
 
 # %%
+from spacer_lib.models.asking import AskSettings
 from spacer_lib.pictures import evaluation_plots, training_plots
 from spacer_lib.pictures.style import short_name, use_house_style
 from spacer_lib.rewards.score import score
@@ -67,7 +69,6 @@ from spacer_lib.training.processes.monitor import LiveFigure
 from spacer_lib.training.recipe import load_config
 from spacer_lib.training.responses import target_text
 from spacer_lib.training.rows import training_rows
-from spacer_lib.training.selection import keep_informative, select_samples
 
 # %%
 disable_progress_bar()
@@ -77,6 +78,7 @@ torch.set_num_threads(1)
 
 # %%
 quick = os.environ.get("SPACER_QUICK") == "1"
+os.environ["TQDM_DISABLE"] = "1"  # bars would stay in the saved notebook
 changes, rerun = {"seed": seed}, rerun and not quick
 if quick:
     changes["prompts_per_step"], sft_steps, dpo_steps = 4, 2, 2
@@ -216,9 +218,10 @@ for side, value in zip(("chosen", "rejected"), change, strict=True):
 # %%
 def ask(name, checkpoint):
     """Predictions of a checkpoint on the held-out rows."""
+    settings = AskSettings("tiny", video, batch_size=48)
     return evaluate(
-        *load(checkpoint), rows, condition="own", mode="tiny", video=video,
-        out_path=folder / f"{name}.jsonl", batch_size=48,
+        *load(checkpoint), rows, settings, condition="own",
+        out_path=folder / f"{name}.jsonl",
     )  # fmt: skip
 
 
@@ -251,10 +254,13 @@ for name in ("SFT", "DPO"):
 # %%
 needed = -(-samples // tiny.prompts_per_step)  # steps that draw so many rows
 asked = training_rows(recipe("tiny", needed))[:samples]
+sampling = AskSettings(
+    tiny.prompt_style, video, tiny.max_completion_length, temperature=1.0, seed=seed,
+    batch_size=6,
+)  # fmt: skip
 sampled = select_samples(
-    model, processor, asked, folder / "selection.jsonl", mode=tiny.prompt_style,
-    k=responses, video=video, seed=seed, rewards=tiny.reward, batch_rows=6,
-    max_new_tokens=tiny.max_completion_length,
+    model, processor, asked, folder / "selection.jsonl", sampling, k=responses,
+    rewards=tiny.reward,
 )  # fmt: skip
 right = [record["scores"] for record in sampled]
 

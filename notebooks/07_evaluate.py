@@ -37,6 +37,7 @@ out_dir: str = ""  # predictions and summary; "": runs/07_evaluate
 
 # %%
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -57,6 +58,7 @@ from spacer_lib.evaluation.statistics import compare, summarize, totals
 from spacer_lib.language.tags import read_completion
 from spacer_lib.maps.scores import SCORERS
 from spacer_lib.maps.scores import score as map_score
+from spacer_lib.models.asking import AskSettings
 from spacer_lib.models.inputs import VideoSettings
 
 # %%
@@ -73,6 +75,7 @@ torch.set_num_threads(1)
 
 # %%
 quick = os.environ.get("SPACER_QUICK") == "1"
+os.environ["TQDM_DISABLE"] = "1"  # bars would stay in the saved notebook
 if view not in VIEWS:
     raise SpacerError("view", got=view, expected=sorted(VIEWS))
 if quick:
@@ -128,14 +131,15 @@ floor.loc[floor["level"] != "kind", columns].round(3)
 
 # %%
 model, processor = load(before)
+GREEDY = AskSettings("tiny", video, batch_size=48)
 
 
-def ask(rows, name, condition="own", **options):
-    """Greedy predictions of the loaded model; kept in `folder`, and resumed."""
+def ask(rows, name, condition="own", settings=GREEDY):
+    """Predictions of the loaded model; kept in `folder`, and resumed."""
+    path = folder / f"{name}_{condition}.jsonl"
     return evaluate(
-        model, processor, rows, condition=condition, mode="tiny", video=video,
-        out_path=folder / f"{name}_{condition}.jsonl", batch_size=48, **options,
-    )  # fmt: skip
+        model, processor, rows, settings, condition=condition, out_path=path
+    )
 
 
 start = {c: ask(rows, "before", c) for c in ("own", "other", "blind", "oracle")}
@@ -211,7 +215,7 @@ known.loc[["score", "exact", "hits"], columns].round(3)
 # Greedy decoding shows the most likely path only. At temperature 1, as in training, errors of a single token count as well; a large gap between the two columns means a model that knows better than it speaks.
 
 # %%
-sampled = ask(rows, "sampled", temperature=1.0, seed=seed)
+sampled = ask(rows, "sampled", settings=replace(GREEDY, temperature=1.0, seed=seed))
 pair = {"greedy": summarize(end["own"]), "sampled": summarize(sampled)}
 pair = {k: t[t["level"] == "overall"].iloc[0] for k, t in pair.items()}
 pd.DataFrame({k: row[measures] for k, row in pair.items()}).astype(float).round(3)
@@ -323,8 +327,7 @@ print(len(held), "questions about", len({row["scene_name"] for row in held}), "r
 # %%
 records = run(
     bench, held, LocalModel(model, processor, Path(after).parent.name),
-    folder / "held_out", mode="tiny", video=video, max_new_tokens=128,
-    temperature=0.0, batch_size=48, overwrite=True,
+    folder / "held_out", GREEDY, overwrite=True,
 )  # fmt: skip
 found = totals(records, bench)
 found["tasks"], {key: found[key] for key in ("macro", "micro", "rule", "failures")}
@@ -425,7 +428,7 @@ write_json(folder / "summary.json", {**summary, "provenance": provenance()})
 #
 # - **Resume.** Predictions are written batch by batch, with the hash of weights, rows and settings. The same command skips what it finds under the same hash and answers the rest; anything else is answered anew.
 # - **Raw text is kept.** A prediction can be scored again with another rule without asking the model again; harnesses that differ in reading answers differ by several points on the same text.
-# - **Missing media is a wrong answer.** A row without its video is scored 0 and named `missing_video`, not skipped.
+# - **Missing media is a wrong answer.** A row without its video is scored 0 and named `missing_media`, not skipped.
 # - **Decoding is spelled out.** Published checkpoints carry sampling settings that would win in silence; greedy here means greedy.
 # - **How many questions?** Intervals shrink with the root of the number of *rooms*, not of questions; the ablation gaps of published tables are often smaller than their intervals.
 #

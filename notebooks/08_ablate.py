@@ -58,12 +58,17 @@ from spacer_lib.evaluation.analyses import (
     word_table,
 )
 from spacer_lib.evaluation.backends import load
-from spacer_lib.evaluation.consistency import FAILURES, failures, shares
+from spacer_lib.evaluation.consistency import (
+    FAILURES,
+    failure_examples,
+    failures,
+    shares,
+)
 from spacer_lib.evaluation.runner import evaluate
 from spacer_lib.evaluation.statistics import compare, summarize
 from spacer_lib.language.tags import read_completion
 from spacer_lib.maps.text import map_to_text
-from spacer_lib.models.inputs import VideoSettings
+from spacer_lib.models.asking import AskSettings
 
 # %%
 from spacer_lib.pictures import evaluation_plots, map_plots
@@ -80,6 +85,7 @@ torch.set_num_threads(1)
 
 # %%
 quick = os.environ.get("SPACER_QUICK") == "1"
+os.environ["TQDM_DISABLE"] = "1"  # bars would stay in the saved notebook
 if view not in VIEWS:
     raise SpacerError("view", got=view, expected=sorted(VIEWS))
 if quick:
@@ -191,15 +197,15 @@ rows = draw_rows(SEEDS["develop"], questions, view)
 model, processor = load(checkpoint)
 by_map = {
     condition: evaluate(
-        model, processor, rows, condition=condition, mode="tiny", seed=seed,
-        video=VideoSettings(), out_path=folder / f"{condition}.jsonl", batch_size=40,
+        model, processor, rows, AskSettings("tiny", seed=seed, batch_size=40),
+        condition=condition, out_path=folder / f"{condition}.jsonl",
     )
     for condition in ("oracle", "own", "random_map", "blind")
 }  # fmt: skip
 
 # %%
 types = run_table(by_map, reference="own", seed=seed)
-columns = ["map_accuracy", "macro", "macro_low", "macro_high", "delta", "low", "high"]
+columns = ["hits", "macro", "macro_low", "macro_high", "delta", "low", "high"]
 types[[*columns, "verdict"]].round(3)
 
 # %%
@@ -217,7 +223,7 @@ for ax, name in zip(axes, ("oracle", "random_map"), strict=True):
 # %% [markdown]
 # **What to notice.** Directions fall with the map, though the video is still there: the answer is computed from what was written. Counting *rises* under `random_map`, because a random map with true counts gives the count away. A single number over all tasks (`macro`) adds the gift to the loss and comes out as no difference at all; read it by task. SpaceR's random maps cost counting 10.7 points, so theirs did not keep the counts.
 #
-# `map_accuracy` is the share of objects drawn within one cell. Random cells reach this by chance:
+# `hits` is the hit rate (SpaceR: map accuracy), the share of objects drawn within one cell. Random cells reach this by chance:
 
 # %%
 for size in (5, 10, 15, 20):
@@ -294,31 +300,22 @@ for ax, name in zip(axes, ("own", "random_map"), strict=True):
 # One drawing for each kind of failure; squares are true, dots are drawn:
 
 # %%
-def example(label):
-    """(row, prediction, judgement) of the first answer with a label, or None."""
-    both = zip(rows, by_map["own"], judged["own"].itertuples(), strict=True)
-    return next((found for found in both if found[2].label == label), None)
-
-
-kinds = ("perception", "localisation", "reasoning")
-chosen = {label: example(label) for label in kinds}
+chosen = failure_examples(by_map["own"], rows)
 figure, axes = plt.subplots(1, 3, figsize=(13, 3.4))
-for ax, (label, found) in zip(axes, chosen.items(), strict=True):
-    ax.set_title(f"{label}: none" if found is None else label)
-    if found is not None:
-        drawn = read_completion(found[1]["prediction"]).map
-        map_plots.cognitive_map(found[0]["map"], ax, predicted=drawn)
+for ax, label in zip(axes, ("perception", "localisation", "reasoning"), strict=True):
+    ax.set_title(label if label in chosen else f"{label}: none")
+    if label in chosen:
+        drawn = read_completion(chosen[label].prediction["prediction"]).map
+        map_plots.cognitive_map(chosen[label].row["map"], ax, predicted=drawn)
 
 # %%
-for label, found in chosen.items():
-    if found is not None:
-        row, answer, judgement = found
-        print(f"{label}: {row['question']}", *(row["options"] or ()))
-        print("  ", answer["prediction"].split("</map>")[-1])
-        reason, follows = judgement.model_map_reason, judgement.from_model_map
-        follows = f"nothing ({reason})" if pd.isna(follows) else follows
-        truth = row["ground_truth"]
-        print(f"   said {judgement.answer}, its map says {follows}, true: {truth}")
+for label, (row, answer, judgement) in chosen.items():
+    print(f"{label}: {row['question']}", *(row["options"] or ()))
+    print("  ", answer["prediction"].split("</map>")[-1])
+    reason, follows = judgement["model_map_reason"], judgement["from_model_map"]
+    follows = f"nothing ({reason})" if follows is None else follows
+    truth = row["ground_truth"]
+    print(f"   said {judgement['answer']}, its map says {follows}, true: {truth}")
 
 
 # %% [markdown]
@@ -459,7 +456,7 @@ kept["failures"]
 #
 # - **Any run.** All functions take prediction records and question rows; records of a public benchmark will do. VSI-Bench's questions are parsed from their words. Its true maps come from `Scene.from_meta` and `rasterize`; without them, what needs the truth is left out.
 # - **Real rooms.** On the 44 published ScanNet rooms true 10 x 10 maps answer nearly all direction questions (LOG.md), where SpaceR with true maps reports 44.7: there, too, it is not the map that is missing.
-# - **Data scale and sample selection** (Figures 3 and 7): `run_table({size: predictions, …}, reference=…)` for the scores, `task_shares` for what a selection does to the mix.
+# - **Data scale and sample selection** (Figures 3 and 7): `run_table({size: predictions, …}, reference=…)` for the scores.
 # - **Random maps with true counts** flatter counting; for a map that knows nothing use condition `blind` or another room's video (`other`).
 #
 # ## Summary

@@ -24,8 +24,10 @@ from spacer_lib.artifacts import (
 )
 from spacer_lib.errors import SpacerError, nearest
 from spacer_lib.evaluation.backends import load
+from spacer_lib.evaluation.floors import floors
 from spacer_lib.evaluation.runner import evaluate
 from spacer_lib.evaluation.statistics import MEASURES, compare, pooled, summarize
+from spacer_lib.models.asking import AskSettings
 from spacer_lib.rewards.config import RewardConfig
 from spacer_lib.rows import Prediction, Question
 from spacer_lib.settings import Changes, build, read_yaml, setting_names, setting_pairs
@@ -274,12 +276,14 @@ def _answer(
         model,
         processor,
         rows,
+        AskSettings(
+            recipe.prompt_style,
+            recipe.video_settings,
+            recipe.max_completion_length,
+            batch_size=study.batch_size,
+        ),
         condition="own",
         out_path=folder / "answers.jsonl",
-        mode=recipe.prompt_style,
-        batch_size=study.batch_size,
-        video=recipe.video_settings,
-        max_new_tokens=recipe.max_completion_length,
         # The score is the same for every arm; only the form of completions differs.
         rewards=RewardConfig(shape=recipe.reward.shape),
     )
@@ -457,3 +461,55 @@ def _line(record: Mapping[str, Any]) -> str:
         mean, low, high = record["delta"][measure]
         parts.append(f"{measure} {mean:+.3f} [{low:+.3f}, {high:+.3f}]")
     return ", ".join(parts)
+
+
+# ---------------------------------------------------------------- the warm start
+
+
+def warmstart_metrics(
+    model_dir: PathLike, questions: int = 300
+) -> dict[str, dict[str, Any]]:
+    """Scores that describe the shipped checkpoint: development rooms, greedy.
+
+    Parameters
+    ----------
+    model_dir : path
+    questions : int
+        Per viewpoint and condition.
+
+    Returns
+    -------
+    dict
+        ``{name: {score, exact, hits, per_task}}`` for the demonstrated viewpoint
+        (``seen``), the new one (``new``), another room's video (``another_video``)
+        and the floor (``majority``).
+    """
+    model, processor = load(model_dir)
+    found = {}
+    for name, view, condition in (
+        ("seen", "seen", "own"),
+        ("new", "new", "own"),
+        ("another_video", "seen", "other"),
+    ):
+        rows = draw_rows(SEEDS["develop"], questions, view)
+        answers = evaluate(
+            model,
+            processor,
+            rows,
+            AskSettings("tiny"),
+            condition=condition,
+            out_path=Path(model_dir).parent / f"answers_{name}.jsonl",
+        )
+        found[name] = _described(answers)
+    found["majority"] = _described(floors(rows))
+    return found
+
+
+def _described(predictions: list[Prediction]) -> dict[str, Any]:
+    table = summarize(predictions)
+    overall = table[table["level"] == "overall"].iloc[0]
+    types = table[table["level"] == "question_type"]
+    return {
+        **{m: round(float(overall[m]), 4) for m in ("score", "exact", "hits")},
+        "per_task": {r.name: round(float(r.score), 4) for r in types.itertuples()},
+    }

@@ -120,7 +120,7 @@ def evaluate(
         )
     bench = named(benchmark)
     rows = bench.read(data)[: chosen.limit]
-    video = chosen.video("images" if endpoint else "video")
+    settings = chosen.settings(bench.mode, "images" if endpoint else "video")
     if endpoint:
         form = "jpeg" if jpeg else "png"
         backend = _endpoint(endpoint, model_name, key_variable, concurrency, form)
@@ -128,7 +128,7 @@ def evaluate(
         train_rows = bench.read(train_data) if train_data else None
         backend = _floor(floor, rows, train_rows)
     else:
-        backend = _checkpoint(model, positions, vllm, video.frames)
+        backend = _checkpoint(model, positions, vllm, settings.video.frames)
     name = re.sub(r"[^\w.-]+", "_", Path(model or model_name or floor).name)
     out = out or PROJECT_ROOT / "runs" / f"{bench.name}__{name}__{chosen.condition}"
     try:
@@ -137,13 +137,15 @@ def evaluate(
             rows,
             backend,
             out,
-            video=video,
+            settings,
+            condition=chosen.condition,
+            extraction=chosen.extraction,
             overwrite=overwrite,
-            fallback=fallback_endpoint
-            and _endpoint(
+            fallback=_endpoint(
                 fallback_endpoint, fallback_model, fallback_key_variable, concurrency
-            ),
-            **chosen.arguments(),
+            )
+            if fallback_endpoint
+            else None,
         )
     except KeyboardInterrupt:
         print(f"{out}: stopped; the same command goes on", file=sys.stderr)

@@ -79,7 +79,7 @@ def warmstart(
     ] = False,
 ):
     """Train the tiny model's warm start again, from nothing."""
-    from spacer_lib.evaluation.runner import warmstart_metrics
+    from spacer_lib.study import warmstart_metrics
     from spacer_lib.tiny import warmstart as chain
 
     model = chain.run(out, evaluate=warmstart_metrics)
@@ -142,9 +142,10 @@ def select(
 ):
     """Drop the rows that a recipe's model answers all right or all wrong; resumes."""
     from spacer_lib.evaluation.backends import load
+    from spacer_lib.evaluation.selection import keep_informative, select_samples
+    from spacer_lib.models.asking import AskSettings
     from spacer_lib.training.recipe import load_config
     from spacer_lib.training.rows import training_rows
-    from spacer_lib.training.selection import keep_informative, select_samples
 
     settings = load_config(config, setting)
     if rows and settings.data_path is None:  # drawn: no more and no fewer
@@ -152,18 +153,23 @@ def select(
         settings = replace(settings, max_steps=steps)
     asked = training_rows(settings)[:rows]
     responses = out.with_suffix(".responses.jsonl")
+    model, processor = load(settings.model_path, settings.advanced.positions)
     answers = select_samples(
-        *load(settings.model_path, settings.advanced.positions),
+        model,
+        processor,
         asked,
         responses,
+        AskSettings(
+            settings.prompt_style,
+            settings.video_settings,
+            settings.max_completion_length,
+            settings.temperature,
+            settings.top_p,
+            settings.seed,
+            batch_size=4,
+        ),
         k=k,
-        mode=settings.prompt_style,
-        seed=settings.seed,
         rewards=settings.reward,
-        video=settings.video_settings,
-        max_new_tokens=settings.max_completion_length,
-        temperature=settings.temperature,
-        top_p=settings.top_p,
     )
     kept, histogram = keep_informative(asked, [answer["scores"] for answer in answers])
     write_jsonl(out, kept)
