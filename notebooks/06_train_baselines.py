@@ -327,7 +327,7 @@ for name in ("baselines", "beta", "modes", "hacking"):
     if path.exists():
         studies[name] = read_json(path)
     else:
-        print(f"NOT RUN YET: `spacer study --config {name}` makes study_{name}.json")
+        print(f"NOT RUN YET: `spacer extras study --config {name}`")
 
 
 # %%
@@ -417,10 +417,10 @@ training("hacking", [*paid, "completions/mean_length", "map_hit_rate"])
 # ```bash
 # spacer train --config sft_tiny                       # a baseline without a notebook
 # spacer train --config dpo_tiny --set beta=0.3
-# spacer select --config tiny --out runs/kept.jsonl --k 8 --rows 400   # resumes
+# spacer extras select --config tiny --out runs/kept.jsonl --k 8 --rows 400   # resumes
 # spacer train --config tiny --set data_path=runs/kept.jsonl
-# spacer study --config baselines --seeds 0 1 2        # resumes; one folder per run
-# spacer study --config modes --set max_steps=2 --questions 12 --out runs/trial
+# spacer extras study --config baselines --seeds 0 1 2        # resumes; one folder per run
+# spacer extras study --config modes --set max_steps=2 --questions 12 --out runs/trial
 # ```
 #
 # - **Own studies.** Copy a file of `configs/study`, change arms, pass its path. An arm may name another recipe, change settings, and start from a run of its own; a misspelt setting of the last arm stops before the first has started.

@@ -136,7 +136,7 @@ def evaluate(
 ) -> dict[str, Any]:
     """Ask a benchmark's questions and score the answers; a stopped run continues."""
     _check_source(model, endpoint, model_name, floor, fallback_endpoint, fallback_model)
-    if model:
+    if model and not vllm:
         check_model(model)
     check_exists(data, "benchmark")
     from spacer_lib.benchmarks import named
@@ -255,7 +255,8 @@ def _checkpoint(model: str, positions: str | None, vllm: bool, frames: int) -> A
         return OfflineVllm(model, frames=frames)
     from spacer_lib.evaluation.backends import LocalModel, load
 
-    return LocalModel(*load(model, positions), name=model)
+    loaded, processor = load(model, positions)
+    return LocalModel(loaded, processor, name=model)
 
 
 def _scores_text(bench: Any, who: str, found: dict[str, Any]) -> str:
@@ -309,8 +310,9 @@ def serve(
     from spacer_lib.evaluation.serve import make_server
 
     name = name or Path(model).name
+    loaded, processor = load(model, positions)
     server = make_server(
-        *load(model, positions), name, host=host, port=port, max_pixels=max_pixels
+        loaded, processor, name, host=host, port=port, max_pixels=max_pixels
     )
     host, port = server.server_address[:2]
     print(f"{name} at http://{host}:{port}/v1", flush=True)

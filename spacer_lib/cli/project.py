@@ -13,6 +13,7 @@ from spacer_lib.artifacts import PROJECT_ROOT, read_json, write_json
 from spacer_lib.cli.app import app, command
 from spacer_lib.cli.choices import check_choice
 
+BENCHES = ("data", "rewards", "step")
 RUNS = PROJECT_ROOT / "papermill_runs"
 
 
@@ -121,7 +122,7 @@ def notebooks(
 def bench(context: typer.Context) -> None:
     """Run ``python -m benches.NAME`` of the checkout: data, rewards or step."""
     name, *rest = context.args or ["data"]
-    check_choice("bench", name, ("data", "rewards", "step"), "cli.unknown-bench")
+    check_choice("bench", name, BENCHES, "cli.unknown-bench")
     done = subprocess.run(
         [sys.executable, "-m", f"benches.{name}", *rest],
         env=os.environ | {"PYTHONPATH": str(PROJECT_ROOT)},

@@ -237,7 +237,6 @@ def report(
     def read(text: str) -> Any:
         name, sign, folder = text.partition("=")
         plain = not sign or Path(text).exists()
-        check_exists(Path(text if plain else folder), "run")
         return reports.read_run(text) if plain else reports.read_run(folder, name)
 
     tables = _wide(published) if published else None

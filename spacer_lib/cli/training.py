@@ -185,8 +185,10 @@ def select(
         settings = replace(settings, max_steps=steps)
     asked = training_rows(settings)[:rows]
     responses = out.with_suffix(".responses.jsonl")
+    model, processor = load(settings.model_path, settings.positions)
     answers = select_samples(
-        *load(settings.model_path, settings.positions),
+        model,
+        processor,
         asked,
         responses,
         k=k,
