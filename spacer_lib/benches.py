@@ -35,23 +35,23 @@ from spacer_lib.questions.dataset import question_rows
 from spacer_lib.questions.mixture import PROBLEM_TYPES
 from spacer_lib.rewards.config import get_preset
 from spacer_lib.rewards.score import score_batch
+from spacer_lib.rooms.frames import FPS, sample_indices
 from spacer_lib.rooms.geometry import (
     alpha_shape_area_m2,
     closest_distance_m,
     sampled_box_points,
 )
-from spacer_lib.rooms.scannet import SensReader
+from spacer_lib.rooms.scannet.sens import SensReader
 from spacer_lib.rooms.scans import synthetic_ids
 from spacer_lib.rooms.scene import ObjectInstance
 from spacer_lib.rooms.synthetic.layout import draw_room
-from spacer_lib.rooms.synthetic.views import FPS, VIEWS, to_scene
+from spacer_lib.rooms.synthetic.views import VIEWS, to_scene
 from spacer_lib.rooms.synthetic.write import write_scan
 from spacer_lib.rooms.video import (
     KEYFRAME_EVERY,
     encode_jpegs,
     encode_sens,
     probe,
-    sample_indices,
 )
 
 ALPHA_M = 0.5

@@ -10,7 +10,7 @@ from spacer_lib import benches, cli
 from spacer_lib.benches import BenchRow, compare
 from spacer_lib.errors import SpacerError
 from spacer_lib.rooms import video
-from spacer_lib.rooms.scannet import SensReader
+from spacer_lib.rooms.scannet.sens import SensReader
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from spacer_lib.errors import SpacerError
-from spacer_lib.rooms.scannet import SensReader
+from spacer_lib.rooms.scannet.sens import SensReader
 
 LOST = np.full((4, 4), -np.inf)
 DEPTH = np.arange(12, dtype="<u2").reshape(3, 4) * 500  # 4 wide, 3 high

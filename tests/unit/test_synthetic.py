@@ -21,8 +21,8 @@ from spacer_lib.rooms.scannet import (
     read_splits,
 )
 from spacer_lib.rooms.synthetic.layout import KINDS, STYLES, draw_room
-from spacer_lib.rooms.synthetic.render import Renderer, pinhole
-from spacer_lib.rooms.synthetic.views import VIEWS, to_scene, view_poses
+from spacer_lib.rooms.synthetic.render import Renderer
+from spacer_lib.rooms.synthetic.views import VIEWS, pinhole, to_scene, view_poses
 from spacer_lib.rooms.synthetic.write import write_dataset_files, write_scan
 from spacer_lib.rooms.video import encode_sens, read_frames
 

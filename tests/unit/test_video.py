@@ -7,15 +7,24 @@ import subprocess
 import tracemalloc
 
 import cv2
+import decord
 import numpy as np
 import pytest
 
 from spacer_lib.errors import SpacerError
 from spacer_lib.rooms import video
-from spacer_lib.rooms.scannet import SensReader
-from spacer_lib.rooms.scannet.sens import COLOR_JPEG, DEPTH_RAW, FRAME, HEADER, OPENING
+from spacer_lib.rooms.frames import sample_indices
+from spacer_lib.rooms.scannet.sens import (
+    COLOR_JPEG,
+    DEPTH_RAW,
+    FRAME,
+    HEADER,
+    OPENING,
+    SensReader,
+)
 from spacer_lib.rooms.synthetic.layout import draw_room
-from spacer_lib.rooms.synthetic.views import VIEWS, render_frames
+from spacer_lib.rooms.synthetic.render import render_frames
+from spacer_lib.rooms.synthetic.views import VIEWS
 from spacer_lib.rooms.video import (
     FrameTime,
     VideoInfo,
@@ -25,7 +34,6 @@ from spacer_lib.rooms.video import (
     probe,
     read_frame_times,
     read_frames,
-    sample_indices,
 )
 
 
@@ -113,7 +121,7 @@ def test_the_index_comes_before_the_pictures(clip):
 
 
 def test_keyframes_are_close(clip):
-    keys = video.decord.VideoReader(str(clip)).get_key_indices()
+    keys = decord.VideoReader(str(clip)).get_key_indices()
     assert keys[0] == 0 and max(np.diff([*keys, 30])) <= video.KEYFRAME_EVERY
 
 
