@@ -21,22 +21,22 @@ from scipy.spatial.distance import cdist
 from benches.timing import BenchRow, compare, main, parser, rows_as_they_come
 from spacer_lib.artifacts import PathLike
 from spacer_lib.errors import SpacerError
+from spacer_lib.rooms.frames import FPS, sample_indices
 from spacer_lib.rooms.geometry import (
     alpha_shape_area_m2,
     closest_distance_m,
     sampled_box_points,
 )
-from spacer_lib.rooms.scannet import SensReader
+from spacer_lib.rooms.scannet.sens import SensReader
 from spacer_lib.rooms.scene import ObjectInstance
 from spacer_lib.rooms.synthetic.layout import draw_room
-from spacer_lib.rooms.synthetic.views import FPS, VIEWS
+from spacer_lib.rooms.synthetic.views import VIEWS
 from spacer_lib.rooms.synthetic.write import write_scan
 from spacer_lib.rooms.video import (
     KEYFRAME_EVERY,
     encode_jpegs,
     encode_sens,
     probe,
-    sample_indices,
 )
 
 ALPHA_M = 0.5

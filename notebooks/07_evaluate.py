@@ -57,10 +57,10 @@ from spacer_lib.evaluation.statistics import compare, summarize, totals
 from spacer_lib.language.tags import read_completion
 from spacer_lib.maps.scores import SCORERS
 from spacer_lib.maps.scores import score as map_score
-from spacer_lib.models.inputs import VideoSettings
 
 # %%
 from spacer_lib.pictures import plots
+from spacer_lib.rooms.frames import VideoSettings
 from spacer_lib.rooms.synthetic.views import VIEWS
 from spacer_lib.rooms.video import read_frames
 from spacer_lib.tiny.curriculum import SEEDS, draw_rows

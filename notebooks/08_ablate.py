@@ -63,10 +63,10 @@ from spacer_lib.evaluation.runner import evaluate
 from spacer_lib.evaluation.statistics import compare, summarize
 from spacer_lib.language.tags import read_completion
 from spacer_lib.maps.text import map_to_text
-from spacer_lib.models.inputs import VideoSettings
 
 # %%
 from spacer_lib.pictures import plots
+from spacer_lib.rooms.frames import VideoSettings
 from spacer_lib.rooms.synthetic.views import VIEWS
 from spacer_lib.tiny.curriculum import SEEDS, draw_rows
 from spacer_lib.tiny.demonstrations import cell_distance

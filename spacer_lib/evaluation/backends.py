@@ -19,13 +19,14 @@ from spacer_lib.artifacts import PROJECT_ROOT, config_hash
 from spacer_lib.errors import SpacerError
 from spacer_lib.language.prompts import PromptStyle, media_parts
 from spacer_lib.models.generation import respond, weights_fingerprint
-from spacer_lib.models.inputs import MediaError, VideoSettings
+from spacer_lib.models.inputs import MediaError
 from spacer_lib.models.patches.patch_embedding import use_linear_patches
 from spacer_lib.models.patches.rope import (
     ONE_BLOCK_FAMILIES,
     POSITION_RULES,
     position_rule,
 )
+from spacer_lib.rooms.frames import VideoSettings
 
 
 class Reply(NamedTuple):

@@ -9,7 +9,7 @@ import yaml
 
 from spacer_lib.artifacts import PROJECT_ROOT
 from spacer_lib.errors import SpacerError
-from spacer_lib.models.inputs import VideoSettings
+from spacer_lib.rooms.frames import VideoSettings
 
 CONFIGS = PROJECT_ROOT / "configs" / "evaluate"
 FRAMES_AS = ("video", "images")

@@ -43,8 +43,8 @@ from spacer_lib.evaluation.predictions import predict, record
 from spacer_lib.evaluation.statistics import summarize, totals
 from spacer_lib.language.prompts import TINY_MODES, PromptStyle, media_parts
 from spacer_lib.models.generation import generate, weights_fingerprint
-from spacer_lib.models.inputs import VideoSettings
 from spacer_lib.rewards.config import RewardConfig
+from spacer_lib.rooms.frames import VideoSettings
 from spacer_lib.rooms.synthetic.views import VIEWS
 from spacer_lib.rooms.video import ROOM_SCHEME
 from spacer_lib.tiny.curriculum import SEEDS, draw_rows

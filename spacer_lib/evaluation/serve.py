@@ -24,7 +24,8 @@ import numpy as np
 
 from spacer_lib.errors import SpacerError
 from spacer_lib.models.generation import respond
-from spacer_lib.models.inputs import Clip, MediaError, VideoSettings, read_image
+from spacer_lib.models.inputs import Clip, MediaError, read_image
+from spacer_lib.rooms.frames import VideoSettings
 
 MAX_BODY = 2**29  # bytes of one request: 32 large frames fit several times
 

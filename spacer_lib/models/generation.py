@@ -14,13 +14,13 @@ import torch
 from spacer_lib.artifacts import config_hash
 from spacer_lib.errors import SpacerError
 from spacer_lib.models.inputs import (
-    VideoSettings,
     encode_prompts,
     pad_batch,
     token_types,
 )
 from spacer_lib.models.patches.rope import position_rule
 from spacer_lib.models.patches.shared_media import media_once
+from spacer_lib.rooms.frames import VideoSettings
 
 
 class Response(NamedTuple):

@@ -18,8 +18,8 @@ import yaml
 from spacer_lib.artifacts import PROJECT_ROOT, config_hash, to_jsonable
 from spacer_lib.errors import SpacerError
 from spacer_lib.language.prompts import FRAMES, MODES, PromptStyle, load_template
-from spacer_lib.models.inputs import VideoSettings
 from spacer_lib.rewards.config import RewardConfig
+from spacer_lib.rooms.frames import VideoSettings
 from spacer_lib.rooms.synthetic.views import VIEWS
 
 RECIPES = PROJECT_ROOT / "configs"

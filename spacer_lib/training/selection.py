@@ -22,9 +22,9 @@ from spacer_lib.artifacts import (
 )
 from spacer_lib.errors import SpacerError
 from spacer_lib.models.generation import generate, weights_fingerprint
-from spacer_lib.models.inputs import VideoSettings
 from spacer_lib.rewards.config import RewardConfig
 from spacer_lib.rewards.score import score_batch
+from spacer_lib.rooms.frames import VideoSettings
 from spacer_lib.rooms.synthetic.views import VIEWS
 
 

@@ -12,7 +12,7 @@ from benches.timing import BenchRow, compare
 from spacer_lib import cli
 from spacer_lib.artifacts import read_json
 from spacer_lib.rooms import video
-from spacer_lib.rooms.scannet import SensReader
+from spacer_lib.rooms.scannet.sens import SensReader
 
 
 @pytest.mark.parametrize(
