@@ -31,7 +31,7 @@ from scipy.spatial.distance import cdist
 
 from spacer_lib.errors import SpacerError
 from spacer_lib.maps.text import map_to_text
-from spacer_lib.questions.dataset import question_rows
+from spacer_lib.questions.generators import question_rows
 from spacer_lib.questions.mixture import PROBLEM_TYPES
 from spacer_lib.rewards.config import get_preset
 from spacer_lib.rewards.score import score_batch

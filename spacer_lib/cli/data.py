@@ -150,12 +150,12 @@ def qa(
     from spacer_lib.rooms.scannet.splits import read_split
     from spacer_lib.rooms.scans import read_scenes
 
-    clock, recipe = Clock(), load_recipe(recipe)
+    clock, wished = Clock(), load_recipe(recipe)
     ids = [name for path in held_out for name in read_split(path)]
     report = build_dataset(
         read_scenes(meta, out),
         out,
-        recipe,
+        wished,
         seed=seed,
         workers=workers,
         client=_client(scheduler),
@@ -218,6 +218,8 @@ def mix(
         print(f"{name:30}{count:>8}")
     for reason, count in result["refused"].items():
         print(f"refused {count}: {reason}")
+    used = result["part"].get("general", 0)
+    print(f"{used:,} of {result['wanted']:,} general questions")
     print(f"{out}/train.jsonl: {sum(result['part'].values())} questions")
     return result
 

@@ -8,8 +8,7 @@ import itertools
 
 import numpy as np
 
-from spacer_lib.questions.dataset import question_rows
-from spacer_lib.questions.generators import Rules
+from spacer_lib.questions.generators import Rules, question_rows
 from spacer_lib.rooms.synthetic.layout import KINDS, draw_room
 from spacer_lib.rooms.synthetic.views import VIEWS, to_scene, video_uri
 from spacer_lib.tiny.demonstrations import TINY_TASKS, demonstrate

@@ -10,9 +10,9 @@ import numpy as np
 
 from spacer_lib.artifacts import PROJECT_ROOT
 from spacer_lib.errors import SpacerError
-from spacer_lib.questions.dataset import read_rows
 from spacer_lib.rewards.score import check_item
 from spacer_lib.rooms.identity import benchmark_questions, require_no_benchmark_rooms
+from spacer_lib.rows import read_questions
 from spacer_lib.tiny.curriculum import SEEDS, draw_rows
 
 ROW_KEYS = ("id", "question", "problem_type", "ground_truth")
@@ -139,7 +139,7 @@ def _read(path):
             remedy="write it with `spacer qa` or `spacer mix`, or fix data_path",
         )
     try:
-        return read_rows(path)
+        return read_questions(path)
     except (OSError, ValueError) as error:
         raise SpacerError(
             f"{path} cannot be read",

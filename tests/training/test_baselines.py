@@ -19,7 +19,7 @@ from spacer_lib.language.tags import read_completion
 from spacer_lib.models.inputs import join_media, token_types
 from spacer_lib.models.patches.rope import position_rule
 from spacer_lib.models.patches.shared_media import core_of
-from spacer_lib.questions.dataset import without_options
+from spacer_lib.questions.choose import without_options
 from spacer_lib.rewards.config import RewardConfig
 from spacer_lib.rewards.score import score
 from spacer_lib.training import selection

@@ -8,7 +8,6 @@ import pytest
 
 from spacer_lib.artifacts import read_json
 from spacer_lib.errors import SpacerError
-from spacer_lib.questions.dataset import space_of
 from spacer_lib.rooms import scans as scanning
 from spacer_lib.rooms.scannet.parse import AGGREGATION
 from spacer_lib.rooms.scans import (
@@ -17,7 +16,7 @@ from spacer_lib.rooms.scans import (
     synthetic_meta,
     synthetic_scans,
 )
-from spacer_lib.rooms.scene import read_meta_file
+from spacer_lib.rooms.scene import read_meta_file, space_of
 from spacer_lib.rooms.synthetic.layout import draw_room
 from spacer_lib.rooms.synthetic.views import VIEWS, to_scene
 from spacer_lib.rooms.video import probe, read_frame_times
