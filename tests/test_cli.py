@@ -11,8 +11,8 @@ from spacer_lib.artifacts import read_json, write_json
 from spacer_lib.errors import SpacerError
 from spacer_lib.rooms.scans import synthetic_scans
 from spacer_lib.rows import read_questions
+from spacer_lib.training.data import training_rows
 from spacer_lib.training.recipe import load_config
-from spacer_lib.training.rows import training_rows
 
 
 def refused(capsys, *arguments):

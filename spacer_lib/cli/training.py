@@ -142,8 +142,8 @@ def select(
 ):
     """Drop the rows that a recipe's model answers all right or all wrong; resumes."""
     from spacer_lib.evaluation.backends import load
+    from spacer_lib.training.data import training_rows
     from spacer_lib.training.recipe import load_config
-    from spacer_lib.training.rows import training_rows
     from spacer_lib.training.selection import keep_informative, select_samples
 
     settings = load_config(config, setting)
