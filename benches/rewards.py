@@ -15,7 +15,7 @@ import numpy as np
 
 from benches.timing import BenchRow, compare, main, parser, rows_as_they_come
 from spacer_lib.maps.text import map_to_text
-from spacer_lib.questions.dataset import question_rows
+from spacer_lib.questions.generators import question_rows
 from spacer_lib.questions.mixture import PROBLEM_TYPES
 from spacer_lib.rewards.config import get_preset
 from spacer_lib.rewards.score import score_batch

@@ -60,11 +60,11 @@ from spacer_lib.pictures import figures, plots
 from spacer_lib.questions import generators
 from spacer_lib.questions.audit import audit, audit_files
 from spacer_lib.questions.build import build_dataset
-from spacer_lib.questions.dataset import flatten_answers, question_rows, read_rows
+from spacer_lib.questions.choose import flatten_answers
 from spacer_lib.questions.general_sample import synthetic_general
 
 # %%
-from spacer_lib.questions.generators import GENERATORS, Question
+from spacer_lib.questions.generators import GENERATORS, Draft, question_rows
 from spacer_lib.questions.mixture import (
     convert,
     joint_set,
@@ -82,6 +82,7 @@ from spacer_lib.rooms.scans import (
 )
 from spacer_lib.rooms.synthetic.layout import draw_room
 from spacer_lib.rooms.synthetic.views import to_scene
+from spacer_lib.rows import read_questions
 
 # %%
 plots.use_house_style()
@@ -122,7 +123,7 @@ _ = plots.floor_plan(scene, ax).set(title=scene.scene_id)
 def first_question(kind, scene=scene):
     """The first question of a kind about a scene, and its words."""
     found = GENERATORS[kind](scene, np.random.default_rng(seed), rules)
-    question = next((q for q in found if isinstance(q, Question)), None)
+    question = next((q for q in found if isinstance(q, Draft)), None)
     if question is None:
         raise SpacerError(f"{scene.scene_id}: no question of kind {kind}")
     print(question.question, *(question.options or ()), sep="\n")
@@ -248,7 +249,7 @@ except SpacerError as error:
 # %%
 ordered = next(
     s for s in scenes
-    if any(isinstance(q, Question) for q in GENERATORS["obj_appearance_order"](
+    if any(isinstance(q, Draft) for q in GENERATORS["obj_appearance_order"](
         s, np.random.default_rng(seed), rules))
 )  # fmt: skip
 question = first_question("obj_appearance_order", ordered)
@@ -345,7 +346,7 @@ print("written:", (out / "leak").exists())
 # One JSON object per line: the question, the checkable answer, the true map for the map reward, and the video relative to the file.
 
 # %%
-rows = read_rows(demo_report["paths"]["train"])
+rows = read_questions(demo_report["paths"]["train"])
 pd.Series(rows[0]).astype(str).str.slice(0, 90).to_frame("first row")
 
 # %%
@@ -386,7 +387,7 @@ _ = ax.set(xlabel="questions", title="the right option's letter")
 # %%
 files = [big / "candidates" / f"{s.scene_id}.json" for s in made_from]
 before = [row for file in files for row in read_json(file)["rows"]]
-after = read_rows(report["paths"]["train"])
+after = read_questions(report["paths"]["train"])
 figure, axes = plt.subplots(1, 2, figsize=(9, 2.6))
 for ax, some in zip(axes, (before, after), strict=True):
     mine = [r for r in some if r["question_type"] == "object_abs_distance"]
@@ -402,7 +403,7 @@ _ = axes[1].set(title=f"kept: {axes[1].get_title()}")
 # %%
 for name in ("sr", "vsi100k"):
     sibling = build_dataset(made_from[:10], out / name, name, seed=seed)
-    asked = read_rows(sibling["paths"]["train"])
+    asked = read_questions(sibling["paths"]["train"])
     row = next(r for r in asked if "direction_easy" in r["question_type"])
     print(f"{name}, {row['problem_type']}: {row['question']}", *(row["options"] or ()))
     print("→", row["ground_truth"])
@@ -496,14 +497,15 @@ if real:
 # Figures 1, 2, 5 and 6, redrawn from the folder's own files (`spacer qa` writes them as SVG). Figure 5 is read off the questions: objects are replaced by what they stand for.
 
 # %%
-shown = read_rows(report["paths"]["train"])
+shown = read_questions(report["paths"]["train"])
 _ = figures.statistics(shown)
 
 # %%
 _ = figures.templates(shown)
 
 # %%
-demo_rows = [row for path in demo_report["paths"].values() for row in read_rows(path)]
+files = demo_report["paths"].values()
+demo_rows = [row for path in files for row in read_questions(path)]
 _ = figures.examples(demo_rows, out)
 
 # %%

@@ -52,7 +52,7 @@ from spacer_lib.maps.text import map_to_text
 
 # %%
 from spacer_lib.pictures import plots
-from spacer_lib.questions.dataset import question_rows
+from spacer_lib.questions.generators import question_rows
 from spacer_lib.rewards.config import PRESETS, RewardConfig, get_preset
 from spacer_lib.rewards.metrics import THRESHOLDS, mean_relative_accuracy
 from spacer_lib.rewards.probes import probe_table

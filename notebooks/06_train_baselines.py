@@ -61,11 +61,11 @@ from spacer_lib.rewards.score import score
 from spacer_lib.study import load_study, run_study, study_table
 from spacer_lib.tiny.curriculum import SEEDS, draw_rows
 from spacer_lib.training.baselines import ResponseCollator, dpo_responses, sft_responses
+from spacer_lib.training.data import training_rows
 from spacer_lib.training.processes.launch import launch
 from spacer_lib.training.processes.monitor import LiveFigure
 from spacer_lib.training.recipe import load_config
 from spacer_lib.training.responses import target_text
-from spacer_lib.training.rows import training_rows
 from spacer_lib.training.selection import keep_informative, select_samples
 
 # %%

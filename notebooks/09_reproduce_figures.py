@@ -52,12 +52,12 @@ from spacer_lib.errors import SpacerError
 from spacer_lib.language.tags import read_completion
 from spacer_lib.pictures import figures, plots
 from spacer_lib.questions.build import build_dataset
-from spacer_lib.questions.dataset import read_rows
 from spacer_lib.questions.recipes import load_recipe
 from spacer_lib.rooms.scans import FIRST_ROOM, read_scenes, synthetic_meta
 from spacer_lib.rooms.synthetic.layout import draw_room
 from spacer_lib.rooms.synthetic.render import render_frames
 from spacer_lib.rooms.synthetic.views import VIEWS
+from spacer_lib.rows import read_questions
 from spacer_lib.tiny.curriculum import SEEDS, draw_rows
 from spacer_lib.training.selection import keep_informative
 
@@ -139,7 +139,7 @@ temporary = tempfile.TemporaryDirectory()
 work = Path(temporary.name)
 scenes = read_scenes(synthetic_meta(work / "rooms.json", 16, seed))
 report = build_dataset(scenes, work / "sr91k", "sr91k", seed=seed)
-rows = read_rows(report["paths"]["train"])
+rows = read_questions(report["paths"]["train"])
 of_one = [row for row in rows if row["scene_name"] == scenes[0].scene_id]
 len(scenes), len(rows), len(of_one)
 
@@ -201,7 +201,7 @@ files = [path for name in ("before_own", "after_own", "answers")
          for path in sorted(run_dir.rglob(f"{name}.jsonl"))][:2]  # fmt: skip
 before, after = map(read_jsonl, files) if files[1:] else ([], [])
 if questions_file:
-    asked = read_rows(PROJECT_ROOT / questions_file)
+    asked = read_questions(PROJECT_ROOT / questions_file)
 else:
     asked = draw_rows(SEEDS["test"], max(len(before), 24), "new")
 by_id = {row["id"]: row for row in asked}
@@ -572,7 +572,7 @@ save(figure, "spacer_tables5_6_lines", "spacer_table5", "spacer_table6", *used)
 
 # %%
 sibling = build_dataset(scenes[:2], work / "sr", "sr", seed=seed)
-asked_sr = read_rows(sibling["paths"]["train"])
+asked_sr = read_questions(sibling["paths"]["train"])
 of_one = [row for row in asked_sr if row["scene_name"] == scenes[0].scene_id]
 figure = figures.examples(of_one, work)
 save(figure, "spatial_r1_figure1")

@@ -20,9 +20,10 @@ from spacer_lib.evaluation.backends import load
 from spacer_lib.evaluation.runner import evaluate
 from spacer_lib.evaluation.statistics import MEASURES, compare, pooled, summarize
 from spacer_lib.rewards.config import RewardConfig
+from spacer_lib.settings import setting_pairs
 from spacer_lib.tiny.curriculum import SEEDS, draw_rows
 from spacer_lib.training.processes.launch import launch
-from spacer_lib.training.recipe import load_config, setting_pairs
+from spacer_lib.training.recipe import load_config
 
 STUDIES = PROJECT_ROOT / "configs" / "study"
 # Of a run's log, the means over its first and last steps that a study keeps.
@@ -277,7 +278,7 @@ def _recipes(study, name, changes):
 
 def _answer(recipe, checkpoint, rows, folder, study):
     # A second call with the same weights reads its predictions back.
-    model, processor = load(checkpoint, recipe.positions)
+    model, processor = load(checkpoint, recipe.advanced.positions)
     return evaluate(
         model,
         processor,

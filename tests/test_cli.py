@@ -14,10 +14,10 @@ import typer.main
 from spacer_lib import cli, notebooks
 from spacer_lib.artifacts import PROJECT_ROOT, read_json, write_json
 from spacer_lib.cli import choices
-from spacer_lib.questions.dataset import read_rows
 from spacer_lib.rooms.scans import synthetic_scans
+from spacer_lib.rows import read_questions
+from spacer_lib.training.data import training_rows
 from spacer_lib.training.recipe import load_config
-from spacer_lib.training.rows import training_rows
 
 
 def refused(capsys, *arguments):
@@ -66,7 +66,7 @@ def test_from_rooms_to_questions(capsys, tmp_path):
     meta = out / "scenes"
     asked = done("qa", "--meta", meta, "--recipe", "demo", "--out", out / "qa")
     assert asked["questions"] > 20 and asked["questions_per_second"] > 0
-    rows = [row for p in asked["paths"].values() for row in read_rows(p)]
+    rows = [row for p in asked["paths"].values() for row in read_questions(p)]
     assert len(rows) == asked["questions"]
     assert all((out / "qa" / row["video"]).is_file() for row in rows)
     assert (out / "qa" / "figures" / "fig1_examples.svg").stat().st_size > 1000
@@ -301,11 +301,11 @@ def test_select_keeps_rows_that_a_recipe_takes(capsys, tmp_path, monkeypatch):
         "max_completion_length=96",
     ]
     result = done(*arguments)
-    kept = read_rows(out)
+    kept = read_questions(out)
     assert result["asked"] == 6 and result["kept"] == len(kept)
     assert sum(result["histogram"].values()) == 6
     assert 0 < len(kept) <= 6
-    answers = read_rows(tmp_path / "kept rows.responses.jsonl")
+    answers = read_questions(tmp_path / "kept rows.responses.jsonl")
     assert [len(answer["responses"]) for answer in answers] == [4] * 6
     names = [a["id"] for a in answers if any(a["scores"]) and min(a["scores"]) < 1]
     assert names == [row["id"] for row in kept]

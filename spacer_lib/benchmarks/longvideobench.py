@@ -24,7 +24,7 @@ from spacer_lib.benchmarks.schema import (
     read_table,
 )
 from spacer_lib.errors import SpacerError
-from spacer_lib.language.choices import option_texts
+from spacer_lib.language.choices import labelled_options
 
 COLUMNS = {
     "id": str,
@@ -116,7 +116,7 @@ def official(text, row):
     letter = re.search("[ABCDE]", text)
     if letter is None:
         return Verdict(1 / len(row["options"]), None, "no_letter")
-    if letter[0] not in option_texts(row["options"]):
+    if letter[0] not in labelled_options(row["options"]):
         return Verdict(0.0, None, "not_an_option")
     return Verdict(float(letter[0] == row["ground_truth"]), letter[0])
 

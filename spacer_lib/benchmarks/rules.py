@@ -12,7 +12,7 @@ outputs; each benchmark's own rule stands beside its reader.
 import re
 
 from spacer_lib.benchmarks.schema import Verdict
-from spacer_lib.language.choices import option_texts, read_choice
+from spacer_lib.language.choices import labelled_options, read_choice
 from spacer_lib.language.numbers import read_number, unit_of
 from spacer_lib.language.tags import read_completion
 from spacer_lib.rewards.config import RewardConfig
@@ -83,7 +83,9 @@ def last_letter(text, row):
 
 
 def _letters(row):
-    return f"[{''.join(option_texts(row['options']))}]" if row["options"] else "[A-Z]"
+    return (
+        f"[{''.join(labelled_options(row['options']))}]" if row["options"] else "[A-Z]"
+    )
 
 
 def _judged_choice(letter, row):

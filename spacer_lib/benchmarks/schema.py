@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from spacer_lib.artifacts import atomic_path
 from spacer_lib.errors import SpacerError
-from spacer_lib.language.choices import option_texts
+from spacer_lib.language.choices import labelled_options
 
 
 class Verdict(NamedTuple):
@@ -177,7 +177,7 @@ def check_choice(where, options, letter):
         File, row and column, for the message.
     options : list of str
     letter : str
-        See ``completions.option_texts``.
+        See ``completions.labelled_options``.
 
     Raises
     ------
@@ -187,7 +187,7 @@ def check_choice(where, options, letter):
         raise SpacerError(
             f"{where}: options", got=repr(options)[:80], expected="two texts or more"
         )
-    letters = option_texts(options)
+    letters = labelled_options(options)
     if letter not in letters:
         raise SpacerError(where, got=repr(letter)[:80], expected=", ".join(letters))
 

@@ -36,7 +36,7 @@ from spacer_lib.artifacts import Manifest, atomic_path, config_hash
 from spacer_lib.benchmarks import rules
 from spacer_lib.benchmarks.schema import Benchmark, Verdict, find_file, read_table
 from spacer_lib.errors import SpacerError
-from spacer_lib.language.choices import option_texts, read_choice
+from spacer_lib.language.choices import labelled_options, read_choice
 from spacer_lib.language.tags import read_completion
 from spacer_lib.rewards.metrics import mean_relative_accuracy
 
@@ -260,7 +260,7 @@ def _split_options(question, answer):
     if (
         len(options) < 2
         or letters != [chr(65 + i) for i in range(len(options))]
-        or answer.strip().upper() not in option_texts(options)
+        or answer.strip().upper() not in labelled_options(options)
     ):
         return question, None
     rest = [line for line, match in zip(lines, found, strict=True) if not match]

@@ -29,7 +29,7 @@ from spacer_lib.benchmarks.schema import (
     read_table,
 )
 from spacer_lib.errors import SpacerError
-from spacer_lib.language.choices import option_texts
+from spacer_lib.language.choices import labelled_options
 
 TRACKS = ("Perception", "Comprehension", "Adaptation")
 FORMATS = ("multiple-choice", "open", "None")
@@ -144,7 +144,7 @@ def _row(record, track, file, folder, number):
     options = list(texts)
     if not all(text.startswith(f"{chr(65 + i)}.") for i, text in enumerate(texts)):
         options = [f"{chr(65 + i)}. {text}" for i, text in enumerate(texts)]
-    is_choice = answer in option_texts(options)
+    is_choice = answer in labelled_options(options)
     if kind == "multiple-choice" and not is_choice:
         raise SpacerError(
             f"{where}: answer",

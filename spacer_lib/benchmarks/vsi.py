@@ -14,7 +14,7 @@ import numpy as np
 
 from spacer_lib.benchmarks.schema import Benchmark, Verdict, find_file, read_table
 from spacer_lib.errors import SpacerError
-from spacer_lib.language.choices import option_texts
+from spacer_lib.language.choices import labelled_options
 from spacer_lib.language.numbers import read_number
 
 CHOICE = (
@@ -130,7 +130,7 @@ def official(text, row):
     word = text.split(" ")[0].rstrip(".").strip()
     truth = row["ground_truth"]
     if row["question_type"] in CHOICE:
-        named = word.upper() in option_texts(row["options"])
+        named = word.upper() in labelled_options(row["options"])
         return Verdict(
             float(word.lower() == truth.lower()),
             word if named else None,

@@ -239,6 +239,8 @@ def mix(
         print(f"{name:30}{count:>8}")
     for reason, count in result["refused"].items():
         print(f"refused {count}: {reason}")
+    used = result["part"].get("general", 0)
+    print(f"{used:,} of {result['wanted']:,} general questions")
     print(f"{out}/train.jsonl: {sum(result['part'].values())} questions")
     return result
 

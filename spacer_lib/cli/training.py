@@ -59,7 +59,7 @@ def train(
     """Train a recipe without a notebook."""
     from spacer_lib.training.recipe import load_config
 
-    setting = [*setting, *([] if nodes is None else [f"nodes={nodes}"])]
+    setting = [*setting, *([] if nodes is None else [f"advanced.nodes={nodes}"])]
     settings = load_config(config, setting)
     from spacer_lib.training.processes.launch import launch
 
@@ -177,15 +177,15 @@ def select(
 
     settings = load_config(config, setting)
     from spacer_lib.evaluation.backends import load
-    from spacer_lib.training.rows import training_rows
+    from spacer_lib.training.data import training_rows
     from spacer_lib.training.selection import keep_informative, select_samples
 
     if rows and settings.data_path is None:  # draw exactly as many as are asked
-        steps = -(-rows // settings.prompts_per_step) * settings.num_iterations
+        steps = -(-rows // settings.prompts_per_step) * settings.advanced.num_iterations
         settings = replace(settings, max_steps=steps)
     asked = training_rows(settings)[:rows]
     responses = out.with_suffix(".responses.jsonl")
-    model, processor = load(settings.model_path, settings.positions)
+    model, processor = load(settings.model_path, settings.advanced.positions)
     answers = select_samples(
         model,
         processor,

@@ -6,7 +6,7 @@ import numpy as np
 
 from spacer_lib.errors import SpacerError
 from spacer_lib.maps.text import map_to_text
-from spacer_lib.questions.dataset import space_of
+from spacer_lib.rooms.scene import space_of
 
 # own: the question's own video or images · other: another room's, own truth · blind:
 # none · shuffled: own video, frames in a drawn order · oracle: own video and the true

@@ -15,14 +15,17 @@ import pandas as pd
 
 from spacer_lib.benchmarks.rules import strict
 from spacer_lib.errors import SpacerError
-from spacer_lib.language.choices import option_texts, plain_text, read_choice
+from spacer_lib.language.choices import labelled_options, plain_text, read_choice
 from spacer_lib.language.numbers import read_number
 from spacer_lib.language.tags import read_completion
 from spacer_lib.maps.scores import hits
 from spacer_lib.maps.text import normal_category
 from spacer_lib.questions.audit import SYNONYMS, named_categories
-from spacer_lib.questions.dataset import task_kind
-from spacer_lib.questions.generators import DIRECTION_BORDERS_DEG, direction_answer
+from spacer_lib.questions.generators import (
+    DIRECTION_BORDERS_DEG,
+    direction_answer,
+    task_kind,
+)
 from spacer_lib.rewards.metrics import bootstrap_interval, mean_relative_accuracy
 from spacer_lib.rooms.geometry import turn_deg
 from spacer_lib.rooms.scene import space_of
@@ -167,7 +170,7 @@ def _chosen(row, words):
     """The letter of an option's words; the words themselves where there are none."""
     if not row.get("options"):
         return Solved(words)
-    for letter, text in option_texts(row["options"]).items():
+    for letter, text in labelled_options(row["options"]).items():
         if plain_text(text) == plain_text(words):
             return Solved(letter)
     return Solved(None, "not_an_option")

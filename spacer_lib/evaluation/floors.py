@@ -7,8 +7,8 @@ import numpy as np
 from spacer_lib.errors import SpacerError
 from spacer_lib.evaluation.backends import Reply, keyed
 from spacer_lib.evaluation.predictions import predict
-from spacer_lib.language.choices import option_texts
-from spacer_lib.training.record import dataset_hash
+from spacer_lib.language.choices import labelled_options
+from spacer_lib.rows import questions_hash
 
 FLOORS = ("majority", "frequency", "random")
 
@@ -45,7 +45,7 @@ class Floor:
         counted = rows if train_rows is None else train_rows
         self.kind, self.counts = kind, count_answers(counted, rows)
         self.name = f"{kind} of {'these' if train_rows is None else 'training'} rows"
-        self.hash = dataset_hash(counted)
+        self.hash = questions_hash(counted)
 
     def identity(self):
         """The kind, and where answers were counted."""
@@ -61,7 +61,9 @@ class Floor:
         if self.kind == "majority":
             return most_frequent(counts)
         if self.kind == "random":
-            among = sorted(option_texts(row["options"]) if row["options"] else counts)
+            among = sorted(
+                labelled_options(row["options"]) if row["options"] else counts
+            )
             return among[int(rng.integers(len(among)))]
         answers = sorted(counts)
         shares = np.array([counts[answer] for answer in answers], float)

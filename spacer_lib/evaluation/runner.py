@@ -47,8 +47,8 @@ from spacer_lib.rewards.config import RewardConfig
 from spacer_lib.rooms.frames import VideoSettings
 from spacer_lib.rooms.synthetic.views import VIEWS
 from spacer_lib.rooms.video import ROOM_SCHEME
+from spacer_lib.rows import questions_hash
 from spacer_lib.tiny.curriculum import SEEDS, draw_rows
-from spacer_lib.training.record import dataset_hash
 
 PAPER = EvaluationConfig()
 EXTRACTIONS = ("strict", "official", "strict+fallback")
@@ -217,7 +217,7 @@ def _header(benchmark, rows, backend, settings, condition, extraction):
         "extraction": extraction,
         "settings": settings,
         "backend": backend.identity(),
-        "rows": {"count": len(rows), "sha256": dataset_hash(rows)},
+        "rows": {"count": len(rows), "sha256": questions_hash(rows)},
     }
     if not backend.batched:
         asked["settings"] = {**to_jsonable(settings), "batch_size": None}

@@ -16,8 +16,8 @@ from spacer_lib import published
 from spacer_lib.artifacts import atomic_path, read_json
 from spacer_lib.errors import SpacerError
 from spacer_lib.pictures import plots
-from spacer_lib.questions.dataset import read_rows
 from spacer_lib.rooms.video import read_frames
+from spacer_lib.rows import read_questions
 
 _SETTINGS = ("billion parameters", "frames")  # units of no result
 # What a placeholder of Figure 5 is called, by question type.
@@ -52,7 +52,7 @@ def dataset_figures(folder):
     folder = Path(folder)
     report, maps = read_json(folder / "report.json"), read_json(folder / "maps.json")
     files = [folder / name for name in report["files"].values()]
-    rows = [row for file in files for row in read_rows(file)]
+    rows = [row for file in files for row in read_questions(file)]
     if not rows:
         raise SpacerError(f"{folder}", got="no questions", expected="at least one")
     seconds = [s for s in maps["seconds"].values() if s]

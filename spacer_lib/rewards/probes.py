@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from spacer_lib.errors import SpacerError
 from spacer_lib.language.prompts import EXAMPLE_MAP
 from spacer_lib.maps.text import map_to_text
-from spacer_lib.questions.dataset import LETTERS
+from spacer_lib.questions.generators import LETTERS
 from spacer_lib.rewards.config import COMPONENTS, PRESETS, get_preset
 from spacer_lib.rewards.metrics import majority_floor
 from spacer_lib.rewards.score import score_batch

@@ -19,7 +19,7 @@ from spacer_lib.language.tags import read_completion
 from spacer_lib.models.inputs import join_media, token_types
 from spacer_lib.models.patches.rope import position_rule
 from spacer_lib.models.patches.shared_media import core_of
-from spacer_lib.questions.dataset import without_options
+from spacer_lib.questions.choose import without_options
 from spacer_lib.rewards.config import RewardConfig
 from spacer_lib.rewards.score import score
 from spacer_lib.training import selection
@@ -650,7 +650,7 @@ def test_workers_with_other_kinds_of_rows_wait_for_none(mixed, tmp_path, method)
                 "max_steps": 2,
                 "beta": 0.1,
                 "learning_rate": 1e-4,
-                "frozen": None,
+                "advanced.frozen": None,
                 **change,
             },
         )

@@ -25,8 +25,8 @@ from spacer_lib.training import assembly
 from spacer_lib.training import trainer as training
 from spacer_lib.training.assembly import build_trainer
 from spacer_lib.training.checkpoints import COMPLETE, complete_checkpoints
+from spacer_lib.training.data import training_rows
 from spacer_lib.training.record import MetricsLog, drop_later_steps
-from spacer_lib.training.rows import training_rows
 
 GROUP = 4
 # What a score is about; every other key of a batch is evidence (or belongs to it).

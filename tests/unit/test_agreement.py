@@ -10,7 +10,7 @@ from spacer_lib.evaluation.agreement import gwet_ac1, quiz, score_quiz
 from spacer_lib.evaluation.consistency import answer_from_map
 from spacer_lib.evaluation.predictions import predict
 from spacer_lib.maps.text import map_to_text
-from spacer_lib.questions.dataset import question_rows
+from spacer_lib.questions.generators import question_rows
 from spacer_lib.rooms.synthetic.layout import draw_room
 from spacer_lib.rooms.synthetic.views import to_scene
 

@@ -24,8 +24,8 @@ from spacer_lib.evaluation.predictions import predict, record
 from spacer_lib.maps.grid import rasterize
 from spacer_lib.maps.text import map_to_text
 from spacer_lib.questions.audit import named_categories
-from spacer_lib.questions.dataset import question_rows, without_options
-from spacer_lib.questions.generators import TASK_KINDS, Rules
+from spacer_lib.questions.choose import without_options
+from spacer_lib.questions.generators import Rules, question_rows, task_kind
 from spacer_lib.rooms.scene import Scene
 from spacer_lib.rooms.synthetic.layout import draw_room
 from spacer_lib.rooms.synthetic.views import to_scene
@@ -72,7 +72,7 @@ def test_on_a_fine_map_the_solver_gives_the_generators_answers(rooms):
     for scene, rows, cells in rooms:
         for row in rows:
             solved = answer_from_map(row, cells, cell_size_m(scene, FINE))
-            kind = TASK_KINDS[row["question_type"]]
+            kind = task_kind(row["question_type"])
             if kind in ("object_counting", "object_rel_direction"):
                 assert solved == Solved(row["ground_truth"])
             elif kind == "object_abs_distance":

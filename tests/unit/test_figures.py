@@ -8,8 +8,8 @@ from spacer_lib.artifacts import read_json, write_json, write_jsonl
 from spacer_lib.errors import SpacerError
 from spacer_lib.pictures.figures import dataset_figures, first_of_each, template_of
 from spacer_lib.questions.build import build_dataset
-from spacer_lib.questions.dataset import read_rows
 from spacer_lib.rooms.scans import read_scenes, synthetic_meta
+from spacer_lib.rows import read_questions
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,7 @@ def test_four_figures_show_what_the_folder_holds(folder):
         "fig6_durations",
     ]
     texts = {path.stem: path.read_text() for path in paths}
-    rows = read_rows(folder / "train.jsonl")
+    rows = read_questions(folder / "train.jsonl")
     assert f"(n = {len(rows):,})" in texts["fig2_statistics"]
     assert "synthetic" in texts["fig2_statistics"]
     assert "map of scene" in texts["fig1_examples"]
@@ -43,7 +43,7 @@ def test_four_figures_show_what_the_folder_holds(folder):
 
 
 def test_templates_hold_no_object(folder):
-    rows = read_rows(folder / "train.jsonl")
+    rows = read_questions(folder / "train.jsonl")
     for kind, row in first_of_each(rows).items():
         text = template_of(row)
         assert len(re.findall(r"\{[\w ]+\}", text)) >= len(row["categories"]), kind

@@ -4,7 +4,7 @@ import pytest
 
 from spacer_lib.errors import SpacerError
 from spacer_lib.language.tags import read_completion
-from spacer_lib.questions.dataset import question_rows
+from spacer_lib.questions.generators import question_rows
 from spacer_lib.rewards.config import COMPONENTS, PRESETS
 from spacer_lib.rewards.probes import (
     BLIND,
