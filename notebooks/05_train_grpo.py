@@ -61,7 +61,8 @@ from spacer_lib.language.tags import read_completion
 from spacer_lib.maps.text import map_to_text
 
 # %%
-from spacer_lib.pictures import plots
+from spacer_lib.pictures import map_plots, reward_plots, training_plots
+from spacer_lib.pictures.style import PALETTE, short_name, use_house_style
 from spacer_lib.rewards.config import RewardConfig
 from spacer_lib.rewards.score import score
 from spacer_lib.tiny.curriculum import SEEDS, draw_rows
@@ -74,7 +75,7 @@ from spacer_lib.training.recipe import dump_config, load_config
 # %%
 disable_progress_bar()
 warnings.filterwarnings("ignore", message=".*gradient_checkpointing.*")
-plots.use_house_style()
+use_house_style()
 {"commit": commit(), **provenance()["packages"]}
 
 # %% [markdown]
@@ -148,8 +149,8 @@ pd.DataFrame(table, index=answers).round(2)
 
 # %%
 figure, axes = plt.subplots(1, 2, figsize=(9, 2.6))
-plots.reward_bars(earned, axes[0], list(answers))
-colors = [plots.PALETTE[2] if a > 0 else plots.PALETTE[5] for a in by_hand]
+reward_plots.reward_bars(earned, axes[0], list(answers))
+colors = [PALETTE[2] if a > 0 else PALETTE[5] for a in by_hand]
 axes[1].barh(list(answers), by_hand, color=colors)
 axes[1].invert_yaxis()
 _ = axes[1].set(xlabel="advantage", yticklabels=[])
@@ -186,7 +187,7 @@ print(f"{len(texts)} advantages agree with TRL's")
 figure, ax = plt.subplots(figsize=(7, 2.4))
 for group, values in enumerate(batch["advantages"].view(-1, G)):
     ax.stem(group + np.linspace(-0.3, 0.3, G), values, basefmt="k-")
-ticks = [plots.short_name(r["question_type"]) for r in rows[:4]]
+ticks = [short_name(r["question_type"]) for r in rows[:4]]
 _ = ax.set(xticks=range(4), xticklabels=ticks, ylabel="advantage")
 
 # %% [markdown]
@@ -257,7 +258,7 @@ print(f"ours {our_loss:.6f}, TRL's {trl_loss:.6f}")
 
 # %%
 figure, axes = plt.subplots(1, 2, figsize=(9, 2.6))
-axes[0].hist(ratio.numpy(), bins=60, color=plots.PALETTE[0])
+axes[0].hist(ratio.numpy(), bins=60, color=PALETTE[0])
 for edge in (1 - small.advanced.epsilon, 1 + small.advanced.epsilon):
     axes[0].axvline(edge, color="k", linestyle=":")
 axes[0].set(xlabel="ratio of a token", ylabel="tokens", yscale="log")
@@ -344,7 +345,7 @@ paths = sorted(kept.glob("*.json"), key=lambda path: path != middle)
 benches = [read_json(path) for path in paths]
 figure, axes = plt.subplots(1, 3, figsize=(9, 2.8), sharey=True)
 for ax, vary in zip(axes, ("prompt", "completion", "group"), strict=True):
-    plots.shared_prefix_ratios(benches, vary, ax)
+    training_plots.shared_prefix_ratios(benches, vary, ax)
     ax.get_legend().remove()
     ax.set(ylabel="")
 axes[0].set(ylabel="update: stock seconds / shared")
@@ -396,7 +397,7 @@ del trainer, batch
 # The run goes through `accelerate launch` in processes of its own: on one core as one plain process, otherwise through DeepSpeed. This kernel stays free; if it is interrupted, the workers save a checkpoint and end, and `resume=True` goes on from there. Everything the run leaves lies in one folder: recipe, log, metrics, sampled rollouts, checkpoints, the final model.
 
 # %%
-live = LiveFigure(run_dir, plots.training_curves)
+live = LiveFigure(run_dir, training_plots.training_curves)
 where = {"node_rank": node_rank, "main_process_ip": main_process_ip or None}
 result = launch(config, run_dir, on_line=live, resume=resume, **where)
 _ = live.refresh()
@@ -454,14 +455,15 @@ figure, axes = plt.subplots(1, 2, figsize=(9, 2.4))
 for ax, group in zip(axes, (early, late), strict=True):
     group = group.to_dict("records")
     earned = [score(r["completion"], r, config.reward) for r in group]
-    plots.reward_bars(earned, ax, [f"rollout {i + 1}" for i in range(len(group))])
+    labels = [f"rollout {i + 1}" for i in range(len(group))]
+    reward_plots.reward_bars(earned, ax, labels)
     ax.set(title=f"step {group[0]['step']}")
 
 # %%
 figure, axes = plt.subplots(1, len(late), figsize=(12, 2.8), squeeze=False)
 for ax, rollout in zip(axes[0], late.itertuples(), strict=True):
     seen = read_completion(rollout.completion, expect_map=True).map
-    plots.cognitive_map(rollout.map, ax, predicted=seen or {})
+    map_plots.cognitive_map(rollout.map, ax, predicted=seen or {})
     ax.set(title=f"advantage {rollout.advantage:+.2f}", xlabel="", ylabel="")
     ax.get_legend().remove()
 

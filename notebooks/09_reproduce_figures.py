@@ -48,9 +48,22 @@ from IPython.display import Image, display
 # %%
 from spacer_lib import published
 from spacer_lib.artifacts import PROJECT_ROOT, commit, read_json, read_jsonl
+from spacer_lib.benchmarks.rules import strict
 from spacer_lib.errors import SpacerError
+from spacer_lib.evaluation.consistency import failure_examples
+from spacer_lib.evaluation.predictions import record
+from spacer_lib.evaluation.selection import keep_informative
 from spacer_lib.language.tags import read_completion
-from spacer_lib.pictures import figures, plots
+from spacer_lib.maps.text import map_to_text
+from spacer_lib.pictures import (
+    evaluation_plots,
+    figures,
+    map_plots,
+    question_plots,
+    room_plots,
+    training_plots,
+)
+from spacer_lib.pictures.style import PALETTE, short_name, use_house_style
 from spacer_lib.questions.build import build_dataset
 from spacer_lib.questions.recipes import load_recipe
 from spacer_lib.rooms.scans import FIRST_ROOM, read_scenes, synthetic_meta
@@ -59,10 +72,9 @@ from spacer_lib.rooms.synthetic.render import render_frames
 from spacer_lib.rooms.synthetic.views import VIEWS
 from spacer_lib.rows import read_questions
 from spacer_lib.tiny.curriculum import SEEDS, draw_rows
-from spacer_lib.training.selection import keep_informative
 
 # %%
-plots.use_house_style()
+use_house_style()
 pd.set_option("display.max_colwidth", None)
 os.environ["TQDM_DISABLE"] = "1"  # too quick for progress bars
 run_dir, out = PROJECT_ROOT / runs, PROJECT_ROOT / out_dir
@@ -149,7 +161,7 @@ walk = VIEWS["walk"]
 indices = np.linspace(0, walk.frames - 1, 5).astype(int)
 figure, axes = plt.subplots(1, 5, figsize=(10.8, 1.9))
 seconds = [f"{index / scenes[0].fps:.1f} s" for index in indices]
-plots.frames_strip(render_frames(room, walk, indices, 160), axes, seconds)
+room_plots.frames_strip(render_frames(room, walk, indices, 160), axes, seconds)
 save(figure, "spacer_figure1_frames")
 
 # %%
@@ -170,8 +182,8 @@ assert sum(tasks.values()) == sources["SR-91k"]
 
 # %%
 figure, axes = plt.subplots(2, 1, figsize=(7, 4.6))
-plots.share_donut(sources, axes[0], "SpaceR-151k, published")
-plots.share_donut(tasks, axes[1], "SR-91k, our recipe")
+question_plots.share_donut(sources, axes[0], "SpaceR-151k, published")
+question_plots.share_donut(tasks, axes[1], "SR-91k, our recipe")
 save(figure, "spacer_figure2", "spacer_figure2")
 
 # %% [markdown]
@@ -186,7 +198,7 @@ if found:
     kept, histogram = keep_informative(scored, [row["scores"] for row in scored])
     _, kept_histogram = keep_informative(kept, [row["scores"] for row in kept])
     figure, ax = plt.subplots(figsize=(6.4, 2.6))
-    plots.selection_histogram(histogram, ax, kept_histogram)
+    training_plots.selection_histogram(histogram, ax, kept_histogram)
     save(figure, "spacer_figure3", *inside(found[:1]))
 else:
     print("No selection.jsonl in the runs, and no printed numbers: nothing to draw.")
@@ -212,35 +224,29 @@ print(f"{len(pairs)} answers" if pairs else "NO ANSWERS: drawn from perturbed ma
 
 
 # %%
-def perturbed(row, rng, cells=3):
-    """An imagined answer: the true map with every object moved a little."""
-    moved = {
-        name: np.clip(np.add(spots, rng.integers(-cells, cells + 1, (len(spots), 2))),
-                      0, 9).tolist()
-        for name, spots in row["map"].items()
-    }  # fmt: skip
-    return {"prediction": "", "score": float(cells == 0), "map": moved}
+def imagined(row, rng, cells=3):
+    """An answer whose map has every object moved by up to so many cells."""
+    def moved(spots):
+        shifts = rng.integers(-cells, cells + 1, (len(spots), 2))
+        return np.clip(np.add(spots, shifts), 0, 9).tolist()
+
+    drawn = map_to_text({name: moved(spots) for name, spots in row["map"].items()})
+    return {"prediction": f"<map>{drawn}</map>", "score": float(cells == 0)}
 
 
 if not from_runs:
     rng = np.random.default_rng(seed)
-    pairs = [(row, perturbed(row, rng), perturbed(row, rng, 0)) for row in asked]
+    pairs = [(row, imagined(row, rng), imagined(row, rng, 0)) for row in asked]
 
 
 # %%
 def case(row, answer, ax, name):
-    """The truth, what was drawn, and what was said."""
+    """The true map, the drawn one, and the answer given."""
     said = read_completion(answer["prediction"], expect_map=True)
-    plots.cognitive_map(row["map"], ax, predicted=answer.get("map") or said.map or {})
+    map_plots.cognitive_map(row["map"], ax, predicted=said.map or {})
     ax.set_title(f"{name}: said {said.answer or '–'}, true {row['ground_truth']}")
     words = " ".join([row["question"], *(row["options"] or ())])
     ax.set(xlabel=textwrap.fill(words, 56), ylabel="")
-
-
-# %%
-def pick(kind, wanted):
-    """The first question of a kind whose pair of answers is as wanted."""
-    return [p for p in pairs if kind in p[0]["question_type"] and wanted(*p)][:1]
 
 
 def mended(row, first, second):
@@ -250,9 +256,13 @@ def mended(row, first, second):
 answer_files = inside(files) if from_runs else []
 
 # %%
-chosen = pick("rel_distance", mended) + pick("counting", mended)
-imagined = "imagined, objects moved", "imagined, true map"
-names = ("before", "after SG-RLVR") if from_runs else imagined
+repaired = [pair for pair in pairs if mended(*pair)]
+chosen = []
+for kind in ("rel_distance", "counting"):
+    chosen += [pair for pair in repaired if kind in pair[0]["question_type"]][:1]
+names = ("imagined, objects moved", "imagined, true map")
+if from_runs:
+    names = ("before", "after SG-RLVR")
 if chosen:
     size = (10.4, 4.1 * len(chosen))
     figure, axes = plt.subplots(len(chosen), 2, figsize=size, squeeze=False)
@@ -271,34 +281,15 @@ print(f"of {len(pairs)} questions:", counts if from_runs else "none was asked")
 
 
 # %% [markdown]
-# The paper names two kinds of failure. *Perception*: an object is missing from the map. *Localisation*: everything is there, in the wrong cells.
+# The paper names two kinds of failure. *Perception*: an object is missing from the map. *Localisation*: all objects are drawn, in the wrong places. The classifier of notebook 08 finds the first answer of each kind after training:
 
 # %%
-def drawn(answer):
-    """The map of an answer; empty where it cannot be read."""
-    said = read_completion(answer["prediction"], expect_map=True)
-    return answer.get("map") or said.map or {}
-
-
-def overlooked(row, first, second):
-    name = row["categories"][0]
-    wrong = second["score"] < 1
-    return wrong and len(drawn(second).get(name, [])) < len(row["map"][name])
-
-
-def misplaced(row, first, second):
-    counts = {name: len(cells) for name, cells in row["map"].items()}
-    whole = counts == {name: len(cells) for name, cells in drawn(second).items()}
-    return second["score"] < 1 and whole
-
-
-# %%
-failures = pick("counting", overlooked) + pick("rel_distance", misplaced)
-failures = [(row, second) for row, _, second in failures]
-if failures:
-    figure, axes = plt.subplots(1, len(failures), figsize=(10.4, 4.1))
-    for ax, (row, answer) in zip(np.atleast_1d(axes), failures, strict=True):
-        case(row, answer, ax, "after")
+judged = [record(row, last["prediction"], strict) for row, _, last in pairs]
+failed = failure_examples(judged, asked, ("perception", "localisation"))
+if failed:
+    figure, axes = plt.subplots(1, len(failed), figsize=(10.4, 4.1), squeeze=False)
+    for ax, (kind, example) in zip(axes[0], failed.items(), strict=True):
+        case(example.row, example.prediction, ax, kind)
     save(figure, "spacer_figure8", *answer_files)
 else:
     print("No such failure among the answers.")
@@ -320,7 +311,7 @@ save(figure, "spacer_figure5")
 # %%
 lengths = read_json(work / "sr91k" / "maps.json")["seconds"].values()
 figure, ax = plt.subplots(figsize=(6.4, 2.4))
-plots.duration_histogram([s for s in lengths if s], ax)
+question_plots.duration_histogram([s for s in lengths if s], ax)
 save(figure, "spacer_figure6")
 
 # %% [markdown]
@@ -349,7 +340,7 @@ ours = {k: state(*where) for k, where in ours.items()} if summary else {}
 # %%
 if ours:
     figure, ax = plt.subplots(figsize=(7, 2.2))
-    plots.interval_dots(ours, ax, zero=False)
+    evaluation_plots.interval_dots(ours, ax, zero=False)
     title = f"tiny model, n = {summary['questions']} questions"
     ax.set(xlabel="score (%, 95% interval)", title=title)
     save(figure, "spacer_table1_ours", "summary.json")
@@ -370,7 +361,7 @@ pd.DataFrame({"floor's name": floors.index}, index=model.index)
 # %%
 figure, ax = plt.subplots(figsize=(8.4, 3.4))
 labels = ("always the most frequent answer", "SpaceR SG-RLVR")
-plots.paired_dots(against, ax, labels, margin=0.5)
+evaluation_plots.paired_dots(against, ax, labels, margin=0.5)
 ax.set(xlabel="VSI-Bench accuracy (%)")
 save(figure, "three_of_eight", "spacer_table5", "spatial_r1_table1")
 
@@ -384,10 +375,11 @@ print(f"{len(low)} of {len(against)} at or under the floor (within half a point)
 # %%
 if summary:
     floor, score = summary["floors"]["majority"], summary["after"]["own"]
-    both = {plots.short_name(k): (100 * floor["per_task"][k], 100 * v)
+    both = {short_name(k): (100 * floor["per_task"][k], 100 * v)
             for k, v in score["per_task"].items()}  # fmt: skip
     figure, ax = plt.subplots(figsize=(8.4, 2.8))
-    plots.paired_dots(both, ax, ("majority answer", "tiny model after SG-RLVR"))
+    labels = ("majority answer", "tiny model after SG-RLVR")
+    evaluation_plots.paired_dots(both, ax, labels)
     ax.set(xlabel=f"score (%), n = {summary['questions'] // len(both)} a task")
     save(figure, "three_of_eight_ours", "summary.json")
 
@@ -421,7 +413,7 @@ for found in (study, hacking):
     for pair, difference in found.get("differences", {}).items():
         gaps[f"ours: {pair}"] = [100 * value for value in difference["score"]]
 figure, ax = plt.subplots(figsize=(9.6, 3.2))
-plots.interval_dots(gaps, ax, bands=bands)
+evaluation_plots.interval_dots(gaps, ax, bands=bands)
 half = " to ".join(f"±{band}" for band in bands)
 ax.set(xlabel=f"gap (percentage points; shaded: {half})")
 read_from = [f for f in ("study.json", "study_hacking.json") if (run_dir / f).exists()]
@@ -447,7 +439,7 @@ for row in ("Qwen2.5-VL-7B", "Cambrian-S-7B"):
 # %%
 assert int(context(span, "harnesses")) == 5
 figure, ax = plt.subplots(figsize=(8.8, 2.8))
-plots.paired_dots(spans, ax, ("lowest, or first", "highest, or second"))
+evaluation_plots.paired_dots(spans, ax, ("lowest, or first", "highest, or second"))
 ax.set(xlabel="VSI-Bench accuracy (%)")
 save(figure, "harness_spread", "context", "spacer_table1")
 
@@ -471,7 +463,7 @@ figure, axes = plt.subplots(1, 2, figsize=(10.8, 2.8), sharey=True)
 for ax, column in zip(axes, ("VSI-Bench", "VM"), strict=True):
     shown = {m: [three.loc[f"{m} + {k}", column] for k in ("non-think", "think")]
              for m in models}  # fmt: skip
-    plots.paired_dots(shown, ax, ("direct", "thinking"))
+    evaluation_plots.paired_dots(shown, ax, ("direct", "thinking"))
     ax.set(xlabel=f"{column} (%)")
 save(figure, "spacer_table3_pairs", "spacer_table3")
 
@@ -482,7 +474,7 @@ save(figure, "spacer_table3_pairs", "spacer_table3")
 modes = read("study_modes.json")
 if modes:
     figure, ax = plt.subplots(figsize=(7.4, 2.2))
-    plots.study_forest(modes, ax)
+    evaluation_plots.study_forest(modes, ax)
     save(figure, "modes_ours", "study_modes.json")
 
 # %% [markdown]
@@ -527,7 +519,7 @@ axes[0].set(xlabel="questions in the training set", ylabel="accuracy (%)")
 axes[0].set(title="published ends")
 axes[0].legend()
 if histories:
-    plots.arm_curves(histories, axes[1], "rewards/task/mean")
+    training_plots.arm_curves(histories, axes[1], "rewards/task/mean")
 axes[1].set(ylabel="task reward", title="tiny model")
 save(figure, "spacer_figure7", "spacer_table1", "spacer_figure2", *log_files)
 
@@ -554,7 +546,7 @@ if summary:
     for label, key in kinds.items():
         found = summary["after"][key]
         spot = 100 * found["hits"], 100 * found["score"]
-        axes[2].plot(*spot, "o", color=plots.PALETTE[2])
+        axes[2].plot(*spot, "o", color=PALETTE[2])
         axes[2].annotate(label, spot, (4, -9), textcoords="offset points", fontsize=7)
     axes[2].set(xlabel="objects within 1.5 cells (%)", ylabel="score (%)", title="ours")
     axes[2].margins(0.25)
@@ -595,7 +587,7 @@ print(f"means of the eight tasks differ by {recomputed:.1f}")
 figure, ax = plt.subplots(figsize=(8.4, 3.4))
 sides = spatial.loc[rows_of].T.iloc[:8]
 pairs_of = {task: tuple(values) for task, values in sides.T.items()}
-plots.paired_dots(pairs_of, ax, ("Qwen2.5-VL-7B (zero-shot)", "Spatial-R1"))
+evaluation_plots.paired_dots(pairs_of, ax, ("Qwen2.5-VL-7B (zero-shot)", "Spatial-R1"))
 ax.set(xlabel="VSI-Bench accuracy (%)")
 save(figure, "spatial_r1_table1_pairs", "spatial_r1_table1")
 
@@ -621,8 +613,8 @@ vsi = published.wide("vsgrpo_vsi100k")["questions"]
 tasks = load_recipe("vsi100k").tasks
 wanted = {name: task.target / 1000 for name, task in tasks.items() if task.target}
 figure, axes = plt.subplots(1, 2, figsize=(10.4, 2.4))
-axes[0].barh(vsi.index, vsi, color=plots.PALETTE[0])
-axes[1].barh([plots.short_name(k) for k in wanted], wanted.values())
+axes[0].barh(vsi.index, vsi, color=PALETTE[0])
+axes[1].barh([short_name(k) for k in wanted], wanted.values())
 titles = "VSI-100k, published", "our recipe vsi100k"
 for ax, title in zip(axes, titles, strict=True):
     ax.bar_label(ax.containers[0], fmt="%.1f", padding=2, fontsize=7)
@@ -657,7 +649,7 @@ for arm, gain in baselines.get("arms", {}).items():
 
 # %%
 figure, ax = plt.subplots(figsize=(8.8, 4.2))
-plots.interval_dots(gains, ax)
+evaluation_plots.interval_dots(gains, ax)
 ax.set(xlabel="gain over the base model (percentage points)")
 used = ["study_baselines.json"] if baselines else []
 save(figure, "vsgrpo_table2_gains", "vsgrpo_table2", *used)
@@ -678,7 +670,7 @@ show("vsgrpo_table3")
 # %%
 if histories:
     figure, ax = plt.subplots(figsize=(8, 2.8))
-    plots.arm_curves(histories, ax, "rewards/format/mean")
+    training_plots.arm_curves(histories, ax, "rewards/format/mean")
     ax.set(ylabel="format reward", ylim=(0, 1.05))
     save(figure, "vsgrpo_figure4", *log_files)
 else:
@@ -697,8 +689,8 @@ if histories:
     arm, logged = next(iter(histories.items()))
     figure, axes = plt.subplots(1, 2, figsize=(10.4, 2.8))
     for color, (label, key) in enumerate(parts.items()):
-        plots.arm_curves({arm: logged}, axes[0], key, label, first_color=color)
-    plots.arm_curves({arm: logged}, axes[1], "reward", "total", first_color=3)
+        training_plots.arm_curves({arm: logged}, axes[0], key, label, first_color=color)
+    training_plots.arm_curves({arm: logged}, axes[1], "reward", "total", first_color=3)
     axes[0].set(ylabel="reward", ylim=(0, 1.05), title=f"{arm}, {len(logged)} seeds")
     axes[1].set(ylabel="total reward, map included")
     save(figure, "vsgrpo_figure5", *log_files)

@@ -30,7 +30,7 @@ class Question(TypedDict, total=False):
     """One question about one room, video or picture.
 
     The first eleven keys are VSI-Bench's and ours, in the order of our files; the
-    next four come with general data (``questions.mixture``); the last three come from
+    next four come with general data (``questions.mixture``); the last six come from
     benchmark files. Only a row's id, question, type and truth are always there.
     """
 
@@ -54,6 +54,9 @@ class Question(TypedDict, total=False):
     groups: dict[str, Any]  # further columns that results are broken down by
     published_id: int  # the id where a benchmark's file has a number
     pruned: bool  # VSI-Bench: left out of its debiased subset
+    published_answer: str  # TempCompass: an option in full, where the truth is a letter
+    published_options: list[str]  # Video-MMMU: also those of open questions
+    published_type: str  # Video-MMMU: multiple-choice, open or None
 
 
 class Prediction(TypedDict, total=False):

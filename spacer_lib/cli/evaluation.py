@@ -145,7 +145,7 @@ def evaluate(
     from spacer_lib.evaluation.runner import run as ask
 
     rows = bench.read(data)[: chosen.limit]
-    video = chosen.video("images" if endpoint else "video")
+    settings = chosen.settings(bench.mode, "images" if endpoint else "video")
     backend: Any
     if endpoint and model_name:
         form = "jpeg" if jpeg else "png"
@@ -154,7 +154,7 @@ def evaluate(
         train_rows = bench.read(train_data) if train_data else None
         backend = _floor(floor, rows, train_rows)
     else:
-        backend = _checkpoint(str(model), positions, vllm, video.frames)
+        backend = _checkpoint(str(model), positions, vllm, settings.video.frames)
     who = model or model_name or floor or ""
     name = re.sub(r"[^\w.-]+", "_", Path(who).name)
     out = out or PROJECT_ROOT / "runs" / f"{bench.name}__{name}__{chosen.condition}"
@@ -164,14 +164,15 @@ def evaluate(
             rows,
             backend,
             out,
-            video=video,
+            settings,
+            condition=chosen.condition,
+            extraction=chosen.extraction,
             overwrite=overwrite,
             fallback=_endpoint(
                 fallback_endpoint, fallback_model, fallback_key_variable, concurrency
             )
             if fallback_endpoint and fallback_model
             else None,
-            **chosen.arguments(),
         )
     except KeyboardInterrupt:
         print(f"{out}: stopped; the same command goes on", file=sys.stderr)
@@ -314,7 +315,7 @@ def serve(
     server = make_server(
         loaded, processor, name, host=host, port=port, max_pixels=max_pixels
     )
-    host, port = server.server_address[:2]
+    host, port = str(server.server_address[0]), server.server_address[1]
     print(f"{name} at http://{host}:{port}/v1", flush=True)
     with server, contextlib.suppress(KeyboardInterrupt):
         server.serve_forever()

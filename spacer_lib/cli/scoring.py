@@ -120,6 +120,8 @@ def score(
             f"{name:28}{line.n:>6}{line.score:>7.3f}{interval:>16}{line.wrong:>7}"
             f"{line.failures:>8}"
         )
+    for name, value in result["released"].items():
+        print(f"{f'released code, {name}':34}{value:>7.3f}")
     for reason, count in result["failures"].items():
         print(f"unread, {reason:20}{count:>6}")
     types = table[table["level"] == "question_type"]

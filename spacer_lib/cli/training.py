@@ -99,7 +99,7 @@ def warmstart(
     ] = False,
 ) -> dict[str, Any]:
     """Train the tiny model's warm start again, from random weights."""
-    from spacer_lib.evaluation.runner import warmstart_metrics
+    from spacer_lib.study import warmstart_metrics
     from spacer_lib.tiny import warmstart as chain
 
     model = chain.run(out, evaluate=warmstart_metrics)
@@ -177,8 +177,9 @@ def select(
 
     settings = load_config(config, setting)
     from spacer_lib.evaluation.backends import load
+    from spacer_lib.evaluation.selection import keep_informative, select_samples
+    from spacer_lib.models.asking import AskSettings
     from spacer_lib.training.data import training_rows
-    from spacer_lib.training.selection import keep_informative, select_samples
 
     if rows and settings.data_path is None:  # draw exactly as many as are asked
         steps = -(-rows // settings.prompts_per_step) * settings.advanced.num_iterations
@@ -191,14 +192,17 @@ def select(
         processor,
         asked,
         responses,
+        AskSettings(
+            settings.prompt_style,
+            settings.video_settings,
+            settings.max_completion_length,
+            settings.temperature,
+            settings.top_p,
+            settings.seed,
+            batch_size=4,
+        ),
         k=k,
-        mode=settings.prompt_style,
-        seed=settings.seed,
         rewards=settings.reward,
-        video=settings.video_settings,
-        max_new_tokens=settings.max_completion_length,
-        temperature=settings.temperature,
-        top_p=settings.top_p,
     )
     kept, histogram = keep_informative(asked, [answer["scores"] for answer in answers])
     write_jsonl(out, kept)

@@ -15,7 +15,14 @@ from PIL import Image
 from spacer_lib import published
 from spacer_lib.artifacts import atomic_path, read_json
 from spacer_lib.errors import SpacerError
-from spacer_lib.pictures import plots
+from spacer_lib.pictures import (
+    evaluation_plots,
+    map_plots,
+    question_plots,
+    room_plots,
+    tables,
+)
+from spacer_lib.pictures.style import short_name, use_house_style
 from spacer_lib.rooms.video import read_frames
 from spacer_lib.rows import read_questions
 
@@ -57,7 +64,7 @@ def dataset_figures(folder):
         raise SpacerError(f"{folder}", got="no questions", expected="at least one")
     seconds = [s for s in maps["seconds"].values() if s]
     with plt.rc_context():
-        plots.use_house_style()
+        use_house_style()
         drawn = {
             "fig1_examples": examples(rows, folder),
             "fig2_statistics": statistics(rows),
@@ -69,11 +76,11 @@ def dataset_figures(folder):
                 (row["question_type"], row["reason"]): row["count"]
                 for row in report["rejections"]
             }
-            plots.rejection_bars(counted, ax)
+            question_plots.rejection_bars(counted, ax)
             drawn["rejections"] = figure
         if seconds:
             figure, ax = plt.subplots()
-            plots.duration_histogram(seconds, ax)
+            question_plots.duration_histogram(seconds, ax)
             drawn["fig6_durations"] = figure
         paths = []
         for name, figure in drawn.items():
@@ -150,14 +157,14 @@ def examples(rows, folder):
     if filmed:
         frames, indices, *_ = read_frames(video, 5)
         strip = [figure.add_subplot(grid[0, k]) for k in range(5)]
-        plots.frames_strip(frames, strip, [f"frame {i}" for i in indices])
+        room_plots.frames_strip(frames, strip, [f"frame {i}" for i in indices])
     ax = figure.add_subplot(grid[1, :2])
-    plots.cognitive_map(shown["map"] or {}, ax).set_title(f"map of {scene}")
+    map_plots.cognitive_map(shown["map"] or {}, ax).set_title(f"map of {scene}")
     table = []
     for kind, row in chosen.items():
         words = " ".join([row["question"], *(row["options"] or ())])
-        table.append((plots.short_name(kind), f"{words} → {row['ground_truth']}"))
-    plots.text_table(table, figure.add_subplot(grid[1, 2:]), widths=(24, 76))
+        table.append((short_name(kind), f"{words} → {row['ground_truth']}"))
+    tables.text_table(table, figure.add_subplot(grid[1, 2:]), widths=(24, 76))
     return figure
 
 
@@ -165,8 +172,10 @@ def statistics(rows):
     """Figure 2: where questions come from, and what they ask."""
     figure, axes = plt.subplots(1, 2, figsize=(10, 3.2))
     sources = Counter(row.get("source") or row["dataset"] for row in rows)
-    plots.share_donut(sources, axes[0], "sources")
-    plots.share_donut(Counter(r["question_type"] for r in rows), axes[1], "tasks")
+    question_plots.share_donut(sources, axes[0], "sources")
+    question_plots.share_donut(
+        Counter(r["question_type"] for r in rows), axes[1], "tasks"
+    )
     return figure
 
 
@@ -188,9 +197,9 @@ def template_of(row):
 def templates(rows):
     """Figure 5: the wording of each question type, read off the questions."""
     chosen = first_of_each(rows)
-    table = [(plots.short_name(k), template_of(row)) for k, row in chosen.items()]
+    table = [(short_name(k), template_of(row)) for k, row in chosen.items()]
     figure, ax = plt.subplots(figsize=(10, 0.55 + 0.42 * len(table)))
-    plots.text_table(table, ax)
+    tables.text_table(table, ax)
     return figure
 
 
@@ -216,7 +225,7 @@ def published_table(name, width=10.8):
     settings = tidy.loc[tidy["unit"].isin(_SETTINGS), "column"]
     height = 0.9 + 0.22 * len(table) + 0.16 * len(letters)
     figure, ax = plt.subplots(figsize=(width, height))
-    plots.number_table(table, ax, marks, {*changes, *settings})
+    tables.number_table(table, ax, marks, {*changes, *settings})
     paper, number = tidy.loc[0, ["paper", "table"]]
     ax.set_title(f"{paper}, {number}", loc="left")
     notes = [f"{letter}  {note}" for note, letter in letters.items()]
@@ -243,7 +252,7 @@ def report_figures(report, out):
     list of Path
     """
     with plt.rc_context():
-        plots.use_house_style()
+        use_house_style()
         drawn = {}
         if report.summaries:
             drawn["scores"] = _score_bars(report)
@@ -275,8 +284,8 @@ def _score_bars(report):
     )
     for ax, panel in zip(axes[:, 0], panels, strict=True):
         chosen = {name: tables[name] for name in panel}
-        plots.accuracy_bars(chosen, ax, level="task")
-        plots.floor_blocks(floors, ax, names)
+        evaluation_plots.accuracy_bars(chosen, ax, level="task")
+        evaluation_plots.floor_blocks(floors, ax, names)
         ax.set_ylabel("score (%, 95% interval)")
         for tick in ax.get_xticklabels():
             tick.set(rotation=30, ha="right")
@@ -290,7 +299,7 @@ def _delta_panels(report):
         len(tables), 1, figsize=(6.4, 0.24 * lines), squeeze=False, sharex=True
     )
     for ax, (name, table) in zip(axes[:, 0], tables.items(), strict=True):
-        plots.delta_forest(table, ax)
+        evaluation_plots.delta_forest(table, ax)
         ax.set(title=f"{name} minus {report.reference}", xlabel="")
     axes[-1, 0].set_xlabel("score (percentage points, 95% interval)")
     return figure

@@ -7,8 +7,8 @@ import tracemalloc
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support import refused
 
-from spacer_lib.errors import SpacerError
 from spacer_lib.language.choices import (
     MAX_ANSWER_CHARS,
     labelled_options,
@@ -209,7 +209,7 @@ def test_shapes(shape, text, failure, answer, why):
 
 
 def test_an_unknown_shape_raises():
-    with pytest.raises(SpacerError, match="expected think, observe, vanilla"):
+    with refused("language.unknown-shape", says="think, observe, vanilla"):
         read_completion("B", shape="direct")
 
 
@@ -701,7 +701,7 @@ def test_an_asked_unit_may_be_spelt_in_any_way():
 
 @pytest.mark.parametrize("unit", ["", "kg", "chairs", "m m", "meters of"])
 def test_an_unknown_unit_asked_for_raises(unit):
-    with pytest.raises(SpacerError, match="expected such as m, cm or m2"):
+    with refused("language.unknown-unit", says=repr(unit)):
         read_number("4", unit)
 
 
