@@ -122,10 +122,11 @@ def _bench_questions(rng: np.random.Generator, rooms: int = 24) -> list[Question
 def _bench_completion(item: Question, rng: np.random.Generator) -> str:
     answer = _bench_answer(item, rng)
     drawn = ""
-    if item.get("map"):
+    true = item.get("map")
+    if true:
         moved = {
             name: np.clip(spots + rng.integers(-2, 3, (len(spots), 2)), 0, 9).tolist()
-            for name, spots in item["map"].items()
+            for name, spots in true.items()
         }
         written = map_to_text(moved)
         python = written.replace('"', "'")
@@ -144,7 +145,7 @@ def _bench_completion(item: Question, rng: np.random.Generator) -> str:
 def _bench_answer(item: Question, rng: np.random.Generator) -> str:
     kind, truth = item["problem_type"], item["ground_truth"]
     if kind == "multiple choice":
-        full = str(rng.choice(item["options"]))
+        full = str(rng.choice(item["options"] or []))
         letter, text = full[0], full[3:]
         forms = [truth, truth, letter, f"{letter}.", f"({letter})", full, text]
         return str(rng.choice([*forms, f"Probably {letter}"]))
@@ -160,9 +161,9 @@ def _bench_answer(item: Question, rng: np.random.Generator) -> str:
 def plain_reward(text: str, item: Question, token_count: int) -> float:
     """SpaceR's reward as one would first write it, for ``REWARD_PRESET``.
 
-    Written apart from the library: patterns tried in turn, Python's own literal
-    reader, loops over pairs and a table of edits. It reads what ``reward_cases``
-    writes, and no more.
+    It shares no code with the library: patterns tried in turn, Python's own literal
+    reader, loops over pairs and a table of edits. It reads only what ``reward_cases``
+    writes.
     """
     answers = re.findall("<answer>(.*?)</answer>", text, re.DOTALL)
     answer = answers[0].strip() if len(answers) == 1 else ""
@@ -180,12 +181,13 @@ def plain_reward(text: str, item: Question, token_count: int) -> float:
 def _plain_task(answer: str, item: Question) -> float:
     kind, truth = item["problem_type"], item["ground_truth"]
     if kind == "multiple choice":
-        letters = [option[0] for option in item["options"]]
+        options = item["options"] or []
+        letters = [option[0] for option in options]
         for pattern in (r"([A-Z])", r"([A-Z])\.", r"\(([A-Z])\)"):
             found = re.fullmatch(pattern, answer)
             if found:
                 return float(found[1] == truth and found[1] in letters)
-        for option in item["options"]:
+        for option in options:
             if answer in (option, option[3:]):
                 return float(option[0] == truth)
         return 0.0
