@@ -13,10 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import nbformat
 import psutil
 
-from spacer_lib.artifacts import PROJECT_ROOT, PathLike, atomic_path, write_text
+from spacer_lib.artifacts import (
+    PROJECT_ROOT,
+    PathLike,
+    atomic_path,
+    read_json,
+    write_text,
+)
 from spacer_lib.errors import SpacerError, nearest
 
 FOLDER = PROJECT_ROOT / "notebooks"
@@ -78,10 +83,10 @@ def check_parameters(source: Path, parameters: Iterable[str]) -> None:
 
 def _declared(source: Path) -> list[str]:
     """Names assigned in the cell tagged ``parameters``."""
-    cells = nbformat.read(source, as_version=4).cells
-    tagged = [cell for cell in cells if "parameters" in cell.metadata.get("tags", [])]
-    names = []
-    for statement in ast.parse(tagged[0].source).body if tagged else ():
+    cells = read_json(source)["cells"]
+    tagged = [c for c in cells if "parameters" in c["metadata"].get("tags", [])]
+    names: list[str] = []
+    for statement in ast.parse("".join(tagged[0]["source"])).body if tagged else ():
         if isinstance(statement, ast.Assign):
             names += [ast.unparse(target) for target in statement.targets]
         elif isinstance(statement, ast.AnnAssign):
@@ -113,7 +118,9 @@ def execute(
     source = FOLDER / f"{checked(name)}.ipynb"
     parameters = parameters or {}
     check_parameters(source, parameters)
-    import papermill  # loads slowly; a wrong name is reported before it
+    # Both load slowly; a wrong name is reported before.
+    import nbformat
+    import papermill
 
     out_path = Path(out_path).absolute()
     start = time.perf_counter()
@@ -154,6 +161,7 @@ def pair(source: Path, target: Path) -> None:
     what was edited.
     """
     import jupytext
+    import nbformat
     from jupytext.config import load_jupytext_config
 
     config = load_jupytext_config(str(source))
@@ -172,6 +180,8 @@ def pair(source: Path, target: Path) -> None:
 
 def execute_in_place(name: str) -> NotebookRun:
     """Execute a notebook onto itself, without papermill's own cells and metadata."""
+    import nbformat
+
     source = FOLDER / f"{name}.ipynb"
     with tempfile.TemporaryDirectory() as folder:
         run = execute(name, Path(folder) / source.name)

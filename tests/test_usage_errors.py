@@ -59,25 +59,14 @@ MISTAKES = (
     "score --benchmark vsi --predictions . --extraction offical",
     "report absent",
     "report",
-    "report --published spacer_table9",
     "run 05_trian_grpo",
     "run 05_train_grpo -p gpu 8",
     "notebooks 05_trian_grpo",
     "bench setp",
 )
 
-# These commands read recipes, benchmarks or videos, whose modules still load torch,
-# transformers or Open3D.
-HEAVY_YET = ("train --config", "train --set", "select", "evaluate", "score", "report")
-CASES = [
-    pytest.param(words, marks=pytest.mark.xfail(reason="loads torch or Open3D"))
-    if words.startswith(HEAVY_YET)
-    else words
-    for words in MISTAKES
-]
 
-
-@pytest.mark.parametrize("words", CASES)
+@pytest.mark.parametrize("words", MISTAKES)
 def test_a_mistake_costs_little(words):
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run(
