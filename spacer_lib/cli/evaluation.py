@@ -225,9 +225,10 @@ def _settings(config: str | None, setting: list[str]) -> Any:
     from spacer_lib.settings import build, setting_pairs
 
     changes = dict(setting_pairs(setting))
-    for key, known in (("condition", CONDITIONS), ("extraction", EXTRACTIONS)):
-        if key in changes:
-            check_choice(key, str(changes[key]), known, f"cli.unknown-{key}")
+    condition = str(changes.get("condition", "own"))
+    check_choice("condition", condition, CONDITIONS, "cli.unknown-condition")
+    extraction = str(changes.get("extraction", "strict"))
+    check_choice("extraction", extraction, EXTRACTIONS, "cli.unknown-rule")
     checked = build(EvaluationConfig, changes)
     values = {key: getattr(checked, key) for key in changes}
     return dataclasses.replace(load_evaluation(config), **values)
