@@ -364,7 +364,7 @@ phases.loc["memory of an update"] = memory / memory["shared"]
 phases.round(2)
 
 # %% [markdown]
-# **What to notice.** One row to a forward lies a little above the curve, because the vision tower runs once in place of $G$ times and counts no tokens here. The padded batch lies far above it: its activations outgrow the caches, and the mask of its padding slows its attention. Long answers are where little is left to gain. A forward of $k$ completions of a larger group (`completions_per_forward`) is a group of $k$ in the right panel. Decoding gains nothing: each answer still makes its own tokens, one at a time, so generation gains the prefill only. `spacer bench step` measures any shape, here or on a GPU, with random weights of the published 3B and 7B configurations too; `make bench-step` repeats these.
+# **What to notice.** One row to a forward lies a little above the curve, because the vision tower runs once in place of $G$ times and counts no tokens here. The padded batch lies far above it: its activations outgrow the caches, and the mask of its padding slows its attention. Long answers are where little is left to gain. A forward of $k$ completions of a larger group (`completions_per_forward`) is a group of $k$ in the right panel. Decoding gains nothing: each answer still makes its own tokens, one at a time, so generation gains the prefill only. `python -m benches.step` measures any shape, here or on a GPU, with random weights of the published 3B and 7B configurations too; `make bench-step` repeats these.
 #
 # ## Ways to learn nothing
 #

@@ -68,7 +68,8 @@ from spacer_lib.questions.build import build_dataset
 from spacer_lib.questions.recipes import load_recipe
 from spacer_lib.rooms.scans import FIRST_ROOM, read_scenes, synthetic_meta
 from spacer_lib.rooms.synthetic.layout import draw_room
-from spacer_lib.rooms.synthetic.views import VIEWS, render_frames
+from spacer_lib.rooms.synthetic.render import render_frames
+from spacer_lib.rooms.synthetic.views import VIEWS
 from spacer_lib.rows import read_questions
 from spacer_lib.tiny.curriculum import SEEDS, draw_rows
 

@@ -9,8 +9,8 @@ from trl import GRPOConfig
 
 from spacer_lib.errors import SpacerError
 from spacer_lib.rewards.trl import trl_reward_functions
+from spacer_lib.training.data import training_rows
 from spacer_lib.training.prefix import PrefixCheck, completions_per_forward
-from spacer_lib.training.rows import training_rows
 from spacer_lib.training.sight import SightCheck
 from spacer_lib.training.start import adapt_models, load_start, lora_config
 from spacer_lib.training.temporal import TemporalBonus

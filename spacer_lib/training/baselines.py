@@ -28,9 +28,9 @@ from spacer_lib.models.inputs import encode_prompts, pad_batch, token_types
 from spacer_lib.models.patches.shared_media import media_once
 from spacer_lib.training.assembly import common_arguments
 from spacer_lib.training.checkpoints import WholeCheckpoints
+from spacer_lib.training.data import training_rows
 from spacer_lib.training.order import RowOrder
 from spacer_lib.training.responses import CORRUPTIBLE, corrupt, target_text
-from spacer_lib.training.rows import training_rows
 from spacer_lib.training.sight import SightCheck, with_pixels
 from spacer_lib.training.start import adapt_models, load_start, lora_config
 

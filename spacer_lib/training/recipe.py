@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import yaml
 
@@ -16,6 +16,7 @@ from spacer_lib.artifacts import PROJECT_ROOT, PathLike, config_hash, to_jsonabl
 from spacer_lib.errors import SpacerError
 from spacer_lib.language.prompts import FRAMES, MODES, PromptStyle, load_template
 from spacer_lib.rewards.config import RewardConfig
+from spacer_lib.rooms.frames import VideoSettings
 from spacer_lib.rooms.synthetic.views import VIEWS
 from spacer_lib.settings import (
     Changes,
@@ -24,9 +25,6 @@ from spacer_lib.settings import (
     read_yaml,
     setting_names,
 )
-
-if TYPE_CHECKING:
-    from spacer_lib.models.inputs import VideoSettings
 
 RECIPES = PROJECT_ROOT / "configs"
 SCHEDULERS = ("constant", "linear", "cosine")
@@ -282,10 +280,8 @@ class TrainConfig:
         )
 
     @property
-    def video_settings(self) -> "VideoSettings":
+    def video_settings(self) -> VideoSettings:
         """The ``VideoSettings`` of this run."""
-        from spacer_lib.models.inputs import VideoSettings
-
         return VideoSettings(
             self.frames,
             self.frame_size,

@@ -19,7 +19,7 @@ from spacer_lib.errors import SpacerError
 from spacer_lib.models.patches.patch_embedding import use_linear_patches
 from spacer_lib.models.patches.rope import POSITION_RULES
 from spacer_lib.models.patches.shared_media import keep_features
-from spacer_lib.training.rows import locate
+from spacer_lib.training.data import locate
 
 
 def find_model(name):

@@ -18,7 +18,7 @@ from spacer_lib.evaluation.analyses import (
 )
 from spacer_lib.evaluation.conditions import random_map
 from spacer_lib.evaluation.predictions import record, reward_rule
-from spacer_lib.maps.scores import map_accuracy as accuracy_of_map
+from spacer_lib.maps.scores import hits
 from spacer_lib.maps.text import map_to_text
 from spacer_lib.rewards.config import RewardConfig
 
@@ -89,7 +89,7 @@ def test_runs_side_by_side():
 def test_map_accuracy_averages_maps_and_hits_pool_instances():
     rows = [row_of(0), row_of(2, cells={"chair": [[0, 0]]})]
     made = run(["2", "2"], cells=TRUE, rows=rows)
-    expected = [accuracy_of_map(TRUE, row["map"]) for row in rows]
+    expected = [np.divide(*hits(TRUE, row["map"])) for row in rows]
     assert map_accuracy(made) == np.mean(expected) == 1.0
     made = run(["2", "2"], cells={"chair": [[1, 1]]}, rows=rows)
     assert map_accuracy(made) == (1 / 4 + 1) / 2
@@ -126,7 +126,7 @@ def test_a_random_map_on_ten_by_ten_is_right_within_a_cell_as_often_as_cells_say
         row_of(i, cells={"bed": rng.integers(10, size=(1, 2)).tolist()})
         for i in range(1500)
     ]
-    shares = [accuracy_of_map(random_map(row), row["map"]) for row in rows]
+    shares = [np.divide(*hits(random_map(row), row["map"])) for row in rows]
     assert np.mean(shares) == pytest.approx(28**2 / 10**4, abs=0.02)
 
 

@@ -12,8 +12,8 @@ from spacer_lib.evaluation.statistics import MAP_SCORES
 from spacer_lib.study import load_study, pool, run_study, study_names, study_table
 from spacer_lib.tiny import model as tiny
 from spacer_lib.tiny.curriculum import SEEDS, draw_rows, tokenizer_corpus
+from spacer_lib.training.data import training_rows
 from spacer_lib.training.recipe import load_config
-from spacer_lib.training.rows import training_rows
 
 
 def prediction(number, score, hits=0):
