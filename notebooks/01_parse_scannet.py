@@ -49,7 +49,8 @@ from spacer_lib.artifacts import PROJECT_ROOT, provenance
 from spacer_lib.errors import SpacerError
 
 # %%
-from spacer_lib.pictures import plots
+from spacer_lib.pictures import room_plots
+from spacer_lib.pictures.style import FAINT, INK, PALETTE, use_house_style
 from spacer_lib.rooms.geometry import alpha_shape_area_m2, transform_points
 from spacer_lib.rooms.scannet import parse
 from spacer_lib.rooms.scannet.frames2d import read_instance_frames
@@ -63,7 +64,7 @@ from spacer_lib.rooms.video import (
 )
 
 # %%
-plots.use_house_style()
+use_house_style()
 if not scans_dir:
     os.environ["TQDM_DISABLE"] = "1"  # the demo is too quick for progress bars
 out = PROJECT_ROOT / (out_dir or "data/demo")
@@ -115,7 +116,7 @@ def decoded(jpeg):
 some = frames[:: max(1, len(frames) // 5)][:5]
 figure, axes = plt.subplots(1, 5, figsize=(11, 2))
 titles = [f"frame {frame.index}" for frame in some]
-_ = plots.frames_strip([decoded(f.jpeg) for f in some], axes, titles)
+_ = room_plots.frames_strip([decoded(f.jpeg) for f in some], axes, titles)
 
 # %% [markdown]
 # Depth is stored as whole units (1000 per metre) of the distance along the optical axis; 0 means no reading. Depth and colour cameras differ in size and field of view.
@@ -152,7 +153,7 @@ figure, axes = plt.subplots(1, 2, figsize=(9, 3.8))
 some = np.random.default_rng(0).choice(len(vertices), min(len(vertices), 20_000))
 pairs = {"scan": vertices, "aligned": aligned}
 for ax, (name, points) in zip(axes, pairs.items(), strict=True):
-    plots.cloud_from_above(points[some], colors[some] / 255, ax)
+    room_plots.cloud_from_above(points[some], colors[some] / 255, ax)
     ax.set(title=f"{name} frame")
 
 # %% [markdown]
@@ -172,8 +173,8 @@ print(f"{len(lost)} of {len(frames)} frames without a pose: {lost[:10]}")
 known = [f.index for f in frames if f.T_scan_from_camera is not None]
 gap = [np.searchsorted(known, index).clip(0, len(path) - 1) for index in lost]
 figure, ax = plt.subplots(figsize=(4.8, 3.6))
-plots.camera_path(path, ax)
-ax.plot(*path[gap, :2, 3].T, "x", color=plots.PALETTE[5], label="pose lost here")
+room_plots.camera_path(path, ax)
+ax.plot(*path[gap, :2, 3].T, "x", color=PALETTE[5], label="pose lost here")
 _ = ax.legend()
 
 # %% [markdown]
@@ -192,7 +193,7 @@ archive = scan_dir / f"{scan}{parse.INSTANCES_2D}"
 if archive.exists():
     _, image = next(read_instance_frames(archive))
     figure, axes = plt.subplots(1, 2, figsize=(8, 2.8))
-    plots.frames_strip([decoded(frames[0].jpeg)], axes[:1], ["colour, frame 0"])
+    room_plots.frames_strip([decoded(frames[0].jpeg)], axes[:1], ["colour, frame 0"])
     axes[1].imshow(np.where(image > 0, image, np.nan), cmap="tab20", vmin=0, vmax=20)
     axes[1].set(title="instances, frame 0")
     axes[1].set_axis_off()
@@ -222,7 +223,7 @@ pd.DataFrame(
 
 # %%
 figure, ax = plt.subplots(figsize=(5.4, 4))
-plots.floor_plan(scene, ax)
+room_plots.floor_plan(scene, ax)
 _ = ax.set(title=f"{scene.scene_id}: {len(scene.instances)} oriented boxes")
 
 # %% [markdown]
@@ -234,7 +235,7 @@ _ = ax.set(title=f"{scene.scene_id}: {len(scene.instances)} oriented boxes")
 figure = plt.figure(figsize=(7, 5))
 ax = figure.add_subplot(projection="3d")
 few = some[::4]
-plots.room_3d(scene, aligned[few], colors[few] / 255, ax)
+room_plots.room_3d(scene, aligned[few], colors[few] / 255, ax)
 _ = ax.view_init(elev=38, azim=-60)
 
 # %% [markdown]
@@ -277,8 +278,8 @@ figure, axes = plt.subplots(1, 2, figsize=(9, 3))
 axes[0].plot(*floor_xy[::step].T, ".", ms=1.5)
 axes[0].set(xlabel="x (m)", ylabel="y (m)", aspect="equal", title="floor vertices")
 axes[1].semilogx(alphas, areas, "o-", ms=3)
-axes[1].axvline(0.5, color=plots.INK, ls="--", label="α = 0.5 m")
-axes[1].axhline(scene.room_size_m2, color=plots.FAINT, label="the scene's value")
+axes[1].axvline(0.5, color=INK, ls="--", label="α = 0.5 m")
+axes[1].axhline(scene.room_size_m2, color=FAINT, label="the scene's value")
 axes[1].set(xlabel="α (m)", ylabel="area (m²)")
 _ = axes[1].legend()
 
@@ -291,7 +292,7 @@ _ = axes[1].legend()
 
 # %%
 figure, ax = plt.subplots(figsize=(6.4, 2.8))
-_ = plots.first_seen_bars(scene, ax)
+_ = room_plots.first_seen_bars(scene, ax)
 
 # %%
 with tempfile.TemporaryDirectory() as folder:
@@ -305,7 +306,7 @@ frames_of = {i.instance_id: i.first_seen_frame for i in projected.instances}
 pairs = [(i.first_seen_frame, frames_of[i.instance_id]) for i in scene.instances]
 both = np.array([pair for pair in pairs if None not in pair])
 figure, ax = plt.subplots(figsize=(3.4, 3.2))
-ax.plot([0, scene.frame_count], [0, scene.frame_count], color=plots.FAINT)
+ax.plot([0, scene.frame_count], [0, scene.frame_count], color=FAINT)
 ax.plot(*both.T, "o")
 _ = ax.set(xlabel="frame by instance images", ylabel="frame by projection")
 
@@ -321,7 +322,7 @@ _ = ax.set(xlabel="frame by instance images", ylabel="frame by projection")
 info = probe(out / scene.video_path)
 video_frames, indices, *_ = read_frames(out / scene.video_path, 5)
 figure, axes = plt.subplots(1, 5, figsize=(11, 2))
-plots.frames_strip(video_frames, axes, [f"frame {i}" for i in indices])
+room_plots.frames_strip(video_frames, axes, [f"frame {i}" for i in indices])
 info
 
 # %% [markdown]
@@ -351,7 +352,7 @@ print(old.provenance["groups"]["note"], *old.warnings, sep="\n")
 # %%
 figure, axes = plt.subplots(1, 2, figsize=(9, 3.6))
 for ax, room, title in zip(axes, (scene, old), ("aligned", "as scanned"), strict=True):
-    _ = plots.floor_plan(room, ax).set(title=title)
+    _ = room_plots.floor_plan(room, ax).set(title=title)
 
 # %% [markdown]
 # ## Published metadata
@@ -364,7 +365,7 @@ published = read_scenes(PROJECT_ROOT / meta_path) if meta_path else []
 if published:
     figure, axes = plt.subplots(1, 3, figsize=(12, 3.6))
     for ax, room in zip(axes, published, strict=False):
-        plots.floor_plan(room, ax).set(title=room.scene_id)
+        room_plots.floor_plan(room, ax).set(title=room.scene_id)
     print(f"{len(published)} rooms; {published[0].warnings}")
 else:
     print("Skipped: no metadata file is named, and real data are not shipped.")

@@ -44,22 +44,24 @@ import numpy as np
 import pandas as pd
 
 from spacer_lib.artifacts import PROJECT_ROOT, commit, provenance
+from spacer_lib.evaluation.bootstrap import bootstrap_interval
 from spacer_lib.maps.grid import rasterize
 from spacer_lib.maps.scores import SCORERS, hits, score
 from spacer_lib.maps.text import map_to_text, parse_map
 
 # %%
-from spacer_lib.pictures import plots
-from spacer_lib.rewards.metrics import bootstrap_interval
+from spacer_lib.pictures import map_plots, reward_plots, room_plots
+from spacer_lib.pictures.style import FAINT, PALETTE, use_house_style
 from spacer_lib.rooms.geometry import transform_points
-from spacer_lib.rooms.scannet import read_alignment, read_vertices
+from spacer_lib.rooms.scannet.parse import read_alignment, read_vertices
 from spacer_lib.rooms.scene import read_meta_file
 from spacer_lib.rooms.synthetic.layout import draw_room
-from spacer_lib.rooms.synthetic.views import VIEWS, frames_from_uri, to_scene, video_uri
+from spacer_lib.rooms.synthetic.render import frames_from_uri
+from spacer_lib.rooms.synthetic.views import VIEWS, to_scene, video_uri
 from spacer_lib.rooms.synthetic.write import write_scan
 
 # %%
-plots.use_house_style()
+use_house_style()
 assert grid_size > 0 and rooms > 1, "grid_size and rooms must be positive"
 {"commit": commit(), **provenance()["packages"]}
 
@@ -86,14 +88,14 @@ points = transform_points(T_aligned_from_scan, vertices)  # (n, 3) metres, align
 
 # %%
 figure, axes = plt.subplots(1, 3, figsize=(14, 4))
-plots.cloud_from_above(points[::4], colors[::4] / 255, axes[0])
-plots.floor_plan(scene, axes[1])
+room_plots.cloud_from_above(points[::4], colors[::4] / 255, axes[0])
+room_plots.floor_plan(scene, axes[1])
 for ax in axes[:2]:
     for x, y in np.linspace(scene.floor_min_m, scene.floor_max_m, grid_size + 1):
-        ax.axvline(x, color=plots.FAINT, lw=0.5)
-        ax.axhline(y, color=plots.FAINT, lw=0.5)
+        ax.axvline(x, color=FAINT, lw=0.5)
+        ax.axhline(y, color=FAINT, lw=0.5)
     ax.grid(False)
-_ = plots.cognitive_map(cells, axes[2], grid_size)
+_ = map_plots.cognitive_map(cells, axes[2], grid_size)
 
 # %% [markdown]
 # **What to notice.** A scan's vertices seen from above, the boxes around its objects, and the map: left and middle in metres, right in cells. The same picture, stretched to a square. Sizes and orientations are gone, and so is the room's shape: a cell of a long room is not square. Walls and floors have no cell.
@@ -138,7 +140,7 @@ print("two metres outside the floor:", cell_at(low[0] - 2, high[1] + 2))
 
 # %%
 figure, ax = plt.subplots(figsize=(4.6, 3))
-plots.cognitive_map({"along +x": east, "along +y": north}, ax, grid_size)
+map_plots.cognitive_map({"along +x": east, "along +y": north}, ax, grid_size)
 ax.annotate("+x", (0.55, 0.12), xycoords="axes fraction")
 _ = ax.annotate("+y", (0.12, 0.55), xycoords="axes fraction")
 
@@ -153,7 +155,7 @@ _ = ax.annotate("+y", (0.12, 0.55), xycoords="axes fraction")
 sizes = (5, 10, 15, 20)
 figure, axes = plt.subplots(1, 4, figsize=(13, 3.2))
 for ax, size in zip(axes, sizes, strict=True):
-    plots.cognitive_map(rasterize(scene, size), ax, size)
+    map_plots.cognitive_map(rasterize(scene, size), ax, size)
     ax.set(title=f"M = {size}", xticks=[0, size - 1], yticks=[0, size - 1])
     ax.get_legend().remove()
 
@@ -194,7 +196,7 @@ print("map → text → map: equal")
 
 # %%
 figure, ax = plt.subplots(figsize=(5.6, 3))
-_ = plots.cognitive_map(cells, ax, grid_size, predicted=reading.map)
+_ = map_plots.cognitive_map(cells, ax, grid_size, predicted=reading.map)
 
 # %% [markdown]
 # **What to notice.** Squares are the truth, dots what was read: every dot in its square. Now what models really write. Spelling is forgiven where the meaning is plain: Python's quotes and tuples, plurals, a single pair. Everything else has a *name*, and counts as no map. Nothing is evaluated, and no text can raise.
@@ -230,7 +232,8 @@ drawn = {k: r.map for k, r in readings.items() if r.map}
 truth = {"chair": [(2, 5), (4, 4)]}
 figure, axes = plt.subplots(1, len(drawn), figsize=(3 * len(drawn), 2.6))
 for ax, (name, predicted) in zip(axes, drawn.items(), strict=True):
-    plots.cognitive_map(truth, ax, grid_size, predicted=predicted).get_legend().remove()
+    map_plots.cognitive_map(truth, ax, grid_size, predicted=predicted)
+    ax.get_legend().remove()
     ax.set(title=name, xlabel="", ylabel="")
 
 # %% [markdown]
@@ -299,7 +302,7 @@ for name, measure in measures.items():
 # %%
 figure, ax = plt.subplots(figsize=(6.4, 3))
 label = f"jitter (standard deviation, cells); n = {rooms} rooms, 95% intervals"
-_ = plots.reward_vs_error(curves, ax, x_label=label).set(ylim=(0, 1.02))
+_ = reward_plots.reward_vs_error(curves, ax, x_label=label).set(ylim=(0, 1.02))
 
 # %%
 pd.DataFrame({k: dict(r[:2] for r in rows) for k, rows in curves.items()}).round(2)
@@ -332,7 +335,7 @@ earned = pd.DataFrame(
 ).T
 
 # %%
-ax = earned.plot.barh(figsize=(7.5, 4.6), width=0.82, color=list(plots.PALETTE[:5]))
+ax = earned.plot.barh(figsize=(7.5, 4.6), width=0.82, color=list(PALETTE[:5]))
 ax.invert_yaxis()
 ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
 _ = ax.set(xlabel=f"mean over n = {rooms} rooms", xlim=(0, 1))
@@ -374,8 +377,8 @@ figure, axes = plt.subplots(2, 5, figsize=(12, 5))
 for row, view in zip(axes, ("seen", "new"), strict=True):
     uri = video_uri(view, dollhouse_seed)
     frames, indices, *_ = frames_from_uri(uri, 4, 128)
-    plots.frames_strip(frames, row[:4], [f"{view}, frame {i}" for i in indices])
-    plots.cognitive_map(rasterize(dollhouse, 10), row[4]).set(xlabel="", ylabel="")
+    room_plots.frames_strip(frames, row[:4], [f"{view}, frame {i}" for i in indices])
+    map_plots.cognitive_map(rasterize(dollhouse, 10), row[4]).set(xlabel="", ylabel="")
 axes[0, 4].get_legend().remove()
 axes[1, 4].legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=2)
 print(video_uri("seen", dollhouse_seed), "and", video_uri("new", dollhouse_seed))
@@ -395,7 +398,7 @@ for kind in (style, plain):
 walk, *_ = frames_from_uri(video_uri("walk", room_seed), 3, 128)
 figure, axes = plt.subplots(1, 4, figsize=(9, 2.4))
 titles = ["dollhouse: tinted", "the same, later", "furnished: plain", "the same, later"]
-_ = plots.frames_strip([*frames[[0, 3]], *walk[:2]], axes, titles)
+_ = room_plots.frames_strip([*frames[[0, 3]], *walk[:2]], axes, titles)
 
 # %% [markdown]
 # ## Real rooms
@@ -415,7 +418,7 @@ else:
 if real:
     figure, axes = plt.subplots(1, 4, figsize=(13, 3.4))
     for ax, (name, cells_there) in zip(axes, list(real_maps.items())[:4], strict=True):
-        plots.cognitive_map(cells_there, ax, grid_size).get_legend().remove()
+        map_plots.cognitive_map(cells_there, ax, grid_size).get_legend().remove()
         ax.set(title=f"{name}: {sum(map(len, cells_there.values()))} objects")
 
 # %%

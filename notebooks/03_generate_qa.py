@@ -56,15 +56,16 @@ from spacer_lib.errors import SpacerError
 from spacer_lib.maps.grid import rasterize
 
 # %%
-from spacer_lib.pictures import figures, plots
+from spacer_lib.pictures import figures, map_plots, question_plots, room_plots
+from spacer_lib.pictures.style import FAINT, INK, PALETTE, short_name, use_house_style
 from spacer_lib.questions import generators
 from spacer_lib.questions.audit import audit, audit_files
 from spacer_lib.questions.build import build_dataset
-from spacer_lib.questions.dataset import flatten_answers, question_rows, read_rows
+from spacer_lib.questions.choose import flatten_answers
 from spacer_lib.questions.general_sample import synthetic_general
 
 # %%
-from spacer_lib.questions.generators import GENERATORS, Question
+from spacer_lib.questions.generators import GENERATORS, Draft, question_rows
 from spacer_lib.questions.mixture import (
     convert,
     joint_set,
@@ -82,9 +83,10 @@ from spacer_lib.rooms.scans import (
 )
 from spacer_lib.rooms.synthetic.layout import draw_room
 from spacer_lib.rooms.synthetic.views import to_scene
+from spacer_lib.rows import read_questions
 
 # %%
-plots.use_house_style()
+use_house_style()
 disable_progress_bars()
 if not scans_dir:
     os.environ["TQDM_DISABLE"] = "1"  # the demo is too quick for progress bars
@@ -115,14 +117,14 @@ scene = next(s for s in scenes if max(s.object_counts.values()) > 1)
 only = {name: group[0] for name, group in scene.by_category().items()
         if len(group) == 1}  # fmt: skip
 figure, ax = plt.subplots(figsize=(5.4, 4))
-_ = plots.floor_plan(scene, ax).set(title=scene.scene_id)
+_ = room_plots.floor_plan(scene, ax).set(title=scene.scene_id)
 
 
 # %%
 def first_question(kind, scene=scene):
     """The first question of a kind about a scene, and its words."""
     found = GENERATORS[kind](scene, np.random.default_rng(seed), rules)
-    question = next((q for q in found if isinstance(q, Question)), None)
+    question = next((q for q in found if isinstance(q, Draft)), None)
     if question is None:
         raise SpacerError(f"{scene.scene_id}: no question of kind {kind}")
     print(question.question, *(question.options or ()), sep="\n")
@@ -134,7 +136,7 @@ def first_question(kind, scene=scene):
 def plan(title):
     """A floor plan to draw an answer on."""
     figure, ax = plt.subplots(figsize=(5, 3.6))
-    plots.floor_plan(scene, ax).set(title=title)
+    room_plots.floor_plan(scene, ax).set(title=title)
     return ax
 
 
@@ -147,7 +149,7 @@ def plan(title):
 question = first_question("object_counting")
 ax = plan(f"{question.ground_truth} x {question.categories[0]}")
 for instance in scene.by_category()[question.categories[0]]:
-    ax.plot(*instance.centroid_m[:2], "o", ms=34, mfc="none", mec=plots.INK, mew=2)
+    ax.plot(*instance.centroid_m[:2], "o", ms=34, mfc="none", mec=INK, mew=2)
 
 # %% [markdown]
 # ## 2 · Object size
@@ -161,7 +163,7 @@ longest = int(np.argmax(instance.axes_lengths_m))
 half = instance.axes_matrix[longest] * instance.axes_lengths_m[longest] / 2
 ends = np.array([instance.centroid_m - half, instance.centroid_m + half])
 ax = plan(f"{question.categories[0]}: {question.ground_truth} cm")
-_ = ax.plot(*ends[:, :2].T, "|-", color=plots.INK, lw=2, ms=10)
+_ = ax.plot(*ends[:, :2].T, "|-", color=INK, lw=2, ms=10)
 print("edges (m):", np.round(instance.axes_lengths_m, 2))
 
 # %% [markdown]
@@ -175,7 +177,7 @@ print("edges (m):", np.round(instance.axes_lengths_m, 2))
 question = first_question("room_size_estimation")
 (x0, y0), (x1, y1) = scene.floor_min_m, scene.floor_max_m
 ax = plan(f"{question.ground_truth} m²")
-_ = ax.fill([x0, x1, x1, x0], [y0, y0, y1, y1], color=plots.PALETTE[2], alpha=0.15)
+_ = ax.fill([x0, x1, x1, x0], [y0, y0, y1, y1], color=PALETTE[2], alpha=0.15)
 print(f"bounding rectangle: {(x1 - x0) * (y1 - y0):.1f} m²")
 
 # %% [markdown]
@@ -189,7 +191,7 @@ a, b = (sampled_box_points(only[name]) for name in question.categories)
 distance, nearest = cKDTree(b).query(a)
 p, q = a[distance.argmin()], b[nearest[distance.argmin()]]
 ax = plan(f"{' to '.join(question.categories)}: {distance.min():.2f} m in space")
-_ = ax.plot(*np.array([p, q])[:, :2].T, "o-", color=plots.INK, ms=4)
+_ = ax.plot(*np.array([p, q])[:, :2].T, "o-", color=INK, ms=4)
 
 # %% [markdown]
 # ## 5 · Relative distance
@@ -205,7 +207,7 @@ for letter, option in zip("ABCD", options, strict=True):
     instance = min(group, key=lambda i: box_distance_m(only[target], i))
     line = np.array([only[target].centroid_m, instance.centroid_m])[:, :2]
     right = letter == question.ground_truth
-    ax.plot(*line.T, "-" if right else ":", color=plots.INK, lw=2 if right else 1)
+    ax.plot(*line.T, "-" if right else ":", color=INK, lw=2 if right else 1)
     gap = box_distance_m(only[target], instance)
     where = {"xytext": (0, -14), "textcoords": "offset points", "ha": "center"}
     ax.annotate(f"{letter}: {gap:.2f} m", line[1], fontsize=8, **where)
@@ -226,10 +228,10 @@ print(inspect.getsource(generators.direction_answer))
 question = first_question("object_rel_direction_hard")
 spots = [np.array(only[name].centroid_m[:2]) for name in question.categories]
 ax = plan(f"turn {turn_deg(*spots):+.0f}°")
-for spot, color in zip(spots[1:], (plots.INK, plots.PALETTE[5]), strict=True):
+for spot, color in zip(spots[1:], (INK, PALETTE[5]), strict=True):
     style = {"arrowstyle": "->", "color": color, "lw": 2}
     ax.annotate("", spot, spots[0], arrowprops=style)
-_ = ax.plot(*spots[0], "o", color=plots.INK, ms=8)
+_ = ax.plot(*spots[0], "o", color=INK, ms=8)
 
 # %% [markdown]
 # **Try to break it.** "Standing by the bed, facing the bed" appears in released training data. Here the three objects are a permutation of three different unique categories, and the geometry itself refuses (points in metres):
@@ -248,7 +250,7 @@ except SpacerError as error:
 # %%
 ordered = next(
     s for s in scenes
-    if any(isinstance(q, Question) for q in GENERATORS["obj_appearance_order"](
+    if any(isinstance(q, Draft) for q in GENERATORS["obj_appearance_order"](
         s, np.random.default_rng(seed), rules))
 )  # fmt: skip
 question = first_question("obj_appearance_order", ordered)
@@ -257,7 +259,7 @@ question = first_question("obj_appearance_order", ordered)
 figure, ax = plt.subplots(figsize=(6.4, 1.8))
 for name in question.categories:
     seen = min(i.first_seen_frame for i in ordered.by_category()[name])
-    ax.plot(seen / ordered.fps, name, "o", color=plots.PALETTE[0], ms=8)
+    ax.plot(seen / ordered.fps, name, "o", color=PALETTE[0], ms=8)
 _ = ax.set(xlabel="first seen (s)", xlim=(-0.1, None), title=ordered.scene_id)
 
 # %% [markdown]
@@ -276,11 +278,11 @@ def counted(report):
 
 
 figure, ax = plt.subplots(figsize=(8, 4))
-_ = plots.rejection_bars(counted(demo_report), ax)
+_ = question_plots.rejection_bars(counted(demo_report), ax)
 
 # %%
 figure, ax = plt.subplots(figsize=(8, 3))
-counts = pd.DataFrame(demo_report["counts"]).rename(index=plots.short_name)
+counts = pd.DataFrame(demo_report["counts"]).rename(index=short_name)
 counts.plot.barh(stacked=True, ax=ax)
 ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
 _ = ax.set(xlabel="questions", title="what was written")
@@ -300,8 +302,8 @@ flat = flatten_answers(many, "object_counting", np.random.default_rng(seed))
 
 # %%
 figure, axes = plt.subplots(1, 2, figsize=(8, 2.6), sharey=True)
-plots.answer_histogram(many, axes[0])
-_ = plots.answer_histogram(flat, axes[1])
+question_plots.answer_histogram(many, axes[0])
+_ = question_plots.answer_histogram(flat, axes[1])
 
 
 # %%
@@ -345,12 +347,12 @@ print("written:", (out / "leak").exists())
 # One JSON object per line: the question, the checkable answer, the true map for the map reward, and the video relative to the file.
 
 # %%
-rows = read_rows(demo_report["paths"]["train"])
+rows = read_questions(demo_report["paths"]["train"])
 pd.Series(rows[0]).astype(str).str.slice(0, 90).to_frame("first row")
 
 # %%
 figure, ax = plt.subplots(figsize=(6, 3.4))
-plots.cognitive_map(rows[0]["map"], ax)
+map_plots.cognitive_map(rows[0]["map"], ax)
 _ = ax.set(title=f"map of {rows[0]['scene_name']}")
 
 # %% [markdown]
@@ -362,7 +364,7 @@ _ = ax.set(title=f"map of {rows[0]['scene_name']}")
 made_from = read_scenes(synthetic_meta(out / f"rooms_seed{seed}.json", rooms, seed))
 big = out / "sr91k"
 report = build_dataset(made_from, big, "sr91k", seed=seed, workers=workers)
-wishes = pd.DataFrame(report["tasks"]["train"]).T.rename(index=plots.short_name)
+wishes = pd.DataFrame(report["tasks"]["train"]).T.rename(index=short_name)
 wishes
 
 # %%
@@ -375,7 +377,7 @@ _ = ax.set(xlabel="questions", title=f"{len(made_from)} scenes")
 # **What to notice.** What one kind cannot supply (these rooms hold few things twice) the others make up for, so the sum is what was asked for. Two biases are taken out on the way. Letters: each is right equally often.
 
 # %%
-letters = pd.DataFrame(report["letters"]["train"]).rename(columns=plots.short_name)
+letters = pd.DataFrame(report["letters"]["train"]).rename(columns=short_name)
 ax = letters.T.plot.barh(stacked=True, figsize=(7, 2.6))
 ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
 _ = ax.set(xlabel="questions", title="the right option's letter")
@@ -386,11 +388,11 @@ _ = ax.set(xlabel="questions", title="the right option's letter")
 # %%
 files = [big / "candidates" / f"{s.scene_id}.json" for s in made_from]
 before = [row for file in files for row in read_json(file)["rows"]]
-after = read_rows(report["paths"]["train"])
+after = read_questions(report["paths"]["train"])
 figure, axes = plt.subplots(1, 2, figsize=(9, 2.6))
 for ax, some in zip(axes, (before, after), strict=True):
     mine = [r for r in some if r["question_type"] == "object_abs_distance"]
-    plots.answer_histogram(mine, ax)
+    question_plots.answer_histogram(mine, ax)
 axes[0].set(title=f"candidates: {axes[0].get_title()}")
 _ = axes[1].set(title=f"kept: {axes[1].get_title()}")
 
@@ -402,7 +404,7 @@ _ = axes[1].set(title=f"kept: {axes[1].get_title()}")
 # %%
 for name in ("sr", "vsi100k"):
     sibling = build_dataset(made_from[:10], out / name, name, seed=seed)
-    asked = read_rows(sibling["paths"]["train"])
+    asked = read_questions(sibling["paths"]["train"])
     row = next(r for r in asked if "direction_easy" in r["question_type"])
     print(f"{name}, {row['problem_type']}: {row['question']}", *(row["options"] or ()))
     print("→", row["ground_truth"])
@@ -429,12 +431,12 @@ for ax, row in zip(axes, general[:5], strict=True):
 even = sample_uniform(general, 20, seed)
 joint, summary = joint_set(after, even, seed)
 figure, ax = plt.subplots(figsize=(7, 2.8))
-_ = plots.share_donut(summary["problem_type"], ax, "joint set")
+_ = question_plots.share_donut(summary["problem_type"], ax, "joint set")
 
 # %% [markdown]
 # ## Are the answers right? An audit
 #
-# The answers above are ours. VSI-Bench publishes metadata *and* official answers for the same rooms: `spacer audit` recomputes each answer from the metadata with the generators' own formulas. Where the two files are not at hand, the audit reads our own questions back: the wording, the parser of names and the formulas must still agree.
+# The answers above are ours. VSI-Bench publishes metadata *and* official answers for the same rooms: `spacer extras audit` recomputes each answer from the metadata with the generators' own formulas. Where the two files are not at hand, the audit reads our own questions back: the wording, the parser of names and the formulas must still agree.
 
 # %%
 meta_path = meta_file or os.environ.get("SPACER_REAL_META", "")
@@ -447,9 +449,9 @@ else:
     checked = audit(made_from, own)
 
 # %%
-table = pd.DataFrame(checked["tasks"]).T.rename(index=plots.short_name)
+table = pd.DataFrame(checked["tasks"]).T.rename(index=short_name)
 figure, ax = plt.subplots(figsize=(6.4, 2.8))
-table.plot.barh(ax=ax, color=[plots.FAINT, plots.PALETTE[2]])
+table.plot.barh(ax=ax, color=[FAINT, PALETTE[2]])
 ax.invert_yaxis()
 title = f"{len(checked['disagreements'])} disagreements"
 _ = ax.set(xlabel="rows", title=title)
@@ -488,7 +490,7 @@ if real:
     figure, axes = plt.subplots(1, 2, figsize=(12, 4.2), width_ratios=(1, 1.4))
     axes[0].bar(*zip(*Counter(len(rasterize(r)) for r in real).items(), strict=True))
     axes[0].set(xlabel="categories on the map", ylabel="scenes")
-    plots.rejection_bars(counted(asked), axes[1])
+    question_plots.rejection_bars(counted(asked), axes[1])
 
 # %% [markdown]
 # ## The paper's data figures
@@ -496,20 +498,21 @@ if real:
 # Figures 1, 2, 5 and 6, redrawn from the folder's own files (`spacer qa` writes them as SVG). Figure 5 is read off the questions: objects are replaced by what they stand for.
 
 # %%
-shown = read_rows(report["paths"]["train"])
+shown = read_questions(report["paths"]["train"])
 _ = figures.statistics(shown)
 
 # %%
 _ = figures.templates(shown)
 
 # %%
-demo_rows = [row for path in demo_report["paths"].values() for row in read_rows(path)]
+files = demo_report["paths"].values()
+demo_rows = [row for path in files for row in read_questions(path)]
 _ = figures.examples(demo_rows, out)
 
 # %%
 seconds = [s for s in read_json(big / "maps.json")["seconds"].values() if s]
 figure, ax = plt.subplots(figsize=(5.6, 2.6))
-_ = plots.duration_histogram(seconds, ax)
+_ = question_plots.duration_histogram(seconds, ax)
 
 # %% [markdown]
 # ## The folder opens with `datasets`
@@ -529,7 +532,7 @@ print((big / "README.md").read_text()[:620])
 # papermill 03_generate_qa.ipynb ../papermill_runs/03_generate_qa__scannet.ipynb \
 #     -p scans_dir data/scannet/scans -p recipe sr91k -p out_dir data/parsed -p workers 16
 # spacer qa --meta data/parsed/scenes --recipe sr91k --out data/sr91k --workers 16
-# spacer audit --meta scannet_meta.json --questions vsibench.jsonl
+# spacer extras audit --meta scannet_meta.json --questions vsibench.jsonl
 # ```
 #
 # - **Leaks.** Rooms of ScanNet's validation list, from which VSI-Bench is drawn, are refused in training parts without being asked; `--held-out` adds lists of your own, `--drop-held-out` leaves such scans out instead.

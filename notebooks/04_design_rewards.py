@@ -51,8 +51,9 @@ from spacer_lib.maps.scores import score as map_score
 from spacer_lib.maps.text import map_to_text
 
 # %%
-from spacer_lib.pictures import plots
-from spacer_lib.questions.dataset import question_rows
+from spacer_lib.pictures import reward_plots
+from spacer_lib.pictures.style import INK, PALETTE, use_house_style
+from spacer_lib.questions.generators import question_rows
 from spacer_lib.rewards.config import PRESETS, RewardConfig, get_preset
 from spacer_lib.rewards.metrics import THRESHOLDS, mean_relative_accuracy
 from spacer_lib.rewards.probes import probe_table
@@ -63,7 +64,7 @@ from spacer_lib.rooms.synthetic.views import to_scene
 from spacer_lib.tiny.curriculum import draw_rows
 
 # %%
-plots.use_house_style()
+use_house_style()
 assert questions >= 12, "questions: at least two of each type"
 rows = draw_rows(first_room, questions, "new", exact_boxes=False)
 choice = next(r for r in rows if r["options"])
@@ -102,8 +103,8 @@ pd.DataFrame(
 # %%
 figure, ax = plt.subplots(figsize=(6.4, 2.6))
 read = np.array([[r.format_ok, r.answer is not None] for r in readings.values()]).T
-ax.barh(list(readings), read[0], color=plots.PALETTE[0], label="format is right")
-ax.plot(read[1] * 0.5, list(readings), "o", color=plots.INK, label="answer is read")
+ax.barh(list(readings), read[0], color=PALETTE[0], label="format is right")
+ax.plot(read[1] * 0.5, list(readings), "o", color=INK, label="answer is read")
 ax.invert_yaxis()
 _ = ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
 
@@ -128,7 +129,7 @@ print(choice["question"], *choice["options"], f"(true: {choice['ground_truth']})
 said = [f"<think>x</think><answer>{a}</answer>" for a in "ABC"]
 figure, ax = plt.subplots(figsize=(5.5, 1.8))
 earned = [score(text, choice, RewardConfig(map_gate="off")) for text in said]
-_ = plots.reward_bars(earned, ax, [f"answer {a}" for a in "ABC"])
+_ = reward_plots.reward_bars(earned, ax, [f"answer {a}" for a in "ABC"])
 _ = ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
 
 # %% [markdown]
@@ -155,7 +156,7 @@ print(f"8 for 10: {mean_relative_accuracy(8, 10)}; without the tolerance: {naive
 # %%
 guesses = np.linspace(0, 20, 801)
 figure, ax = plt.subplots(figsize=(6.4, 2.8))
-for truth, color in ((10, plots.PALETTE[0]), (4, plots.PALETTE[1])):
+for truth, color in ((10, PALETTE[0]), (4, PALETTE[1])):
     earned = [mean_relative_accuracy(g, truth) for g in guesses]
     ax.step(guesses, earned, where="mid", color=color, label=f"true: {truth}")
 ax.set(xlabel="predicted number", ylabel="task reward (MRA)", xticks=range(0, 21, 2))
@@ -186,7 +187,7 @@ table.astype({"number": object}).fillna("")
 # %%
 figure, ax = plt.subplots(figsize=(5.5, 1.6))
 counts = Counter(failure or "read" for _, failure in numbers)
-bars = ax.barh(list(counts), list(counts.values()), color=plots.PALETTE[2])
+bars = ax.barh(list(counts), list(counts.values()), color=PALETTE[2])
 ax.bar_label(bars, padding=2)
 ax.invert_yaxis()
 _ = ax.set(xlabel=f"texts (n = {len(texts)})")
@@ -281,7 +282,7 @@ rollouts = {
 config = RewardConfig(grid_size=grid_size)
 paid = {name: score(text, choice, config) for name, text in rollouts.items()}
 figure, ax = plt.subplots(figsize=(8, 3))
-plots.reward_bars(paid.values(), ax, list(paid))
+reward_plots.reward_bars(paid.values(), ax, list(paid))
 _ = ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
 
 # %%
@@ -320,7 +321,7 @@ print(f"right count, own row: {by_own:.2f}; by another row's truth: {by_first:.2
 
 # %%
 figure, ax = plt.subplots(figsize=(5.5, 1.5))
-ax.barh(["own row", "another row"], [by_own, by_first], color=plots.PALETTE[:2])
+ax.barh(["own row", "another row"], [by_own, by_first], color=PALETTE[:2])
 _ = ax.set(xlabel="total reward of a right count")
 
 # %%
@@ -353,7 +354,7 @@ def landscape(scorer):
 figure, axes = plt.subplots(1, 4, figsize=(13, 3))
 for ax, scorer in zip(axes, SCORERS, strict=True):
     shown = ax.imshow(landscape(scorer), origin="lower", vmin=0, vmax=1)
-    ax.plot(*room_map[mover][0], "*", color=plots.PALETTE[5], ms=11)
+    ax.plot(*room_map[mover][0], "*", color=PALETTE[5], ms=11)
     ax.set(title=scorer, xlabel="x_col", xticks=[0, grid_size - 1], yticks=[])
 _ = figure.colorbar(shown, ax=axes, label=f"score as the {mover} moves")
 
@@ -438,7 +439,7 @@ print("under `ours`, no probe earns anything for its map or its length")
 # - SpaceR's presets pay the heap in the centre almost like a map, and padding to the length window.
 # - No preset sees a thought that merely restates the answer. And the *answer* may be guessed: the reward cannot tell, a held-out evaluation can (notebook 07).
 #
-# The presets, as files see them: `spacer reward --items … --completions … --preset ours`.
+# The presets, as files see them: `spacer extras reward --items … --completions … --preset ours`.
 #
 # ## From reward to advantage
 #
@@ -476,7 +477,7 @@ figure, axes = plt.subplots(1, 4, figsize=(12, 2.4), sharey=True)
 for ax, (name, rewards) in zip(axes, {"mixed": r, **silent}.items(), strict=True):
     rewards = np.array(rewards)
     a = (rewards - rewards.mean()) / (rewards.std(ddof=1) + 1e-4)
-    ax.bar(range(8), a, color=np.where(a > 0, plots.PALETTE[2], plots.PALETTE[5]))
+    ax.bar(range(8), a, color=np.where(a > 0, PALETTE[2], PALETTE[5]))
     ax.set(title=name, xlabel="rollout", xticks=range(8))
     print(f"{name:26} std {rewards.std(ddof=1):.2f}  advantages {a.round(2) + 0.0}")
 _ = axes[0].set(ylabel="advantage")
@@ -490,7 +491,7 @@ noise = (noise - noise.mean()) / noise.std(ddof=1)
 sizes = np.geomspace(1e-6, 1, 60)
 figure, ax = plt.subplots(figsize=(5.6, 2.6))
 ax.semilogx(sizes, sizes * noise.max() / (sizes + 1e-4))
-ax.axvline(1e-4, color=plots.INK, ls="--", label="the constant in the formula")
+ax.axvline(1e-4, color=INK, ls="--", label="the constant in the formula")
 ax.set(xlabel="standard deviation of the group's rewards", ylabel="largest advantage")
 _ = ax.legend()
 

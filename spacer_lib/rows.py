@@ -1,17 +1,17 @@
-"""What travels between the wings: questions, predictions and rollouts.
+"""The rows that all packages use: questions, predictions and rollouts.
 
 A question is made (``questions``), rewarded (``rewards``), trained on (``training``)
-and asked again (``evaluation``). It is a plain dictionary all the way, since datasets,
-Parquet and TRL carry dictionaries; the classes here say which keys it has, and a type
-checker holds every use against them. This module is also their only file schema,
-reader, writer, hash and version.
+and asked again (``evaluation``). A row is a plain dictionary everywhere, since
+datasets, Parquet and TRL use dictionaries; the classes here name its keys for readers
+and for the type checker. Only this module holds the schema, reader, writer, hash and
+version of question files.
 """
 
 import contextlib
 import hashlib
 import json
 import typing
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import Any, Required, TypedDict, cast
@@ -21,16 +21,16 @@ from spacer_lib.errors import SpacerError
 
 FORMAT_VERSION = 1  # of question files
 # Category -> cells of its instances, each (x_col, y_row) with 0 <= x, y < M.
-CognitiveMap = dict[str, list[list[int]]]
+CognitiveMap = Mapping[str, Sequence[Sequence[int]]]
 MEDIA_KEYS = ("video", "image")  # of a question: paths or addresses (``room://…``)
-ROWS_PER_GROUP = 5000  # of a Parquet file
+ROWS_PER_GROUP = 5000  # of a Parquet file, at least
 
 
 class Question(TypedDict, total=False):
     """One question about one room, video or picture.
 
     The first eleven keys are VSI-Bench's and ours, in the order of our files; the
-    next four come with general data (``questions.mixture``); the last three come from
+    next four come with general data (``questions.mixture``); the last six come from
     benchmark files. Only a row's id, question, type and truth are always there.
     """
 
@@ -54,6 +54,9 @@ class Question(TypedDict, total=False):
     groups: dict[str, Any]  # further columns that results are broken down by
     published_id: int  # the id where a benchmark's file has a number
     pruned: bool  # VSI-Bench: left out of its debiased subset
+    published_answer: str  # TempCompass: an option in full, where the truth is a letter
+    published_options: list[str]  # Video-MMMU: also those of open questions
+    published_type: str  # Video-MMMU: multiple-choice, open or None
 
 
 class Prediction(TypedDict, total=False):
@@ -167,8 +170,8 @@ def _parquet_rows(path: Path) -> list[tuple[str, dict[str, Any]]]:
 class QuestionWriter:
     """Writes ``<stem>.jsonl`` and ``<stem>.parquet`` row by row, both whole or absent.
 
-    A context manager; ``write`` takes one row at a time, of which ``columns`` are
-    written, missing ones as null and the map as JSON text.
+    A context manager. Of each row its ``columns`` are written: a missing one as null,
+    the map as JSON text.
     """
 
     def __init__(self, stem: PathLike, columns: Sequence[str] = SPATIAL_KEYS) -> None:
@@ -178,27 +181,27 @@ class QuestionWriter:
     def __enter__(self) -> "QuestionWriter":
         import pyarrow.parquet
 
-        self._stack = contextlib.ExitStack()
-        enter = self._stack.enter_context
-        # Not with_suffix: a stem may hold a dot.
-        lines = enter(atomic_path(f"{self.stem}.jsonl"))
-        table = enter(atomic_path(f"{self.stem}.parquet"))
-        self._lines = enter(open(lines, "w", encoding="utf-8"))
-        self._table = enter(
-            pyarrow.parquet.ParquetWriter(table, arrow_schema(self.columns))
-        )
+        schema = arrow_schema(self.columns)
+        with contextlib.ExitStack() as stack:
+            enter = stack.enter_context
+            # Not with_suffix: a stem may hold a dot.
+            lines = enter(atomic_path(f"{self.stem}.jsonl"))
+            table = enter(atomic_path(f"{self.stem}.parquet"))
+            self._lines = enter(open(lines, "w", encoding="utf-8"))
+            self._table = enter(pyarrow.parquet.ParquetWriter(table, schema))
+            self._stack = stack.pop_all()
         return self
 
-    def write(self, row: Question) -> None:
-        """Add one row."""
-        record: dict[str, Any] = {name: row.get(name) for name in self.columns}
-        if isinstance(record["map"], dict):
-            # As ``maps.map_to_text`` writes it.
-            record["map"] = json.dumps(
-                record["map"], sort_keys=True, separators=(",", ":")
-            )
-        self._lines.write(json.dumps(record, separators=(",", ":")) + "\n")
-        self._waiting.append(record)
+    def write(self, *rows: Question) -> None:
+        """Add rows. A Parquet row group never ends within one call."""
+        for row in rows:
+            record: dict[str, Any] = {name: row.get(name) for name in self.columns}
+            cells = record.get("map")
+            if isinstance(cells, dict):
+                # As ``maps.map_to_text`` writes it.
+                record["map"] = json.dumps(cells, sort_keys=True, separators=(",", ":"))
+            self._lines.write(json.dumps(record, separators=(",", ":")) + "\n")
+            self._waiting.append(record)
         if len(self._waiting) >= ROWS_PER_GROUP:
             self._flush()
 
@@ -215,9 +218,11 @@ class QuestionWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if kind is None:
+        if kind is not None:
+            self._stack.__exit__(kind, error, trace)
+            return
+        with self._stack:
             self._flush()
-        self._stack.__exit__(kind, error, trace)
 
 
 def arrow_schema(columns: Iterable[str]) -> Any:

@@ -21,12 +21,12 @@ import pandas as pd
 import yaml
 
 from spacer_lib.errors import SpacerError
+from spacer_lib.evaluation.bootstrap import bootstrap_interval
 from spacer_lib.evaluation.conditions import random_map
 from spacer_lib.evaluation.statistics import compare, summarize, verdict
 from spacer_lib.language.tags import read_completion
 from spacer_lib.maps.scores import hits
-from spacer_lib.questions.dataset import task_kind
-from spacer_lib.rewards.metrics import bootstrap_interval
+from spacer_lib.questions.generators import task_kind
 from spacer_lib.rooms.scene import space_of
 
 ONE_CELL = 1.5  # the cell itself and its eight neighbours

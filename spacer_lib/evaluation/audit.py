@@ -14,7 +14,7 @@ from spacer_lib.benchmarks import rules_of
 from spacer_lib.evaluation.predictions import record
 from spacer_lib.evaluation.statistics import summarize
 from spacer_lib.language.tags import read_completion
-from spacer_lib.questions.dataset import task_kind
+from spacer_lib.questions.generators import task_kind
 
 REFERENCE = "strict"
 LEVELS = ("kind", "macro", "overall")

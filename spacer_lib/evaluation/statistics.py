@@ -8,9 +8,10 @@ import numpy as np
 import pandas as pd
 
 from spacer_lib.errors import SpacerError
+from spacer_lib.evaluation.bootstrap import bootstrap_interval
 from spacer_lib.maps.scores import SCORERS
-from spacer_lib.questions.dataset import space_of, task_kind
-from spacer_lib.rewards.metrics import bootstrap_interval
+from spacer_lib.questions.generators import task_kind
+from spacer_lib.rooms.scene import space_of
 
 MAP_SCORES = tuple(f"map_{scorer}" for scorer in SCORERS)
 MEASURES = ("score", "exact", "hits", *MAP_SCORES)

@@ -1,1 +1,1 @@
-"""Questions with checkable answers: generators, balancing, dataset files."""
+"""Questions with checkable answers: generators, recipes, question sets, audit."""

@@ -1,25 +1,24 @@
-"""Scenes → a question set: candidates per scene, then one choice over all of them.
+"""Scenes → a question set: candidates for each scene, then a choice among them all.
 
-Candidates are the long part. They are written scene by scene into ``candidates/``
-and resumed; random choices are keyed by seed, scene and task, so one worker or many,
-whole runs or interrupted ones, write the same bytes. The choice (targets, flat
-answers, balanced letters) is quick and is made again on every run.
+Candidates take long. They are written scene by scene into ``candidates/``, and an
+interrupted run continues after the last one. Random choices depend on seed, scene and
+question type, so that the number of workers and interruptions change no byte. The
+choice (targets, flat answers, balanced letters) is quick, and every run makes it again.
 """
 
-import contextlib
 import dataclasses
 import functools
 import json
 from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple, cast
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from spacer_lib.artifacts import (
     Manifest,
-    atomic_path,
+    PathLike,
     config_hash,
     make_folder,
     provenance,
@@ -32,69 +31,57 @@ from spacer_lib.jobs import each
 from spacer_lib.maps.grid import rasterize
 from spacer_lib.maps.text import map_to_text
 from spacer_lib.questions.card import card_text
-from spacer_lib.questions.dataset import (
+from spacer_lib.questions.choose import (
     flat_choice,
-    question_rows,
-    space_of,
     split_spaces,
     water_fill,
     with_answer_at,
     without_options,
 )
-from spacer_lib.questions.generators import GENERATOR_VERSION
-from spacer_lib.questions.recipes import load_recipe
-from spacer_lib.rooms.identity import benchmark_room, require_no_benchmark_rooms
+from spacer_lib.questions.generators import GENERATOR_VERSION, question_rows
+from spacer_lib.questions.recipes import Recipe, load_recipe
+from spacer_lib.rooms.identity import (
+    Room,
+    benchmark_room,
+    require_no_benchmark_rooms,
+)
+from spacer_lib.rooms.scene import Scene, space_of
+from spacer_lib.rows import CognitiveMap, Question, QuestionWriter
 
 TRAINING_PARTS = ("train", "grpo")
-TEXTS = pa.list_(pa.string())
-SCHEMA = pa.schema(
-    [
-        ("id", pa.string()),
-        ("dataset", pa.string()),
-        ("scene_name", pa.string()),
-        ("question_type", pa.string()),
-        ("problem_type", pa.string()),
-        ("question", pa.string()),
-        ("options", TEXTS),
-        ("ground_truth", pa.string()),
-        ("categories", TEXTS),
-        ("map", pa.string()),
-        ("video", pa.string()),
-    ]
-)
-ROWS_PER_GROUP = 5000
 
 
 def build_dataset(
-    scenes,
-    out_dir,
-    recipe="demo",
+    scenes: Sequence[Scene],
+    out_dir: PathLike,
+    recipe: Recipe | PathLike = "demo",
     *,
-    seed=0,
-    workers=1,
-    client=None,
-    held_out_ids=(),
-    drop_held_out=False,
-    allow_datasets=(),
-):
-    """Question files of a recipe, whole physical spaces in one part each.
+    seed: int = 0,
+    workers: int = 1,
+    client: Any = None,
+    held_out_ids: Iterable[str] = (),
+    drop_held_out: bool = False,
+    allow_datasets: Iterable[str] = (),
+) -> dict[str, Any]:
+    """Write the question files of a recipe; no physical space is in two parts.
 
-    Writes, each whole or not at all: ``<part>.jsonl`` and ``<part>.parquet`` (rows
-    with the map as JSON text; ``read_rows`` reads either with the map as a
-    dictionary), ``maps.json``, ``report.json`` and a dataset card ``README.md``.
+    Each file is whole or absent: ``<part>.jsonl`` and ``<part>.parquet`` (see
+    ``rows.read_questions``), ``maps.json``, ``report.json`` and a dataset card
+    ``README.md``.
 
     Parameters
     ----------
-    scenes : list of Scene
+    scenes : sequence of Scene
     out_dir : path
     recipe : Recipe, name or YAML file
     seed : int
     workers, client
         See ``jobs.each``.
     held_out_ids : iterable of str
-        Scans whose spaces must not be trained on, beside VSI-Bench's.
+        Scans whose spaces are not trained on. VSI-Bench's rooms never are.
     drop_held_out : bool
-        Leave held-out scans out of the training parts, counted, instead of refusing.
+        Leave such scans out of the training parts and count them. By default they are
+        an error.
     allow_datasets : iterable of str
         Data sets whose rooms only share names with VSI-Bench's.
 
@@ -109,14 +96,18 @@ def build_dataset(
     Raises
     ------
     SpacerError
-        If scenes repeat, a question repeats within a scene, training would use a
-        held-out space, or no question is left.
+        If there is no scene, a scene or a question about it repeats, a training part
+        has a held-out space, or no question is left.
     """
     out_dir, recipe = Path(out_dir), load_recipe(recipe)
+    held_out_ids, allow_datasets = list(held_out_ids), list(allow_datasets)
     by_id = {scene.scene_id: scene for scene in scenes}
     if len(by_id) != len(scenes) or not scenes:
         raise SpacerError(
-            "scenes", got=f"{len(scenes)} with {len(by_id)} ids", expected="unique ids"
+            "scenes",
+            kind="questions.repeated-scene" if scenes else "questions.no-scene",
+            got=f"{len(scenes)} scenes with {len(by_id)} ids",
+            expected="one or more, each with an id of its own",
         )
     parts, dropped = split_spaces(by_id, recipe.parts, seed), []
     for part in sorted(set(parts) & set(TRAINING_PARTS)):
@@ -139,7 +130,7 @@ def build_dataset(
         parts[part] = [name for name in parts[part] if name not in leaks]
     by_id = {n: s for n, s in by_id.items() if n not in set(dropped)}
     _make_candidates(by_id, out_dir, recipe, seed, workers, client)
-    report = {
+    report: dict[str, Any] = {
         "recipe": dataclasses.asdict(recipe),
         "seed": seed,
         "scenes": parts,
@@ -149,18 +140,20 @@ def build_dataset(
         "letters": {},
         "files": {part: f"{part}.jsonl" for part in parts},
     }
-    rejections, paths, maps = Counter(), {}, {}
+    rejections, paths = Counter[tuple[str, str]](), {}
+    maps: dict[str, CognitiveMap] = {}
     for part, ids in parts.items():
         index = _read_index(out_dir, ids, rejections, maps)
         chosen, report["tasks"][part] = _choose(index, recipe, part, len(ids), seed)
         paths[part] = out_dir / f"{part}.jsonl"
-        written, letters = _write_part(out_dir, part, ids, chosen, by_id, recipe)
+        written, letters = _write_part(paths[part], ids, chosen, by_id, maps, recipe)
         report["counts"][part], report["letters"][part] = written, letters
     if not any(sum(counts.values()) for counts in report["counts"].values()):
         raise SpacerError(
             f"recipe {recipe.name}: no question is left",
+            kind="questions.none-left",
             got=f"{len(by_id)} scenes, {sum(rejections.values())} rejections",
-            remedy="look at the rejections, or give more scenes",
+            remedy="read the rejections, or give more scenes",
         )
     report["rejections"] = [
         {"question_type": kind, "reason": reason, "count": count}
@@ -180,13 +173,15 @@ def build_dataset(
     return report | {"paths": paths}
 
 
-def _listed(scenes, held_out_ids):
-    """Ids of the scenes in whose physical space one of the given scans was made."""
+def _listed(scenes: Iterable[Scene], held_out_ids: Iterable[str]) -> list[str]:
+    """Ids of the scenes that share a physical space with one of the given scans."""
     spaces = {space_of(name) for name in held_out_ids}
     return [scene.scene_id for scene in scenes if scene.space_id in spaces]
 
 
-def _benchmark_scans(scenes, allow_datasets):
+def _benchmark_scans(
+    scenes: Iterable[Scene], allow_datasets: Iterable[str]
+) -> list[tuple[str, Room]]:
     """(scene id, room) of the scenes that show a room of VSI-Bench."""
     found = []
     for scene in scenes:
@@ -201,11 +196,18 @@ def _benchmark_scans(scenes, allow_datasets):
 # ---------------------------------------------------------------- candidates
 
 
-def _candidate_file(name):
+def _candidate_file(name: str) -> str:
     return f"candidates/{name}.json"
 
 
-def _make_candidates(by_id, out_dir, recipe, seed, workers, client):
+def _make_candidates(
+    by_id: Mapping[str, Scene],
+    out_dir: Path,
+    recipe: Recipe,
+    seed: int,
+    workers: int,
+    client: Any,
+) -> None:
     key = [GENERATOR_VERSION, seed, recipe.caps, recipe.rules, recipe.grid_size]
     prints = {n: config_hash([key, s.to_meta()]) for n, s in by_id.items()}
     with Manifest(make_folder(out_dir)) as manifest:
@@ -218,7 +220,7 @@ def _make_candidates(by_id, out_dir, recipe, seed, workers, client):
             manifest.record(name, prints[name], [_candidate_file(name)])
 
 
-def _scene_candidates(out_dir, recipe, seed, scene):
+def _scene_candidates(out_dir: Path, recipe: Recipe, seed: int, scene: Scene) -> None:
     rows, rejections = question_rows(
         scene,
         seed,
@@ -237,19 +239,20 @@ def _scene_candidates(out_dir, recipe, seed, scene):
     write_json(out_dir / _candidate_file(scene.scene_id), content, indent=None)
 
 
-def _require_distinct(rows):
-    """Refuse the same words, options in any order, twice about one scene."""
-    seen = Counter()
+def _require_distinct(rows: Sequence[Question]) -> None:
+    """Refuse two questions about a scene with equal words and equal sets of options."""
+    seen = Counter[tuple[str, ...]]()
     for row in rows:
         words, options = row["question"], [o[3:] for o in row["options"] or ()]
         if row["question_type"] == "object_rel_distance":
-            # It lists its options, in an order of chance.
+            # The question lists its options, in a random order.
             words = words.replace(", ".join(options), "")
         seen[words, *sorted(options)] += 1
     twice = [key for key, count in seen.items() if count > 1]
     if twice:
         raise SpacerError(
             "the same question twice",
+            kind="questions.repeated-question",
             got=f"{len(twice)}, first about {rows[0]['scene_name']}: {twice[0][0]}",
             expected="distinct questions",
             remedy="give each scene once",
@@ -259,32 +262,52 @@ def _require_distinct(rows):
 # ---------------------------------------------------------------- the choice
 
 
-def _read_index(out_dir, ids, rejections, maps):
-    """``{task: [(scene, row number, answer, options)]}`` in the order of scenes.
+class _Entry(NamedTuple):
+    """A candidate as far as the choice needs it."""
 
-    Adds what else the candidates hold to ``rejections`` and ``maps``.
-    """
-    index = {}
+    scene: str
+    number: int  # within the scene's candidates
+    answer: str
+    options: int  # how many
+
+
+def _read_index(
+    out_dir: Path,
+    ids: Iterable[str],
+    rejections: Counter[tuple[str, str]],
+    maps: dict[str, CognitiveMap],
+) -> dict[str, list[_Entry]]:
+    """Question type → candidates, by scene; fills ``rejections`` and ``maps`` too."""
+    index: dict[str, list[_Entry]] = {}
     for name in sorted(ids):
         content = read_json(out_dir / _candidate_file(name))
         maps[name] = json.loads(content["map"])
         for kind, reason, count in content["rejections"]:
             rejections[kind, reason] += count
         for number, row in enumerate(content["rows"]):
-            entry = (name, number, row["ground_truth"], len(row["options"] or ()))
+            entry = _Entry(name, number, row["ground_truth"], len(row["options"] or ()))
             index.setdefault(row["question_type"], []).append(entry)
     return index
 
 
-def _choose(index, recipe, part, scene_count, seed):
-    """``{(scene, row number): letter position or None}`` and the tasks' table."""
+def _choose(
+    index: Mapping[str, Sequence[_Entry]],
+    recipe: Recipe,
+    part: str,
+    scene_count: int,
+    seed: int,
+) -> tuple[dict[tuple[str, int], int | None], dict[str, dict[str, Any]]]:
+    """(scene, number) of each chosen candidate → position of its right option.
+
+    Second: question type → wanted, candidates, after_flattening, kept.
+    """
     flat = part in TRAINING_PARTS
     supply, wanted, pools = {}, {}, {}
     scale = min(1.0, scene_count / recipe.scenes)
     for task, wish in recipe.tasks.items():
-        pool, rng = index.get(task, []), _rng(seed, part, task)
+        pool, rng = list(index.get(task, ())), _rng(seed, part, task)
         if flat and wish.flatten_bin:
-            answers = [entry[2] for entry in pool]
+            answers = [entry.answer for entry in pool]
             pool = [pool[i] for i in flat_choice(answers, wish.flatten_bin, rng)]
         pools[task], supply[task] = pool, len(pool)
         wanted[task] = None if wish.target is None else round(wish.target * scale)
@@ -293,26 +316,28 @@ def _choose(index, recipe, part, scene_count, seed):
     for task, wish in recipe.tasks.items():
         pool, rng = pools[task], _rng(seed, part, task, "choice")
         if flat and wish.flatten_bin:
-            answers = [entry[2] for entry in pool]
+            answers = [entry.answer for entry in pool]
             kept = flat_choice(answers, wish.flatten_bin, rng, quota[task])
         else:
             kept = sorted(rng.permutation(len(pool))[: quota[task]].tolist())
         entries = [pool[i] for i in kept]
         for entry, position in zip(entries, _positions(entries, rng), strict=True):
-            chosen[entry[:2]] = position
+            chosen[entry.scene, entry.number] = position
         table[task] = {
             "wanted": wanted[task],
-            "candidates": len(index.get(task, [])),
+            "candidates": len(index.get(task, ())),
             "after_flattening": supply[task],
             "kept": len(entries),
         }
     return chosen, table
 
 
-def _quotas(supply, wanted, redistribute):
-    """How many of each task: what is wanted, as far as there are any.
+def _quotas(
+    supply: Mapping[str, int], wanted: Mapping[str, int | None], redistribute: bool
+) -> dict[str, int]:
+    """Question type → how many to take: all that are wanted, or all there are.
 
-    With ``redistribute``, the lack of one task is made up evenly by those with more.
+    With ``redistribute``, types with more candidates replace what others lack, evenly.
     """
     goal = {t: supply[t] if w is None else w for t, w in wanted.items()}
     quota = {task: min(supply[task], goal[task]) for task in goal}
@@ -324,18 +349,21 @@ def _quotas(supply, wanted, redistribute):
     return quota
 
 
-def _positions(entries, rng):
-    """Letter positions, as many of each as of any other, by number of options."""
-    positions = [None] * len(entries)
-    for size in sorted({entry[3] for entry in entries} - {0}):
-        mine = [i for i, entry in enumerate(entries) if entry[3] == size]
+def _positions(entries: Sequence[_Entry], rng: np.random.Generator) -> list[int | None]:
+    """Positions for the right options, each letter equally often; ``None``: no options.
+
+    Letters are balanced among the entries with an equal number of options.
+    """
+    positions: list[int | None] = [None] * len(entries)
+    for size in sorted({entry.options for entry in entries} - {0}):
+        mine = [i for i, entry in enumerate(entries) if entry.options == size]
         letters = np.resize(np.arange(size), len(mine))
         for i, letter in zip(mine, rng.permutation(letters).tolist(), strict=True):
             positions[i] = letter
     return positions
 
 
-def _rng(seed, *words):
+def _rng(seed: int, *words: str) -> np.random.Generator:
     key = [seed]
     for word in words:
         key += [0, *word.encode()]
@@ -345,39 +373,42 @@ def _rng(seed, *words):
 # ---------------------------------------------------------------- files
 
 
-def _write_part(out_dir, part, ids, chosen, by_id, recipe):
-    """Stream the chosen rows into both files; returns counts and letters."""
-    counts, letters = Counter(), {}
-    with contextlib.ExitStack() as stack:
-        lines = stack.enter_context(atomic_path(out_dir / f"{part}.jsonl"))
-        table = stack.enter_context(atomic_path(out_dir / f"{part}.parquet"))
-        sink = stack.enter_context(open(lines, "w", encoding="utf-8"))
-        writer = stack.enter_context(pq.ParquetWriter(table, SCHEMA))
-        waiting = []
+def _write_part(
+    path: Path,
+    ids: Iterable[str],
+    chosen: Mapping[tuple[str, int], int | None],
+    by_id: Mapping[str, Scene],
+    maps: Mapping[str, CognitiveMap],
+    recipe: Recipe,
+) -> tuple[dict[str, int], dict[str, dict[str, int]]]:
+    """Write the chosen rows to both files.
+
+    Returns question type → rows, and question type → right letter → rows.
+    """
+    counts, letters = Counter[str](), dict[str, Counter[str]]()
+    with QuestionWriter(path.with_suffix("")) as writer:
         for name in sorted(ids):
-            content = read_json(out_dir / _candidate_file(name))
-            for number, row in enumerate(content["rows"]):
-                if (name, number) not in chosen:
-                    continue
-                row = _finished(row, chosen[name, number], recipe)
-                row["map"], row["video"] = content["map"], by_id[name].video_path
+            content = read_json(path.parent / _candidate_file(name))
+            rows = [
+                _finished(row, chosen[name, number], recipe)
+                for number, row in enumerate(content["rows"])
+                if (name, number) in chosen
+            ]
+            for row in rows:
+                row["map"], row["video"] = maps[name], by_id[name].video_path
                 kind = row["question_type"]
                 counts[kind] += 1
                 if row["options"]:
                     letters.setdefault(kind, Counter())[row["ground_truth"]] += 1
-                sink.write(json.dumps(row, separators=(",", ":")) + "\n")
-                waiting.append(row)
-            if len(waiting) >= ROWS_PER_GROUP:
-                writer.write_table(pa.Table.from_pylist(waiting, SCHEMA))
-                waiting = []
-        writer.write_table(pa.Table.from_pylist(waiting, SCHEMA))
+            writer.write(*rows)
     ordered = {kind: dict(sorted(found.items())) for kind, found in letters.items()}
     return {task: counts[task] for task in recipe.tasks}, dict(sorted(ordered.items()))
 
 
-def _finished(row, position, recipe):
+def _finished(row: Mapping[str, Any], position: int | None, recipe: Recipe) -> Question:
+    question = cast(Question, row)
     if position is not None and recipe.rules.shuffle_options:
-        row = with_answer_at(row, position)
-    if recipe.option_free and row["options"]:
-        row = without_options(row)
-    return {name: row.get(name) for name in SCHEMA.names}
+        question = with_answer_at(question, position)
+    if recipe.option_free and question["options"]:
+        question = without_options(question)
+    return question

@@ -1,25 +1,32 @@
-"""Seven kinds of question about a ``Scene``, one lazy generator each.
+"""Seven kinds of question about a ``Scene``: a generator for each question type.
 
-A generator walks its candidates in an order drawn from ``rng`` and yields, for each,
-a ``Question`` or a ``Rejection`` that names why not; nothing is dropped in silence.
-Answers follow VSI-Bench's official ground truth where the formula is known.
+A generator goes through its candidates in an order drawn from ``rng``. For each it
+yields a ``Draft``, or a ``Rejection`` with the reason. ``question_rows`` makes rows of
+the drafts. Where VSI-Bench's formula is known (*official*), answers follow it.
 
 Source: wording after SpaceR Figure 5; filters after VSI-Bench's generator.
 """
 
 import dataclasses
 import itertools
+import string
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from spacer_lib.errors import SpacerError
+from spacer_lib.errors import SpacerError, nearest
+from spacer_lib.maps.grid import rasterize
 from spacer_lib.maps.text import normal_category
 from spacer_lib.rooms.geometry import box_distance_m, closest_distance_m, turn_deg
+from spacer_lib.rooms.scene import ObjectInstance, Scene
+from spacer_lib.rows import CognitiveMap, Question
 
 GENERATOR_VERSION = "2"
 MULTIPLE_CHOICE, NUMERICAL = "multiple choice", "numerical"
-OPTION_FREE = "option-free"  # a choice without letters, answered in words
+OPTION_FREE = "option-free"  # multiple choice without letters, answered in words
+LETTERS = string.ascii_uppercase  # of options
 BOXES = ("oriented", "aligned")
 DISTANCES = ("closest", "centers")
 
@@ -33,13 +40,13 @@ class Rules:
     min_count : int
         Least number of instances for a counting question.
     abs_distance_min_m : float
-        Absolute distances below this are dropped.
+        Least absolute distance.
     rel_distance_margin_m : float
-        Nearest option at least this far, and options at least this far apart.
+        Least distance of the nearest option, and least difference between options.
     rel_distance_options : int
         Number of options.
     rel_distance_rounds : int
-        How often each target meets a fresh draw of options.
+        How often new options are drawn for each target.
     direction_min_m, direction_max_m : float
         Allowed distance between any two of the three objects.
     direction_border_deg : float
@@ -47,16 +54,16 @@ class Rules:
     order_gap_s : float
         Least time between first appearances.
     smallest_edge_m : float
-        Objects whose longest edge is shorter are too small for numerical questions.
+        Least longest edge of an object in a numerical question.
     shuffle_options : bool
-        Draw the right option's position; otherwise options stand in alphabetical order.
+        Draw the position of the right option; otherwise sort options by their text.
     boxes : str
-        ``oriented`` (VSI-Bench) or ``aligned``: which box of an instance gives sizes,
-        distances and centres. Spatial-R1: aligned.
+        ``oriented`` (VSI-Bench) or ``aligned`` (Spatial-R1): which box of an instance
+        gives its size, distances and centre.
     abs_distance : str
-        ``closest`` points (VSI-Bench) or ``centers`` (vsGRPO).
+        Between ``closest`` points (VSI-Bench) or ``centers`` (vsGRPO).
     excluded : tuple of str
-        Categories that no question may name, beside the structural ones.
+        Categories that no question names, beside the structural ones.
     """
 
     min_count: int = 2
@@ -72,65 +79,84 @@ class Rules:
     shuffle_options: bool = True
     boxes: str = "oriented"
     abs_distance: str = "closest"
-    excluded: tuple = ()
+    excluded: tuple[str, ...] = ()
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         object.__setattr__(self, "excluded", tuple(self.excluded))
         for name, known in (("boxes", BOXES), ("abs_distance", DISTANCES)):
             if getattr(self, name) not in known:
                 raise SpacerError(
-                    f"rule {name}", got=getattr(self, name), expected=" or ".join(known)
+                    f"rule {name}",
+                    kind="questions.unknown-rule-value",
+                    got=getattr(self, name),
+                    expected=" or ".join(known),
                 )
         for name in ("min_count", "rel_distance_options", "rel_distance_rounds"):
             if getattr(self, name) < 1:
-                raise SpacerError(f"rule {name}", got=getattr(self, name), expected=1)
+                raise SpacerError(
+                    f"rule {name}",
+                    kind="questions.rule-too-small",
+                    got=getattr(self, name),
+                    expected="1 or more",
+                )
 
 
 @dataclass(frozen=True)
-class Question:
-    """One question with its checkable answer.
+class Draft:
+    """What a generator fills in of a question: no id, scene, map or video yet.
 
-    ``ground_truth`` is an option letter or a number as text; ``categories`` are the
-    objects named, in the order of the question (positioning, orienting, querying for
-    directions; target first, then options, for relative distance).
+    ``categories`` are the objects named, in the order of the question: position,
+    facing and query for directions; target and then options for relative distance.
     """
 
     question_type: str
     problem_type: str
     question: str
-    options: tuple | None
-    ground_truth: str
-    categories: tuple
+    options: tuple[str, ...] | None
+    ground_truth: str  # an option's letter, or a number
+    categories: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Rejection:
-    """A candidate that did not become a question, and why."""
+    """Why a candidate is not asked."""
 
     question_type: str
     reason: str
 
 
-def _choice(question_type, question, answer, wrong, categories, rng, shuffle):
+Drafts = Iterator[Draft | Rejection]
+DEFAULT_RULES = Rules()
+
+
+def _choice(
+    question_type: str,
+    question: str,
+    answer: str,
+    wrong: Sequence[str],
+    categories: Iterable[str],
+    rng: np.random.Generator,
+    shuffle: bool,
+) -> Draft:
     texts = [answer, *wrong]
     if shuffle:
         texts = [texts[i] for i in rng.permutation(len(texts))]
     else:
         texts.sort()
-    options = tuple(f"{chr(65 + i)}. {text}" for i, text in enumerate(texts))
-    letter = chr(65 + texts.index(answer))
-    return Question(
+    options = tuple(f"{LETTERS[i]}. {text}" for i, text in enumerate(texts))
+    letter = LETTERS[texts.index(answer)]
+    return Draft(
         question_type, MULTIPLE_CHOICE, question, options, letter, tuple(categories)
     )
 
 
-def _shuffled(items, rng):
+def _shuffled(items: Iterable, rng: np.random.Generator) -> list:
     items = list(items)
     return [items[i] for i in rng.permutation(len(items))]
 
 
-def _groups(scene, rules):
-    """``{category: [instances]}`` that may be asked about, boxes as ruled."""
+def _groups(scene: Scene, rules: Rules) -> dict[str, list[ObjectInstance]]:
+    """Category → instances that may be asked about, with the boxes of the rules."""
     groups = {
         category: instances
         for category, instances in scene.by_category().items()
@@ -141,18 +167,20 @@ def _groups(scene, rules):
     return {name: [_aligned(i) for i in group] for name, group in groups.items()}
 
 
-def _aligned(instance):
+def _aligned(instance: ObjectInstance) -> ObjectInstance:
     low, high = np.array(instance.aabb_min_m), np.array(instance.aabb_max_m)
     return dataclasses.replace(
         instance,
-        centroid_m=(low + high) / 2,
-        axes_lengths_m=high - low,
-        axes=np.eye(3).ravel(),
+        centroid_m=tuple((low + high) / 2),
+        axes_lengths_m=tuple(high - low),
+        axes=tuple(np.eye(3).ravel()),
     )
 
 
-def _unique(scene, groups):
-    """{category: its only instance}, also checked against ``object_counts``."""
+def _unique(
+    scene: Scene, groups: Mapping[str, Sequence[ObjectInstance]]
+) -> dict[str, ObjectInstance]:
+    """Category → its only instance, where boxes and ``object_counts`` agree on one."""
     return {
         category: instances[0]
         for category, instances in groups.items()
@@ -160,14 +188,22 @@ def _unique(scene, groups):
     }
 
 
-def with_plural(category):
-    """``chair`` → ``chair(s)``; a name that is a plural already stays: ``blinds``."""
+def with_plural(category: str) -> str:
+    """A category as counting questions name it.
+
+    Examples
+    --------
+    >>> [with_plural(name) for name in ("chair", "blinds")]
+    ['chair(s)', 'blinds']
+    """
     plural = normal_category(category) != category.lower()
     return category if plural else f"{category}(s)"
 
 
-def object_counting(scene, rng, rules=Rules()):
-    """How many of a category are in the room (``object_counts``, *official*)."""
+def object_counting(
+    scene: Scene, rng: np.random.Generator, rules: Rules = DEFAULT_RULES
+) -> Drafts:
+    """Number of instances of a category, from ``object_counts`` (*official*)."""
     kind = "object_counting"
     for category in _shuffled(_groups(scene, rules), rng):
         count = scene.object_counts.get(category, 0)
@@ -175,10 +211,12 @@ def object_counting(scene, rng, rules=Rules()):
             yield Rejection(kind, f"fewer than {rules.min_count} instances")
             continue
         question = f"How many {with_plural(category)} are in this room?"
-        yield Question(kind, NUMERICAL, question, None, str(count), (category,))
+        yield Draft(kind, NUMERICAL, question, None, str(count), (category,))
 
 
-def object_size_estimation(scene, rng, rules=Rules()):
+def object_size_estimation(
+    scene: Scene, rng: np.random.Generator, rules: Rules = DEFAULT_RULES
+) -> Drafts:
     """Longest edge of the oriented box in whole centimetres (*official*)."""
     kind = "object_size_estimation"
     groups = _groups(scene, rules)
@@ -196,10 +234,12 @@ def object_size_estimation(scene, rng, rules=Rules()):
             f"of the {category}, measured in centimeters?"
         )
         answer = str(round(longest * 100))
-        yield Question(kind, NUMERICAL, question, None, answer, (category,))
+        yield Draft(kind, NUMERICAL, question, None, answer, (category,))
 
 
-def room_size_estimation(scene, rng, rules=Rules()):
+def room_size_estimation(
+    scene: Scene, rng: np.random.Generator, rules: Rules = DEFAULT_RULES
+) -> Drafts:
     """Floor area in square metres, one decimal (*official*)."""
     kind = "room_size_estimation"
     if round(scene.room_size_m2, 1) <= 0:
@@ -210,10 +250,12 @@ def room_size_estimation(scene, rng, rules=Rules()):
         "shown, estimate the size of the combined space."
     )
     answer = str(round(scene.room_size_m2, 1))
-    yield Question(kind, NUMERICAL, question, None, answer, ())
+    yield Draft(kind, NUMERICAL, question, None, answer, ())
 
 
-def object_abs_distance(scene, rng, rules=Rules()):
+def object_abs_distance(
+    scene: Scene, rng: np.random.Generator, rules: Rules = DEFAULT_RULES
+) -> Drafts:
     """Closest-point distance of two unique objects, metres to 0.1 (*official*)."""
     kind = "object_abs_distance"
     unique = _unique(scene, _groups(scene, rules))
@@ -239,12 +281,17 @@ def object_abs_distance(scene, rng, rules=Rules()):
             f"distance between the {first} and the {second} (in meters)?"
         )
         answer = str(round(distance, 1))
-        yield Question(kind, NUMERICAL, question, None, answer, (first, second))
+        yield Draft(kind, NUMERICAL, question, None, answer, (first, second))
 
 
-def object_rel_distance(scene, rng, rules=Rules()):
-    """Which option is closest to a unique target (closest points of
-    the oriented boxes, *official*)."""
+def object_rel_distance(
+    scene: Scene, rng: np.random.Generator, rules: Rules = DEFAULT_RULES
+) -> Drafts:
+    """Which option is closest to a unique target (*official*).
+
+    The distance to an option is that of its nearest instance, between the closest
+    points of the boxes.
+    """
     kind = "object_rel_distance"
     groups = _groups(scene, rules)
     unique = _unique(scene, groups)
@@ -258,7 +305,7 @@ def object_rel_distance(scene, rng, rules=Rules()):
             yield Rejection(kind, "target is not unique")
             continue
         others = _shuffled((c for c in groups if c != target), rng)
-        # One draw of options per target and start: many targets, few near-repeats.
+        # Disjoint draws of options, so that no two questions nearly repeat.
         for start in range(0, len(others) - size + 1, size):
             options = others[start : start + size]
             if (target, *sorted(options)) in asked:
@@ -291,10 +338,10 @@ def object_rel_distance(scene, rng, rules=Rules()):
                 rng,
                 rules.shuffle_options,
             )
-            # The letters follow the shuffled options; so does the question's list.
-            shown = [text[3:] for text in made.options]
+            # The question lists its options in the order of their letters.
+            shown = [text[3:] for text in made.options or ()]
             question = question.replace(", ".join(options), ", ".join(shown), 1)
-            yield Question(
+            yield Draft(
                 kind,
                 MULTIPLE_CHOICE,
                 question,
@@ -304,7 +351,9 @@ def object_rel_distance(scene, rng, rules=Rules()):
             )
 
 
-_DIRECTIONS = {
+# Difficulty → words of the question, answers, and signed turns (degrees) at which the
+# answer changes.
+_DIRECTIONS: dict[str, tuple[str, tuple[str, ...], tuple[float, ...]]] = {
     "easy": (
         "is the {query} to the left or the right of the {facing}?",
         ("left", "right"),
@@ -325,13 +374,11 @@ _DIRECTIONS = {
     ),
 }
 
-
-# Signed turns, in degrees, at which an answer changes.
 DIRECTION_BORDERS_DEG = {name: parts[2] for name, parts in _DIRECTIONS.items()}
 
 
-def direction_answer(turn, difficulty):
-    """Signed turn in degrees (left positive) → the answer's words (*official*)."""
+def direction_answer(turn: float, difficulty: str) -> str:
+    """The answer to a signed turn in degrees, positive to the left (*official*)."""
     side = "left" if turn > 0 else "right"
     if difficulty == "medium":
         return "back" if abs(turn) >= 135 else side
@@ -340,7 +387,9 @@ def direction_answer(turn, difficulty):
     return side
 
 
-def _direction(difficulty, scene, rng, rules):
+def _direction(
+    difficulty: str, scene: Scene, rng: np.random.Generator, rules: Rules
+) -> Drafts:
     kind = f"object_rel_direction_{difficulty}"
     tail, words, borders = _DIRECTIONS[difficulty]
     unique = _unique(scene, _groups(scene, rules))
@@ -369,34 +418,42 @@ def _direction(difficulty, scene, rng, rules):
         yield _choice(kind, question, answer, wrong, names, rng, rules.shuffle_options)
 
 
-def object_rel_direction_easy(scene, rng, rules=Rules()):
+def object_rel_direction_easy(
+    scene: Scene, rng: np.random.Generator, rules: Rules = DEFAULT_RULES
+) -> Drafts:
     """Left or right of the orienting object."""
     return _direction("easy", scene, rng, rules)
 
 
-def object_rel_direction_medium(scene, rng, rules=Rules()):
+def object_rel_direction_medium(
+    scene: Scene, rng: np.random.Generator, rules: Rules = DEFAULT_RULES
+) -> Drafts:
     """Left, right or back."""
     return _direction("medium", scene, rng, rules)
 
 
-def object_rel_direction_hard(scene, rng, rules=Rules()):
+def object_rel_direction_hard(
+    scene: Scene, rng: np.random.Generator, rules: Rules = DEFAULT_RULES
+) -> Drafts:
     """One of four quadrants."""
     return _direction("hard", scene, rng, rules)
 
 
-def obj_appearance_order(scene, rng, rules=Rules()):
+def obj_appearance_order(
+    scene: Scene, rng: np.random.Generator, rules: Rules = DEFAULT_RULES
+) -> Drafts:
     """Order in which four categories are first seen in the video."""
     kind = "obj_appearance_order"
-    first_seen = {}
+    first_seen: dict[str, float] = {}
     if not scene.fps:
         yield Rejection(kind, "no video")
         return
     for category, instances in _groups(scene, rules).items():
-        frames = [i.first_seen_frame for i in instances]
-        if all(frame is None for frame in frames):
+        seen = [i.first_seen_frame for i in instances if i.first_seen_frame is not None]
+        if not seen:
             yield Rejection(kind, "first appearance unknown")
             continue
-        first_seen[category] = min(f for f in frames if f is not None) / scene.fps
+        first_seen[category] = min(seen) / scene.fps
     if len(first_seen) < 4:
         yield Rejection(kind, "fewer than four categories with a first appearance")
         return
@@ -406,7 +463,7 @@ def obj_appearance_order(scene, rng, rules=Rules()):
         if np.diff(times).min() < rules.order_gap_s:
             yield Rejection(kind, "two first appearances at nearly the same time")
             continue
-        answer = ", ".join(sorted(chosen, key=first_seen.get))
+        answer = ", ".join(sorted(chosen, key=first_seen.__getitem__))
         orders = [", ".join(order) for order in itertools.permutations(chosen)]
         wrong = [o for o in _shuffled(orders, rng) if o != answer][:3]
         question = (
@@ -416,23 +473,101 @@ def obj_appearance_order(scene, rng, rules=Rules()):
         yield _choice(kind, question, answer, wrong, chosen, rng, rules.shuffle_options)
 
 
-GENERATORS = {
-    f.__name__: f
-    for f in (
-        object_counting,
-        object_size_estimation,
-        room_size_estimation,
-        object_abs_distance,
-        object_rel_distance,
-        object_rel_direction_easy,
-        object_rel_direction_medium,
-        object_rel_direction_hard,
-        obj_appearance_order,
-    )
+GENERATORS: dict[str, Callable[[Scene, np.random.Generator, Rules], Drafts]] = {
+    "object_counting": object_counting,
+    "object_size_estimation": object_size_estimation,
+    "room_size_estimation": room_size_estimation,
+    "object_abs_distance": object_abs_distance,
+    "object_rel_distance": object_rel_distance,
+    "object_rel_direction_easy": object_rel_direction_easy,
+    "object_rel_direction_medium": object_rel_direction_medium,
+    "object_rel_direction_hard": object_rel_direction_hard,
+    "obj_appearance_order": obj_appearance_order,
 }
+_DIRECTION_TYPES = tuple(f"object_rel_direction_{name}" for name in _DIRECTIONS)
 
-# The three difficulties count as one of the seven kinds.
-TASK_KINDS = {
-    name: "object_rel_direction" if name.startswith("object_rel_dir") else name
-    for name in GENERATORS
-}
+
+def task_kind(question_type: str) -> str:
+    """The kind of a question type: the three difficulties of direction are one kind."""
+    direction = question_type in _DIRECTION_TYPES
+    return "object_rel_direction" if direction else question_type
+
+
+def question_rows(
+    scene: Scene,
+    seed: int,
+    *,
+    per_task: int | Mapping[str, int] = 3,
+    rules: Rules = DEFAULT_RULES,
+    tasks: Iterable[str] | None = None,
+    grid_size: int = 10,
+) -> tuple[list[Question], Counter[tuple[str, str]]]:
+    """The questions about one scene, at most ``per_task`` of each type.
+
+    Random choices depend on seed, scene id and question type, and not on what other
+    scenes and types are asked.
+
+    Parameters
+    ----------
+    scene : Scene
+    seed : int
+    per_task : int or mapping
+        Limit of every type, or question type → limit.
+    rules : Rules
+    tasks : iterable of str, optional
+        Question types to make; all nine by default.
+    grid_size : int
+        M of the true map.
+
+    Returns
+    -------
+    rows : list of Question
+    rejections : Counter
+        (question type, reason) → candidates rejected before the limit was reached.
+
+    Raises
+    ------
+    SpacerError
+        For an unknown question type.
+    """
+    cells = {
+        name: [list(cell) for cell in spots]
+        for name, spots in rasterize(scene, grid_size).items()
+    }
+    rows, rejections = [], Counter[tuple[str, str]]()
+    for task in tasks or GENERATORS:
+        if task not in GENERATORS:
+            raise SpacerError(
+                "question type",
+                kind="questions.unknown-type",
+                got=task,
+                remedy=nearest(task, GENERATORS),
+            )
+        limit = per_task if isinstance(per_task, int) else per_task.get(task, 0)
+        key = [seed, *scene.scene_id.encode(), 0, *task.encode()]
+        made = 0
+        for result in GENERATORS[task](scene, np.random.default_rng(key), rules):
+            if made >= limit:
+                break
+            if isinstance(result, Rejection):
+                rejections[task, result.reason] += 1
+                continue
+            rows.append(_row(scene, cells, result, made))
+            made += 1
+    return rows, rejections
+
+
+def _row(scene: Scene, cells: CognitiveMap, draft: Draft, number: int) -> Question:
+    return {
+        "id": f"{scene.scene_id}:{draft.question_type}:{number}",
+        "dataset": scene.dataset,
+        "scene_name": scene.scene_id,
+        "question_type": draft.question_type,
+        "problem_type": draft.problem_type,
+        "question": draft.question,
+        "options": list(draft.options) if draft.options else None,
+        "ground_truth": draft.ground_truth,
+        "categories": list(draft.categories),
+        "map": {name: [list(cell) for cell in spots] for name, spots in cells.items()},
+        "video": scene.video_path,
+    }

@@ -1,10 +1,9 @@
 """The general part of SpaceR-151k: Video-R1-260k read, sampled and joined.
 
 Raw rows (``problem_id``, ``problem``, ``data_type``, ``problem_type``, ``options``,
-``solution``, ``path``, ``data_source``) become rows with the keys of ``SCHEMA``; one
-that cannot be asked or scored is left out and counted under one of ``REASONS``.
-``synthetic.general`` writes a small set in the same raw format, so that the embedded
-run takes the real one's way.
+``solution``, ``path``, ``data_source``) become rows with the keys ``GENERAL_KEYS``. A
+row that cannot be asked or scored is left out and counted under one of ``REASONS``.
+``general_sample`` draws a small set in the same raw format for runs without downloads.
 
 Departure from Video-R1: its reward gives 0 for a truth that it cannot read; here such
 a row is never trained on.
@@ -12,45 +11,45 @@ a row is never trained on.
 Source: SpaceR §3; Video-R1 (arXiv 2503.21776).
 """
 
-import json
+import codecs
 import os
 import re
 from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
-from spacer_lib.artifacts import atomic_path, write_json, write_jsonl, write_text
+from spacer_lib.artifacts import (
+    PathLike,
+    json_lines,
+    read_json,
+    write_json,
+    write_text,
+)
 from spacer_lib.errors import SpacerError
-from spacer_lib.maps.text import map_to_text
+from spacer_lib.language.choices import (
+    MAX_ANSWER_CHARS,
+    labelled_options,
+    true_letter,
+)
+from spacer_lib.language.numbers import read_number
 from spacer_lib.questions.card import LICENCE, front_matter
-from spacer_lib.questions.dataset import read_rows
 from spacer_lib.rooms.identity import (
     benchmark_questions,
     benchmark_room,
     require_no_benchmark_rooms,
 )
-
-# The spatial rows' keys, then ``image`` (of ``video`` and ``image`` one is set),
-# ``data_type`` (which) and ``source`` (the data set a question came from).
-SCHEMA = (
-    "id",
-    "dataset",
-    "scene_name",
-    "question_type",
-    "problem_type",
-    "question",
-    "options",
-    "ground_truth",
-    "categories",
-    "map",
-    "video",
-    "image",
-    "data_type",
-    "source",
+from spacer_lib.rows import (
+    JOINT_KEYS,
+    MEDIA_KEYS,
+    Question,
+    QuestionWriter,
+    read_questions,
 )
+
+GENERAL_KEYS = JOINT_KEYS[:-1]  # ``part`` is known in the joint set only
 PROBLEM_TYPES = ("multiple choice", "numerical", "regression", "ocr", "free-form")
 DATA_TYPES = ("image", "video")
 REASONS = (
@@ -73,62 +72,76 @@ REASONS = (
     "room of VSI-Bench",
     "media missing",
 )
-# As in ``completions``: a longer answer or larger number is never read.
-MAX_ANSWER_CHARS = 2_000
-MAX_NUMBER = 1e9
+# A number without unit, fraction, formula or word, which Video-R1 reads as we do.
+_PLAIN_NUMBER = re.compile(r"[-+−]?\.?[0-9](?:[0-9.,]*[0-9])?(?:[eE][-+]?[0-9]+)?")
 
 
 class _Refusal(Exception):
-    """Why one row is left out: one of ``REASONS``."""
+    """Why a row is left out: one of ``REASONS``."""
 
 
-def _check(holds, reason):
+def _check(holds: object, reason: str) -> None:
     if not holds:
         raise _Refusal(reason)
 
 
-def read_video_r1(path, media_root=None):
-    """``convert`` the rows of a file: a JSON array, or one object a line.
+def read_video_r1(
+    path: PathLike, media_root: PathLike | None = None
+) -> tuple[list[Question], Counter[str]]:
+    """``convert`` the rows of a file: a JSON array, or one object a line, in UTF-8.
 
-    Lines are streamed. An array, as published, is parsed whole (no dependency of ours
-    streams one): its 263,071 rows take about a gigabyte while they are read.
+    Lines are streamed. An array, as published, is read whole: its 263,071 rows take
+    about a gigabyte of memory.
 
     Raises
     ------
     SpacerError
-        If the file or the media root is missing, or the file is not JSON.
+        If the file or the media root is missing, or the file is empty, not in UTF-8 or
+        not JSON.
     """
     return convert(_raw_rows(path), media_root)
 
 
-def _raw_rows(path):
-    where = path
+def _raw_rows(path: PathLike) -> Iterator[Any]:
     try:
         with open(path, "rb") as file:
-            array = file.read(64).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"[")
-            file.seek(0)
-            if array:
-                yield from json.load(file)
-                return
-            for number, line in enumerate(file, start=1):
-                where = f"{path} line {number}"
-                if line.strip():
-                    yield json.loads(line)
+            head = file.read(64)
     except OSError as error:
         raise SpacerError(
             f"{path} cannot be read",
+            kind="questions.general-unreadable",
             got=error.strerror,
             expected="a file like Video-R1-260k.json",
-            remedy="download or name it",
+            remedy="download it, or correct the path",
         ) from error
-    except (ValueError, RecursionError) as error:
+    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         raise SpacerError(
-            f"{where} is not JSON", got=str(error), remedy="download it again"
-        ) from error
+            f"{path}: encoding",
+            kind="questions.general-not-utf8",
+            got="UTF-16 or UTF-32",
+            expected="UTF-8",
+            remedy="save it as UTF-8",
+        )
+    if head.removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"["):
+        yield from read_json(path)
+        return
+    empty = True
+    for _, raw in json_lines(path, objects=False):
+        empty = False
+        yield raw
+    if empty:
+        raise SpacerError(
+            f"{path} is empty",
+            kind="questions.general-empty",
+            expected="a file like Video-R1-260k.json",
+            remedy="download it again",
+        )
 
 
-def convert(raws, media_root=None):
-    """Video-R1's raw rows as ours; odd ones are counted and never fatal.
+def convert(
+    raws: Iterable[Any], media_root: PathLike | None = None
+) -> tuple[list[Question], Counter[str]]:
+    """Video-R1's raw rows as ours. Unusable rows are counted and raise no error.
 
     Ids become ``video-r1:<problem_id>`` (``2.0`` is 2), question types
     ``general_multiple_choice`` and so on, options ``A. text``, the truth of a multiple
@@ -138,17 +151,17 @@ def convert(raws, media_root=None):
     ----------
     raws : iterable
         JSON values.
-    media_root : path-like, optional
-        The folder that ``Math``, ``OCR`` and so on are in. If given, paths begin with
-        it and files must be there; else paths are relative to it and unchecked.
+    media_root : path, optional
+        The folder that holds ``Math``, ``OCR`` and so on. If given, paths begin with it
+        and files must exist; otherwise paths are relative to it and not checked.
         ``./Math/x.png``, ``/Math/x.png`` and ``Math/x.png`` are one path.
 
     Returns
     -------
-    rows : list of dict
-        With the keys of ``SCHEMA``.
+    rows : list of Question
+        With the keys ``GENERAL_KEYS``.
     refused : Counter
-        ``{reason: count}``, reasons being of ``REASONS``.
+        Reason, one of ``REASONS`` → count.
 
     Raises
     ------
@@ -158,10 +171,11 @@ def convert(raws, media_root=None):
     if media_root is not None and not os.path.isdir(media_root):
         raise SpacerError(
             f"media root {media_root}",
+            kind="questions.no-media-root",
             got="no such folder",
             remedy="unpack Video-R1's archives there, or name the folder they are in",
         )
-    rows, refused, seen = [], Counter(), set()
+    rows, refused, seen = [], Counter[str](), set()
     for raw in raws:
         try:
             row = _row(raw, media_root)
@@ -174,8 +188,9 @@ def convert(raws, media_root=None):
     return rows, refused
 
 
-def _row(raw, media_root):
-    _check(isinstance(raw, dict), "not an object")
+def _row(raw: Any, media_root: PathLike | None) -> Question:
+    if not isinstance(raw, dict):
+        raise _Refusal("not an object")
     identity = _identity(raw.get("problem_id"))
     question = _text(raw.get("problem"))
     _check(question, "no question")
@@ -189,8 +204,9 @@ def _row(raw, media_root):
     if kind == "multiple choice":
         options, answer = _choice(raw.get("options"), answer)
     elif kind in ("numerical", "regression"):
-        _check(_is_number(answer), "answer not a number")
-    return {
+        plain = _PLAIN_NUMBER.fullmatch(answer) and read_number(answer)[0] is not None
+        _check(plain, "answer not a number")
+    row: Question = {
         "id": f"video-r1:{identity}",
         "dataset": "video-r1",
         "scene_name": None,
@@ -203,82 +219,57 @@ def _row(raw, media_root):
         "map": None,
         "video": None,
         "image": None,
-        medium: _locate(path, media_root),
         "data_type": medium,
         "source": _text(raw.get("data_source")) or None,
     }
+    if medium == "image":
+        row["image"] = _locate(path, media_root)
+    else:
+        row["video"] = _locate(path, media_root)
+    return row
 
 
-def _text(value):
+def _text(value: Any) -> str:
     return value.strip() if isinstance(value, str) else ""
 
 
-def _identity(value):
+def _identity(value: Any) -> str:
     if isinstance(value, float) and value.is_integer():
-        value = int(value)  # 2.0: a column with a gap becomes floats in pandas
+        value = int(value)  # 2.0: pandas makes floats of a column with gaps
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     _check(_text(value), "no id")
     return _text(value)
 
 
-def _answer(solution):
-    """What stands between the one pair of answer tags."""
+def _answer(solution: Any) -> str:
+    """The text between the answer tags."""
     _check(_text(solution), "no solution")
     once = max(map(solution.count, ("<answer>", "</answer>"))) < 2
     _check(once, "two answer tags")
     found = re.search("<answer>(.*)</answer>", solution, re.DOTALL)
-    _check(found, "no answer tag")
+    if found is None:
+        raise _Refusal("no answer tag")
     answer = found[1].strip()
     _check(answer, "empty answer")
     _check(len(answer) <= MAX_ANSWER_CHARS, "answer too long")
     return answer
 
 
-_LABELLED = re.compile(r"\(?([A-Z])(?:[.):]\s*(.*))?", re.DOTALL)
-_LETTER = re.compile(r"\(?([A-Za-z])\)?[.:]?")
-
-
-def _choice(options, answer):
-    """(options as ``A. text``, letter of the right one).
-
-    Printed letters are kept if every option has its own; else they are A, B, C … The
-    answer may be a letter, an option in full, or the text of one option alone.
-    """
+def _choice(options: Any, answer: str) -> tuple[list[str], str]:
+    """Options as ``A. text``, and the letter of the right one."""
     readable = isinstance(options, list) and all(map(_text, options))
     _check(readable and 2 <= len(options) <= 26, "fewer than two options")
-    found = [_LABELLED.fullmatch(option.strip()) for option in options]
-    if all(found) and len({label[1] for label in found}) == len(options):
-        texts = {label[1]: (label[2] or "").strip() for label in found}
-    else:
-        texts = {chr(65 + i): option.strip() for i, option in enumerate(options)}
-    lines = {letter: f"{letter}. {text}".strip() for letter, text in texts.items()}
-    alone = _LETTER.fullmatch(answer)
-    right = [alone[1].upper()] if alone and alone[1].upper() in texts else []
-    if not right:
-        spelled = {k: (_plain(texts[k]), _plain(lines[k])) for k in texts}
-        right = [k for k, forms in spelled.items() if _plain(answer) in forms]
-    _check(len(right) == 1, "answer not an option")
-    return list(lines.values()), right[0]
+    # "A" alone is an option without a text, as of a figure with letters in it.
+    options = [re.sub(r"^\s*([A-Z])\s*$", r"\1.", option) for option in options]
+    letter = true_letter(answer, options)
+    if letter is None:
+        raise _Refusal("answer not an option")
+    texts = labelled_options(options)
+    return [f"{label}. {text}".strip() for label, text in texts.items()], letter
 
 
-def _plain(text):
-    return " ".join(text.casefold().split()).removesuffix(".")
-
-
-# No unit, fraction, formula or word: what both Video-R1 and ``completions`` read.
-_NUMBER = re.compile(
-    r"[-+−]?(?=[.0-9])([0-9]{1,3}(,[0-9]{3})+|[0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]+)?"
-)
-
-
-def _is_number(text):
-    if not _NUMBER.fullmatch(text):
-        return False
-    return abs(float(text.replace(",", "").replace("−", "-"))) <= MAX_NUMBER
-
-
-def _locate(path, media_root):
+def _locate(path: str, media_root: PathLike | None) -> str:
     parts = [part for part in path.split("/") if part not in ("", ".")]
     _check(parts, "no path")
     _check(".." not in parts, "path leaves the media root")
@@ -289,60 +280,63 @@ def _locate(path, media_root):
     return file
 
 
-def report(rows, refused=None):
-    """Counts of rows, ready for JSON.
+def report(
+    rows: Sequence[Question], refused: Mapping[str, int] | None = None
+) -> dict[str, Any]:
+    """Counts of rows, as JSON values.
 
     Returns
     -------
     dict
-        ``rows``: how many; ``part``, ``question_type``, ``problem_type``,
-        ``data_type`` and ``source``: ``{value: count}`` over the rows that have one;
+        ``rows``: their number; ``part``, ``question_type``, ``problem_type``,
+        ``data_type`` and ``source``: ``{value: count}`` of the rows that have one;
         ``refused``: ``{reason: count}``.
     """
-    counts = {"rows": len(rows)}
+    counts: dict[str, Any] = {"rows": len(rows)}
     for key in ("part", "question_type", "problem_type", "data_type", "source"):
-        values = Counter(row[key] for row in rows if row.get(key) is not None)
+        values = Counter(str(row[key]) for row in rows if row.get(key) is not None)
         counts[key] = dict(sorted(values.items()))
     return {**counts, "refused": dict(sorted((refused or {}).items()))}
 
 
-def sample_uniform(rows, total, seed):
+def sample_uniform(rows: Iterable[Question], total: int, seed: int) -> list[Question]:
     """Draw ``total`` rows, as evenly over the problem types as these allow.
 
     A type with fewer rows than an equal share gives all it has, and the others share
-    the rest (water filling). Of rows with the same question, options and media only
-    the first by id counts. The order of the rows makes no difference.
+    the rest. Of rows with the same question, options and media only the first by id
+    counts. The order of the rows does not matter.
 
     Returns
     -------
-    list of dict
+    list of Question
         Sorted by id.
 
     Raises
     ------
     SpacerError
-        If ids repeat, or fewer than ``total`` distinct rows are there.
+        If ids repeat, or there are fewer than ``total`` distinct rows.
 
-    Source: SpaceR §3, "uniformly sample 60,000 diverse QA instances". It does not say
-    over what. Over the types is our reading: over rows, two thirds would be multiple
-    choice and 2% regression.
+    Source: SpaceR §3, "uniformly sample 60,000 diverse QA instances". The paper does
+    not say over what. Over the types is our reading: over rows, two thirds would be
+    multiple choice and 2% regression.
     """
-    distinct = {}
+    distinct: dict[tuple, Question] = {}
     for row in _by_id(rows):
-        media = row["video"] or row["image"]
-        distinct.setdefault((row["question"], str(row["options"]), media), row)
+        media = row.get("video") or row.get("image")
+        distinct.setdefault((row["question"], str(row["options"]), str(media)), row)
     if not 0 <= total <= len(distinct):
         raise SpacerError(
-            "general rows to draw",
+            "general questions to draw",
+            kind="questions.too-few-general",
             got=f"{total} of {len(distinct)} distinct ones",
             expected="0 to all of them",
             remedy="lower the total, or read more rows",
         )
-    groups = {}
+    groups: dict[str, list[Question]] = {}
     for row in distinct.values():
         groups.setdefault(row["problem_type"], []).append(row)
-    drawn = []
-    # The scarcest type first: what it cannot give is left to the others.
+    drawn: list[Question] = []
+    # The rarest type first: the others make up for what it lacks.
     for kind in sorted(groups, key=lambda kind: (len(groups[kind]), kind)):
         group = groups.pop(kind)
         share = min(len(group), (total - len(drawn)) // (len(groups) + 1))
@@ -351,13 +345,14 @@ def sample_uniform(rows, total, seed):
     return _by_id(drawn)
 
 
-def _by_id(rows):
+def _by_id(rows: Iterable[Question]) -> list[Question]:
     rows = sorted(rows, key=lambda row: row["id"])
     counts = Counter(row["id"] for row in rows)
     repeated = [name for name, count in counts.items() if count > 1]
     if repeated:
         raise SpacerError(
             "question ids repeat",
+            kind="questions.repeated-id",
             got=f"{len(repeated)} ids, first {repeated[0]}",
             expected="every id once",
             remedy="read each file once",
@@ -365,21 +360,21 @@ def _by_id(rows):
     return rows
 
 
-def joint_set(spatial_rows, general_rows, seed):
-    """Both parts as one shuffled training set, as SpaceR-151k is.
+def joint_set(
+    spatial_rows: Iterable[Question], general_rows: Iterable[Question], seed: int
+) -> tuple[list[Question], dict[str, Any]]:
+    """Both parts as one shuffled training set, like SpaceR-151k.
 
     Parameters
     ----------
-    spatial_rows, general_rows : list of dict
-        As ``qa.dataset`` makes and as ``sample_uniform`` draws them. What the spatial
-        ones lack of ``SCHEMA`` is filled in.
+    spatial_rows, general_rows : iterable of Question
+        As ``build`` writes them and as ``sample_uniform`` draws them.
     seed : int
 
     Returns
     -------
-    rows : list of dict
-        With the keys of ``SCHEMA`` and ``part`` (``spatial`` or ``general``); their
-        order depends on ids and seed alone.
+    rows : list of Question
+        With the keys ``JOINT_KEYS``; their order depends on ids and seed alone.
     counts : dict
         The ``report`` of the rows.
 
@@ -390,28 +385,32 @@ def joint_set(spatial_rows, general_rows, seed):
 
     Source: SpaceR §3: 91k spatial and 60k general rows, 151,310 in all.
     """
-    parts = [(row, "spatial") for row in spatial_rows]
-    parts += [(row, "general") for row in general_rows]
-    blank = {**dict.fromkeys(SCHEMA), "data_type": "video"}
-    rows = _by_id(
-        {**blank, "source": row["dataset"], **row, "part": part} for row, part in parts
-    )
+    rows = [_joint_row(row, "spatial") for row in spatial_rows]
+    rows += [_joint_row(row, "general") for row in general_rows]
+    rows = _by_id(rows)
     order = np.random.default_rng([seed, *b"joint"]).permutation(len(rows))
     rows = [rows[i] for i in order]
     return rows, report(rows)
 
 
+def _joint_row(row: Question, part: str) -> Question:
+    """The row with all ``JOINT_KEYS``. A spatial one shows a video of its data set."""
+    joint: Any = {**dict.fromkeys(JOINT_KEYS), "data_type": "video"}
+    joint |= {"source": row.get("dataset"), **row, "part": part}
+    return joint
+
+
 def write_joint(
-    spatial_folder,
-    general_path,
-    out_dir,
+    spatial_folder: PathLike,
+    general_path: PathLike,
+    out_dir: PathLike,
     *,
-    media_root=None,
-    total=60_000,
-    seed=0,
-    allow_datasets=(),
-):
-    """A SpaceR-151k-style folder: a question set joined with general questions.
+    media_root: PathLike | None = None,
+    total: int = 60_000,
+    seed: int = 0,
+    allow_datasets: Iterable[str] = (),
+) -> dict[str, Any]:
+    """Join a question set with general questions in a folder like SpaceR-151k's.
 
     Writes ``train.jsonl``, ``train.parquet``, ``report.json`` and a card. Videos and
     images are named relative to ``out_dir``.
@@ -419,7 +418,7 @@ def write_joint(
     Parameters
     ----------
     spatial_folder : path
-        As ``qa.build`` writes it; its part ``train`` is used.
+        As ``build`` writes it; its part ``train`` is used.
     general_path : path
         Video-R1's JSON; see ``read_video_r1``.
     out_dir, media_root : path
@@ -432,33 +431,39 @@ def write_joint(
     Returns
     -------
     dict
-        ``report`` of the joint rows, with what was refused and why.
+        ``report`` of the joint rows, with ``wanted`` (general questions), ``refused``
+        and ``seed``.
+
+    Raises
+    ------
+    SpacerError
+        If a spatial question shows a room of VSI-Bench, general questions are wanted
+        and none is usable, ids repeat, or a file cannot be read.
     """
     spatial_folder, out_dir = Path(spatial_folder), Path(out_dir)
-    spatial = read_rows(spatial_folder / "train.jsonl")
+    spatial = read_questions(spatial_folder / "train.jsonl")
     require_no_benchmark_rooms(
         f"{spatial_folder}/train.jsonl",
         benchmark_questions(spatial, allow_datasets),
         "make the questions again with `spacer qa --drop-held-out`",
     )
     general, refused = read_video_r1(general_path, media_root)
+    if total and not general:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in refused.items())
+        raise SpacerError(
+            f"{general_path}: no usable general question",
+            kind="questions.no-general",
+            got=f"0 of {total:,} wanted; refused: {reasons or 'none'}",
+            expected="rows like Video-R1's, and their media where a folder is given",
+            remedy="correct the paths, or ask for 0 general questions (--total 0)",
+        )
     general = sample_uniform(general, min(total, len(general)), seed)
     rows, counts = joint_set(spatial, general, seed)
-    for row in rows:
-        home = spatial_folder if row["part"] == "spatial" else Path()
-        for kind in DATA_TYPES:
-            if row[kind] and "://" not in row[kind]:
-                row[kind] = os.path.relpath(home / row[kind], out_dir)
-        if row["map"] is not None:
-            row["map"] = map_to_text(row["map"])
-    texts = {name: pa.list_(pa.string()) for name in ("options", "categories")}
-    schema = pa.schema(
-        [(name, texts.get(name, pa.string())) for name in (*SCHEMA, "part")]
-    )
-    write_jsonl(out_dir / "train.jsonl", rows)
-    with atomic_path(out_dir / "train.parquet") as temporary:
-        pq.write_table(pa.Table.from_pylist(rows, schema), temporary)
-    counts = counts | {"refused": dict(refused), "seed": seed}
+    with QuestionWriter(out_dir / "train", JOINT_KEYS) as writer:
+        for row in rows:
+            home = spatial_folder if row["part"] == "spatial" else Path()
+            writer.write(_with_media_from(row, home, out_dir))
+    counts = counts | {"wanted": total, "refused": dict(refused), "seed": seed}
     write_json(out_dir / "report.json", counts)
     table = "".join(f"| {k} | {n:,} |\n" for k, n in counts["question_type"].items())
     title = f"# {len(rows):,} questions: rooms and general\n\n"
@@ -467,3 +472,12 @@ def write_joint(
     card = front_matter(["train"]) + title + head + table + note
     write_text(out_dir / "README.md", card)
     return counts
+
+
+def _with_media_from(row: Question, home: Path, out_dir: Path) -> Question:
+    """The row with its media, named relative to ``home``, named from ``out_dir``."""
+    moved: Any = dict(row)
+    for key in MEDIA_KEYS:
+        if moved[key] and "://" not in moved[key]:
+            moved[key] = os.path.relpath(home / moved[key], out_dir)
+    return moved

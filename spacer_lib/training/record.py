@@ -1,12 +1,12 @@
 """What a run writes down as it goes: a line per step, and sampled rollouts."""
 
+import spacer_lib.training.environment  # noqa: F401  # isort: skip
+
 import fnmatch
-import hashlib
-import json
 import resource
 import statistics
 import time
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import psutil
 import pyarrow as pa
@@ -18,11 +18,11 @@ from spacer_lib.artifacts import (
     append_jsonl,
     atomic_path,
     read_journal,
-    to_jsonable,
     write_jsonl,
 )
 from spacer_lib.language.tags import read_completion
 from spacer_lib.maps.text import map_to_text
+from spacer_lib.rows import questions_hash
 
 # Keys of ``metrics.jsonl``; a star stands for any text. Means and shares are over the
 # step's rollouts on all workers. A value that applies to no rollout is null.
@@ -86,7 +86,6 @@ RUNNING = (
     "peak_memory_gb",
     "peak_gpu_memory_gb",
 )
-MEDIA_KEYS = ("video", "image")  # of a row
 
 
 def meaning_of(key):
@@ -303,31 +302,8 @@ def dataset_record(config, rows):
         "path": config.data_path or "drawn rooms",
         "part": config.data_part,
         "rows": len(rows),
-        "sha256": dataset_hash(rows),
+        "sha256": questions_hash(rows),
     }
-
-
-def dataset_hash(rows):
-    """SHA-256 of the rows in use, in their order, as hexadecimal digits.
-
-    Equal rows have equal hashes wherever their media lie: of a path only the file's
-    name counts. The media themselves are not read.
-    """
-    digest = hashlib.sha256()
-    for row in rows:
-        names = {k: _file_name(row[k]) for k in MEDIA_KEYS if row.get(k)}
-        text = json.dumps(
-            {**row, **names}, sort_keys=True, separators=(",", ":"), default=to_jsonable
-        )
-        digest.update(text.encode() + b"\n")
-    return digest.hexdigest()
-
-
-def _file_name(media):
-    """A path's last part; addresses (``room://…``) stay whole."""
-    if not isinstance(media, str) or "://" in media:
-        return media
-    return PurePosixPath(media).name
 
 
 # ---------------------------------------------------------------- journals

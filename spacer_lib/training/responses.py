@@ -5,7 +5,7 @@ import re
 from decimal import Decimal
 
 from spacer_lib.errors import SpacerError
-from spacer_lib.language.choices import option_texts, plain_text, read_choice
+from spacer_lib.language.choices import labelled_options, plain_text, read_choice
 from spacer_lib.language.numbers import MAX_NUMBER, read_number
 from spacer_lib.language.prompts import TINY_MODES
 from spacer_lib.maps.text import map_to_text
@@ -119,7 +119,10 @@ def _wrong_answer(row, rng):
     if kind in ("numerical", "regression"):
         return _wrong_number(row, rng)
     if kind == "multiple choice" and row["options"]:
-        texts, right = option_texts(row["options"]), read_choice(truth, row["options"])
+        texts, right = (
+            labelled_options(row["options"]),
+            read_choice(truth, row["options"]),
+        )
         form = "{letter}. {text}"
         if truth.strip() == right:
             form = "{letter}"

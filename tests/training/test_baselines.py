@@ -13,16 +13,17 @@ from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLModel
 
 from spacer_lib.artifacts import read_json
 from spacer_lib.errors import SpacerError
+from spacer_lib.evaluation import selection
+from spacer_lib.evaluation.selection import keep_informative, select_samples
 from spacer_lib.language.numbers import read_number
 from spacer_lib.language.prompts import PromptStyle
 from spacer_lib.language.tags import read_completion
 from spacer_lib.models.inputs import join_media, token_types
 from spacer_lib.models.patches.rope import position_rule
 from spacer_lib.models.patches.shared_media import core_of
-from spacer_lib.questions.dataset import without_options
+from spacer_lib.questions.choose import without_options
 from spacer_lib.rewards.config import RewardConfig
 from spacer_lib.rewards.score import score
-from spacer_lib.training import selection
 from spacer_lib.training.baselines import (
     BatchMedia,
     build_dpo,
@@ -35,7 +36,6 @@ from spacer_lib.training.processes.launch import launch
 from spacer_lib.training.recipe import load_config
 from spacer_lib.training.record import MetricsLog
 from spacer_lib.training.responses import CORRUPTIBLE, corrupt, target_text
-from spacer_lib.training.selection import keep_informative, select_samples
 
 TINY = PromptStyle("tiny")
 VIDEO_KEYS = ("pixel_values_videos", "video_grid_thw", "second_per_grid_ts")
@@ -650,7 +650,7 @@ def test_workers_with_other_kinds_of_rows_wait_for_none(mixed, tmp_path, method)
                 "max_steps": 2,
                 "beta": 0.1,
                 "learning_rate": 1e-4,
-                "frozen": None,
+                "advanced.frozen": None,
                 **change,
             },
         )

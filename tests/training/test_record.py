@@ -20,6 +20,7 @@ from spacer_lib.artifacts import (
 )
 from spacer_lib.errors import SpacerError
 from spacer_lib.rewards.config import RewardConfig
+from spacer_lib.rows import questions_hash
 from spacer_lib.training import trackers
 from spacer_lib.training.assembly import build_trainer
 from spacer_lib.training.baselines import build_dpo, build_sft
@@ -32,7 +33,6 @@ from spacer_lib.training.record import (
     RUNNING,
     MetricsLog,
     RolloutTable,
-    dataset_hash,
     drop_later_steps,
     last_means,
     meaning_of,
@@ -288,15 +288,15 @@ def test_a_table_of_rollouts_reads_maps_and_keeps_types():
 def test_the_data_hash_follows_rows_and_order_but_not_folders(rows):
     first = {**rows[0], "video": "a/room.mp4"}
     moved = {**dict(reversed(first.items())), "video": "elsewhere/room.mp4"}
-    assert dataset_hash([first]) == dataset_hash([moved])
+    assert questions_hash([first]) == questions_hash([moved])
     for other in (
         [{**first, "video": "a/other.mp4"}],
         [{**first, "ground_truth": "no"}],
         [first, first],
         [],
     ):
-        assert dataset_hash(other) != dataset_hash([first])
-    assert dataset_hash(rows) != dataset_hash(rows[::-1])
+        assert questions_hash(other) != questions_hash([first])
+    assert questions_hash(rows) != questions_hash(rows[::-1])
     drawn = [row for row in rows[:2]]
     assert len({row["video"].rsplit("/", 1)[-1] for row in drawn}) == 2
     assert "://" in drawn[0]["video"]

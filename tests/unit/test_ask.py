@@ -38,8 +38,9 @@ from spacer_lib.evaluation.floors import Floor
 from spacer_lib.evaluation.offline_vllm import OfflineVllm
 from spacer_lib.evaluation.runner import new_tokens, run
 from spacer_lib.evaluation.serve import make_server
-from spacer_lib.models.inputs import VideoSettings, fit_pixels, read_clip
-from spacer_lib.rooms.synthetic.views import frames_from_uri
+from spacer_lib.models.inputs import fit_pixels, read_clip
+from spacer_lib.rooms.frames import VideoSettings
+from spacer_lib.rooms.synthetic.render import frames_from_uri
 from spacer_lib.rooms.video import encode_jpegs
 from spacer_lib.tiny.curriculum import draw_rows
 

@@ -10,7 +10,7 @@ from spacer_lib import cli
 from spacer_lib.artifacts import read_json, write_json, write_jsonl
 from spacer_lib.errors import SpacerError
 from spacer_lib.questions.audit import audit, audit_files
-from spacer_lib.questions.dataset import question_rows
+from spacer_lib.questions.generators import question_rows
 from spacer_lib.rooms.scene import ObjectInstance, Scene
 from spacer_lib.rooms.synthetic.layout import draw_room
 from spacer_lib.rooms.synthetic.views import to_scene

@@ -14,15 +14,15 @@ import pytest
 from support import refused
 
 from spacer_lib.artifacts import PROJECT_ROOT, read_json
-from spacer_lib.errors import SpacerError
 from spacer_lib.questions import build
 from spacer_lib.questions.build import build_dataset
-from spacer_lib.questions.dataset import read_rows, space_of
 from spacer_lib.questions.generators import Rules
 from spacer_lib.questions.recipes import RECIPES, Recipe, TaskWish, load_recipe
 from spacer_lib.rooms.scans import read_scenes, synthetic_meta
+from spacer_lib.rooms.scene import space_of
 from spacer_lib.rooms.synthetic.layout import draw_room
 from spacer_lib.rooms.synthetic.views import VIEWS, to_scene
+from spacer_lib.rows import read_questions
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +55,7 @@ def test_dataset_files_are_what_the_report_says(scenes, tmp_path):
     assert written["rejections"] == report["rejections"] and report["rejections"]
     spaces = {}
     for part, path in report["paths"].items():
-        rows = read_rows(path)
+        rows = read_questions(path)
         assert sum(report["counts"][part].values()) == len(rows) > 0
         assert {row["scene_name"] for row in rows} <= set(report["scenes"][part])
         assert len({row["id"] for row in rows}) == len(rows)
@@ -94,7 +94,7 @@ def test_benchmark_rooms_are_refused_unasked(scenes, tmp_path):
         [*scenes[1:], planted], tmp_path, "sr91k", drop_held_out=True
     )
     assert report["dropped"] == ["scene0011_07"]
-    used = {row["scene_name"] for row in read_rows(tmp_path / "train.jsonl")}
+    used = {row["scene_name"] for row in read_questions(tmp_path / "train.jsonl")}
     assert used == {scene.scene_id for scene in scenes[1:]}
     # Audits and test sets may ask about them.
     asked = build_dataset([planted], tmp_path / "test", "vsibench")
@@ -139,7 +139,9 @@ def test_a_data_set_that_only_shares_names_is_allowed_by_name(scenes, tmp_path):
 
 
 def test_repeats_are_refused(scenes, tmp_path, monkeypatch):
-    with pytest.raises(SpacerError, match="unique ids"):
+    with refused("questions.no-scene"):
+        build_dataset([], tmp_path)
+    with refused("questions.repeated-scene"):
         build_dataset([scenes[0], scenes[0]], tmp_path)
 
     def doubled(scene, *args, **kwargs):
@@ -148,9 +150,16 @@ def test_repeats_are_refused(scenes, tmp_path, monkeypatch):
 
     build_question_rows = build.question_rows
     monkeypatch.setattr(build, "question_rows", doubled)
-    with pytest.raises(SpacerError, match="same question twice"):
+    with refused("questions.repeated-question"):
         build_dataset(scenes, tmp_path)
     assert not (tmp_path / "train.jsonl").exists()
+
+
+def test_a_set_without_any_question_is_refused(scenes, tmp_path):
+    recipe = Recipe("r", "s", {"obj_appearance_order": TaskWish(3)})
+    unfilmed = [dataclasses.replace(scene, fps=None) for scene in scenes]
+    with refused("questions.none-left", says="9 rejections"):
+        build_dataset(unfilmed, tmp_path, recipe)
 
 
 def test_answers_are_flattened_for_training_only(many, tmp_path):
@@ -158,7 +167,7 @@ def test_answers_are_flattened_for_training_only(many, tmp_path):
     for part in ("train", "test"):
         recipe = Recipe("r", "s", wish, parts={part: 1.0})
         build_dataset(many[1], tmp_path / part, recipe)
-        rows = read_rows(tmp_path / part / f"{part}.jsonl")
+        rows = read_questions(tmp_path / part / f"{part}.jsonl")
         counts = Counter(row["ground_truth"] for row in rows)
         if part == "train":
             kept = counts
@@ -170,7 +179,7 @@ def test_rows_carry_map_and_video(scenes, tmp_path):
         dataclasses.replace(s, video_path=f"videos/{s.scene_id}.mp4") for s in scenes
     ]
     report = build_dataset(filmed, tmp_path)
-    row = read_rows(report["paths"]["test"])[0]
+    row = read_questions(report["paths"]["test"])[0]
     assert row["video"] == f"videos/{row['scene_name']}.mp4"
     assert all(0 <= x < 10 and 0 <= y < 10 for c in row["map"].values() for x, y in c)
     maps = read_json(tmp_path / "maps.json")
@@ -190,9 +199,9 @@ def test_sr91k_fills_its_target_with_balanced_letters(many, tmp_path):
     assert wanted == pytest.approx(91_310 * 60 / 1201, abs=5)
     for kind, letters in report["letters"]["train"].items():
         assert max(letters.values()) - min(letters.values()) <= 1, kind
-    rows = read_rows(tmp_path / "train.parquet")
+    rows = read_questions(tmp_path / "train.parquet")
     assert len({row["id"] for row in rows}) == len(rows) == wanted
-    assert rows == read_rows(tmp_path / "train.jsonl")
+    assert rows == read_questions(tmp_path / "train.jsonl")
     per_video = Counter((row["scene_name"], row["question_type"]) for row in rows)
     for (_, kind), count in per_video.items():
         assert count <= recipe.tasks[kind].per_video
@@ -206,7 +215,7 @@ def test_sr91k_fills_its_target_with_balanced_letters(many, tmp_path):
 
 def test_sr_asks_left_or_right_and_measures_aligned_boxes(many, tmp_path):
     report = build_dataset(many[1], tmp_path, "sr")
-    rows = read_rows(tmp_path / "train.jsonl")
+    rows = read_questions(tmp_path / "train.jsonl")
     directions = [r for r in rows if "direction" in r["question_type"]]
     assert {o[3:] for r in directions for o in r["options"]} == {"left", "right"}
     kept = sum(row["kept"] for row in report["tasks"]["train"].values())
@@ -220,7 +229,7 @@ def test_sr_asks_left_or_right_and_measures_aligned_boxes(many, tmp_path):
 
 def test_vsi100k_is_option_free_with_centre_distances(many, tmp_path):
     build_dataset(many[1], tmp_path, "vsi100k")
-    rows = read_rows(tmp_path / "train.jsonl")
+    rows = read_questions(tmp_path / "train.jsonl")
     assert {row["problem_type"] for row in rows} == {"numerical", "option-free"}
     assert all(row["options"] is None for row in rows)
     for row in rows:
@@ -238,41 +247,88 @@ def test_recipes_read_and_name_themselves(name):
 
 
 @pytest.mark.parametrize(
-    "text, message",
+    "text, kind, says",
     [
-        ("name: x\nsource: s\ntasks: {object_counting: {per_vidoe: 3}}", "per_video"),
-        ("name: x\nsource: s\ntasks: {object_colour: {per_video: 3}}", "object_count"),
-        ("name: x\nsource: s\ntasks: {object_counting: {per_video: no}}", "per_video"),
-        ("name: x\nsource: s\ntasks: {object_counting: {per_video: 0}}", "per_video"),
+        (
+            "name: x\nsource: s\ntasks: {object_counting: {per_vidoe: 3}}",
+            "settings.unknown-key",
+            "did you mean per_video?",
+        ),
+        (
+            "name: x\nsource: s\ntasks: {object_countin: {per_video: 3}}",
+            "questions.unknown-type",
+            "did you mean object_counting?",
+        ),
+        ("name: x\nsource: s\ntasks: {}", "questions.no-task", "object_counting"),
+        (
+            "name: x\nsource: s\ntasks: {object_counting: {per_video: no}}",
+            "settings.wrong-type",
+            "tasks.object_counting.per_video",
+        ),
+        (
+            "name: x\nsource: s\ntasks: {object_counting: 3}",
+            "settings.wrong-type",
+            "tasks.object_counting",
+        ),
+        (
+            "name: x\nsource: s\ntasks: {object_counting: {per_video: 0}}",
+            "questions.wish-out-of-range",
+            "per_video",
+        ),
         (
             "name: x\nsource: s\nrule: {}\ntasks: {object_counting: {per_video: 1}}",
-            "did you mean rules",
+            "settings.unknown-key",
+            "did you mean rules?",
         ),
         (
             "name: x\nsource: s\nrules: {boxes: round}\n"
             "tasks: {object_counting: {per_video: 1}}",
+            "questions.unknown-rule-value",
             "oriented or aligned",
+        ),
+        (
+            "name: x\nsource: s\nrules: {min_count: 0}\n"
+            "tasks: {object_counting: {per_video: 1}}",
+            "questions.rule-too-small",
+            "min_count",
         ),
         (
             "name: x\nsource: s\nparts: {train: 0.5}\n"
             "tasks: {object_counting: {per_video: 1}}",
-            "a sum of 1",
+            "questions.shares",
+            "0.5",
         ),
-        ("tasks: {object_counting: {per_video: 1}}", "name"),
-        ("[1, 2", "not YAML"),
-        ("just words", "no tasks"),
+        (
+            "name: x\nsource: s\nparts: {}\ntasks: {object_counting: {per_video: 1}}",
+            "questions.shares",
+            "{}",
+        ),
+        (
+            "name: x\nsource: s\nscenes: 0\ntasks: {object_counting: {per_video: 1}}",
+            "questions.recipe-out-of-range",
+            "scenes 0",
+        ),
+        (
+            "tasks: {object_counting: {per_video: 1}}",
+            "settings.missing-key",
+            "name",
+        ),
+        ("[1, 2", "settings.not-yaml", "mine.yaml"),
+        ("just words", "settings.no-mapping", "mine.yaml"),
     ],
 )
-def test_recipe_mistakes_are_named(tmp_path, text, message):
+def test_recipe_mistakes_are_named(tmp_path, text, kind, says):
     path = tmp_path / "mine.yaml"
     path.write_text(text)
-    with pytest.raises(SpacerError, match=message):
+    with refused(kind, says=says):
         load_recipe(path)
 
 
-def test_an_unknown_recipe_lists_the_known():
-    with pytest.raises(SpacerError, match="sr91k.*vsi100k"):
+def test_an_unknown_recipe_names_the_nearest_or_all():
+    with refused("settings.no-such-file", says="did you mean sr91k?"):
         load_recipe("sr92k")
+    with refused("settings.no-such-file", says="demo, sr, sr91k, vsi100k, vsibench"):
+        load_recipe("elsewhere")
 
 
 # --- Same bytes, whatever happens ---------------------------------------------------

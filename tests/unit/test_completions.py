@@ -7,9 +7,14 @@ import tracemalloc
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support import refused
 
-from spacer_lib.errors import SpacerError
-from spacer_lib.language.choices import option_texts, read_choice
+from spacer_lib.language.choices import (
+    MAX_ANSWER_CHARS,
+    labelled_options,
+    read_choice,
+    true_letter,
+)
 from spacer_lib.language.numbers import NUMBER_FAILURES, read_number, unit_of
 from spacer_lib.language.tags import FAILURES, FLAGS, SHAPES, read_completion
 from spacer_lib.maps.text import map_to_text
@@ -204,7 +209,7 @@ def test_shapes(shape, text, failure, answer, why):
 
 
 def test_an_unknown_shape_raises():
-    with pytest.raises(SpacerError, match="expected think, observe, vanilla"):
+    with refused("language.unknown-shape", says="think, observe, vanilla"):
         read_completion("B", shape="direct")
 
 
@@ -426,13 +431,13 @@ def test_choices(answer, letter, why):
 
 
 def test_options_may_be_bare_texts():
-    assert option_texts(["left", "right"]) == {"A": "left", "B": "right"}
+    assert labelled_options(["left", "right"]) == {"A": "left", "B": "right"}
     assert read_choice("right", ["left", "right"]) == "B"
     assert read_choice("B. right", ["left", "right"]) == "B"
 
 
 def test_printed_letters_win_over_places():
-    assert option_texts(["B. left", "A. right"]) == {"B": "left", "A": "right"}
+    assert labelled_options(["B. left", "A. right"]) == {"B": "left", "A": "right"}
     assert read_choice("left", ["B. left", "A. right"]) == "B"
 
 
@@ -444,6 +449,45 @@ def test_a_text_that_two_options_share_chooses_none():
 def test_without_options_only_a_letter_is_read():
     assert read_choice("(c)", None) == "C"
     assert read_choice("C. table", None) is None
+
+
+TRUTHS = [
+    # truth, options, letter, why
+    ("B", ["A. cat", "B. dog"], "B", "a letter"),
+    ("(b).", ["A. cat", "B. dog"], "B", "a letter, in another form"),
+    ("(B) dog", ["(A) cat", "(B) dog"], "B", "an option in full"),
+    ("B: Dog.", ["A) cat", "B) dog"], "B", "in full, with another mark"),
+    (" Dog. ", ["A. cat", "B. dog"], "B", "one option's text"),
+    ("B", ["B. cat", "A. dog"], "B", "a printed letter, not a place"),
+    ("B", ["cat", "dog"], "B", "a place"),
+    ("B", ["A. cat", "A. dog"], "B", "a place: no printed letter says otherwise"),
+    ("A", ["A. B", "B. A"], "A", "a letter before a text"),
+    ("C", ["A. 3", "B. 3", "C. 3"], "C", "a letter tells equal texts apart"),
+    ("B. z", ["A. x", "A. y", "B. z"], "C", "in full, where letters repeat"),
+    ("B", ["A. x", "A. y", "B. z"], None, "a place or a printed letter"),
+    ("A", ["A. x", "A. y", "B. z"], None, "two printed letters"),
+    ("3", ["A. 3", "B. 3"], None, "two texts"),
+    ("A. cat", ["A. cat", "B. A. cat"], None, "in full, or the other's text"),
+    ("A. dog", ["A. cat", "B. dog"], None, "contradicts itself"),
+    ("D", ["A. cat", "B. dog"], None, "no such option"),
+    ("Actually B", ["A. cat", "B. dog"], None, "a sentence"),
+    ("", ["A. cat", "B. dog"], None, "nothing"),
+    ("B" + " " * MAX_ANSWER_CHARS, ["A. cat", "B. dog"], None, "too long"),
+]
+
+
+@pytest.mark.parametrize("truth, options, letter, why", TRUTHS)
+def test_the_letter_of_a_truth(truth, options, letter, why):
+    assert true_letter(truth, options) == letter, why
+
+
+@given(
+    st.text("ABab.() xy", max_size=6),
+    st.lists(st.text("AB. xy", min_size=1, max_size=4), max_size=4),
+)
+def test_a_true_letter_is_the_one_that_an_answer_chooses(truth, options):
+    letter = true_letter(truth, options)
+    assert letter is None or read_choice(truth, options) == letter
 
 
 # ------------------------------------------------------------------ numbers
@@ -657,7 +701,7 @@ def test_an_asked_unit_may_be_spelt_in_any_way():
 
 @pytest.mark.parametrize("unit", ["", "kg", "chairs", "m m", "meters of"])
 def test_an_unknown_unit_asked_for_raises(unit):
-    with pytest.raises(SpacerError, match="expected such as m, cm or m2"):
+    with refused("language.unknown-unit", says=repr(unit)):
         read_number("4", unit)
 
 

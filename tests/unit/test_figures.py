@@ -3,13 +3,13 @@
 import re
 
 import pytest
+from support import refused
 
 from spacer_lib.artifacts import read_json, write_json, write_jsonl
-from spacer_lib.errors import SpacerError
 from spacer_lib.pictures.figures import dataset_figures, first_of_each, template_of
 from spacer_lib.questions.build import build_dataset
-from spacer_lib.questions.dataset import read_rows
 from spacer_lib.rooms.scans import read_scenes, synthetic_meta
+from spacer_lib.rows import read_questions
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,7 @@ def test_four_figures_show_what_the_folder_holds(folder):
         "fig6_durations",
     ]
     texts = {path.stem: path.read_text() for path in paths}
-    rows = read_rows(folder / "train.jsonl")
+    rows = read_questions(folder / "train.jsonl")
     assert f"(n = {len(rows):,})" in texts["fig2_statistics"]
     assert "synthetic" in texts["fig2_statistics"]
     assert "map of scene" in texts["fig1_examples"]
@@ -43,7 +43,7 @@ def test_four_figures_show_what_the_folder_holds(folder):
 
 
 def test_templates_hold_no_object(folder):
-    rows = read_rows(folder / "train.jsonl")
+    rows = read_questions(folder / "train.jsonl")
     for kind, row in first_of_each(rows).items():
         text = template_of(row)
         assert len(re.findall(r"\{[\w ]+\}", text)) >= len(row["categories"]), kind
@@ -56,5 +56,5 @@ def test_a_folder_without_questions_is_refused(tmp_path):
     report = {"files": {"train": "train.jsonl"}, "rejections": []}
     write_json(tmp_path / "report.json", report)
     write_json(tmp_path / "maps.json", {"seconds": {}})
-    with pytest.raises(SpacerError, match="no questions"):
+    with refused("pictures.no-questions", says=str(tmp_path)):
         dataset_figures(tmp_path)

@@ -11,19 +11,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from support import refused
 
 from spacer_lib import cli
-from spacer_lib.errors import SpacerError
-from spacer_lib.language import choices, numbers
+from spacer_lib.questions import mixture
 from spacer_lib.questions.build import build_dataset
-from spacer_lib.questions.dataset import read_rows
 from spacer_lib.questions.general_sample import synthetic_general
 from spacer_lib.questions.mixture import (
-    MAX_ANSWER_CHARS,
-    MAX_NUMBER,
+    GENERAL_KEYS,
     PROBLEM_TYPES,
     REASONS,
-    SCHEMA,
     convert,
     joint_set,
     read_video_r1,
@@ -33,6 +30,7 @@ from spacer_lib.questions.mixture import (
 from spacer_lib.rewards.config import RewardConfig
 from spacer_lib.rewards.score import score
 from spacer_lib.rooms.scans import read_scenes, synthetic_meta
+from spacer_lib.rows import JOINT_KEYS, SPATIAL_KEYS, read_questions
 
 RAW = {
     "problem_id": 2,
@@ -65,7 +63,7 @@ def answer_of(kind, answer):
 
 def test_a_row_has_the_schema():
     row = only(RAW)
-    assert tuple(row) == SCHEMA
+    assert tuple(row) == GENERAL_KEYS
     assert row == {
         "id": "video-r1:2",
         "dataset": "video-r1",
@@ -86,7 +84,7 @@ def test_a_row_has_the_schema():
 
 def test_a_video_stands_under_video():
     row = only(raw(data_type="video", path="./STAR/clip.mp4", data_source=None))
-    assert tuple(row) == SCHEMA
+    assert tuple(row) == GENERAL_KEYS
     assert (row["video"], row["image"]) == ("STAR/clip.mp4", None)
     assert row["source"] is None
 
@@ -209,7 +207,7 @@ def test_an_absolute_path_stays_below_the_media_root(media):
 
 
 def test_the_media_root_must_be_there(tmp_path):
-    with pytest.raises(SpacerError, match="media root .*no such folder"):
+    with refused("questions.no-media-root", says="nowhere"):
         convert([], tmp_path / "nowhere")
 
 
@@ -229,6 +227,8 @@ CHOICES = [
     (["A. cup", "A. hat"], "B", ["A. A. cup", "B. A. hat"], "B"),
     (["A", "B", "C"], "C", ["A.", "B.", "C."], "C"),
     (["A. 3", "B. 3"], "B", ["A. 3", "B. 3"], "B"),
+    (["(A) cat", "(B) dog"], "(B) dog", ["A. cat", "B. dog"], "B"),
+    (["(A) cat", "(B) dog"], "dog", ["A. cat", "B. dog"], "B"),
 ]
 
 
@@ -238,8 +238,16 @@ def test_choices(options, answer, written, letter):
     assert (row["options"], row["ground_truth"]) == (written, letter)
 
 
-def test_a_text_of_two_options_is_no_answer():
-    row = raw(options=["A. 3", "B. 3"], solution="<answer>3</answer>")
+@pytest.mark.parametrize(
+    "options, answer",
+    [
+        (["A. 3", "B. 3"], "3"),
+        (["A. x", "A. y", "B. z"], "B"),  # the second, or the third by its own letter
+        (["(A) cat", "(B) dog"], "(B) cat"),
+    ],
+)
+def test_an_answer_that_fits_two_options_or_none_is_refused(options, answer):
+    row = raw(options=options, solution=f"<answer>{answer}</answer>")
     assert convert([row])[1] == {"answer not an option": 1}
 
 
@@ -284,11 +292,6 @@ def test_texts_keep_their_words(kind):
     row = only(raw(problem_type=kind, solution="<answer>go</answer>"))
     assert row["options"] is None and row["problem_type"] == kind.lower()
     assert row["question_type"] == "general_" + kind.lower().replace("-", "_")
-
-
-def test_limits_are_those_of_the_answer_readers():
-    assert MAX_ANSWER_CHARS == choices.MAX_ANSWER_CHARS
-    assert MAX_NUMBER == numbers.MAX_NUMBER
 
 
 JSON = st.recursive(
@@ -352,30 +355,48 @@ def test_arrays_and_lines_read_the_same(tmp_path):
 def test_lines_are_streamed(tmp_path, monkeypatch):
     path = tmp_path / "rows.jsonl"
     path.write_text((json.dumps(RAW) + "\n") * 3)
-    monkeypatch.setattr(json, "load", lambda file: pytest.fail("read whole"))
+    monkeypatch.setattr(mixture, "read_json", lambda path: pytest.fail("read whole"))
     assert read_video_r1(path)[1] == {"id seen before": 2}
 
 
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+@pytest.mark.parametrize("start", ["", " \n"])
+def test_a_byte_order_mark_is_left_out(mark, start, tmp_path):
+    path = tmp_path / "rows.json"
+    for text in (json.dumps([RAW]), json.dumps(RAW)):
+        path.write_text(mark + start + text, encoding="utf-8")
+        assert read_video_r1(path) == convert([RAW])
+
+
 @pytest.mark.parametrize(
-    "content, where",
+    "content, kind, where",
     [
-        (b'[{"problem": ', "is not JSON"),
-        (b'{"problem_id": 1}\n{"problem', "line 2 is not JSON"),
-        (b"\xff\xfe\xfa\n", "line 1 is not JSON"),
-        (b"[" * 100_000, "is not JSON"),
-        (b"1" * 5000, "line 1 is not JSON"),
+        (b'[{"problem": ', "artifacts.not-json", "rows.json is"),
+        (b'{"problem_id": 1}\n{"problem', "artifacts.not-json", "line 2"),
+        (b"\xfa\xff\xfe\n", "artifacts.not-json", "rows.json"),
+        (b"[" * 100_000, "artifacts.not-json", "rows.json"),
+        (b"1" * 5000, "artifacts.not-json", "line 1"),
+        (b"", "questions.general-empty", "rows.json"),
+        (b"\xef\xbb\xbf", "questions.general-empty", "rows.json"),
+        (b"\n \n", "questions.general-empty", "rows.json"),
+        (json.dumps([RAW]).encode("utf-16"), "questions.general-not-utf8", "rows.json"),
+        (json.dumps(RAW).encode("utf-16"), "questions.general-not-utf8", "rows.json"),
+        (json.dumps(RAW).encode("utf-32"), "questions.general-not-utf8", "rows.json"),
+        (json.dumps(RAW).encode("utf-16-le"), "artifacts.not-json", "line 1"),
     ],
 )
-def test_broken_files_say_where(content, where, tmp_path):
+def test_unusable_files_say_where(content, kind, where, tmp_path):
     path = tmp_path / "rows.json"
     path.write_bytes(content)
-    with pytest.raises(SpacerError, match=where):
+    with refused(kind, says=where):
         read_video_r1(path)
 
 
 def test_a_missing_file_says_so(tmp_path):
-    with pytest.raises(SpacerError, match="cannot be read.*Remedy"):
+    with refused("questions.general-unreadable", says="none.json"):
         read_video_r1(tmp_path / "none.json")
+    with refused("questions.general-unreadable", says=str(tmp_path)):
+        read_video_r1(tmp_path)
 
 
 def general_rows(counts):
@@ -461,16 +482,16 @@ def test_the_same_question_is_drawn_once():
     kept = sample_uniform(rows, 4, seed=0)
     assert [row["id"] for row in kept] == [f"video-r1:{i}" for i in (0, 2, 4, 6)]
     assert sample_uniform(rows[::-1], 4, seed=0) == kept
-    with pytest.raises(SpacerError, match="5 of 4 distinct"):
+    with refused("questions.too-few-general", says="5 of 4"):
         sample_uniform(rows, 5, seed=0)
-    with pytest.raises(SpacerError, match="-1 of 4"):
+    with refused("questions.too-few-general", says="-1 of 4"):
         sample_uniform(rows, -1, seed=0)
-    with pytest.raises(SpacerError, match="ids repeat"):
+    with refused("questions.repeated-id"):
         sample_uniform(rows + rows[:1], 4, seed=0)
 
 
 def spatial_rows(count):
-    keys = [key for key in SCHEMA if key not in ("image", "data_type", "source")]
+    keys = SPATIAL_KEYS
     return [
         {
             **dict.fromkeys(keys),
@@ -488,7 +509,7 @@ def spatial_rows(count):
 def test_the_joint_set():
     spatial, general = spatial_rows(9), general_rows({"ocr": 3, "numerical": 3})
     rows, counts = joint_set(spatial, general, seed=0)
-    assert {tuple(row) for row in rows} == {(*SCHEMA, "part")}
+    assert {tuple(row) for row in rows} == {JOINT_KEYS}
     assert sorted(row["id"] for row in rows) == sorted(
         row["id"] for row in spatial + general
     )
@@ -512,10 +533,10 @@ def test_the_joint_set():
 def test_the_joint_set_refuses_an_id_twice():
     spatial, general = spatial_rows(2), general_rows({"ocr": 2})
     for pair in [(spatial * 2, general), (spatial, general + [general[0]])]:
-        with pytest.raises(SpacerError, match="ids repeat"):
+        with refused("questions.repeated-id"):
             joint_set(*pair, seed=0)
     between = [{**general[0], "id": spatial[0]["id"]}]
-    with pytest.raises(SpacerError, match=spatial[0]["id"]):
+    with refused("questions.repeated-id", says=spatial[0]["id"]):
         joint_set(spatial, between, seed=0)
 
 
@@ -592,17 +613,55 @@ def test_the_synthetic_set_depends_on_the_seed_alone(tmp_path):
     assert all(longer[k] == v for k, v in first.items() if k.endswith(".png"))
 
 
-def test_a_joint_folder_opens_and_finds_its_media(tmp_path):
-    scenes = read_scenes(synthetic_meta(tmp_path / "meta.json", 4))
-    spatial = build_dataset(scenes, tmp_path / "qa", "sr91k")
+def mixed(spatial, general, out, *words):
+    """The exit status of ``spacer mix``."""
+    arguments = ["mix", "--spatial", spatial, "--general", general, "--out", out]
+    return cli.main([str(word) for word in (*arguments, *words)])
+
+
+@pytest.fixture(scope="module")
+def spatial(tmp_path_factory):
+    """A question set of four rooms: its folder and report."""
+    folder = tmp_path_factory.mktemp("spatial")
+    scenes = read_scenes(synthetic_meta(folder / "meta.json", 4))
+    return folder / "qa", build_dataset(scenes, folder / "qa", "sr91k")
+
+
+def test_mix_says_how_many_were_wanted_and_used(spatial, tmp_path, capsys):
+    listing = synthetic_general(5, tmp_path / "general", seed=0)
+    out = tmp_path / "joint"
+    assert mixed(spatial[0], listing, out, "--media", listing.parent) == 0
+    assert "5 of 60,000 general questions" in capsys.readouterr().out
+    assert mixed(spatial[0], listing, tmp_path / "none", "--total", 0) == 0
+    assert "0 of 0 general questions" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "content, says",
+    [
+        (json.dumps([raw(problem=None)]).encode(), "0 of 60,000 wanted"),
+        (b"[]", "0 of 60,000 wanted"),
+        (b"", "is empty"),
+        (json.dumps([RAW]).encode("utf-16"), "UTF-16"),
+    ],
+)
+def test_mix_fails_without_a_usable_question(spatial, content, says, tmp_path, capsys):
+    listing = tmp_path / "general.json"
+    listing.write_bytes(content)
+    assert mixed(spatial[0], listing, tmp_path / "joint") == 2
+    assert says in capsys.readouterr().err
+    assert not (tmp_path / "joint").exists()
+
+
+def test_a_joint_folder_opens_and_finds_its_media(spatial, tmp_path):
+    home, made = spatial
     listing = synthetic_general(25, tmp_path / "general", seed=0)
-    arguments = ["mix", "--spatial", tmp_path / "qa", "--general", listing]
-    arguments += ["--media", listing.parent, "--out", tmp_path / "joint", "--total", 10]
-    assert cli.main([str(word) for word in arguments]) == 0
-    rows = read_rows(tmp_path / "joint" / "train.parquet")
-    count = sum(spatial["counts"]["train"].values())
+    words = ["--media", listing.parent, "--total", 10]
+    assert mixed(home, listing, tmp_path / "joint", *words) == 0
+    rows = read_questions(tmp_path / "joint" / "train.parquet")
+    count = sum(made["counts"]["train"].values())
     assert Counter(row["part"] for row in rows) == {"spatial": count, "general": 10}
-    assert rows == read_rows(tmp_path / "joint" / "train.jsonl")
+    assert rows == read_questions(tmp_path / "joint" / "train.jsonl")
     for row in rows:
         if row["part"] == "general":
             assert (tmp_path / "joint" / row["image"]).is_file()

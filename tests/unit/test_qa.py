@@ -10,16 +10,14 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support import refused
 
-from spacer_lib.errors import SpacerError
 from spacer_lib.maps.grid import rasterize
 from spacer_lib.questions.audit import audit
-from spacer_lib.questions.dataset import (
+from spacer_lib.questions.choose import (
     flat_choice,
     flatten_answers,
-    question_rows,
     split_spaces,
-    task_kind,
     water_fill,
     with_answer_at,
     without_options,
@@ -27,10 +25,12 @@ from spacer_lib.questions.dataset import (
 from spacer_lib.questions.generators import (
     GENERATORS,
     MULTIPLE_CHOICE,
-    Question,
+    Draft,
     Rejection,
     Rules,
     direction_answer,
+    question_rows,
+    task_kind,
 )
 from spacer_lib.rooms.identity import benchmark_rooms
 from spacer_lib.rooms.scene import (
@@ -85,7 +85,7 @@ def scene():
 
 def made(name, scene, rules=DEFAULT_RULES, seed=0):
     results = list(GENERATORS[name](scene, np.random.default_rng(seed), rules))
-    questions = [r for r in results if isinstance(r, Question)]
+    questions = [r for r in results if isinstance(r, Draft)]
     return questions, Counter(r.reason for r in results if isinstance(r, Rejection))
 
 
@@ -233,7 +233,7 @@ def test_aligned_boxes_and_centres_by_rule(scene):
     assert question.ground_truth == "3.0" and "from the center of" in question.question
     excluded, _ = made("object_size_estimation", scene, Rules(excluded=["bed"]))
     assert {q.categories[0] for q in excluded} == {"desk", "lamp"}
-    with pytest.raises(SpacerError, match="boxes"):
+    with refused("questions.unknown-rule-value", says="boxes"):
         Rules(boxes="round")
 
 
@@ -350,7 +350,7 @@ def test_questions_depend_on_seed_and_scene_only(random_scenes):
     assert fewer == [r for r in alone if r["question_type"] == "object_abs_distance"]
     capped = question_rows(random_scenes[0], 5, per_task={"object_abs_distance": 1})[0]
     assert capped == fewer[:1]
-    with pytest.raises(SpacerError, match="question type"):
+    with refused("questions.unknown-type", says="object_colour"):
         question_rows(random_scenes[0], 5, tasks=["object_colour"])
 
 
@@ -432,7 +432,7 @@ def test_splits_keep_rescans_together():
     spaces = [{name.split("_")[0] for name in ids} for ids in parts.values()]
     assert not spaces[0] & spaces[1]
     assert split_spaces(ids[::-1], {"train": 0.5, "test": 0.5}, 0) == parts
-    with pytest.raises(SpacerError, match="split fractions"):
+    with refused("questions.shares"):
         split_spaces(ids, {"train": 0.5}, 0)
 
 

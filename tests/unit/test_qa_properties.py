@@ -6,8 +6,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from spacer_lib.questions.dataset import question_rows
-from spacer_lib.questions.generators import GENERATORS, Rules
+from spacer_lib.questions.generators import GENERATORS, Rules, question_rows
 from spacer_lib.rooms.scene import STRUCTURAL_CATEGORIES, ObjectInstance, Scene
 
 ROOMS = 2000
