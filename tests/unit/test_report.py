@@ -6,10 +6,10 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from support import refused
 
 from spacer_lib import cli
 from spacer_lib.artifacts import read_json, write_json, write_jsonl
-from spacer_lib.errors import SpacerError
 from spacer_lib.evaluation.report import (
     Run,
     latex,
@@ -295,7 +295,7 @@ def test_published_rows_beside_ours(runs, tmp_path):
     assert shown.loc["S"].to_list() == ["two", "–", "–", "–", "45.6"]
     made = make_report([run], published={"two": whole})
     assert list(made.tables["published"].shown) == ["model", "source", "overall"]
-    with pytest.raises(SpacerError, match="published table x: got Tokens; expected"):
+    with refused("evaluation.no-column-of-tasks", says="Tokens"):
         make_report([run], published={"x": pd.DataFrame({"Tokens": [1.0]})})
 
 
