@@ -7,7 +7,7 @@ import torch
 
 from spacer_lib import study
 from spacer_lib.errors import SpacerError
-from spacer_lib.evaluation import runner
+from spacer_lib.evaluation import backends
 from spacer_lib.evaluation.statistics import MAP_SCORES
 from spacer_lib.study import load_study, pool, run_study, study_names, study_table
 from spacer_lib.tiny import model as tiny
@@ -168,7 +168,7 @@ def test_each_arm_and_seed_is_trained_once_and_resumed(
         assert set(record["before"]["per_task"]) == set(record["delta"]["per_task"])
         assert record["training"] == {"reward": [4.5, 14.5]}  # ten steps at each end
         assert len(record["examples"]) == 3 and record["examples"][0]["question"]
-    monkeypatch.setattr(runner, "generate", None)  # all answers are on disk
+    monkeypatch.setattr(backends, "respond", None)  # all answers are on disk
     again = run_study(tmp_path / "out", chosen, changes=changes)
     assert again["arms"] == made["arms"]
 
