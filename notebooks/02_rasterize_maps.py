@@ -53,10 +53,11 @@ from spacer_lib.maps.text import map_to_text, parse_map
 from spacer_lib.pictures import map_plots, reward_plots, room_plots
 from spacer_lib.pictures.style import FAINT, PALETTE, use_house_style
 from spacer_lib.rooms.geometry import transform_points
-from spacer_lib.rooms.scannet import read_alignment, read_vertices
+from spacer_lib.rooms.scannet.parse import read_alignment, read_vertices
 from spacer_lib.rooms.scene import read_meta_file
 from spacer_lib.rooms.synthetic.layout import draw_room
-from spacer_lib.rooms.synthetic.views import VIEWS, frames_from_uri, to_scene, video_uri
+from spacer_lib.rooms.synthetic.render import frames_from_uri
+from spacer_lib.rooms.synthetic.views import VIEWS, to_scene, video_uri
 from spacer_lib.rooms.synthetic.write import write_scan
 
 # %%

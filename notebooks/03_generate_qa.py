@@ -436,7 +436,7 @@ _ = question_plots.share_donut(summary["problem_type"], ax, "joint set")
 # %% [markdown]
 # ## Are the answers right? An audit
 #
-# The answers above are ours. VSI-Bench publishes metadata *and* official answers for the same rooms: `spacer audit` recomputes each answer from the metadata with the generators' own formulas. Where the two files are not at hand, the audit reads our own questions back: the wording, the parser of names and the formulas must still agree.
+# The answers above are ours. VSI-Bench publishes metadata *and* official answers for the same rooms: `spacer extras audit` recomputes each answer from the metadata with the generators' own formulas. Where the two files are not at hand, the audit reads our own questions back: the wording, the parser of names and the formulas must still agree.
 
 # %%
 meta_path = meta_file or os.environ.get("SPACER_REAL_META", "")
@@ -532,7 +532,7 @@ print((big / "README.md").read_text()[:620])
 # papermill 03_generate_qa.ipynb ../papermill_runs/03_generate_qa__scannet.ipynb \
 #     -p scans_dir data/scannet/scans -p recipe sr91k -p out_dir data/parsed -p workers 16
 # spacer qa --meta data/parsed/scenes --recipe sr91k --out data/sr91k --workers 16
-# spacer audit --meta scannet_meta.json --questions vsibench.jsonl
+# spacer extras audit --meta scannet_meta.json --questions vsibench.jsonl
 # ```
 #
 # - **Leaks.** Rooms of ScanNet's validation list, from which VSI-Bench is drawn, are refused in training parts without being asked; `--held-out` adds lists of your own, `--drop-held-out` leaves such scans out instead.

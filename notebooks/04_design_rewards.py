@@ -439,7 +439,7 @@ print("under `ours`, no probe earns anything for its map or its length")
 # - SpaceR's presets pay the heap in the centre almost like a map, and padding to the length window.
 # - No preset sees a thought that merely restates the answer. And the *answer* may be guessed: the reward cannot tell, a held-out evaluation can (notebook 07).
 #
-# The presets, as files see them: `spacer reward --items … --completions … --preset ours`.
+# The presets, as files see them: `spacer extras reward --items … --completions … --preset ours`.
 #
 # ## From reward to advantage
 #

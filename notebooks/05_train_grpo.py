@@ -83,7 +83,7 @@ use_house_style()
 
 # %%
 given = {"max_steps": max_steps, "model_path": model_path, "data_path": data_dir}
-given |= {"gpus": gpus, "nodes": nodes}
+given |= {"gpus": gpus, "advanced.nodes": nodes}
 changes = {"seed": seed, **{k: v for k, v in given.items() if v}}
 quick = os.environ.get("SPACER_QUICK") == "1"
 if quick:
@@ -163,7 +163,7 @@ _ = axes[1].set(xlabel="advantage", yticklabels=[])
 # Now the real model answers. A small trainer is built in this kernel (always the tiny model: this part is for looking), asked for groups of eight rollouts, and its advantages are compared with ours.
 
 # %%
-look = {"num_iterations": 2, "seed": seed}
+look = {"advanced.num_iterations": 2, "seed": seed}
 if config.prompt_mode == "tiny":
     look["model_path"] = config.model_path
 small = load_config("tiny", look | {"beta": 0.04})
@@ -252,14 +252,14 @@ def grpo_loss(logps, batch, epsilon, beta):
 
 
 # %%
-our_loss, ratio, kl = grpo_loss(logps, batch, small.epsilon, small.beta)
+our_loss, ratio, kl = grpo_loss(logps, batch, small.advanced.epsilon, small.beta)
 torch.testing.assert_close(float(our_loss), trl_loss, rtol=1e-4, atol=1e-6)
 print(f"ours {our_loss:.6f}, TRL's {trl_loss:.6f}")
 
 # %%
 figure, axes = plt.subplots(1, 2, figsize=(9, 2.6))
 axes[0].hist(ratio.numpy(), bins=60, color=PALETTE[0])
-for edge in (1 - small.epsilon, 1 + small.epsilon):
+for edge in (1 - small.advanced.epsilon, 1 + small.advanced.epsilon):
     axes[0].axvline(edge, color="k", linestyle=":")
 axes[0].set(xlabel="ratio of a token", ylabel="tokens", yscale="log")
 axes[1].scatter(logps[batch["completion_mask"] == 1].exp(), kl, s=4)
@@ -334,7 +334,7 @@ for name, found in passes.items():
 print(f"log-probabilities differ by {gap:.1g} at most")
 
 # %% [markdown]
-# **What to notice.** Rounding apart nothing changes but the seconds. `shared_prefix: auto` (the default) does this wherever it is exact, checks it on real rows before the first step, and says why where it is not (dropout, other model families, groups cut into single answers); `completions_per_forward` trades it for memory.
+# **What to notice.** Rounding apart nothing changes but the seconds. `advanced.shared_prefix: auto` (the default) does this wherever it is exact, checks it on real rows before the first step, and says why where it is not (dropout, other model families, groups cut into single answers); `advanced.completions_per_forward` trades it for memory.
 #
 # If seconds went by tokens, what it gains would be $G(P+C)/(P+GC)$, the curves below. The dots are measured: updates (forward and backward) of a Qwen2.5-VL of hidden size 256 on one CPU core, beside a stock trainer with one row to a forward and one with the whole group, padded, as a batch. One of $P$, $C$ and $G$ changes at a time; the others stay at 600, 100 and 8.
 
@@ -364,7 +364,7 @@ phases.loc["memory of an update"] = memory / memory["shared"]
 phases.round(2)
 
 # %% [markdown]
-# **What to notice.** One row to a forward lies a little above the curve, because the vision tower runs once in place of $G$ times and counts no tokens here. The padded batch lies far above it: its activations outgrow the caches, and the mask of its padding slows its attention. Long answers are where little is left to gain. A forward of $k$ completions of a larger group (`completions_per_forward`) is a group of $k$ in the right panel. Decoding gains nothing: each answer still makes its own tokens, one at a time, so generation gains the prefill only. `spacer bench step` measures any shape, here or on a GPU, with random weights of the published 3B and 7B configurations too; `make bench-step` repeats these.
+# **What to notice.** One row to a forward lies a little above the curve, because the vision tower runs once in place of $G$ times and counts no tokens here. The padded batch lies far above it: its activations outgrow the caches, and the mask of its padding slows its attention. Long answers are where little is left to gain. A forward of $k$ completions of a larger group (`completions_per_forward`) is a group of $k$ in the right panel. Decoding gains nothing: each answer still makes its own tokens, one at a time, so generation gains the prefill only. `python -m benches.step` measures any shape, here or on a GPU, with random weights of the published 3B and 7B configurations too; `make bench-step` repeats these.
 #
 # ## Ways to learn nothing
 #
@@ -489,7 +489,7 @@ for ax, rollout in zip(axes[0], late.itertuples(), strict=True):
 # - **A killed run.** The same command with `-p resume True` goes on from the last complete checkpoint; half-written ones are ignored. With other settings it refuses.
 # - **A second run in the same folder** moves the first one to `<out_dir>.old`.
 # - **Sampling settings of published checkpoints.** Qwen2.5-VL ships a temperature near zero. Left alone, all rollouts of a group would be the same, and GRPO would learn nothing without failing; the trainer overwrites it, logs `rollouts_identical`, and refuses a first step made of identical groups.
-# - **A second pass over the same rollouts** (`num_iterations` 2) logs `logp_change/max`: exactly 0 on the first pass, or old and new scores have seen different inputs.
+# - **A second pass over the same rollouts** (`advanced.num_iterations` 2) logs `logp_change/max`: exactly 0 on the first pass, or old and new scores have seen different inputs.
 #
 # ## Summary
 #

@@ -64,11 +64,11 @@ from spacer_lib.rewards.score import score
 from spacer_lib.study import load_study, run_study, study_table
 from spacer_lib.tiny.curriculum import SEEDS, draw_rows
 from spacer_lib.training.baselines import ResponseCollator, dpo_responses, sft_responses
+from spacer_lib.training.data import training_rows
 from spacer_lib.training.processes.launch import launch
 from spacer_lib.training.processes.monitor import LiveFigure
 from spacer_lib.training.recipe import load_config
 from spacer_lib.training.responses import target_text
-from spacer_lib.training.rows import training_rows
 
 # %%
 disable_progress_bar()
@@ -334,7 +334,7 @@ for name in ("baselines", "beta", "modes", "hacking"):
     if path.exists():
         studies[name] = read_json(path)
     else:
-        print(f"NOT RUN YET: `spacer study --config {name}` makes study_{name}.json")
+        print(f"NOT RUN YET: `spacer extras study --config {name}`")
 
 
 # %%
@@ -424,10 +424,10 @@ training("hacking", [*paid, "completions/mean_length", "map_hit_rate"])
 # ```bash
 # spacer train --config sft_tiny                       # a baseline without a notebook
 # spacer train --config dpo_tiny --set beta=0.3
-# spacer select --config tiny --out runs/kept.jsonl --k 8 --rows 400   # resumes
+# spacer extras select --config tiny --out runs/kept.jsonl --k 8 --rows 400   # resumes
 # spacer train --config tiny --set data_path=runs/kept.jsonl
-# spacer study --config baselines --seeds 0 1 2        # resumes; one folder per run
-# spacer study --config modes --set max_steps=2 --questions 12 --out runs/trial
+# spacer extras study --config baselines --seeds 0 1 2        # resumes; one folder per run
+# spacer extras study --config modes --set max_steps=2 --questions 12 --out runs/trial
 # ```
 #
 # - **Own studies.** Copy a file of `configs/study`, change arms, pass its path. An arm may name another recipe, change settings, and start from a run of its own; a misspelt setting of the last arm stops before the first has started.

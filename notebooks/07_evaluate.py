@@ -59,11 +59,11 @@ from spacer_lib.language.tags import read_completion
 from spacer_lib.maps.scores import SCORERS
 from spacer_lib.maps.scores import score as map_score
 from spacer_lib.models.asking import AskSettings
-from spacer_lib.models.inputs import VideoSettings
 
 # %%
 from spacer_lib.pictures import evaluation_plots, map_plots, room_plots
 from spacer_lib.pictures.style import PALETTE, short_name, use_house_style
+from spacer_lib.rooms.frames import VideoSettings
 from spacer_lib.rooms.synthetic.views import VIEWS
 from spacer_lib.rooms.video import read_frames
 from spacer_lib.tiny.curriculum import SEEDS, draw_rows

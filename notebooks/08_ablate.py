@@ -143,14 +143,14 @@ if has_table:
 #
 # ## Every ablation, with its interval
 #
-# SpaceR's Table 2 takes one part away at a time and prints one number each. `spacer study` trained arms over several seeds on the same held-out questions, so each comparison here is a paired difference with an interval over rooms (all seeds of a room together).
+# SpaceR's Table 2 takes one part away at a time and prints one number each. `spacer extras study` trained arms over several seeds on the same held-out questions, so each comparison here is a paired difference with an interval over rooms (all seeds of a room together).
 
 # %%
 found = sorted((PROJECT_ROOT / runs).glob("study*.json"))
 studies = {p.stem.removeprefix("study").strip("_") or "map": p for p in found}
 studies = {name: read_json(path) for name, path in studies.items()}
 if not studies:
-    print("NO STUDIES HERE: `make study` and `spacer study --config NAME` write them.")
+    print("NO STUDIES HERE: `make study` and `make studies` write them.")
 table = ablation_table(studies)
 for name, study in studies.items():
     hours = sum(run["seconds"] for run in study["runs"]) / 3600

@@ -48,9 +48,13 @@ from IPython.display import Image, display
 # %%
 from spacer_lib import published
 from spacer_lib.artifacts import PROJECT_ROOT, commit, read_json, read_jsonl
+from spacer_lib.benchmarks.rules import strict
 from spacer_lib.errors import SpacerError
+from spacer_lib.evaluation.consistency import failure_examples
+from spacer_lib.evaluation.predictions import record
 from spacer_lib.evaluation.selection import keep_informative
 from spacer_lib.language.tags import read_completion
+from spacer_lib.maps.text import map_to_text
 from spacer_lib.pictures import (
     evaluation_plots,
     figures,
@@ -64,7 +68,8 @@ from spacer_lib.questions.build import build_dataset
 from spacer_lib.questions.recipes import load_recipe
 from spacer_lib.rooms.scans import FIRST_ROOM, read_scenes, synthetic_meta
 from spacer_lib.rooms.synthetic.layout import draw_room
-from spacer_lib.rooms.synthetic.views import VIEWS, render_frames
+from spacer_lib.rooms.synthetic.render import render_frames
+from spacer_lib.rooms.synthetic.views import VIEWS
 from spacer_lib.rows import read_questions
 from spacer_lib.tiny.curriculum import SEEDS, draw_rows
 
@@ -219,36 +224,29 @@ print(f"{len(pairs)} answers" if pairs else "NO ANSWERS: drawn from perturbed ma
 
 
 # %%
-def perturbed(row, rng, cells=3):
-    """An imagined answer: the true map with every object moved a little."""
-    moved = {
-        name: np.clip(np.add(spots, rng.integers(-cells, cells + 1, (len(spots), 2))),
-                      0, 9).tolist()
-        for name, spots in row["map"].items()
-    }  # fmt: skip
-    return {"prediction": "", "score": float(cells == 0), "map": moved}
+def imagined(row, rng, cells=3):
+    """An answer whose map has every object moved by up to so many cells."""
+    def moved(spots):
+        shifts = rng.integers(-cells, cells + 1, (len(spots), 2))
+        return np.clip(np.add(spots, shifts), 0, 9).tolist()
+
+    drawn = map_to_text({name: moved(spots) for name, spots in row["map"].items()})
+    return {"prediction": f"<map>{drawn}</map>", "score": float(cells == 0)}
 
 
 if not from_runs:
     rng = np.random.default_rng(seed)
-    pairs = [(row, perturbed(row, rng), perturbed(row, rng, 0)) for row in asked]
+    pairs = [(row, imagined(row, rng), imagined(row, rng, 0)) for row in asked]
 
 
 # %%
 def case(row, answer, ax, name):
-    """The truth, what was drawn, and what was said."""
+    """The true map, the drawn one, and the answer given."""
     said = read_completion(answer["prediction"], expect_map=True)
-    guess = answer.get("map") or said.map or {}
-    map_plots.cognitive_map(row["map"], ax, predicted=guess)
+    map_plots.cognitive_map(row["map"], ax, predicted=said.map or {})
     ax.set_title(f"{name}: said {said.answer or '–'}, true {row['ground_truth']}")
     words = " ".join([row["question"], *(row["options"] or ())])
     ax.set(xlabel=textwrap.fill(words, 56), ylabel="")
-
-
-# %%
-def pick(kind, wanted):
-    """The first question of a kind whose pair of answers is as wanted."""
-    return [p for p in pairs if kind in p[0]["question_type"] and wanted(*p)][:1]
 
 
 def mended(row, first, second):
@@ -258,9 +256,13 @@ def mended(row, first, second):
 answer_files = inside(files) if from_runs else []
 
 # %%
-chosen = pick("rel_distance", mended) + pick("counting", mended)
-imagined = "imagined, objects moved", "imagined, true map"
-names = ("before", "after SG-RLVR") if from_runs else imagined
+repaired = [pair for pair in pairs if mended(*pair)]
+chosen = []
+for kind in ("rel_distance", "counting"):
+    chosen += [pair for pair in repaired if kind in pair[0]["question_type"]][:1]
+names = ("imagined, objects moved", "imagined, true map")
+if from_runs:
+    names = ("before", "after SG-RLVR")
 if chosen:
     size = (10.4, 4.1 * len(chosen))
     figure, axes = plt.subplots(len(chosen), 2, figsize=size, squeeze=False)
@@ -279,34 +281,15 @@ print(f"of {len(pairs)} questions:", counts if from_runs else "none was asked")
 
 
 # %% [markdown]
-# The paper names two kinds of failure. *Perception*: an object is missing from the map. *Localisation*: everything is there, in the wrong cells.
+# The paper names two kinds of failure. *Perception*: an object is missing from the map. *Localisation*: all objects are drawn, in the wrong places. The classifier of notebook 08 finds the first answer of each kind after training:
 
 # %%
-def drawn(answer):
-    """The map of an answer; empty where it cannot be read."""
-    said = read_completion(answer["prediction"], expect_map=True)
-    return answer.get("map") or said.map or {}
-
-
-def overlooked(row, first, second):
-    name = row["categories"][0]
-    wrong = second["score"] < 1
-    return wrong and len(drawn(second).get(name, [])) < len(row["map"][name])
-
-
-def misplaced(row, first, second):
-    counts = {name: len(cells) for name, cells in row["map"].items()}
-    whole = counts == {name: len(cells) for name, cells in drawn(second).items()}
-    return second["score"] < 1 and whole
-
-
-# %%
-failures = pick("counting", overlooked) + pick("rel_distance", misplaced)
-failures = [(row, second) for row, _, second in failures]
-if failures:
-    figure, axes = plt.subplots(1, len(failures), figsize=(10.4, 4.1))
-    for ax, (row, answer) in zip(np.atleast_1d(axes), failures, strict=True):
-        case(row, answer, ax, "after")
+judged = [record(row, last["prediction"], strict) for row, _, last in pairs]
+failed = failure_examples(judged, asked, ("perception", "localisation"))
+if failed:
+    figure, axes = plt.subplots(1, len(failed), figsize=(10.4, 4.1), squeeze=False)
+    for ax, (kind, example) in zip(axes[0], failed.items(), strict=True):
+        case(example.row, example.prediction, ax, kind)
     save(figure, "spacer_figure8", *answer_files)
 else:
     print("No such failure among the answers.")

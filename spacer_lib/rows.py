@@ -11,7 +11,7 @@ import contextlib
 import hashlib
 import json
 import typing
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import Any, Required, TypedDict, cast
@@ -21,7 +21,7 @@ from spacer_lib.errors import SpacerError
 
 FORMAT_VERSION = 1  # of question files
 # Category -> cells of its instances, each (x_col, y_row) with 0 <= x, y < M.
-CognitiveMap = dict[str, list[list[int]]]
+CognitiveMap = Mapping[str, Sequence[Sequence[int]]]
 MEDIA_KEYS = ("video", "image")  # of a question: paths or addresses (``room://…``)
 ROWS_PER_GROUP = 5000  # of a Parquet file, at least
 

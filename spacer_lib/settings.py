@@ -1,8 +1,8 @@
-"""YAML files → frozen dataclasses, every key and type checked, the same way everywhere.
+"""YAML files → frozen dataclasses; every key and type is checked.
 
-A file may say ``extends: other`` and then states only what differs. A key that nobody
-declared is an error that names the nearest declared one, so that a misspelt key cannot
-train for a week with a default.
+A file may say ``extends: other`` and then states only what differs. An undeclared key
+is an error that names the nearest declared one: a run with a misspelt key would
+otherwise train with the default.
 """
 
 import dataclasses
@@ -185,6 +185,11 @@ def apply_changes(values: dict[str, Any], changes: Changes) -> None:
 def setting_pairs(changes: Changes) -> list[tuple[str, Any]]:
     """``{key: value}`` or ``["key=value", ...]`` → pairs, values read as YAML."""
     if isinstance(changes, Mapping):
+        for key in changes:
+            if not isinstance(key, str):
+                raise SpacerError(
+                    "setting", kind="settings.no-text-key", got=key, expected="a name"
+                )
         return list(changes.items())
     pairs = []
     for text in changes:
@@ -197,21 +202,32 @@ def setting_pairs(changes: Changes) -> list[tuple[str, Any]]:
     return pairs
 
 
-def build(kind: type[T], values: Mapping[str, Any], where: str = "") -> T:
+def build(
+    kind: type[T], values: Mapping[str, Any], where: str = "", root: Any = None
+) -> T:
     """Nested plain values → a ``kind``, every key and type checked.
 
-    Whole numbers pass as floats; lists pass as tuples. ``where`` stands before keys in
-    messages.
+    Whole numbers pass as floats; lists pass as tuples. For messages: ``where`` stands
+    before keys, and ``root`` is the outermost dataclass.
+
+    Raises
+    ------
+    SpacerError
+        For an unknown key, a missing one, or a value of another type. The remedy for
+        a key at the wrong level names its right place.
     """
+    root = root or kind
     fields = dataclasses.fields(kind)  # type: ignore[arg-type]
     hints, names = typing.get_type_hints(kind), [field.name for field in fields]
     for key in values:
         if key not in names:
+            places = [path for path in _paths(root) if path.split(".")[-1] == key]
+            meant = f"did you mean {' or '.join(places)}?"
             raise SpacerError(
                 "unknown setting",
                 kind="settings.unknown-key",
                 got=f"{where}{key}",
-                remedy=nearest(key, names),
+                remedy=meant if places else nearest(key, names),
             )
     for field in fields:
         given = field.name in values
@@ -224,26 +240,46 @@ def build(kind: type[T], values: Mapping[str, Any], where: str = "") -> T:
                 expected=f"a value of {where}{field.name}",
             )
     return kind(
-        **{key: _value(hints[key], v, f"{where}{key}") for key, v in values.items()}
+        **{k: _value(hints[k], v, f"{where}{k}", root) for k, v in values.items()}
     )
 
 
-def _value(hint: Any, value: Any, name: str) -> Any:
+def _paths(kind: Any, where: str = "") -> list[str]:
+    """Dotted keys of a dataclass and of the dataclasses in it."""
+    found = []
+    for name, hint in typing.get_type_hints(kind).items():
+        found.append(f"{where}{name}")
+        if dataclasses.is_dataclass(hint):
+            found += _paths(hint, f"{where}{name}.")
+    return found
+
+
+def _value(hint: Any, value: Any, name: str, root: Any) -> Any:
     """``value`` as ``hint``, or a ``SpacerError``."""
     union = isinstance(hint, types.UnionType)
     kinds = typing.get_args(hint) if union else (hint,)
     if value is None and types.NoneType in kinds:
         return None
     for kind in kinds:
+        origin, parts = typing.get_origin(kind), typing.get_args(kind)
         if dataclasses.is_dataclass(kind) and isinstance(value, dict):
-            return build(kind, value, f"{name}.")  # type: ignore[arg-type]
-        member = typing.get_args(kind)[1] if typing.get_origin(kind) is dict else None
-        if member is not None and isinstance(value, dict):
-            parts = {str(key): part for key, part in value.items()}
-            return {k: _value(member, v, f"{name}.{k}") for k, v in parts.items()}
+            return build(kind, value, f"{name}.", root)  # type: ignore[arg-type]
+        if origin is dict and isinstance(value, dict):
+            named = {str(key): part for key, part in value.items()}
+            return {
+                k: _value(parts[1], v, f"{name}.{k}", root) for k, v in named.items()
+            }
+        if origin is tuple and parts[1:] == (...,) and isinstance(value, list | tuple):
+            return tuple(
+                _value(parts[0], v, f"{name}[{i}]", root) for i, v in enumerate(value)
+            )
+    return _plain_value(kinds, value, name)
+
+
+def _plain_value(kinds: Sequence[Any], value: Any, name: str) -> Any:
     plain = [typing.get_origin(kind) or kind for kind in kinds]
-    if float in plain and type(value) is int:
-        return float(value)
+    if float in plain and int not in plain and type(value) is int:
+        value = float(value) if abs(value) < 2**1023 else math.inf
     if tuple in plain and isinstance(value, list):
         return tuple(value)
     if type(value) not in plain and Any not in plain:

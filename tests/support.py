@@ -1,10 +1,12 @@
 """What several test files use."""
 
+import dataclasses
 from typing import Any
 
 import pytest
 
 from spacer_lib.errors import SpacerError
+from spacer_lib.settings import apply_changes
 
 
 def refused(kind: str, *, says: str | None = None) -> Any:
@@ -23,3 +25,18 @@ def refused(kind: str, *, says: str | None = None) -> Any:
         return error.kind == kind and (says is None or says in str(error))
 
     return pytest.raises(SpacerError, check=fits)
+
+
+def dotted(changes: dict[str, Any]) -> dict[str, Any]:
+    """Changes of a recipe; advanced ones get their full key, ``advanced.refill``."""
+    from spacer_lib.training.recipe import AdvancedSettings
+
+    advanced = {field.name for field in dataclasses.fields(AdvancedSettings)}
+    return {f"advanced.{k}" if k in advanced else k: v for k, v in changes.items()}
+
+
+def nested(changes: dict[str, Any]) -> dict[str, Any]:
+    """``dotted(changes)`` as values of ``config_from_dict``."""
+    values: dict[str, Any] = {}
+    apply_changes(values, dotted(changes))
+    return values

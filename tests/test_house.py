@@ -31,8 +31,6 @@ FLOORS = (
     "study",
     "published",
     "pictures",
-    "benches",
-    "bench_step",
     "notebooks",
     "cli",
     "__main__",

@@ -8,7 +8,7 @@ import numpy as np
 
 from spacer_lib.errors import SpacerError, nearest
 from spacer_lib.maps.text import map_to_text
-from spacer_lib.models.inputs import VideoSettings
+from spacer_lib.rooms.frames import VideoSettings
 from spacer_lib.rooms.scene import space_of
 from spacer_lib.rows import CognitiveMap, Question
 

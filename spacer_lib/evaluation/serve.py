@@ -29,7 +29,8 @@ from spacer_lib.errors import SpacerError
 from spacer_lib.language.prompts import PromptStyle
 from spacer_lib.models.asking import AskSettings
 from spacer_lib.models.generation import Response, respond
-from spacer_lib.models.inputs import Clip, MediaError, VideoSettings, read_image
+from spacer_lib.models.inputs import Clip, MediaError, read_image
+from spacer_lib.rooms.frames import VideoSettings
 from spacer_lib.rows import Question
 
 MAX_BODY = 2**29  # bytes of one request: 32 large frames fit several times

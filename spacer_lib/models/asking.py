@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from spacer_lib.language.prompts import PromptStyle
-from spacer_lib.models.inputs import VideoSettings
+from spacer_lib.rooms.frames import VideoSettings
 
 
 @dataclass(frozen=True)

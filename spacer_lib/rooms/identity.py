@@ -177,5 +177,6 @@ def require_no_benchmark_rooms(
         f"{spelled}",
         expected="none",
         remedy=f"{remedy}; if they only share names with VSI-Bench's, give their data "
-        "set a name of its own and allow it (allow_datasets, --allow-dataset NAME)",
+        "set a name of its own and allow it (advanced.allow_datasets, "
+        "--allow-dataset NAME)",
     )

@@ -1,19 +1,22 @@
-"""Question rows and text for the tiny model, straight from room seeds.
+"""Questions and texts for the tiny model, made from room seeds.
 
-Seeds are split by number so that no room serves twice: warm start, SG-RLVR and the
-held-out evaluation draw from disjoint ranges (``SEEDS``).
+No room is used twice: warm start, SG-RLVR and the held-out evaluation draw their rooms
+from disjoint ranges of seeds (``SEEDS``).
 """
 
 import itertools
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from spacer_lib.questions.generators import Rules, question_rows
 from spacer_lib.rooms.synthetic.layout import KINDS, draw_room
 from spacer_lib.rooms.synthetic.views import VIEWS, to_scene, video_uri
+from spacer_lib.rows import Question
 from spacer_lib.tiny.demonstrations import TINY_TASKS, demonstrate
 
-# First seed of each part; a part takes consecutive seeds from here.
+# First seed of each part, which takes consecutive seeds.
 SEEDS = {
     "warmstart": 1_000_000,
     "grpo": 5_000_000,
@@ -22,9 +25,9 @@ SEEDS = {
     "test": 9_000_000,
 }
 
-# Rooms hold four or five categories, so three options, and counting starts at one.
-# Options stand in a fixed order: with shuffled letters this small a model needed far
-# longer on directions (LOG.md).
+# Rooms have four or five categories, so a question has three options, and counting
+# starts at one. The order of options is fixed: with shuffled letters so small a model
+# needed far longer to learn directions (LOG.md).
 TINY_RULES = Rules(
     min_count=1,
     rel_distance_options=3,
@@ -36,11 +39,18 @@ TINY_RULES = Rules(
 )
 
 
-def room_rows(seed, view, *, per_task=1, tasks=TINY_TASKS, exact_boxes=True):
+def room_rows(
+    seed: int,
+    view: str,
+    *,
+    per_task: int = 1,
+    tasks: Sequence[str] = TINY_TASKS,
+    exact_boxes: bool = True,
+) -> list[Question]:
     """All tiny-task questions of one dollhouse room, with its ``room://`` video.
 
-    ``exact_boxes=False`` measures distances on axis-aligned boxes: several times
-    faster, and equal within centimetres for quarter-turned furniture.
+    ``exact_boxes=False`` measures distances between axis-aligned boxes: several times
+    faster, and equal within centimetres for furniture in steps of 90 degrees.
     """
     room = draw_room(seed, VIEWS[view].style)
     scene = to_scene(room, VIEWS[view], with_boxes=exact_boxes)
@@ -52,12 +62,15 @@ def room_rows(seed, view, *, per_task=1, tasks=TINY_TASKS, exact_boxes=True):
     return rows
 
 
-def draw_row(seed, view, task=None, **options):
+def draw_row(
+    seed: int, view: str, task: str | None = None, **options: Any
+) -> Question | None:
     """One question about one room, or ``None`` if the room has none of that type.
 
-    The task is drawn from the seed unless given. Counting prefers a category that the
-    room repeats, so that the answers 1 to 4 come up about equally often and the
-    majority floor is low (SpaceR §3 flattens numeric answers too).
+    The task is drawn from the seed unless given; ``options`` as for ``room_rows``.
+    Counting prefers a category with several instances, so that the answers 1 to 4 are
+    about equally frequent and the majority floor is low (SpaceR §3 flattens numeric
+    answers too).
     """
     rng = np.random.default_rng([seed, 23])
     task = task or TINY_TASKS[int(rng.integers(len(TINY_TASKS)))]
@@ -70,22 +83,28 @@ def draw_row(seed, view, task=None, **options):
     return pool[int(rng.integers(len(pool)))]
 
 
-def draw_rows(first_seed, count, view, **options):
+def draw_rows(first_seed: int, count: int, view: str, **options: Any) -> list[Question]:
     """``count`` rows from consecutive room seeds, tasks in turn, one row per room."""
-    rows, tasks = [], itertools.cycle(TINY_TASKS)
-    task = next(tasks)
-    for seed in itertools.count(first_seed):
+    rows: list[Question] = []
+    tasks = itertools.cycle(TINY_TASKS)
+    task, seed = next(tasks), first_seed
+    while len(rows) < count:
         row = draw_row(seed, view, task, **options)
+        seed += 1
         if row is not None:
             rows.append(row)
             task = next(tasks)
-        if len(rows) == count:
-            return rows
+    return rows
 
 
-def tokenizer_corpus():
-    """Text that holds every word the tiny model has to read or write as one token."""
-    lines = []
+def training_rows(part: str, count: int, view: str) -> list[Question]:
+    """``count`` rows of one part of ``SEEDS``, for a run without a question file."""
+    return draw_rows(SEEDS[part], count, view, exact_boxes=False)
+
+
+def tokenizer_corpus() -> list[str]:
+    """Text with every word that the tiny model reads or writes as one token."""
+    lines: list[str] = []
     for style in ("dollhouse", "furnished"):
         for seed in range(40):
             room = draw_room(seed, style)

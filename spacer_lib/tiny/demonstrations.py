@@ -1,31 +1,35 @@
 """Worked answers for the tiny model's warm start: map, computation, answer.
 
-A demonstration is a program's reasoning over map cells only, so it shows how to get
-an answer *from the map*. Categories of the question stand last in the map, in the
-question's order: JSON order is free and scores ignore it, but a small model looks
-coordinates up far more easily there. Cells are coarse, so some computed answers differ
-from the true one; those demonstrations are dropped (``demonstrate`` returns ``None``).
+A program computes the answer from map cells alone, so a demonstration shows how to
+answer *from the map*. The question's categories come last in the map, in the
+question's order: scores ignore the order of a JSON object, but a small model looks up
+coordinates far more easily there. Cells are coarse, so some computed answers differ
+from the true ones; these rows have no demonstration (``demonstrate`` returns ``None``).
 """
 
 import math
+from collections.abc import Callable, Sequence
 
 from spacer_lib.maps.text import map_to_text
+from spacer_lib.rows import CognitiveMap, Question
 
 SECTOR_DEG = 15
 SECTORS = 360 // SECTOR_DEG
 
+Worked = tuple[str, str | None]  # computation, answer
 
-def sector(dx, dy):
+
+def sector(dx: int, dy: int) -> int:
     """Direction of a cell offset in 15-degree sectors, 0 = +x, counter-clockwise."""
     return round(math.degrees(math.atan2(dy, dx)) / SECTOR_DEG) % SECTORS
 
 
-def _offset(origin, cell):
+def _offset(origin: Sequence[int], cell: Sequence[int]) -> tuple[int, int, str]:
     dx, dy = cell[0] - origin[0], cell[1] - origin[1]
     return dx, dy, f"{'-' if dx < 0 else '+'}{abs(dx)}{'-' if dy < 0 else '+'}{abs(dy)}"
 
 
-def _direction(row, cells):
+def _direction(row: Question, cells: CognitiveMap) -> Worked | None:
     position, facing, query = (cells[name][0] for name in row["categories"])
     fx, fy, forward = _offset(position, facing)
     qx, qy, towards = _offset(position, query)
@@ -45,12 +49,12 @@ def _direction(row, cells):
     return text, side
 
 
-def cell_distance(first, second):
+def cell_distance(first: Sequence[int], second: Sequence[int]) -> int:
     """Distance of two cells in tenths of a cell, rounded."""
     return round(10 * math.dist(first, second))
 
 
-def _closest(row, cells):
+def _closest(row: Question, cells: CognitiveMap) -> Worked | None:
     target, *options = row["categories"]
     origin = cells[target][0]
     parts, lengths = [], []
@@ -65,18 +69,18 @@ def _closest(row, cells):
     return ",".join([*parts, nearest]), nearest
 
 
-def _distance(row, cells):
+def _distance(row: Question, cells: CognitiveMap) -> Worked:
     first, second = (cells[name][0] for name in row["categories"])
     dx, dy, _ = _offset(first, second)
     return f"{abs(dx)},{abs(dy)}={cell_distance(first, second)}", None
 
 
-def _count(row, cells):
+def _count(row: Question, cells: CognitiveMap) -> Worked:
     (name,) = row["categories"]
     return f"{name}={len(cells[name])}", str(len(cells[name]))
 
 
-_WORKINGS = {
+_WORKINGS: dict[str, Callable[[Question, CognitiveMap], Worked | None]] = {
     "object_counting": _count,
     "object_abs_distance": _distance,
     "object_rel_distance": _closest,
@@ -87,17 +91,19 @@ _WORKINGS = {
 TINY_TASKS = tuple(_WORKINGS)
 
 
-def working(row, cells):
+def working(row: Question, cells: CognitiveMap) -> Worked | None:
     """(computation text, answer text or ``None``) from map cells alone, or ``None``.
 
-    An answer of ``None`` means that cells do not determine it (metres): the true one
-    is demonstrated.
+    An answer of ``None`` means that cells do not determine it (metres): the
+    demonstration then has the true one.
     """
-    return _WORKINGS[row["question_type"]](row, cells)
+    return _WORKINGS[str(row["question_type"])](row, cells)
 
 
-def demonstrate(row, cells=None, *, shape="think"):
-    """The completion that a warm start imitates, or ``None`` if cells mislead.
+def demonstrate(
+    row: Question, cells: CognitiveMap | None = None, *, shape: str = "think"
+) -> str | None:
+    """The completion that a warm start imitates, or ``None`` if cells give a wrong one.
 
     Parameters
     ----------
@@ -106,11 +112,11 @@ def demonstrate(row, cells=None, *, shape="think"):
     cells : dict, optional
         Map to reason from; the row's own by default.
     shape : str
-        One of ``completions.SHAPES``: ``think``, map and working; ``observe``, the
-        map as what is seen, without working; ``vanilla``, the answer alone. All
-        three exist for the same rows.
+        One of ``language.tags.SHAPES``: ``think``, map and computation; ``observe``,
+        the map as an observation, without computation; ``vanilla``, the answer alone.
+        All three exist for the same rows.
     """
-    cells = row["map"] if cells is None else cells
+    cells = (row["map"] or {}) if cells is None else cells
     worked = working(row, cells)
     if worked is None:
         return None

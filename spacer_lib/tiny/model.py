@@ -6,6 +6,8 @@ classes, real files: what is saved reloads through ``AutoProcessor`` and
 ``initializer_range`` is 0.08: with the usual 0.02 a net this narrow hardly moves.
 """
 
+import spacer_lib.models  # noqa: F401  # isort: skip  (before transformers)
+
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, pre_tokenizers, trainers
 from tokenizers.models import BPE
 from transformers import (

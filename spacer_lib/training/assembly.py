@@ -1,5 +1,7 @@
 """A recipe → a trainer, put together inside each worker process."""
 
+import spacer_lib.training.environment  # noqa: F401  # isort: skip
+
 from pathlib import Path
 
 from transformers.trainer_callback import PrinterCallback
@@ -7,8 +9,8 @@ from trl import GRPOConfig
 
 from spacer_lib.errors import SpacerError
 from spacer_lib.rewards.trl import trl_reward_functions
+from spacer_lib.training.data import training_rows
 from spacer_lib.training.prefix import PrefixCheck, completions_per_forward
-from spacer_lib.training.rows import training_rows
 from spacer_lib.training.sight import SightCheck
 from spacer_lib.training.start import adapt_models, load_start, lora_config
 from spacer_lib.training.temporal import TemporalBonus
@@ -22,18 +24,18 @@ def common_arguments(config, out_dir, workers=1, on_cpu=True):
         output_dir=str(Path(out_dir) / "checkpoints"),
         use_cpu=on_cpu,
         bf16=config.bf16,
-        activation_checkpointing=config.gradient_checkpointing,
+        activation_checkpointing=config.advanced.gradient_checkpointing,
         per_device_train_batch_size=batch,
         gradient_accumulation_steps=accumulation,
         learning_rate=config.learning_rate,
-        lr_scheduler_type=config.lr_scheduler,
-        weight_decay=config.weight_decay,
-        max_grad_norm=config.max_grad_norm,
+        lr_scheduler_type=config.advanced.lr_scheduler,
+        weight_decay=config.advanced.weight_decay,
+        max_grad_norm=config.advanced.max_grad_norm,
         max_steps=config.max_steps or -1,
         num_train_epochs=config.epochs,
         # A checkpoint between two uses of the same rollouts could not be resumed alike.
-        save_steps=-(-config.save_steps // config.num_iterations)
-        * config.num_iterations,
+        save_steps=-(-config.save_steps // config.advanced.num_iterations)
+        * config.advanced.num_iterations,
         logging_steps=1,
         report_to="none",
         disable_tqdm=True,
@@ -46,36 +48,35 @@ def training_arguments(config, out_dir, *, workers=1, on_cpu=True):
     """``TrainConfig`` → TRL's ``GRPOConfig`` for one of ``workers`` processes."""
     common = common_arguments(config, out_dir, workers, on_cpu)
     batch, forwards = config.batch_shape(workers)
-    if config.refill and batch * forwards % config.num_generations:
+    if config.advanced.refill and batch * forwards % config.num_generations:
         raise SpacerError(
-            "setting refill",
+            "setting advanced.refill",
             got=f"{batch * forwards} completions on each worker",
             expected=f"whole groups of {config.num_generations}",
             remedy="change prompts_per_step or the number of workers",
         )
     served = {}
-    if config.vllm:
+    if config.advanced.vllm:
         served = dict(
             use_vllm=True,
-            vllm_mode=config.vllm,
-            vllm_server_base_url=config.vllm_server,
+            vllm_mode=config.advanced.vllm,
+            vllm_server_base_url=config.advanced.vllm_server,
         )
     return GRPOConfig(
         **common,
         **served,
         num_generations=config.num_generations,
-        num_iterations=config.num_iterations,
+        num_iterations=config.advanced.num_iterations,
         max_completion_length=config.max_completion_length,
         temperature=config.temperature,
         top_p=config.top_p,
         top_k=0,
         beta=config.beta,
         use_bias_correction_kl=False,  # plain k3, as published
-        epsilon=config.epsilon,
-        epsilon_high=config.epsilon_high,
-        loss_type=config.loss_type,
-        importance_sampling_level=config.importance_level,
-        scale_rewards=config.scale_rewards,
+        epsilon=config.advanced.epsilon,
+        epsilon_high=config.advanced.epsilon_high,
+        loss_type=config.advanced.loss_type,
+        importance_sampling_level=config.advanced.importance_level,
     )
 
 
@@ -98,12 +99,13 @@ def build_trainer(config, out_dir, *, workers=1, on_cpu=True, rows=None, callbac
     """
     out_dir = Path(out_dir)
     rows = training_rows(config) if rows is None else rows
-    if config.vllm and any(row.get("video") for row in rows):
+    if config.advanced.vllm and any(row.get("video") for row in rows):
         raise SpacerError(
             "rollouts by vLLM",
             got="rows with videos",
             expected="images and text: TRL's vLLM generation takes no video",
-            remedy="set vllm=null, or as_images with frames extracted to files",
+            remedy="set advanced.vllm=null, or advanced.as_images with frames "
+            "extracted to files",
         )
     # First: under ZeRO-3 they decide how the model is loaded.
     args = training_arguments(config, out_dir, workers=workers, on_cpu=on_cpu)
@@ -114,16 +116,16 @@ def build_trainer(config, out_dir, *, workers=1, on_cpu=True, rows=None, callbac
         # A sampled pad token would ask for visual features that do not exist.
         "suppress_tokens": pads,
     }
-    if not config.vllm:
+    if not config.advanced.vllm:
         # The noise of `KeyedSampling` makes the largest score a sample; the rest at
         # transformers' defaults, or it warns.
         greedy = {"do_sample": False, "temperature": 1.0, "top_p": 1.0, "top_k": 50}
         args.generation_kwargs |= greedy
     rewards = trl_reward_functions(config.reward, tokenizer=processor.tokenizer)
     temporal = None
-    if config.temporal_bonus:
+    if config.advanced.temporal_bonus:
         temporal = TemporalBonus(
-            config.reward, config.temporal_bonus, config.num_generations
+            config.reward, config.advanced.temporal_bonus, config.num_generations
         )
         rewards = [*rewards, temporal]
     together, alone = completions_per_forward(config, model, workers)
@@ -134,14 +136,14 @@ def build_trainer(config, out_dir, *, workers=1, on_cpu=True, rows=None, callbac
         args=args,
         mode=config.prompt_style,
         video=config.video_settings,
-        refill=config.refill,
+        refill=config.advanced.refill,
         temporal=temporal,
         shared_prefix=together,
         reward_funcs=rewards,
         peft_config=lora_config(config),
         rollouts_path=out_dir / "rollouts.jsonl",
-        rollouts_per_step=config.rollouts_per_step,
-        keep_checkpoints=config.keep_checkpoints,
+        rollouts_per_step=config.advanced.rollouts_per_step,
+        keep_checkpoints=config.advanced.keep_checkpoints,
         callbacks=list(callbacks),
     )
     if trainer.accelerator.is_main_process:
@@ -151,8 +153,8 @@ def build_trainer(config, out_dir, *, workers=1, on_cpu=True, rows=None, callbac
         print(f"prompts are computed {how}", flush=True)
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(SightCheck(trainer))
-    trainer.add_callback(PrefixCheck(trainer, config.shared_prefix))
-    adapt_models(trainer, config.positions)
+    trainer.add_callback(PrefixCheck(trainer, config.advanced.shared_prefix))
+    adapt_models(trainer, config.advanced.positions)
     return trainer
 
 

@@ -11,6 +11,8 @@ Source: SpaceR §5 (SFT baseline); vsGRPO (SFT, and DPO with corrupted answers a
 rejected); https://arxiv.org/abs/2305.18290 for DPO.
 """
 
+import spacer_lib.training.environment  # noqa: F401  # isort: skip
+
 import contextlib
 import zlib
 from dataclasses import dataclass
@@ -26,9 +28,9 @@ from spacer_lib.models.inputs import encode_prompts, pad_batch, token_types
 from spacer_lib.models.patches.shared_media import media_once
 from spacer_lib.training.assembly import common_arguments
 from spacer_lib.training.checkpoints import WholeCheckpoints
+from spacer_lib.training.data import training_rows
 from spacer_lib.training.order import RowOrder
 from spacer_lib.training.responses import CORRUPTIBLE, corrupt, target_text
-from spacer_lib.training.rows import training_rows
 from spacer_lib.training.sight import SightCheck, with_pixels
 from spacer_lib.training.start import adapt_models, load_start, lora_config
 
@@ -282,10 +284,10 @@ def _assemble(trainer_type, collator_type, config, args, found, asked, callbacks
         peft_config=lora_config(config),
         callbacks=list(callbacks),
     )
-    trainer.rows, trainer.keep_checkpoints = rows, config.keep_checkpoints
+    trainer.rows, trainer.keep_checkpoints = rows, config.advanced.keep_checkpoints
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(SightCheck(trainer))
-    adapt_models(trainer, config.positions)
+    adapt_models(trainer, config.advanced.positions)
     if asked > len(rows) and trainer.accelerator.is_main_process:
         print(f"{len(rows)} of {asked} rows have a response to learn from", flush=True)
     return trainer

@@ -122,7 +122,7 @@ def model_card(config, run):
 
 def _settings(config):
     yield "prompts a step", config.prompts_per_step
-    yield "learning rate", f"{config.learning_rate:g}, {config.lr_scheduler}"
+    yield "learning rate", f"{config.learning_rate:g}, {config.advanced.lr_scheduler}"
     yield "frames of a video", config.frames
     yield "prompt", f"`{config.prompt_mode}`"
     if config.method != "sft":
@@ -130,7 +130,7 @@ def _settings(config):
     if config.method == "grpo":
         reward, window = config.reward, config.reward.length_window
         yield "completions a prompt", config.num_generations
-        yield "loss", f"`{config.loss_type}`, advantages over `{config.scale_rewards}`"
+        yield "loss", f"`{config.advanced.loss_type}`, advantages over `group`"
         yield "format reward", f"{reward.format_weight:g}"
         map_rule = f"gate `{reward.map_gate}`, scorer `{reward.map_scorer}`"
         yield "map reward", f"{reward.map_weight:g} x score, {map_rule}"
@@ -151,7 +151,7 @@ def _loading(config):
         "model = AutoModelForImageTextToText.from_pretrained(folder)",
         'processor = AutoProcessor.from_pretrained(folder, padding_side="left")',
     ]
-    if config.positions == "original":
+    if config.advanced.positions == "original":
         lines[1:1] = [
             "from spacer_lib.models.patches.rope import use_original_positions"
         ]
@@ -171,7 +171,7 @@ _POSITIONS = {
 
 
 def _positions(config, packages):
-    return _POSITIONS[config.positions].format(**packages)
+    return _POSITIONS[config.advanced.positions].format(**packages)
 
 
 def _table(rows):

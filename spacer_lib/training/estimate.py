@@ -111,13 +111,13 @@ def estimate(config, out_dir=None, on_line=None, gpu_hour_price=None):
     SpacerError
         If the recipe spans several nodes, or cannot start here.
     """
-    if config.nodes > 1:
+    if config.advanced.nodes > 1:
         raise SpacerError(
             "an estimate is measured on one node",
-            got=f"nodes = {config.nodes}",
+            got=f"nodes = {config.advanced.nodes}",
             expected="nodes = 1",
-            remedy="set nodes=1 and divide prompts_per_step by the nodes; what they "
-            "exchange over the network comes on top",
+            remedy="set advanced.nodes=1 and divide prompts_per_step by the nodes; "
+            "what they exchange over the network comes on top",
         )
     folder = Path(out_dir or PROJECT_ROOT / "runs" / f"{config.recipe}__estimate")
     if out_dir is None:
@@ -125,7 +125,10 @@ def estimate(config, out_dir=None, on_line=None, gpu_hour_price=None):
     passes = passes_per_batch(config)
     steps = min(BATCHES * passes, config.max_steps or math.inf)
     # One checkpoint, at the end: it is timed by itself.
-    short = dataclasses.replace(config, max_steps=steps, save_steps=steps, trackers=[])
+    quiet = dataclasses.replace(config.advanced, trackers=())
+    short = dataclasses.replace(
+        config, max_steps=steps, save_steps=steps, advanced=quiet
+    )
     start = time.perf_counter()
     result = launch(short, folder, on_line=on_line)
     wall = time.perf_counter() - start
@@ -188,7 +191,7 @@ def extrapolate(config, run, seconds, wall, gpu_hour_price=None):
 
 def passes_per_batch(config):
     """Optimiser steps on the same rollouts; a baseline draws none."""
-    return config.num_iterations if config.method == "grpo" else 1
+    return config.advanced.num_iterations if config.method == "grpo" else 1
 
 
 def steps_of_run(config, rows):
@@ -200,7 +203,7 @@ def steps_of_run(config, rows):
     if config.max_steps:
         return config.max_steps
     if config.method == "grpo":
-        epoch = rows // config.prompts_per_step * config.num_iterations
+        epoch = rows // config.prompts_per_step * config.advanced.num_iterations
     else:
         epoch = math.ceil(rows / config.prompts_per_step)
     return math.ceil(config.epochs * max(epoch, 1))

@@ -4,6 +4,8 @@ TRL's sampler draws each epoch's order from one generator, in turn: a run resume
 the first epoch would begin with the first order again.
 """
 
+import spacer_lib.training.environment  # noqa: F401  # isort: skip
+
 from torch.utils.data import Sampler
 from trl.trainer.utils import RepeatSampler
 

@@ -17,6 +17,8 @@ saves and evaluates as before. It has to stay set between forward and backward:
 activation checkpointing runs layers again then.
 """
 
+import spacer_lib.training.environment  # noqa: F401  # isort: skip
+
 import contextlib
 import math
 from typing import NamedTuple
@@ -300,7 +302,7 @@ def require_one_prompt(prompts, media):
             "rows of a packed forward",
             got="different videos" if same else "different prompts",
             expected="completions of one prompt",
-            remedy="set shared_prefix: off",
+            remedy="set advanced.shared_prefix=off",
         )
 
 
@@ -349,19 +351,21 @@ def completions_per_forward(config, model, workers):
     SpacerError
         If ``shared_prefix`` is on and cannot be.
     """
-    if config.shared_prefix == "off":
+    if config.advanced.shared_prefix == "off":
         return None, "switched off"
     batch, forwards = config.batch_shape(workers)
     count = math.gcd(config.num_generations, batch)
     reason = _obstacle(config, model.config, count, forwards)
-    if reason and config.shared_prefix == "on":
+    if reason and config.advanced.shared_prefix == "on":
         raise _refused(reason)
     return (None, reason) if reason else (count, None)
 
 
 def _refused(reason):
     return SpacerError(
-        "setting shared_prefix", got=f"on, but {reason}", expected="auto or off"
+        "setting advanced.shared_prefix",
+        got=f"on, but {reason}",
+        expected="auto or off",
     )
 
 
@@ -376,9 +380,9 @@ def _obstacle(config, architecture, count, forwards):
         return "LoRA's dropout would differ between completions"
     if text.attention_dropout:
         return "attention dropout would differ between completions"
-    if config.loss_type == "bnpo" and forwards > 1:
+    if config.advanced.loss_type == "bnpo" and forwards > 1:
         return "bnpo's loss depends on which rows share a forward"
-    if count == 1 and config.completions_per_forward != 1:
+    if count == 1 and config.advanced.completions_per_forward != 1:
         return (
             f"per_device_batch cuts groups of {config.num_generations} into single "
             "completions"

@@ -1,258 +1,304 @@
 """Recipes: YAML files that become one frozen, checked ``TrainConfig``.
 
-A recipe may say ``extends: other`` and then states only what differs. Keys nobody
-declared are errors that name the nearest declared one, so that a typo cannot train
-for a week with a default.
+A recipe may say ``extends: other`` and then states only what differs. Reading a recipe
+imports no torch, so that a misspelt key is reported at once.
 """
 
-import dataclasses
-import difflib
 import re
-import types
-import typing
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import yaml
 
-from spacer_lib.artifacts import PROJECT_ROOT, config_hash, to_jsonable
+from spacer_lib.artifacts import PROJECT_ROOT, PathLike, config_hash, to_jsonable
 from spacer_lib.errors import SpacerError
 from spacer_lib.language.prompts import FRAMES, MODES, PromptStyle, load_template
-from spacer_lib.models.inputs import VideoSettings
 from spacer_lib.rewards.config import RewardConfig
+from spacer_lib.rooms.frames import VideoSettings
 from spacer_lib.rooms.synthetic.views import VIEWS
+from spacer_lib.settings import (
+    Changes,
+    apply_changes,
+    build,
+    read_yaml,
+    setting_names,
+)
 
 RECIPES = PROJECT_ROOT / "configs"
 SCHEDULERS = ("constant", "linear", "cosine")
 METHODS = ("grpo", "sft", "dpo")
 LOSSES = ("grpo", "bnpo", "dr_grpo", "dapo")
 DATA_PARTS = ("all", "spatial", "general")
-ROOMS = ("grpo", "form")  # of `curriculum.SEEDS`: others ask held-out questions
-POSITIONS = ("library", "original")  # keys of `models.rope.POSITION_RULES`
+ROOMS = ("grpo", "form")  # of ``tiny.curriculum.SEEDS``; the others are for evaluation
+POSITIONS = ("library", "original")  # keys of ``models.patches.rope.POSITION_RULES``
+TRACKERS = ("wandb", "trackio")
 
 
 @dataclass(frozen=True)
 class LoraSettings:
-    """Low-rank adapters in place of full fine-tuning; off at rank 0."""
+    """Low-rank adapters in place of full fine-tuning; off at rank 0.
+
+    Examples
+    --------
+    In a recipe::
+
+        lora: {rank: 16, alpha: 32}
+
+    On the command line: ``--set lora.rank=16``.
+    """
 
     rank: int = 0
     alpha: int = 32
     dropout: float = 0.0
     # Regular expression matched to whole module names. A list of names would also
-    # hit the vision tower's layers of the same name.
+    # match the vision tower's layers of the same name.
     targets: str = r".*language_model.*\.(q|k|v|o|gate|up|down)_proj"
     four_bit: bool = False  # QLoRA: the frozen weights in NF4; needs bitsandbytes
 
+    def __post_init__(self) -> None:
+        _check("lora.rank", self.rank, self.rank >= 0, "0 or more")
+        alone = self.four_bit and not self.rank
+        _check("lora.four_bit", self.four_bit, not alone, "a lora.rank above 0")
+
 
 @dataclass(frozen=True)
-class TrainConfig:
-    """One SG-RLVR run, or one of its baselines. Defaults are the tiny
-    demonstration's; *paper* is SpaceR §5.1 where it speaks and its released script
-    where it does not."""
+class AdvancedSettings:
+    """Settings that few runs change.
 
-    recipe: str = "tiny"  # what the run is called
-    # grpo: SG-RLVR; sft, dpo: `training.baselines`, which draw no rollouts and leave
-    # the settings of rollouts and rewards aside.
-    method: str = "grpo"
-    # Checkpoint folder (also relative to the repository) or hub name.
-    # Paper: Qwen2.5-VL-7B-Instruct.
-    model_path: str = "checkpoints/tiny_warmstart"
-    # Run Python code that comes with a hub checkpoint (Kimi-VL): read it first.
-    remote_code: bool = False
-    # Question rows as JSON lines; None draws rooms on the spot.
-    data_path: str | None = None
-    data_part: str = "all"  # of a joint set: all, spatial (SR) or general
-    data_rows: int | None = None  # a random subset of so many; smaller ones nest
-    # Data sets whose rooms only share names with VSI-Bench's (`rooms.identity`).
-    allow_datasets: list = field(default_factory=list)
-    view: str = "new"  # camera of drawn rooms: `new` was never demonstrated
-    rooms: str = "grpo"  # which rooms are drawn; no room is in two parts
-    prompt_mode: str = "tiny"  # of `prompts.messages`
+    Examples
+    --------
+    In a recipe::
+
+        advanced:
+          refill: 2
+          gradient_checkpointing: true
+
+    On the command line: ``--set advanced.refill=2``.
+    """
+
+    # Prompts and media.
     # What the prompt says about the map's axes (`prompts.user_text`); paper: null.
     map_frame: str | None = "aligned"
     prompt_template: str | None = None  # a file with another system's words
-    # Where text goes on after a video (`models.rope`): as the installed transformers
-    # numbers, or as published checkpoints were trained.
+    # Where text goes on after a video (`models.patches.rope`): as the installed
+    # transformers numbers it, or as published checkpoints were trained.
     positions: str = "library"
-
-    frames: int = 4  # sampled per video; paper: 16
-    frame_size: int | None = 56  # square side in pixels; None keeps the video's
-    max_pixels: int | None = None  # per frame or image; paper: 128 * 28 * 28
     as_images: bool = False  # frames as single images, for models without video
+    # Data sets whose rooms only share names with VSI-Bench's (`rooms.identity`).
+    allow_datasets: tuple[str, ...] = ()
 
-    num_generations: int = 8  # completions per prompt, G; paper: 8
-    prompts_per_step: int = 16  # over all workers; paper: 1 on each of 8 GPUs
-    per_device_batch: int | None = None  # completions per forward; None: all at once
-    # Compute each prompt of a group once (`training.prefix`): auto, on or off.
-    shared_prefix: str = "auto"
-    # Packed beside one prompt, at most: fewer need less memory, and more forwards.
-    # None: the group, or as much of it as per_device_batch holds.
-    completions_per_forward: int | None = None
-    max_steps: int = 60  # 0: as many as `epochs` takes
-    epochs: float = 1.0  # ignored where max_steps is set; paper: up to 2, script: 1
-    num_iterations: int = 1  # updates per batch of rollouts; script: 1
-
-    learning_rate: float = 1e-4  # script: 1e-6
+    # Optimisation.
+    # Run Python code that comes with a hub checkpoint (Kimi-VL): read it first.
+    remote_code: bool = False
+    # Regular expression searched in parameter names; matching parameters stay as they
+    # are. Paper: full fine-tuning.
+    frozen: str | None = None
     lr_scheduler: str = "constant"  # script: cosine
     weight_decay: float = 0.0  # script: 0.01
     max_grad_norm: float = 1.0  # script: 5
-    beta: float = 0.0  # weight of the KL term, or DPO's β; script: 0.04
+    gradient_checkpointing: bool = False
+
+    # GRPO.
+    num_iterations: int = 1  # updates per batch of rollouts; script: 1
     epsilon: float = 0.2  # clip range of Eq. 7; no value printed: PPO's
     epsilon_high: float | None = None  # upper clip range; None: the same
     loss_type: str = "grpo"  # how token losses are averaged, in TRL's words
     importance_level: str = "token"  # of the ratio; sequence: GSPO
-    scale_rewards: str = "group"  # advantages over this std: group, batch or none
-    # Extra generations a step, at most, in which groups without advantage are asked
-    # another question.
+    # Most extra generations of a step, each of which replaces the questions of
+    # zero-advantage groups.
     refill: int = 0
-    # T-GRPO (Video-R1): a right answer's bonus where ordered frames beat shuffled
-    # ones; 0: off. Published: 0.3.
+    # T-GRPO (Video-R1): bonus of a right answer if ordered frames beat shuffled ones;
+    # 0: off. Published: 0.3.
     temporal_bonus: float = 0.0
-    # Regular expression searched in parameter names; what it finds stays as it is.
-    # Paper: full fine-tuning.
-    frozen: str | None = None
-    lora: LoraSettings = field(default_factory=LoraSettings)
+    # Compute each prompt of a group once (`training.prefix`): auto, on or off.
+    shared_prefix: str = "auto"
+    # Most completions packed with one prompt: fewer need less memory, and more
+    # forwards. None: the group, or as much of it as per_device_batch holds.
+    completions_per_forward: int | None = None
+
+    # Processes.
+    needs_gpu: bool = False  # refuse to start on CPU workers
+    nodes: int = 1
+    offload: str = "none"  # to CPU memory: none, optimizer, or all (ZeRO-3)
+    vllm: str | None = None  # rollouts by vLLM: server or colocate; not for videos
+    vllm_server: str = "http://127.0.0.1:8000"
+
+    # Records.
+    keep_checkpoints: int = 2
+    rollouts_per_step: int = 4  # completions written to rollouts.jsonl
+    trackers: tuple[str, ...] = ()  # besides TensorBoard: wandb, trackio
+
+    def __post_init__(self) -> None:
+        _more_than_0(
+            self,
+            "num_iterations max_grad_norm keep_checkpoints nodes",
+            "advanced.",
+        )
+        nullable = "epsilon_high completions_per_forward"
+        _more_than_0(self, nullable, "advanced.", ", or null")
+        _at_least_0(
+            self,
+            "weight_decay epsilon rollouts_per_step refill temporal_bonus",
+            "advanced.",
+        )
+        _one_of(
+            self,
+            {
+                "map_frame": FRAMES,
+                "positions": POSITIONS,
+                "lr_scheduler": SCHEDULERS,
+                "loss_type": LOSSES,
+                "importance_level": ("token", "sequence"),
+                "shared_prefix": ("auto", "on", "off"),
+                "offload": ("none", "optimizer", "all"),
+                "vllm": (None, "server", "colocate"),
+            },
+            "advanced.",
+        )
+        unknown = set(self.trackers) - set(TRACKERS)
+        _check("advanced.trackers", self.trackers, not unknown, ", ".join(TRACKERS))
+        try:
+            re.compile(self.frozen or "")
+        except re.error as error:
+            expected = f"a regular expression ({error})"
+            _check("advanced.frozen", self.frozen, False, expected)
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """One SG-RLVR run, or one of its baselines.
+
+    The defaults are the tiny demonstration's. *Paper* is SpaceR §5.1, *script* its
+    released script.
+
+    Examples
+    --------
+    In a recipe::
+
+        extends: tiny
+        max_steps: 20
+        reward: {map_weight: 1.0}
+
+    On the command line: ``--set max_steps=20 --set reward.map_weight=1.0``.
+    """
+
+    recipe: str = "tiny"  # what the run is called
+    # grpo: SG-RLVR; sft, dpo: `training.baselines`, which have no rollouts and do not
+    # use the settings of rollouts and rewards.
+    method: str = "grpo"
+    # Checkpoint folder (also relative to the repository) or hub name.
+    # Paper: Qwen2.5-VL-7B-Instruct.
+    model_path: str = "checkpoints/tiny_warmstart"
+    data_path: str | None = None  # question rows, JSON lines or Parquet; None: drawn
+    data_part: str = "all"  # of a joint set: all, spatial (SR) or general
+    data_rows: int | None = None  # size of a random subset; smaller ones nest
+    view: str = "new"  # camera of drawn rooms; `new` was never demonstrated
+    rooms: str = "grpo"  # which rooms are drawn; no room is in two parts
+    prompt_mode: str = "tiny"  # a key of `prompts.MODES`
+
+    frames: int = 4  # sampled per video; paper: 16
+    frame_size: int | None = 56  # square side in pixels; None keeps the video's
+    max_pixels: int | None = None  # per frame or image; paper: 128 * 28 * 28
+
+    num_generations: int = 8  # completions per prompt, G; paper: 8
+    prompts_per_step: int = 16  # over all workers; paper: 1 on each of 8 GPUs
+    per_device_batch: int | None = None  # completions per forward; None: all at once
+    max_steps: int = 60  # 0: as many as `epochs` takes
+    epochs: float = 1.0  # used only if max_steps is 0; paper: up to 2, script: 1
+    learning_rate: float = 1e-4  # script: 1e-6
+    beta: float = 0.0  # weight of the KL term, or DPO's β; script: 0.04
 
     temperature: float = 1.0  # of rollouts; script: 1
     top_p: float = 1.0  # script: 0.95
     max_completion_length: int = 128  # tokens; paper: 1024
 
     reward: RewardConfig = field(default_factory=RewardConfig)
+    lora: LoraSettings = field(default_factory=LoraSettings)
 
     # DeepSpeed ZeRO 2 or 3; 0: none (DDP on several workers); null: 2 on several
     # workers, none on one. Script: 3
     zero_stage: int | None = None
-    offload: str = "none"  # to CPU memory: none, optimizer, or all (ZeRO-3)
     bf16: bool = False
-    gradient_checkpointing: bool = False
     gpus: int = 1  # workers wanted on each node; paper: 8
-    nodes: int = 1
-    needs_gpu: bool = False  # refuse to start on CPU workers
-    vllm: str | None = None  # rollouts by vLLM: server or colocate; not for videos
-    vllm_server: str = "http://127.0.0.1:8000"
-
     save_steps: int = 20
-    keep_checkpoints: int = 2
-    rollouts_per_step: int = 4  # completions written to rollouts.jsonl
-    trackers: list = field(default_factory=list)  # beside TensorBoard: wandb, trackio
     seed: int = 0
+    advanced: AdvancedSettings = field(default_factory=AdvancedSettings)
 
-    def __post_init__(self):
-        positive = (
-            "frames",
-            "prompts_per_step",
-            "num_iterations",
-            "learning_rate",
-            "max_grad_norm",
-            "temperature",
-            "max_completion_length",
-            "gpus",
-            "save_steps",
-            "keep_checkpoints",
-            "epochs",
-            "nodes",
+    def __post_init__(self) -> None:
+        _more_than_0(
+            self,
+            "frames prompts_per_step epochs learning_rate temperature "
+            "max_completion_length gpus save_steps",
         )
-        for name in positive:
-            self._require(name, getattr(self, name) > 0, "more than 0")
-        for name in (
-            "frame_size",
-            "max_pixels",
-            "per_device_batch",
-            "data_rows",
-            "epsilon_high",
-            "completions_per_forward",
-        ):
-            value = getattr(self, name)
-            self._require(name, value is None or value > 0, "more than 0, or null")
-        at_least_0 = (
-            "max_steps",
-            "weight_decay",
-            "beta",
-            "epsilon",
-            "rollouts_per_step",
-            "refill",
-            "temporal_bonus",
+        nullable = "frame_size max_pixels per_device_batch data_rows"
+        _more_than_0(self, nullable, or_null=", or null")
+        _at_least_0(self, "max_steps beta")
+        _one_of(
+            self,
+            {
+                "method": METHODS,
+                "data_part": DATA_PARTS,
+                "view": tuple(VIEWS),
+                "rooms": ROOMS,
+                "prompt_mode": tuple(MODES),
+                "zero_stage": (None, 0, 2, 3),
+            },
         )
-        for name in at_least_0:
-            self._require(name, getattr(self, name) >= 0, "0 or more")
-        # A group of one has no spread, so no advantage.
-        self._require("num_generations", self.num_generations > 1, "2 or more")
-        rest = self.num_generations % (self.completions_per_forward or 1)
-        self._require(
-            "completions_per_forward",
-            not rest,
-            f"a divisor of num_generations = {self.num_generations}",
+        group, advanced = self.num_generations, self.advanced
+        # In a group of one every advantage is 0.
+        _check("num_generations", group, group > 1, "2 or more")
+        _check("top_p", self.top_p, 0 < self.top_p <= 1, "in (0, 1]")
+        unset = self.method == "dpo" and not self.beta
+        _check("beta", self.beta, not unset, "more than 0 for DPO, such as 0.1")
+        packed = advanced.completions_per_forward
+        _check(
+            "advanced.completions_per_forward",
+            packed,
+            not group % (packed or 1),
+            f"a divisor of num_generations = {group}",
         )
-        dpo_without = self.method == "dpo" and not self.beta
-        self._require("beta", not dpo_without, "more than 0 for DPO, such as 0.1")
-        self._require("top_p", 0 < self.top_p <= 1, "in (0, 1]")
-        self._require("lora", self.lora.rank >= 0, "a rank of 0 or more")
-        no_adapter = self.lora.four_bit and not self.lora.rank
-        self._require("lora", not no_adapter, "a rank above 0 for four_bit")
-        unfit = self.offload != "none" and not self.zero_stage
-        self._require("offload", not unfit, "zero_stage 2 or 3 beside it")
-        unfit = self.offload == "all" and self.zero_stage != 3
-        self._require("offload", not unfit, "zero_stage 3 beside all")
-        unknown = set(self.trackers) - {"wandb", "trackio"}
-        self._require("trackers", not unknown, "wandb, trackio")
-        try:
-            re.compile(self.frozen or "")
-        except re.error as error:
-            self._require("frozen", False, f"a regular expression ({error})")
-        for name, known in (
-            ("lr_scheduler", SCHEDULERS),
-            ("prompt_mode", MODES),
-            ("view", VIEWS),
-            ("map_frame", FRAMES),
-            ("positions", POSITIONS),
-            ("method", METHODS),
-            ("loss_type", LOSSES),
-            ("data_part", DATA_PARTS),
-            ("rooms", ROOMS),
-            ("shared_prefix", ("auto", "on", "off")),
-            ("importance_level", ("token", "sequence")),
-            ("scale_rewards", ("group", "batch", "none")),
-            ("zero_stage", (None, 0, 2, 3)),
-            ("offload", ("none", "optimizer", "all")),
-            ("vllm", (None, "server", "colocate")),
-        ):
-            expected = ", ".join("null" if k is None else str(k) for k in known)
-            self._require(name, getattr(self, name) in known, expected)
-
-    def _require(self, name, holds, expected):
-        if not holds:
-            raise SpacerError(
-                f"setting {name}", got=repr(getattr(self, name)), expected=expected
-            )
+        offload, stage = advanced.offload, self.zero_stage
+        _check(
+            "advanced.offload", offload, offload == "none" or stage, "zero_stage 2, 3"
+        )
+        unfit = offload == "all" and stage != 3
+        _check("advanced.offload", offload, not unfit, "zero_stage 3 for all")
 
     @property
-    def prompt_style(self):
+    def prompt_style(self) -> PromptStyle:
         """The ``PromptStyle`` of this run; reads the template."""
-        path = self.prompt_template
+        path: PathLike | None = self.advanced.prompt_template
         if path is not None and not Path(path).exists():
             path = PROJECT_ROOT / path
         return PromptStyle(
             self.prompt_mode,
             self.reward.grid_size,
-            self.map_frame,
+            self.advanced.map_frame,
             load_template(path) if path else None,
         )
 
     @property
-    def video_settings(self):
+    def video_settings(self) -> VideoSettings:
         """The ``VideoSettings`` of this run."""
         return VideoSettings(
-            self.frames, self.frame_size, self.max_pixels, as_images=self.as_images
+            self.frames,
+            self.frame_size,
+            self.max_pixels,
+            as_images=self.advanced.as_images,
         )
 
     @property
-    def completions_per_step(self):
-        """Completions that one optimiser step learns from, over all workers; a
-        baseline has one a prompt, DPO a pair."""
+    def completions_per_step(self) -> int:
+        """Completions of one optimiser step, over all workers.
+
+        ``num_generations`` per prompt for GRPO, one for SFT, one pair for DPO.
+        """
         group = self.num_generations if self.method == "grpo" else 1
         return self.prompts_per_step * group
 
-    def batch_shape(self, workers):
+    def batch_shape(self, workers: int) -> tuple[int, int]:
         """(completions per forward, forwards per step) of one worker.
 
         Raises
@@ -262,13 +308,14 @@ class TrainConfig:
         """
         share, rest = divmod(self.completions_per_step, workers)
         batch = min(self.per_device_batch or share, share)
-        if self.method == "grpo" and self.shared_prefix != "off":
+        if self.method == "grpo" and self.advanced.shared_prefix != "off":
             # A forward's activations are kept until its backward: the micro-batch has
             # to shrink with it, or no memory would be saved.
-            batch = min(self.completions_per_forward or batch, batch)
+            batch = min(self.advanced.completions_per_forward or batch, batch)
         if rest or not share or share % batch:
             raise SpacerError(
                 "completions of a step cannot be shared evenly",
+                kind="training.uneven-shares",
                 got=f"{self.completions_per_step} from {self.prompts_per_step} prompts "
                 f"on {workers} workers, {batch} per forward",
                 expected="workers x per_device_batch to divide the completions",
@@ -276,19 +323,56 @@ class TrainConfig:
             )
         return batch, share // batch
 
-    def zero_stage_for(self, workers):
-        """The ZeRO stage in use with so many workers; 0: no DeepSpeed."""
+    def zero_stage_for(self, workers: int) -> int:
+        """The ZeRO stage in use with ``workers`` processes; 0: no DeepSpeed."""
         if self.zero_stage is None:
             return 2 if workers > 1 else 0
         return self.zero_stage
 
     @property
-    def hash(self):
-        """Twelve hex digits naming this exact run."""
+    def hash(self) -> str:
+        """Twelve hexadecimal digits that name this exact run."""
         return config_hash(self)
 
 
-def load_config(recipe, overrides=()):
+def _check(name: str, value: object, holds: object, expected: str) -> None:
+    if not holds:
+        raise SpacerError(
+            f"setting {name}",
+            kind="training.setting-value",
+            got=repr(value),
+            expected=expected,
+        )
+
+
+def _more_than_0(
+    settings: object, names: str, where: str = "", or_null: str = ""
+) -> None:
+    for name in names.split():
+        value = getattr(settings, name)
+        holds = value > 0 if value is not None else bool(or_null)
+        _check(where + name, value, holds, f"more than 0{or_null}")
+
+
+def _at_least_0(settings: object, names: str, where: str = "") -> None:
+    for name in names.split():
+        value = getattr(settings, name)
+        _check(where + name, value, value >= 0, "0 or more")
+
+
+def _one_of(
+    settings: object, known: Mapping[str, Iterable[object]], where: str = ""
+) -> None:
+    for name, choices in known.items():
+        value, choices = getattr(settings, name), tuple(choices)
+        expected = ", ".join("null" if c is None else str(c) for c in choices)
+        _check(where + name, value, value in choices, expected)
+
+
+# ---------------------------------------------------------------- from and to YAML
+
+
+def load_config(recipe: PathLike, overrides: Changes = ()) -> TrainConfig:
     """A recipe, by name or path, with changes on top.
 
     Parameters
@@ -303,123 +387,23 @@ def load_config(recipe, overrides=()):
     SpacerError
         For an unknown recipe or key (naming the nearest), or a wrong type or value.
     """
-    values = _read_recipe(recipe)
+    values = read_yaml(recipe, RECIPES, what="recipe", own=("recipe",))
     values.setdefault("recipe", Path(recipe).stem)
-    for key, value in setting_pairs(overrides):
-        *parents, last = key.split(".")
-        level = values
-        for name in parents:
-            level = level.setdefault(name, {})
-            if not isinstance(level, dict):
-                raise SpacerError("setting", got=key, expected=f"{name} has no parts")
-        level[last] = value
+    apply_changes(values, overrides)
     return config_from_dict(values)
 
 
-def config_from_dict(values):
+def config_from_dict(values: Mapping[str, Any]) -> TrainConfig:
     """Nested plain values → ``TrainConfig``; every key and type is checked."""
-    return _build(TrainConfig, values, "")
+    return build(TrainConfig, values)
 
 
-def dump_config(config):
+def dump_config(config: TrainConfig) -> str:
     """``TrainConfig`` → YAML text that ``load_config`` reads back."""
-    return yaml.safe_dump(to_jsonable(config), sort_keys=False)
+    text: str = yaml.safe_dump(to_jsonable(config), sort_keys=False)
+    return text
 
 
-def recipe_names():
+def recipe_names() -> list[str]:
     """Names of the recipes in ``configs/``."""
-    return sorted(path.stem for path in RECIPES.glob("*.yaml"))
-
-
-def _read_recipe(recipe, below=()):
-    path = Path(recipe)
-    if not path.suffix:
-        path = RECIPES / f"{recipe}.yaml"
-        if not path.exists():
-            raise SpacerError(
-                "recipe",
-                got=recipe,
-                expected="a file of configs/, or a path",
-                remedy=_nearest(str(recipe), recipe_names()),
-            )
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise SpacerError(f"recipe {path}", got=error.strerror) from error
-    except yaml.YAMLError as error:
-        raise SpacerError(f"recipe {path} is not YAML", got=error) from error
-    if not isinstance(values, dict):
-        raise SpacerError(f"recipe {path}", got=values, expected="keys and values")
-    if "extends" in values:
-        name = values.pop("extends")
-        if not isinstance(name, str) or path in below:
-            raise SpacerError(
-                f"recipe {path}: extends", got=name, expected="another recipe"
-            )
-        base = _read_recipe(name, (*below, path))
-        base.pop("recipe", None)
-        values = _merge(base, values)
-    return values
-
-
-def _merge(base, changes):
-    merged = dict(base)
-    for key, value in changes.items():
-        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
-        merged[key] = _merge(merged[key], value) if both else value
-    return merged
-
-
-def setting_pairs(overrides):
-    """``{key: value}`` or ``["key=value", …]`` → pairs, values read as YAML."""
-    if isinstance(overrides, dict):
-        return list(overrides.items())
-    pairs = []
-    for text in overrides:
-        key, equals, value = text.partition("=")
-        if not equals:
-            raise SpacerError("setting", got=text, expected="key=value")
-        pairs.append((key.strip(), yaml.safe_load(value)))
-    return pairs
-
-
-def _build(kind, values, prefix):
-    hints = typing.get_type_hints(kind)
-    names = [f.name for f in dataclasses.fields(kind)]
-    for key in values:
-        if key not in names:
-            raise SpacerError(
-                "unknown setting",
-                got=f"{prefix}{key}",
-                remedy=_nearest(key, names),
-            )
-    built = {key: _check(hints[key], v, f"{prefix}{key}") for key, v in values.items()}
-    return kind(**built)
-
-
-def _check(hint, value, name):
-    """``value`` as ``hint``; ints pass as floats, and so does YAML's ``1e-4``."""
-    if dataclasses.is_dataclass(hint):
-        if not isinstance(value, dict):
-            raise SpacerError(f"setting {name}", got=repr(value), expected="key: value")
-        return _build(hint, value, f"{name}.")
-    kinds = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
-    if float in kinds and isinstance(value, (int, str)) and not isinstance(value, bool):
-        try:
-            return float(value)  # YAML 1.1 reads 1e-4, without a dot, as text
-        except ValueError:
-            pass  # reported below with the value as it was given
-    if hint is str and isinstance(value, bool):
-        return "on" if value else "off"  # YAML 1.1 reads these words as booleans
-    if type(value) not in kinds:
-        raise SpacerError(
-            f"setting {name}",
-            got=repr(value),
-            expected=" or ".join(getattr(k, "__name__", str(k)) for k in kinds),
-        )
-    return value
-
-
-def _nearest(name, names):
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.3)
-    return f"did you mean {near[0]}?" if near else f"choose from {', '.join(names)}"
+    return setting_names(RECIPES)

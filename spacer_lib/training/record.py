@@ -1,5 +1,7 @@
 """What a run writes down as it goes: a line per step, and sampled rollouts."""
 
+import spacer_lib.training.environment  # noqa: F401  # isort: skip
+
 import fnmatch
 import resource
 import statistics

@@ -5,6 +5,8 @@ without a video. So the ground truth of a row is scored twice, beside its own fr
 and beside grey ones; a trainer that sees them gives two answers.
 """
 
+import spacer_lib.training.environment  # noqa: F401  # isort: skip
+
 import torch
 from transformers import TrainerCallback
 

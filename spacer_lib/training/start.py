@@ -1,5 +1,7 @@
 """The checkpoint a run starts from: found, loaded, frozen in part, numbered."""
 
+import spacer_lib.training.environment  # noqa: F401  # isort: skip
+
 import importlib.util
 import re
 from pathlib import Path
@@ -17,7 +19,7 @@ from spacer_lib.errors import SpacerError
 from spacer_lib.models.patches.patch_embedding import use_linear_patches
 from spacer_lib.models.patches.rope import POSITION_RULES
 from spacer_lib.models.patches.shared_media import keep_features
-from spacer_lib.training.rows import locate
+from spacer_lib.training.data import locate
 
 
 def find_model(name):
@@ -42,7 +44,7 @@ def find_model(name):
 
 
 def load_start(config):
-    """``(model, processor)`` that a run starts from, ``config.frozen`` parts frozen.
+    """``(model, processor)`` that a run starts from, ``frozen`` parts frozen.
 
     Raises
     ------
@@ -52,11 +54,11 @@ def load_start(config):
         or everything.
     """
     path = find_model(config.model_path)
-    if config.remote_code:
+    if config.advanced.remote_code:
         print(f"WARNING: running Python code that comes with {path}", flush=True)
     # DeepSpeed keeps fp32 masters of bf16 weights; nobody else does.
     half = config.bf16 and (config.zero_stage or config.lora.rank)
-    options = {"trust_remote_code": config.remote_code}
+    options = {"trust_remote_code": config.advanced.remote_code}
     try:
         model = AutoModelForImageTextToText.from_pretrained(
             path,
@@ -77,9 +79,9 @@ def load_start(config):
         raise SpacerError(
             f"model {path}",
             got="a checkpoint that brings Python code of its own",
-            remedy="read that code; then allow it with remote_code: true",
+            remedy="read that code; then allow it with advanced.remote_code=true",
         ) from error
-    _freeze(model, config.frozen)
+    _freeze(model, config.advanced.frozen)
     return model, processor
 
 
@@ -140,7 +142,7 @@ def _freeze(model, pattern):
     found = [p for name, p in model.named_parameters() if re.search(pattern, name)]
     if not 0 < len(found) < sum(1 for _ in model.parameters()):
         raise SpacerError(
-            "setting frozen",
+            "setting advanced.frozen",
             got=f"{pattern!r}, which fits {len(found)} parameters",
             expected="a pattern that fits some, not all",
             remedy="look at model.named_parameters()",

@@ -4,6 +4,8 @@ transformers' own callbacks, started by the main process alone. They are added a
 ``MetricsLog``, so that what it measures reaches them too.
 """
 
+import spacer_lib.training.environment  # noqa: F401  # isort: skip
+
 import os
 
 from transformers.integrations import (
@@ -48,7 +50,7 @@ TRACKERS = {"wandb": Wandb, "trackio": TrackioCallback}
 
 
 def tracker_callbacks(config, args, out_dir):
-    """Callbacks of TensorBoard and of ``config.trackers``.
+    """Callbacks of TensorBoard and of ``advanced.trackers``.
 
     Parameters
     ----------
@@ -61,5 +63,5 @@ def tracker_callbacks(config, args, out_dir):
     os.environ.setdefault("WANDB_PROJECT", PROJECT)  # the only way to say it
     return [
         TensorBoard(out_dir / "tensorboard"),
-        *(TRACKERS[name]() for name in config.trackers),
+        *(TRACKERS[name]() for name in config.advanced.trackers),
     ]

@@ -10,6 +10,8 @@ the same batch. Departures from TRL's defaults follow SpaceR: ``loss_type="grpo"
 Source: SpaceR §4 and Eq. 7; https://arxiv.org/abs/2402.03300 for GRPO.
 """
 
+import spacer_lib.training.environment  # noqa: F401  # isort: skip
+
 import contextlib
 import dataclasses
 import itertools
@@ -38,6 +40,7 @@ from spacer_lib.models.patches.cache import with_room
 from spacer_lib.models.patches.shared_media import media_once
 from spacer_lib.models.sampling import KeyedSampling, sequence_key
 from spacer_lib.rewards.score import score_batch
+from spacer_lib.rows import ROLLOUT_QUESTION_KEYS
 from spacer_lib.training.ahead import Ahead
 from spacer_lib.training.checkpoints import WholeCheckpoints
 from spacer_lib.training.order import RowOrder
@@ -50,11 +53,8 @@ from spacer_lib.training.prefix import (
     use_branches,
 )
 from spacer_lib.training.refill import replace_rows
-from spacer_lib.training.rows import ROW_KEYS
 from spacer_lib.training.sight import with_pixels
 
-# Of a row, with each sampled rollout: enough to score it again.
-KEPT_KEYS = (*ROW_KEYS, "video", "image", "question_type", "options", "map")
 # From this many rollouts on, all groups being all alike is no accident.
 ENOUGH_ROLLOUTS = 16
 CHECKED_TOKENS = 32  # of each completion with which packing is checked
@@ -321,7 +321,7 @@ class VideoGRPOTrainer(RowOrder, WholeCheckpoints, GRPOTrainer):
             row = self._readable(_number(logs["prompt"][i]))
             yield {
                 "step": self.state.global_step + 1,
-                **{key: row.get(key) for key in KEPT_KEYS},
+                **{key: row.get(key) for key in ROLLOUT_QUESTION_KEYS},
                 "completion": logs["completion"][i][0]["content"],
                 "rewards": {name: v[i] for name, v in logs["rewards"].items()},
                 "advantage": logs["advantages"][i],

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from support import nested
 
 from spacer_lib.artifacts import write_jsonl
 from spacer_lib.tiny import model as tiny
@@ -49,7 +50,10 @@ def mixed(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def small(model_dir):
-    """``small(**changes)``: 2 prompts x 4 completions of at most 12 tokens."""
+    """``small(**changes)``: 2 prompts x 4 completions of at most 12 tokens.
+
+    Advanced settings go by their last name: ``small(refill=2)``.
+    """
 
     def make(**changes):
         values = {
@@ -59,6 +63,6 @@ def small(model_dir):
             "max_completion_length": 12,
             "max_steps": 2,
         }
-        return config_from_dict(values | changes)
+        return config_from_dict(nested(values | changes))
 
     return make

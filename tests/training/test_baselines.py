@@ -653,7 +653,7 @@ def test_workers_with_other_kinds_of_rows_wait_for_none(mixed, tmp_path, method)
                 "max_steps": 2,
                 "beta": 0.1,
                 "learning_rate": 1e-4,
-                "frozen": None,
+                "advanced.frozen": None,
                 **change,
             },
         )

@@ -1,10 +1,12 @@
 """Worlds of several processes and nodes: DDP, two launchers, and how they end."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import psutil
@@ -12,15 +14,24 @@ import pytest
 import torch
 from accelerate.utils import DistributedType
 from safetensors.torch import load_file
+from support import nested, refused
 from transformers import TrainerControl, TrainerState
 
 from spacer_lib import cli
 from spacer_lib.artifacts import PROJECT_ROOT, read_json, read_jsonl, write_json
-from spacer_lib.errors import SpacerError
-from spacer_lib.training.processes import failures, world
+from spacer_lib.training.processes import failures
 from spacer_lib.training.processes import launch as launching
-from spacer_lib.training.processes.launch import TrainingFailed, launch, resolve_workers
-from spacer_lib.training.processes.worker import CleanStop
+from spacer_lib.training.processes.launch import launch, resolve_workers
+from spacer_lib.training.processes.plan import (
+    RunPlan,
+    accelerate_settings,
+    deepspeed_settings,
+    extensions_of,
+    node_name,
+    read_plan,
+    worker_environment,
+)
+from spacer_lib.training.processes.worker import CleanStop, check_world
 from spacer_lib.training.recipe import config_from_dict, dump_config
 
 cpu_only = pytest.mark.skipif(
@@ -29,7 +40,7 @@ cpu_only = pytest.mark.skipif(
 
 
 def make(**values):
-    return config_from_dict(values)
+    return config_from_dict(nested(values))
 
 
 # ---------------------------------------------------------------- who gets what
@@ -49,7 +60,7 @@ def test_workers_are_counted_over_nodes(monkeypatch, found, gpus, nodes, workers
 def test_a_large_recipe_refuses_a_machine_without_gpus(monkeypatch, tmp_path):
     monkeypatch.setattr(launching, "count_gpus", lambda: 0)
     config = make(recipe="spacer_7b", gpus=8, needs_gpu=True)
-    with pytest.raises(SpacerError, match="spacer_7b needs GPUs: got none.*tiny"):
+    with refused("training.no-gpu", says="spacer_7b"):
         launch(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()
     monkeypatch.setattr(launching, "count_gpus", lambda: 8)
@@ -57,17 +68,17 @@ def test_a_large_recipe_refuses_a_machine_without_gpus(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("nodes", "rank", "ip", "message"),
+    ("nodes", "rank", "ip", "kind", "fact"),
     [
-        (2, 0, None, "main_process_ip: got none.*nodes = 2"),
-        (2, 1, "", "main_process"),
-        (2, 2, "10.0.0.1", "node_rank: got 2; expected 0 to 1"),
-        (1, 1, None, "0 to 0"),
-        (2, -1, "10.0.0.1", "node_rank"),
+        (2, 0, None, "no-address", "nodes = 2"),
+        (2, 1, "", "no-address", "nodes = 2"),
+        (2, 2, "10.0.0.1", "node-rank", "0 to 1"),
+        (1, 1, None, "node-rank", "0 to 0"),
+        (2, -1, "10.0.0.1", "node-rank", "-1"),
     ],
 )
-def test_a_node_must_know_its_place(small, tmp_path, nodes, rank, ip, message):
-    with pytest.raises(SpacerError, match=message):
+def test_a_node_must_know_its_place(small, tmp_path, nodes, rank, ip, kind, fact):
+    with refused(f"training.{kind}", says=fact):
         launch(small(nodes=nodes), tmp_path / "run", node_rank=rank, main_process_ip=ip)
     assert not (tmp_path / "run").exists()
 
@@ -76,10 +87,10 @@ def test_vllm_is_looked_for_before_anything_starts(monkeypatch, small, tmp_path)
     monkeypatch.setattr(launching, "count_gpus", lambda: 0)
     found = {"vllm": None}
     monkeypatch.setattr(launching.importlib.util, "find_spec", found.get)
-    with pytest.raises(SpacerError, match="no package vllm here.*pip install vllm"):
+    with refused("training.no-vllm"):
         launch(small(vllm="server"), tmp_path / "run")
     found["vllm"] = object()
-    with pytest.raises(SpacerError, match="vllm: colocate: got no GPU here"):
+    with refused("training.vllm-without-gpu"):
         launch(small(vllm="colocate"), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
@@ -88,65 +99,56 @@ def test_vllm_is_looked_for_before_anything_starts(monkeypatch, small, tmp_path)
 
 
 def a_run(workers=2, nodes=1, on_cpu=True, stage=0, **config):
-    return {
-        "config": {"bf16": False, "offload": "none", **config},
-        "workers": workers,
-        "nodes": nodes,
-        "on_cpu": on_cpu,
-        "zero_stage": stage,
-    }
-
-
-def yaml_of(path):
-    lines = path.read_text().splitlines()
-    return dict(line.split(": ", 1) for line in lines if ": " in line)
+    config = make(nodes=nodes, zero_stage=stage, **config)
+    return RunPlan(config, Path("/run"), workers, on_cpu)
 
 
 @pytest.mark.parametrize(
     ("run", "kind", "precision"),
     [
-        (a_run(), "MULTI_GPU", "'no'"),
-        (a_run(workers=1), "'NO'", "'no'"),
+        (a_run(), "MULTI_GPU", "no"),
+        (a_run(workers=1), "NO", "no"),
         (a_run(on_cpu=False, bf16=True), "MULTI_GPU", "bf16"),
     ],
 )
-def test_without_deepspeed_accelerate_starts_every_process(
-    tmp_path, run, kind, precision
-):
-    world.write_node_file(run, tmp_path)
-    written = yaml_of(tmp_path / "accelerate.yaml")
-    assert written["distributed_type"] == kind  # MULTI_CPU would start only one
-    assert written["mixed_precision"] == precision
-    assert written["num_processes"] == str(run["workers"])
+def test_without_deepspeed_accelerate_starts_every_process(run, kind, precision):
+    settings = accelerate_settings(run, 0, ("127.0.0.1", 29500))
+    assert settings["distributed_type"] == kind  # MULTI_CPU would start only one
+    assert settings["mixed_precision"] == precision
+    assert settings["num_processes"] == run.workers
 
 
-def test_each_node_has_a_file_of_its_own(tmp_path):
+def test_each_node_has_a_file_of_its_own():
     run = a_run(workers=16, nodes=2, on_cpu=False, stage=3)
-    commands = [
-        world.write_node_file(run, tmp_path, rank, ("10.0.0.1", 29500))
-        for rank in (0, 1)
-    ]
-    assert commands[0][-1] == commands[1][-1] == str(tmp_path / "run_config.json")
     for rank, name in enumerate(["accelerate.yaml", "accelerate.node1.yaml"]):
-        written = yaml_of(tmp_path / name)
-        assert written["machine_rank"] == str(rank)
-        assert written["num_machines"] == "2" and written["num_processes"] == "16"
-        assert written["main_process_ip"] == "10.0.0.1"
+        assert node_name("accelerate.yaml", rank) == name
+        settings = accelerate_settings(run, rank, ("10.0.0.1", 29500))
+        assert settings["machine_rank"] == rank
+        assert settings["num_machines"] == 2 and settings["num_processes"] == 16
+        assert settings["main_process_ip"] == "10.0.0.1"
         # accelerate's default would log in on the other nodes by ssh.
-        assert written["  deepspeed_multinode_launcher"] == "standard"
+        deepspeed = settings["deepspeed_config"]
+        assert deepspeed["deepspeed_multinode_launcher"] == "standard"
+
+
+def test_a_plan_survives_its_file(tmp_path):
+    plan = a_run(workers=4, nodes=2, on_cpu=False, stage=3, refill=2)
+    write_json(tmp_path / "run_config.json", plan.record())
+    assert read_plan(tmp_path / "run_config.json") == plan
+    assert plan.record()["zero_stage"] == 3 and plan.record()["nodes"] == 2
 
 
 @pytest.mark.parametrize("on_cpu", [True, False])
 def test_offload_settings(on_cpu):
     where = {"device": "cpu", "pin_memory": not on_cpu}
-    zero = world.deepspeed_settings(2, on_cpu, "optimizer")["zero_optimization"]
+    zero = deepspeed_settings(2, on_cpu, "optimizer")["zero_optimization"]
     assert zero["offload_optimizer"] == where and "offload_param" not in zero
-    zero = world.deepspeed_settings(3, on_cpu, "all")["zero_optimization"]
+    zero = deepspeed_settings(3, on_cpu, "all")["zero_optimization"]
     assert zero["offload_optimizer"] == zero["offload_param"] == where
-    zero = world.deepspeed_settings(3, on_cpu)["zero_optimization"]
+    zero = deepspeed_settings(3, on_cpu)["zero_optimization"]
     assert not any(key.startswith("offload") for key in zero)
     run = a_run(workers=1, on_cpu=on_cpu, stage=2, offload="optimizer")
-    assert world.extensions_of(run) == ["cpu_adam"]
+    assert extensions_of(run) == ["cpu_adam"]
 
 
 def test_workers_keep_what_the_user_set_for_the_network(monkeypatch):
@@ -155,7 +157,7 @@ def test_workers_keep_what_the_user_set_for_the_network(monkeypatch):
     monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
     monkeypatch.setenv("PMI_SIZE", "16")
     monkeypatch.setenv("LOCAL_RANK", "3")
-    got = world.worker_environment(a_run())
+    got = worker_environment(a_run(), os.environ)
     assert got["NCCL_SOCKET_IFNAME"] == "ib0" and got["GLOO_SOCKET_IFNAME"] == "eth0"
     assert not {"ACCELERATE_USE_CPU", "PMI_SIZE", "LOCAL_RANK"} & set(got)
 
@@ -176,7 +178,7 @@ def test_workers_see_the_gpus_they_use_and_no_more(
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if visible:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    got = world.worker_environment(a_run(workers, nodes, on_cpu=False))
+    got = worker_environment(a_run(workers, nodes, on_cpu=False), os.environ)
     assert got["CUDA_VISIBLE_DEVICES"] == seen
 
 
@@ -193,16 +195,16 @@ def test_workers_see_the_gpus_they_use_and_no_more(
 def test_workers_check_the_world(run, count, kind):
     kinds = [DistributedType(name) for name in ("NO", "MULTI_CPU", "DEEPSPEED")]
     right = SimpleNamespace(num_processes=count, distributed_type=DistributedType(kind))
-    world.check_world(right, run)
+    check_world(right, run)
     for other in {*kinds} - {right.distributed_type}:
         wrong = SimpleNamespace(num_processes=count, distributed_type=other)
-        with pytest.raises(SpacerError, match=f"{count} of kind {kind}"):
-            world.check_world(wrong, run)
+        with refused("training.other-world", says=f"{count} of kind {kind}"):
+            check_world(wrong, run)
     alone = SimpleNamespace(
         num_processes=count + 1, distributed_type=right.distributed_type
     )
-    with pytest.raises(SpacerError, match="worker processes"):
-        world.check_world(alone, run)
+    with refused("training.other-world"):
+        check_world(alone, run)
 
 
 # ---------------------------------------------------------------- causes
@@ -259,7 +261,7 @@ def test_the_command_line_hands_the_node_on(monkeypatch, tmp_path):
     seen = {}
 
     def launch(config, out, **options):
-        seen.update(nodes=config.nodes, **options)
+        seen.update(nodes=config.advanced.nodes, **options)
         return SimpleNamespace(model_dir="model", steps=3, seconds=1.0)
 
     monkeypatch.setattr("spacer_lib.training.processes.launch.launch", launch)
@@ -340,12 +342,12 @@ class Node:
         return self.process.returncode, *last
 
     def log(self):
-        path = self.out_dir / world.node_name("train.log", self.rank)
+        path = self.out_dir / node_name("train.log", self.rank)
         return path.read_text() if path.exists() else ""
 
 
 def two_nodes(config, out_dir, other=None, **options):
-    port = world.free_port()
+    port = launching.free_port()
     return [
         Node(config, out_dir, 0, port, **options),
         Node(other or config, out_dir, 1, port, **options),
@@ -426,7 +428,7 @@ def test_ddp_starts_both_processes(small, tmp_path):
 def test_a_killed_worker_ends_the_run_and_is_named(small, tmp_path):
     strike = Strike(1, signal.SIGKILL)
     config = small(gpus=2, zero_stage=0, max_steps=400)
-    with pytest.raises(TrainingFailed, match=r"killed by signal 9 \(out of memory"):
+    with refused("training.failed", says="killed by signal 9 (out of memory"):
         launch(config, tmp_path / "run", on_line=strike)
     assert time.monotonic() - strike.at < 30
     assert ranks_of(psutil.Process()) == []
@@ -447,7 +449,7 @@ def test_the_first_error_is_told_while_others_wait(small, tmp_path, monkeypatch)
     (tmp_path / "sitecustomize.py").write_text(PLANTED)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     strike = Strike(1, signal.SIGUSR1)
-    with pytest.raises(TrainingFailed, match=r"ValueError: reward exploded \(rank 1"):
+    with refused("training.failed", says="ValueError: reward exploded (rank 1"):
         launch(small(gpus=2, max_steps=400), tmp_path / "run", on_line=strike)
     assert time.monotonic() - strike.at < 30
 

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from support import dotted
 
 from spacer_lib.artifacts import PROJECT_ROOT, read_json, read_jsonl
 from spacer_lib.training.assembly import build_trainer
@@ -45,7 +46,7 @@ def recipe(mixed):
             "learning_rate": 1e-4,
             "frozen": None,
         }
-        return load_config("tiny", values | changes)
+        return load_config("tiny", dotted(values | changes))
 
     return make
 

@@ -22,7 +22,6 @@ from spacer_lib.models.generation import (
 )
 from spacer_lib.models.inputs import (
     MediaError,
-    VideoSettings,
     encode_prompts,
     join_media,
     pad_batch,
@@ -36,6 +35,7 @@ from spacer_lib.models.patches.rope import (
     use_original_positions,
 )
 from spacer_lib.models.patches.shared_media import core_of, keep_features, media_once
+from spacer_lib.rooms.frames import VideoSettings
 from spacer_lib.rooms.video import RecentlyUsed, read_frames
 from spacer_lib.tiny import model as tiny
 from spacer_lib.tiny.curriculum import tokenizer_corpus

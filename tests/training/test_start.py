@@ -112,7 +112,7 @@ def test_code_from_a_checkpoint_does_not_run_unasked(small, model_dir, tmp_path)
     }
     (foreign / "config.json").write_text(json.dumps(config))
     (foreign / "own.py").write_text(f"open({str(ran)!r}, 'w').close()\n")
-    with pytest.raises(SpacerError, match="remote_code: true"):
+    with pytest.raises(SpacerError, match="remote_code=true"):
         load_start(small(model_path=str(foreign)))
     assert not ran.exists()
 

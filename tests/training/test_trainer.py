@@ -9,7 +9,6 @@ from trl import GRPOConfig, GRPOTrainer
 
 from spacer_lib.errors import SpacerError
 from spacer_lib.models.inputs import (
-    VideoSettings,
     encode_prompts,
     join_media,
     pad_batch,
@@ -19,14 +18,15 @@ from spacer_lib.models.patches import shared_media
 from spacer_lib.models.patches.rope import position_rule
 from spacer_lib.models.patches.shared_media import media_once
 from spacer_lib.rewards.score import score
-from spacer_lib.rooms.synthetic.views import frames_from_uri
+from spacer_lib.rooms.frames import VideoSettings
+from spacer_lib.rooms.synthetic.render import frames_from_uri
 from spacer_lib.tiny.model import FRAME_SIZE, PATCH
 from spacer_lib.training import assembly
 from spacer_lib.training import trainer as training
 from spacer_lib.training.assembly import build_trainer
 from spacer_lib.training.checkpoints import COMPLETE, complete_checkpoints
+from spacer_lib.training.data import training_rows
 from spacer_lib.training.record import MetricsLog, drop_later_steps
-from spacer_lib.training.rows import training_rows
 
 GROUP = 4
 # What a score is about; every other key of a batch is evidence (or belongs to it).

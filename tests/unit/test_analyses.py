@@ -17,7 +17,7 @@ from spacer_lib.evaluation.analyses import (
 )
 from spacer_lib.evaluation.conditions import random_map
 from spacer_lib.evaluation.predictions import record, reward_rule
-from spacer_lib.maps.scores import map_accuracy as accuracy_of_map
+from spacer_lib.maps.scores import hits
 from spacer_lib.maps.text import map_to_text
 from spacer_lib.rewards.config import RewardConfig
 
@@ -125,7 +125,7 @@ def test_a_random_map_on_ten_by_ten_is_right_within_a_cell_as_often_as_cells_say
         row_of(i, cells={"bed": rng.integers(10, size=(1, 2)).tolist()})
         for i in range(1500)
     ]
-    shares = [accuracy_of_map(random_map(row), row["map"]) for row in rows]
+    shares = [np.divide(*hits(random_map(row), row["map"])) for row in rows]
     assert np.mean(shares) == pytest.approx(28**2 / 10**4, abs=0.02)
 
 

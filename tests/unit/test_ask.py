@@ -45,8 +45,9 @@ from spacer_lib.evaluation.offline_vllm import OfflineVllm
 from spacer_lib.evaluation.runner import run
 from spacer_lib.evaluation.serve import make_server
 from spacer_lib.models.asking import AskSettings
-from spacer_lib.models.inputs import MediaError, VideoSettings, fit_pixels, read_clip
-from spacer_lib.rooms.synthetic.views import frames_from_uri
+from spacer_lib.models.inputs import MediaError, fit_pixels, read_clip
+from spacer_lib.rooms.frames import VideoSettings
+from spacer_lib.rooms.synthetic.render import frames_from_uri
 from spacer_lib.rooms.video import encode_jpegs
 from spacer_lib.tiny.curriculum import draw_rows
 

@@ -1,16 +1,15 @@
-"""``spacer reward`` on files of any source, and ``spacer bench rewards``."""
+"""``spacer reward`` on files of any source."""
 
 import json
 
 import pytest
 from support import refused
 
-from spacer_lib import benches, cli
+from spacer_lib import cli
 from spacer_lib.artifacts import read_json, write_jsonl
-from spacer_lib.errors import SpacerError
 from spacer_lib.rewards.config import get_preset
 from spacer_lib.rewards.files import score_files
-from spacer_lib.rewards.score import score, score_batch
+from spacer_lib.rewards.score import score
 
 MAP = {"chair": [[2, 5], [4, 4]], "lamp": [[6, 8]], "bed": [[1, 1]]}
 CHOICE = {
@@ -338,36 +337,3 @@ def test_files_and_presets_that_are_not_there(files, capsys, tmp_path):
     with refused("artifacts.not-json", says="items.jsonl"):
         score_files(*paths, ours)
     assert "items.jsonl" in error_line(capsys, arguments)
-
-
-# ------------------------------------------------------------------ bench
-
-
-def test_the_plain_way_agrees_on_mixed_completions():
-    texts, items, tokens = benches.reward_cases(1200)
-    config = get_preset(benches.REWARD_PRESET)
-    ours = score_batch(texts, items, config, tokens)
-    plain = list(map(benches.plain_reward, texts, items, tokens))
-    assert plain == pytest.approx([b.total for b in ours], abs=1e-9)
-    # Mixed: all parts and most failures occur, in groups.
-    assert {item["problem_type"] for item in items} >= set(benches.PROBLEM_TYPES)
-    assert len({b.failure for b in ours}) >= 6
-    assert len({b.map_failure for b in ours}) > 3
-    assert {b.length for b in ours} == {0, 0.2} and len({b.map for b in ours}) > 50
-    assert len(set(map(id, items))) == 1200 / benches.GROUP
-    assert benches.reward_cases(1200)[0] == texts
-
-
-def test_the_row_names_what_costs_most(monkeypatch):
-    row = benches.reward_row(1, 200)
-    assert "200 mixed completions" in row.note and "read_completion" in row.note
-    assert row.ratio == row.other_s / row.ours_s
-    monkeypatch.setattr(benches, "plain_reward", lambda *_: 0.5)
-    with pytest.raises(SpacerError, match="bench rewards: this library and plain"):
-        benches.reward_row(1, 80)
-
-
-def test_the_suite_is_known(monkeypatch):
-    monkeypatch.setattr(benches, "reward_row", lambda runs: f"{runs} runs")
-    seen = []
-    assert benches.SUITES["rewards"](2, on_row=seen.append) == ["2 runs"] == seen

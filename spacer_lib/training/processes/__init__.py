@@ -1,1 +1,1 @@
-"""Ranks: launching, watching and ending them."""
+"""The processes of a run: its plan, its launch, its workers, and why they fail."""

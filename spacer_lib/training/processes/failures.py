@@ -1,8 +1,8 @@
-"""Which error of a failed run was the first: the one worth reading.
+"""The first error of a failed run, which is its cause.
 
-When a worker fails, the others lose their connections and fail too, on all nodes, in
-any order of printing. So a failing worker writes its error into ``failures.txt``
-before it lets go of its connections: the first line there is the cause.
+If a worker fails, the others lose their connections and fail too, on all nodes, and
+their errors are printed in any order. So a failing worker writes its error into
+``failures.txt`` before it closes its connections: the first line there is the cause.
 """
 
 import contextlib
@@ -10,9 +10,11 @@ import re
 import signal
 from pathlib import Path
 
+from spacer_lib.artifacts import PathLike
+
 FAILURES = "failures.txt"
 KILLED = "worker killed by signal"
-# What nobody in a run sends: a worker that dies of one is the cause by itself.
+# No process of a run sends these: a worker that ends by one of them is the cause.
 CRASHES = {
     signal.SIGKILL,
     signal.SIGSEGV,
@@ -24,51 +26,55 @@ _DEATHS = re.compile(
     r"Signal (\d+) \(SIG\w+\) received by PID"  # torch's summary
     r"|died with <Signals\.SIG\w+: (\d+)>"  # accelerate's, of a lone process
 )
-_ASKED = re.compile(  # 143: what a worker returns that stopped on SIGTERM
+_ASKED = re.compile(  # 143: exit status of a worker that stopped on SIGTERM
     r"failed \(exitcode: (?:143|-15)\)|non-zero exit status 143"
     rf"|died with <Signals\.SIGTERM: {signal.SIGTERM.value}>"
 )
 
 
-def clear_failures(folder):
-    """Start with an empty ``failures.txt``: other nodes see it grow.
+def clear_failures(folder: PathLike) -> None:
+    """Start with an empty ``failures.txt``.
 
-    It must exist: network file systems remember for a while that a file does not.
+    Network file systems cache the absence of a file; so it has to exist before other
+    nodes look for it.
     """
     (Path(folder) / FAILURES).write_text("")
 
 
-def note_failure(folder, text):
-    """Append one line; a full disk, which may be the failure itself, is no other."""
+def note_failure(folder: PathLike, text: object) -> None:
+    """Append one line.
+
+    Errors of writing are ignored: the failure may be a full disk.
+    """
     line = " ".join(str(text).split())
     with contextlib.suppress(OSError), open(Path(folder) / FAILURES, "a") as file:
         file.write(line + "\n")
 
 
-def noted_failures(folder):
-    """Lines of ``failures.txt``; none where there is no such file."""
+def noted_failures(folder: PathLike) -> list[str]:
+    """Lines of ``failures.txt``; none if there is no such file."""
     try:
-        # Opened anew each time: that is when network file systems look again.
+        # Opened anew each time: network file systems then look again.
         return (Path(folder) / FAILURES).read_text(errors="replace").splitlines()
     except FileNotFoundError:
         return []
 
 
-def error_line(kind, error):
+def error_line(kind: type[BaseException], error: BaseException) -> str:
     """``ValueError: reward exploded``: an exception's name and first line."""
     first, *_ = str(error).splitlines() or [""]
     return f"{kind.__name__}: {first}"
 
 
-def was_asked_to_stop(log):
+def was_asked_to_stop(log: str) -> bool:
     """Whether the log's workers ended because of a SIGTERM."""
     return bool(_ASKED.search(log))
 
 
-def killed_by(log):
+def killed_by(log: str) -> str | None:
     """``worker killed by signal …`` if a worker crashed, or None."""
     if "forcefully exiting via" in log:
-        return None  # the agent killed what did not end: not the cause
+        return None  # torch killed workers that did not end: not the cause
     for found in _DEATHS.finditer(log):
         number = int(found[1] or found[2])
         if number in CRASHES:
@@ -77,22 +83,17 @@ def killed_by(log):
     return None
 
 
-def find_cause(folder, log):
-    """The first error of a run from what its nodes noted and one node's log.
-
-    Returns
-    -------
-    str or None
-    """
+def find_cause(folder: PathLike, log: str) -> str | None:
+    """The first error of a run: from the failures that nodes noted and a node's log."""
     noted = noted_failures(folder)
     crashed = killed_by(log) or next((n for n in noted if KILLED in n), None)
     return crashed or next(iter(noted), None)
 
 
-def first_error(text):
+def first_error(text: str) -> str | None:
     """The last line of the first traceback in a log of several ranks.
 
-    For failures before a worker could note one, such as an import.
+    For failures that a worker could not note, such as a failed import.
     """
     prefix = re.compile(r"^\[rank\d+\]:\s?")
     lines = [prefix.sub("", line) for line in text.splitlines()]

@@ -1,30 +1,44 @@
-"""Start a training run in processes of its own and watch it.
+"""Start a training run in its own processes, watch it, and stop it.
 
-A notebook kernel must not become a rank: GPU memory would stay taken and one crash
-would take the notebook along. So the run goes through ``accelerate launch``, its
-output into ``train.log``, and every exit is accounted for.
+A notebook kernel must not become a rank: it would keep GPU memory, and one crash would
+end the notebook. So the run goes through ``accelerate launch``, its output goes into
+``train.log``, and every way to end is reported.
 
-On several nodes each runs ``launch`` with its own ``node_rank``, all with the same
-``out_dir`` on a file system they share. Node 0 prepares the folder and opens the port;
-the others start once it answers.
+On several nodes each node calls ``launch`` with its own ``node_rank``, and all with the
+same ``out_dir`` on a shared file system. Node 0 prepares the folder and opens the port;
+the others start when it answers.
 """
 
 import contextlib
+import importlib.metadata
 import importlib.util
+import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TextIO, cast
 
 import psutil
-import torch
+import yaml
 
-from spacer_lib.artifacts import read_json, read_jsonl, to_jsonable
+from spacer_lib.artifacts import (
+    PathLike,
+    make_folder,
+    read_json,
+    read_jsonl,
+    write_json,
+    write_text,
+)
 from spacer_lib.errors import SpacerError
 from spacer_lib.jobs import die_with_parent
+from spacer_lib.rows import Rollout
+from spacer_lib.training.processes.extensions import ready_extensions
 from spacer_lib.training.processes.failures import (
     clear_failures,
     find_cause,
@@ -34,30 +48,34 @@ from spacer_lib.training.processes.failures import (
     noted_failures,
     was_asked_to_stop,
 )
-from spacer_lib.training.processes.world import (
-    PORT,
+from spacer_lib.training.processes.plan import (
+    PLAN,
     STOP,
-    await_port,
+    RunPlan,
+    accelerate_settings,
+    deepspeed_settings,
     extensions_of,
+    meeting_point,
     node_name,
-    ready_extensions,
+    share_workers,
     worker_environment,
-    write_node_file,
-    write_run_files,
 )
+from spacer_lib.training.recipe import TrainConfig
 
-MAX_CPU_WORKERS = 2  # enough to exercise every collective on a laptop
-STOP_S = 30  # what workers get to end, a checkpoint saved if there is time
+STOP_S = 30  # what workers get to end, and to save a checkpoint if there is time
 POLL_S = 0.2
-SHARED_S = 30  # until what one node wrote is seen by another
+JOIN_S = 600  # how long the nodes of a run wait for each other
+SHARED_S = 30  # until one node sees what another wrote
 # After a noted failure: what processes get to end by themselves, then on request.
-# Workers that wait for a lost one in NCCL would wait for minutes.
+# Workers that wait for a lost worker in NCCL would wait for minutes.
 SETTLE_S, HURRY_S = 10, 5
-TELL_S = 2  # for another node to say what it knows of a failure
+REPORT_S = 2  # for another node to note an earlier failure
+
+Say = Callable[[str], None]
 
 
 class TrainingFailed(SpacerError):
-    """A worker process ended with an error; the message carries the first one."""
+    """A worker process ended with an error; the message holds the first error."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +87,7 @@ class RunResult:
     out_dir, model_dir : Path
     steps : int
     seconds : float
-        Training time, start-up of processes left out, resumed sessions added up.
+        Training time of all sessions, without the start of processes.
     workers : int
     on_cpu : bool
     peak_memory_gb : float
@@ -87,100 +105,94 @@ class RunResult:
     peak_memory_gb: float
     skipped: bool = False
 
-    def metrics(self):
+    def metrics(self) -> list[dict[str, Any]]:
         """Rows of ``metrics.jsonl``."""
         return read_jsonl(self.out_dir / "metrics.jsonl")
 
-    def rollouts(self):
+    def rollouts(self) -> list[Rollout]:
         """Rows of ``rollouts.jsonl``."""
-        return read_jsonl(self.out_dir / "rollouts.jsonl")
+        return cast(list[Rollout], read_jsonl(self.out_dir / "rollouts.jsonl"))
 
 
-def count_gpus():
-    """Visible CUDA devices, counted without touching CUDA in this process."""
-    if not torch.version.cuda:
+# ---------------------------------------------------------------- this machine
+
+
+def count_gpus() -> int:
+    """Visible CUDA devices, counted in another process: CUDA is not started here.
+
+    Raises
+    ------
+    SpacerError
+        If torch cannot count them.
+    """
+    if importlib.metadata.version("torch").endswith("+cpu"):
         return 0
     code = "import torch; print(torch.cuda.device_count())"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     if done.returncode:
-        raise SpacerError("counting GPUs failed", got=done.stderr.strip()[-300:])
+        raise SpacerError(
+            "counting GPUs failed",
+            kind="training.gpu-count",
+            got=done.stderr.strip()[-300:],
+        )
     return int(done.stdout)
 
 
-def resolve_workers(config):
-    """How many processes a recipe's ``gpus`` and ``nodes`` really get here.
+def resolve_workers(config: TrainConfig) -> tuple[int, str, str]:
+    """Processes, device and a message for this machine; see ``plan.share_workers``."""
+    return share_workers(config, count_gpus())
 
-    Parameters
-    ----------
-    config : TrainConfig
 
-    Returns
-    -------
-    workers : int
-        Over all nodes, each taken to be like this one.
-    device : str
-        ``cuda`` or ``cpu``.
-    message : str
-        One line that says what will run, loudly where it is not what was asked.
+def require_packages(plan: RunPlan) -> None:
+    """Refuse a run whose optional packages are not installed.
 
     Raises
     ------
     SpacerError
-        If there are some GPUs, but fewer than asked for; or none, and the recipe
-        needs them.
+        Without vLLM or a tracker that the recipe names, or for vLLM in the training
+        processes without a GPU.
     """
-    gpus, nodes, found = config.gpus, config.nodes, count_gpus()
-    on_each = f" on each of {nodes} nodes" if nodes > 1 else ""
-    if found >= gpus:
-        return gpus * nodes, "cuda", f"{gpus} of {found} GPUs{on_each}"
-    if found:
-        raise SpacerError(
-            "not enough GPUs",
-            got=f"{found} visible",
-            expected=f"gpus = {gpus}",
-            remedy=f"ask for {found}, or check CUDA_VISIBLE_DEVICES",
-        )
-    if config.needs_gpu:
-        raise SpacerError(
-            f"recipe {config.recipe} needs GPUs",
-            got="none here",
-            expected=f"{gpus}{on_each}",
-            remedy="run it on such a machine, or take recipe tiny, which runs anywhere",
-        )
-    share = min(gpus, max(1, MAX_CPU_WORKERS // nodes))
-    message = f"{share} CPU worker" + "s" * (share > 1) + on_each
-    if share < gpus:
-        message = f"NO GPU HERE: {gpus} GPUs were asked for, training on {message}"
-    return share * nodes, "cpu", message
-
-
-def require_trackers(names):
-    """Complain about trackers whose package is not installed.
-
-    Raises
-    ------
-    SpacerError
-    """
-    absent = [name for name in names if importlib.util.find_spec(name) is None]
+    advanced = plan.config.advanced
+    absent = [n for n in advanced.trackers if importlib.util.find_spec(n) is None]
     if absent:
         raise SpacerError(
-            "setting trackers",
+            "setting advanced.trackers",
+            kind="training.no-tracker",
             got=f"{', '.join(absent)}, not installed here",
             remedy=f"pip install {' '.join(absent)}, or leave it out: TensorBoard's "
-            "files are written in any case",
+            "files are always written",
         )
+    if advanced.vllm is None:
+        return
+    if importlib.util.find_spec("vllm") is None:
+        raise SpacerError(
+            f"advanced.vllm: {advanced.vllm}",
+            kind="training.no-vllm",
+            got="no package vllm here",
+            remedy="pip install vllm, or set advanced.vllm to null",
+        )
+    if advanced.vllm == "colocate" and plan.on_cpu:
+        raise SpacerError(
+            "advanced.vllm: colocate",
+            kind="training.vllm-without-gpu",
+            got="no GPU here",
+            remedy="set advanced.vllm to null or server",
+        )
+
+
+# ---------------------------------------------------------------- the run
 
 
 def launch(
-    config,
-    out_dir,
+    config: TrainConfig,
+    out_dir: PathLike,
     *,
-    node_rank=0,
-    main_process_ip=None,
-    main_process_port=None,
-    on_line=None,
-    resume=False,
-):
+    node_rank: int = 0,
+    main_process_ip: str | None = None,
+    main_process_port: int | None = None,
+    on_line: Say | None = None,
+    resume: bool = False,
+) -> RunResult:
     """Train ``config`` in ``out_dir`` and return when it is done.
 
     Parameters
@@ -193,13 +205,13 @@ def launch(
         ``<out_dir>.old`` (the one before that is deleted) unless ``resume``. Other
         nodes than the first only add files such as ``train.node1.log``.
     node_rank : int
-        Of this node, from 0, where ``config.nodes`` is more than 1.
+        Of this node, from 0, if ``advanced.nodes`` is more than 1.
     main_process_ip : str, optional
         Name or address of node 0; several nodes need it.
     main_process_port : int, optional
         Port of node 0 that the others can reach; 29500 if not given.
     on_line : callable, optional
-        Called with every line the workers print.
+        Called with every line that the workers print.
     resume : bool
         Go on from the last complete checkpoint; a finished run is returned as it is.
 
@@ -210,98 +222,45 @@ def launch(
     Raises
     ------
     SpacerError
-        If the machine lacks something, or ``resume`` or another node meets another
+        If the machine lacks something, or if ``resume`` or another node finds another
         configuration.
     TrainingFailed
-        If a worker failed, on whichever node.
+        If a worker failed, on any node.
     """
     say = on_line or (lambda line: None)
-    out_dir = Path(out_dir).absolute()
     workers, device, message = resolve_workers(config)
-    address = _meeting_point(
-        config.nodes, node_rank, main_process_ip, main_process_port
-    )
-    _check_vllm(config, device)
-    config.batch_shape(workers)  # complain here rather than in a worker
-    run = {
-        "config": to_jsonable(config),
-        "out_dir": str(out_dir),
-        "workers": workers,
-        "nodes": config.nodes,
-        "on_cpu": device == "cpu",
-        "zero_stage": config.zero_stage_for(workers),
-        "resume": resume,
-    }
-    require_trackers(config.trackers)
+    plan = RunPlan(config, Path(out_dir).absolute(), workers, device == "cpu", resume)
+    address = meeting_point(plan.nodes, node_rank, main_process_ip, main_process_port)
+    config.batch_shape(workers)  # refused here rather than in a worker
+    require_packages(plan)
     if resume:
-        _require_same_run(run)
-        if (out_dir / "run.json").exists():
-            return _result(out_dir, skipped=True)
-    environment, extensions = worker_environment(run), extensions_of(run)
-    if run["zero_stage"]:
-        message += f", DeepSpeed ZeRO-{run['zero_stage']}"
+        _require_same_run(plan)
+        if (plan.out_dir / "run.json").exists():
+            return _result(plan.out_dir, skipped=True)
+    if plan.zero_stage:
+        message += f", DeepSpeed ZeRO-{plan.zero_stage}"
     elif workers > 1:
         message += ", DDP"
     say(message)
-    if extensions:
-        ready_extensions(extensions, environment, say)
+    environment = worker_environment(plan, os.environ)
+    ready_extensions(extensions_of(plan), environment, say)
     if node_rank == 0:
-        if not resume:
-            _set_aside(out_dir)
-        write_run_files(run, out_dir)
-        clear_failures(out_dir)
-        (out_dir / STOP).unlink(missing_ok=True)
-    with _told_to_other_nodes(out_dir, node_rank, config.nodes):
-        if node_rank:
+        _prepare_folder(plan)
+    with _failure_noted(plan, node_rank):
+        if address is not None and node_rank:
             say(f"node {node_rank} waits for node 0 at {address[0]}:{address[1]}")
             await_port(address)
-            _join(run)
-        command = write_node_file(run, out_dir, node_rank, address)
-        log_path = out_dir / node_name("train.log", node_rank)
+            _require_prepared(plan)
+        command = _write_node_settings(plan, node_rank, address)
+        log_path = plan.out_dir / node_name("train.log", node_rank)
         start = log_path.stat().st_size if log_path.exists() else 0
         code = _watch(command, environment, log_path, say)
     if code:
-        raise _failure(log_path, start, code, config.nodes)
-    return _result(out_dir)
+        raise _failure(log_path, start, code, plan.nodes)
+    return _result(plan.out_dir)
 
 
-def _meeting_point(nodes, node_rank, ip, port):
-    """``(ip, port)`` of node 0, or None on a single node."""
-    if not 0 <= node_rank < nodes:
-        raise SpacerError(
-            "node_rank",
-            got=node_rank,
-            expected=f"0 to {nodes - 1} with nodes = {nodes}",
-            remedy="count nodes from 0; set nodes to how many there are",
-        )
-    if nodes == 1:
-        return None
-    if not ip:
-        raise SpacerError(
-            "main_process_ip",
-            got="none",
-            expected=f"the address of node 0 with nodes = {nodes}",
-            remedy="give every node the same main_process_ip",
-        )
-    return ip, port or PORT
-
-
-def _check_vllm(config, device):
-    if config.vllm is None:
-        return
-    if importlib.util.find_spec("vllm") is None:
-        raise SpacerError(
-            f"vllm: {config.vllm}",
-            got="no package vllm here",
-            remedy="pip install vllm, or set vllm to null",
-        )
-    if config.vllm == "colocate" and device == "cpu":
-        raise SpacerError(
-            "vllm: colocate", got="no GPU here", remedy="set vllm to null or server"
-        )
-
-
-def _result(out_dir, skipped=False):
+def _result(out_dir: Path, skipped: bool = False) -> RunResult:
     path = out_dir / "run.json"
     _await_file(path)
     run = read_json(path)
@@ -317,62 +276,68 @@ def _result(out_dir, skipped=False):
     )
 
 
-def _await_file(path):
-    """Until a file that another node has written is seen here, or ``SHARED_S``."""
-    end = time.monotonic() + SHARED_S
-    while not path.exists() and time.monotonic() < end:
-        time.sleep(POLL_S)
+# ---------------------------------------------------------------- the folder
 
 
-def _join(run):
-    """On other nodes than the first: is this the run that node 0 prepared?"""
-    out_dir = Path(run["out_dir"])
-    _await_file(out_dir / "run_config.json")
-    if not (out_dir / "run_config.json").exists():
-        raise SpacerError(
-            f"{out_dir} of this node",
-            got="no run_config.json",
-            expected="what node 0 wrote there",
-            remedy="put out_dir on a file system that all nodes share",
-        )
-    _require_same_run(run)
+def _prepare_folder(plan: RunPlan) -> None:
+    """What all nodes share: an earlier run is moved away, settings are written."""
+    folder = plan.out_dir
+    if not plan.resume and (folder / PLAN).exists():  # a run; other files stay
+        old = folder.with_name(folder.name + ".old")
+        shutil.rmtree(old, ignore_errors=True)
+        folder.rename(old)
+    write_json(make_folder(folder) / PLAN, plan.record())
+    if plan.zero_stage:
+        offload = plan.config.advanced.offload
+        settings = deepspeed_settings(plan.zero_stage, plan.on_cpu, offload)
+        write_json(folder / "deepspeed.json", settings)
+    clear_failures(folder)
+    (folder / STOP).unlink(missing_ok=True)
 
 
-@contextlib.contextmanager
-def _told_to_other_nodes(out_dir, node_rank, nodes):
-    """What ends this node's part early ends the others' too: they read of it."""
-    try:
-        yield
-    except BaseException as error:
-        if nodes > 1 and out_dir.is_dir():
-            what = str(error) or type(error).__name__
-            note_failure(out_dir, f"{what} (node {node_rank})")
-        raise
+def _write_node_settings(
+    plan: RunPlan, node_rank: int, address: tuple[str, int] | None
+) -> list[str]:
+    """accelerate's YAML file of one node; returns the command that reads it."""
+    path = plan.out_dir / node_name("accelerate.yaml", node_rank)
+    address = address or ("127.0.0.1", free_port())
+    write_text(path, yaml.safe_dump(accelerate_settings(plan, node_rank, address)))
+    return [
+        sys.executable,
+        "-m",
+        "accelerate.commands.launch",
+        "--config_file",
+        str(path),
+        "-m",
+        "spacer_lib.training.processes.worker",
+        str(plan.out_dir / PLAN),
+    ]
 
 
-def _require_same_run(run):
-    path = Path(run["out_dir"]) / "run_config.json"
+def _require_same_run(plan: RunPlan) -> None:
+    """Refuse a folder that holds a run with other settings."""
+    path = plan.out_dir / PLAN
     if not path.exists():
         return  # nothing to resume: a first start
-    before = read_json(path)
     ignored = ("out_dir", "resume")
     old, new = (
-        _flat({key: value for key, value in r.items() if key not in ignored})
-        for r in (before, to_jsonable(run))
+        _flat({key: value for key, value in record.items() if key not in ignored})
+        for record in (read_json(path), plan.record())
     )
     changed = sorted(k for k in old.keys() | new.keys() if old.get(k) != new.get(k))
     if changed:
         key = changed[0]
         raise SpacerError(
-            f"{run['out_dir']} holds a run with other settings",
+            f"{plan.out_dir} holds a run with other settings",
+            kind="training.other-run",
             got=f"{key} = {new.get(key)}",
             expected=f"{key} = {old.get(key)}",
             remedy="use the same settings, another out_dir, or resume=False",
         )
 
 
-def _flat(values, prefix=""):
-    flat = {}
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
     for key, value in values.items():
         if isinstance(value, dict):
             flat.update(_flat(value, f"{prefix}{key}."))
@@ -381,25 +346,88 @@ def _flat(values, prefix=""):
     return flat
 
 
-def _set_aside(out_dir):
-    if not (out_dir / "run_config.json").exists():
-        return  # not a run: nothing of ours to move
-    old = out_dir.with_name(out_dir.name + ".old")
-    shutil.rmtree(old, ignore_errors=True)
-    out_dir.rename(old)
+# ---------------------------------------------------------------- several nodes
+
+
+def free_port() -> int:
+    """A port of this machine that is not in use."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def await_port(address: tuple[str, int]) -> None:
+    """Wait until ``address`` (name, port) accepts connections.
+
+    Raises
+    ------
+    SpacerError
+        After ``JOIN_S`` seconds.
+    """
+    end = time.monotonic() + JOIN_S
+    while True:
+        try:
+            socket.create_connection(address, timeout=5).close()
+            return
+        except OSError as error:
+            if time.monotonic() > end:
+                raise SpacerError(
+                    f"node 0 does not answer at {address[0]}:{address[1]}",
+                    kind="training.no-answer",
+                    got=f"{error} for {JOIN_S} s",
+                    remedy="start node 0 too, and check main_process_ip and "
+                    "main_process_port",
+                ) from error
+        time.sleep(1)
+
+
+def _await_file(path: Path) -> None:
+    """Until this node sees a file that another has written, or ``SHARED_S``."""
+    end = time.monotonic() + SHARED_S
+    while not path.exists() and time.monotonic() < end:
+        time.sleep(POLL_S)
+
+
+def _require_prepared(plan: RunPlan) -> None:
+    """On other nodes than the first: node 0 has prepared this very run."""
+    _await_file(plan.out_dir / PLAN)
+    if not (plan.out_dir / PLAN).exists():
+        raise SpacerError(
+            f"{plan.out_dir} of this node",
+            kind="training.no-shared-folder",
+            got=f"no {PLAN}",
+            expected="what node 0 wrote there",
+            remedy="put out_dir on a file system that all nodes share",
+        )
+    _require_same_run(plan)
+
+
+@contextlib.contextmanager
+def _failure_noted(plan: RunPlan, node_rank: int) -> Iterator[None]:
+    """Note an error of this node in the shared folder: the other nodes then stop."""
+    try:
+        yield
+    except BaseException as error:
+        if plan.nodes > 1 and plan.out_dir.is_dir():
+            what = str(error) or type(error).__name__
+            note_failure(plan.out_dir, f"{what} (node {node_rank})")
+        raise
 
 
 # ---------------------------------------------------------------- the process
 
 
-def _watch(command, environment, log_path, say):
+def _watch(
+    command: list[str], environment: dict[str, str], log_path: Path, say: Say
+) -> int:
     """Run to the end, output into ``log_path`` and line by line to ``say``.
 
-    The log is a file rather than a pipe: nothing is lost, and no worker dies of a
-    broken pipe, if this process goes first. Returns the exit status.
+    The log is a file rather than a pipe: if this process ends first, nothing is lost
+    and no worker fails by a broken pipe. Returns the exit status.
 
-    An interrupt once there are steps waits for a checkpoint of the one at work, a
-    second one does not.
+    After the first step, one interrupt waits for a checkpoint of the current step; a
+    second interrupt does not.
     """
     start = log_path.stat().st_size if log_path.exists() else 0
     with (
@@ -435,25 +463,27 @@ def _watch(command, environment, log_path, say):
             raise
 
 
-def _follow(process, source, folder, say):
+def _follow(
+    process: "subprocess.Popen[bytes]", source: TextIO, folder: Path, say: Say
+) -> int:
     """``say`` what is logged until the process ends; returns its exit status."""
-    patience = None  # until when, once somewhere a worker has failed
+    patience = None  # end of the wait, once a worker has failed on any node
     while True:
-        ended = process.poll() is not None
+        code = process.poll()
         for line in _whole_lines(source):
             say(line)
-        if ended:
-            return process.returncode
+        if code is not None:
+            return code
         if patience is None and noted_failures(folder):
             patience = time.monotonic() + SETTLE_S
         if patience is not None and time.monotonic() > patience:
             stop_tree(process, grace_s=HURRY_S)
-            return -signal.SIGTERM  # psutil has taken the real one
+            return -signal.SIGTERM  # psutil has taken the real status
         time.sleep(POLL_S)
 
 
-def _whole_lines(source):
-    """Lines that ended since the last call; what has begun is left for the next."""
+def _whole_lines(source: TextIO) -> Iterator[str]:
+    """Lines that ended since the last call; an unfinished one is left for the next."""
     while True:
         start = source.tell()
         line = source.readline()
@@ -463,11 +493,11 @@ def _whole_lines(source):
         yield line.removesuffix("\n")
 
 
-def stop_tree(process, grace_s=STOP_S):
-    """SIGTERM to a process and all its descendants; SIGKILL to what outlives it.
+def stop_tree(process: "subprocess.Popen[Any]", grace_s: float = STOP_S) -> None:
+    """SIGTERM to a process and all its descendants; SIGKILL after ``grace_s`` seconds.
 
-    Workers of a distributed launch live in sessions of their own, so the process
-    group is not enough.
+    Workers of a distributed launch have sessions of their own, so a signal to the
+    process group would not reach them.
     """
     with contextlib.suppress(psutil.NoSuchProcess):
         root = psutil.Process(process.pid)
@@ -482,7 +512,8 @@ def stop_tree(process, grace_s=STOP_S):
     process.wait()
 
 
-def _failure(log_path, start, code, nodes):
+def _failure(log_path: Path, start: int, code: int, nodes: int) -> TrainingFailed:
+    """Why the run failed, from the log since byte ``start`` and from noted failures."""
     with open(log_path, encoding="utf-8", errors="replace") as file:
         file.seek(start)
         log = file.read()
@@ -490,18 +521,20 @@ def _failure(log_path, start, code, nodes):
         killed = killed_by(log)
         if killed:
             note_failure(log_path.parent, killed)
-        time.sleep(TELL_S)  # another node may know better
+        time.sleep(REPORT_S)
     cause = find_cause(log_path.parent, log)
     asked = code in (128 + signal.SIGTERM, -signal.SIGTERM) or was_asked_to_stop(log)
     if asked and cause is None:
         return TrainingFailed(
             "training was stopped",
+            kind="training.stopped",
             got=f"SIGTERM, or a file {STOP}",
             remedy=f"start again with resume=True; the log is {log_path}",
         )
     cause = cause or first_error(log)
     return TrainingFailed(
         "training failed",
+        kind="training.failed",
         got=cause or f"exit status {code} and no traceback",
         remedy=f"read {log_path}",
     )

@@ -1,18 +1,20 @@
 """Watch a run from a notebook: one display, redrawn as ``metrics.jsonl`` grows.
 
-One display on purpose: every ``print`` of a long cell would stay in the saved
+There is one display only: every ``print`` of a long cell would stay in the saved
 notebook.
 """
 
 import io
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from IPython import get_ipython
 from IPython.display import Image, display
 from matplotlib.figure import Figure
 
-from spacer_lib.artifacts import read_journal
+from spacer_lib.artifacts import PathLike, read_journal
 
 
 class LiveFigure:
@@ -30,17 +32,20 @@ class LiveFigure:
         Least seconds between two drawings.
     """
 
-    def __init__(self, out_dir, draw, every_s=2.0):
+    def __init__(
+        self, out_dir: PathLike, draw: Callable[..., Any], every_s: float = 2.0
+    ) -> None:
         self.path = Path(out_dir) / "metrics.jsonl"
         self.draw, self.every_s = draw, every_s
-        self.handle, self.last, self.count = None, 0.0, 0
+        self.handle: Any = None
+        self.last, self.count = 0.0, 0
 
-    def __call__(self, line):
+    def __call__(self, line: str) -> None:
         if line.startswith("step ") and time.monotonic() - self.last >= self.every_s:
             self.refresh()
 
-    def refresh(self):
-        """Draw what is there now; returns the number of steps drawn."""
+    def refresh(self) -> int:
+        """Draw the steps so far; returns their number."""
         rows = self._rows()
         if rows and len(rows) != self.count and _in_notebook():
             self._show(rows)
@@ -48,11 +53,11 @@ class LiveFigure:
         self.last = time.monotonic()
         return self.count
 
-    def _rows(self):
+    def _rows(self) -> list[dict[str, Any]]:
         return read_journal(self.path) if self.path.exists() else []
 
-    def _show(self, rows):
-        # Not through pyplot: no global figure, and nothing is shown twice.
+    def _show(self, rows: list[dict[str, Any]]) -> None:
+        # Not through pyplot, which keeps a global figure and would show it twice.
         figure = Figure(figsize=(8, 3), layout="constrained")
         self.draw(rows, figure.subplots(1, 2))
         png = io.BytesIO()
@@ -64,5 +69,5 @@ class LiveFigure:
             self.handle.update(image)
 
 
-def _in_notebook():
+def _in_notebook() -> bool:
     return hasattr(get_ipython(), "kernel")
