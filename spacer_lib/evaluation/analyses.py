@@ -222,7 +222,7 @@ def word_table(
         counts = [count_spatial_words(p["prediction"]) for p in predictions]
         table = pd.DataFrame(
             {
-                "space": [space_of(p["scene_name"]) for p in predictions],
+                "space": [space_of(p["scene_name"] or "") for p in predictions],
                 "type": [p["question_type"] for p in predictions],
                 "words": [float(sum(count.values())) for count in counts],
                 "score": [float(p["score"]) for p in predictions],

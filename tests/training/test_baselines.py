@@ -17,10 +17,10 @@ from spacer_lib.artifacts import read_json
 from spacer_lib.errors import SpacerError
 from spacer_lib.evaluation import backends
 from spacer_lib.evaluation.selection import keep_informative, select_samples
+from spacer_lib.language.asking import AskSettings
 from spacer_lib.language.numbers import read_number
 from spacer_lib.language.prompts import PromptStyle
 from spacer_lib.language.tags import read_completion
-from spacer_lib.models.asking import AskSettings
 from spacer_lib.models.inputs import join_media, token_types
 from spacer_lib.models.patches.rope import position_rule
 from spacer_lib.models.patches.shared_media import core_of

@@ -44,7 +44,7 @@ from spacer_lib.evaluation.floors import Floor
 from spacer_lib.evaluation.offline_vllm import OfflineVllm
 from spacer_lib.evaluation.runner import run
 from spacer_lib.evaluation.serve import make_server
-from spacer_lib.models.asking import AskSettings
+from spacer_lib.language.asking import AskSettings
 from spacer_lib.models.inputs import MediaError, fit_pixels, read_clip
 from spacer_lib.rooms.frames import VideoSettings
 from spacer_lib.rooms.synthetic.render import frames_from_uri
