@@ -16,7 +16,13 @@ from spacer_lib.language.choices import (
     true_letter,
 )
 from spacer_lib.language.numbers import NUMBER_FAILURES, read_number, unit_of
-from spacer_lib.language.tags import FAILURES, FLAGS, SHAPES, read_completion
+from spacer_lib.language.tags import (
+    FAILURES,
+    FLAGS,
+    SHAPES,
+    read_completion,
+    write_completion,
+)
 from spacer_lib.maps.text import map_to_text
 
 MAP = '<map>{"chair":[[2,5]]}</map>'
@@ -231,7 +237,7 @@ words = st.text("abc 123.,", max_size=20)
 @given(cells, words, words.filter(str.strip))
 def test_what_is_written_is_read(drawn, thought, answer):
     block = f"<map>{map_to_text(drawn)}</map>"
-    inside = f"<think>{block}{thought}</think><answer>{answer}</answer>"
+    inside = write_completion(answer, thought, drawn)
     between = f"<think>{thought}</think>{block}<answer>{answer}</answer>"
     for text in (inside, between):
         reading = read_completion(text, expect_map=True)

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import refused
 
-from spacer_lib.language.tags import read_completion
+from spacer_lib.language.tags import read_completion, write_completion
 from spacer_lib.maps.scores import SCORERS
 from spacer_lib.maps.text import map_to_text
 from spacer_lib.rewards.config import COMPONENTS, PRESETS, RewardConfig, get_preset
@@ -39,8 +39,7 @@ TINY = RewardConfig(map_scorer="decay", length_window=None)
 
 
 def completion(answer, cells=TRUE_MAP, thought="so"):
-    drawn = "" if cells is None else f"<map>{map_to_text(cells)}</map>"
-    return f"<think>{drawn}{thought}</think><answer>{answer}</answer>"
+    return write_completion(answer, thought, cells)
 
 
 def parts(breakdown):
