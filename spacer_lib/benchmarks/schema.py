@@ -177,7 +177,7 @@ def check_choice(where, options, letter):
         File, row and column, for the message.
     options : list of str
     letter : str
-        See ``completions.labelled_options``.
+        See ``language.choices.labelled_options``.
 
     Raises
     ------
