@@ -68,8 +68,8 @@ def group_advantages(rewards: Groups, scale: str = "group") -> Groups:
     if scale == "none":
         return centred
     if scale == "batch":
-        return centred / (_spread(rewards.flatten(), dim=0) + EPSILON_STD)
-    return centred / (_spread(rewards, dim=1) + EPSILON_STD)
+        return centred / (standard_deviation(rewards.flatten(), dim=0) + EPSILON_STD)
+    return centred / (standard_deviation(rewards, dim=1) + EPSILON_STD)
 
 
 def zero_advantage_groups(
@@ -78,6 +78,16 @@ def zero_advantage_groups(
     """Whether all advantages of a group are 0, so that it changes nothing."""
     _require_shape("advantages", advantages, ("groups", "size"))
     return (advantages == 0).all(dim=1)
+
+
+def standard_deviation(values: Tensor, dim: int) -> Tensor:
+    """Standard deviation over ``n - 1``, with ``dim`` kept; NaN for fewer than two."""
+    count = values.shape[dim]
+    if count < 2:
+        return values.sum(dim=dim, keepdim=True) * torch.nan
+    mean = values.mean(dim=dim, keepdim=True)
+    variance = ((values - mean) ** 2).mean(dim=dim, keepdim=True)
+    return torch.sqrt(variance * (count / (count - 1)))
 
 
 def log_ratio(
@@ -324,14 +334,6 @@ def sampler_weights(
 
 
 # ---------------------------------------------------------------- contract
-
-
-def _spread(values: Tensor, dim: int) -> Tensor:
-    """Standard deviation over ``n - 1``, ``dim`` kept."""
-    count = values.shape[dim]
-    mean = values.mean(dim=dim, keepdim=True)
-    variance = ((values - mean) ** 2).mean(dim=dim, keepdim=True)
-    return torch.sqrt(variance * (count / (count - 1)))
 
 
 def _lengths(mask: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from spacer_lib.artifacts import write_jsonl
 from spacer_lib.errors import SpacerError
 from spacer_lib.questions.general_sample import synthetic_general
 from spacer_lib.questions.mixture import write_joint
+from spacer_lib.rows import ROLLOUT_QUESTION_KEYS
 from spacer_lib.training.recipe import config_from_dict
 from spacer_lib.training.rows import (
     ENOUGH_MAPS,
@@ -17,7 +18,6 @@ from spacer_lib.training.rows import (
     TrainingRows,
     training_rows,
 )
-from spacer_lib.training.trainer import KEPT_KEYS
 
 SPATIAL = {
     "question_type": "object_rel_distance",
@@ -250,7 +250,7 @@ def test_rooms_are_drawn_without_a_file():
     found = training_rows(config_from_dict({"max_steps": 2, "prompts_per_step": 3}))
     assert isinstance(found, TrainingRows) and len(found) == 6
     assert found.report["kept"] == found.report["read"] == 6
-    kept = set(KEPT_KEYS) - {"image"}
+    kept = set(ROLLOUT_QUESTION_KEYS) - {"image"}
     assert all(json.dumps(row) and kept <= set(row) for row in found)
     for settings in ({"data_rows": 3}, {"data_part": "general"}):
         with pytest.raises(SpacerError, match="without data_path"):
