@@ -118,7 +118,7 @@ def show(name):
 
 # %%
 def inside(paths):
-    """Which files or folders of the runs some paths lie in."""
+    """Names of the files and folders of the runs that hold these paths."""
     return sorted({path.relative_to(run_dir).parts[0] for path in paths})
 
 
@@ -227,7 +227,7 @@ print(f"{len(pairs)} answers" if pairs else "NO ANSWERS: drawn from perturbed ma
 
 # %%
 def imagined(row, rng, cells=3):
-    """An answer whose map has every object moved by up to so many cells."""
+    """An answer whose map has every object moved by up to ``cells`` cells."""
     def moved(spots):
         shifts = rng.integers(-cells, cells + 1, (len(spots), 2))
         return np.clip(np.add(spots, shifts), 0, 9).tolist()

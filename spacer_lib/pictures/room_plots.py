@@ -30,13 +30,8 @@ def floor_plan(scene: Scene, ax: Axes) -> Axes:
         outline = corners[ConvexHull(corners).vertices]
         color = styles[instance.category][0]
         ax.add_patch(Polygon(outline, fc=color, ec=color, alpha=0.45, gid="box"))
-        ax.annotate(
-            instance.category,
-            instance.centroid_m[:2],
-            ha="center",
-            va="center",
-            fontsize=7,
-        )
+        x, y, _ = instance.centroid_m
+        ax.annotate(instance.category, (x, y), ha="center", va="center", fontsize=7)
     margin = 0.04 * max(x1 - x0, y1 - y0)
     ax.set(
         xlim=(x0 - margin, x1 + margin),
