@@ -392,7 +392,7 @@ def test_bins_have_the_given_width_and_targets_are_met():
 
 
 @pytest.mark.parametrize("position", range(4))
-def test_the_right_option_moves_and_the_question_lists_the_new_order(random_rows, position):
+def test_the_right_option_moves_and_the_question_follows(random_rows, position):
     moved = 0
     for scene, rows in random_rows[:40]:
         for row in rows:
