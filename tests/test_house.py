@@ -468,7 +468,7 @@ def is_arg(node):
     return isinstance(node, ast.arg)
 
 
-FILES = "csv ipynb json jsonl md mp4 parquet pt py sens sh svg toml tsv txt".split()
+FILES = "csv ipynb json jsonl md mp4 parquet pt py sens sh svg tsv txt yaml".split()
 
 
 def stale_names(tree):
@@ -476,7 +476,7 @@ def stale_names(tree):
     for text, known in texts:
         for dotted in re.findall(r"``([A-Za-z_]\w*(?:\.\w+)+)(?:\(\))?``", text):
             first, *_, last = dotted.split(".")
-            if first in known or last in (*FILES, "yaml") or not is_of_project(dotted):
+            if first in known or last in FILES or not is_of_project(dotted):
                 continue
             if not exists(dotted):
                 yield dotted

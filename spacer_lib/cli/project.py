@@ -76,12 +76,10 @@ def run(
     ] = [],
 ) -> dict[str, Any]:
     """Execute one notebook with checked parameters."""
-    import yaml
-
     from spacer_lib import notebooks
+    from spacer_lib.settings import setting_pairs
 
-    pairs = (text.partition("=") for text in parameter)
-    parameters = {name: yaml.safe_load(value) for name, _, value in pairs}
+    parameters = dict(setting_pairs(parameter))
     out = out or RUNS / f"{name}__custom.ipynb"
     done = notebooks.execute(name, out, parameters, log_output=True)
     print(f"{done.path}: {done.seconds:.0f} s, {done.peak_memory_gb:.1f} GB")
