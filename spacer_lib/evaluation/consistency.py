@@ -200,8 +200,13 @@ def cell_size_m(scene: Scene, grid_size: int = 10) -> npt.NDArray[np.float64]:
 
 
 def read_answer(prediction: Prediction, row: Question) -> str | None:
-    """The answer that was read, as a letter, number or words; ``None`` if none was."""
-    text, options = prediction.get("extracted"), row.get("options")
+    """The answer that was read, as a letter, number or words; ``None`` if none was.
+
+    Older files of predictions lack ``extracted``: their text is read by ``strict``.
+    """
+    if "extracted" not in prediction:
+        return strict(prediction["prediction"], row).answer
+    text, options = prediction["extracted"], row.get("options")
     return read_choice(text, options) if text is not None and options else text
 
 

@@ -77,6 +77,7 @@ def training_arguments(config, out_dir, *, workers=1, on_cpu=True):
         epsilon_high=config.advanced.epsilon_high,
         loss_type=config.advanced.loss_type,
         importance_sampling_level=config.advanced.importance_level,
+        scale_rewards=config.advanced.scale_rewards,
     )
 
 
