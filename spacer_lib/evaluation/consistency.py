@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from spacer_lib.benchmarks.rules import strict
 from spacer_lib.errors import SpacerError
 from spacer_lib.evaluation.bootstrap import bootstrap_interval
 from spacer_lib.language.choices import labelled_options, plain_text, read_choice

@@ -5,7 +5,7 @@ not mention it.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -58,7 +58,7 @@ class TemporalBonus:
         """
         columns = {k: v for k, v in columns.items() if isinstance(v, list)}
         rows = [
-            dict(zip(columns, values, strict=True))
+            cast(Question, dict(zip(columns, values, strict=True)))
             for values in zip(*columns.values(), strict=True)
         ]
         texts = [completion[0]["content"] for completion in completions]
