@@ -6,7 +6,6 @@ import pytest
 import torch
 from transformers import AutoModelForImageTextToText
 
-from spacer_lib.errors import SpacerError
 from spacer_lib.evaluation.backends import load
 from spacer_lib.models.patches.patch_embedding import (
     use_convolved_patches,
@@ -15,6 +14,7 @@ from spacer_lib.models.patches.patch_embedding import (
 from spacer_lib.tiny import model as tiny
 from spacer_lib.tiny.curriculum import tokenizer_corpus
 from spacer_lib.training.assembly import build_trainer
+from support import refused
 
 
 def convolution(model):
@@ -91,7 +91,7 @@ def test_a_larger_picture_is_still_convolved(model):
 
 def test_a_sliding_kernel_is_refused(model):
     convolution(model).stride = (1, 1, 1)
-    with pytest.raises(SpacerError, match="patch embedding: got Conv3d"):
+    with refused("models.sliding-kernel", says="Conv3d"):
         use_linear_patches(model)
 
 

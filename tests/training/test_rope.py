@@ -7,7 +7,6 @@ import torch
 from transformers import AutoModelForImageTextToText
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLModel
 
-from spacer_lib.errors import SpacerError
 from spacer_lib.models.patches.rope import (
     POSITION_RULES,
     position_rule,
@@ -15,6 +14,7 @@ from spacer_lib.models.patches.rope import (
     use_original_positions,
 )
 from spacer_lib.tiny.model import MERGE, PATCH, TEMPORAL
+from support import refused
 
 TYPES = {"text": 0, "image": 1, "video": 2}
 each_rule = pytest.mark.parametrize("rule", POSITION_RULES)
@@ -374,5 +374,5 @@ def test_a_library_with_the_original_rule_is_left_alone(model, monkeypatch):
 
 def test_only_qwen_has_such_a_rule():
     for call in (*POSITION_RULES.values(), position_rule):
-        with pytest.raises(SpacerError, match=r"got Linear.*Qwen2\.5-VL"):
+        with refused("models.no-vision-tower", says="Linear"):
             call(torch.nn.Linear(1, 1))
