@@ -15,7 +15,6 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 
 import pytest  # noqa: E402
 
-
 # Folders, or files without ``test_`` and suffix.
 MARKS = {
     "training": ("training", "ask", "cli", "evaluation", "sampling", "step", "study"),
