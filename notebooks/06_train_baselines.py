@@ -54,10 +54,10 @@ from spacer_lib.evaluation.backends import load
 from spacer_lib.evaluation.runner import evaluate
 from spacer_lib.evaluation.selection import keep_informative, select_samples
 from spacer_lib.evaluation.statistics import compare, summarize, verdict
-from spacer_lib.language.prompts import TINY_MODES, PromptStyle
 
 # %%
-from spacer_lib.models.asking import AskSettings
+from spacer_lib.language.asking import AskSettings
+from spacer_lib.language.prompts import TINY_MODES, PromptStyle
 from spacer_lib.pictures import evaluation_plots, training_plots
 from spacer_lib.pictures.style import short_name, use_house_style
 from spacer_lib.rewards.score import score

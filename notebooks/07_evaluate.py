@@ -55,10 +55,10 @@ from spacer_lib.evaluation.floors import floors
 from spacer_lib.evaluation.foreign import Answer
 from spacer_lib.evaluation.runner import evaluate, run
 from spacer_lib.evaluation.statistics import compare, summarize, totals
+from spacer_lib.language.asking import AskSettings
 from spacer_lib.language.tags import read_completion
 from spacer_lib.maps.scores import SCORERS
 from spacer_lib.maps.scores import score as map_score
-from spacer_lib.models.asking import AskSettings
 
 # %%
 from spacer_lib.pictures import evaluation_plots, map_plots, room_plots

@@ -66,9 +66,9 @@ from spacer_lib.evaluation.consistency import (
 )
 from spacer_lib.evaluation.runner import evaluate
 from spacer_lib.evaluation.statistics import compare, summarize
+from spacer_lib.language.asking import AskSettings
 from spacer_lib.language.tags import read_completion
 from spacer_lib.maps.text import map_to_text
-from spacer_lib.models.asking import AskSettings
 
 # %%
 from spacer_lib.pictures import evaluation_plots, map_plots

@@ -27,7 +27,7 @@ from spacer_lib.evaluation.backends import load
 from spacer_lib.evaluation.floors import floors
 from spacer_lib.evaluation.runner import evaluate
 from spacer_lib.evaluation.statistics import MEASURES, compare, pooled, summarize
-from spacer_lib.models.asking import AskSettings
+from spacer_lib.language.asking import AskSettings
 from spacer_lib.rewards.config import RewardConfig
 from spacer_lib.rows import Prediction, Question
 from spacer_lib.settings import Changes, build, read_yaml, setting_names, setting_pairs

@@ -312,7 +312,7 @@ def test_select_keeps_rows_that_a_recipe_takes(capsys, tmp_path, monkeypatch):
     assert f"{len(kept)} of 6 rows kept" in capsys.readouterr().out
     config = load_config("tiny", {"data_path": str(out), "prompts_per_step": 1})
     assert [row["id"] for row in training_rows(config)] == names
-    monkeypatch.setattr("spacer_lib.evaluation.selection.generate", None)
+    monkeypatch.setattr("spacer_lib.evaluation.backends.respond", None)
     assert done(*arguments) == result  # every answer is on disk
 
 

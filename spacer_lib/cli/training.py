@@ -178,7 +178,7 @@ def select(
     settings = load_config(config, setting)
     from spacer_lib.evaluation.backends import load
     from spacer_lib.evaluation.selection import keep_informative, select_samples
-    from spacer_lib.models.asking import AskSettings
+    from spacer_lib.language.asking import AskSettings
     from spacer_lib.training.data import training_rows
 
     if rows and settings.data_path is None:  # draw exactly as many as are asked

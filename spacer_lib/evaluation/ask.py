@@ -24,8 +24,8 @@ from spacer_lib.errors import SpacerError
 from spacer_lib.evaluation.backends import Backend, Reply
 from spacer_lib.evaluation.conditions import WITH_MAP, condition_rows, condition_video
 from spacer_lib.jobs import progress
+from spacer_lib.language.asking import AskSettings
 from spacer_lib.language.prompts import TINY_MODES
-from spacer_lib.models.asking import AskSettings
 from spacer_lib.rooms.synthetic.views import VIEWS
 from spacer_lib.rooms.video import ROOM_SCHEME
 from spacer_lib.rows import Question, questions_hash

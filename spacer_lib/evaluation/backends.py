@@ -17,8 +17,8 @@ import torch
 
 from spacer_lib.artifacts import PROJECT_ROOT, PathLike, config_hash
 from spacer_lib.errors import SpacerError
+from spacer_lib.language.asking import AskSettings
 from spacer_lib.language.prompts import media_parts
-from spacer_lib.models.asking import AskSettings
 from spacer_lib.models.generation import respond, weights_fingerprint
 from spacer_lib.models.inputs import MediaError
 from spacer_lib.models.patches.patch_embedding import use_linear_patches

@@ -1,15 +1,13 @@
 """How a benchmark is asked: SpaceR's settings, unless a file or an option differs."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from spacer_lib.artifacts import PROJECT_ROOT, PathLike
 from spacer_lib.errors import SpacerError
+from spacer_lib.language.asking import AskSettings
 from spacer_lib.rooms.frames import VideoSettings
 from spacer_lib.settings import build, read_yaml
-
-if TYPE_CHECKING:
-    from spacer_lib.models.asking import AskSettings
 
 CONFIGS = PROJECT_ROOT / "configs" / "evaluate"
 FRAMES_AS = ("video", "images")
@@ -82,7 +80,7 @@ class EvaluationConfig:
                 expected=" or ".join(FRAMES_AS),
             )
 
-    def settings(self, mode: str, frames_as: str = "video") -> "AskSettings":
+    def settings(self, mode: str, frames_as: str = "video") -> AskSettings:
         """What a backend is asked with.
 
         Parameters
@@ -92,9 +90,6 @@ class EvaluationConfig:
         frames_as : str
             How videos are shown, where the config does not say.
         """
-        # Loads torch, which a check of the settings does without.
-        from spacer_lib.models.asking import AskSettings
-
         mode = self.mode or mode
         return AskSettings(
             mode,

@@ -13,8 +13,8 @@ from spacer_lib.artifacts import PathLike
 from spacer_lib.benchmarks.rules import strict
 from spacer_lib.evaluation.ask import Journal, ask, row_hashes
 from spacer_lib.evaluation.backends import Backend
+from spacer_lib.language.asking import AskSettings
 from spacer_lib.language.prompts import PromptStyle
-from spacer_lib.models.asking import AskSettings
 from spacer_lib.rows import Prediction, Question
 
 MOST_CHARACTERS = 8000  # the end of an output: answers come last

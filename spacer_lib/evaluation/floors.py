@@ -9,8 +9,8 @@ import numpy as np
 from spacer_lib.errors import SpacerError
 from spacer_lib.evaluation.backends import Replies, Reply, keyed
 from spacer_lib.evaluation.predictions import record, reward_rule
+from spacer_lib.language.asking import AskSettings
 from spacer_lib.language.choices import labelled_options
-from spacer_lib.models.asking import AskSettings
 from spacer_lib.rewards.config import RewardConfig
 from spacer_lib.rows import Prediction, Question, questions_hash
 

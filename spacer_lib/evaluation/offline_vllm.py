@@ -7,7 +7,7 @@ from spacer_lib.artifacts import PathLike
 from spacer_lib.errors import SpacerError
 from spacer_lib.evaluation.backends import Replies, Reply, keyed, media_failure
 from spacer_lib.evaluation.chat import shown_media
-from spacer_lib.models.asking import AskSettings
+from spacer_lib.language.asking import AskSettings
 from spacer_lib.models.inputs import MediaError
 from spacer_lib.rows import Question
 

@@ -5,10 +5,9 @@ comes from here, by one of two kinds of rule: a benchmark's (``benchmarks.rules_
 or the task reward of training (``reward_rule``).
 """
 
-from collections.abc import Callable
 from typing import Any, cast
 
-from spacer_lib.benchmarks.schema import Verdict
+from spacer_lib.benchmarks.schema import Rule, Verdict
 from spacer_lib.language.choices import read_choice
 from spacer_lib.language.tags import read_completion
 from spacer_lib.maps.scores import SCORERS, hits
@@ -17,12 +16,11 @@ from spacer_lib.rewards.config import RewardConfig
 from spacer_lib.rewards.score import score
 from spacer_lib.rows import Prediction, Question
 
-Rule = Callable[[str, Question], Verdict]
-# First words of the failures of rows without an output; all others come from a rule.
-# Details follow a colon: ``missing_media: <path>``, ``request_failed: <status>``.
+# Failures of rows without an output; all others come from a rule. Details may follow
+# a colon: ``missing_media: <path>``, ``request_failed: <status>``.
+UNREADABLE_MEDIA = ("missing_media", "broken_media")
 UNANSWERED = (
-    "missing_media",
-    "broken_media",
+    *UNREADABLE_MEDIA,
     "request_failed",
     "refused",
     "no_text",
@@ -84,6 +82,17 @@ def record(
         for scorer in SCORERS:
             made[f"map_{scorer}"] = map_score(drawn, true, grid_size, scorer=scorer)
     return cast(Prediction, made)
+
+
+def reason(failure: str) -> str:
+    """A failure without its details.
+
+    Examples
+    --------
+    >>> reason("missing_media: rooms/1.mp4")
+    'missing_media'
+    """
+    return failure.partition(":")[0]
 
 
 def reward_rule(rewards: RewardConfig | None = None) -> Rule:

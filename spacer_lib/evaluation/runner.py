@@ -33,7 +33,7 @@ from spacer_lib.evaluation.config import EvaluationConfig
 from spacer_lib.evaluation.fallback import read_again
 from spacer_lib.evaluation.predictions import record, reward_rule
 from spacer_lib.evaluation.statistics import summarize, totals
-from spacer_lib.models.asking import AskSettings
+from spacer_lib.language.asking import AskSettings
 from spacer_lib.rewards.config import RewardConfig
 from spacer_lib.rows import Prediction, Question
 

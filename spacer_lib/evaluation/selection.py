@@ -18,7 +18,7 @@ from spacer_lib.artifacts import PathLike
 from spacer_lib.errors import SpacerError
 from spacer_lib.evaluation.ask import Journal, ask, row_hashes
 from spacer_lib.evaluation.backends import LocalModel, Reply
-from spacer_lib.models.asking import AskSettings
+from spacer_lib.language.asking import AskSettings
 from spacer_lib.rewards.config import RewardConfig
 from spacer_lib.rewards.score import score_batch
 from spacer_lib.rows import Question

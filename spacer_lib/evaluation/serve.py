@@ -26,8 +26,8 @@ import numpy as np
 from PIL import Image
 
 from spacer_lib.errors import SpacerError
+from spacer_lib.language.asking import AskSettings
 from spacer_lib.language.prompts import PromptStyle
-from spacer_lib.models.asking import AskSettings
 from spacer_lib.models.generation import Response, respond
 from spacer_lib.models.inputs import Clip, MediaError, read_image
 from spacer_lib.rooms.frames import VideoSettings

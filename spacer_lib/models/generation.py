@@ -14,7 +14,7 @@ import torch
 
 from spacer_lib.artifacts import config_hash
 from spacer_lib.errors import SpacerError
-from spacer_lib.models.asking import AskSettings
+from spacer_lib.language.asking import AskSettings
 from spacer_lib.models.inputs import encode_prompts, pad_batch, token_types
 from spacer_lib.models.patches.rope import position_rule
 from spacer_lib.models.patches.shared_media import media_once

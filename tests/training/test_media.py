@@ -12,9 +12,9 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 from transformers.video_utils import VideoMetadata
 
 from spacer_lib.errors import SpacerError
+from spacer_lib.language.asking import AskSettings
 from spacer_lib.language.prompts import PromptStyle
 from spacer_lib.models import inputs
-from spacer_lib.models.asking import AskSettings
 from spacer_lib.models.generation import (
     generate,
     sampling_settings,

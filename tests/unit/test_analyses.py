@@ -10,7 +10,6 @@ from spacer_lib.artifacts import PROJECT_ROOT, read_json
 from spacer_lib.evaluation.analyses import (
     ablation_table,
     count_spatial_words,
-    map_accuracy,
     map_size_table,
     run_table,
     spatial_words,
@@ -75,7 +74,7 @@ def test_runs_side_by_side():
     assert table.loc["half", "object_rel_direction"] == 0
     assert table.loc["half", ["macro", "delta"]].tolist() == [0.5, 0.5]
     assert math.isnan(table.loc["wrong", "delta"])
-    assert table["map_accuracy"].tolist() == table["hits"].tolist() == [0.5, 1.0]
+    assert table["hits"].tolist() == [0.5, 1.0]
     assert table.loc["half", "low"] <= 0.5 <= table.loc["half", "high"]
     assert table.loc["half", "verdict"] == "up"
     same = run_table({"a": run(HALF), "b": run(HALF)}, reference="a")
@@ -86,15 +85,15 @@ def test_runs_side_by_side():
         run_table({"a": run(HALF), "b": run(HALF)[:4]}, reference="a")
 
 
-def test_map_accuracy_averages_maps_and_hits_pool_instances():
+def test_hits_pool_instances_over_maps():
     rows = [row_of(0), row_of(2, cells={"chair": [[0, 0]]})]
-    made = run(["2", "2"], cells=TRUE, rows=rows)
-    expected = [np.divide(*hits(TRUE, row["map"])) for row in rows]
-    assert map_accuracy(made) == np.mean(expected) == 1.0
     made = run(["2", "2"], cells={"chair": [[1, 1]]}, rows=rows)
-    assert map_accuracy(made) == (1 / 4 + 1) / 2
     assert run_table({"one": made}).loc["one", "hits"] == 2 / 5
-    assert math.isnan(map_accuracy([{"map_total": 0}]))
+    # Questions without a map neither add nor take away.
+    mixed = made + run(["2"], rows=[row_of(4, cells=None)])
+    assert run_table({"one": mixed}).loc["one", "hits"] == pytest.approx(2 / 5)
+    bare = run(["2", "2"], rows=[row_of(i, cells=None) for i in (0, 2)])
+    assert math.isnan(run_table({"none": bare}).loc["none", "hits"])
 
 
 def test_the_same_places_on_grids_of_two_sizes():

@@ -21,8 +21,8 @@ from spacer_lib.evaluation.statistics import (
     summarize,
     verdict,
 )
+from spacer_lib.language.asking import AskSettings
 from spacer_lib.maps.text import parse_map
-from spacer_lib.models.asking import AskSettings
 from spacer_lib.models.generation import generate, sampling_settings
 from spacer_lib.tiny import model as tiny
 from spacer_lib.tiny.curriculum import draw_rows

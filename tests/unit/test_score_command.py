@@ -360,7 +360,7 @@ def test_one_line_for_a_mistake(tmp_path, capsys):
         (["vsi", "--extraction", "kind"], "extraction: got kind; expected strict, off"),
         (["riddles"], "benchmark: got riddles"),
         (["vis"], "did you mean vsi?"),
-        (["vsi"], "carries no questions of VSI-Bench"),
+        (["vsi"], "p.jsonl has no questions of VSI-Bench"),
         (["vsi", "--data", str(tmp_path / "none")], "got no folder"),
     ):
         assert cli.main([*start, *more]) == 2

@@ -1,4 +1,4 @@
-"""How questions are put to a model, and how its answers are decoded."""
+"""How questions are put to a model, and how its answers are decoded: settings alone."""
 
 from dataclasses import dataclass, field
 
