@@ -17,7 +17,7 @@ import numpy as np
 
 from spacer_lib.artifacts import PathLike
 from spacer_lib.benchmarks import vsi
-from spacer_lib.benchmarks.schema import Benchmark, write_parquet
+from spacer_lib.benchmarks.schema import Benchmark, Record, write_parquet
 from spacer_lib.errors import SpacerError
 from spacer_lib.rooms.video import encode_jpegs, read_frames
 
@@ -61,14 +61,17 @@ def write(
     drawn = (draw_row(seed, view, task) for seed in seeds for task in TINY_TASKS)
     rows = []
     for row in filter(None, drawn):
-        mp4 = Path(folder) / row["dataset"] / f"{row['scene_name']}.mp4"
+        address = str(row["video"])
+        mp4 = Path(folder, str(row["dataset"]), f"{row['scene_name']}.mp4")
         if videos and not mp4.exists():
-            encode_jpegs(map(_jpeg, _frames(row["video"])), mp4)
+            encode_jpegs(map(_jpeg, _frames(address)), mp4)
+        record: Record = {**row}
         rows.append(
             {
-                **{name: row[name] for name in vsi.COLUMNS},
-                "video": None if videos else row["video"],
-                **{name: json.dumps(row[name]) for name in vsi.OURS},
+                **{name: record[name] for name in vsi.COLUMNS},
+                "video": None if videos else address,
+                "map": json.dumps(row["map"]),
+                "categories": json.dumps(row["categories"]),
             }
         )
     file = Path(folder) / "test.parquet"

@@ -183,7 +183,7 @@ def check_table(path: PathLike, rows: Any, columns: Columns) -> list[Record]:
 
 
 def check_choice(where: str, options: Sequence[Any], letter: Any) -> None:
-    """Refuse options that are no texts, and a letter that none of them has.
+    """Refuse options that are not texts, and a letter that none of them has.
 
     Parameters
     ----------

@@ -224,7 +224,7 @@ def _row(record: Record, images: list[str], file: Path, number: int) -> Question
     question, options = record["question"], None
     if kind == "choice":
         question, options = _split_options(question, answer)
-        # No task has a truth that is no letter; such a row is still scored.
+        # In published rows the truth is always a letter; other rows are scored too.
         lettered = read_choice(answer, options)
         problem = "multiple choice" if lettered else "option-free"
     elif kind == "number":

@@ -51,9 +51,6 @@ COLUMNS: dict[str, Any] = {
     "ground_truth": str,
     "options": (list, type(None)),
 }
-# Columns that only our own files have, as JSON text: the true map, and the categories
-# that the question is about.
-OURS = ("map", "categories")
 _CONFIDENCES = np.linspace(0.5, 0.95, 10)
 
 
@@ -122,6 +119,7 @@ def _row(record: Record, file: Path, number: int) -> Question:
             "source": "ScanNet" if dataset == "scannet" else "not ScanNet",
         },
     }
+    # Our own files also have these two columns, as JSON text.
     if "map" in record:
         row["map"] = _json(record, "map", file, number)
     if "categories" in record:

@@ -1,6 +1,11 @@
 """Evaluation: scores, differences, studies, failures."""
 
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
 import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
 
 from spacer_lib.pictures.style import (
     FAINT,
@@ -12,18 +17,25 @@ from spacer_lib.pictures.style import (
 )
 
 
-def accuracy_bars(tables, ax, floors=None, level="question_type", measure="score"):
-    """Grouped bars with 95% intervals; floors are grey blocks under the bars.
+def accuracy_bars(
+    tables: Mapping[str, pd.DataFrame],
+    ax: Axes,
+    floors: pd.DataFrame | None = None,
+    level: str = "question_type",
+    measure: str = "score",
+) -> Axes:
+    """Grouped bars with 95% intervals; floors are grey blocks behind the bars.
 
     Parameters
     ----------
     tables : dict
-        ``{label: summary}`` with summaries of ``evaluation.summarize``.
-    floors : summary, optional
-        Of the majority answers, same questions.
-    level, measure : str
-        Rows (``question_type``, ``kind``, ``macro``, ``overall``) and the measure
-        (``score``, ``exact`` or ``hits``).
+        ``{label: table}`` of ``evaluation.statistics.summarize``.
+    floors : DataFrame, optional
+        The same table for the majority answers to the same questions.
+    level : str
+        ``question_type``, ``kind``, ``macro`` or ``overall``.
+    measure : str
+        ``score``, ``exact`` or ``hits``.
     """
     chosen = {k: t[t["level"] == level].set_index("name") for k, t in tables.items()}
     names = list(next(iter(chosen.values())).index)
@@ -48,7 +60,7 @@ def accuracy_bars(tables, ax, floors=None, level="question_type", measure="score
             spots + (i - (len(chosen) - 1) / 2) * width,
             mean,
             width=0.9 * width,
-            # Of equal values the interval may miss its mean by a rounding.
+            # If all values are equal, rounding can move the interval off the mean.
             yerr=np.maximum([mean - low, high - mean], 0),
             color=color,
             alpha=0.85,
@@ -64,14 +76,20 @@ def accuracy_bars(tables, ax, floors=None, level="question_type", measure="score
     return ax
 
 
-def floor_blocks(floors, ax, names, level="task", measure="score"):
-    """Floors under the bars of ``accuracy_bars``: a grey block with a line on top each.
+def floor_blocks(
+    floors: Mapping[str, pd.DataFrame],
+    ax: Axes,
+    names: Sequence[str],
+    level: str = "task",
+    measure: str = "score",
+) -> Axes:
+    """Floors behind the bars of ``accuracy_bars``: grey blocks with a line on top.
 
     Parameters
     ----------
     floors : dict
-        ``{label: summary}``.
-    names : list of str
+        ``{label: table}`` of ``evaluation.statistics.summarize``.
+    names : sequence of str
         Tasks in the order of the bars.
     """
     spots, styles = np.arange(len(names)), ("-", "--", ":", "-.")
@@ -93,13 +111,13 @@ def floor_blocks(floors, ax, names, level="task", measure="score"):
     return ax
 
 
-def delta_forest(table, ax, measure="score"):
-    """Paired differences with 95% intervals against zero, coloured by verdict.
+def delta_forest(table: pd.DataFrame, ax: Axes, measure: str = "score") -> Axes:
+    """Paired differences with 95% intervals, coloured by verdict.
 
     Parameters
     ----------
     table : DataFrame
-        Of ``evaluation.compare``.
+        Of ``evaluation.statistics.compare``.
     """
     rows = table[table["measure"] == measure]
     spots = np.arange(len(rows))
@@ -122,8 +140,8 @@ def delta_forest(table, ax, measure="score"):
     return ax
 
 
-def study_forest(study, ax, measure="score"):
-    """Gains of each training arm: pooled large, every seed small (``study.json``)."""
+def study_forest(study: Mapping[str, Any], ax: Axes, measure: str = "score") -> Axes:
+    """Gains of each arm of a ``study.json``: pooled large, every seed small."""
     arms = list(study["arms"])
     for spot, arm in enumerate(arms):
         color = PALETTE[spot % len(PALETTE)]
@@ -150,17 +168,22 @@ def study_forest(study, ax, measure="score"):
     return ax
 
 
-def paired_dots(pairs, ax, labels, margin=0.0):
-    """Two numbers a row, hollow and filled, joined; coloured by which is greater.
+def paired_dots(
+    pairs: Mapping[str, Sequence[float]],
+    ax: Axes,
+    labels: tuple[str, str],
+    margin: float = 0.0,
+) -> Axes:
+    """Two joined dots per row, hollow and filled; the colour says which is greater.
 
     Parameters
     ----------
     pairs : dict
         ``{row: (first, second)}``
     labels : (str, str)
-        What the hollow and the filled dots are.
+        Of the hollow and of the filled dots.
     margin : float
-        Differences up to this count as none and stay grey.
+        Differences up to this are drawn in grey.
     """
     for y, (first, second) in enumerate(pairs.values()):
         change = second - first
@@ -192,16 +215,23 @@ def paired_dots(pairs, ax, labels, margin=0.0):
     return ax
 
 
-def interval_dots(values, ax, bands=(), zero=True):
-    """Numbers with or without an interval, over bands that an interval would span.
+def interval_dots(
+    values: Mapping[str, Sequence[Any]],
+    ax: Axes,
+    bands: Collection[float] = (),
+    zero: bool = True,
+) -> Axes:
+    """Numbers with or without an interval, over shaded bands around zero.
 
     Parameters
     ----------
     values : dict
-        ``{row: (value, low, high)}``; ``None`` for bounds that nobody printed, and
-        then the dot is hollow.
-    bands : sequence of float
-        Half-widths around zero, shaded; the widest is the faintest.
+        ``{row: (value, low, high)}``. Where ``low`` and ``high`` are ``None``, the dot
+        is hollow.
+    bands : collection of float
+        Half-widths of the bands; the widest is the faintest.
+    zero : bool
+        Draw a line at zero.
     """
     for width in sorted(bands, reverse=True):
         ax.axvspan(-width, width, color=FAINT, alpha=0.35, lw=0, gid=f"band:{width}")
@@ -235,13 +265,13 @@ def interval_dots(values, ax, bands=(), zero=True):
     return ax
 
 
-def extraction_bars(table, ax):
-    """What each rule makes of the same outputs: scored, lost, unread; in per cent.
+def extraction_bars(table: pd.DataFrame, ax: Axes) -> Axes:
+    """Per reading rule: score, read but not right, and not read (per cent).
 
     Parameters
     ----------
     table : DataFrame
-        Of ``evaluation.audit``; drawn is the mean over all rows.
+        Of ``evaluation.audit``; the mean over all rows is drawn.
     """
     rows = table[table["level"] == "overall"].reset_index(drop=True)
     score = 100 * rows["score"].to_numpy(float)
@@ -264,7 +294,11 @@ def extraction_bars(table, ax):
     return ax
 
 
-def share_dots(table, ax, measures=("follows", "drawn_suffices", "true_suffices")):
+def share_dots(
+    table: pd.DataFrame,
+    ax: Axes,
+    measures: Sequence[str] = ("follows", "drawn_suffices", "true_suffices"),
+) -> Axes:
     """Shares with 95% intervals, one row per group, one colour per measure.
 
     Parameters
@@ -308,8 +342,8 @@ _FAILURE_COLORS = {
 }
 
 
-def failure_bars(table, ax):
-    """What went wrong, as shares of each type of question.
+def failure_bars(table: pd.DataFrame, ax: Axes) -> Axes:
+    """Kinds of failure as shares of each question type.
 
     Parameters
     ----------
@@ -332,8 +366,8 @@ def failure_bars(table, ax):
     return ax
 
 
-def words_against_score(table, ax):
-    """Spatial words per response against the score, one point per run.
+def words_against_score(table: pd.DataFrame, ax: Axes) -> Axes:
+    """Score against spatial words per response, one point per run.
 
     Parameters
     ----------

@@ -1,19 +1,25 @@
-"""Cognitive maps, alone or the drawn beside the true one."""
+"""Cognitive maps: one alone, or a drawn map over the true one."""
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 from scipy.optimize import linear_sum_assignment
 
 from spacer_lib.pictures.style import INK, category_styles
 
+Cells = Mapping[str, Sequence[Sequence[float]]]  # of each category
 
-def cognitive_map(cells, ax, grid_size=10, predicted=None):
-    """True cells as open squares; predicted cells as dots, matched pairs joined.
 
-    A true cell without a partner has a dashed border; a prediction without one is a
-    cross. Objects that share a cell are drawn side by side.
+def cognitive_map(
+    cells: Cells, ax: Axes, grid_size: int = 10, predicted: Cells | None = None
+) -> Axes:
+    """True cells as squares, drawn cells as dots; lines join the matched pairs.
+
+    A true cell without a match has a dashed border; a drawn cell without one is a
+    cross. Objects in the same cell are drawn side by side.
 
     Parameters
     ----------
@@ -21,11 +27,13 @@ def cognitive_map(cells, ax, grid_size=10, predicted=None):
         ``{category: [(x_col, y_row), …]}``, the true map.
     ax : matplotlib Axes
     grid_size : int
+        M of an M x M grid.
     predicted : dict, optional
-        A second map to compare with; ``None`` draws the true one alone.
+        The drawn map; ``None``: the true map alone.
     """
     names = [*cells, *(predicted or {})]
-    styles, taken = category_styles(names), Counter()
+    styles = category_styles(names)
+    taken: Counter[tuple[float, ...]] = Counter()
     for name in sorted(set(names)):
         color, marker = styles[name]
         truth = [_spread(cell, taken) for cell in cells.get(name, ())]
@@ -79,14 +87,17 @@ def cognitive_map(cells, ax, grid_size=10, predicted=None):
     return ax
 
 
-def _spread(cell, taken):
-    """The drawn spot of a cell: moved a little for each object already in it."""
+def _spread(cell: Sequence[float], taken: Counter[tuple[float, ...]]) -> np.ndarray:
+    """Where to draw an object: moved a little for each object already in its cell."""
     step = taken[tuple(cell)]
     taken[tuple(cell)] += 1
     return np.array(cell, float) + 0.12 * step
 
 
-def _closest_pairs(truth, guess):
+def _closest_pairs(
+    truth: Sequence[np.ndarray], guess: Sequence[np.ndarray]
+) -> list[tuple[int, int]]:
+    """Indices of matched cells: the least sum of distances."""
     if not truth or not guess:
         return []
     gaps = np.linalg.norm(np.array(truth)[:, None] - np.array(guess)[None], axis=2)

@@ -1,19 +1,22 @@
 """Questions: answers, shares, durations, rejected candidates."""
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 
 import numpy as np
+from matplotlib.axes import Axes
 
 from spacer_lib.pictures.style import INK, PALETTE, short_name
+from spacer_lib.rows import Question
 
 
-def answer_histogram(rows, ax, bins=20):
-    """How often each answer occurs among question rows of one type.
+def answer_histogram(rows: Sequence[Question], ax: Axes, bins: int = 20) -> Axes:
+    """How often each answer occurs among questions of one type.
 
-    Few different answers get one bar each; many numbers are binned.
+    Each answer has a bar; more than twelve different numbers are binned.
     """
     answers = [row["ground_truth"] for row in rows]
-    kinds = sorted({row["question_type"] for row in rows})
+    kinds = sorted({str(row["question_type"]) for row in rows})
     numbers = all(row["problem_type"] == "numerical" for row in rows)
     counts = Counter(answers)
     if numbers and len(counts) > 12:
@@ -29,8 +32,8 @@ def answer_histogram(rows, ax, bins=20):
     return ax
 
 
-def share_donut(counts, ax, title):
-    """Shares of a whole, named and counted, largest first.
+def share_donut(counts: Mapping[str, int], ax: Axes, title: str) -> Axes:
+    """Shares of a whole with names and counts, largest first.
 
     Parameters
     ----------
@@ -53,8 +56,8 @@ def share_donut(counts, ax, title):
     return ax
 
 
-def duration_histogram(seconds, ax, bins=24):
-    """How long the videos are."""
+def duration_histogram(seconds: Sequence[float], ax: Axes, bins: int = 24) -> Axes:
+    """Durations of videos and their median."""
     ax.hist(seconds, bins=bins, color=PALETTE[0], edgecolor="white")
     middle = float(np.median(seconds))
     ax.axvline(middle, color=INK, ls="--", label=f"median {middle:.0f} s")
@@ -64,8 +67,8 @@ def duration_histogram(seconds, ax, bins=24):
     return ax
 
 
-def rejection_bars(rejections, ax):
-    """Why candidates did not become questions, counted, most frequent on top.
+def rejection_bars(rejections: Mapping[tuple[str, str], int], ax: Axes) -> Axes:
+    """Why candidates did not become questions; the most frequent reason on top.
 
     Parameters
     ----------

@@ -1,22 +1,30 @@
 """Rewards of completions, and rewards against the size of an error."""
 
+from collections.abc import Iterable, Mapping, Sequence
+
 import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
 
 from spacer_lib.pictures.style import PALETTE
+from spacer_lib.rewards.score import RewardBreakdown
 
 REWARD_PARTS = ("format", "task", "map")
 
 
-def reward_bars(breakdowns, ax, labels):
-    """What each completion earned, part by part; a failure is written beside it.
+def reward_bars(
+    breakdowns: Iterable[RewardBreakdown], ax: Axes, labels: Sequence[str]
+) -> Axes:
+    """The reward of each completion, by part; a failure is written beside it.
 
     Parameters
     ----------
-    breakdowns : list of RewardBreakdown
+    breakdowns : iterable of RewardBreakdown
+    ax : Axes
     labels : list of str, one per breakdown
     """
-    spots = np.arange(len(breakdowns))
-    left = np.zeros(len(breakdowns))
+    breakdowns = list(breakdowns)
+    spots, left = np.arange(len(breakdowns)), np.zeros(len(breakdowns))
     for color, part in zip(PALETTE, REWARD_PARTS, strict=False):
         values = np.array([float(getattr(b, part) or 0) for b in breakdowns])
         ax.barh(spots, values, left=left, color=color, label=part)
@@ -24,7 +32,7 @@ def reward_bars(breakdowns, ax, labels):
     for spot, edge, breakdown in zip(spots, left, breakdowns, strict=True):
         note = breakdown.failure or breakdown.map_failure
         if note:
-            ax.text(edge + 0.03, spot, note, va="center", fontsize=7)
+            ax.text(float(edge) + 0.03, float(spot), note, va="center", fontsize=7)
     ax.set(yticks=spots, yticklabels=labels, xlabel="reward")
     ax.invert_yaxis()
     ax.grid(False, axis="y")
@@ -32,7 +40,12 @@ def reward_bars(breakdowns, ax, labels):
     return ax
 
 
-def reward_vs_error(curves, ax, x_label="jitter (cells)", y_label="map score"):
+def reward_vs_error(
+    curves: Mapping[str, npt.ArrayLike],
+    ax: Axes,
+    x_label: str = "jitter (cells)",
+    y_label: str = "map score",
+) -> Axes:
     """One line per scorer with its interval, against the size of an error.
 
     Parameters

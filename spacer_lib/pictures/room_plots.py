@@ -1,23 +1,22 @@
 """Rooms: floor plan, camera path, three dimensions, frames."""
 
+from collections.abc import Sequence
+
 import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
 from matplotlib.patches import Polygon, Rectangle
+from mpl_toolkits.mplot3d.axes3d import Axes3D
 from scipy.spatial import ConvexHull
 
 from spacer_lib.errors import SpacerError
 from spacer_lib.pictures.style import INK, PALETTE, category_styles
 from spacer_lib.rooms.geometry import box_corners
-from spacer_lib.rooms.scene import STRUCTURAL_CATEGORIES
+from spacer_lib.rooms.scene import STRUCTURAL_CATEGORIES, Scene
 
 
-def floor_plan(scene, ax):
-    """Oriented boxes seen from above, labelled, in the floor rectangle (metres).
-
-    Parameters
-    ----------
-    scene : Scene
-    ax : matplotlib Axes
-    """
+def floor_plan(scene: Scene, ax: Axes) -> Axes:
+    """Labelled oriented boxes in the floor rectangle, from above (metres)."""
     (x0, y0), (x1, y1) = scene.floor_min_m, scene.floor_max_m
     ax.add_patch(
         Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, ec=INK, lw=1, gid="floor")
@@ -31,13 +30,8 @@ def floor_plan(scene, ax):
         outline = corners[ConvexHull(corners).vertices]
         color = styles[instance.category][0]
         ax.add_patch(Polygon(outline, fc=color, ec=color, alpha=0.45, gid="box"))
-        ax.annotate(
-            instance.category,
-            instance.centroid_m[:2],
-            ha="center",
-            va="center",
-            fontsize=7,
-        )
+        x, y, _ = instance.centroid_m
+        ax.annotate(instance.category, (x, y), ha="center", va="center", fontsize=7)
     margin = 0.04 * max(x1 - x0, y1 - y0)
     ax.set(
         xlim=(x0 - margin, x1 + margin),
@@ -49,7 +43,7 @@ def floor_plan(scene, ax):
     return ax
 
 
-def camera_path(poses, ax, arrows=12):
+def camera_path(poses: npt.ArrayLike, ax: Axes, arrows: int = 12) -> Axes:
     """Camera centres from above (metres) with viewing directions.
 
     Parameters
@@ -77,7 +71,9 @@ def camera_path(poses, ax, arrows=12):
     return ax
 
 
-def room_3d(scene, points, colors, ax):
+def room_3d(
+    scene: Scene, points: npt.ArrayLike, colors: npt.ArrayLike, ax: Axes3D
+) -> Axes3D:
     """A room's vertices with the oriented boxes of its objects, in three dimensions.
 
     Parameters
@@ -87,9 +83,10 @@ def room_3d(scene, points, colors, ax):
     colors : (n, 3) in 0 … 1
     ax : Axes3D
     """
-    ax.scatter(*np.asarray(points).T, c=colors, s=0.6, depthshade=False)
+    x, y, z = np.asarray(points).T
+    ax.scatter(x, y, z, c=colors, s=0.6, depthshade=False)
     styles = category_styles(i.category for i in scene.instances)
-    # Corners come in the order of three binary digits: edges join those one bit apart.
+    # The index of a corner has one bit per axis; an edge joins two that differ in one.
     edges = [(a, a | bit) for bit in (1, 2, 4) for a in range(8) if not a & bit]
     for instance in scene.instances:
         corners = box_corners(
@@ -104,25 +101,34 @@ def room_3d(scene, points, colors, ax):
     return ax
 
 
-def cloud_from_above(points, colors, ax):
-    """Vertices seen from above, low ones first, +x to the right and +y up (metres)."""
+def cloud_from_above(points: npt.ArrayLike, colors: npt.ArrayLike, ax: Axes) -> Axes:
+    """Vertices from above; high ones hide low ones (metres).
+
+    Parameters
+    ----------
+    points : (n, 3) metres
+    colors : (n, 3) in 0 … 1
+    ax : Axes
+    """
     points, colors = np.asarray(points), np.asarray(colors)
     order = np.argsort(points[:, 2])
-    ax.scatter(*points[order, :2].T, c=colors[order], s=1.5)
+    x, y = points[order, :2].T
+    ax.scatter(x, y, c=colors[order], s=1.5)
     ax.set(xlabel="x (m)", ylabel="y (m)", aspect="equal")
     return ax
 
 
-def first_seen_bars(scene, ax):
-    """From which second on each object has been seen, earliest on top."""
+def first_seen_bars(scene: Scene, ax: Axes) -> Axes:
+    """For each object the seconds since it was first seen, earliest on top."""
     timed = [i for i in scene.instances if i.first_seen_frame is not None]
-    timed.sort(key=lambda i: (i.first_seen_frame, i.instance_id))
+    timed.sort(key=lambda i: (i.first_seen_frame or 0, i.instance_id))
     styles = category_styles(i.category for i in timed)
+    fps, end_s = scene.fps or 1.0, scene.duration_s or 0.0  # a scene without video
     for row, instance in enumerate(timed):
-        start = instance.first_seen_frame / scene.fps
+        start = (instance.first_seen_frame or 0) / fps
         ax.barh(
             row,
-            scene.duration_s - start,
+            end_s - start,
             left=start,
             color=styles[instance.category][0],
         )
@@ -132,18 +138,28 @@ def first_seen_bars(scene, ax):
     return ax
 
 
-def frames_strip(frames, axes, titles=None):
-    """Frames side by side, one per axis.
+def frames_strip(
+    frames: Sequence[np.ndarray] | np.ndarray,
+    axes: Sequence[Axes],
+    titles: Sequence[str] | None = None,
+) -> Sequence[Axes]:
+    """Frames side by side, one on each of the axes.
 
     Parameters
     ----------
     frames : (n, h, w, 3) uint8
     axes : sequence of at least n Axes
     titles : sequence of str, optional
+
+    Raises
+    ------
+    SpacerError
+        If there are fewer axes than frames.
     """
     if len(axes) < len(frames):
         raise SpacerError(
             "frames_strip",
+            kind="pictures.too-few-axes",
             got=f"{len(axes)} axes",
             expected=f"one for each of {len(frames)} frames",
         )

@@ -1,9 +1,12 @@
 """Colours, matplotlib defaults and short names that all pictures share."""
 
-import matplotlib as mpl
+from collections.abc import Iterable
 
-# Okabe and Ito's eight colours, told apart with any kind of colour vision
-# (https://jfly.uni-koeln.de/color/); black is kept for the truth and for axes.
+import matplotlib as mpl
+from cycler import cycler
+
+# Okabe and Ito's colours, which people with any kind of colour vision can distinguish
+# (https://jfly.uni-koeln.de/color/). Black is for the truth and for axes.
 PALETTE = (
     "#0072B2",
     "#E69F00",
@@ -39,11 +42,11 @@ _SHORT = {
 }
 
 
-def use_house_style():
+def use_house_style() -> None:
     """Set matplotlib's defaults: colours, light grid, small figures that export."""
     mpl.rcParams.update(
         {
-            "axes.prop_cycle": mpl.cycler(color=PALETTE),
+            "axes.prop_cycle": cycler(color=PALETTE),
             "axes.spines.top": False,
             "axes.spines.right": False,
             "axes.grid": True,
@@ -64,13 +67,13 @@ def use_house_style():
     )
 
 
-def short_name(question_type):
-    """A question type as it is written on an axis."""
+def short_name(question_type: str) -> str:
+    """A question type, short enough for an axis."""
     return _SHORT.get(question_type, question_type)
 
 
-def category_styles(names):
-    """``{category: (colour, marker)}``, distinct for up to 56 categories."""
+def category_styles(names: Iterable[str]) -> dict[str, tuple[str, str]]:
+    """Colour and marker of each category, distinct for up to 56 categories."""
     return {
         name: (
             PALETTE[i % len(PALETTE)],

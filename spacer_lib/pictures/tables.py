@@ -1,15 +1,20 @@
-"""Tables of words and of numbers, drawn on axes."""
+"""Tables of words and of numbers."""
 
 import textwrap
+from collections.abc import Collection, Iterable, Mapping
 
 import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
 from spacer_lib.pictures.style import FAINT, INK, PALETTE
 
 
-def text_table(rows, ax, widths=(18, 92)):
-    """Names and sentences as a two-column table, sentences wrapped."""
+def text_table(
+    rows: Iterable[tuple[str, str]], ax: Axes, widths: tuple[int, int] = (18, 92)
+) -> Axes:
+    """Names and sentences in two columns of these widths, in characters."""
     y = 0.0
     for name, sentence in rows:
         lines = textwrap.wrap(sentence, widths[1])
@@ -22,18 +27,24 @@ def text_table(rows, ax, widths=(18, 92)):
     return ax
 
 
-def number_table(table, ax, marks=None, unshaded=()):
-    """Numbers as they are printed, each column shaded from its least to its greatest.
+def number_table(
+    table: pd.DataFrame,
+    ax: Axes,
+    marks: Mapping[tuple[str, str], str] | None = None,
+    unshaded: Collection[str] = (),
+) -> Axes:
+    """Numbers as printed; each column is shaded from its least to its greatest.
 
     Parameters
     ----------
     table : DataFrame
-        Rows by columns, both drawn in order; NaN is a dash.
+        Rows and columns are drawn in order; NaN is a dash.
     marks : dict, optional
-        ``{(row, column): letter}``, drawn beside the number in the colour of a doubt.
-    unshaded : sequence
+        ``{(row, column): letter}``; the letter is drawn beside the number, and both in
+        another colour.
+    unshaded : collection of str
         Rows in another unit than the others, such as printed gains, and columns that
-        are no result.
+        hold settings instead of results.
     """
     longest = max(len(str(row)) for row in table.index)
     label_width = 0.5 + longest * len(table.columns) / 150  # in columns
@@ -87,7 +98,7 @@ def number_table(table, ax, marks=None, unshaded=()):
     return ax
 
 
-def _digits(values):
-    """Decimals that the most precise of some numbers was printed with."""
+def _digits(values: pd.Series) -> int:
+    """Decimals of the number printed with most of them."""
     texts = [f"{value:g}" for value in values.dropna()]
     return max((len(text.partition(".")[2]) for text in texts), default=0)

@@ -1,24 +1,30 @@
 """Training: curves, selection, token labels, shared prefixes."""
 
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
 from spacer_lib.pictures.style import FAINT, INK, PALETTE
 
+Metrics = Sequence[Mapping[str, Any]]  # rows of metrics.jsonl
 
-def training_curves(metrics_rows, axes):
-    """What a run earns over its steps, and what teaches it nothing.
+
+def training_curves(metrics_rows: Metrics, axes: Sequence[Axes]) -> Sequence[Axes]:
+    """Rewards of a run by step, and its share of zero-advantage groups.
 
     Parameters
     ----------
     metrics_rows : list of dict
-        The trainer's log: ``step``, and of SG-RLVR ``rewards/<part>/mean``,
-        ``reward``, ``frac_reward_zero_std``; of a baseline ``loss``,
-        ``mean_token_accuracy`` and, for DPO, ``rewards/accuracies``. Rows without a
-        key are passed over.
+        The trainer's log: ``step``; for SG-RLVR ``rewards/<part>/mean``, ``reward``
+        and ``frac_reward_zero_std``; for a baseline ``loss``,
+        ``mean_token_accuracy`` and, with DPO, ``rewards/accuracies``. Rows without a
+        key are left out.
     axes : two Axes
-        Left: mean rewards. Right: share of groups whose rewards are all equal. Of a
-        baseline: its loss, and the share of right tokens and of right pairs.
+        Left: mean rewards. Right: share of zero-advantage groups. For a baseline its
+        loss, and the share of right tokens or pairs.
     """
     keys = {key for row in metrics_rows for key in row}
     if "reward" not in keys:
@@ -37,7 +43,9 @@ def training_curves(metrics_rows, axes):
     return axes
 
 
-def _baseline_curves(rows, keys, axes):
+def _baseline_curves(
+    rows: Metrics, keys: Collection[str], axes: Sequence[Axes]
+) -> Sequence[Axes]:
     axes[0].plot(*_series(rows, "loss"), color=INK)
     axes[0].set(xlabel="optimiser step", ylabel="loss")
     shares = {"mean_token_accuracy": "tokens", "rewards/accuracies": "pairs"}
@@ -50,8 +58,8 @@ def _baseline_curves(rows, keys, axes):
     return axes
 
 
-def sft_curves(metrics_rows, axes):
-    """SFT's loss, and the share of response tokens that it would have picked.
+def sft_curves(metrics_rows: Metrics, axes: Sequence[Axes]) -> Sequence[Axes]:
+    """SFT's loss, and the share of response tokens that the model ranks first.
 
     Parameters
     ----------
@@ -67,8 +75,8 @@ def sft_curves(metrics_rows, axes):
     return axes
 
 
-def dpo_curves(metrics_rows, axes):
-    """DPO's margin over the steps, and the two likelihoods that it is made of.
+def dpo_curves(metrics_rows: Metrics, axes: Sequence[Axes]) -> Sequence[Axes]:
+    """DPO's margin by step, and the two log-probabilities that it is made of.
 
     Parameters
     ----------
@@ -86,18 +94,26 @@ def dpo_curves(metrics_rows, axes):
     return axes
 
 
-def arm_curves(histories, ax, key, label=None, first_color=0):
-    """One metric over the steps of several runs an arm: thin each, thick their mean.
+def arm_curves(
+    histories: Mapping[str, Sequence[Metrics]],
+    ax: Axes,
+    key: str,
+    label: str | None = None,
+    first_color: int = 0,
+) -> Axes:
+    """One metric by step: a thin line per run, a thick one for the mean of an arm.
 
     Parameters
     ----------
     histories : dict
-        ``{arm: [rows of metrics.jsonl, one list a run]}``; runs of an arm that lack
-        ``key`` are passed over.
+        ``{arm: [rows of metrics.jsonl, one list per run]}``; runs that lack ``key``
+        are left out.
+    key : str
+        Of the metric.
     label : str, optional
         In the legend instead of the arm's name.
     first_color : int
-        Where in the palette to begin.
+        Index in the palette of the first arm's colour.
     """
     for i, (arm, runs) in enumerate(histories.items()):
         color = PALETTE[(first_color + i) % len(PALETTE)]
@@ -119,21 +135,24 @@ def arm_curves(histories, ax, key, label=None, first_color=0):
     return ax
 
 
-def _series(rows, key):
+def _series(rows: Metrics, key: str) -> np.ndarray:
+    """(2, n) steps and values of a metric where it was logged."""
     pairs = [(row["step"], row[key]) for row in rows if row.get(key) is not None]
     return np.array(pairs, float).reshape(-1, 2).T
 
 
-def selection_histogram(histogram, ax, kept=None):
-    """How many rows had so many right answers: grey all of them, blue what stays.
+def selection_histogram(
+    histogram: Mapping[int, int], ax: Axes, kept: Mapping[int, int] | None = None
+) -> Axes:
+    """Rows by their number of right answers: all in grey, the kept ones in blue.
 
     Parameters
     ----------
     histogram : dict
         ``{right answers, 0 … k: rows}`` of ``selection.keep_informative``.
     kept : dict, optional
-        The same of the kept rows. A row without a right answer may be kept: numbers
-        can be partly right.
+        The same for the kept rows. A row without a right answer may be kept, since
+        numbers can be partly right.
     """
     right = list(histogram)
     bars = ax.bar(right, list(histogram.values()), color=FAINT, label="dropped")
@@ -152,8 +171,10 @@ def selection_histogram(histogram, ax, kept=None):
     return ax
 
 
-def label_strip(tokens, taught, ax, per_line=20):
-    """Tokens in reading order, those that the loss counts in colour.
+def label_strip(
+    tokens: Sequence[str], taught: Sequence[bool], ax: Axes, per_line: int = 20
+) -> Axes:
+    """Tokens in reading order; those that the loss counts are coloured.
 
     Parameters
     ----------
@@ -181,15 +202,18 @@ def label_strip(tokens, taught, ax, per_line=20):
     return ax
 
 
-def shared_prefix_ratios(benches, vary, ax):
-    """How many times faster an update is with shared prompts, over one dimension of
-    the group, with the law of token counts G (P + C) / (P + G C).
+def shared_prefix_ratios(
+    benches: Sequence[Mapping[str, Any]], vary: str, ax: Axes
+) -> Axes:
+    """Speed-up of an update by a shared prefix, against one size of the group.
+
+    The line is the ratio of token counts, G (P + C) / (P + G C).
 
     Parameters
     ----------
     benches : list of dict
-        Of ``spacer bench step --json``; those that differ in ``vary`` alone from the
-        first are drawn.
+        From ``spacer bench step --json``; those that differ from the first in ``vary``
+        alone are drawn.
     vary : str
         ``prompt``, ``completion`` or ``group``.
     """

@@ -100,7 +100,7 @@ def test_an_empty_output_is_right_only_where_the_released_rule_says_so():
     assert spar.strict("", row).score == 0
 
 
-def test_a_number_too_long_to_convert_spoils_the_others():
+def test_a_number_too_long_to_convert_makes_the_answer_unreadable():
     row = {"question_type": "depth_prediction_oc", "ground_truth": "3"}
     assert spar.official("3 or 5", row).score == 1
     assert spar.official(f"3 or {'5' * 5000}", row).score == 0

@@ -238,7 +238,7 @@ COLUMNS = [
 ]
 
 
-def spoiled(samples, name, file, tmp_path, change):
+def changed_file(samples, name, file, tmp_path, change):
     """The named file with every row changed, elsewhere."""
     source, target = samples[name] / file, tmp_path / file
     if target.suffix == ".json":
@@ -250,7 +250,7 @@ def spoiled(samples, name, file, tmp_path, change):
 
 @pytest.mark.parametrize("name, file, column, kind", COLUMNS)
 def test_a_missing_column_is_named(samples, tmp_path, name, file, column, kind):
-    target = spoiled(
+    target = changed_file(
         samples,
         name,
         file,
@@ -264,7 +264,9 @@ def test_a_missing_column_is_named(samples, tmp_path, name, file, column, kind):
 @pytest.mark.parametrize("name, file, column, kind", COLUMNS)
 def test_a_wrong_type_is_named(samples, tmp_path, name, file, column, kind):
     wrong = 2.5 if kind is not int else "two"
-    target = spoiled(samples, name, file, tmp_path, lambda row: {**row, column: wrong})
+    target = changed_file(
+        samples, name, file, tmp_path, lambda row: {**row, column: wrong}
+    )
     where = f"{target} row 1: column {column}: got {wrong!r}; expected {kind.__name__}"
     with refused("benchmarks.wrong-type", says=where):
         BENCHMARKS[name].read(target)
@@ -376,7 +378,7 @@ def test_a_wrong_type_is_named(samples, tmp_path, name, file, column, kind):
 def test_a_row_that_no_rule_can_judge_is_named(
     samples, tmp_path, name, file, change, kind, says
 ):
-    target = spoiled(samples, name, file, tmp_path, lambda row: {**row, **change})
+    target = changed_file(samples, name, file, tmp_path, lambda row: {**row, **change})
     with refused(f"benchmarks.{kind}", says=says) as caught:
         BENCHMARKS[name].read(target)
     assert f"{target} row 1: " in str(caught.value)
@@ -549,7 +551,7 @@ def test_longvideobench_by_hand():
         [
             ("S2E", brief | art, "A", "A"),  # 1
             ("S2E", brief | news, "B", ""),  # 1/4 on average
-            ("S2E", hour | art, "C", "E"),  # 0: E is no option
+            ("S2E", hour | art, "C", "E"),  # 0: E is not an option
             ("T3O", hour | art, "D", "D"),  # 1
             ("T3O", hour | news, "D", "none"),  # 1/4
             ("T3O", hour | news, "A", None),  # 0: a missing video draws nothing

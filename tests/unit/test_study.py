@@ -243,7 +243,7 @@ def test_the_table_has_a_row_for_each_arm():
     assert study_table(made, "hits").loc["map", "low"] == pytest.approx(0.25)
 
 
-def test_rooms_of_the_forms_are_nobody_elses():
+def test_no_other_run_uses_the_rooms_of_the_forms():
     config = load_config("tiny_form", {"max_steps": 1, "prompts_per_step": 2})
     first = draw_rows(SEEDS["form"], 2, "seen", exact_boxes=False)
     assert [r["id"] for r in training_rows(config)] == [r["id"] for r in first]
