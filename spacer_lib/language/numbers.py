@@ -44,7 +44,7 @@ _NUMBER_TOKEN = re.compile(
 _WELL_WRITTEN = re.compile(r"(?:[0-9]+|[0-9]{1,3}(?:,[0-9]{3})+)?(?:\.[0-9]+)?")
 _CALCULATION = re.compile(
     r"[0-9]\s*[-−–+*/^×x:=_]\s*[-−+.]?[0-9]|[0-9][²³¹⁰⁴-⁹]"
-    r"|[0-9]\s*(?:[cmk]?m|ft|in)\s*[-−–+*×x]\s*[0-9]"  # "5m x 5m" is no 5
+    r"|[0-9]\s*(?:[cmk]?m|ft|in)\s*[-−–+*×x]\s*[0-9]"  # "5m x 5m" is not 5
 )
 _FRACTION = re.compile(
     r"(?<![\w.,/^])(?:(?P<whole>[0-9]{1,9}) )?(?P<top>[0-9]{1,9})/"

@@ -1,7 +1,8 @@
-"""The blocks of a completion: think, map and answer, or the name of what is wrong.
+"""The blocks of a completion: think, map and answer, written and read.
 
-Reads the text that a model generated. A well-formed completion is one think block and
-then one answer block, with the map inside the think block or between the two::
+Reads the text that a model generated, and names what is wrong with it. A well-formed
+completion is one think block and then one answer block, with the map inside the think
+block or between the two::
 
     <think> <map>{"chair":[[2,5]]}</map> two steps east … </think><answer>B</answer>
 
@@ -21,7 +22,7 @@ import re
 from dataclasses import dataclass
 
 from spacer_lib.errors import SpacerError
-from spacer_lib.maps.text import parse_map
+from spacer_lib.maps.text import map_to_text, parse_map
 from spacer_lib.rows import CognitiveMap
 
 MAX_THINK_CHARS = 2_000  # of a think block, looked at for a template
@@ -136,6 +137,28 @@ def read_completion(
         map_failure=map_failure,
         flags=() if think is None else _flags(_without_map(think.content)),
     )
+
+
+def write_completion(
+    answer: str, thought: str = "", cells: CognitiveMap | None = None
+) -> str:
+    """A well-formed completion, as ``read_completion`` reads it.
+
+    Parameters
+    ----------
+    answer : str
+    thought : str
+        What follows the map in the think block.
+    cells : CognitiveMap, optional
+        The map to draw.
+
+    Examples
+    --------
+    >>> write_completion("B", "two steps east", {"chair": [[2, 5]]})
+    '<think><map>{"chair":[[2,5]]}</map>two steps east</think><answer>B</answer>'
+    """
+    drawn = "" if cells is None else f"<map>{map_to_text(cells)}</map>"
+    return f"<think>{drawn}{thought}</think><answer>{answer}</answer>"
 
 
 @dataclass(frozen=True)

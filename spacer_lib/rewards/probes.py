@@ -16,7 +16,7 @@ from typing import Any
 
 from spacer_lib.errors import SpacerError
 from spacer_lib.language.prompts import EXAMPLE_MAP
-from spacer_lib.maps.text import map_to_text
+from spacer_lib.language.tags import write_completion
 from spacer_lib.questions.generators import LETTERS
 from spacer_lib.rewards.config import COMPONENTS, PRESETS, RewardConfig, get_preset
 from spacer_lib.rewards.score import score_batch
@@ -76,7 +76,7 @@ def make_probes(items: Sequence[Question]) -> tuple[Probe, ...]:
         Probe(
             BLIND,
             "no map, the most frequent answer of the question type",
-            lambda item: _completion(_THOUGHT, guess(item)),
+            lambda item: write_completion(guess(item), _THOUGHT),
         ),
         Probe("empty think", "nothing in the think block", _thinking("")),
         Probe(
@@ -108,13 +108,13 @@ def make_probes(items: Sequence[Question]) -> tuple[Probe, ...]:
         Probe(
             '"2" to every count',
             "2, whatever the category",
-            lambda item: _completion(_THOUGHT, "2"),
+            lambda item: write_completion("2", _THOUGHT),
             applies=_asks_count,
         ),
         Probe(
             "category's mean size",
             "the mean over the questions about the category",
-            lambda item: _completion(_THOUGHT, mean_size(item)),
+            lambda item: write_completion(mean_size(item), _THOUGHT),
             applies=_asks_size,
         ),
         Probe(
@@ -197,29 +197,23 @@ def _asks_size(item: Question) -> bool:
     return item["question_type"] == "object_size_estimation"
 
 
-def _completion(thought: str, answer: str, drawn: str = "") -> str:
-    return f"<think>{drawn}{thought}</think><answer>{answer}</answer>"
-
-
 def _thinking(thought: str) -> Callable[[Question], str]:
-    return lambda item: _completion(thought, item["ground_truth"])
+    return lambda item: write_completion(item["ground_truth"], thought)
 
 
 def _honest(item: Question) -> str:
-    true = item.get("map")
-    drawn = f"<map>{map_to_text(true)}</map>" if true else ""
-    return _completion(_THOUGHT, item["ground_truth"], drawn)
+    return write_completion(item["ground_truth"], _THOUGHT, item.get("map") or None)
 
 
 def _restated(item: Question) -> str:
     about = " and the ".join(item.get("categories") or ["room"])
     truth = item["ground_truth"]
-    return _completion(f"For the {about} the answer is {truth}.", truth)
+    return write_completion(truth, f"For the {about} the answer is {truth}.")
 
 
 def _spam(item: Question) -> str:
     letters = LETTERS[: len(item.get("options") or ())]
-    return _completion(_THOUGHT, " ".join(letters or map(str, range(1, 11))))
+    return write_completion(" ".join(letters or map(str, range(1, 11))), _THOUGHT)
 
 
 def _drawing(
@@ -234,12 +228,11 @@ def _drawing(
     def write(item: Question) -> str:
         true = item.get("map") or {}
         cells = {name: cells_of(grid_size, spots) for name, spots in true.items()}
-        drawn = f"<map>{map_to_text(cells)}</map>"
-        return _completion(_THOUGHT, item["ground_truth"], drawn)
+        return write_completion(item["ground_truth"], _THOUGHT, cells)
 
     return write
 
 
 def _copied(item: Question) -> str:
-    drawn = f"<map>{EXAMPLE_MAP}</map>"
-    return _completion(_THOUGHT, item["ground_truth"], drawn)
+    thought = f"<map>{EXAMPLE_MAP}</map>{_THOUGHT}"
+    return write_completion(item["ground_truth"], thought)

@@ -188,7 +188,7 @@ def _score(
     gate_open, hit, there = False, 0, 0
     map_reward, drawn, drawn_score = None, None, None
     if truth.map is not None:
-        gate_open = _gate_opens(config.map_gate, truth.kind, task, right)
+        gate_open = gate_opens(config.map_gate, truth.kind, task, right)
         drawn = reading.map or {}
         drawn_score = map_score(
             drawn, truth.map, config.grid_size, scorer=config.map_scorer
@@ -233,11 +233,10 @@ def _format_reason(config: RewardConfig, failure: str | None) -> str:
     return failure or "well-formed"
 
 
-def _gate_opens(gate: str, problem_type: str, task: float, right: bool) -> bool:
+def gate_opens(gate: str, problem_type: str, task: float, right: bool) -> bool:
     """Whether the map reward counts.
 
-    Source: SpaceR Eq. 5, https://arxiv.org/abs/2504.01805 (``paper``), and its
-    released code (``released``).
+    Source: SpaceR Eq. 5, https://arxiv.org/abs/2504.01805, and its released code.
     """
     if gate == "released" and problem_type == "numerical":
         return task > 0.5

@@ -50,7 +50,7 @@ MRA = [
     (1e300, 1e300, 1.0, "huge, and right"),
     (8e299, 1e300, 0.7, "huge, 20% off"),
     (1e308, -1e308, 0.0, "a difference beyond a float"),
-    (5e-324, 0, 0.0, "the smallest float is no 0"),
+    (5e-324, 0, 0.0, "the smallest float is not 0"),
     (-0.0, 0, 1.0, "a 0 with a sign"),
     (0, -10, 0.0, "nothing of a negative truth"),
 ]
@@ -315,4 +315,4 @@ def test_pairing_removes_what_questions_share():
     assert low > 0 and mean == pytest.approx(0.1, abs=0.02)
     _, low_after, _ = bootstrap_interval(after, range(300), rng)
     _, _, high_before = bootstrap_interval(before, range(300), rng)
-    assert low_after < high_before  # unpaired, the two cannot be told apart
+    assert low_after < high_before  # unpaired intervals overlap

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import refused
 
-from spacer_lib.language.tags import read_completion
+from spacer_lib.language.tags import read_completion, write_completion
 from spacer_lib.maps.scores import SCORERS
 from spacer_lib.maps.text import map_to_text
 from spacer_lib.rewards.config import COMPONENTS, PRESETS, RewardConfig, get_preset
@@ -39,8 +39,7 @@ TINY = RewardConfig(map_scorer="decay", length_window=None)
 
 
 def completion(answer, cells=TRUE_MAP, thought="so"):
-    drawn = "" if cells is None else f"<map>{map_to_text(cells)}</map>"
-    return f"<think>{drawn}{thought}</think><answer>{answer}</answer>"
+    return write_completion(answer, thought, cells)
 
 
 def parts(breakdown):
@@ -512,7 +511,7 @@ def test_ours_reads_units(answer, ours, paper):
     assert score(text, unasked, PRESETS["ours"]).task == paper
 
 
-def test_ours_forgives_the_frame_and_pays_no_heap():
+def test_ours_allows_another_frame_and_pays_nothing_at_the_centre():
     ours = PRESETS["ours"]
     rotated = redrawn(lambda cell: [9 - cell[1], cell[0]])
     assert score(completion("B", rotated), HACKED, ours).map == pytest.approx(1)
@@ -613,7 +612,7 @@ RELEASED = PRESETS["spacer-released"]
         (["10", "8", "1"], [0.2, 0.2, 0], "two of the group above 0.1"),
         (["10", "1", "2"], [0, 0, 0], "one of the group"),
         (["1", "1", "1"], [0, 0, 0], "none"),
-        (["10"], [0.2], "its group is out of sight"),
+        (["10"], [0.2], "alone in its group"),
     ],
 )
 def test_released_length_rule_asks_the_group(answers, bonuses, why):
@@ -625,7 +624,7 @@ def test_released_length_rule_asks_the_group(answers, bonuses, why):
             assert b.total == pytest.approx(b.format + b.task + b.map + b.length)
 
 
-def test_groups_are_told_apart_by_id_and_the_window_is_no_condition():
+def test_groups_are_rows_of_one_id_whatever_their_length():
     items = [COUNT, {**COUNT, "id": "other"}, COUNT]
     texts = [completion("10")] * 3
     scored = score_batch(texts, items, RELEASED, [320, 400, 10])
