@@ -127,7 +127,7 @@ def _read_pairs(text: str) -> list[tuple[str, Any]] | None:
     return None
 
 
-class _Pairs(list):
+class _Pairs(list[tuple[str, Any]]):
     """A JSON object as its (name, value) pairs."""
 
 

@@ -426,8 +426,8 @@ def jittered(c, rng):
 
 
 # Released scoring on 243 real rooms: all at the centre 0.728, uniformly random 0.679,
-# jitter of one cell 0.930. Made-up rooms are uniform, so bands, not equalities. `decay`
-# leaves the two maps that know nothing about a seventh.
+# jitter of one cell 0.930. Random rooms here are uniform, so bands are tested. `decay`
+# gives a constant or random map about a seventh.
 BANDS = [
     ("released", central, 0.70, 0.78),
     ("released", anywhere, 0.62, 0.73),
@@ -581,7 +581,7 @@ def rooms():
 
 
 def test_the_stated_error_of_chance(rooms, monkeypatch):
-    """The error stated for 192 draws is the one that 20 times as many reveal."""
+    """The error stated for 192 draws fits the means of 20 times as many."""
     stated = [chance_level(true) for true in rooms]
     assert 0.003 < np.mean([c.random_error for c in stated]) < 0.005
     assert np.mean([c.random_error / (1 - c.level) for c in stated]) < 0.007
@@ -669,7 +669,7 @@ def table(rooms, policies=POLICIES, scorer="aligned", repeats=6):
 
 
 def check_aligned(rooms, mirrored_at_most):
-    """What `aligned` promises, on the average of rooms."""
+    """The properties of `aligned`, as means over rooms."""
     values = table(rooms)
     means = {name: value.mean() for name, value in values.items()}
     for name in ("perfect", "turned 90", "turned 180"):

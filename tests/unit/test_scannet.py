@@ -111,8 +111,8 @@ def write_scan(
         data += struct.pack("<QQ", len(jpeg), len(depth)) + jpeg + depth
     (folder / f"{SCAN}.sens").write_bytes(data)
 
-    # 40 x 50 pixels: two of them are the least that counts (a thousandth). The chair
-    # (objectId 1) shows one pixel before frame 6 and two from then on; the can never.
+    # 40 x 50 pixels: at least two must show an object (a thousandth). The chair
+    # (objectId 1) has one pixel before frame 6, then two; the trash can never has two.
     instances = np.zeros((FRAME_COUNT, 40, 50), np.uint8)
     instances[:, 20:] = 1  # floor
     instances[:, 0, 0] = 2
@@ -180,7 +180,7 @@ def test_a_scan_becomes_the_scene_worked_out_by_hand(scan):
     assert chair.aabb_min_m == pytest.approx((1, 1, 0), abs=1e-5)
     assert chair.aabb_max_m == pytest.approx((2, 2, 0.8), abs=1e-5)
     assert chair.vertex_count == 2 * 11 * 11
-    # A single pixel, as before frame 6, is not a sight.
+    # One pixel, as before frame 6, is too few to count as seen.
     assert chair.first_seen_frame == 6
     assert can.first_seen_frame is None
 
@@ -263,7 +263,7 @@ def test_a_room_without_objects_is_legal_and_says_so(scan):
 
 def test_the_camera_path_is_aligned_and_thinned(tmp_path):
     # Scan frame (i / 8, 0, 1) is (1, i / 8 + 2, 0.5) aligned. Frame 0 has no pose:
-    # 1 is the first, then 13 and 25 (twelve frames apart); 13 is lost, 14 comes.
+    # 1 is the first, then 13 and 25 (twelve frames apart); 13 is lost, so 14 follows.
     scene = parse(write_scan(tmp_path, lost=(0, 13)))
     assert [frame for frame, *_ in scene.camera_path_m] == [1, 14]
     for frame, *center in scene.camera_path_m:
@@ -284,7 +284,7 @@ def test_scan_ids_without_prefix(tmp_path, scene_id):
     folder = write_scan(tmp_path, scene_id=scene_id)
     scene = parse(folder)
     assert scene.scene_id == SCAN
-    # A whole folder without the prefix is the same scan, so of the same space.
+    # A folder without the prefix is the same scan and has the same space.
     bare = folder.parent / SCAN.removeprefix("scene")
     bare.mkdir()
     for path in folder.iterdir():
@@ -299,7 +299,7 @@ def test_without_a_recording_there_is_no_video(scan):
     assert (scene.fps, scene.frame_count, scene.video_path) == (None, None, None)
     assert scene.camera_path_m == ()
     assert scene.warnings == ("no .sens: no video, no frame rate, no camera path",)
-    # The instance images tell all the same; without them nothing does.
+    # The instance images still give first frames; without them there are none.
     assert [i.first_seen_frame for i in scene.instances] == [6, None]
     (scan / f"{SCAN}_2d-instance-filt.zip").unlink()
     scene = parse(scan)
@@ -353,8 +353,8 @@ def test_without_instance_images_frames_come_from_projection(scan):
 def test_projection_agrees_with_the_instance_images(tmp_path):
     """Of all objects, at least nine in ten within 4 frames (a sixth of a second).
 
-    The rest slide into the picture slowly: images ask for a share of the picture,
-    projection for a share of the object.
+    The others enter the picture slowly, and the two methods have different thresholds:
+    a share of the picture, a share of the object's vertices.
     """
     apart = []
     for number in (1, 2, 4, 8):

@@ -1,4 +1,4 @@
-"""Scan folders → videos and scenes: resuming, refusing, sharing out."""
+"""Scan folders → videos and scenes: resuming, errors, several workers."""
 
 import dataclasses
 import os

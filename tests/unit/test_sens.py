@@ -131,7 +131,7 @@ def test_poses_come_without_their_images(sens):
 
 
 def peak_bytes(path, walk):
-    """Most memory in use during a pass, and the frames that it met."""
+    """Peak memory of a pass, and the number of its frames."""
     with SensReader(path) as reader:
         tracemalloc.start()
         count = sum(1 for _ in walk(reader))
@@ -192,7 +192,7 @@ def test_truncation_anywhere_is_one_clear_error(sens):
     for length in range(0, without_imu, 5):
         with pytest.raises(SpacerError) as caught:
             drain(sens(data[:length]))
-        # A file so short that the claimed frames cannot fit is refused at its header.
+        # If the claimed frames cannot fit into the file, the header is refused.
         kinds = ("rooms.sens-truncated", "rooms.sens-frame-count")
         assert caught.value.kind in kinds and "scene0000_00.sens" in str(caught.value)
     assert len(drain(sens(data[:without_imu]))) == 3
@@ -222,7 +222,7 @@ def test_absurd_image_sizes_are_refused_before_reading(sens, kind, offset):
         (b"not zlib", "Error -3"),
         (zlib.compress(DEPTH.tobytes())[:-12], ""),
         (zlib.compress(bytes(22)), "22 bytes"),
-        # A megabyte in a kilobyte: inflated by one byte too many, no further.
+        # A megabyte in a kilobyte: decompression stops one byte after the limit.
         (zlib.compress(bytes(2**20)), "25 bytes"),
     ],
     ids=["garbage", "cut", "short", "bomb"],

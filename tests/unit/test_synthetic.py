@@ -1,4 +1,4 @@
-"""Both paths of a room agree: files → parser, and straight to memory."""
+"""A synthetic room read from its files equals the one made in memory."""
 
 import dataclasses
 import hashlib
@@ -32,7 +32,7 @@ from spacer_lib.rooms.video import encode_sens, read_frames
 
 # The mesh holds float32 coordinates up to about 10 m from the scan's origin.
 BOX_TOLERANCE_M = 1e-4
-# The alpha shape rounds a cut corner off; sunken edge vertices cost a millimetre.
+# The alpha shape cuts corners, and edge vertices lie a millimetre inside.
 AREA_TOLERANCE = 0.03
 # JPEG, 4:2:0 chroma and H.264 together, mean absolute difference of 0..255 values.
 VIDEO_TOLERANCE = 5.0
@@ -108,7 +108,7 @@ def test_floor_and_size_agree(written):
 
 
 def test_first_seen_frames_agree(written):
-    """Labels of the light path's own renders, where the camera was tracked."""
+    """First frames of the rendered labels, in the frames that have a pose."""
     first, renderer = {}, Renderer(written.room)
     K = pinhole(*written.size)
     least = MIN_VISIBLE_FRACTION * written.size[0] * written.size[1]
@@ -136,8 +136,8 @@ def test_projection_finds_the_same_objects(written, tmp_path):
     images = {i.instance_id: i.first_seen_frame for i in written.scene.instances}
     for instance in scene.instances:
         frame, other = instance.first_seen_frame, images[instance.instance_id]
-        # The criteria differ (share of the object, share of the image), so an object
-        # that slides into the picture may count some frames sooner or later.
+        # The thresholds differ (share of the object, share of the image), so an object
+        # that enters the picture slowly may be seen some frames earlier or later.
         if frame is not None and other is not None:
             assert abs(frame - other) <= written.view.frames // 6
     seen = {i.instance_id for i in scene.instances if i.first_seen_frame is not None}
@@ -168,7 +168,7 @@ def test_depth_is_the_rendered_depth(written):
         frame, K = next(iter(reader)), reader.depth_intrinsic[:3, :3]
         depth = renderer.render(poses[0], K, *reader.depth_size)[1]
         stored = frame.depth_m()
-    # Stored intrinsics are float32: a ray at an edge may fall to either side.
+    # Stored intrinsics are float32: a ray at an edge may hit either side.
     close = np.abs(stored - depth) <= 0.0006
     assert close.mean() > 0.995
 
