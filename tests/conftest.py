@@ -17,8 +17,16 @@ import pytest  # noqa: E402
 
 # Folders, or files without ``test_`` and suffix.
 MARKS = {
-    "training": ("training", "ask", "cli", "evaluation", "sampling", "step", "study"),
-    "video": ("build", "cli", "data", "scannet", "scans", "synthetic", "video"),
+    "training": (
+        "training",
+        "ask",
+        "cli",
+        "evaluation",
+        "sampling",
+        "bench_step",
+        "study",
+    ),
+    "video": ("build", "cli", "bench_data", "scannet", "scans", "synthetic", "video"),
     "processes": ("cluster", "equality", "lab", "launch"),
 }
 
