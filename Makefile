@@ -3,8 +3,8 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 # ninja and accelerate are looked up on PATH by the processes that need them.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
-.PHONY: help setup demo check test warmstart study studies evaluation bench bench-step notebooks \
-    lab clean
+.PHONY: help setup demo check test warmstart study studies evaluation bench bench-step \
+    notebooks lab clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' Makefile
