@@ -50,6 +50,7 @@ each_file = pytest.mark.parametrize(
 FUNCTION = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 
+@functools.cache
 def parse(path):
     return ast.parse(path.read_text(encoding="utf-8"), str(path))
 
@@ -321,6 +322,16 @@ def kinds_of(tree):
                 parameters = around.args.args + around.args.kwonlyargs
                 if kind.id in [one.arg for one in parameters]:
                     continue
+                values = [
+                    one.value
+                    for one in ast.walk(around)
+                    if isinstance(one, ast.Assign)
+                    and ast.unparse(one.targets[0]) == kind.id
+                ]
+                for value in values:
+                    yield value.lineno, literal_kinds(value)
+                if values:
+                    continue
             yield node.lineno, literal_kinds(kind)
 
 
@@ -361,6 +372,7 @@ def test_errors_have_a_kind_of_their_wing(path):
         ("SpacerError('x', kind=error.kind)", []),
         ("def f(kind):\n    raise SpacerError('x', kind=kind)", []),
         ("def f():\n    raise SpacerError('x', kind=kind)", [None]),
+        ("def f():\n    k = 'a.b'\n    raise SpacerError('x', kind=k)", ["a.b"]),
     ],
 )
 def test_kinds_are_read(source, kinds):

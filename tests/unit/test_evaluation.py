@@ -406,9 +406,9 @@ def test_summarize_by_hand():
 
 def test_intervals_are_wider_when_questions_share_rooms():
     rng = np.random.default_rng(0)
-    room_luck = rng.integers(2, size=20).repeat(10).astype(float)
-    apart = [prediction(i, v) for i, v in enumerate(room_luck)]
-    shared = [prediction(i, v, scene=i // 10) for i, v in enumerate(room_luck)]
+    by_room = rng.integers(2, size=20).repeat(10).astype(float)
+    apart = [prediction(i, v) for i, v in enumerate(by_room)]
+    shared = [prediction(i, v, scene=i // 10) for i, v in enumerate(by_room)]
     widths = []
     for made in (apart, shared):
         row = row_of(summarize(made), "overall")
