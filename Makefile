@@ -19,15 +19,15 @@ test: setup ## Lint, tests, then every notebook in its cheap mode (ARGS="-k maps
 	@scripts/test.sh $(ARGS)
 
 warmstart: setup ## Train the shipped warm-start checkpoint again
-	@.venv/bin/spacer warmstart
+	@.venv/bin/spacer extras warmstart
 
 study: setup ## Repeat SG-RLVR over seeds, with and without the map reward
-	@.venv/bin/spacer study
+	@.venv/bin/spacer extras study
 	@cp runs/study/study.json papermill_runs/study.json
 
 studies: setup ## Baselines, KL weights, answer modes, a hack: hours (resumes)
 	@for name in baselines beta modes hacking; do \
-	    .venv/bin/spacer study --config $$name; \
+	    .venv/bin/spacer extras study --config $$name; \
 	    cp runs/study_$$name/study.json papermill_runs/study_$$name.json; \
 	done
 
@@ -35,8 +35,8 @@ evaluation: setup ## Ask the held-out rooms of every trained study model, and ta
 	@scripts/evaluate_studies.sh
 
 bench: setup ## Time data engine and rewards against the other way of doing each
-	@.venv/bin/spacer bench data
-	@.venv/bin/spacer bench rewards
+	@.venv/bin/python -m benches.data
+	@.venv/bin/python -m benches.rewards
 
 bench-step: setup ## Time a GRPO step over lengths and group sizes, for notebook 05
 	@scripts/bench_step.sh
@@ -49,4 +49,4 @@ lab: setup ## Open the notebooks in JupyterLab
 
 clean: ## Remove caches and logs (keeps .venv, data/ and runs/)
 	@rm -rf build .pytest_cache .ruff_cache .hypothesis
-	@find spacer_lib tests notebooks -name __pycache__ -prune -exec rm -rf {} +
+	@find spacer_lib benches tests notebooks -name __pycache__ -prune -exec rm -rf {} +

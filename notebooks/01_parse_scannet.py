@@ -14,15 +14,15 @@
 # %% [markdown]
 # # 01 · Parse a ScanNet scan
 #
-# **What you'll do.** Open a scan folder file by file, and turn it into one `Scene` (boxes, floor, room size, first appearances) and one video.
+# **What you'll do.** Open a scan folder file by file, and turn it into one `Scene` (boxes, floor, room size, first-seen frames) and one video.
 #
 # **What you'll learn.**
-# - read what ScanNet stores: colour, depth, poses, mesh, segments, instance images;
-# - move points from the scan's frame into the aligned one;
-# - estimate a room's size from its floor;
-# - recognise a broken scan by its message.
+# - read ScanNet's files: colour, depth, poses, mesh, segments, instance images;
+# - transform points from the scan frame to the aligned frame;
+# - compute a room's size from its floor;
+# - find the fault of a broken scan from the error message.
 #
-# **What you'll need.** No earlier notebook and no download: rooms are made in ScanNet's own file layout. One CPU core, under a minute, 1 GB of memory. Real scans need ScanNet's terms of use; give their folder as `scans_dir`, or a published metadata file as `meta_file`.
+# **What you'll need.** No earlier notebook and no download: synthetic rooms are written in ScanNet's file formats. One CPU core, under a minute, 1 GB of memory. For real scans, accept ScanNet's terms of use and give their folder as `scans_dir`, or a published metadata file as `meta_file`.
 #
 # SpaceR §3 (Data Collection).
 
@@ -49,7 +49,8 @@ from spacer_lib.artifacts import PROJECT_ROOT, provenance
 from spacer_lib.errors import SpacerError
 
 # %%
-from spacer_lib.pictures import plots
+from spacer_lib.pictures import room_plots
+from spacer_lib.pictures.style import FAINT, INK, PALETTE, use_house_style
 from spacer_lib.rooms.geometry import alpha_shape_area_m2, transform_points
 from spacer_lib.rooms.scannet import parse
 from spacer_lib.rooms.scannet.frames2d import read_instance_frames
@@ -63,16 +64,16 @@ from spacer_lib.rooms.video import (
 )
 
 # %%
-plots.use_house_style()
+use_house_style()
 if not scans_dir:
-    os.environ["TQDM_DISABLE"] = "1"  # the demo is too quick for progress bars
+    os.environ["TQDM_DISABLE"] = "1"  # no progress bars: the demo is short
 out = PROJECT_ROOT / (out_dir or "data/demo")
 {"device": "cpu", **provenance()}
 
 # %% [markdown]
-# ## What lies in a scan folder
+# ## The files of a scan
 #
-# With no `scans_dir`, six furnished rooms are written exactly as ScanNet would have stored them; the last is a second visit to the first room. Everything below treats them as real scans.
+# Without `scans_dir`, six furnished rooms are written in ScanNet's formats. The last one is a second scan of the first room. All code below treats them as real scans.
 
 # %%
 if scans_dir:
@@ -95,7 +96,7 @@ _ = ax.set(xscale="log", xlabel="size (kB)", title=f"{scan}/{scan}…")
 # %% [markdown]
 # ## `.sens`: the recording
 #
-# One stream of frames: a JPEG, a compressed depth image, a camera pose. It is read frame by frame, so memory does not grow with its length.
+# A recording is a sequence of frames: a JPEG, a compressed depth image and a camera pose. It is read frame by frame, so memory does not grow with its length.
 
 # %%
 with SensReader(scan_dir / f"{scan}.sens") as recording:
@@ -115,10 +116,10 @@ def decoded(jpeg):
 some = frames[:: max(1, len(frames) // 5)][:5]
 figure, axes = plt.subplots(1, 5, figsize=(11, 2))
 titles = [f"frame {frame.index}" for frame in some]
-_ = plots.frames_strip([decoded(f.jpeg) for f in some], axes, titles)
+_ = room_plots.frames_strip([decoded(f.jpeg) for f in some], axes, titles)
 
 # %% [markdown]
-# Depth is stored as whole units (1000 per metre) of the distance along the optical axis; 0 means no reading. Depth and colour cameras differ in size and field of view.
+# Depth is the distance along the optical axis, stored as an integer, 1000 per metre; 0 means no reading. Depth and colour images differ in size and field of view.
 
 # %%
 figure, ax = plt.subplots(figsize=(4.2, 2.6))
@@ -130,11 +131,11 @@ ax.set_axis_off()
 # %% [markdown]
 # ## `.txt`: the alignment
 #
-# A scan starts wherever the camera was switched on. `axisAlignment` is a rigid transform,
+# The origin of the scan frame is where the recording started. `axisAlignment` is a rigid transform,
 #
 # $$p_\text{aligned} = R\,p_\text{scan} + t,$$
 #
-# that puts the floor near $z = 0$ and the walls along $x$ and $y$. Room sizes and maps are only meaningful afterwards.
+# that moves the floor near $z = 0$ and turns the walls along $x$ and $y$. Floor rectangles and maps are computed in the aligned frame.
 
 # %%
 T_aligned_from_scan = parse.read_alignment(scan_dir)
@@ -152,15 +153,15 @@ figure, axes = plt.subplots(1, 2, figsize=(9, 3.8))
 some = np.random.default_rng(0).choice(len(vertices), min(len(vertices), 20_000))
 pairs = {"scan": vertices, "aligned": aligned}
 for ax, (name, points) in zip(axes, pairs.items(), strict=True):
-    plots.cloud_from_above(points[some], colors[some] / 255, ax)
+    room_plots.cloud_from_above(points[some], colors[some] / 255, ax)
     ax.set(title=f"{name} frame")
 
 # %% [markdown]
-# **What to notice.** The same mesh, turned. In the left frame a 10 × 10 map would cut the room diagonally.
+# **What to notice.** The same mesh, turned. In the scan frame the cells of a 10 × 10 map would lie diagonally in the room.
 #
 # ## Poses, and frames without one
 #
-# Where tracking was lost, the stored pose holds $-\infty$. The reader gives `None`; the frame stays in the video, so that frame numbers keep their meaning.
+# Where tracking was lost, the stored pose is $-\infty$ and the reader returns `None`. The frame stays in the video, so that frame numbers keep their meaning.
 
 # %%
 poses = [f.T_scan_from_camera for f in frames]
@@ -172,14 +173,14 @@ print(f"{len(lost)} of {len(frames)} frames without a pose: {lost[:10]}")
 known = [f.index for f in frames if f.T_scan_from_camera is not None]
 gap = [np.searchsorted(known, index).clip(0, len(path) - 1) for index in lost]
 figure, ax = plt.subplots(figsize=(4.8, 3.6))
-plots.camera_path(path, ax)
-ax.plot(*path[gap, :2, 3].T, "x", color=plots.PALETTE[5], label="pose lost here")
+room_plots.camera_path(path, ax)
+ax.plot(*path[gap, :2, 3].T, "x", color=PALETTE[5], label="pose lost here")
 _ = ax.legend()
 
 # %% [markdown]
 # ## Segments, groups and instance images
 #
-# Annotation is stored in two steps: each vertex belongs to a segment (`.segs.json`), each object is a list of segments (`.aggregation.json`). The 2-D archive repeats it per frame: pixel value = object id + 1, 0 = nothing.
+# The annotation has two steps: each vertex belongs to a segment (`.segs.json`), and each object is a list of segments (`.aggregation.json`). The 2-D archive has the objects in each frame: a pixel's value is the object id + 1; 0 means no object.
 
 # %%
 groups = parse.read_groups(scan_dir, len(vertices))
@@ -192,7 +193,7 @@ archive = scan_dir / f"{scan}{parse.INSTANCES_2D}"
 if archive.exists():
     _, image = next(read_instance_frames(archive))
     figure, axes = plt.subplots(1, 2, figsize=(8, 2.8))
-    plots.frames_strip([decoded(frames[0].jpeg)], axes[:1], ["colour, frame 0"])
+    room_plots.frames_strip([decoded(frames[0].jpeg)], axes[:1], ["colour, frame 0"])
     axes[1].imshow(np.where(image > 0, image, np.nan), cmap="tab20", vmin=0, vmax=20)
     axes[1].set(title="instances, frame 0")
     axes[1].set_axis_off()
@@ -202,7 +203,7 @@ else:
 # %% [markdown]
 # ## From files to a `Scene`
 #
-# One call does all scans: boxes, floor, room size, first-seen frames, and a 24 fps video. It keeps a manifest; run it twice and the second run only reads.
+# One call makes boxes, floor, room size, first-seen frames and a 24 fps video of every scan. It keeps a manifest, so a second run only reads the results.
 
 # %%
 scenes = parse_scans(scan_dirs, label_tsv, out, workers=workers)
@@ -222,11 +223,11 @@ pd.DataFrame(
 
 # %%
 figure, ax = plt.subplots(figsize=(5.4, 4))
-plots.floor_plan(scene, ax)
+room_plots.floor_plan(scene, ax)
 _ = ax.set(title=f"{scene.scene_id}: {len(scene.instances)} oriented boxes")
 
 # %% [markdown]
-# Each box is the smallest one around the object's vertices; its longest edge will be the answer to "how long is …". Walls and floor are no objects: they shape the room, but never enter a question. Nothing is lost on the way: the note above accounts for every annotated group.
+# Each box is the smallest one around the object's vertices. Its longest edge answers "how long is …". Walls and floor are structural: no question asks about them. The note above counts every annotated group.
 #
 # The same boxes in three dimensions:
 
@@ -234,11 +235,11 @@ _ = ax.set(title=f"{scene.scene_id}: {len(scene.instances)} oriented boxes")
 figure = plt.figure(figsize=(7, 5))
 ax = figure.add_subplot(projection="3d")
 few = some[::4]
-plots.room_3d(scene, aligned[few], colors[few] / 255, ax)
+room_plots.room_3d(scene, aligned[few], colors[few] / 255, ax)
 _ = ax.view_init(elev=38, azim=-60)
 
 # %% [markdown]
-# Two boxes are kept per object: the oriented one, whose edges answer questions about sizes and distances, and the axis-aligned one. A turned object shows the difference:
+# A scene stores two boxes per object: the oriented one, for questions about sizes and distances, and the axis-aligned one. They differ for objects that are turned:
 
 # %%
 pd.DataFrame(
@@ -255,11 +256,11 @@ pd.DataFrame(
 # %% [markdown]
 # ## Room size by alpha shape
 #
-# Which area do floor points cover? Triangulate them and keep the triangles whose circumscribed circle is small:
+# Which area do the floor's points cover? They are triangulated, and the triangles with a small circumscribed circle are kept:
 #
 # $$A = \sum_{\triangle:\ r_\triangle < \alpha} \operatorname{area}(\triangle), \qquad \alpha = 0.5\ \text{m}$$
 #
-# A convex hull would fill every recess; too small an α leaves holes.
+# A convex hull would fill the recesses of the floor. With a very small α, holes remain.
 
 # %%
 labelled = [g.vertices for g in groups if g.label == "floor"]
@@ -277,21 +278,21 @@ figure, axes = plt.subplots(1, 2, figsize=(9, 3))
 axes[0].plot(*floor_xy[::step].T, ".", ms=1.5)
 axes[0].set(xlabel="x (m)", ylabel="y (m)", aspect="equal", title="floor vertices")
 axes[1].semilogx(alphas, areas, "o-", ms=3)
-axes[1].axvline(0.5, color=plots.INK, ls="--", label="α = 0.5 m")
-axes[1].axhline(scene.room_size_m2, color=plots.FAINT, label="the scene's value")
+axes[1].axvline(0.5, color=INK, ls="--", label="α = 0.5 m")
+axes[1].axhline(scene.room_size_m2, color=FAINT, label="the scene's value")
 axes[1].set(xlabel="α (m)", ylabel="area (m²)")
 _ = axes[1].legend()
 
 # %% [markdown]
-# **What to notice.** A plateau: once α exceeds the spacing of the vertices, the answer hardly depends on it.
+# **What to notice.** A plateau: if α is larger than the spacing of the vertices, the area hardly depends on it.
 #
-# ## When is what first seen?
+# ## First-seen frames
 #
-# An object counts as seen from the first frame in which it covers 0.1 % of the image. Where the instance images are missing, its vertices are projected into the depth images instead, and count if the depth agrees.
+# An object's first-seen frame is the first one in which it covers 0.1 % of the image. Without instance images, its vertices are projected into the depth images. A vertex counts if its depth agrees, and the object is seen if a tenth of its vertices count.
 
 # %%
 figure, ax = plt.subplots(figsize=(6.4, 2.8))
-_ = plots.first_seen_bars(scene, ax)
+_ = room_plots.first_seen_bars(scene, ax)
 
 # %%
 with tempfile.TemporaryDirectory() as folder:
@@ -305,27 +306,27 @@ frames_of = {i.instance_id: i.first_seen_frame for i in projected.instances}
 pairs = [(i.first_seen_frame, frames_of[i.instance_id]) for i in scene.instances]
 both = np.array([pair for pair in pairs if None not in pair])
 figure, ax = plt.subplots(figsize=(3.4, 3.2))
-ax.plot([0, scene.frame_count], [0, scene.frame_count], color=plots.FAINT)
+ax.plot([0, scene.frame_count], [0, scene.frame_count], color=FAINT)
 ax.plot(*both.T, "o")
 _ = ax.set(xlabel="frame by instance images", ylabel="frame by projection")
 
 # %% [markdown]
-# **What to notice.** Two independent ways mostly give the same frame. Points above the line are large objects of which a corner shows first: enough pixels, but less than a tenth of the vertices. "Seen" is a matter of a threshold, and questions about order keep a distance from it (notebook 03).
+# **What to notice.** Two independent methods mostly give the same frame. Points above the line are large objects whose corner appears first: enough pixels, but less than a tenth of the vertices. The frame depends on a threshold, so questions about order leave out objects that appear nearly together (notebook 03).
 
 # %% [markdown]
 # ## The video
 #
-# The stored JPEGs go straight into an H.264 file; the paper trains on 24 fps. The file is read back before it counts as written.
+# The stored JPEGs are encoded as H.264 at 24 fps, the rate in the paper. The number of frames is then checked by reading the file.
 
 # %%
 info = probe(out / scene.video_path)
 video_frames, indices, *_ = read_frames(out / scene.video_path, 5)
 figure, axes = plt.subplots(1, 5, figsize=(11, 2))
-plots.frames_strip(video_frames, axes, [f"frame {i}" for i in indices])
+room_plots.frames_strip(video_frames, axes, [f"frame {i}" for i in indices])
 info
 
 # %% [markdown]
-# Beside each video lies a table of its frames: time in the video, the recording's own time stamps, and whether the camera's pose is known.
+# A table of frames is written with each video: time in the video, time stamps of the recording, and whether the frame has a pose.
 
 # %%
 times = read_frame_times(frame_times_path(out / scene.video_path))
@@ -334,7 +335,7 @@ pd.DataFrame(times[:4])
 # %% [markdown]
 # ## Old releases
 #
-# Some copies of ScanNet hold a mesh and its annotation only: no recording, no `axisAlignment`. They parse, and say what they lack.
+# Some copies of ScanNet have only a mesh and its annotation: no recording, no `axisAlignment`. They can be parsed, and warnings say what is missing.
 
 # %%
 with tempfile.TemporaryDirectory() as folder:
@@ -351,12 +352,12 @@ print(old.provenance["groups"]["note"], *old.warnings, sep="\n")
 # %%
 figure, axes = plt.subplots(1, 2, figsize=(9, 3.6))
 for ax, room, title in zip(axes, (scene, old), ("aligned", "as scanned"), strict=True):
-    _ = plots.floor_plan(room, ax).set(title=title)
+    _ = room_plots.floor_plan(room, ax).set(title=title)
 
 # %% [markdown]
 # ## Published metadata
 #
-# VSI-Bench publishes metadata of ScanNet, ScanNet++ and ARKitScenes rooms; it reads into the same `Scene`s. Give it as `meta_file`, or in `SPACER_REAL_META`.
+# VSI-Bench publishes metadata of rooms from ScanNet, ScanNet++ and ARKitScenes. It is read into the same class `Scene`. Give it as `meta_file`, or in `SPACER_REAL_META`.
 
 # %%
 meta_path = meta_file or os.environ.get("SPACER_REAL_META", "")
@@ -364,16 +365,16 @@ published = read_scenes(PROJECT_ROOT / meta_path) if meta_path else []
 if published:
     figure, axes = plt.subplots(1, 3, figsize=(12, 3.6))
     for ax, room in zip(axes, published, strict=False):
-        plots.floor_plan(room, ax).set(title=room.scene_id)
+        room_plots.floor_plan(room, ax).set(title=room.scene_id)
     print(f"{len(published)} rooms; {published[0].warnings}")
 else:
     print("Skipped: no metadata file is named, and real data are not shipped.")
 
 
 # %% [markdown]
-# ## Failure cases: one clear message
+# ## Failure cases
 #
-# A scan without its aggregation, and a recording whose download broke off. Each stops with what was found, what was expected and what to do; scans parsed before stay done.
+# Two broken scans: one without its aggregation, one with a truncated recording. The error says what was found, what was expected and what to do. Scans that were parsed before are kept.
 
 # %%
 def complaint(damage):
@@ -404,7 +405,7 @@ print(complaint(truncate))
 # %% [markdown]
 # ## In practice
 #
-# With ScanNet on disk (`scans/<id>/…` and `scannetv2-labels.combined.tsv`), look at some scans here and parse all of them from the command line, on one machine or a Dask cluster:
+# With ScanNet on disk (`scans/<id>/…` and `scannetv2-labels.combined.tsv`), look at some scans here, then parse all of them from the command line, on one machine or a Dask cluster:
 #
 # ```bash
 # cd notebooks
@@ -416,20 +417,20 @@ print(complaint(truncate))
 # ```
 #
 # - **Interrupted?** Run it again: finished scans are recognised by the sizes and times of their files.
-# - **A broken scan** does not stop the others; all that failed are named at the end.
-# - **No instance images?** First appearances are found by projecting vertices into the depth images; the scene carries a warning.
-# - **No axisAlignment?** The scan's own axes are kept, with a warning; maps of such scenes are turned.
-# - **Demo against ScanNet.** The demo's videos last four seconds, real ones a minute or more.
+# - **A broken scan** does not stop the others. All scans that failed are named at the end.
+# - **No instance images?** First-seen frames are found by projection, and the scene has a warning.
+# - **No axisAlignment?** The scan's own axes are kept, and the scene has a warning. Maps of such scenes are turned.
+# - **Demo and ScanNet.** The demo's videos last four seconds, real ones a minute or more.
 #
 # ## Summary
 #
-# A scan is a mesh with names, a recording with poses, and a transform between them. After parsing, a `Scene` holds everything a question can ask about.
+# A scan has an annotated mesh, a recording with poses, and a transform to the aligned frame. Parsing turns it into a `Scene`, from which all questions are made.
 #
 # ## Exercises
 #
 # 1. Replace the alignment by the identity. By how much does the floor rectangle grow, and does the room size change?
 # 2. Raise the visibility threshold to 1 %. Which objects are seen later?
-# 3. Cut the recording at another place. Which messages can you provoke?
+# 3. Truncate the recording at other lengths. Which different messages are there?
 #
 # ## References
 #
@@ -437,4 +438,4 @@ print(complaint(truncate))
 # - ScanNet: https://github.com/ScanNet/ScanNet
 # - Alpha shapes: https://en.wikipedia.org/wiki/Alpha_shape
 #
-# Next: **02 · Rasterize maps** turns a scene into the grid a model can write down.
+# Next: **02 · Rasterize maps** turns a scene into a grid that a model can write.

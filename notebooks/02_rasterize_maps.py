@@ -14,24 +14,24 @@
 # %% [markdown]
 # # 02 · Rasterize rooms into cognitive maps
 #
-# **What you'll do.** Turn a room into a small grid that a language model can write, read such grids back from model output, and measure what the published map score really tells apart.
+# **What you'll do.** Turn a room into a small grid that a language model can write, read such grids back from model output, and measure which maps the published map score distinguishes.
 #
 # **What you'll learn.**
-# - compute the cell of an object by hand, and know which way the axes run;
+# - compute the cell of an object by hand, and state the direction of the axes;
 # - choose a grid size and see what each size loses;
-# - read maps as models write them, and name the failures;
-# - compare four map scores with a plain map accuracy;
-# - look at the rooms of the embedded run and know their crutch.
+# - read maps that models write, and name the failures;
+# - compare four map scores with the hit rate;
+# - describe the rooms of the embedded run and what makes them easy.
 #
-# **What you'll need.** Notebook 01 for what a scene is. Nothing from disk: rooms are made on the spot. One CPU core, half a minute, 1 GB of memory. Real VSI-Bench metadata is used where `meta_file` or `SPACER_REAL_META` names it.
+# **What you'll need.** Notebook 01, which explains scenes. No data: rooms are drawn here. One CPU core, half a minute, 1 GB of memory. Real VSI-Bench metadata is used if `meta_file` or `SPACER_REAL_META` names it.
 #
 # SpaceR §4.2 (map imagination), Eq. 4.
 
 # %% tags=["parameters"]
-room_seed: int = 6  # the room drawn on this page
+room_seed: int = 6  # of the room drawn below
 grid_size: int = 10  # M, cells per side; SpaceR: 10
-rooms: int = 60  # rooms behind every average
-dollhouse_seed: int = 8000000  # the room of the embedded run shown below
+rooms: int = 60  # that each average is taken over
+dollhouse_seed: int = 8000000  # of the room of the embedded run
 meta_file: str = ""  # published metadata; "": $SPACER_REAL_META, if set
 seed: int = 0  # of jitter and random maps
 
@@ -44,29 +44,31 @@ import numpy as np
 import pandas as pd
 
 from spacer_lib.artifacts import PROJECT_ROOT, commit, provenance
+from spacer_lib.evaluation.bootstrap import bootstrap_interval
 from spacer_lib.maps.grid import rasterize
 from spacer_lib.maps.scores import SCORERS, hits, score
 from spacer_lib.maps.text import map_to_text, parse_map
 
 # %%
-from spacer_lib.pictures import plots
-from spacer_lib.rewards.metrics import bootstrap_interval
+from spacer_lib.pictures import map_plots, reward_plots, room_plots
+from spacer_lib.pictures.style import FAINT, PALETTE, use_house_style
 from spacer_lib.rooms.geometry import transform_points
-from spacer_lib.rooms.scannet import read_alignment, read_vertices
+from spacer_lib.rooms.scannet.parse import read_alignment, read_vertices
 from spacer_lib.rooms.scene import read_meta_file
 from spacer_lib.rooms.synthetic.layout import draw_room
-from spacer_lib.rooms.synthetic.views import VIEWS, frames_from_uri, to_scene, video_uri
+from spacer_lib.rooms.synthetic.render import frames_from_uri
+from spacer_lib.rooms.synthetic.views import VIEWS, to_scene, video_uri
 from spacer_lib.rooms.synthetic.write import write_scan
 
 # %%
-plots.use_house_style()
+use_house_style()
 assert grid_size > 0 and rooms > 1, "grid_size and rooms must be positive"
 {"commit": commit(), **provenance()["packages"]}
 
 # %% [markdown]
 # ## The floor rectangle becomes a grid
 #
-# A model cannot be asked for metres that it has no way to measure; it can be asked in which part of the room something stands. So the floor rectangle is cut into $M \times M$ cells, and an object becomes the cell of its centroid:
+# A model cannot measure metres in a video, but it can say in which part of the room an object stands. So the floor rectangle is divided into $M \times M$ cells, and an object is represented by the cell of its centroid:
 #
 # $$\mathrm{cell} = \left\lfloor M \cdot \frac{c - \mathrm{floor}_{min}}{\mathrm{floor}_{max} - \mathrm{floor}_{min}} \right\rfloor \quad \text{per axis, kept within } [0, M - 1]$$
 #
@@ -86,19 +88,19 @@ points = transform_points(T_aligned_from_scan, vertices)  # (n, 3) metres, align
 
 # %%
 figure, axes = plt.subplots(1, 3, figsize=(14, 4))
-plots.cloud_from_above(points[::4], colors[::4] / 255, axes[0])
-plots.floor_plan(scene, axes[1])
+room_plots.cloud_from_above(points[::4], colors[::4] / 255, axes[0])
+room_plots.floor_plan(scene, axes[1])
 for ax in axes[:2]:
     for x, y in np.linspace(scene.floor_min_m, scene.floor_max_m, grid_size + 1):
-        ax.axvline(x, color=plots.FAINT, lw=0.5)
-        ax.axhline(y, color=plots.FAINT, lw=0.5)
+        ax.axvline(x, color=FAINT, lw=0.5)
+        ax.axhline(y, color=FAINT, lw=0.5)
     ax.grid(False)
-_ = plots.cognitive_map(cells, axes[2], grid_size)
+_ = map_plots.cognitive_map(cells, axes[2], grid_size)
 
 # %% [markdown]
-# **What to notice.** A scan's vertices seen from above, the boxes around its objects, and the map: left and middle in metres, right in cells. The same picture, stretched to a square. Sizes and orientations are gone, and so is the room's shape: a cell of a long room is not square. Walls and floors have no cell.
+# **What to notice.** Left: a scan's vertices from above. Middle: the boxes around its objects. Right: the map. Left and middle are in metres, the map is in cells, so it is stretched to a square: a cell of a long room is not square. The map has no sizes, no orientations and no room shape. Walls and floors have no cell.
 #
-# The formula again, in five lines, and compared with the library:
+# The formula in five lines, compared with the library:
 
 # %%
 low, high = np.array(scene.floor_min_m), np.array(scene.floor_max_m)
@@ -116,7 +118,7 @@ print(f"{sum(map(len, cells.values()))} objects, same cells by hand and by libra
 # %% [markdown]
 # ## Which way do the axes run?
 #
-# `x_col` grows with the aligned +x axis, `y_row` with +y, both from 0. Cell (0, 0) is therefore the *lower left* one in our pictures, not the upper left one of an image. SpaceR's prompt does not say so; ours does (`prompts.py`). One test object, moved along each axis:
+# `x_col` grows with the aligned +x axis, `y_row` with +y, both from 0. Cell (0, 0) is therefore at the *lower left* of our figures; in an image it would be at the upper left. SpaceR's prompt does not state the axes; ours does (`language/prompts.py`). One object, moved along each axis:
 
 # %%
 def cell_at(x, y):
@@ -138,22 +140,22 @@ print("two metres outside the floor:", cell_at(low[0] - 2, high[1] + 2))
 
 # %%
 figure, ax = plt.subplots(figsize=(4.6, 3))
-plots.cognitive_map({"along +x": east, "along +y": north}, ax, grid_size)
+map_plots.cognitive_map({"along +x": east, "along +y": north}, ax, grid_size)
 ax.annotate("+x", (0.55, 0.12), xycoords="axes fraction")
 _ = ax.annotate("+y", (0.12, 0.55), xycoords="axes fraction")
 
 # %% [markdown]
-# **What to notice.** A centroid outside the floor (a window in a wall, a scan with a short floor) falls into the nearest border cell instead of being lost.
+# **What to notice.** A centroid outside the floor (a window in a wall, a scan with a short floor) is put into the nearest border cell, so no object is lost.
 #
 # ## How many cells?
 #
-# More cells keep more, but have to be drawn more exactly. The same room at four sizes:
+# More cells keep more detail, but the model must place objects more exactly. The same room at four sizes:
 
 # %%
 sizes = (5, 10, 15, 20)
 figure, axes = plt.subplots(1, 4, figsize=(13, 3.2))
 for ax, size in zip(axes, sizes, strict=True):
-    plots.cognitive_map(rasterize(scene, size), ax, size)
+    map_plots.cognitive_map(rasterize(scene, size), ax, size)
     ax.set(title=f"M = {size}", xticks=[0, size - 1], yticks=[0, size - 1])
     ax.get_legend().remove()
 
@@ -179,11 +181,11 @@ pd.DataFrame(
 ).round(2)
 
 # %% [markdown]
-# **What to notice.** Coarse cells put neighbours on top of each other, and their relation is lost; fine ones ask for a precision that a video hardly gives. SpaceR takes $M = 10$.
+# **What to notice.** In large cells, neighbours share a cell and their relation is lost. Small cells require a precision that a video hardly allows. SpaceR uses $M = 10$.
 #
 # ## Map, text, and back
 #
-# The model writes a map as one line of JSON, and reading it must give the same map.
+# The model writes a map as one line of JSON. Reading the text gives the same map.
 
 # %%
 text = map_to_text(cells)
@@ -194,10 +196,12 @@ print("map → text → map: equal")
 
 # %%
 figure, ax = plt.subplots(figsize=(5.6, 3))
-_ = plots.cognitive_map(cells, ax, grid_size, predicted=reading.map)
+_ = map_plots.cognitive_map(cells, ax, grid_size, predicted=reading.map)
 
 # %% [markdown]
-# **What to notice.** Squares are the truth, dots what was read: every dot in its square. Now what models really write. Spelling is forgiven where the meaning is plain: Python's quotes and tuples, plurals, a single pair. Everything else has a *name*, and counts as no map. Nothing is evaluated, and no text can raise.
+# **What to notice.** Squares are the true map, dots the map that was read. Each dot is in its square.
+#
+# Models also write other forms. Those with a clear meaning are read: Python's quotes and tuples, plurals, a single pair. All others count as no map, and the failure has a *name*. The text is never evaluated, and no text raises an error.
 
 # %%
 written = {
@@ -230,26 +234,27 @@ drawn = {k: r.map for k, r in readings.items() if r.map}
 truth = {"chair": [(2, 5), (4, 4)]}
 figure, axes = plt.subplots(1, len(drawn), figsize=(3 * len(drawn), 2.6))
 for ax, (name, predicted) in zip(axes, drawn.items(), strict=True):
-    plots.cognitive_map(truth, ax, grid_size, predicted=predicted).get_legend().remove()
+    map_plots.cognitive_map(truth, ax, grid_size, predicted=predicted)
+    ax.get_legend().remove()
     ax.set(title=name, xlabel="", ylabel="")
 
 # %% [markdown]
-# **What to notice.** One cell off the grid spoils the whole map: moving it silently to the border would reward a guess. A single pair is one instance; the second chair stays unfound (dashed).
+# **What to notice.** If one cell is off the grid, the whole map is refused: moving the cell to the border would reward a guess. A single pair is one instance, so the second chair is not found (dashed).
 #
 # ## Four scores
 #
-# Pair predicted with true cells of a category; a pair at distance $d$ (cells) is worth $w(d)$:
+# Drawn and true cells of a category are paired. A pair at distance $d$ (cells) earns $w(d)$:
 #
 # | scorer | $w(d)$ | pairing | divided by |
 # |---|---|---|---|
-# | `released` (SpaceR's code) | $\max(0, 1 - d / (M\sqrt 2))$ | greedy, closest first | max(#predicted, #true) |
+# | `released` (SpaceR's code) | $\max(0, 1 - d / (M\sqrt 2))$ | greedy, closest first | max(#drawn, #true) |
 # | `paper` (Eq. 4) | the same | best sum | #true |
-# | `decay` (ours) | $e^{-d/1.5}$ | best sum | max(#predicted, #true) |
-# | `aligned` (ours) | $e^{-(d/1.5)^2/2}$ | best sum, best of four turns | max(#predicted, #true) |
+# | `decay` (ours) | $e^{-d/1.5}$ | best sum | max(#drawn, #true) |
+# | `aligned` (ours) | $e^{-(d/1.5)^2/2}$ | best sum, best of four turns | max(#drawn, #true) |
 #
-# `aligned` then subtracts what a map earns without looking, $s = \max(0, (a - c) / (1 - c))$: $c$ is the room's chance level, that of the best heap or of random maps, whichever is greater. Objects that are not in the room count as errors.
+# `aligned` then subtracts the room's chance level $c$ from the agreement $a$: $s = \max(0, (a - c) / (1 - c))$. $c$ is the agreement of the best constant map or the mean of random maps, whichever is greater. Objects that are not in the room count as errors.
 #
-# Categories are averaged, weighted by their true instances. First one pair alone, then all objects of many rooms, moved at random.
+# Categories are averaged, weighted by their true instances. The *hit rate* is simpler: the share of true objects that have a drawn cell of their category within 1.5 cells. First one pair alone, then all objects of many rooms, moved at random.
 
 # %%
 gaps = np.arange(grid_size)
@@ -285,7 +290,7 @@ def jittered(cells, spread):
 measures = {
     s: lambda p, t, s=s: score(p, t, grid_size, scorer=s) for s in SCORERS
 }  # fmt: skip
-measures["map accuracy"] = lambda p, t: np.divide(*hits(p, t))
+measures["hit rate"] = lambda p, t: np.divide(*hits(p, t))
 spreads = (0, 0.5, 1, 1.5, 2, 3, 4, 6)
 worse = {s: [jittered(m, s) for m in maps] for s in spreads}
 
@@ -299,17 +304,17 @@ for name, measure in measures.items():
 # %%
 figure, ax = plt.subplots(figsize=(6.4, 3))
 label = f"jitter (standard deviation, cells); n = {rooms} rooms, 95% intervals"
-_ = plots.reward_vs_error(curves, ax, x_label=label).set(ylim=(0, 1.02))
+_ = reward_plots.reward_vs_error(curves, ax, x_label=label).set(ylim=(0, 1.02))
 
 # %%
 pd.DataFrame({k: dict(r[:2] for r in rows) for k, rows in curves.items()}).round(2)
 
 # %% [markdown]
-# **What to notice.** *Map accuracy* is the share of true objects that have a predicted cell within 1.5 cells of theirs. While it falls steeply, the published scores come down only a little: they are nearly flat. `decay` is steep where it matters, near the truth.
+# **What to notice.** The hit rate falls steeply with the error; the published scores fall only a little. `decay` is steep near the true map.
 #
 # ## How much does a useless map earn?
 #
-# A score is as good as the distance between a good map and one that knows nothing. Eight ways to draw a map: perfect; everything in the centre; everywhere at random; the perfect map mirrored, or seen from another side; and one with *every* cell filled.
+# A score is useful if good maps earn much more than maps drawn without seeing the room. Eight ways to draw a map: perfect; one cell off; all objects at the centre (a constant map); random; the perfect map mirrored or turned; and *every* cell filled.
 
 # %%
 last, middle = grid_size - 1, grid_size // 2
@@ -332,7 +337,7 @@ earned = pd.DataFrame(
 ).T
 
 # %%
-ax = earned.plot.barh(figsize=(7.5, 4.6), width=0.82, color=list(plots.PALETTE[:5]))
+ax = earned.plot.barh(figsize=(7.5, 4.6), width=0.82, color=list(PALETTE[:5]))
 ax.invert_yaxis()
 ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
 _ = ax.set(xlabel=f"mean over n = {rooms} rooms", xlim=(0, 1))
@@ -351,22 +356,22 @@ turned, centre = draw["rotated by 90°"], draw["all at the centre"]
 for scorer in ("released", "paper", "decay"):
     f = measures[scorer]
     lost = np.mean([f(turned(m), m) < f(centre(m), m) for m in maps])
-    print(f"{scorer:9} a true layout turned by 90° earns less than a heap: {lost:.0%}")
+    print(f"{scorer:9} a true map turned by 90° earns less than a constant one: {lost:.0%}")
 assert earned.loc["all at the centre", "released"] > earned.loc["random", "released"]
 
 # %% [markdown]
 # **What to notice.**
-# - By the published score a heap in the centre is worth most of a perfect map. A policy that finds it has little left to gain by looking.
-# - A layout that is right up to the viewpoint loses to that heap. So the frame must be *said* in the prompt, or be visible in the video, before the score means anything.
-# - `paper`, as printed, puts no price on surplus cells: filling the grid is perfect. So does map accuracy, which is why it is only read, never rewarded.
-# - `decay` leaves the heap little. It still needs the frame.
-# - `aligned` pays neither heap nor grid, and a layout is right from any of the four sides. A *mirrored* layout is another room, and earns what little its symmetry gives it.
+# - By the published score, a constant map at the centre earns most of what a perfect map earns. A policy that writes it gains little by watching the video.
+# - A correct layout in another frame earns less than that constant map. So the prompt must state the frame, or the video must show it; otherwise the score means little.
+# - `paper`, as printed, does not count surplus cells: a filled grid scores 1. The hit rate does not count them either, so it is reported but never rewarded.
+# - `decay` gives a constant map little. It still needs the frame.
+# - `aligned` gives nothing to a constant map or a filled grid, and accepts a layout from any of the four sides. A *mirrored* layout is another room and earns little.
 #
-# Notebook 04 puts these scores into a reward.
+# Notebook 04 builds a reward from these scores.
 #
-# ## The dollhouse, and its crutch
+# ## The dollhouse
 #
-# The embedded run (notebook 05) trains a very small model, on rooms made for it: few objects, low walls, a camera that orbits above. Here is one room in four frames from each of two viewpoints: `seen`, where the warm start has demonstrations, and `new`, where it has none.
+# The embedded run (notebook 05) trains a very small model on rooms made for it: few objects, low walls, a camera that orbits above. Below is one room in four frames of each of two views: `seen`, for which the warm start has demonstrations, and `new`, for which it has none.
 
 # %%
 dollhouse = to_scene(draw_room(dollhouse_seed, "dollhouse"), with_boxes=False)
@@ -374,16 +379,16 @@ figure, axes = plt.subplots(2, 5, figsize=(12, 5))
 for row, view in zip(axes, ("seen", "new"), strict=True):
     uri = video_uri(view, dollhouse_seed)
     frames, indices, *_ = frames_from_uri(uri, 4, 128)
-    plots.frames_strip(frames, row[:4], [f"{view}, frame {i}" for i in indices])
-    plots.cognitive_map(rasterize(dollhouse, 10), row[4]).set(xlabel="", ylabel="")
+    room_plots.frames_strip(frames, row[:4], [f"{view}, frame {i}" for i in indices])
+    map_plots.cognitive_map(rasterize(dollhouse, 10), row[4]).set(xlabel="", ylabel="")
 axes[0, 4].get_legend().remove()
 axes[1, 4].legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=2)
 print(video_uri("seen", dollhouse_seed), "and", video_uri("new", dollhouse_seed))
 
 # %% [markdown]
-# **What to notice.** Both viewpoints show the *same* room and so have the same map: the map belongs to the room, not to the camera.
+# **What to notice.** Both views show the *same* room and have the same map: a map does not depend on the camera.
 #
-# **The crutch, said openly.** The floor is tinted: its colour tells the position. With it, a tiny model can learn on one CPU core where an object stands, by the colour under it, and the frame is visible from every side. A real floor tells nothing of the kind. The tint is part of the embedded default only, of the rooms in style `dollhouse`; the `furnished` rooms and real scans have none. Results of the embedded run therefore show that the *method* runs and learns, and are no claim about real video. Which rooms have it:
+# **A shortcut.** The floor is tinted: its colour encodes the position. A tiny model on one CPU core can learn where an object stands from the colour around it, and the frame is visible from every side. A real floor has no such colours. Only rooms of the style `dollhouse`, in the embedded default, are tinted; `furnished` rooms and real scans are not. The embedded run therefore shows that the *method* runs and learns. It says nothing about real video. Which styles are tinted:
 
 # %%
 style = draw_room(dollhouse_seed, "dollhouse").style
@@ -395,12 +400,12 @@ for kind in (style, plain):
 walk, *_ = frames_from_uri(video_uri("walk", room_seed), 3, 128)
 figure, axes = plt.subplots(1, 4, figsize=(9, 2.4))
 titles = ["dollhouse: tinted", "the same, later", "furnished: plain", "the same, later"]
-_ = plots.frames_strip([*frames[[0, 3]], *walk[:2]], axes, titles)
+_ = room_plots.frames_strip([*frames[[0, 3]], *walk[:2]], axes, titles)
 
 # %% [markdown]
 # ## Real rooms
 #
-# VSI-Bench publishes metadata for real ScanNet scenes. It has no floor rectangle: the bounds of all boxes take its place, and the scene says so in its warnings.
+# VSI-Bench publishes metadata of real ScanNet scenes. It has no floor rectangle: the bounds of all boxes are used instead, and the scene has a warning.
 
 # %%
 meta = meta_file or os.environ.get("SPACER_REAL_META", "")
@@ -415,7 +420,7 @@ else:
 if real:
     figure, axes = plt.subplots(1, 4, figsize=(13, 3.4))
     for ax, (name, cells_there) in zip(axes, list(real_maps.items())[:4], strict=True):
-        plots.cognitive_map(cells_there, ax, grid_size).get_legend().remove()
+        map_plots.cognitive_map(cells_there, ax, grid_size).get_legend().remove()
         ax.set(title=f"{name}: {sum(map(len, cells_there.values()))} objects")
 
 # %%
@@ -429,7 +434,7 @@ if real:
         print(f"{name}: {mean:.1f} objects per room")
 
 # %% [markdown]
-# **What to notice.** Where the file is given, the cells above print how full real rooms are, and what the heap in the centre earns in them. The flatness is a property of the score, not of our synthetic rooms.
+# **What to notice.** If the file is given, the cells above print how many objects real rooms have, and what a constant map earns in them. The published score is as flat on real rooms as on synthetic ones.
 #
 # ## In practice
 #
@@ -439,19 +444,19 @@ if real:
 # SPACER_REAL_META=<scannet meta json> papermill 02_rasterize_maps.ipynb ../papermill_runs/02_rasterize_maps__real.ipynb
 # ```
 #
-# - The map of a question row is made once, when the question is (notebook 03), and travels with it as a column.
-# - Maps are compared by *normalised* category, so `chairs` in a completion meets `chair` in the truth.
-# - Change `grid_size` in the recipe and in the data together: a map of another grid is off the grid, or wrong.
+# - The true map of a question is computed when the question is made (notebook 03) and stored in its row.
+# - Maps are compared by *normalised* category: `chairs` in a completion matches `chair` in the true map.
+# - Change `grid_size` in the recipe and in the data together. Cells of another grid size are off the grid, or wrong.
 #
 # ## Summary
 #
-# A map is one cell per object; axes run with +x and +y from the floor's lowest corner. Text is read strictly, and failures have names. The published score is nearly flat and knows nothing of viewpoints; `decay` is steep, and `aligned` needs no frame and pays nothing to chance; map accuracy says in plain words how many objects are where they should be.
+# A map has one cell per object; its axes run along +x and +y from the floor's smallest x and y. Text is read strictly, and failures have names. The published score is nearly flat and depends on the frame. `decay` is steep near the true map. `aligned` needs no frame and subtracts chance. The hit rate is the share of objects in the right place.
 #
 # ## Exercises
 #
-# 1. Before computing it: what do a map rotated by 180° and the heap earn if every object stands in a corner?
+# 1. Every object stands in a corner. What do a map turned by 180° and a constant map earn? Answer before you compute it.
 # 2. Run with `-p grid_size 20`. Which of the four measures changes most for *one cell off*, and why?
-# 3. Write a map that beats the heap under `released` without knowing the room.
+# 3. Find a map that earns more than the constant map under `released`, without using the room.
 #
 # ## References
 #

@@ -14,14 +14,14 @@
 # %% [markdown]
 # # 03 · Generate questions with checkable answers
 #
-# **What you'll do.** Turn scenes into questions of seven kinds, each with an answer that follows from geometry, and write leak-free training and test files.
+# **What you'll do.** Turn scenes into questions of seven kinds. Geometry gives each answer. Write training and test files that share no room.
 #
 # **What you'll learn.**
 # - derive each answer from boxes, centroids and frame numbers;
-# - see why a candidate is rejected, and count the reasons;
+# - count the reasons why candidates are rejected;
 # - flatten a skewed answer distribution;
-# - stop a benchmark room from slipping into training;
-# - write a recipe and compare what it wanted with what it got;
+# - keep benchmark rooms out of training;
+# - compare what a recipe wanted with what it got;
 # - audit answers against the official ones.
 #
 # **What you'll need.** Notebook 01 for scenes, 02 for maps; both are made here if they are missing. One CPU core, under a minute, 1 GB of memory.
@@ -35,7 +35,7 @@ meta_file: str = ""  # published metadata; "": $SPACER_REAL_META, if set
 questions_file: str = ""  # its official questions; "": $SPACER_REAL_QA, if set
 recipe: str = "demo"  # configs/qa, or a YAML file, for the scans above
 out_dir: str = ""  # scenes and questions; relative to the project; "": data/demo
-rooms: int = 60  # imagined rooms for the recipe sr91k
+rooms: int = 60  # synthetic rooms, metadata only, for the recipe sr91k
 workers: int = 1  # processes
 seed: int = 0  # of rooms, questions and splits
 
@@ -56,7 +56,8 @@ from spacer_lib.errors import SpacerError
 from spacer_lib.maps.grid import rasterize
 
 # %%
-from spacer_lib.pictures import figures, plots
+from spacer_lib.pictures import figures, map_plots, question_plots, room_plots
+from spacer_lib.pictures.style import FAINT, INK, PALETTE, short_name, use_house_style
 from spacer_lib.questions import generators
 from spacer_lib.questions.audit import audit, audit_files
 from spacer_lib.questions.build import build_dataset
@@ -85,7 +86,7 @@ from spacer_lib.rooms.synthetic.views import to_scene
 from spacer_lib.rows import read_questions
 
 # %%
-plots.use_house_style()
+use_house_style()
 disable_progress_bars()
 if not scans_dir:
     os.environ["TQDM_DISABLE"] = "1"  # the demo is too quick for progress bars
@@ -105,7 +106,7 @@ scenes = parse_scans(scan_dirs, label_tsv, out, workers=workers)
 # %% [markdown]
 # ## The rules
 #
-# Thresholds decide which candidates are fair to ask. A recipe (`configs/qa`) states them; the defaults are VSI-Bench's. The synthetic videos last four seconds instead of a minute, so in `demo` first appearances may lie a sixth of a second apart.
+# Thresholds decide which candidates have one clear answer. A recipe (`configs/qa`) states them; the defaults are VSI-Bench's. The synthetic videos last four seconds instead of a minute, so `demo` accepts first appearances a sixth of a second apart.
 
 # %%
 rules = load_recipe(recipe).rules
@@ -116,7 +117,7 @@ scene = next(s for s in scenes if max(s.object_counts.values()) > 1)
 only = {name: group[0] for name, group in scene.by_category().items()
         if len(group) == 1}  # fmt: skip
 figure, ax = plt.subplots(figsize=(5.4, 4))
-_ = plots.floor_plan(scene, ax).set(title=scene.scene_id)
+_ = room_plots.floor_plan(scene, ax).set(title=scene.scene_id)
 
 
 # %%
@@ -125,7 +126,10 @@ def first_question(kind, scene=scene):
     found = GENERATORS[kind](scene, np.random.default_rng(seed), rules)
     question = next((q for q in found if isinstance(q, Draft)), None)
     if question is None:
-        raise SpacerError(f"{scene.scene_id}: no question of kind {kind}")
+        raise SpacerError(
+            f"{scene.scene_id}: no question of kind {kind}",
+            kind="notebooks.no-question",
+        )
     print(question.question, *(question.options or ()), sep="\n")
     print("→", question.ground_truth)
     return question
@@ -135,25 +139,25 @@ def first_question(kind, scene=scene):
 def plan(title):
     """A floor plan to draw an answer on."""
     figure, ax = plt.subplots(figsize=(5, 3.6))
-    plots.floor_plan(scene, ax).set(title=title)
+    room_plots.floor_plan(scene, ax).set(title=title)
     return ax
 
 
 # %% [markdown]
 # ## 1 · Counting
 #
-# The number of instances of a category, at least two: "how many toilets?" would be answered by habit.
+# The number of instances of a category, at least two: "how many toilets?" can be answered without the video.
 
 # %%
 question = first_question("object_counting")
 ax = plan(f"{question.ground_truth} x {question.categories[0]}")
 for instance in scene.by_category()[question.categories[0]]:
-    ax.plot(*instance.centroid_m[:2], "o", ms=34, mfc="none", mec=plots.INK, mew=2)
+    ax.plot(*instance.centroid_m[:2], "o", ms=34, mfc="none", mec=INK, mew=2)
 
 # %% [markdown]
 # ## 2 · Object size
 #
-# The longest edge of the oriented box, in whole centimetres: $\operatorname{round}(100 \max(e_1, e_2, e_3))$. Only for categories with a single instance, or "the chair" would not be one.
+# The longest edge of the oriented box, in whole centimetres: $\operatorname{round}(100 \max(e_1, e_2, e_3))$. Only for categories with a single instance, so that "the chair" names one object.
 
 # %%
 question = first_question("object_size_estimation")
@@ -162,11 +166,11 @@ longest = int(np.argmax(instance.axes_lengths_m))
 half = instance.axes_matrix[longest] * instance.axes_lengths_m[longest] / 2
 ends = np.array([instance.centroid_m - half, instance.centroid_m + half])
 ax = plan(f"{question.categories[0]}: {question.ground_truth} cm")
-_ = ax.plot(*ends[:, :2].T, "|-", color=plots.INK, lw=2, ms=10)
+_ = ax.plot(*ends[:, :2].T, "|-", color=INK, lw=2, ms=10)
 print("edges (m):", np.round(instance.axes_lengths_m, 2))
 
 # %% [markdown]
-# An upright longest edge is a point when seen from above; the printed edges tell.
+# Seen from above, an upright longest edge is a point; its length is printed.
 #
 # ## 3 · Room size
 #
@@ -176,13 +180,13 @@ print("edges (m):", np.round(instance.axes_lengths_m, 2))
 question = first_question("room_size_estimation")
 (x0, y0), (x1, y1) = scene.floor_min_m, scene.floor_max_m
 ax = plan(f"{question.ground_truth} m²")
-_ = ax.fill([x0, x1, x1, x0], [y0, y0, y1, y1], color=plots.PALETTE[2], alpha=0.15)
+_ = ax.fill([x0, x1, x1, x0], [y0, y0, y1, y1], color=PALETTE[2], alpha=0.15)
 print(f"bounding rectangle: {(x1 - x0) * (y1 - y0):.1f} m²")
 
 # %% [markdown]
 # ## 4 · Absolute distance
 #
-# The closest points of two boxes, $\min_{p \in A,\, q \in B} \lVert p - q \rVert$ over points sampled every 5 cm on the boxes' shells: the recipe that reproduces VSI-Bench's published answers to the digit.
+# The closest points of two boxes, $\min_{p \in A,\, q \in B} \lVert p - q \rVert$ over points sampled every 5 cm on the surfaces of the boxes. This reproduces VSI-Bench's published answers exactly.
 
 # %%
 question = first_question("object_abs_distance")
@@ -190,12 +194,12 @@ a, b = (sampled_box_points(only[name]) for name in question.categories)
 distance, nearest = cKDTree(b).query(a)
 p, q = a[distance.argmin()], b[nearest[distance.argmin()]]
 ax = plan(f"{' to '.join(question.categories)}: {distance.min():.2f} m in space")
-_ = ax.plot(*np.array([p, q])[:, :2].T, "o-", color=plots.INK, ms=4)
+_ = ax.plot(*np.array([p, q])[:, :2].T, "o-", color=INK, ms=4)
 
 # %% [markdown]
 # ## 5 · Relative distance
 #
-# Which of four categories is closest to a unique target: the least distance between oriented boxes, over all instances of the option. Options closer than 15 cm to each other would be a matter of luck, and are dropped.
+# Which of four categories is closest to a unique target: the least distance between oriented boxes, over all instances of the option. If two of these distances differ by less than 15 cm, the candidate is rejected.
 
 # %%
 question = first_question("object_rel_distance")
@@ -206,7 +210,7 @@ for letter, option in zip("ABCD", options, strict=True):
     instance = min(group, key=lambda i: box_distance_m(only[target], i))
     line = np.array([only[target].centroid_m, instance.centroid_m])[:, :2]
     right = letter == question.ground_truth
-    ax.plot(*line.T, "-" if right else ":", color=plots.INK, lw=2 if right else 1)
+    ax.plot(*line.T, "-" if right else ":", color=INK, lw=2 if right else 1)
     gap = box_distance_m(only[target], instance)
     where = {"xytext": (0, -14), "textcoords": "offset points", "ha": "center"}
     ax.annotate(f"{letter}: {gap:.2f} m", line[1], fontsize=8, **where)
@@ -214,11 +218,11 @@ for letter, option in zip("ABCD", options, strict=True):
 # %% [markdown]
 # ## 6 · Relative direction
 #
-# Stand at $p$, face $f$, where is $q$? With $u = f - p$ and $v = q - p$ in the floor plane, the signed turn is
+# Stand at $p$ and face $f$: where is $q$? With $u = f - p$ and $v = q - p$ in the floor plane, the signed turn is
 #
 # $$\theta = \operatorname{atan2}(u_x v_y - u_y v_x,\; u \cdot v),$$
 #
-# positive to the left. Three difficulties cut the circle into two, three or four answers.
+# positive to the left. The three difficulties divide the circle into two, three or four answers.
 
 # %%
 print(inspect.getsource(generators.direction_answer))
@@ -227,13 +231,13 @@ print(inspect.getsource(generators.direction_answer))
 question = first_question("object_rel_direction_hard")
 spots = [np.array(only[name].centroid_m[:2]) for name in question.categories]
 ax = plan(f"turn {turn_deg(*spots):+.0f}°")
-for spot, color in zip(spots[1:], (plots.INK, plots.PALETTE[5]), strict=True):
+for spot, color in zip(spots[1:], (INK, PALETTE[5]), strict=True):
     style = {"arrowstyle": "->", "color": color, "lw": 2}
     ax.annotate("", spot, spots[0], arrowprops=style)
-_ = ax.plot(*spots[0], "o", color=plots.INK, ms=8)
+_ = ax.plot(*spots[0], "o", color=INK, ms=8)
 
 # %% [markdown]
-# **Try to break it.** "Standing by the bed, facing the bed" appears in released training data. Here the three objects are a permutation of three different unique categories, and the geometry itself refuses (points in metres):
+# **Try to break it.** "Standing by the bed, facing the bed" appears in released training data. Here the three objects are of three different unique categories, and `turn_deg` refuses equal points (in metres):
 
 # %%
 try:
@@ -244,7 +248,7 @@ except SpacerError as error:
 # %% [markdown]
 # ## 7 · Appearance order
 #
-# The order in which categories come into view: by the first frame of their earliest instance.
+# The order in which categories first appear: by the first frame of their earliest instance.
 
 # %%
 ordered = next(
@@ -258,30 +262,30 @@ question = first_question("obj_appearance_order", ordered)
 figure, ax = plt.subplots(figsize=(6.4, 1.8))
 for name in question.categories:
     seen = min(i.first_seen_frame for i in ordered.by_category()[name])
-    ax.plot(seen / ordered.fps, name, "o", color=plots.PALETTE[0], ms=8)
+    ax.plot(seen / ordered.fps, name, "o", color=PALETTE[0], ms=8)
 _ = ax.set(xlabel="first seen (s)", xlim=(-0.1, None), title=ordered.scene_id)
 
 # %% [markdown]
-# ## Nothing is dropped in silence
+# ## Every rejection has a reason
 #
-# A generator yields a question or a named rejection for each candidate it looks at. Which reasons are common, over all scenes?
+# For each candidate a generator yields a draft of a question, or a rejection with its reason. Which reasons are common, over all scenes?
 
 # %%
 demo_report = build_dataset(scenes, out, recipe, seed=seed, workers=workers)
 
 
 def counted(report):
-    """A report's rejections as the plot wants them."""
+    """A report's rejections as the plot takes them."""
     rows = report["rejections"]
     return {(r["question_type"], r["reason"]): r["count"] for r in rows}
 
 
 figure, ax = plt.subplots(figsize=(8, 4))
-_ = plots.rejection_bars(counted(demo_report), ax)
+_ = question_plots.rejection_bars(counted(demo_report), ax)
 
 # %%
 figure, ax = plt.subplots(figsize=(8, 3))
-counts = pd.DataFrame(demo_report["counts"]).rename(index=plots.short_name)
+counts = pd.DataFrame(demo_report["counts"]).rename(index=short_name)
 counts.plot.barh(stacked=True, ax=ax)
 ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
 _ = ax.set(xlabel="questions", title="what was written")
@@ -289,7 +293,7 @@ _ = ax.set(xlabel="questions", title="what was written")
 # %% [markdown]
 # ## Flat answers
 #
-# Most categories come in pairs, so "2" is a good guess without looking. Training rows are thinned out: an answer keeps at most the mean number of rows per answer. Many rooms show it best; these are drawn without rendering.
+# Most counts are 2, so "2" is a good guess without the video. Training rows are thinned out: an answer keeps at most the mean number of rows per answer. 150 rooms, drawn without rendering, show the effect.
 
 # %%
 drawn = [to_scene(draw_room(1000 + n), with_boxes=False) for n in range(150)]
@@ -301,8 +305,8 @@ flat = flatten_answers(many, "object_counting", np.random.default_rng(seed))
 
 # %%
 figure, axes = plt.subplots(1, 2, figsize=(8, 2.6), sharey=True)
-plots.answer_histogram(many, axes[0])
-_ = plots.answer_histogram(flat, axes[1])
+question_plots.answer_histogram(many, axes[0])
+_ = question_plots.answer_histogram(flat, axes[1])
 
 
 # %%
@@ -316,7 +320,7 @@ print(f"always the same answer: {best_guess(many):.0%} right → {best_guess(fla
 # %% [markdown]
 # ## No room in two parts
 #
-# Rescans share a room: `scene0000_00` and `scene0000_01` are one space. Splits move whole spaces, and spaces of the benchmark may not enter training at all.
+# Rescans share a room: `scene0000_00` and `scene0000_01` are one space. A split assigns whole spaces to parts, and training parts refuse rooms of the benchmark.
 
 # %%
 parts = demo_report["scenes"]
@@ -351,38 +355,38 @@ pd.Series(rows[0]).astype(str).str.slice(0, 90).to_frame("first row")
 
 # %%
 figure, ax = plt.subplots(figsize=(6, 3.4))
-plots.cognitive_map(rows[0]["map"], ax)
+map_plots.cognitive_map(rows[0]["map"], ax)
 _ = ax.set(title=f"map of {rows[0]['scene_name']}")
 
 # %% [markdown]
 # ## A recipe at scale
 #
-# `demo` made a handful. SpaceR's SR-91k holds 91,310 questions of 1,201 scans; the recipe `sr91k` says how many of each kind, at most how many from one video, and which answers to even out. Fewer scenes shrink the wishes in proportion. Here it works on rooms that are only imagined: metadata, no files.
+# SpaceR's SR-91k holds 91,310 questions about 1,201 scans. The recipe `sr91k` says how many of each kind, how many from one video at most, and which answers to even out. Fewer scenes have smaller targets, in proportion. Here it runs on rooms that are metadata only, without meshes and videos.
 
 # %%
 made_from = read_scenes(synthetic_meta(out / f"rooms_seed{seed}.json", rooms, seed))
 big = out / "sr91k"
 report = build_dataset(made_from, big, "sr91k", seed=seed, workers=workers)
-wishes = pd.DataFrame(report["tasks"]["train"]).T.rename(index=plots.short_name)
-wishes
+tasks = pd.DataFrame(report["tasks"]["train"]).T.rename(index=short_name)
+tasks
 
 # %%
 figure, ax = plt.subplots(figsize=(7.5, 3.4))
-wishes[["wanted", "kept"]].plot.barh(ax=ax, width=0.75)
+tasks[["wanted", "kept"]].plot.barh(ax=ax, width=0.75)
 ax.invert_yaxis()
 _ = ax.set(xlabel="questions", title=f"{len(made_from)} scenes")
 
 # %% [markdown]
-# **What to notice.** What one kind cannot supply (these rooms hold few things twice) the others make up for, so the sum is what was asked for. Two biases are taken out on the way. Letters: each is right equally often.
+# **What to notice.** Few categories occur twice in these rooms, so counting has too few candidates; other kinds are asked more often, and the sum is reached. Two biases are removed. The first is in letters: afterwards each is right equally often.
 
 # %%
-letters = pd.DataFrame(report["letters"]["train"]).rename(columns=plots.short_name)
+letters = pd.DataFrame(report["letters"]["train"]).rename(columns=short_name)
 ax = letters.T.plot.barh(stacked=True, figsize=(7, 2.6))
 ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
 _ = ax.set(xlabel="questions", title="the right option's letter")
 
 # %% [markdown]
-# Numbers: absolute distances before and after. Without this, always saying the middle is a strategy.
+# The second is in numbers: absolute distances before and after. Before, a guess of the most frequent distance is often right.
 
 # %%
 files = [big / "candidates" / f"{s.scene_id}.json" for s in made_from]
@@ -391,7 +395,7 @@ after = read_questions(report["paths"]["train"])
 figure, axes = plt.subplots(1, 2, figsize=(9, 2.6))
 for ax, some in zip(axes, (before, after), strict=True):
     mine = [r for r in some if r["question_type"] == "object_abs_distance"]
-    plots.answer_histogram(mine, ax)
+    question_plots.answer_histogram(mine, ax)
 axes[0].set(title=f"candidates: {axes[0].get_title()}")
 _ = axes[1].set(title=f"kept: {axes[1].get_title()}")
 
@@ -411,7 +415,7 @@ for name in ("sr", "vsi100k"):
 # %% [markdown]
 # ## The general part
 #
-# SpaceR-151k joins 60,000 general questions from Video-R1: text to read, values to estimate, free answers. The reader names every row that it cannot use. Without the download, a small drawn set in the same raw format takes its way.
+# SpaceR-151k adds 60,000 general questions from Video-R1: text to read, values to estimate, free answers. The reader counts every row that it cannot use, by reason. Without the download, a small drawn set in the same raw format replaces it.
 
 # %%
 listing = synthetic_general(40, out / "general", seed)
@@ -430,12 +434,12 @@ for ax, row in zip(axes, general[:5], strict=True):
 even = sample_uniform(general, 20, seed)
 joint, summary = joint_set(after, even, seed)
 figure, ax = plt.subplots(figsize=(7, 2.8))
-_ = plots.share_donut(summary["problem_type"], ax, "joint set")
+_ = question_plots.share_donut(summary["problem_type"], ax, "joint set")
 
 # %% [markdown]
 # ## Are the answers right? An audit
 #
-# The answers above are ours. VSI-Bench publishes metadata *and* official answers for the same rooms: `spacer audit` recomputes each answer from the metadata with the generators' own formulas. Where the two files are not at hand, the audit reads our own questions back: the wording, the parser of names and the formulas must still agree.
+# The answers above are ours. VSI-Bench publishes metadata *and* official answers for the same rooms: `spacer extras audit` recomputes each answer from the metadata with the generators' formulas. Without the two files, the audit reads our own questions: wording, parser of names and formulas must still agree.
 
 # %%
 meta_path = meta_file or os.environ.get("SPACER_REAL_META", "")
@@ -448,9 +452,9 @@ else:
     checked = audit(made_from, own)
 
 # %%
-table = pd.DataFrame(checked["tasks"]).T.rename(index=plots.short_name)
+table = pd.DataFrame(checked["tasks"]).T.rename(index=short_name)
 figure, ax = plt.subplots(figsize=(6.4, 2.8))
-table.plot.barh(ax=ax, color=[plots.FAINT, plots.PALETTE[2]])
+table.plot.barh(ax=ax, color=[FAINT, PALETTE[2]])
 ax.invert_yaxis()
 title = f"{len(checked['disagreements'])} disagreements"
 _ = ax.set(xlabel="rows", title=title)
@@ -460,7 +464,7 @@ print("skipped:", checked["skipped"])
 pd.DataFrame(checked["disagreements"]).head()
 
 # %% [markdown]
-# **Failure case.** An audit that cannot fail shows nothing. One wrong official answer, planted:
+# **Failure case.** An audit must find errors. One wrong official answer, planted:
 
 # %%
 wrong = dict(after[0], ground_truth="99", question_type="object_counting")
@@ -470,7 +474,7 @@ audit(made_from, [wrong])["disagreements"][0]
 # %% [markdown]
 # ## The published rooms
 #
-# With `meta_file` (or `SPACER_REAL_META`) the recipe `vsibench` asks about the benchmark's own rooms: for looking, never for training. The training recipes refuse them.
+# With `meta_file` (or `SPACER_REAL_META`) the recipe `vsibench` asks about the benchmark's own rooms, for tests only. The training recipes refuse them.
 
 # %%
 real = read_scenes(PROJECT_ROOT / meta_path) if meta_path else []
@@ -489,12 +493,12 @@ if real:
     figure, axes = plt.subplots(1, 2, figsize=(12, 4.2), width_ratios=(1, 1.4))
     axes[0].bar(*zip(*Counter(len(rasterize(r)) for r in real).items(), strict=True))
     axes[0].set(xlabel="categories on the map", ylabel="scenes")
-    plots.rejection_bars(counted(asked), axes[1])
+    question_plots.rejection_bars(counted(asked), axes[1])
 
 # %% [markdown]
 # ## The paper's data figures
 #
-# Figures 1, 2, 5 and 6, redrawn from the folder's own files (`spacer qa` writes them as SVG). Figure 5 is read off the questions: objects are replaced by what they stand for.
+# Figures 1, 2, 5 and 6, redrawn from the folder's files (`spacer qa` writes them as SVG). Figure 5 is made from the questions: placeholders replace the objects.
 
 # %%
 shown = read_questions(report["paths"]["train"])
@@ -511,12 +515,12 @@ _ = figures.examples(demo_rows, out)
 # %%
 seconds = [s for s in read_json(big / "maps.json")["seconds"].values() if s]
 figure, ax = plt.subplots(figsize=(5.6, 2.6))
-_ = plots.duration_histogram(seconds, ax)
+_ = question_plots.duration_histogram(seconds, ax)
 
 # %% [markdown]
 # ## The folder opens with `datasets`
 #
-# JSON lines, Parquet and a card lie side by side; the card names the files.
+# The folder holds JSON lines, Parquet and a card that names the files.
 
 # %%
 opened = load_dataset(str(big), cache_dir=str(out / "cache"))["train"]
@@ -531,26 +535,26 @@ print((big / "README.md").read_text()[:620])
 # papermill 03_generate_qa.ipynb ../papermill_runs/03_generate_qa__scannet.ipynb \
 #     -p scans_dir data/scannet/scans -p recipe sr91k -p out_dir data/parsed -p workers 16
 # spacer qa --meta data/parsed/scenes --recipe sr91k --out data/sr91k --workers 16
-# spacer audit --meta scannet_meta.json --questions vsibench.jsonl
+# spacer extras audit --meta scannet_meta.json --questions vsibench.jsonl
 # ```
 #
-# - **Leaks.** Rooms of ScanNet's validation list, from which VSI-Bench is drawn, are refused in training parts without being asked; `--held-out` adds lists of your own, `--drop-held-out` leaves such scans out instead.
-# - **Interrupted?** Run it again: candidates are kept scene by scene. The random choices are keyed by seed, scene and kind, so one worker or many, or a Dask cluster (`--scheduler`), write the same bytes.
+# - **Leaks.** Training parts refuse the rooms of VSI-Bench, among them all of ScanNet's validation list. `--held-out` adds lists of your own; `--drop-held-out` leaves such scans out instead.
+# - **Interrupted?** Run it again: candidates are kept scene by scene. Random choices depend on seed, scene and question type only, so one worker, many, or a Dask cluster (`--scheduler`) write the same bytes.
 # - **Videos.** Rows name their video relative to the output folder.
 #
 # ## Summary
 #
-# Each answer follows from a formula, each rejection has a name, and rooms stay in one part. A model that scores well on the test file has to look.
+# Each answer follows from a formula, each rejection has a reason, and each room is in one part.
 #
 # ## Exercises
 #
 # 1. Set `direction_border_deg` to 40. Which difficulty loses most questions, and why?
 # 2. Replace the box distance of kind 5 by the distance of centroids. In how many questions does the answer change?
-# 3. Which kind could a blind model answer best after flattening?
+# 3. After flattening, which kind can a model answer best without the video?
 #
 # ## References
 #
 # - SpaceR: *Reinforcing MLLMs in Video Spatial Reasoning*, §3 and Figure 5.
 # - VSI-Bench, *Thinking in Space*: https://arxiv.org/abs/2412.14171
 #
-# Next: **04 · Design rewards** decides what a right answer, and a right map, are worth.
+# Next: **04 · Design rewards** decides the reward of a right answer and a right map.

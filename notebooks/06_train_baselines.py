@@ -52,11 +52,14 @@ from transformers.utils.logging import disable_progress_bar
 from spacer_lib.artifacts import PROJECT_ROOT, commit, provenance, read_json, write_json
 from spacer_lib.evaluation.backends import load
 from spacer_lib.evaluation.runner import evaluate
+from spacer_lib.evaluation.selection import keep_informative, select_samples
 from spacer_lib.evaluation.statistics import compare, summarize, verdict
-from spacer_lib.language.prompts import TINY_MODES, PromptStyle
 
 # %%
-from spacer_lib.pictures import plots
+from spacer_lib.language.asking import AskSettings
+from spacer_lib.language.prompts import TINY_MODES, PromptStyle
+from spacer_lib.pictures import evaluation_plots, training_plots
+from spacer_lib.pictures.style import short_name, use_house_style
 from spacer_lib.rewards.score import score
 from spacer_lib.study import load_study, run_study, study_table
 from spacer_lib.tiny.curriculum import SEEDS, draw_rows
@@ -66,16 +69,16 @@ from spacer_lib.training.processes.launch import launch
 from spacer_lib.training.processes.monitor import LiveFigure
 from spacer_lib.training.recipe import load_config
 from spacer_lib.training.responses import target_text
-from spacer_lib.training.selection import keep_informative, select_samples
 
 # %%
 disable_progress_bar()
-plots.use_house_style()
+use_house_style()
 torch.set_num_threads(1)
 {"commit": commit(), **provenance()["packages"]}
 
 # %%
 quick = os.environ.get("SPACER_QUICK") == "1"
+os.environ["TQDM_DISABLE"] = "1"  # bars would stay in the saved notebook
 changes, rerun = {"seed": seed}, rerun and not quick
 if quick:
     changes["prompts_per_step"], sft_steps, dpo_steps = 4, 2, 2
@@ -135,7 +138,7 @@ for token, label in zip(ids.tolist(), labels.tolist(), strict=True):
 
 # %%
 figure, ax = plt.subplots(figsize=(11, 2.6))
-_ = plots.label_strip(tokens, taught, ax)
+_ = training_plots.label_strip(tokens, taught, ax)
 
 # %%
 counted = int((labels != -100).sum())
@@ -149,7 +152,7 @@ print(f"labels on all of them would add {len(ids) - counted}, {pixels} of them v
 # Now train. The run goes through the same launcher as SG-RLVR, and leaves the same kind of folder.
 
 # %%
-live = LiveFigure(folder / "sft", plots.sft_curves)
+live = LiveFigure(folder / "sft", training_plots.sft_curves)
 sft_run = launch(sft, folder / "sft", on_line=live, resume=resume)
 _ = live.refresh()
 
@@ -182,7 +185,7 @@ for pair_row, (chosen, rejected) in pairs[:3]:
     print(f"    chosen   {chosen[start:]}\n    rejected {rejected[start:]}")
 
 # %%
-live = LiveFigure(folder / "dpo", plots.dpo_curves)
+live = LiveFigure(folder / "dpo", training_plots.dpo_curves)
 dpo_run = launch(dpo, folder / "dpo", on_line=live, resume=resume)
 _ = live.refresh()
 
@@ -215,9 +218,10 @@ for side, value in zip(("chosen", "rejected"), change, strict=True):
 # %%
 def ask(name, checkpoint):
     """Predictions of a checkpoint on the held-out rows."""
+    settings = AskSettings("tiny", video, batch_size=48)
     return evaluate(
-        *load(checkpoint), rows, condition="own", mode="tiny", video=video,
-        out_path=folder / f"{name}.jsonl", batch_size=48,
+        *load(checkpoint), rows, settings, condition="own",
+        out_path=folder / f"{name}.jsonl",
     )  # fmt: skip
 
 
@@ -228,8 +232,8 @@ answers["DPO"] = ask("dpo_answers", dpo_run.model_dir)
 # %%
 tables = {name: summarize(found) for name, found in answers.items()}
 figure, axes = plt.subplots(1, 2, figsize=(10, 3))
-plots.accuracy_bars(tables, axes[0], level="overall")
-_ = plots.accuracy_bars(tables, axes[1], level="overall", measure="hits")
+evaluation_plots.accuracy_bars(tables, axes[0], level="overall")
+_ = evaluation_plots.accuracy_bars(tables, axes[1], level="overall", measure="hits")
 
 # %%
 for name in ("SFT", "DPO"):
@@ -250,10 +254,13 @@ for name in ("SFT", "DPO"):
 # %%
 needed = -(-samples // tiny.prompts_per_step)  # steps that draw so many rows
 asked = training_rows(recipe("tiny", needed))[:samples]
+sampling = AskSettings(
+    tiny.prompt_style, video, tiny.max_completion_length, temperature=1.0, seed=seed,
+    batch_size=6,
+)  # fmt: skip
 sampled = select_samples(
-    model, processor, asked, folder / "selection.jsonl", mode=tiny.prompt_style,
-    k=responses, video=video, seed=seed, rewards=tiny.reward, batch_rows=6,
-    max_new_tokens=tiny.max_completion_length,
+    model, processor, asked, folder / "selection.jsonl", sampling, k=responses,
+    rewards=tiny.reward,
 )  # fmt: skip
 right = [record["scores"] for record in sampled]
 
@@ -263,11 +270,11 @@ names = {kept_row["id"] for kept_row in kept}
 pairs_kept = [(r, s) for r, s in zip(asked, right, strict=True) if r["id"] in names]
 _, kept_histogram = keep_informative(kept, [s for _, s in pairs_kept])
 figure, ax = plt.subplots(figsize=(6, 2.6))
-_ = plots.selection_histogram(histogram, ax, kept_histogram)
+_ = training_plots.selection_histogram(histogram, ax, kept_histogram)
 print(f"{len(kept)} of {len(asked)} questions are kept")
 
 # %%
-labels = [plots.short_name(asked_row["question_type"]) for asked_row in asked]
+labels = [short_name(asked_row["question_type"]) for asked_row in asked]
 fate = ["kept" if r["id"] in names else "dropped" for r in asked]
 pd.crosstab(pd.Series(labels, name="task"), pd.Series(fate, name="fate"))
 
@@ -327,7 +334,7 @@ for name in ("baselines", "beta", "modes", "hacking"):
     if path.exists():
         studies[name] = read_json(path)
     else:
-        print(f"NOT RUN YET: `spacer study --config {name}` makes study_{name}.json")
+        print(f"NOT RUN YET: `spacer extras study --config {name}`")
 
 
 # %%
@@ -339,7 +346,7 @@ def show(name):
     size = (11, 1 + 0.5 * len(study["arms"]))
     figure, axes = plt.subplots(1, 2, figsize=size, sharey=True)
     for ax, measure in zip(axes, ("score", "hits"), strict=True):
-        plots.study_forest(study, ax, measure)
+        evaluation_plots.study_forest(study, ax, measure)
     for pair, gain in study["differences"].items():
         for measure in ("score", "hits"):
             mean, low, high = gain[measure]
@@ -417,10 +424,10 @@ training("hacking", [*paid, "completions/mean_length", "map_hit_rate"])
 # ```bash
 # spacer train --config sft_tiny                       # a baseline without a notebook
 # spacer train --config dpo_tiny --set beta=0.3
-# spacer select --config tiny --out runs/kept.jsonl --k 8 --rows 400   # resumes
+# spacer extras select --config tiny --out runs/kept.jsonl --k 8 --rows 400   # resumes
 # spacer train --config tiny --set data_path=runs/kept.jsonl
-# spacer study --config baselines --seeds 0 1 2        # resumes; one folder per run
-# spacer study --config modes --set max_steps=2 --questions 12 --out runs/trial
+# spacer extras study --config baselines --seeds 0 1 2        # resumes; one folder per run
+# spacer extras study --config modes --set max_steps=2 --questions 12 --out runs/trial
 # ```
 #
 # - **Own studies.** Copy a file of `configs/study`, change arms, pass its path. An arm may name another recipe, change settings, and start from a run of its own; a misspelt setting of the last arm stops before the first has started.

@@ -37,6 +37,7 @@ out_dir: str = ""  # predictions and summary; "": runs/07_evaluate
 
 # %%
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -54,24 +55,27 @@ from spacer_lib.evaluation.floors import floors
 from spacer_lib.evaluation.foreign import Answer
 from spacer_lib.evaluation.runner import evaluate, run
 from spacer_lib.evaluation.statistics import compare, summarize, totals
+from spacer_lib.language.asking import AskSettings
 from spacer_lib.language.tags import read_completion
 from spacer_lib.maps.scores import SCORERS
 from spacer_lib.maps.scores import score as map_score
-from spacer_lib.models.inputs import VideoSettings
 
 # %%
-from spacer_lib.pictures import plots
+from spacer_lib.pictures import evaluation_plots, map_plots, room_plots
+from spacer_lib.pictures.style import PALETTE, short_name, use_house_style
+from spacer_lib.rooms.frames import VideoSettings
 from spacer_lib.rooms.synthetic.views import VIEWS
 from spacer_lib.rooms.video import read_frames
 from spacer_lib.tiny.curriculum import SEEDS, draw_rows
 
-plots.use_house_style()
+use_house_style()
 disable_progress_bar()
 torch.set_num_threads(1)
 {"commit": commit(), **provenance()["packages"]}
 
 # %%
 quick = os.environ.get("SPACER_QUICK") == "1"
+os.environ["TQDM_DISABLE"] = "1"  # bars would stay in the saved notebook
 if view not in VIEWS:
     raise SpacerError("view", got=view, expected=sorted(VIEWS))
 if quick:
@@ -103,8 +107,8 @@ figure, axes = plt.subplots(1, 5, figsize=(10, 2.1))
 example = next(r for r in rows if r["question_type"].startswith("object_rel_dir"))
 frames, indices, _, fps = read_frames(example["video"], video.frames, video.size)
 titles = [f"{index / fps:.1f} s" for index in indices]
-plots.frames_strip(frames, axes[:4], titles)
-plots.cognitive_map(example["map"], axes[4]).legend_.remove()
+room_plots.frames_strip(frames, axes[:4], titles)
+map_plots.cognitive_map(example["map"], axes[4]).legend_.remove()
 print(example["question"], *example["options"], f"(true: {example['ground_truth']})")
 
 # %% [markdown]
@@ -127,14 +131,15 @@ floor.loc[floor["level"] != "kind", columns].round(3)
 
 # %%
 model, processor = load(before)
+GREEDY = AskSettings("tiny", video, batch_size=48)
 
 
-def ask(rows, name, condition="own", **options):
-    """Greedy predictions of the loaded model; kept in `folder`, and resumed."""
+def ask(rows, name, condition="own", settings=GREEDY):
+    """Predictions of the loaded model; kept in `folder`, and resumed."""
+    path = folder / f"{name}_{condition}.jsonl"
     return evaluate(
-        model, processor, rows, condition=condition, mode="tiny", video=video,
-        out_path=folder / f"{name}_{condition}.jsonl", batch_size=48, **options,
-    )  # fmt: skip
+        model, processor, rows, settings, condition=condition, out_path=path
+    )
 
 
 start = {c: ask(rows, "before", c) for c in ("own", "other", "blind", "oracle")}
@@ -143,7 +148,7 @@ start_seen = ask(seen_rows, "before_seen")
 # %%
 tables = {name: summarize(start[name]) for name in ("own", "other", "blind")}
 figure, ax = plt.subplots(figsize=(9, 3.2))
-_ = plots.accuracy_bars(tables, ax, floors=floor)
+_ = evaluation_plots.accuracy_bars(tables, ax, floors=floor)
 
 # %% [markdown]
 # **What to notice.** Grey blocks are the majority floor. Beside another room's video, or none, the answers should fall to about that floor: the questions give nothing away, and whatever stands above it was seen.
@@ -155,8 +160,8 @@ _ = plots.accuracy_bars(tables, ax, floors=floor)
 # %%
 by_view = {"seen camera": summarize(start_seen), f"{view} camera": tables["own"]}
 figure, axes = plt.subplots(1, 2, figsize=(11, 3.2), width_ratios=(3, 1))
-plots.accuracy_bars(by_view, axes[0], floors=floor)
-_ = plots.accuracy_bars(by_view, axes[1], level="overall", measure="hits")
+evaluation_plots.accuracy_bars(by_view, axes[0], floors=floor)
+_ = evaluation_plots.accuracy_bars(by_view, axes[1], level="overall", measure="hits")
 
 # %%
 overall = {k: t[t["level"] == "overall"].iloc[0] for k, t in by_view.items()}
@@ -185,8 +190,8 @@ change_seen = compare(start_seen, end_seen)
 # Kinds of one type only would repeat it.
 shown = change[(change["level"] != "kind") | (change["name"] == "object_rel_direction")]
 figure, axes = plt.subplots(1, 2, figsize=(12, 4))
-plots.delta_forest(shown, axes[0])
-_ = plots.delta_forest(shown, axes[1], measure="hits")
+evaluation_plots.delta_forest(shown, axes[0])
+_ = evaluation_plots.delta_forest(shown, axes[1], measure="hits")
 
 # %%
 whole = change[(change["level"] == "overall") & change["measure"].isin(measures)]
@@ -194,7 +199,7 @@ for row in whole.itertuples():
     print(f"{row.measure:6} {row.before:.3f} → {row.after:.3f}: {row.delta:+.3f} "
           f"[{row.low:+.3f}, {row.high:+.3f}], {row.verdict}")  # fmt: skip
 kinds = change[(change["level"] == "kind") & (change["measure"] == "score")]
-dict(zip(kinds["name"].map(plots.short_name), kinds["verdict"], strict=True))
+dict(zip(kinds["name"].map(short_name), kinds["verdict"], strict=True))
 
 # %% [markdown]
 # **What to notice.** *Not distinguishable* is a result too: with this many questions the interval of one task is wide, and a point estimate on the right side of zero is no gain. The same comparison on the camera that the warm start knew tells adaptation from general sharpening:
@@ -210,7 +215,7 @@ known.loc[["score", "exact", "hits"], columns].round(3)
 # Greedy decoding shows the most likely path only. At temperature 1, as in training, errors of a single token count as well; a large gap between the two columns means a model that knows better than it speaks.
 
 # %%
-sampled = ask(rows, "sampled", temperature=1.0, seed=seed)
+sampled = ask(rows, "sampled", settings=replace(GREEDY, temperature=1.0, seed=seed))
 pair = {"greedy": summarize(end["own"]), "sampled": summarize(sampled)}
 pair = {k: t[t["level"] == "overall"].iloc[0] for k, t in pair.items()}
 pd.DataFrame({k: row[measures] for k, row in pair.items()}).astype(float).round(3)
@@ -223,7 +228,7 @@ pd.DataFrame({k: row[measures] for k, row in pair.items()}).astype(float).round(
 # %%
 figure, ax = plt.subplots(figsize=(9, 3.2))
 by_map = {c: summarize(end[c]) for c in ("oracle", "own", "other")}
-_ = plots.accuracy_bars(by_map, ax, floors=floor)
+_ = evaluation_plots.accuracy_bars(by_map, ax, floors=floor)
 
 # %% [markdown]
 # **What to notice.** The gap between *own* and *oracle* is what better eyes could still bring; what is missing above *oracle* is reasoning. Notebook 08 asks of every single answer whether it follows from the map beside it.
@@ -255,7 +260,7 @@ for name, answers in drawings.items():
     scores[name] = [total[f"map_{scorer}"] for scorer in SCORERS]
     print(f"{name}: {total['hits']:.3f} of the objects within 1.5 cells")
 figure, ax = plt.subplots(figsize=(8, 2.6))
-pd.DataFrame(scores, index=SCORERS).plot.bar(ax=ax, rot=0, color=plots.PALETTE)
+pd.DataFrame(scores, index=SCORERS).plot.bar(ax=ax, rot=0, color=PALETTE)
 _ = ax.set(ylabel="map score", ylim=(0, 1))
 
 
@@ -275,9 +280,9 @@ def gallery(wanted, axes):
         ax.set_axis_off()
     for ax, (row, answer) in zip(axes, chosen, strict=False):
         said = read_completion(answer["prediction"], expect_map=True)
-        plots.cognitive_map(row["map"], ax, predicted=said.map or {})
+        map_plots.cognitive_map(row["map"], ax, predicted=said.map or {})
         why = answer["failure"] or said.map_failure or f"said {said.answer}"
-        kind = plots.short_name(row["question_type"])
+        kind = short_name(row["question_type"])
         ax.set_title(f"{kind}: {why}, true {row['ground_truth']}", fontsize=8)
 
 
@@ -322,8 +327,7 @@ print(len(held), "questions about", len({row["scene_name"] for row in held}), "r
 # %%
 records = run(
     bench, held, LocalModel(model, processor, Path(after).parent.name),
-    folder / "held_out", mode="tiny", video=video, max_new_tokens=128,
-    temperature=0.0, batch_size=48, overwrite=True,
+    folder / "held_out", GREEDY, overwrite=True,
 )  # fmt: skip
 found = totals(records, bench)
 found["tasks"], {key: found[key] for key in ("macro", "micro", "rule", "failures")}
@@ -339,7 +343,7 @@ found["tasks"], {key: found[key] for key in ("macro", "micro", "rule", "failures
 said = [Answer(made["prediction"]) for made in records]
 audited = audit(held, said, bench)
 figure, ax = plt.subplots(figsize=(8, 2.6))
-_ = plots.extraction_bars(audited.table, ax)
+_ = evaluation_plots.extraction_bars(audited.table, ax)
 
 # %%
 for kind in ("first_number", "last_letter"):
@@ -363,8 +367,8 @@ if study is None:
     print("NO STUDY YET: `make study` trains the arms and writes it.")
 else:
     figure, axes = plt.subplots(1, 2, figsize=(11, 2.8), sharey=True)
-    plots.study_forest(study, axes[0], measure="exact")
-    plots.study_forest(study, axes[1], measure="hits")
+    evaluation_plots.study_forest(study, axes[0], measure="exact")
+    evaluation_plots.study_forest(study, axes[1], measure="hits")
     seconds = [run["seconds"] for run in study["runs"]]
     print(f"{len(seconds)} runs of {min(seconds):.0f} to {max(seconds):.0f} s each")
 
@@ -424,7 +428,7 @@ write_json(folder / "summary.json", {**summary, "provenance": provenance()})
 #
 # - **Resume.** Predictions are written batch by batch, with the hash of weights, rows and settings. The same command skips what it finds under the same hash and answers the rest; anything else is answered anew.
 # - **Raw text is kept.** A prediction can be scored again with another rule without asking the model again; harnesses that differ in reading answers differ by several points on the same text.
-# - **Missing media is a wrong answer.** A row without its video is scored 0 and named `missing_video`, not skipped.
+# - **Missing media is a wrong answer.** A row without its video is scored 0 and named `missing_media`, not skipped.
 # - **Decoding is spelled out.** Published checkpoints carry sampling settings that would win in silence; greedy here means greedy.
 # - **How many questions?** Intervals shrink with the root of the number of *rooms*, not of questions; the ablation gaps of published tables are often smaller than their intervals.
 #

@@ -58,27 +58,34 @@ from spacer_lib.evaluation.analyses import (
     word_table,
 )
 from spacer_lib.evaluation.backends import load
-from spacer_lib.evaluation.consistency import FAILURES, failures, shares
+from spacer_lib.evaluation.consistency import (
+    FAILURES,
+    failure_examples,
+    failures,
+    shares,
+)
 from spacer_lib.evaluation.runner import evaluate
 from spacer_lib.evaluation.statistics import compare, summarize
+from spacer_lib.language.asking import AskSettings
 from spacer_lib.language.tags import read_completion
 from spacer_lib.maps.text import map_to_text
-from spacer_lib.models.inputs import VideoSettings
 
 # %%
-from spacer_lib.pictures import plots
+from spacer_lib.pictures import evaluation_plots, map_plots
+from spacer_lib.pictures.style import short_name, use_house_style
 from spacer_lib.rooms.synthetic.views import VIEWS
 from spacer_lib.tiny.curriculum import SEEDS, draw_rows
 from spacer_lib.tiny.demonstrations import cell_distance
 
 # %%
-plots.use_house_style()
+use_house_style()
 disable_progress_bar()
 torch.set_num_threads(1)
 {"commit": commit(), **provenance()["packages"]}
 
 # %%
 quick = os.environ.get("SPACER_QUICK") == "1"
+os.environ["TQDM_DISABLE"] = "1"  # bars would stay in the saved notebook
 if view not in VIEWS:
     raise SpacerError("view", got=view, expected=sorted(VIEWS))
 if quick:
@@ -106,7 +113,7 @@ else:
 if has_table:
     tasks = scores[scores["level"] == "kind"]
     wide = tasks.pivot(index="run", columns="name", values="score")
-    wide = wide.loc[whole.index].rename(columns=plots.short_name)
+    wide = wide.loc[whole.index].rename(columns=short_name)
     ends = (100 * whole[["score_low", "score_high"]]).to_numpy()
     bounds = [f"[{low:.1f}, {high:.1f}]" for low, high in ends]
     wide.insert(0, "macro", whole["score"])
@@ -124,7 +131,7 @@ if has_table:
         for r in against.itertuples()
     }  # fmt: skip
     figure, ax = plt.subplots(figsize=(9, 0.36 * len(lines) + 0.8))
-    plots.interval_dots(lines, ax)
+    evaluation_plots.interval_dots(lines, ax)
     _ = ax.set_xlabel("macro score minus warm start (percentage points, 95% interval)")
 
 # %%
@@ -136,14 +143,14 @@ if has_table:
 #
 # ## Every ablation, with its interval
 #
-# SpaceR's Table 2 takes one part away at a time and prints one number each. `spacer study` trained arms over several seeds on the same held-out questions, so each comparison here is a paired difference with an interval over rooms (all seeds of a room together).
+# SpaceR's Table 2 takes one part away at a time and prints one number each. `spacer extras study` trained arms over several seeds on the same held-out questions, so each comparison here is a paired difference with an interval over rooms (all seeds of a room together).
 
 # %%
 found = sorted((PROJECT_ROOT / runs).glob("study*.json"))
 studies = {p.stem.removeprefix("study").strip("_") or "map": p for p in found}
 studies = {name: read_json(path) for name, path in studies.items()}
 if not studies:
-    print("NO STUDIES HERE: `make study` and `spacer study --config NAME` write them.")
+    print("NO STUDIES HERE: `make study` and `make studies` write them.")
 table = ablation_table(studies)
 for name, study in studies.items():
     hours = sum(run["seconds"] for run in study["runs"]) / 3600
@@ -155,7 +162,7 @@ differences = table[table["level"] == "difference"]
 labelled = differences.assign(name=differences["study"] + ": " + differences["name"])
 figure, axes = plt.subplots(1, 2, figsize=(12, 3.2))
 for ax, measure in zip(axes, ("score", "hits"), strict=True):
-    plots.delta_forest(labelled, ax, measure)
+    evaluation_plots.delta_forest(labelled, ax, measure)
     ax.set_xlabel(f"{measure}: first minus second (percentage points, 95% interval)")
 
 # %%
@@ -190,33 +197,33 @@ rows = draw_rows(SEEDS["develop"], questions, view)
 model, processor = load(checkpoint)
 by_map = {
     condition: evaluate(
-        model, processor, rows, condition=condition, mode="tiny", seed=seed,
-        video=VideoSettings(), out_path=folder / f"{condition}.jsonl", batch_size=40,
+        model, processor, rows, AskSettings("tiny", seed=seed, batch_size=40),
+        condition=condition, out_path=folder / f"{condition}.jsonl",
     )
     for condition in ("oracle", "own", "random_map", "blind")
 }  # fmt: skip
 
 # %%
 types = run_table(by_map, reference="own", seed=seed)
-columns = ["map_accuracy", "macro", "macro_low", "macro_high", "delta", "low", "high"]
+columns = ["hits", "macro", "macro_low", "macro_high", "delta", "low", "high"]
 types[[*columns, "verdict"]].round(3)
 
 # %%
 figure, ax = plt.subplots(figsize=(10, 3.2))
 tables = {name: summarize(answers) for name, answers in by_map.items()}
-_ = plots.accuracy_bars(tables, ax)
+_ = evaluation_plots.accuracy_bars(tables, ax)
 
 # %%
 figure, axes = plt.subplots(1, 2, figsize=(12, 2.6))
 for ax, name in zip(axes, ("oracle", "random_map"), strict=True):
     change = compare(by_map["own"], by_map[name], seed=seed)
-    plots.delta_forest(change[change["level"].isin(["kind", "macro"])], ax)
+    evaluation_plots.delta_forest(change[change["level"].isin(["kind", "macro"])], ax)
     ax.set_xlabel(f"score: {name} minus own (percentage points, 95% interval)")
 
 # %% [markdown]
 # **What to notice.** Directions fall with the map, though the video is still there: the answer is computed from what was written. Counting *rises* under `random_map`, because a random map with true counts gives the count away. A single number over all tasks (`macro`) adds the gift to the loss and comes out as no difference at all; read it by task. SpaceR's random maps cost counting 10.7 points, so theirs did not keep the counts.
 #
-# `map_accuracy` is the share of objects drawn within one cell. Random cells reach this by chance:
+# `hits` is the hit rate (SpaceR: map accuracy), the share of objects drawn within one cell. Random cells reach this by chance:
 
 # %%
 for size in (5, 10, 15, 20):
@@ -258,7 +265,7 @@ sizes[["within_one_cell", "by_chance", "same_distance", "same_distance_by_chance
 judged = {name: failures(answers, rows) for name, answers in by_map.items()}
 own = shares(judged["own"], seed=seed)
 figure, ax = plt.subplots(figsize=(9, 3.4))
-_ = plots.share_dots(own, ax)
+_ = evaluation_plots.share_dots(own, ax)
 
 # %%
 measures = ["right", "right_if_drawn_suffices", "right_if_drawn_fails"]
@@ -283,7 +290,7 @@ for label, meaning in FAILURES.items():
 # %%
 figure, axes = plt.subplots(1, 2, figsize=(13, 3.2))
 for ax, name in zip(axes, ("own", "random_map"), strict=True):
-    plots.failure_bars(judged[name], ax)
+    evaluation_plots.failure_bars(judged[name], ax)
     ax.set_xlabel(f"{name}: questions (%)")
 
 
@@ -293,31 +300,22 @@ for ax, name in zip(axes, ("own", "random_map"), strict=True):
 # One drawing for each kind of failure; squares are true, dots are drawn:
 
 # %%
-def example(label):
-    """(row, prediction, judgement) of the first answer with a label, or None."""
-    both = zip(rows, by_map["own"], judged["own"].itertuples(), strict=True)
-    return next((found for found in both if found[2].label == label), None)
-
-
-kinds = ("perception", "localisation", "reasoning")
-chosen = {label: example(label) for label in kinds}
+chosen = failure_examples(by_map["own"], rows)
 figure, axes = plt.subplots(1, 3, figsize=(13, 3.4))
-for ax, (label, found) in zip(axes, chosen.items(), strict=True):
-    ax.set_title(f"{label}: none" if found is None else label)
-    if found is not None:
-        drawn = read_completion(found[1]["prediction"]).map
-        plots.cognitive_map(found[0]["map"], ax, predicted=drawn)
+for ax, label in zip(axes, ("perception", "localisation", "reasoning"), strict=True):
+    ax.set_title(label if label in chosen else f"{label}: none")
+    if label in chosen:
+        drawn = read_completion(chosen[label].prediction["prediction"]).map
+        map_plots.cognitive_map(chosen[label].row["map"], ax, predicted=drawn)
 
 # %%
-for label, found in chosen.items():
-    if found is not None:
-        row, answer, judgement = found
-        print(f"{label}: {row['question']}", *(row["options"] or ()))
-        print("  ", answer["prediction"].split("</map>")[-1])
-        reason, follows = judgement.model_map_reason, judgement.from_model_map
-        follows = f"nothing ({reason})" if pd.isna(follows) else follows
-        truth = row["ground_truth"]
-        print(f"   said {judgement.answer}, its map says {follows}, true: {truth}")
+for label, (row, answer, judgement) in chosen.items():
+    print(f"{label}: {row['question']}", *(row["options"] or ()))
+    print("  ", answer["prediction"].split("</map>")[-1])
+    reason, follows = judgement["model_map_reason"], judgement["from_model_map"]
+    follows = f"nothing ({reason})" if follows is None else follows
+    truth = row["ground_truth"]
+    print(f"   said {judgement['answer']}, its map says {follows}, true: {truth}")
 
 
 # %% [markdown]
@@ -348,7 +346,7 @@ for kind in ("object_rel_direction", "object_rel_distance"):
         both = zip(rows, by_map[name], strict=True)
         mine = [pair for pair in both if pair[0]["question_type"].startswith(kind)]
         right = [step for pair in mine for step in offsets(*pair)]
-        label = f"{plots.short_name(kind)}, {name} map"
+        label = f"{short_name(kind)}, {name} map"
         print(f"{label:26} {np.mean(right):.2f} of {len(right)} offsets are the map's")
 
 # %%
@@ -370,7 +368,7 @@ words[["n", "words", "words_low", "words_high", "direction", "score", "rho"]].ro
 
 # %%
 figure, ax = plt.subplots(figsize=(6, 2.4))
-_ = plots.words_against_score(words, ax)
+_ = evaluation_plots.words_against_score(words, ax)
 
 # %% [markdown]
 # **What to notice.** This model was taught a calculation and not prose: it has one or two such words (`turn`, `left`), the same in every condition, whatever the score does. So here the count explains nothing (`rho`, the correlation within a type of question, does not exist where the count never varies). Over a few checkpoints anything that grows in training correlates with anything else that does; `word_table` asks the sharper question within each run.
@@ -383,7 +381,7 @@ _ = plots.words_against_score(words, ax)
 asked = quiz(rows, quiz_questions, seed, predictions=by_map["own"])
 figure, axes = plt.subplots(2, 3, figsize=(13, 6.6))
 for number, (ax, question) in enumerate(zip(axes.flat, asked, strict=False), start=1):
-    plots.cognitive_map(question["map"], ax)
+    map_plots.cognitive_map(question["map"], ax)
     ax.set_title(f"question {number}")
 for ax in axes.flat[len(asked) :]:
     ax.set_axis_off()
@@ -458,7 +456,7 @@ kept["failures"]
 #
 # - **Any run.** All functions take prediction records and question rows; records of a public benchmark will do. VSI-Bench's questions are parsed from their words. Its true maps come from `Scene.from_meta` and `rasterize`; without them, what needs the truth is left out.
 # - **Real rooms.** On the 44 published ScanNet rooms true 10 x 10 maps answer nearly all direction questions (LOG.md), where SpaceR with true maps reports 44.7: there, too, it is not the map that is missing.
-# - **Data scale and sample selection** (Figures 3 and 7): `run_table({size: predictions, …}, reference=…)` for the scores, `task_shares` for what a selection does to the mix.
+# - **Data scale and sample selection** (Figures 3 and 7): `run_table({size: predictions, …}, reference=…)` for the scores.
 # - **Random maps with true counts** flatter counting; for a map that knows nothing use condition `blind` or another room's video (`other`).
 #
 # ## Summary

@@ -14,14 +14,14 @@
 # %% [markdown]
 # # 09 · Reproduce figures and tables of the papers
 #
-# **What you'll do.** Draw every figure and table of SpaceR, Spatial-R1 and vsGRPO in one pass: published numbers from CSV files, our own runs beside them, all of it exported.
+# **What you'll do.** Draw every figure and table of SpaceR, Spatial-R1 and vsGRPO in one pass: published numbers from CSV files, and our own runs beside them. Every figure is exported.
 #
 # **What you'll learn.**
 # - look any published number up by table, row and column;
 # - check printed averages against their own cells;
-# - compare a result with the floor that needs no model;
-# - judge a gap by the interval that it is printed without;
-# - tell a figure whose numbers are printed from one that only shows a curve.
+# - compare a result with a floor that needs no model;
+# - judge a gap by an interval that the paper does not print;
+# - see which figures have printed numbers and which show a curve only.
 #
 # **What you'll need.** Nothing from other notebooks; the kept tiny runs are in `papermill_runs`. One CPU core, one minute, 1 GB of memory.
 #
@@ -48,31 +48,45 @@ from IPython.display import Image, display
 # %%
 from spacer_lib import published
 from spacer_lib.artifacts import PROJECT_ROOT, commit, read_json, read_jsonl
+from spacer_lib.benchmarks.rules import strict
 from spacer_lib.errors import SpacerError
+from spacer_lib.evaluation.consistency import failure_examples
+from spacer_lib.evaluation.predictions import record
+from spacer_lib.evaluation.selection import keep_informative
 from spacer_lib.language.tags import read_completion
-from spacer_lib.pictures import figures, plots
+from spacer_lib.maps.text import map_to_text
+from spacer_lib.pictures import (
+    evaluation_plots,
+    figures,
+    map_plots,
+    question_plots,
+    room_plots,
+    training_plots,
+)
+from spacer_lib.pictures.style import PALETTE, short_name, use_house_style
 from spacer_lib.questions.build import build_dataset
 from spacer_lib.questions.recipes import load_recipe
 from spacer_lib.rooms.scans import FIRST_ROOM, read_scenes, synthetic_meta
 from spacer_lib.rooms.synthetic.layout import draw_room
-from spacer_lib.rooms.synthetic.views import VIEWS, render_frames
+from spacer_lib.rooms.synthetic.render import render_frames
+from spacer_lib.rooms.synthetic.views import VIEWS
 from spacer_lib.rows import read_questions
 from spacer_lib.tiny.curriculum import SEEDS, draw_rows
-from spacer_lib.training.selection import keep_informative
 
 # %%
-plots.use_house_style()
+use_house_style()
 pd.set_option("display.max_colwidth", None)
 os.environ["TQDM_DISABLE"] = "1"  # too quick for progress bars
 run_dir, out = PROJECT_ROOT / runs, PROJECT_ROOT / out_dir
 if not run_dir.is_dir():
-    raise SpacerError(f"runs {runs}", got="no such folder", remedy="make demo")
+    raise SpacerError(f"runs {runs}", kind="notebooks.no-runs", got="no such folder",
+                      remedy="make demo")
 {"commit": commit(), "runs": runs, "tables": len(published.names())}
 
 # %% [markdown]
 # ## Where numbers come from
 #
-# `spacer_lib/published` holds one CSV file a table, one printed number a line, under the printed names. A name that is not there is answered with its neighbours.
+# `spacer_lib/published` holds one CSV file per table, with one printed number per line under the printed names. An unknown name is refused with the nearest one.
 
 # %%
 print(published.value("spacer_table1", "SpaceR SG-RLVR", "VSI-Bench"))
@@ -89,7 +103,8 @@ def save(figure, name, *sources):
     """Export a figure and note the tables and run files that it shows."""
     for source in sources:
         if source not in published.names() and not (run_dir / source).exists():
-            raise SpacerError(f"figure {name}", got=source, expected="table or run")
+            raise SpacerError(f"figure {name}", kind="notebooks.unknown-source",
+                              got=source, expected="table or run")
     figures.save(figure, out / name, formats.split())
     exported[name] = ", ".join(sources) or "synthetic rooms"
     display(Image(figures.preview(figure)))
@@ -103,35 +118,35 @@ def show(name):
 
 # %%
 def inside(paths):
-    """Which files or folders of the runs some paths lie in."""
+    """Names of the files and folders of the runs that hold these paths."""
     return sorted({path.relative_to(run_dir).parts[0] for path in paths})
 
 
 def read(name):
-    """A result file of the runs, or an empty one that every figure can do without."""
+    """A result file of the runs, or an empty dictionary."""
     path = run_dir / name
     if not path.exists():
-        print(f"{runs}/{name} is not there: the published numbers stand alone")
+        print(f"{runs}/{name} is missing: published numbers only")
     return read_json(path) if path.exists() else {}
 
 
 # %% [markdown]
 # ### Averages that do not follow
 #
-# A letter in the tables below marks a number that is odd. These are the printed averages that differ from the mean of their eight tasks by more than rounding:
+# In the tables below a letter marks an odd number. These printed averages differ from the mean of their eight tasks by more than rounding:
 
 # %%
 every = pd.concat([published.table(name) for name in published.names()])
 every[every["note"].str.contains("mean of the")].iloc[:, [0, 1, 2, 4, 6]]
 
 # %% [markdown]
-# **What to notice.** Several are a last digit. The frequency baseline's average and Spatial-R1's own are not, and a headline gain is read off the latter.
+# **What to notice.** Several differ in the last digit only. The averages of the frequency baseline and of Spatial-R1 differ by more, and Spatial-R1's headline gain is computed from its average.
 #
 # # SpaceR
 #
 # ## Figure 1 · Questions about one room
 #
-# The paper shows rooms of ScanNet, which may not be shipped. Ours are synthetic: a walk through one of them, its map, and a question of every kind.
+# The paper shows rooms of ScanNet, whose licence does not allow us to ship them. Ours are synthetic: a walk through one room, its map, and one question of each type.
 
 # %%
 temporary = tempfile.TemporaryDirectory()
@@ -148,7 +163,7 @@ walk = VIEWS["walk"]
 indices = np.linspace(0, walk.frames - 1, 5).astype(int)
 figure, axes = plt.subplots(1, 5, figsize=(10.8, 1.9))
 seconds = [f"{index / scenes[0].fps:.1f} s" for index in indices]
-plots.frames_strip(render_frames(room, walk, indices, 160), axes, seconds)
+room_plots.frames_strip(render_frames(room, walk, indices, 160), axes, seconds)
 save(figure, "spacer_figure1_frames")
 
 # %%
@@ -158,7 +173,7 @@ save(figure, "spacer_figure1")
 # %% [markdown]
 # ## Figure 2 · What SpaceR-151k consists of
 #
-# The text prints the total and the general part; shares per task are drawn only. Left: published. Right: what our recipe `sr91k` asks for.
+# The text prints the total and the general part; the shares of the tasks are drawn without numbers. Top: published. Bottom: the targets of our recipe `sr91k`.
 
 # %%
 total = published.value("spacer_figure2", "SpaceR-151k", "questions")
@@ -169,14 +184,14 @@ assert sum(tasks.values()) == sources["SR-91k"]
 
 # %%
 figure, axes = plt.subplots(2, 1, figsize=(7, 4.6))
-plots.share_donut(sources, axes[0], "SpaceR-151k, published")
-plots.share_donut(tasks, axes[1], "SR-91k, our recipe")
+question_plots.share_donut(sources, axes[0], "SpaceR-151k, published")
+question_plots.share_donut(tasks, axes[1], "SR-91k, our recipe")
 save(figure, "spacer_figure2", "spacer_figure2")
 
 # %% [markdown]
 # ## Figure 3 · Sample selection
 #
-# Eight answers a question; all right or all wrong teaches nothing. The paper draws its distribution and the scores after retraining and prints neither. Ours is the tiny model's, from notebook 06.
+# Each question is answered eight times; if all answers are right or all are wrong, GRPO learns nothing from it. The paper draws the distribution and the scores after retraining, without numbers. Ours is the tiny model's, from notebook 06.
 
 # %%
 found = sorted(run_dir.rglob("selection.jsonl"))
@@ -185,7 +200,7 @@ if found:
     kept, histogram = keep_informative(scored, [row["scores"] for row in scored])
     _, kept_histogram = keep_informative(kept, [row["scores"] for row in kept])
     figure, ax = plt.subplots(figsize=(6.4, 2.6))
-    plots.selection_histogram(histogram, ax, kept_histogram)
+    training_plots.selection_histogram(histogram, ax, kept_histogram)
     save(figure, "spacer_figure3", *inside(found[:1]))
 else:
     print("No selection.jsonl in the runs, and no printed numbers: nothing to draw.")
@@ -193,11 +208,11 @@ else:
 # %% [markdown]
 # ## Figures 4 and 8 · Success and failure with the drawn map
 #
-# Squares are true, dots are drawn, lines join the pairs. Answers come from the runs: before training, and after it.
+# Squares are true, dots are drawn, lines join the pairs. The answers come from the runs, before and after training.
 
 # %%
 files = [path for name in ("before_own", "after_own", "answers")
-         for path in sorted(run_dir.rglob(f"{name}.jsonl"))][:2]  # fmt: skip
+         for path in sorted(run_dir.rglob(f"{name}.jsonl"))][:2]
 before, after = map(read_jsonl, files) if files[1:] else ([], [])
 if questions_file:
     asked = read_questions(PROJECT_ROOT / questions_file)
@@ -211,35 +226,29 @@ print(f"{len(pairs)} answers" if pairs else "NO ANSWERS: drawn from perturbed ma
 
 
 # %%
-def perturbed(row, rng, cells=3):
-    """An imagined answer: the true map with every object moved a little."""
-    moved = {
-        name: np.clip(np.add(spots, rng.integers(-cells, cells + 1, (len(spots), 2))),
-                      0, 9).tolist()
-        for name, spots in row["map"].items()
-    }  # fmt: skip
-    return {"prediction": "", "score": float(cells == 0), "map": moved}
+def imagined(row, rng, cells=3):
+    """An answer whose map has every object moved by up to ``cells`` cells."""
+    def moved(spots):
+        shifts = rng.integers(-cells, cells + 1, (len(spots), 2))
+        return np.clip(np.add(spots, shifts), 0, 9).tolist()
+
+    drawn = map_to_text({name: moved(spots) for name, spots in row["map"].items()})
+    return {"prediction": f"<map>{drawn}</map>", "score": float(cells == 0)}
 
 
 if not from_runs:
     rng = np.random.default_rng(seed)
-    pairs = [(row, perturbed(row, rng), perturbed(row, rng, 0)) for row in asked]
+    pairs = [(row, imagined(row, rng), imagined(row, rng, 0)) for row in asked]
 
 
 # %%
 def case(row, answer, ax, name):
-    """The truth, what was drawn, and what was said."""
+    """The true map, the drawn one, and the answer given."""
     said = read_completion(answer["prediction"], expect_map=True)
-    plots.cognitive_map(row["map"], ax, predicted=answer.get("map") or said.map or {})
+    map_plots.cognitive_map(row["map"], ax, predicted=said.map or {})
     ax.set_title(f"{name}: said {said.answer or '–'}, true {row['ground_truth']}")
     words = " ".join([row["question"], *(row["options"] or ())])
     ax.set(xlabel=textwrap.fill(words, 56), ylabel="")
-
-
-# %%
-def pick(kind, wanted):
-    """The first question of a kind whose pair of answers is as wanted."""
-    return [p for p in pairs if kind in p[0]["question_type"] and wanted(*p)][:1]
 
 
 def mended(row, first, second):
@@ -249,9 +258,13 @@ def mended(row, first, second):
 answer_files = inside(files) if from_runs else []
 
 # %%
-chosen = pick("rel_distance", mended) + pick("counting", mended)
-imagined = "imagined, objects moved", "imagined, true map"
-names = ("before", "after SG-RLVR") if from_runs else imagined
+repaired = [pair for pair in pairs if mended(*pair)]
+chosen = []
+for kind in ("rel_distance", "counting"):
+    chosen += [pair for pair in repaired if kind in pair[0]["question_type"]][:1]
+names = ("imagined, objects moved", "imagined, true map")
+if from_runs:
+    names = ("before", "after SG-RLVR")
 if chosen:
     size = (10.4, 4.1 * len(chosen))
     figure, axes = plt.subplots(len(chosen), 2, figsize=size, squeeze=False)
@@ -261,7 +274,7 @@ if chosen:
     save(figure, "spacer_figure4", *answer_files)
 
 # %% [markdown]
-# **What to notice.** The paper picks its cases; these are the *first* questions of the same two tasks that training mended. A case proves nothing, so count them, and the ones that training broke:
+# **What to notice.** The paper selects its cases. These are the *first* questions of the same two tasks that were wrong before training and right after it. Single cases prove nothing, so count both directions:
 
 # %%
 fates = {"mended": mended, "broken": lambda row, a, b: mended(row, b, a)}
@@ -270,34 +283,15 @@ print(f"of {len(pairs)} questions:", counts if from_runs else "none was asked")
 
 
 # %% [markdown]
-# The paper names two kinds of failure. *Perception*: an object is missing from the map. *Localisation*: everything is there, in the wrong cells.
+# The paper names two kinds of failure. *Perception*: an object is missing from the map. *Localisation*: all objects are drawn, in the wrong places. The classifier of notebook 08 finds the first answer of each kind after training:
 
 # %%
-def drawn(answer):
-    """The map of an answer; empty where it cannot be read."""
-    said = read_completion(answer["prediction"], expect_map=True)
-    return answer.get("map") or said.map or {}
-
-
-def overlooked(row, first, second):
-    name = row["categories"][0]
-    wrong = second["score"] < 1
-    return wrong and len(drawn(second).get(name, [])) < len(row["map"][name])
-
-
-def misplaced(row, first, second):
-    counts = {name: len(cells) for name, cells in row["map"].items()}
-    whole = counts == {name: len(cells) for name, cells in drawn(second).items()}
-    return second["score"] < 1 and whole
-
-
-# %%
-failures = pick("counting", overlooked) + pick("rel_distance", misplaced)
-failures = [(row, second) for row, _, second in failures]
-if failures:
-    figure, axes = plt.subplots(1, len(failures), figsize=(10.4, 4.1))
-    for ax, (row, answer) in zip(np.atleast_1d(axes), failures, strict=True):
-        case(row, answer, ax, "after")
+judged = [record(row, last["prediction"], strict) for row, _, last in pairs]
+failed = failure_examples(judged, asked, ("perception", "localisation"))
+if failed:
+    figure, axes = plt.subplots(1, len(failed), figsize=(10.4, 4.1), squeeze=False)
+    for ax, (kind, example) in zip(axes[0], failed.items(), strict=True):
+        case(example.row, example.prediction, ax, kind)
     save(figure, "spacer_figure8", *answer_files)
 else:
     print("No such failure among the answers.")
@@ -305,7 +299,7 @@ else:
 # %% [markdown]
 # ## Figure 5 · Templates
 #
-# The wording of our questions, with objects replaced by what they stand for; it is read off the questions, not off a list.
+# The wording of our questions, with placeholders instead of objects. It is taken from the questions, not from a list of templates.
 
 # %%
 figure = figures.templates(rows)
@@ -314,12 +308,12 @@ save(figure, "spacer_figure5")
 # %% [markdown]
 # ## Figure 6 · Video durations
 #
-# The paper draws a histogram and prints no number. Ours are the imagined walks of the synthetic rooms, evenly spread by construction: with real scans this cell shows theirs.
+# The paper draws a histogram and prints no number. Ours are the simulated walks through the synthetic rooms, uniform by construction. With real scans this cell shows their durations.
 
 # %%
 lengths = read_json(work / "sr91k" / "maps.json")["seconds"].values()
 figure, ax = plt.subplots(figsize=(6.4, 2.4))
-plots.duration_histogram([s for s in lengths if s], ax)
+question_plots.duration_histogram([s for s in lengths if s], ax)
 save(figure, "spacer_figure6")
 
 # %% [markdown]
@@ -329,7 +323,7 @@ save(figure, "spacer_figure6")
 show("spacer_table1")
 
 # %% [markdown]
-# Ours are of another size: the tiny model on synthetic rooms, before and after SG-RLVR, beside floors that need no eyes. They are placed next to the table for the *shape* of the comparison, with an interval on each number.
+# Our numbers are from the tiny model on synthetic rooms, before and after SG-RLVR, with two floors. They show the *form* of such a comparison, with an interval for each number; their size does not compare with the table's.
 
 # %%
 summary = read("summary.json")
@@ -342,13 +336,13 @@ def state(part, name):
 
 
 ours = {"majority": ("floors", "majority"), "no video": ("floors", "blind"),
-        "warm start": ("before", "own"), "SG-RLVR": ("after", "own")}  # fmt: skip
+        "warm start": ("before", "own"), "SG-RLVR": ("after", "own")}
 ours = {k: state(*where) for k, where in ours.items()} if summary else {}
 
 # %%
 if ours:
     figure, ax = plt.subplots(figsize=(7, 2.2))
-    plots.interval_dots(ours, ax, zero=False)
+    evaluation_plots.interval_dots(ours, ax, zero=False)
     title = f"tiny model, n = {summary['questions']} questions"
     ax.set(xlabel="score (%, 95% interval)", title=title)
     save(figure, "spacer_table1_ours", "summary.json")
@@ -356,7 +350,7 @@ if ours:
 # %% [markdown]
 # ## Three of eight tasks at or under the frequency baseline
 #
-# Always giving a task's most frequent answer needs no video and no model. VSI-Bench prints what that earns; Spatial-R1's table repeats it.
+# The frequency baseline gives a task's most frequent answer and needs no video and no model. VSI-Bench prints its score; Spatial-R1's table repeats it.
 
 # %%
 model = published.wide("spacer_table5").loc["Model-generated"].iloc[1:9]
@@ -369,7 +363,7 @@ pd.DataFrame({"floor's name": floors.index}, index=model.index)
 # %%
 figure, ax = plt.subplots(figsize=(8.4, 3.4))
 labels = ("always the most frequent answer", "SpaceR SG-RLVR")
-plots.paired_dots(against, ax, labels, margin=0.5)
+evaluation_plots.paired_dots(against, ax, labels, margin=0.5)
 ax.set(xlabel="VSI-Bench accuracy (%)")
 save(figure, "three_of_eight", "spacer_table5", "spatial_r1_table1")
 
@@ -378,15 +372,16 @@ low = [task for task, (floor, score) in against.items() if score <= floor + 0.5]
 print(f"{len(low)} of {len(against)} at or under the floor (within half a point):", low)
 
 # %% [markdown]
-# **What to notice.** Grey is no difference, orange is under the floor. An average over eight tasks hides that some of them were not learned at all. Ours, the same way:
+# **What to notice.** Grey: no difference. Orange: under the floor. The average over eight tasks hides that some of them were not learned at all. The same for our model:
 
 # %%
 if summary:
     floor, score = summary["floors"]["majority"], summary["after"]["own"]
-    both = {plots.short_name(k): (100 * floor["per_task"][k], 100 * v)
-            for k, v in score["per_task"].items()}  # fmt: skip
+    both = {short_name(k): (100 * floor["per_task"][k], 100 * v)
+            for k, v in score["per_task"].items()}
     figure, ax = plt.subplots(figsize=(8.4, 2.8))
-    plots.paired_dots(both, ax, ("majority answer", "tiny model after SG-RLVR"))
+    labels = ("majority answer", "tiny model after SG-RLVR")
+    evaluation_plots.paired_dots(both, ax, labels)
     ax.set(xlabel=f"score (%), n = {summary['questions'] // len(both)} a task")
     save(figure, "three_of_eight_ours", "summary.json")
 
@@ -398,7 +393,7 @@ show("spacer_table2")
 
 
 # %% [markdown]
-# The gaps are printed without intervals. Resampling the benchmark's scenes gives a single overall score an interval whose half-width depends on the model; the shaded bands are the narrowest and the widest.
+# The gaps are printed without intervals. Resampling the benchmark's scenes gives an interval for one overall score. Its half-width depends on the model; the shaded bands are the narrowest and the widest.
 
 # %%
 def context(row, column):
@@ -409,7 +404,7 @@ width = "95% interval of an overall score"
 bands = [context(width, side) for side in ("narrowest half-width", "widest half-width")]
 two = published.wide("spacer_table2")["VSI-Bench"]
 gaps = {f"SpaceR less {row}": (two["SpaceR SG-RLVR"] - two[row], None, None)
-        for row in two.index[:-1]}  # fmt: skip
+        for row in two.index[:-1]}
 maps = published.wide("spacer_table5")["Overall"]
 gain = maps["Ground truth"] - maps["Model-generated"]
 gaps["Table 5: true map less own map"] = (gain, None, None)
@@ -420,18 +415,18 @@ for found in (study, hacking):
     for pair, difference in found.get("differences", {}).items():
         gaps[f"ours: {pair}"] = [100 * value for value in difference["score"]]
 figure, ax = plt.subplots(figsize=(9.6, 3.2))
-plots.interval_dots(gaps, ax, bands=bands)
+evaluation_plots.interval_dots(gaps, ax, bands=bands)
 half = " to ".join(f"±{band}" for band in bands)
 ax.set(xlabel=f"gap (percentage points; shaded: {half})")
 read_from = [f for f in ("study.json", "study_hacking.json") if (run_dir / f).exists()]
 save(figure, "ablation_gaps", "spacer_table2", "spacer_table5", "context", *read_from)
 
 # %% [markdown]
-# **What to notice.** Hollow dots have no interval of their own; `map` is our map reward, `length` a bonus for longer thoughts. Only the data ablation stands clear of the bands. A *paired* comparison of the two runs, question by question, would have a narrower interval than the bands; it needs both runs' answers, which are not published.
+# **What to notice.** Hollow dots have no interval. `map` is our map reward; `length` is a bonus for longer completions. Only the data ablation lies outside the bands. A *paired* comparison of two runs, question by question, would have a narrower interval than the bands, but the answers of the runs are not published.
 #
 # ## Five harnesses, one model
 #
-# The same checkpoint, the same benchmark, different frames, pixels and extraction rules. The span is as wide as many a published gain.
+# The same checkpoint and benchmark, with different frames, pixels and reading rules. The span is as wide as many published gains.
 
 # %%
 span = "Qwen2.5-VL-7B on VSI-Bench"
@@ -446,7 +441,7 @@ for row in ("Qwen2.5-VL-7B", "Cambrian-S-7B"):
 # %%
 assert int(context(span, "harnesses")) == 5
 figure, ax = plt.subplots(figsize=(8.8, 2.8))
-plots.paired_dots(spans, ax, ("lowest, or first", "highest, or second"))
+evaluation_plots.paired_dots(spans, ax, ("lowest, or first", "highest, or second"))
 ax.set(xlabel="VSI-Bench accuracy (%)")
 save(figure, "harness_spread", "context", "spacer_table1")
 
@@ -469,19 +464,19 @@ models = [row.removesuffix(" + think") for row in thought]
 figure, axes = plt.subplots(1, 2, figsize=(10.8, 2.8), sharey=True)
 for ax, column in zip(axes, ("VSI-Bench", "VM"), strict=True):
     shown = {m: [three.loc[f"{m} + {k}", column] for k in ("non-think", "think")]
-             for m in models}  # fmt: skip
-    plots.paired_dots(shown, ax, ("direct", "thinking"))
+             for m in models}
+    evaluation_plots.paired_dots(shown, ax, ("direct", "thinking"))
     ax.set(xlabel=f"{column} (%)")
 save(figure, "spacer_table3_pairs", "spacer_table3")
 
 # %% [markdown]
-# **What to notice.** Thinking hurts models that were not taught to (left, untrained rows) and, on general video (right), still costs all but the one that started from reasoning traces. Ours: a mode is taught first, then trained with SG-RLVR.
+# **What to notice.** Thinking lowers the scores of models that were not trained to think (left, untrained rows). On general video (right) it lowers all scores except that of the model that started from reasoning traces. In our study each mode is taught by a short SFT first and then trained with SG-RLVR.
 
 # %%
 modes = read("study_modes.json")
 if modes:
     figure, ax = plt.subplots(figsize=(7.4, 2.2))
-    plots.study_forest(modes, ax)
+    evaluation_plots.study_forest(modes, ax)
     save(figure, "modes_ours", "study_modes.json")
 
 # %% [markdown]
@@ -500,11 +495,11 @@ ax.legend()
 save(figure, "spacer_table4_lines", "spacer_table4")
 
 # %% [markdown]
-# **What to notice.** Four checkpoints of one training run: words and accuracy both grow with steps, so the table cannot tell a cause from a clock. The tiny model reasons in cells, not in words, so there is nothing of ours to count; for a run that writes sentences see notebook 08.
+# **What to notice.** These are four checkpoints of one training run. Words and accuracy both grow with the steps, so the table cannot show that one causes the other. The tiny model reasons in cells, not in words, so we have nothing to count; for a run that writes sentences see notebook 08.
 #
 # ## Figure 7 · Data scale
 #
-# The paper draws six subsets and prints no curve. Printed are its two ends: the base model and the full set. Right: ours, the task reward as training goes on; no data scale, but the nearest thing in the runs.
+# The paper draws six subsets and prints the two ends only: the base model and the full set. Right: the task reward during our training. It is not a data scale, but the closest curve in the runs.
 
 # %%
 ends = [0, total]
@@ -526,12 +521,12 @@ axes[0].set(xlabel="questions in the training set", ylabel="accuracy (%)")
 axes[0].set(title="published ends")
 axes[0].legend()
 if histories:
-    plots.arm_curves(histories, axes[1], "rewards/task/mean")
+    training_plots.arm_curves(histories, axes[1], "rewards/task/mean")
 axes[1].set(ylabel="task reward", title="tiny model")
 save(figure, "spacer_figure7", "spacer_table1", "spacer_figure2", *log_files)
 
 # %% [markdown]
-# Recipes for all six subsets are in `configs` (`spacer_7b_data5k` …); a study over them draws the missing curve.
+# Recipes for all six subsets are in `configs` (`spacer_7b_data5k` …); a study over them gives the missing curve.
 #
 # ## Tables 5 and 6 · Maps at inference, and their size
 
@@ -553,7 +548,7 @@ if summary:
     for label, key in kinds.items():
         found = summary["after"][key]
         spot = 100 * found["hits"], 100 * found["score"]
-        axes[2].plot(*spot, "o", color=plots.PALETTE[2])
+        axes[2].plot(*spot, "o", color=PALETTE[2])
         axes[2].annotate(label, spot, (4, -9), textcoords="offset points", fontsize=7)
     axes[2].set(xlabel="objects within 1.5 cells (%)", ylabel="score (%)", title="ours")
     axes[2].margins(0.25)
@@ -561,13 +556,13 @@ used = ["summary.json"] if summary else []
 save(figure, "spacer_tables5_6_lines", "spacer_table5", "spacer_table6", *used)
 
 # %% [markdown]
-# **What to notice.** Published: from the model's own map to the true one, map accuracy more than doubles and the answers gain two points. Ours: answers follow the map steeply, because the tiny model computes them from it. What the published metric of map accuracy is, the paper does not say; ours counts objects within 1.5 cells.
+# **What to notice.** Published: from the drawn map to the true map, map accuracy more than doubles and the score rises by two points. Ours: the score depends strongly on the map, since the tiny model computes its answers from it. The paper does not define its map accuracy; ours is the hit rate, objects within 1.5 cells.
 #
 # # Spatial-R1
 #
 # ## Figure 1 · Examples
 #
-# Its set asks left or right only and measures axis-aligned boxes: the recipe `sr`.
+# Its questions ask for left or right only and its distances use axis-aligned boxes: the recipe `sr`.
 
 # %%
 sibling = build_dataset(scenes[:2], work / "sr", "sr", seed=seed)
@@ -594,7 +589,7 @@ print(f"means of the eight tasks differ by {recomputed:.1f}")
 figure, ax = plt.subplots(figsize=(8.4, 3.4))
 sides = spatial.loc[rows_of].T.iloc[:8]
 pairs_of = {task: tuple(values) for task, values in sides.T.items()}
-plots.paired_dots(pairs_of, ax, ("Qwen2.5-VL-7B (zero-shot)", "Spatial-R1"))
+evaluation_plots.paired_dots(pairs_of, ax, ("Qwen2.5-VL-7B (zero-shot)", "Spatial-R1"))
 ax.set(xlabel="VSI-Bench accuracy (%)")
 save(figure, "spatial_r1_table1_pairs", "spatial_r1_table1")
 
@@ -603,7 +598,7 @@ save(figure, "spatial_r1_table1_pairs", "spatial_r1_table1")
 #
 # ## Figures 1 to 3 · Examples and VSI-100k
 #
-# Figures 1 and 3 are transcripts. Ours, a mode each, before and after training:
+# Figures 1 and 3 are transcripts. Ours, one per mode, before and after training:
 
 # %%
 for run in modes.get("runs", []):
@@ -613,15 +608,15 @@ for run in modes.get("runs", []):
         print(f"    before {example['before']}\n    after  {example['after']}")
 
 # %% [markdown]
-# Figure 2 shows one question a task. The text prints how many questions each task has; our recipe `vsi100k` asks for the same.
+# Figure 2 shows one question per task. The text prints the number of questions of each task; our recipe `vsi100k` has the same targets.
 
 # %%
 vsi = published.wide("vsgrpo_vsi100k")["questions"]
 tasks = load_recipe("vsi100k").tasks
 wanted = {name: task.target / 1000 for name, task in tasks.items() if task.target}
 figure, axes = plt.subplots(1, 2, figsize=(10.4, 2.4))
-axes[0].barh(vsi.index, vsi, color=plots.PALETTE[0])
-axes[1].barh([plots.short_name(k) for k in wanted], wanted.values())
+axes[0].barh(vsi.index, vsi, color=PALETTE[0])
+axes[1].barh([short_name(k) for k in wanted], wanted.values())
 titles = "VSI-100k, published", "our recipe vsi100k"
 for ax, title in zip(axes, titles, strict=True):
     ax.bar_label(ax.containers[0], fmt="%.1f", padding=2, fontsize=7)
@@ -632,7 +627,7 @@ save(figure, "vsgrpo_figure2", "vsgrpo_vsi100k")
 # %% [markdown]
 # ## Table 1 · Prompting alone
 #
-# The text at hand lost cells of this table in extraction; they stay empty here rather than guessed.
+# Some cells of this table could not be read from the paper's text; they are left empty.
 
 # %%
 show("vsgrpo_table1")
@@ -649,20 +644,20 @@ gains = {
     row: (average[row] - average[base], None, None)
     for base in ("Qwen2-VL-2B (V)", "Qwen2-VL-7B (V)")
     for row in average.index if row.startswith(base[:-4] + " +")
-}  # fmt: skip
+}
 baselines = read("study_baselines.json")
 for arm, gain in baselines.get("arms", {}).items():
     gains[f"ours, {arm}"] = [100 * value for value in gain["score"]]
 
 # %%
 figure, ax = plt.subplots(figsize=(8.8, 4.2))
-plots.interval_dots(gains, ax)
+evaluation_plots.interval_dots(gains, ax)
 ax.set(xlabel="gain over the base model (percentage points)")
 used = ["study_baselines.json"] if baselines else []
 save(figure, "vsgrpo_table2_gains", "vsgrpo_table2", *used)
 
 # %% [markdown]
-# **What to notice.** The order of SFT and GRPO is the reverse of ours: published GRPO is ahead, our SFT is, because it is shown demonstrations from true maps (notebook 06). Ours come with an interval.
+# **What to notice.** In the paper GRPO gains more than SFT; in our runs SFT gains more, because it learns from demonstrations of true maps (notebook 06). Only ours have intervals.
 #
 # ## Table 3 · What is forgotten
 
@@ -672,23 +667,23 @@ show("vsgrpo_table3")
 # %% [markdown]
 # ## Figure 4 · Format reward with and without KL
 #
-# The paper draws a collapse at $\beta = 0$ and none at a small positive one; it prints no curve. Ours: the tiny model over a few dozen steps, thin lines are seeds.
+# The paper draws a collapse at $\beta = 0$ and none at a small positive $\beta$; it prints no numbers. Ours: the tiny model over a few dozen steps; thin lines are seeds.
 
 # %%
 if histories:
     figure, ax = plt.subplots(figsize=(8, 2.8))
-    plots.arm_curves(histories, ax, "rewards/format/mean")
+    training_plots.arm_curves(histories, ax, "rewards/format/mean")
     ax.set(ylabel="format reward", ylim=(0, 1.05))
     save(figure, "vsgrpo_figure4", *log_files)
 else:
     print("No metrics.jsonl in the runs, and no printed numbers: nothing to draw.")
 
 # %% [markdown]
-# **What to notice.** No collapse here; a few dozen steps with most of the model frozen are no test of thousands. The recipes `vsgrpo_2b_think` and `vsgrpo_2b_think_beta0` are the published pair.
+# **What to notice.** There is no collapse here, but a few dozen steps with most of the model frozen say nothing about thousands. The recipes `vsgrpo_2b_think` and `vsgrpo_2b_think_beta0` are the published pair.
 #
 # ## Figure 5 · Format, accuracy and total reward
 #
-# The paper's observation: the format is learned at once, the task slowly and up to a bound.
+# The paper observes that the format is learned within a few steps, and the task slowly and up to a limit.
 
 # %%
 parts = {"format": "rewards/format/mean", "accuracy": "rewards/task/mean"}
@@ -696,8 +691,8 @@ if histories:
     arm, logged = next(iter(histories.items()))
     figure, axes = plt.subplots(1, 2, figsize=(10.4, 2.8))
     for color, (label, key) in enumerate(parts.items()):
-        plots.arm_curves({arm: logged}, axes[0], key, label, first_color=color)
-    plots.arm_curves({arm: logged}, axes[1], "reward", "total", first_color=3)
+        training_plots.arm_curves({arm: logged}, axes[0], key, label, first_color=color)
+    training_plots.arm_curves({arm: logged}, axes[1], "reward", "total", first_color=3)
     axes[0].set(ylabel="reward", ylim=(0, 1.05), title=f"{arm}, {len(logged)} seeds")
     axes[1].set(ylabel="total reward, map included")
     save(figure, "vsgrpo_figure5", *log_files)
@@ -705,7 +700,7 @@ if histories:
 # %% [markdown]
 # # The leaderboard
 #
-# A public page ranks the released checkpoint on other benchmarks; its VSI-Bench number is not quite the paper's. Shares and per cent stand side by side there.
+# A public page ranks the released checkpoint on other benchmarks; its VSI-Bench number differs slightly from the paper's. The page mixes shares and per cent.
 
 # %%
 published.wide("leaderboard")
@@ -713,7 +708,7 @@ published.wide("leaderboard")
 # %% [markdown]
 # ## Everything exported
 #
-# Each figure with the tables and run files that it was drawn from. `save` refuses a source that does not exist.
+# Each figure with the tables and run files that it shows. `save` refuses a source that does not exist.
 
 # %%
 pd.Series(exported, name="drawn from").to_frame()
@@ -725,7 +720,7 @@ drawn_from = " ".join(exported.values())
 [name for name in published.names() if name not in drawn_from]
 
 # %% [markdown]
-# Only the leaderboard, shown as text above, is left.
+# Only the leaderboard, shown as text above, has no figure.
 #
 # ## In practice
 #
@@ -736,13 +731,13 @@ drawn_from = " ".join(exported.values())
 # python scripts/keep_run.py runs/study_beta papermill_runs/study_beta
 # ```
 #
-# - **Your runs.** `runs` is searched for `summary.json`, `study*.json`, `metrics.jsonl`, `answers.jsonl` and `selection.jsonl`; what is missing is said, and the published numbers stand alone.
-# - **The same bytes.** Exported files carry no date: a figure that changes has other data.
+# - **Your runs.** `runs` is searched for `summary.json`, `study*.json`, `metrics.jsonl`, `answers.jsonl` and `selection.jsonl`; missing files are named, and the published numbers are drawn without ours.
+# - **The same bytes.** Exported files have no date, so a file changes only if its data change.
 # - **A wrong number?** Correct the CSV row; tests recompute averages, gains and repeated rows.
 #
 # ## Summary
 #
-# All tables of the three papers are data with a source. Where a paper prints no numbers, only ours are drawn. Three of eight tasks are not above a floor, most ablation gaps are no larger than one run's interval, and the choice of harness moves a model nearly as far as fine-tuning does.
+# All tables of the three papers are data with a source. Where a paper prints no numbers, only ours are drawn. Three of eight tasks are not above a floor, most ablation gaps are no larger than the interval of one score, and the choice of harness changes a score nearly as much as fine-tuning.
 #
 # ## Exercises
 #

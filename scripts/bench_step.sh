@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Times a GRPO step with prompts computed once and as stock trainers do, over lengths of
-# prompt and completion and over sizes of group: what notebook 05 draws. A quarter of an
-# hour on one core; other work on the machine makes the figures worth less.
+# Times a GRPO step with each prompt computed once and as stock trainers do, for several
+# lengths of prompt and completion and sizes of group; notebook 05 draws the result. Takes
+# 15 minutes on one core. Other work on the machine changes the figures.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 export PATH="$PWD/.venv/bin:$PATH" OMP_NUM_THREADS=1
@@ -10,7 +10,7 @@ out=papermill_runs/bench_step
 time_step() { # time_step PROMPT COMPLETION GROUP OPTION...
     local shape="$1_$2_$3"
     echo "== prompt $1, completions of $2, group of $3"
-    spacer bench step --model small --prompt "$1" --completion "$2" --group "$3" \
+    python -m benches.step --model small --prompt "$1" --completion "$2" --group "$3" \
         --json "$out/$shape.json" "${@:4}"
 }
 

@@ -23,7 +23,7 @@ ask() { # ask NAME OPTION...
     local name=$1
     shift
     echo "== $name"
-    spacer evaluate --benchmark held-out --data "$data" --config tiny \
+    spacer extras evaluate --benchmark held-out --data "$data" --config tiny \
         --out "$out/$name" "$@"
 }
 
@@ -31,7 +31,7 @@ for floor in majority frequency random; do
     ask "floor_$floor" --floor "$floor" --train-data "$data/floor/test.parquet"
 done
 for condition in own blind other shuffled random_map oracle; do
-    ask "start_$condition" --model "$start" --condition "$condition"
+    ask "start_$condition" --model "$start" --set "condition=$condition"
 done
 for model in runs/study_*/*/model; do
     run=${model%/model}
@@ -40,18 +40,18 @@ for model in runs/study_*/*/model; do
         observe*) mode=tiny_observe ;;
         vanilla*) mode=tiny_vanilla ;;
     esac
-    ask "$(basename "$(dirname "$run")")__$(basename "$run")" --model "$model" --mode "$mode"
+    ask "$(basename "$(dirname "$run")")__$(basename "$run")" --model "$model" --set "mode=$mode"
 done
 for condition in blind other shuffled random_map oracle; do
     model=runs/study_baselines/map_seed0/model
-    if [[ -d $model ]]; then ask "map_seed0_$condition" --model "$model" --condition "$condition"; fi
+    if [[ -d $model ]]; then ask "map_seed0_$condition" --model "$model" --set "condition=$condition"; fi
 done
 
 # One table of all: seeds of an arm pooled, differences against the warm start. An arm that
 # was not trained is left out; `make studies` leaves out three:
-#   spacer study --config baselines --arms dpo --arms sft_same_rows \
+#   spacer extras study --config baselines --arms dpo --arms sft_same_rows \
 #       --out runs/study_more
-#   spacer study --config map --arms paper_map --out runs/study_paper
+#   spacer extras study --config map --arms paper_map --out runs/study_paper
 pools=()
 pool() { # pool NAME STUDY__ARM
     local runs=("$out/$2"_seed*) list

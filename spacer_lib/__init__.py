@@ -5,7 +5,7 @@ Floors, lowest first (a module imports only what stands above it; see
 ``tests/test_house.py``): ``errors``, ``artifacts``, ``rows``, ``jobs``, ``settings``,
 ``rooms``, ``maps``, ``language``, ``questions``, ``rewards``, ``models``, ``tiny``,
 ``training``, ``benchmarks``, ``evaluation``, ``study``, ``published``, ``pictures``,
-``benches``, ``bench_step``, ``notebooks``, ``cli``, ``__main__``.
+``notebooks``, ``cli``, ``__main__``.
 """
 
 __version__ = "0.1.0"

@@ -308,7 +308,7 @@ class Manifest:
         if self._dirty:
             self._save()
 
-    def done(self, key: str, fingerprint: str) -> bool:
+    def done(self, key: str, fingerprint: Any) -> bool:
         entry = self.entries.get(key)
         return (
             entry is not None
@@ -316,7 +316,7 @@ class Manifest:
             and all((self.folder / name).exists() for name in entry["files"])
         )
 
-    def record(self, key: str, fingerprint: str, files: Iterable[str]) -> None:
+    def record(self, key: str, fingerprint: Any, files: Iterable[str]) -> None:
         self.entries[key] = {"fingerprint": fingerprint, "files": list(files)}
         self._dirty = True
         if time.monotonic() - self._saved > 1:

@@ -1,31 +1,35 @@
-"""Run the numbered notebooks headless: papermill, with time and memory watched.
+"""Run the numbered notebooks with papermill, measuring time and memory.
 
 Departures from plain papermill: a misspelt parameter is an error (papermill only
-warns), and the peak memory of the kernel and everything it starts is recorded.
+warns), and the peak memory of the kernel and of the processes it starts is recorded.
 """
 
-import difflib
+import ast
 import tempfile
 import threading
 import time
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import jupytext
-import nbformat
-import papermill
 import psutil
-from jupytext.config import load_jupytext_config
 
-from spacer_lib.artifacts import PROJECT_ROOT, atomic_path, write_text
-from spacer_lib.errors import SpacerError
+from spacer_lib.artifacts import (
+    PROJECT_ROOT,
+    PathLike,
+    atomic_path,
+    read_json,
+    write_text,
+)
+from spacer_lib.errors import SpacerError, nearest
 
 FOLDER = PROJECT_ROOT / "notebooks"
 
 
 @dataclass(frozen=True)
 class NotebookRun:
-    """What one execution cost and where it lies."""
+    """What one execution took, and its file."""
 
     name: str
     path: Path
@@ -33,36 +37,74 @@ class NotebookRun:
     peak_memory_gb: float
 
 
-def names():
+def names() -> list[str]:
     """The numbered notebooks, in reading order."""
     return sorted(path.stem for path in FOLDER.glob("[0-9]*.ipynb"))
 
 
-def check_parameters(source, parameters):
-    """Refuse parameter names that the notebook does not declare.
+def checked(name: str) -> str:
+    """``name``, if there is such a notebook.
+
+    Raises
+    ------
+    SpacerError
+        Naming the nearest notebook.
+    """
+    if not (FOLDER / f"{name}.ipynb").exists():
+        raise SpacerError(
+            "notebook",
+            kind="notebooks.unknown",
+            got=name,
+            expected=", ".join(names()),
+            remedy=nearest(name, names()),
+        )
+    return name
+
+
+def check_parameters(source: Path, parameters: Iterable[str]) -> None:
+    """Refuse parameters that the notebook does not declare.
 
     Raises
     ------
     SpacerError
         Naming the nearest declared parameter.
     """
-    declared = papermill.inspect_notebook(str(source))
+    declared = _declared(source)
     for name in parameters:
         if name not in declared:
-            near = difflib.get_close_matches(name, declared, n=1)
             raise SpacerError(
                 f"{source.stem} has no parameter {name}",
+                kind="notebooks.unknown-parameter",
                 got=name,
                 expected=", ".join(declared),
-                remedy=f"did you mean {near[0]}?" if near else "choose one of these",
+                remedy=nearest(name, declared),
             )
 
 
-def execute(name, out_path, parameters=None, *, log_output=False):
+def _declared(source: Path) -> list[str]:
+    """Names assigned in the cell tagged ``parameters``."""
+    cells = read_json(source)["cells"]
+    tagged = [c for c in cells if "parameters" in c["metadata"].get("tags", [])]
+    names: list[str] = []
+    for statement in ast.parse("".join(tagged[0]["source"])).body if tagged else ():
+        if isinstance(statement, ast.Assign):
+            names += [ast.unparse(target) for target in statement.targets]
+        elif isinstance(statement, ast.AnnAssign):
+            names.append(ast.unparse(statement.target))
+    return names
+
+
+def execute(
+    name: str,
+    out_path: PathLike,
+    parameters: Mapping[str, Any] | None = None,
+    *,
+    log_output: bool = False,
+) -> NotebookRun:
     """Execute ``notebooks/<name>.ipynb`` into ``out_path``.
 
-    The output appears under its name only when the run has succeeded; a failed run
-    leaves ``<out_path>.failed.ipynb`` beside it for reading.
+    ``out_path`` appears when the run has succeeded. A failed run leaves
+    ``<out_path>.failed.ipynb`` in the same folder.
 
     Returns
     -------
@@ -73,11 +115,13 @@ def execute(name, out_path, parameters=None, *, log_output=False):
     SpacerError
         If the notebook or a parameter does not exist, or a cell failed.
     """
-    source = FOLDER / f"{name}.ipynb"
-    if not source.exists():
-        raise SpacerError("notebook", got=name, expected=", ".join(names()))
+    source = FOLDER / f"{checked(name)}.ipynb"
     parameters = parameters or {}
     check_parameters(source, parameters)
+    # Both load slowly; a wrong name is reported before.
+    import nbformat
+    import papermill
+
     out_path = Path(out_path).absolute()
     start = time.perf_counter()
     with atomic_path(out_path) as temporary, MemoryWatch() as memory:
@@ -97,11 +141,12 @@ def execute(name, out_path, parameters=None, *, log_output=False):
             temporary.replace(failed)
             raise SpacerError(
                 f"{name}: cell {error.exec_count} failed",
+                kind="notebooks.cell-failed",
                 got=f"{error.ename}: {error.evalue}",
                 remedy=f"read {failed}",
             ) from error
         book = nbformat.read(temporary, as_version=4)
-        # Papermill notes absolute paths; a kept run should not name a machine's.
+        # Papermill records absolute paths, which differ between machines.
         book.metadata.papermill["input_path"] = source.name
         book.metadata.papermill["output_path"] = out_path.name
         nbformat.write(book, temporary)
@@ -109,12 +154,16 @@ def execute(name, out_path, parameters=None, *, log_output=False):
     return NotebookRun(name, out_path, round(seconds, 1), round(memory.peak_gb, 2))
 
 
-def pair(source, target):
+def pair(source: Path, target: Path) -> None:
     """Write a ``.py`` as the ``.ipynb`` that JupyterLab would save, without outputs.
 
-    The ``.py`` is also laid out as jupytext lays it out, so that saving either half
-    later changes what was edited and nothing else.
+    The ``.py`` gets jupytext's layout too. Saving either half later then changes only
+    what was edited.
     """
+    import jupytext
+    import nbformat
+    from jupytext.config import load_jupytext_config
+
     config = load_jupytext_config(str(source))
     book = jupytext.read(source, config=config)
     for cell in book.cells:
@@ -129,8 +178,10 @@ def pair(source, target):
         nbformat.write(book, temporary)
 
 
-def execute_in_place(name):
+def execute_in_place(name: str) -> NotebookRun:
     """Execute a notebook onto itself, without papermill's own cells and metadata."""
+    import nbformat
+
     source = FOLDER / f"{name}.ipynb"
     with tempfile.TemporaryDirectory() as folder:
         run = execute(name, Path(folder) / source.name)
@@ -146,17 +197,17 @@ def execute_in_place(name):
 class MemoryWatch:
     """Peak resident memory of this process's children, sampled twice a second."""
 
-    def __enter__(self):
+    def __enter__(self) -> "MemoryWatch":
         self.peak_gb, self._stop = 0.0, threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._thread.start()
         return self
 
-    def __exit__(self, *exception):
+    def __exit__(self, *exception: object) -> None:
         self._stop.set()
         self._thread.join()
 
-    def _watch(self):
+    def _watch(self) -> None:
         me = psutil.Process()
         while not self._stop.wait(0.5):
             total = 0

@@ -11,7 +11,7 @@ import contextlib
 import hashlib
 import json
 import typing
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import Any, Required, TypedDict, cast
@@ -21,7 +21,7 @@ from spacer_lib.errors import SpacerError
 
 FORMAT_VERSION = 1  # of question files
 # Category -> cells of its instances, each (x_col, y_row) with 0 <= x, y < M.
-CognitiveMap = dict[str, list[list[int]]]
+CognitiveMap = Mapping[str, Sequence[Sequence[int]]]
 MEDIA_KEYS = ("video", "image")  # of a question: paths or addresses (``room://…``)
 ROWS_PER_GROUP = 5000  # of a Parquet file, at least
 
@@ -30,7 +30,7 @@ class Question(TypedDict, total=False):
     """One question about one room, video or picture.
 
     The first eleven keys are VSI-Bench's and ours, in the order of our files; the
-    next four come with general data (``questions.mixture``); the last three come from
+    next four come with general data (``questions.mixture``); the last six come from
     benchmark files. Only a row's id, question, type and truth are always there.
     """
 
@@ -54,6 +54,9 @@ class Question(TypedDict, total=False):
     groups: dict[str, Any]  # further columns that results are broken down by
     published_id: int  # the id where a benchmark's file has a number
     pruned: bool  # VSI-Bench: left out of its debiased subset
+    published_answer: str  # TempCompass: an option in full, where the truth is a letter
+    published_options: list[str]  # Video-MMMU: also those of open questions
+    published_type: str  # Video-MMMU: multiple-choice, open or None
 
 
 class Prediction(TypedDict, total=False):

@@ -1,32 +1,43 @@
-"""One recipe repeated over arms and seeds, before and after, on rooms of its own.
+"""Studies: one recipe trained with several arms and seeds, evaluated before and after.
 
 A study is a YAML file in ``configs/study``: a recipe, and arms that each change it.
 An arm may train another recipe, or start from a model that a run of its own prepares.
+All runs answer the same questions, about test rooms.
 """
 
 import dataclasses
-import difflib
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-import yaml
 
-from spacer_lib.artifacts import PROJECT_ROOT, make_folder, provenance, write_json
-from spacer_lib.errors import SpacerError
+from spacer_lib.artifacts import (
+    PROJECT_ROOT,
+    PathLike,
+    make_folder,
+    provenance,
+    write_json,
+)
+from spacer_lib.errors import SpacerError, nearest
 from spacer_lib.evaluation.backends import load
+from spacer_lib.evaluation.floors import floors
 from spacer_lib.evaluation.runner import evaluate
 from spacer_lib.evaluation.statistics import MEASURES, compare, pooled, summarize
+from spacer_lib.language.asking import AskSettings
 from spacer_lib.rewards.config import RewardConfig
-from spacer_lib.settings import setting_pairs
+from spacer_lib.rows import Prediction, Question
+from spacer_lib.settings import Changes, build, read_yaml, setting_names, setting_pairs
 from spacer_lib.tiny.curriculum import SEEDS, draw_rows
 from spacer_lib.training.processes.launch import launch
-from spacer_lib.training.recipe import load_config
+from spacer_lib.training.recipe import TrainConfig, load_config
 
 STUDIES = PROJECT_ROOT / "configs" / "study"
-# Of a run's log, the means over its first and last steps that a study keeps.
+Pair = tuple[list[Prediction], list[Prediction]]  # before and after training
+# Metrics of a run's log; a study keeps their means over its first and last steps.
 WATCHED = (
     "reward",
     "rewards/format/mean",
@@ -47,75 +58,85 @@ WATCHED_STEPS = 10
 
 @dataclass(frozen=True)
 class Arm:
-    """One thing to compare.
+    """One of the runs that a study compares.
 
     Attributes
     ----------
     recipe : str
         Recipe instead of the study's; ``""``: the study's.
     set : dict
-        Changes of it, keys as for ``load_config``.
+        Changes of the recipe, keys as for ``load_config``.
     start : Arm or None
-        A run, once for all seeds, whose model the arm starts from; the study's own
-        ``recipe`` and ``set`` are not its.
+        A run, once for all seeds, whose model the arm starts from. It takes the
+        study's ``recipe`` if it names none, and never the study's ``set``.
     """
 
     recipe: str = ""
-    set: dict = field(default_factory=dict)
+    set: dict[str, Any] = field(default_factory=dict)
     start: "Arm | None" = None
 
 
 @dataclass(frozen=True)
 class StudyConfig:
-    """What is trained and what it is asked.
+    """The settings of a study.
 
     Attributes
     ----------
     recipe : str
         Name of the training recipe.
     arms : dict
-        ``{name: Arm}``.
+        Arms by name.
     reference : str
-        The arm that differences are counted from.
-    seeds : tuple
+        The arm that the others are compared with.
+    seeds : tuple of int
     questions : int
-        Held-out questions from the recipe's viewpoint, one room each, the same for
-        every run.
+        Held-out questions in the recipe's view, one room each, the same for every run.
     set : dict
-        Changes of the recipe in all arms; an arm's own win.
+        Changes of the recipe in all arms; an arm's own take precedence.
     batch_size : int
         Questions answered at a time.
     """
 
     recipe: str
-    arms: dict
+    arms: dict[str, Arm]
     reference: str
-    seeds: tuple = (0, 1, 2)
+    seeds: tuple[int, ...] = (0, 1, 2)
     questions: int = 960
-    set: dict = field(default_factory=dict)
+    set: dict[str, Any] = field(default_factory=dict)
     batch_size: int = 60
 
-    def __post_init__(self):
-        whole = [type(seed) is int and seed >= 0 for seed in self.seeds or ()]
-        if not whole or not all(whole):
+    def __post_init__(self) -> None:
+        if not self.seeds or min(self.seeds) < 0:
             raise SpacerError(
-                "study: seeds", got=self.seeds, expected="whole numbers, 0 or more"
+                "study: seeds",
+                kind="study.seeds",
+                got=self.seeds,
+                expected="one or more, from 0",
             )
-        if type(self.questions) is not int or self.questions < 2:
+        if self.questions < 2:
             raise SpacerError(
-                "study: questions", got=self.questions, expected="2 or more"
+                "study: questions",
+                kind="study.questions",
+                got=self.questions,
+                expected="2 or more",
             )
 
 
 # ---------------------------------------------------------------- from YAML
 
 
-def study_names():
+def study_names() -> list[str]:
     """Names of the studies in ``configs/study``."""
-    return sorted(path.stem for path in STUDIES.glob("*.yaml"))
+    return setting_names(STUDIES)
 
 
-def load_study(name="map", *, arms=None, seeds=None, questions=None):
+def load_study(
+    name: PathLike = "map",
+    *,
+    arms: Sequence[str] | None = None,
+    seeds: Sequence[int] | None = None,
+    questions: int | None = None,
+) -> StudyConfig:
     """A study, by name or path.
 
     Parameters
@@ -125,90 +146,53 @@ def load_study(name="map", *, arms=None, seeds=None, questions=None):
     arms : sequence of str, optional
         Only these; by default the file's ``default_arms``, or all.
     seeds, questions : optional
-        In place of the file's.
-
-    Returns
-    -------
-    StudyConfig
+        Instead of the file's.
 
     Raises
     ------
     SpacerError
-        For an unknown study, key or arm.
+        For an unknown study, key or arm, and a value of another type.
     """
-    path = Path(name) if Path(name).suffix else STUDIES / f"{name}.yaml"
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise SpacerError(
-            "study", got=name, expected=", ".join(study_names()) + ", or a file"
-        ) from error
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise SpacerError(f"study {path} cannot be read", got=error) from error
-    if not isinstance(values, dict) or not isinstance(values.get("arms"), dict):
-        raise SpacerError(f"study {path}", expected="recipe, reference and arms")
-    known = {arm: _arm(v, f"arms.{arm}") for arm, v in values["arms"].items()}
-    chosen = list(arms or values.pop("default_arms", None) or known)
-    values.pop("default_arms", None)
-    unknown = sorted(set(chosen) - set(known))
-    if unknown:
-        raise SpacerError("study arm", got=unknown, expected=sorted(known))
-    values["arms"] = {arm: known[arm] for arm in chosen}
-    given = {"seeds": seeds, "questions": questions}
+    values = read_yaml(name, STUDIES, what="study")
+    default_arms = values.pop("default_arms", None)
+    given = {"seeds": seeds and list(seeds), "questions": questions}
     values |= {key: value for key, value in given.items() if value is not None}
-    if not isinstance(values.get("seeds", []), (list, tuple)):
-        raise SpacerError("study: seeds", got=values["seeds"], expected="a list")
-    if "seeds" in values:
-        values["seeds"] = tuple(values["seeds"])
-    study = _checked(StudyConfig, values, "")
-    if study.reference not in known:
-        raise SpacerError("reference", got=study.reference, expected=sorted(known))
-    return study
+    study = build(StudyConfig, values)
+    _require_arm("reference", study.reference, study.arms)
+    chosen = list(arms or default_arms or study.arms)
+    for arm in chosen:
+        _require_arm("study arm", arm, study.arms)
+    return dataclasses.replace(study, arms={arm: study.arms[arm] for arm in chosen})
 
 
-def _arm(values, where):
-    arm = _checked(Arm, values, f"{where}.")
-    if arm.start is None:
-        return arm
-    return dataclasses.replace(arm, start=_arm(arm.start, f"{where}.start"))
-
-
-def _checked(kind, values, prefix):
-    fields = dataclasses.fields(kind)
-    names = [f.name for f in fields]
-    if not isinstance(values, dict):
+def _require_arm(what: str, arm: str, known: Iterable[str]) -> None:
+    if arm not in known:
         raise SpacerError(
-            f"study: {prefix.rstrip('.')}", got=values, expected="keys and values"
+            what, kind="study.unknown-arm", got=arm, remedy=nearest(arm, known)
         )
-    for key in values:
-        if key not in names:
-            near = difflib.get_close_matches(str(key), names, n=1)
-            raise SpacerError(
-                f"study: unknown key {prefix}{key}",
-                expected=", ".join(names),
-                remedy=f"did you mean {near[0]}?" if near else None,
-            )
-    for f in fields:
-        if f.name not in values and f.default is f.default_factory:  # both missing
-            raise SpacerError(f"study: {prefix}{f.name}", got="nothing")
-    return kind(**values)
 
 
 # ---------------------------------------------------------------- the runs
 
 
-def run_study(out_dir, study, *, changes=(), progress=None):
-    """Train every (arm, seed), evaluate, and write ``study.json``.
+def run_study(
+    out_dir: PathLike,
+    study: StudyConfig,
+    *,
+    changes: Changes = (),
+    progress: Callable[[str], None] | None = None,
+) -> dict[str, Any]:
+    """Train every arm with every seed, evaluate, and write ``study.json``.
 
-    Finished runs are skipped on a second call, unfinished training resumes.
+    A second call skips finished runs and resumes unfinished ones.
 
     Parameters
     ----------
     out_dir : path
     study : StudyConfig
     changes : dict or list of str
-        Settings of every run, starts included, on top of everything else: for a
-        trial with ``max_steps`` 2.
+        Settings of every run, starts included, which take precedence over all others:
+        such as ``max_steps`` 2 for a trial.
     progress : callable, optional
         Called with one line per finished run.
 
@@ -217,7 +201,7 @@ def run_study(out_dir, study, *, changes=(), progress=None):
     dict
         The content of ``study.json``: ``runs`` (arm, seed, before, after, delta,
         seconds, training, examples), ``arms`` (pooled gains), ``differences`` (the
-        reference minus each other arm, after training), ``settings``,
+        reference minus each other arm, after training), ``settings`` and
         ``provenance``.
 
     Raises
@@ -228,11 +212,12 @@ def run_study(out_dir, study, *, changes=(), progress=None):
     say = progress or (lambda line: None)
     out_dir = make_folder(out_dir)
     changes = dict(setting_pairs(changes))
-    # All recipes first: a misspelt key of the last arm must not wait for the others.
+    # All recipes first, so that a misspelt key of the last arm is found before any run.
     recipes = {arm: _recipes(study, arm, changes) for arm in study.arms}
     view = load_config(study.recipe, study.set).view
     rows = draw_rows(SEEDS["test"], study.questions, view)
-    records, answers = [], {}
+    records: list[dict[str, Any]] = []
+    answers: dict[tuple[str, int], Pair] = {}
     for arm, (start, recipe) in recipes.items():
         begin, path = out_dir, recipe.model_path
         if start is not None:
@@ -266,8 +251,10 @@ def run_study(out_dir, study, *, changes=(), progress=None):
     return result
 
 
-def _recipes(study, name, changes):
-    """(recipe of the start or ``None``, recipe) of an arm."""
+def _recipes(
+    study: StudyConfig, name: str, changes: Mapping[str, Any]
+) -> tuple[TrainConfig | None, TrainConfig]:
+    """Recipe of an arm's start, or ``None``, and the arm's recipe."""
     arm, start = study.arms[name], None
     if arm.start is not None:
         recipe = arm.start.recipe or study.recipe
@@ -276,29 +263,44 @@ def _recipes(study, name, changes):
     return start, load_config(recipe, {**study.set, **arm.set, **changes})
 
 
-def _answer(recipe, checkpoint, rows, folder, study):
-    # A second call with the same weights reads its predictions back.
+def _answer(
+    recipe: TrainConfig,
+    checkpoint: PathLike,
+    rows: list[Question],
+    folder: Path,
+    study: StudyConfig,
+) -> list[Prediction]:
+    # A second call with the same weights reads the predictions that it wrote.
     model, processor = load(checkpoint, recipe.advanced.positions)
     return evaluate(
         model,
         processor,
         rows,
+        AskSettings(
+            recipe.prompt_style,
+            recipe.video_settings,
+            recipe.max_completion_length,
+            batch_size=study.batch_size,
+        ),
         condition="own",
         out_path=folder / "answers.jsonl",
-        mode=recipe.prompt_style,
-        batch_size=study.batch_size,
-        video=recipe.video_settings,
-        max_new_tokens=recipe.max_completion_length,
-        # What counts as right is the same for every arm; only the form is its own.
+        # The score is the same for every arm; only the form of completions differs.
         rewards=RewardConfig(shape=recipe.reward.shape),
     )
 
 
-def _examples(rows, before, after, count=3):
-    """The first answers in full: numbers do not show what a model says."""
+def _examples(
+    rows: list[Question],
+    before: list[Prediction],
+    after: list[Prediction],
+    count: int = 3,
+) -> list[dict[str, Any]]:
+    """The first questions with their completions in full."""
     return [
         {
-            **{key: row[key] for key in ("question", "options", "ground_truth")},
+            "question": row["question"],
+            "options": row["options"],
+            "ground_truth": row["ground_truth"],
             "before": first["prediction"],
             "after": second["prediction"],
         }
@@ -306,13 +308,17 @@ def _examples(rows, before, after, count=3):
     ]
 
 
-def first_and_last(metrics, steps=WATCHED_STEPS):
-    """``{key: [mean over the first steps, over the last]}`` of the watched metrics.
+def first_and_last(
+    metrics: Sequence[Mapping[str, Any]], steps: int = WATCHED_STEPS
+) -> dict[str, list[float]]:
+    """Mean over the first steps and over the last, of each watched metric.
 
     Parameters
     ----------
     metrics : list of dict
         Rows of ``metrics.jsonl``.
+    steps : int
+        Logged values at each end.
     """
     found = {}
     for key in WATCHED:
@@ -323,7 +329,13 @@ def first_and_last(metrics, steps=WATCHED_STEPS):
     return found
 
 
-def run_record(arm, seed, before, after, seconds):
+def run_record(
+    arm: str,
+    seed: int,
+    before: list[Prediction],
+    after: list[Prediction],
+    seconds: float,
+) -> dict[str, Any]:
     """One run of the study as plain numbers."""
     table = compare(before, after)
     return {
@@ -336,7 +348,7 @@ def run_record(arm, seed, before, after, seconds):
     }
 
 
-def _state(predictions):
+def _state(predictions: list[Prediction]) -> dict[str, Any]:
     table = summarize(predictions)
     overall = table[table["level"] == "overall"].iloc[0]
     types = table[table["level"] == "question_type"]
@@ -347,46 +359,48 @@ def _state(predictions):
     }
 
 
-def gains(table):
+def gains(table: pd.DataFrame) -> dict[str, Any]:
     """A comparison as ``{measure: [mean, low, high], "per_task": {...}, ...}``.
 
-    ``per_task`` and ``per_kind`` hold the score's difference.
+    ``per_task`` and ``per_kind`` hold the differences of the score.
     """
 
-    def triple(row):
+    def triple(row: Any) -> list[float | None]:
         # JSON has no NaN: the interval of a single room is [null, null].
         return [None if np.isnan(v) else v for v in (row.delta, row.low, row.high)]
 
     overall = table[table["level"] == "overall"]
     scores = table[table["measure"] == "score"]
-    found = {row.measure: triple(row) for row in overall.itertuples()}
+    found: dict[str, Any] = {row.measure: triple(row) for row in overall.itertuples()}
     for key, level in (("per_task", "question_type"), ("per_kind", "kind")):
         part = scores[scores["level"] == level]
         found[key] = {row.name: triple(row) for row in part.itertuples()}
     return found
 
 
-def pool(answers, reference="map"):
+def pool(
+    answers: Mapping[tuple[str, int], Pair], reference: str = "map"
+) -> dict[str, Any]:
     """Gains over all seeds of an arm, and the reference against each other arm.
 
-    The same rooms are asked in every run, so intervals resample rooms with all their
-    seeds together. They hold for these seeds: three are too few to speak of others.
+    Every run is asked about the same rooms, so intervals resample rooms with all their
+    seeds together. They hold for these seeds only: three are too few for others.
 
     Parameters
     ----------
     answers : dict
         ``{(arm, seed): (predictions before, predictions after)}``.
     reference : str
-        An arm; without it there are no differences.
+        An arm. If it is not among the answers there are no differences.
 
     Returns
     -------
     dict
         ``arms``: {arm: gains}; ``differences``: {"<reference> minus <arm>": gains}.
     """
-    arms = {arm: None for arm, _ in answers}
+    arms: dict[str, dict[str, Any]] = {}
     trained = {}
-    for arm in arms:
+    for arm in dict.fromkeys(arm for arm, _ in answers):
         pairs = {seed: pair for (a, seed), pair in answers.items() if a == arm}
         before, trained[arm] = (
             pooled({seed: pair[side] for seed, pair in pairs.items()})
@@ -404,15 +418,15 @@ def pool(answers, reference="map"):
 # ---------------------------------------------------------------- as a table
 
 
-def study_table(study, measure="score"):
-    """A study at a glance, one row an arm.
+def study_table(study: Mapping[str, Any], measure: str = "score") -> pd.DataFrame:
+    """A study in short, one row per arm.
 
     Parameters
     ----------
     study : dict
         Content of a ``study.json``.
     measure : str
-        One of ``evaluation.MEASURES``.
+        One of ``evaluation.statistics.MEASURES``.
 
     Returns
     -------
@@ -425,7 +439,7 @@ def study_table(study, measure="score"):
     for arm, gain in study["arms"].items():
         runs = [run for run in study["runs"] if run["arm"] == arm]
 
-        def mean(side, key, runs=runs):
+        def mean(side: str, key: str, runs: list[Any] = runs) -> float:
             values = [run[side][key] for run in runs]
             return float(np.mean([np.nan if v is None else v for v in values]))
 
@@ -441,9 +455,61 @@ def study_table(study, measure="score"):
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
-def _line(record):
+def _line(record: Mapping[str, Any]) -> str:
     parts = [f"{record['arm']} seed {record['seed']}: {record['seconds']:.0f} s"]
     for measure in ("score", "exact", "hits"):
         mean, low, high = record["delta"][measure]
         parts.append(f"{measure} {mean:+.3f} [{low:+.3f}, {high:+.3f}]")
     return ", ".join(parts)
+
+
+# ---------------------------------------------------------------- the warm start
+
+
+def warmstart_metrics(
+    model_dir: PathLike, questions: int = 300
+) -> dict[str, dict[str, Any]]:
+    """Scores that describe the shipped checkpoint: development rooms, greedy.
+
+    Parameters
+    ----------
+    model_dir : path
+    questions : int
+        Per viewpoint and condition.
+
+    Returns
+    -------
+    dict
+        ``{name: {score, exact, hits, per_task}}`` for the demonstrated viewpoint
+        (``seen``), the new one (``new``), another room's video (``another_video``)
+        and the floor (``majority``).
+    """
+    model, processor = load(model_dir)
+    found = {}
+    for name, view, condition in (
+        ("seen", "seen", "own"),
+        ("new", "new", "own"),
+        ("another_video", "seen", "other"),
+    ):
+        rows = draw_rows(SEEDS["develop"], questions, view)
+        answers = evaluate(
+            model,
+            processor,
+            rows,
+            AskSettings("tiny"),
+            condition=condition,
+            out_path=Path(model_dir).parent / f"answers_{name}.jsonl",
+        )
+        found[name] = _described(answers)
+    found["majority"] = _described(floors(rows))
+    return found
+
+
+def _described(predictions: list[Prediction]) -> dict[str, Any]:
+    table = summarize(predictions)
+    overall = table[table["level"] == "overall"].iloc[0]
+    types = table[table["level"] == "question_type"]
+    return {
+        **{m: round(float(overall[m]), 4) for m in ("score", "exact", "hits")},
+        "per_task": {r.name: round(float(r.score), 4) for r in types.itertuples()},
+    }

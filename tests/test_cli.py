@@ -1,14 +1,19 @@
 """The command line: one clear line for each mistake, nothing half-written."""
 
+import dataclasses
 import re
+import shlex
 import tempfile
 from pathlib import Path
 
+import click
 import pytest
+import support
+import typer.main
 
 from spacer_lib import cli, notebooks
-from spacer_lib.artifacts import read_json, write_json
-from spacer_lib.errors import SpacerError
+from spacer_lib.artifacts import PROJECT_ROOT, read_json, write_json
+from spacer_lib.cli import choices
 from spacer_lib.rooms.scans import synthetic_scans
 from spacer_lib.rows import read_questions
 from spacer_lib.training.data import training_rows
@@ -162,6 +167,112 @@ def test_unknown_commands_and_options_end_with_2(capsys):
     assert cli.main(["--help"]) == 0
 
 
+# ---------------------------------------------------------------- the two surfaces
+
+FIRST = {"synth", "parse", "qa", "mix", "train", "evaluate", "score", "report"}
+PROJECT = {"demo", "run", "notebooks"}
+EXTRAS = {"audit", "evaluate", "reward", "select", "serve", "study", "warmstart"}
+ROOT_COMMAND = typer.main.get_command(cli.app)
+
+
+def listed(group):
+    return {name for name, one in group.commands.items() if not one.hidden}
+
+
+def all_commands():
+    """``(words, command)`` of every listed command."""
+    for name in sorted(listed(ROOT_COMMAND) - {"extras"}):
+        yield f"spacer {name}", ROOT_COMMAND.commands[name]
+    for name, command in sorted(ROOT_COMMAND.commands["extras"].commands.items()):
+        yield f"spacer extras {name}", command
+
+
+each_command = pytest.mark.parametrize(
+    ("words", "command"), [pytest.param(*pair, id=pair[0]) for pair in all_commands()]
+)
+
+
+def test_commands_are_on_the_first_path_or_extras():
+    assert listed(ROOT_COMMAND) == FIRST | PROJECT | {"extras"}
+    extras = ROOT_COMMAND.commands["extras"]
+    assert listed(extras) == EXTRAS
+    # Every one of them also answers to its name alone.
+    assert EXTRAS | {"bench"} <= set(ROOT_COMMAND.commands)
+
+
+def test_evaluate_shows_few_options_and_takes_all():
+    short = ROOT_COMMAND.commands["evaluate"].params
+    full = ROOT_COMMAND.commands["extras"].commands["evaluate"].params
+    assert [one.name for one in short] == [one.name for one in full]
+    assert len([one for one in short if not one.hidden]) <= 12
+    assert not [one.name for one in full if one.hidden]
+
+
+@each_command
+def test_the_example_in_the_help_is_a_valid_command_line(words, command):
+    example = command.epilog.removeprefix("Example: ")
+    assert example.startswith(words)
+    rest = cli._spread(shlex.split(example)[1:])[len(words.split()) - 1 :]
+    with command.make_context(words, rest):
+        pass
+
+
+@each_command
+def test_help_texts_are_whole_sentences(words, command):
+    texts = [command.help, *(one.help for one in command.params)]
+    for text in filter(None, texts):
+        assert text[0].isupper() and text.endswith("."), text
+    assert all(one.help for one in command.params if one.name != "help")
+    with click.Context(command, info_name=words, terminal_width=200) as context:
+        shown = command.get_help(context)
+    assert str(PROJECT_ROOT) not in shown and str(Path.home()) + "/" not in shown
+
+
+def test_choices_are_those_of_the_library():
+    from spacer_lib import benchmarks
+    from spacer_lib.evaluation import conditions, config, floors, runner
+    from spacer_lib.models.patches.rope import POSITION_RULES
+    from spacer_lib.rewards.config import PRESETS
+
+    assert choices.BENCHMARKS == tuple(benchmarks.BENCHMARKS)
+    assert choices.CONDITIONS == conditions.CONDITIONS
+    assert choices.FLOORS == floors.FLOORS
+    assert choices.PRESETS == tuple(PRESETS)
+    assert choices.EXTRACTIONS == runner.EXTRACTIONS
+    assert set(choices.POSITIONS) == set(POSITION_RULES)
+    for benchmark in benchmarks.BENCHMARKS.values():
+        assert tuple(benchmarks.rules_of(benchmark)) == choices.RULES
+    fields = dataclasses.fields(config.EvaluationConfig)
+    assert cli.evaluation.SETTINGS == tuple(field.name for field in fields)
+
+
+def test_a_setting_of_evaluate_is_also_an_option():
+    words = ["evaluate", "--max-pixels", "9", "--mode=tiny", "--set", "seed=1", "a=2"]
+    assert cli._spread(words) == [
+        "evaluate",
+        "--set",
+        "max_pixels=9",
+        "--set",
+        "mode=tiny",
+        "--set",
+        "seed=1",
+        "--set",
+        "a=2",
+    ]
+    assert cli._spread(["serve", "--max-pixels", "9"])[-2] == "--max-pixels"
+    chosen = cli.evaluation._settings("tiny", ["temperature=0", "size=null"])
+    assert type(chosen.temperature) is float and chosen.size is None
+    assert (chosen.mode, chosen.frames) == ("tiny", 4)
+
+
+def test_a_model_is_a_folder_or_a_name_of_the_hub(tmp_path):
+    choices.check_model("Qwen/Qwen2.5-VL-7B-Instruct")
+    choices.check_model("checkpoints/tiny_warmstart")
+    for name in ("absent", "runs/absent/model", str(tmp_path), "checkpoints/tiny"):
+        with support.refused("cli.no-model", says=name):
+            choices.check_model(name)
+
+
 def test_recipe_typo_names_the_nearest_key(capsys, tmp_path):
     line = refused(capsys, "train", "--set", "learnin_rate=1", "--out", str(tmp_path))
     assert "learning_rate" in line
@@ -201,7 +312,7 @@ def test_select_keeps_rows_that_a_recipe_takes(capsys, tmp_path, monkeypatch):
     assert f"{len(kept)} of 6 rows kept" in capsys.readouterr().out
     config = load_config("tiny", {"data_path": str(out), "prompts_per_step": 1})
     assert [row["id"] for row in training_rows(config)] == names
-    monkeypatch.setattr("spacer_lib.training.selection.generate", None)
+    monkeypatch.setattr("spacer_lib.evaluation.backends.respond", None)
     assert done(*arguments) == result  # every answer is on disk
 
 
@@ -251,7 +362,7 @@ def test_a_failing_cell_is_named_and_kept(tmp_path, monkeypatch):
     )
     nbformat.write(book, tmp_path / "01_fail.ipynb")
     monkeypatch.setattr(notebooks, "FOLDER", tmp_path)
-    with pytest.raises(SpacerError, match="ValueError: on purpose"):
+    with support.refused("notebooks.cell-failed", says="ValueError: on purpose"):
         notebooks.execute("01_fail", tmp_path / "out.ipynb")
     assert not (tmp_path / "out.ipynb").exists()
     assert (tmp_path / "out.failed.ipynb").exists()

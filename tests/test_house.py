@@ -1,6 +1,7 @@
 """The house rules that a machine can check."""
 
 import ast
+import functools
 import re
 from pathlib import Path
 
@@ -31,8 +32,6 @@ FLOORS = (
     "study",
     "published",
     "pictures",
-    "benches",
-    "bench_step",
     "notebooks",
     "cli",
     "__main__",
@@ -40,9 +39,15 @@ FLOORS = (
 PRINTING = {"cli", "training"}  # the command line and the ranks' progress lines
 
 MODULES = sorted(LIBRARY.rglob("*.py"))
+BENCHES = sorted((ROOT / "benches").glob("*.py"))
 each_module = pytest.mark.parametrize(
     "path", MODULES, ids=lambda path: str(path.relative_to(LIBRARY))
 )
+# Rules about one file alone hold for the benches too.
+each_file = pytest.mark.parametrize(
+    "path", [*MODULES, *BENCHES], ids=lambda path: str(path.relative_to(ROOT))
+)
+FUNCTION = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 def parse(path):
@@ -158,7 +163,7 @@ def is_broad(handler):
     )
 
 
-@each_module
+@each_file
 def test_no_error_is_swallowed(path):
     """A handler of everything is allowed only if it ends by raising again."""
     for node in ast.walk(parse(path)):
@@ -168,7 +173,7 @@ def test_no_error_is_swallowed(path):
             assert again, f"line {node.lineno}: broad except"
 
 
-@each_module
+@each_file
 def test_no_code_comes_from_data(path):
     """No eval, exec or unpickling: what is read from disk is never run."""
     forbidden = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve"}
@@ -198,7 +203,7 @@ def test_plots_are_never_shown_and_only_the_command_line_prints(path):
                 assert parts and parts[0] in PRINTING, where
 
 
-@each_module
+@each_file
 def test_nothing_is_left_for_later_and_lines_fit(path):
     left = re.compile(r"\b(TODO|FIXME|XXX|NotImplementedError)\b")
     lines = path.read_text(encoding="utf-8").splitlines()
@@ -207,11 +212,11 @@ def test_nothing_is_left_for_later_and_lines_fit(path):
         assert not left.search(line), f"line {number}: {line.strip()}"
 
 
-@each_module
+@each_file
 def test_public_things_are_documented(path):
     tree = parse(path)
     assert ast.get_docstring(tree), "the module has no docstring"
-    kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+    kinds = (*FUNCTION, ast.ClassDef)
     bare = [
         node.name
         for node in tree.body
@@ -225,7 +230,8 @@ def test_public_things_are_documented(path):
 def own_texts():
     """The texts a reader meets: code, notebooks, scripts, recipes, documents."""
     yield from (path for path in ROOT.glob("[!.]*") if path.is_file())
-    for folder in ("spacer_lib", "notebooks", "scripts", "configs", "papermill_runs"):
+    folders = "spacer_lib benches notebooks scripts configs papermill_runs"
+    for folder in folders.split():
         yield from (path for path in (ROOT / folder).rglob("*") if path.is_file())
 
 
@@ -243,3 +249,253 @@ def test_no_text_names_somebodys_machine():
         if personal.search(text):
             faults.append(str(path.relative_to(ROOT)))
     assert faults == []
+
+
+# ---------------------------------------------------------------- layout and types
+
+
+@pytest.mark.parametrize("folder", ["spacer_lib", "benches", "tests", "scripts"])
+def test_the_formatter_lays_out_all_code(folder):
+    skip = re.compile(r"#\s*fmt:\s*(skip|off)")
+    faults = [
+        str(path.relative_to(ROOT))
+        for path in sorted((ROOT / folder).rglob("*.py"))
+        if skip.search(path.read_text(encoding="utf-8"))
+    ]
+    assert faults == []
+
+
+def public_functions(tree):
+    """Functions of a module and methods of its classes that have a public name."""
+    for node in tree.body:
+        if isinstance(node, FUNCTION) and not node.name.startswith("_"):
+            yield node
+        elif isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+            for method in node.body:
+                named = isinstance(method, FUNCTION)
+                if named and re.fullmatch(r"[^_].*|__\w+__", method.name):
+                    yield method
+
+
+def bare_parts(function):
+    """Names of parameters without annotation, and ``return``."""
+    given = function.args
+    parameters = [*given.posonlyargs, *given.args, *given.kwonlyargs]
+    parameters += [one for one in (given.vararg, given.kwarg) if one]
+    bare = [one.arg for one in parameters if not one.annotation]
+    bare = bare[1:] if bare[:1] in (["self"], ["cls"]) else bare
+    return bare + ([] if function.returns else ["return"])
+
+
+@each_file
+def test_public_functions_are_annotated(path):
+    faults = {
+        f"line {function.lineno}: {function.name}": bare
+        for function in public_functions(parse(path))
+        if (bare := bare_parts(function))
+    }
+    assert faults == {}
+
+
+# ---------------------------------------------------------------- kinds of errors
+
+
+def kinds_of(tree):
+    """``(line, kinds)`` of each ``SpacerError(...)``; ``None``: no literal kind.
+
+    Left out are errors whose kind is passed on: a parameter of the function around
+    them, or another error's kind.
+    """
+    for function in ast.walk(tree):
+        for node in ast.iter_child_nodes(function):
+            node.parent = function
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "SpacerError":
+            given = {word.arg: word.value for word in node.keywords}
+            kind, around = given.get("kind"), node
+            if isinstance(kind, ast.Attribute) and kind.attr == "kind":
+                continue
+            while around and not isinstance(around, FUNCTION):
+                around = getattr(around, "parent", None)
+            if isinstance(kind, ast.Name) and around:
+                parameters = around.args.args + around.args.kwonlyargs
+                if kind.id in [one.arg for one in parameters]:
+                    continue
+            yield node.lineno, literal_kinds(kind)
+
+
+def literal_kinds(node):
+    if isinstance(node, ast.IfExp):
+        return literal_kinds(node.body) + literal_kinds(node.orelse)
+    if isinstance(node, ast.JoinedStr):  # f"rooms.sens-{fault}"
+        parts = [part.value if is_text(part) else "x" for part in node.values]
+        return ["".join(parts)]
+    return [node.value if is_text(node) else None]
+
+
+def is_text(node):
+    return isinstance(node, ast.Constant) and isinstance(node.value, str)
+
+
+@each_file
+def test_errors_have_a_kind_of_their_wing(path):
+    wing = path.relative_to(ROOT).with_suffix("").parts
+    wing = wing[0] if wing[0] == "benches" else wing[1]
+    faults = [
+        f"line {line}: {kind}"
+        for line, kinds in kinds_of(parse(path))
+        for kind in kinds
+        if not kind or not re.fullmatch(rf"{wing}\.[a-z0-9]+(-[a-z0-9]+)*", kind)
+    ]
+    assert faults == []
+
+
+@pytest.mark.parametrize(
+    ("source", "kinds"),
+    [
+        ("SpacerError('x')", [None]),
+        ("SpacerError('x', kind='a.b')", ["a.b"]),
+        ("SpacerError('x', kind='a.b' if y else 'a.c')", ["a.b", "a.c"]),
+        ("SpacerError('x', kind=f'a.{y}-b')", ["a.x-b"]),
+        ("SpacerError('x', kind=f'{y}.b')", ["x.b"]),
+        ("SpacerError('x', kind=error.kind)", []),
+        ("def f(kind):\n    raise SpacerError('x', kind=kind)", []),
+        ("def f():\n    raise SpacerError('x', kind=kind)", [None]),
+    ],
+)
+def test_kinds_are_read(source, kinds):
+    assert [kind for _, found in kinds_of(ast.parse(source)) for kind in found] == kinds
+
+
+# ---------------------------------------------------------------- names in docstrings
+
+
+def names_bound(node):
+    """Names that a statement of a module or class defines."""
+    if isinstance(node, (*FUNCTION, ast.ClassDef)):
+        return [node.name]
+    if isinstance(node, ast.Assign):
+        return [
+            name.id for one in node.targets for name in ast.walk(one) if is_name(name)
+        ]
+    if isinstance(node, ast.AnnAssign):
+        return [ast.unparse(node.target)]
+    if isinstance(node, (ast.Import, ast.ImportFrom)):
+        return [(alias.asname or alias.name).split(".")[0] for alias in node.names]
+    if isinstance(node, (ast.If, ast.With, ast.Try, ast.For)):
+        return [name for inner in node.body for name in names_bound(inner)]
+    return []
+
+
+def is_name(node):
+    return isinstance(node, ast.Name)
+
+
+@functools.cache
+def project_names():
+    """``({module: names}, {class: (attributes, bases)})`` of the library."""
+    modules, classes = {}, {}
+    for path in MODULES:
+        tree = parse(path)
+        names = {name for node in tree.body for name in names_bound(node)}
+        modules[".".join(parts_of(path))] = names
+        for node in tree.body:
+            if isinstance(node, ast.ClassDef):
+                own = {name for inner in node.body for name in names_bound(inner)}
+                own |= {
+                    one.attr
+                    for one in ast.walk(node)
+                    if isinstance(one, ast.Attribute)
+                    and ast.unparse(one.value) == "self"
+                }
+                bases = [re.split(r"\W", ast.unparse(base))[-1] for base in node.bases]
+                classes[node.name] = own, bases
+    for name in modules:
+        above, _, last = name.rpartition(".")
+        modules[above].add(last)
+    return modules, classes
+
+
+def class_has(name, attribute):
+    """Whether a class has an attribute; unknown bases may have any."""
+    _, classes = project_names()
+    own, bases = classes[name]
+    return attribute in own or any(
+        base not in classes or class_has(base, attribute) for base in bases
+    )
+
+
+def is_of_project(dotted):
+    """Whether a dotted name begins with one of our modules or classes."""
+    modules, classes = project_names()
+    first = dotted.split(".")[0]
+    return (
+        first == "spacer_lib"
+        or first in classes
+        or first in {name.rpartition(".")[2] for name in modules}
+    )
+
+
+def exists(dotted):
+    """Whether a module, ``module.name`` or ``module.Class.name`` is in the library."""
+    modules, classes = project_names()
+    parts = dotted.removeprefix("spacer_lib.").split(".")
+    if ".".join(parts) in modules:
+        return True
+    for cut in range(1, len(parts)):
+        head, name, *rest = ".".join(parts[:cut]), *parts[cut:]
+        for module, names in modules.items():
+            if (module == head or module.endswith(f".{head}")) and name in names:
+                if not rest or name not in classes or class_has(name, rest[0]):
+                    return True
+    return parts[0] in classes and class_has(parts[0], parts[1])
+
+
+def docstrings(node, known=frozenset()):
+    """``(docstring, names)``: names are parameters and attributes around it."""
+    for inner in ast.iter_child_nodes(node):
+        names = known
+        if isinstance(inner, FUNCTION):
+            names = known | {one.arg for one in ast.walk(inner.args) if is_arg(one)}
+        elif isinstance(inner, ast.ClassDef):
+            names = known | {name for one in inner.body for name in names_bound(one)}
+        if isinstance(inner, (*FUNCTION, ast.ClassDef)):
+            yield ast.get_docstring(inner) or "", names
+        yield from docstrings(inner, names)
+
+
+def is_arg(node):
+    return isinstance(node, ast.arg)
+
+
+FILES = "csv ipynb json jsonl md mp4 parquet pt py sens sh svg tsv txt yaml".split()
+
+
+def stale_names(tree):
+    texts = [(ast.get_docstring(tree) or "", frozenset()), *docstrings(tree)]
+    for text, known in texts:
+        for dotted in re.findall(r"``([A-Za-z_]\w*(?:\.\w+)+)(?:\(\))?``", text):
+            first, *_, last = dotted.split(".")
+            if first in known or last in FILES or not is_of_project(dotted):
+                continue
+            if not exists(dotted):
+                yield dotted
+
+
+@each_module
+def test_names_in_docstrings_exist(path):
+    assert list(stale_names(parse(path))) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "stale"),
+    [
+        ("``scores.hits`` ``errors.SpacerError`` ``SpacerError.kind``", []),
+        ("``numpy.array`` ``scores.json`` ``spacer_lib.maps.grid``", []),
+        ("``scores.gone``", ["scores.gone"]),
+        ("``VideoSettings.gone``", ["VideoSettings.gone"]),
+        ("``spacer_lib.gone``", ["spacer_lib.gone"]),
+    ],
+)
+def test_a_stale_name_is_seen(text, stale):
+    assert list(stale_names(ast.parse(repr(text)))) == stale

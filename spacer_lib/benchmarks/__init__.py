@@ -1,8 +1,7 @@
 """Public benchmarks: readers of their files, their own rules and aggregates.
 
-``schema``  the shared types and the checked reader
-``rules``   extraction rules that know no benchmark
-``samples`` small synthetic files in the published layouts
+``schema``  shared types and the checked reader of files
+``rules``   reading rules that serve every benchmark
 One module per benchmark, and ``held_out``, our own. ``named`` finds one.
 """
 
@@ -19,7 +18,8 @@ from spacer_lib.benchmarks import (
     vsi,
 )
 from spacer_lib.benchmarks.rules import first_number, last_letter, strict
-from spacer_lib.errors import SpacerError
+from spacer_lib.benchmarks.schema import Benchmark, Rule
+from spacer_lib.errors import SpacerError, nearest
 
 BENCHMARKS = {
     entry.name: entry
@@ -37,13 +37,13 @@ BENCHMARKS = {
 }
 
 
-def named(name):
+def named(name: str) -> Benchmark:
     """The benchmark of a name; case, hyphens and "bench" do not matter.
 
     Raises
     ------
     SpacerError
-        If there is none.
+        For an unknown name, with the nearest known one.
 
     Examples
     --------
@@ -53,11 +53,16 @@ def named(name):
     for key, entry in BENCHMARKS.items():
         if _plain(name) == _plain(key):
             return entry
-    raise SpacerError("benchmark", got=name, expected=", ".join(BENCHMARKS))
+    raise SpacerError(
+        "benchmark",
+        kind="benchmarks.unknown-benchmark",
+        got=name,
+        remedy=nearest(name.lower(), BENCHMARKS),
+    )
 
 
-def rules_of(benchmark):
-    """``{name: rule}``: ours, the benchmark's own, and the two historic ones."""
+def rules_of(benchmark: Benchmark) -> dict[str, Rule]:
+    """Reading rules by name: ours, the benchmark's own, and two common ones."""
     return {
         "strict": benchmark.strict or strict,
         "official": benchmark.official,
@@ -66,5 +71,5 @@ def rules_of(benchmark):
     }
 
 
-def _plain(name):
+def _plain(name: str) -> str:
     return re.sub("[^a-z0-9]|bench", "", name.lower())

@@ -2,22 +2,26 @@
 
 ``lvb_val.json``, or the same as ``validation-*.parquet``: ``id, video_id, video_path,
 question, correct_choice`` (from 0), ``question_category, topic_category,
-duration_group`` (15, 60, 600 or 3600 seconds) and the options, as ``candidates`` in
-JSON and as ``option0`` to ``option4`` in parquet, filled up with "N/A"; videos in
+duration_group`` (15, 60, 600 or 3600 seconds) and the options: ``candidates`` in JSON,
+``option0`` to ``option4``, filled up with "N/A", in Parquet. Videos are in
 ``videos/{video_path}``. The test split has no public answers.
 
 The authors publish a loader and leave scoring to lmms-eval, so ``official`` is
-lmms-eval's rule, which names one of them as its source; its earlier versions had
-MMMU's parser. It averages over lengths and question categories by their counts: every
-question twice, which is the mean of the rows.
+lmms-eval's rule; its earlier versions had MMMU's parser. It averages over lengths and
+question categories by their counts. Every question counts twice, so this is the mean of
+the rows.
 
 Source: Wu et al., "LongVideoBench"; lmms-eval, ``tasks/longvideobench/utils.py``.
 """
 
 import re
+from pathlib import Path
+from typing import Any
 
+from spacer_lib.artifacts import PathLike
 from spacer_lib.benchmarks.schema import (
     Benchmark,
+    Record,
     Verdict,
     check_choice,
     find_file,
@@ -25,8 +29,9 @@ from spacer_lib.benchmarks.schema import (
 )
 from spacer_lib.errors import SpacerError
 from spacer_lib.language.choices import labelled_options
+from spacer_lib.rows import Question
 
-COLUMNS = {
+COLUMNS: dict[str, Any] = {
     "id": str,
     "video_id": str,
     "video_path": str,
@@ -39,8 +44,8 @@ COLUMNS = {
 PLACES = tuple(f"option{place}" for place in range(5))
 
 
-def read_rows(path):
-    """Rows of LongVideoBench's validation split.
+def read_rows(path: PathLike) -> list[Question]:
+    """Questions of LongVideoBench's validation split.
 
     Parameters
     ----------
@@ -54,7 +59,7 @@ def read_rows(path):
     """
     names = ["lvb_val.json", "validation*.parquet", "data/validation*.parquet"]
     file = find_file(path, names)
-    options = {"candidates": list}
+    options: dict[str, Any] = {"candidates": list}
     if file.suffix == ".parquet":
         options = dict.fromkeys(PLACES, str)
     records = read_table(file, COLUMNS | options)
@@ -62,14 +67,15 @@ def read_rows(path):
     return [_row(record, file, root, i) for i, record in enumerate(records, 1)]
 
 
-def _row(record, file, root, number):
+def _row(record: Record, file: Path, root: Path, number: int) -> Question:
     where = f"{file} row {number}: correct_choice"
     if record["correct_choice"] < 0:
         raise SpacerError(
             where,
+            kind="benchmarks.secret-answers",
             got=record["correct_choice"],
             expected="0 or more",
-            remedy="take the validation split: the test split's answers are secret",
+            remedy="use the validation split; the test split has no public answers",
         )
     options = record.get("candidates")
     if options is None:
@@ -77,11 +83,12 @@ def _row(record, file, root, number):
     letter = chr(ord("A") + record["correct_choice"])
     check_choice(where, options, letter)
     return {
-        **record,
+        "id": record["id"],
         "dataset": "longvideobench",
         "scene_name": record["video_id"],
         "question_type": record["question_category"],
         "problem_type": "multiple choice",
+        "question": record["question"],
         "options": [f"{chr(65 + i)}. {option}" for i, option in enumerate(options)],
         "ground_truth": letter,
         "video": str(root / "videos" / record["video_path"]),
@@ -104,24 +111,25 @@ _PHRASES = (
 )
 
 
-def official(text, row):
+def official(text: str, row: Question) -> Verdict:
     """The published rule: drop set phrases, then the first capital A to E anywhere.
 
-    Where there is none the published script draws an option at random. The score is
-    what that is worth on average, one over the number of options, without the noise.
+    If there is none, the published script draws an option at random. The score here is
+    the expected value: one over the number of options.
     """
+    options = row["options"] or []
     text = text.strip()
     for phrase in _PHRASES:
         text = text.replace(phrase, "")
     letter = re.search("[ABCDE]", text)
     if letter is None:
-        return Verdict(1 / len(row["options"]), None, "no_letter")
-    if letter[0] not in labelled_options(row["options"]):
+        return Verdict(1 / len(options), None, "no_letter")
+    if letter[0] not in labelled_options(options):
         return Verdict(0.0, None, "not_an_option")
     return Verdict(float(letter[0] == row["ground_truth"]), letter[0])
 
 
-def benchmark():
+def benchmark() -> Benchmark:
     """LongVideoBench's validation split without subtitles."""
     return Benchmark(
         "longvideobench",

@@ -1,12 +1,12 @@
-"""How a raw output becomes an answer: ours, and two that are widely used.
+"""Reading rules: how a completion becomes an answer. Ours, and two common ones.
 
 ``strict``        the answer tag if there are tags, else the whole text; one letter, one
                   number or nothing
-``first_number``  the first number or capital letter A to Z anywhere: many scripts
-``last_letter``   the last of them: many others
+``first_number``  the first number, or the first capital letter that is an option
+``last_letter``   the last of them
 
-The two historic rules are there to show what they would have scored on the same
-outputs; each benchmark's own rule stands beside its reader.
+The two common rules show what they would have scored on the same completions. Each
+benchmark's own rule is in its module.
 """
 
 import re
@@ -18,8 +18,9 @@ from spacer_lib.language.tags import read_completion
 from spacer_lib.rewards.config import RewardConfig
 from spacer_lib.rewards.metrics import mean_relative_accuracy
 from spacer_lib.rewards.score import score
+from spacer_lib.rows import Question
 
-# Only the answer counts; form and map are scored apart.
+# Only the answer counts; format and map are scored apart.
 _ANSWER_ALONE = RewardConfig(
     format_weight=0.0,
     map_gate="off",
@@ -29,41 +30,42 @@ _ANSWER_ALONE = RewardConfig(
 )
 
 
-def strict(text, row):
+def strict(text: str, row: Question) -> Verdict:
     """Our rule: exactly one answer that can be read without guessing.
 
     Parameters
     ----------
     text : str
-        Raw output, with or without tags.
-    row : dict
+        A completion, with or without tags.
+    row : Question
 
     Returns
     -------
     Verdict
-        ``failure`` is one of ``completions.FAILURES``, ``NUMBER_FAILURES``,
-        ``not_an_option`` or ``answer_too_long``.
+        ``failure`` as ``rewards.score`` names it.
     """
-    breakdown = score(text, {**row, "map": None}, _ANSWER_ALONE)
+    mapless: Question = {**row, "map": None}
+    breakdown = score(text, mapless, _ANSWER_ALONE)
     failure = breakdown.answer_failure
     if failure:
         return Verdict(0.0, None, failure)
-    answer = read_completion(text, shape="vanilla").answer
+    answer = read_completion(text, shape="vanilla").answer or ""
     kind = row["problem_type"]
     if kind == "multiple choice":
-        answer = read_choice(answer, row["options"])
-    elif kind in ("numerical", "regression"):
-        answer = f"{read_number(answer, unit_of(row['question']))[0]:.12g}"
+        return Verdict(breakdown.task, read_choice(answer, row["options"]))
+    if kind in ("numerical", "regression"):
+        value = read_number(answer, unit_of(row["question"]))[0]
+        return Verdict(breakdown.task, f"{value:.12g}")
     return Verdict(breakdown.task, answer)
 
 
 _NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?")
 
 
-def first_number(text, row):
-    """The first number anywhere, or the first word's capital letter that is an option.
+def first_number(text: str, row: Question) -> Verdict:
+    """The first number anywhere, or the first capital letter that is an option.
 
-    "Based on the map" is B and "2 or 3" is 2: what a permissive script does.
+    Many scripts read like this: "Based on the map" is B, and "2 or 3" is 2.
     """
     if row["problem_type"] == "multiple choice":
         found = re.search(_letters(row), text)
@@ -72,29 +74,26 @@ def first_number(text, row):
     return _judged_number(found and found[0], row)
 
 
-def last_letter(text, row):
+def last_letter(text: str, row: Question) -> Verdict:
     """The last number anywhere, or the last capital letter that is an option."""
-    pattern = _letters(row) if row["problem_type"] == "multiple choice" else _NUMBER
-    found = re.findall(pattern, text)
+    choice = row["problem_type"] == "multiple choice"
+    found = re.findall(_letters(row) if choice else _NUMBER, text)
     last = found[-1] if found else None
-    if row["problem_type"] == "multiple choice":
-        return _judged_choice(last, row)
-    return _judged_number(last, row)
+    return _judged_choice(last, row) if choice else _judged_number(last, row)
 
 
-def _letters(row):
-    return (
-        f"[{''.join(labelled_options(row['options']))}]" if row["options"] else "[A-Z]"
-    )
+def _letters(row: Question) -> str:
+    options = row["options"]
+    return f"[{''.join(labelled_options(options))}]" if options else "[A-Z]"
 
 
-def _judged_choice(letter, row):
+def _judged_choice(letter: str | None, row: Question) -> Verdict:
     if letter is None:
         return Verdict(0.0, None, "no_letter")
     return Verdict(float(letter == row["ground_truth"].strip().upper()), letter)
 
 
-def _judged_number(digits, row):
+def _judged_number(digits: str | None, row: Question) -> Verdict:
     if row["problem_type"] not in ("numerical", "regression"):
         return Verdict(0.0, None, "not_a_number_question")
     if digits is None:

@@ -1,39 +1,40 @@
-"""What all public benchmarks have in common: checked files → rows, rule, groups.
+"""What all benchmarks share: their description, and the checked reader of their files.
 
-A row is a dictionary with the keys of our own question rows: ``id`` (text),
-``dataset``, ``scene_name`` (what questions share: a room or a video),
-``question_type`` (the benchmark's task), ``problem_type``, ``question``, ``options``,
-``ground_truth``, ``video`` or ``image`` (a path, there or not), and ``groups``, the
-further columns that results are broken down by: ``{axis: value}``. ``published_id``
-is the id as the file has it, where that is a number.
+Readers turn published files into ``rows.Question``. ``question_type`` is the
+benchmark's task, ``scene_name`` what questions share (a room or a video), ``video`` and
+``image`` are paths, whether the files are there or not, and ``groups`` holds the
+further columns that results are broken down by.
 """
 
-import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from spacer_lib.artifacts import atomic_path
+from spacer_lib.artifacts import PathLike, atomic_path, read_json, read_jsonl
 from spacer_lib.errors import SpacerError
 from spacer_lib.language.choices import labelled_options
+from spacer_lib.rows import Prediction, Question
+
+Record = dict[str, Any]  # a row of a published file
+Columns = Mapping[str, type | tuple[type, ...]]
 
 
 class Verdict(NamedTuple):
-    """What a rule makes of one raw output.
+    """What a reading rule makes of one completion.
 
     Attributes
     ----------
     score : float
         0 to 1.
     answer : str or None
-        What was read from the output.
+        What the rule found.
     failure : str or None
-        Why nothing was; a wrong answer is no failure.
+        Why the rule found nothing; ``None`` for a wrong answer.
     """
 
     score: float
@@ -41,9 +42,13 @@ class Verdict(NamedTuple):
     failure: str | None = None
 
 
+Rule = Callable[[str, Question], Verdict]
+Reader = Callable[[PathLike], list[Question]]
+
+
 @dataclass(frozen=True)
 class Benchmark:
-    """One public benchmark: where its rows come from and how they count.
+    """One benchmark: where its questions come from and how answers are scored.
 
     Attributes
     ----------
@@ -51,47 +56,47 @@ class Benchmark:
     source : str
         Where its files and its official rule are published.
     read : callable
-        ``path → rows``: a file as published, or the folder that holds it.
-    whole : callable, optional
-        The same for the set that ``read`` takes a part of.
+        Reads a file as published, or the folder that holds it.
     official : callable
-        ``(text, row) → Verdict``: the published rule, exactly.
+        The published reading rule, exactly.
     overall : str
-        ``macro`` (mean of the tasks) or ``micro`` (mean of the rows): the published
-        aggregate.
+        The published aggregate: ``macro`` (mean over tasks) or ``micro`` (mean over
+        rows).
     mode : str
         How SpaceR asks it: ``think_map`` on spatial benchmarks, else ``direct``.
     subsets : dict
-        ``{name: question types}``: further macro means that are published.
+        Tasks by name of a further published macro mean.
     strict : callable, optional
-        Our rule, where ``rules.strict`` cannot read one of the tasks.
+        Our reading rule, where ``rules.strict`` cannot read one of the tasks.
     aggregate : callable, optional
-        ``predictions → {name: value}``: what the released code computes, exactly,
-        where that is none of the aggregates above.
+        Means by name that the released code computes, exactly, where they differ from
+        the aggregates above.
+    whole : callable, optional
+        Where ``read`` takes a part of a set: reads the whole set.
     """
 
     name: str
     title: str
     source: str
-    read: Callable
-    official: Callable
+    read: Reader
+    official: Rule
     overall: str = "micro"
     mode: str = "direct"
-    subsets: dict = field(default_factory=dict)
-    strict: Callable | None = None
-    aggregate: Callable | None = None
-    whole: Callable | None = None
+    subsets: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    strict: Rule | None = None
+    aggregate: Callable[[Iterable[Prediction]], dict[str, float]] | None = None
+    whole: Reader | None = None
 
 
-def find_file(path, names):
+def find_file(path: PathLike, names: Sequence[str]) -> Path:
     """``path`` itself if it is a file, else the first of ``names`` in that folder.
 
-    Names may hold ``*``; of several matches the first in sorting order.
+    Names may hold ``*``. Of several matches the first in sorting order is taken.
 
     Raises
     ------
     SpacerError
-        If there is none.
+        If no name matches.
     """
     path = Path(path)
     if path.is_file():
@@ -99,57 +104,59 @@ def find_file(path, names):
     for name in names:
         for found in sorted(path.glob(name)):
             return found
-    lying = sorted(p.name for p in path.iterdir())[:8] if path.is_dir() else "no folder"
+    there: object = "no folder"
+    if path.is_dir():
+        there = sorted(p.name for p in path.iterdir())[:8]
     raise SpacerError(
         f"benchmark files in {path}",
-        got=lying,
+        kind="benchmarks.no-files",
+        got=there,
         expected=" or ".join(names),
-        remedy="point at the folder that the benchmark was downloaded to",
+        remedy="give the folder that the benchmark was downloaded to",
     )
 
 
-def media_path(folder, *names):
+def media_path(folder: PathLike, *names: str) -> str:
     """The first of ``names`` that is in ``folder``, else where the first would be."""
     paths = [Path(folder) / name for name in names]
     return str(next((path for path in paths if path.exists()), paths[0]))
 
 
-def read_table(path, columns, *, skip=()):
-    """Rows of a published file as dictionaries, its columns checked.
+def read_table(
+    path: PathLike, columns: Columns, *, skip: Collection[str] = ()
+) -> list[Record]:
+    """Rows of a published file with all its columns, the named ones checked.
 
     Parameters
     ----------
     path : path
         ``.parquet``, ``.jsonl``, ``.json`` (a list of objects), ``.tsv`` or ``.csv``.
-    columns : dict
-        ``{column: type or types}`` that every row must have; ``None`` is allowed
-        where ``type(None)`` is among them.
-    skip : iterable of str
-        Columns of a parquet file that stay on disk: pictures.
-
-    Returns
-    -------
-    list of dict
-        With all other columns of the file, in its order.
+    columns : mapping
+        Type or types of each column that every row must have. A column with
+        ``type(None)`` among its types may be null or absent.
+    skip : collection of str
+        Columns of a Parquet file that are not read: pictures.
 
     Raises
     ------
     SpacerError
-        Naming file, column and what was found, for a missing column, a value of
-        another type, or a file that cannot be read.
+        For a file that cannot be read, a missing column and a value of another type,
+        with file, row and column.
     """
     path = Path(path)
-    try:
-        rows = _READERS[path.suffix](path, skip)
-    except KeyError as error:
+    if path.suffix not in _READERS:
         raise SpacerError(
             f"{path}: file type",
+            kind="benchmarks.file-type",
             got=path.suffix or "none",
             expected=", ".join(_READERS),
-        ) from error
+        )
+    try:
+        rows = _READERS[path.suffix](path, skip)
     except (OSError, ValueError, pa.ArrowException) as error:
         raise SpacerError(
             f"{path} cannot be read",
+            kind="benchmarks.unreadable",
             got=str(error).splitlines()[0],
             expected=f"a {path.suffix} file",
             remedy="download it again",
@@ -157,27 +164,35 @@ def read_table(path, columns, *, skip=()):
     return check_table(path, rows, columns)
 
 
-def check_table(path, rows, columns):
-    """Rows of a file, checked as ``read_table`` does, and returned."""
+def check_table(path: PathLike, rows: Any, columns: Columns) -> list[Record]:
+    """The rows of a file, checked as ``read_table`` does."""
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise SpacerError(path, got="something else", expected="a list of objects")
+        raise SpacerError(
+            path,
+            kind="benchmarks.no-list-of-objects",
+            got=str(rows)[:60],
+            expected="a list of objects",
+        )
     if not rows:
-        raise SpacerError(path, got="no rows", expected="at least one")
+        raise SpacerError(
+            path, kind="benchmarks.no-rows", got="no rows", expected="at least one"
+        )
     for number, row in enumerate(rows, start=1):
         _check(path, number, row, columns)
     return rows
 
 
-def check_choice(where, options, letter):
-    """Raise unless ``options`` are two texts or more and ``letter`` is one of theirs.
+def check_choice(where: str, options: Sequence[Any], letter: Any) -> None:
+    """Refuse options that are not texts, and a letter that none of them has.
 
     Parameters
     ----------
     where : str
         File, row and column, for the message.
-    options : list of str
+    options : sequence of str
+        Two or more.
     letter : str
-        See ``completions.labelled_options``.
+        A key of ``language.choices.labelled_options``.
 
     Raises
     ------
@@ -185,51 +200,55 @@ def check_choice(where, options, letter):
     """
     if len(options) < 2 or not all(isinstance(option, str) for option in options):
         raise SpacerError(
-            f"{where}: options", got=repr(options)[:80], expected="two texts or more"
+            f"{where}: options",
+            kind="benchmarks.options-not-texts",
+            got=repr(options)[:80],
+            expected="two texts or more",
         )
     letters = labelled_options(options)
     if letter not in letters:
-        raise SpacerError(where, got=repr(letter)[:80], expected=", ".join(letters))
+        raise SpacerError(
+            where,
+            kind="benchmarks.answer-not-an-option",
+            got=repr(letter)[:80],
+            expected=", ".join(letters),
+        )
 
 
-def write_parquet(path, rows):
+def write_parquet(path: PathLike, rows: list[Record]) -> None:
     """Write rows as a Parquet file, whole or not at all."""
     with atomic_path(path) as temporary:
         pq.write_table(pa.Table.from_pylist(rows), temporary)
 
 
-def _check(path, number, row, columns):
+def _check(path: PathLike, number: int, row: Record, columns: Columns) -> None:
     for name, kinds in columns.items():
-        optional = isinstance(kinds, tuple) and type(None) in kinds
-        if name not in row and not optional:
+        wanted = kinds if isinstance(kinds, tuple) else (kinds,)
+        if name not in row and type(None) not in wanted:
             raise SpacerError(
                 f"{path} row {number}: column {name} is missing",
+                kind="benchmarks.missing-column",
                 got=sorted(row),
                 expected=sorted(columns),
                 remedy="use the file as it is published",
             )
-        if not isinstance(row.get(name), kinds):
-            wanted = kinds if isinstance(kinds, tuple) else (kinds,)
+        if not isinstance(row.get(name), wanted):
             raise SpacerError(
                 f"{path} row {number}: column {name}",
+                kind="benchmarks.wrong-type",
                 got=repr(row[name])[:80],
                 expected=" or ".join(kind.__name__ for kind in wanted),
             )
 
 
-def _parquet(path, skip):
+def _parquet(path: Path, skip: Collection[str]) -> Any:
     with pq.ParquetFile(path) as file:
         names = [name for name in file.schema_arrow.names if name not in skip]
         return file.read(names).to_pylist()
 
 
-def _jsonl(path, _):
-    lines = path.read_text(encoding="utf-8").split("\n")
-    return [json.loads(line) for line in lines if line.strip()]
-
-
-def _separated(delimiter):
-    def read(path, _):
+def _separated(delimiter: str) -> Callable[[Path, Collection[str]], Any]:
+    def read(path: Path, _: Collection[str]) -> Any:
         # Quotes as spreadsheets and pandas write them; cells may hold line breaks.
         options = pyarrow.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True)
         return pyarrow.csv.read_csv(path, parse_options=options).to_pylist()
@@ -237,10 +256,10 @@ def _separated(delimiter):
     return read
 
 
-_READERS = {
+_READERS: dict[str, Callable[[Path, Collection[str]], Any]] = {
     ".parquet": _parquet,
-    ".jsonl": _jsonl,
-    ".json": lambda path, _: json.loads(path.read_text(encoding="utf-8")),
+    ".jsonl": lambda path, _: read_jsonl(path),
+    ".json": lambda path, _: read_json(path),
     ".tsv": _separated("\t"),
     ".csv": _separated(","),
 }

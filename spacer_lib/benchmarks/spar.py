@@ -1,25 +1,26 @@
 """SPAR-Bench: twenty tasks on one or several pictures of a room.
 
 ``id, image, question, answer, task, img_type`` (also ``format_type`` and ``source``) in
-``data/test-*-of-*.parquet``, all parts of it. ``image`` is a list of ``{bytes, path}``;
-the pictures are unpacked once, unopened, into ``.images`` beside the parts. Options
-stand in the question's own lines and become ``options`` where they are well-formed.
+``data/test-*-of-*.parquet``, in several parts. ``image`` is a list of ``{bytes,
+path}``; the pictures are copied once, without decoding, to ``.images`` beside the
+parts. The options are lines of the question and become ``options`` if their letters are
+A, B, C … and the answer is one of them.
 
 The rule is that of lmms-eval's task ``sparbench``, which the authors point to:
 
 ===========  ========================================================================
-``choice``   letters up to case; an output within the truth is right too, so an empty
-             one is, and so is "Based on …" where B is right
-``number``   one number of the output by mean relative accuracy: the first with one
-             picture, the last with several
+``choice``   letters up to case; a completion contained in the truth is right, so an
+             empty one is; so is "Based on …" where B is right
+``number``   mean relative accuracy of one number: the first in the completion for one
+             picture, the last for several
 ``motion``   ``move_right:0.5,rotate_left:30,…``: mean relative accuracy on five axes,
-             relative to the output rather than the truth; silence on an axis is right
-             where the truth is 0
+             relative to the completion instead of the truth; an axis that is not
+             named counts as 0
 ===========  ========================================================================
 
 Overall is the mean of the tasks. The published tables average ``view_change_infer``
-into the middle level; the released code cuts its name short and leaves it out
-(``released``). SpaceR's released evaluation takes the mean of the tasks too; code
+into the middle level. The released code shortens its name and so leaves it out
+(``aggregate``). SpaceR's released evaluation takes the mean of the tasks too; code
 derived from it weights them by their rows, which is ``micro``.
 
 Source: Zhang et al., "From Flatland to Space" (SPAR-Bench, jasonzhango/SPAR-Bench).
@@ -27,21 +28,30 @@ Source: Zhang et al., "From Flatland to Space" (SPAR-Bench, jasonzhango/SPAR-Ben
 
 import math
 import re
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 
-from spacer_lib.artifacts import Manifest, atomic_path, config_hash
+from spacer_lib.artifacts import Manifest, PathLike, atomic_path, config_hash
 from spacer_lib.benchmarks import rules
-from spacer_lib.benchmarks.schema import Benchmark, Verdict, find_file, read_table
+from spacer_lib.benchmarks.schema import (
+    Benchmark,
+    Record,
+    Verdict,
+    find_file,
+    read_table,
+)
 from spacer_lib.errors import SpacerError
 from spacer_lib.language.choices import labelled_options, read_choice
 from spacer_lib.language.tags import read_completion
 from spacer_lib.rewards.metrics import mean_relative_accuracy
+from spacer_lib.rows import Prediction, Question
 
-# task: (level, kind of answer). "oo": between objects, "oc": from the camera, "mv":
-# over several views.
+# Task: (level, kind of answer). "oo": between objects; "oc": from the camera; "mv": in
+# several views.
 TASKS = {
     "depth_prediction_oc": ("Low", "number"),
     "depth_prediction_oo": ("Low", "number"),
@@ -72,7 +82,7 @@ AXES = (  # positive, negative
     ("rotate_right", "rotate_left"),
     ("rotate_up", "rotate_down"),
 )
-COLUMNS = {
+COLUMNS: dict[str, Any] = {
     "id": (int, str),
     "question": str,
     "answer": str,
@@ -83,11 +93,11 @@ _CONFIDENCES = np.linspace(0.5, 0.95, 10)
 _MAGIC = {b"\x89PNG": ".png", b"\xff\xd8\xff": ".jpg"}
 
 
-def read_rows(path):
-    """Rows of SPAR-Bench, its pictures unpacked.
+def read_rows(path: PathLike) -> list[Question]:
+    """Questions of SPAR-Bench; its pictures are unpacked.
 
-    A row's cluster is the scan that its id begins with, if it does so, else the row
-    itself: the published ids are numbers.
+    ``scene_name`` is the scan that a row's id begins with, else the id. The published
+    ids are numbers.
 
     Parameters
     ----------
@@ -110,7 +120,7 @@ def read_rows(path):
     ]
 
 
-def _parts(path):
+def _parts(path: PathLike) -> list[Path]:
     names = ["data/test*.parquet", "test*.parquet", "*.parquet"]
     first = find_file(path, names)
     if Path(path).is_file():
@@ -120,15 +130,16 @@ def _parts(path):
     if whole and len(parts) != int(whole[1]):
         raise SpacerError(
             f"parts in {first.parent}",
+            kind="benchmarks.missing-part",
             got=[part.name for part in parts],
             expected=f"{whole[1]} of them",
-            remedy="download the rest",
+            remedy="download the missing parts",
         )
     return parts
 
 
-def unpack(file):
-    """The pictures of a file, each written once, whole.
+def unpack(file: Path) -> list[list[str]]:
+    """The pictures of a file; each is written once, whole.
 
     Parameters
     ----------
@@ -137,13 +148,13 @@ def unpack(file):
     Returns
     -------
     list of list of str
-        Per row the paths: ``.images/{file}/{row}_{picture}.png`` or ``.jpg``. Bytes
-        are copied as they are; whoever shows a picture decodes it.
+        Paths per row: ``.images/{file}/{row}_{picture}.png`` or ``.jpg``. Bytes are
+        copied without decoding.
 
     Raises
     ------
     SpacerError
-        If a row holds anything but PNG and JPEG bytes.
+        If a picture is neither PNG nor JPEG, or the column is missing.
     """
     stat, folder = file.stat(), file.parent / ".images"
     fingerprint = config_hash([file.name, stat.st_size, stat.st_mtime_ns])
@@ -151,11 +162,12 @@ def unpack(file):
         if "image" not in table.schema_arrow.names:
             raise SpacerError(
                 f"{file}: column image is missing",
+                kind="benchmarks.missing-column",
                 got=table.schema_arrow.names,
                 expected=["image", *COLUMNS],
                 remedy="use the file as it is published",
             )
-        rows = [[] for _ in range(table.metadata.num_rows)]
+        rows: list[list[str]] = [[] for _ in range(table.metadata.num_rows)]
         with Manifest(folder) as manifest:
             if manifest.done(file.name, fingerprint):
                 names = manifest.entries[file.name]["files"]
@@ -167,7 +179,7 @@ def unpack(file):
     return rows
 
 
-def _write_images(table, file, folder):
+def _write_images(table: pq.ParquetFile, file: Path, folder: Path) -> Iterator[str]:
     """Yield the names of the pictures, relative to ``folder``, as they are written."""
     number = 0
     for batch in table.iter_batches(64, columns=["image"]):
@@ -181,40 +193,48 @@ def _write_images(table, file, folder):
                 yield name
 
 
-def _bytes(value, where):
+def _bytes(value: Any, where: str) -> list[bytes]:
     parts = value if isinstance(value, list) else [value]
-    found = [part.get("bytes") if isinstance(part, dict) else part for part in parts]
-    for data in found or [None]:
+    found = []
+    for part in parts or [None]:
+        data = part.get("bytes") if isinstance(part, dict) else part
         if not isinstance(data, bytes) or not data.startswith(tuple(_MAGIC)):
             raise SpacerError(
                 f"{where}: column image",
+                kind="benchmarks.not-a-picture",
                 got=repr(data)[:40],
                 expected="a list of bytes of PNG or JPEG pictures",
             )
+        found.append(data)
     return found
 
 
-def _row(record, images, file, number):
+def _row(record: Record, images: list[str], file: Path, number: int) -> Question:
     task, answer = record["task"], record["answer"]
     if task not in TASKS:
         raise SpacerError(
-            f"{file} row {number}: task", got=task, expected=", ".join(TASKS)
+            f"{file} row {number}: task",
+            kind="benchmarks.unknown-task",
+            got=task,
+            expected=", ".join(TASKS),
         )
     level, kind = TASKS[task]
-    _require(answer.strip(), file, number, answer, "an answer")
+    where = f"{file} row {number}: answer"
+    _require(bool(answer.strip()), where, answer, "empty-answer", "an answer")
     question, options = record["question"], None
     if kind == "choice":
         question, options = _split_options(question, answer)
-        # A truth that is no letter is published for no task, but scored all the same.
+        # In published rows the truth is always a letter; other rows are scored too.
         lettered = read_choice(answer, options)
         problem = "multiple choice" if lettered else "option-free"
     elif kind == "number":
         problem = "numerical"
-        _require(_is_number(answer), file, number, answer, "a finite number")
+        good = _is_number(answer)
+        _require(good, where, answer, "answer-not-a-number", "a finite number")
     else:
         problem = "option-free"
-        good = _is_motion(_motion(answer))
-        _require(good, file, number, answer, "move_right:0.5,rotate_up:3,…")
+        good, form = _is_motion(_motion(answer)), "move_right:0.5,rotate_up:3,…"
+        _require(good, where, answer, "answer-not-a-motion", form)
     scan = re.match(r"scene\d+_\d+", str(record["id"]))
     return {
         "id": str(record["id"]),
@@ -231,14 +251,17 @@ def _row(record, images, file, number):
     }
 
 
-def _require(good, file, number, answer, expected):
+def _require(good: bool, where: str, answer: str, fault: str, expected: str) -> None:
     if not good:
         raise SpacerError(
-            f"{file} row {number}: answer", got=repr(answer)[:80], expected=expected
+            where,
+            kind=f"benchmarks.{fault}",
+            got=repr(answer)[:80],
+            expected=expected,
         )
 
 
-def _is_number(answer):
+def _is_number(answer: str) -> bool:
     try:
         return math.isfinite(float(answer))
     except ValueError:
@@ -248,10 +271,10 @@ def _is_number(answer):
 _OPTION_LINE = re.compile(r"[ \t]*([A-Z])\.[ \t]*(.*?)[ \t]*")
 
 
-def _split_options(question, answer):
-    """(question without its lines of options, options), or both left as they are.
+def _split_options(question: str, answer: str) -> tuple[str, list[str] | None]:
+    """The question without its lines of options, and these.
 
-    The lines must be lettered A, B, C … with the answer among them.
+    Without options if the letters are not A, B, C … or the answer is not one of them.
     """
     lines = question.split("\n")
     found = [_OPTION_LINE.fullmatch(line) for line in lines]
@@ -270,21 +293,22 @@ def _split_options(question, answer):
 _DIGITS = re.compile(r"(?<!\^)\d+\.\d+|(?<!\^)\d+")
 
 
-def official(text, row):
-    """The published rule, faults included; see the module's table."""
+def official(text: str, row: Question) -> Verdict:
+    """The published rule, its faults included; see the module's table."""
     return _OFFICIAL[TASKS[row["question_type"]][1]](text, row)
 
 
-def _official_choice(text, row):
+def _official_choice(text: str, row: Question) -> Verdict:
     said, truth = text.lower(), row["ground_truth"].lower()
     right = said in truth or said[0] == truth
     return Verdict(float(right), text or None, None if text else "empty_output")
 
 
-def _official_number(text, row):
+def _official_number(text: str, row: Question) -> Verdict:
     try:
-        # A number too long to convert spoils the others, as in the original.
-        numbers = [float(d) if "." in d else int(d) for d in _DIGITS.findall(text)]
+        # One number too long to convert makes the answer unreadable, as published.
+        digits = _DIGITS.findall(text)
+        numbers: list[float] = [float(d) if "." in d else int(d) for d in digits]
         if row["question_type"].endswith("_mv"):
             numbers = [numbers[-1] if numbers else -1]
         value, truth = float(numbers[0]), float(row["ground_truth"])
@@ -294,8 +318,8 @@ def _official_number(text, row):
     return Verdict(score, f"{value:.12g}", "no_number" if value < 0 else None)
 
 
-def _official_motion(text, row):
-    said, truth = _motion(text), _motion(row["ground_truth"])
+def _official_motion(text: str, row: Question) -> Verdict:
+    said, truth = _motion(text), _motion(row["ground_truth"]) or {}
     if said is None:
         return Verdict(0.0, None, "no_motion")
     scores = [_accuracy(_along(truth, axis), _along(said, axis)) for axis in AXES]
@@ -309,37 +333,39 @@ _OFFICIAL = {
 }
 
 
-def _accuracy(prediction, target):
-    """Mean relative accuracy without tolerance; errors are absolute for a target 0."""
+def _accuracy(prediction: float, target: float) -> float:
+    """Mean relative accuracy without tolerance; the error is absolute for target 0."""
     error = abs(prediction - target)
     if target != 0.0:
         error = abs((prediction - target) / target)
     return float((error <= 1 - _CONFIDENCES).mean())
 
 
-def _motion(text):
-    """``{name: value}`` of ``name:value,name:value``, or ``None``; names unchanged."""
+def _motion(text: str) -> dict[str, float] | None:
+    """Value by name of ``name:value,name:value``; ``None`` for another form."""
     try:
         return {name: float(v) for name, v in (p.split(":") for p in text.split(","))}
     except ValueError:
         return None
 
 
-def _along(motion, axis):
+def _along(motion: Mapping[str, float], axis: tuple[str, str]) -> float:
     forth, back = axis
     return motion.get(forth, 0) - motion.get(back, 0)
 
 
-def _is_motion(said):
+def _is_motion(said: Mapping[str, float] | None) -> bool:
     names = {name for axis in AXES for name in axis}
-    return bool(said) and set(said) <= names and all(map(math.isfinite, said.values()))
+    if not said:
+        return False
+    return set(said) <= names and all(map(math.isfinite, said.values()))
 
 
-def strict(text, row):
-    """``rules.strict``; a motion must name known movements, once, with finite values.
+def strict(text: str, row: Question) -> Verdict:
+    """``rules.strict``; for motions, known movements named once with finite values.
 
-    Its score is the mean over the five axes of the mean relative accuracy, relative
-    to the truth.
+    A motion's score is the mean relative accuracy, relative to the truth, averaged over
+    the five axes.
     """
     if row["question_type"] != "view_change_infer":
         return rules.strict(text, row)
@@ -347,25 +373,25 @@ def strict(text, row):
     if not reading.answer:
         return Verdict(0.0, None, reading.failure or "empty_answer")
     said = _motion("".join(reading.answer.split()).removesuffix("."))
-    if not _is_motion(said) or len(said) != reading.answer.count(":"):
+    if said is None or not _is_motion(said) or len(said) != reading.answer.count(":"):
         return Verdict(0.0, None, "no_motion")
-    truth = _motion(row["ground_truth"])
+    truth = _motion(row["ground_truth"]) or {}
     scores = [
         mean_relative_accuracy(_along(said, axis), _along(truth, axis)) for axis in AXES
     ]
     return Verdict(float(np.mean(scores)), reading.answer)
 
 
-def aggregate(predictions):
-    """The released code's means: of the tasks, and of each level's tasks.
+def aggregate(predictions: Iterable[Prediction]) -> dict[str, float]:
+    """The released code's means: over the tasks, and over each level's tasks.
 
-    ``Middle`` lacks ``view_change_infer``. A level without any rows is left out.
+    ``Middle`` lacks ``view_change_infer``. A level without rows is left out.
     """
-    scores = {}
+    scores: dict[str, list[float]] = {}
     for made in predictions:
         scores.setdefault(made["question_type"], []).append(made["score"])
     tasks = {task: float(np.mean(values)) for task, values in scores.items()}
-    levels = {level: [] for level in LEVELS}
+    levels: dict[str, list[float]] = {level: [] for level in LEVELS}
     for task, value in tasks.items():
         if task != "view_change_infer":
             levels[TASKS[task][0]].append(value)
@@ -373,7 +399,7 @@ def aggregate(predictions):
     return {"overall": float(np.mean(list(tasks.values()))), **means}
 
 
-def benchmark():
+def benchmark() -> Benchmark:
     """SPAR-Bench."""
     return Benchmark(
         "spar",

@@ -3,13 +3,13 @@
 ``Video, Task, Question, Candidates, Answer, time_start, time_end, ID`` (also
 ``Source`` and ``scene``) in ``qa.parquet``; videos in ``video/{Video}`` or
 ``videos/{Video}``. ``Candidates`` maps letters to texts, as a struct (a missing letter
-is null) or as JSON. A few published rows have an answer that is none of their
-candidates: they are kept, with the candidates in the question and any letter allowed.
+is null) or as JSON. In a few published rows the answer is not among the candidates.
+They are kept with the candidates in the question, and any letter is allowed.
 
 ``official`` is the authors' ``opensource_test.py`` as released with the data; harnesses
-such as VLMEvalKit read letters by rules of their own. The official overall is the mean
-of the rows. SpaceR's SR_sub is the mean of the rows of six tasks (here the group
-``subset``); the mean of the six tasks is the subset ``SR_sub``.
+such as VLMEvalKit have their own rules. The official overall is the mean of the rows.
+SpaceR's SR_sub is the mean of the rows of six tasks (here the group ``subset``); the
+mean of the six tasks is the subset ``SR_sub``.
 
 Source: Li et al., "STI-Bench", MINT-SJTU/STI-Bench; SpaceR Appendix B.1 for SR_sub.
 """
@@ -18,15 +18,19 @@ import json
 import re
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
+from spacer_lib.artifacts import PathLike
 from spacer_lib.benchmarks.schema import (
     Benchmark,
+    Record,
     Verdict,
     find_file,
     media_path,
     read_table,
 )
 from spacer_lib.errors import SpacerError
+from spacer_lib.rows import Question
 
 SR_SUB = (
     "Dimensional Measurement",
@@ -37,7 +41,7 @@ SR_SUB = (
     "Trajectory Description",
 )
 TASKS = (*SR_SUB, "3D Video Grounding", "Pose Estimation")
-COLUMNS = {
+COLUMNS: dict[str, Any] = {
     "Video": str,
     "Task": str,
     "Question": str,
@@ -49,11 +53,11 @@ COLUMNS = {
 }
 
 
-def read_rows(path):
-    """Rows of STI-Bench.
+def read_rows(path: PathLike) -> list[Question]:
+    """Questions of STI-Bench.
 
-    A row's ``id`` is ``Video|ID|start|end``: the ``ID`` alone is counted anew for each
-    video. Equal ones get ``#2``, ``#3`` … in the order of the file.
+    A row's ``id`` is ``Video|ID|start|end``, since ``ID`` starts again with each video.
+    Equal ids get ``#2``, ``#3`` … in the order of the file.
 
     Parameters
     ----------
@@ -66,7 +70,7 @@ def read_rows(path):
         If the file is not as published.
     """
     file = find_file(path, ["qa.parquet", "*.parquet", "*.jsonl"])
-    seen = Counter()
+    seen: Counter[str] = Counter()
     rows = [
         _row(record, file, number)
         for number, record in enumerate(read_table(file, COLUMNS), start=1)
@@ -78,22 +82,29 @@ def read_rows(path):
     return rows
 
 
-def _row(record, file, number):
+def _row(record: Record, file: Path, number: int) -> Question:
     task, video, answer = record["Task"], record["Video"], record["Answer"].strip()
     if task not in TASKS:
         raise SpacerError(
-            f"{file} row {number}: Task", got=task, expected=", ".join(TASKS)
+            f"{file} row {number}: Task",
+            kind="benchmarks.unknown-task",
+            got=task,
+            expected=", ".join(TASKS),
         )
     if not re.fullmatch("[A-Z]", answer):
         raise SpacerError(
-            f"{file} row {number}: Answer", got=repr(answer), expected="one letter"
+            f"{file} row {number}: Answer",
+            kind="benchmarks.answer-not-a-letter",
+            got=repr(answer),
+            expected="one letter",
         )
     texts = _candidates(record["Candidates"], file, number)
-    options = [f"{letter}. {text}" for letter, text in texts.items()]
+    lines = [f"{letter}. {text}" for letter, text in texts.items()]
+    options: list[str] | None = lines
     start, end = f"{record['time_start']:g}", f"{record['time_end']:g}"
     question = f"Look at the video from {start} s to {end} s. {record['Question']}"
     if answer not in texts:
-        question, options = "\n".join([question, *options]), None
+        question, options = "\n".join([question, *lines]), None
     scene = record.get("scene") or record.get("Scene") or _scene(video)
     return {
         "id": f"{video}|{record['ID']}|{start}|{end}",
@@ -109,8 +120,8 @@ def _row(record, file, number):
     }
 
 
-def _candidates(value, file, number):
-    """``{letter: text}``, without the letters that have none."""
+def _candidates(value: Any, file: Path, number: int) -> dict[str, str]:
+    """Text of each letter, without the letters that have none."""
     try:
         texts = json.loads(value) if isinstance(value, str) else value
         texts = {k: text for k, text in texts.items() if text is not None}
@@ -120,13 +131,14 @@ def _candidates(value, file, number):
     if not good or not all(isinstance(text, str) for text in texts.values()):
         raise SpacerError(
             f"{file} row {number}: Candidates",
+            kind="benchmarks.candidates-not-texts",
             got=repr(value)[:80],
             expected="texts by letter",
         )
     return dict(sorted(texts.items()))
 
 
-def _scene(video):
+def _scene(video: str) -> str:
     """The published reading of a file name, for files without a column of scenes."""
     if "camera" in video:
         return "outdoor"
@@ -135,7 +147,7 @@ def _scene(video):
     return "desktop" if re.fullmatch(r"\d{6}(\..*)?", video) else "unknown"
 
 
-# What is searched for, in this order; in all of it case does not matter.
+# Patterns in the order in which they are tried; case does not matter.
 _STATED = [
     re.compile(pattern, re.IGNORECASE | re.MULTILINE)
     for pattern in (
@@ -149,14 +161,14 @@ _STATED = [
 ]
 
 
-def official(text, row):
+def official(text: str, row: Question) -> Verdict:
     """The published rule: the first pattern that is found, else the last character.
 
     ``(B)``, ``Ans='B'``, ``Answer: B``, ``Option B``, ``B is correct`` and a line that
-    ends in ``B.`` or ``B)`` are tried in this order, each anywhere in the text and in
-    either case ("Answer: based" is B). Without any, the last character counts if it is
-    a capital A to E ("I would HESITATE" is E). The released script stops at an empty
-    output; here that scores 0.
+    ends in ``B.`` or ``B)`` are tried in this order, anywhere in the text and in either
+    case ("Answer: based" is B). If none is found, the last character counts if it is a
+    capital A to E ("I would HESITATE" is E). The released script stops at an empty
+    completion, which scores 0 here.
     """
     for pattern in _STATED:
         if found := pattern.search(text):
@@ -170,7 +182,7 @@ def official(text, row):
     return Verdict(float(last == row["ground_truth"]), last)
 
 
-def benchmark():
+def benchmark() -> Benchmark:
     """STI-Bench."""
     return Benchmark(
         "sti",

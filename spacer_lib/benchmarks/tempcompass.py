@@ -8,25 +8,28 @@ dim``, for captioning also ``mc_question, mc_answer``; or the authors' own
 
 ``official`` is the authors' own scripts with ``--disable_llm``. Without that switch
 ChatGPT judges what their rules do not match; here that is the failure ``needs_judge``
-and counts 0, as it does there. Captions have no rule at all: a judge model answers the
-multi-choice question from the caption. They are read on request, never score (our own
-rule gives their ROUGE against the right fact, which is no accuracy), and are no part of
-the default rows, so 5,536 of the 7,540 questions count. lmms-eval has the same rules
-but keeps ``</s>`` and outer spaces, which the authors drop.
+and counts 0, as with the switch. Captions have no rule: a judge model answers the
+multi-choice question from the caption. They are read on request, have no official score
+(our own rule gives their ROUGE against the right fact, which is not an accuracy) and
+are not among the default rows, so 5,536 of the 7,540 questions count. lmms-eval has the
+same rules but keeps ``</s>`` and outer spaces, which the authors drop.
 
-Of a caption to match, our own rule reads the line or, by its place, a letter: "B" but
-not "Option 2", which only ``official`` knows.
+In caption matching our own rule reads the line or, by its place, a letter: "B", but not
+"Option 2", which only ``official`` knows.
 
 Source: Liu et al., "TempCompass"; github.com/llyx97/TempCompass, ``eval_*.py``.
 """
 
 import re
 from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
-from spacer_lib.artifacts import read_json
+from spacer_lib.artifacts import PathLike, read_json
 from spacer_lib.benchmarks.schema import (
     Benchmark,
+    Record,
     Verdict,
     check_choice,
     check_table,
@@ -34,6 +37,7 @@ from spacer_lib.benchmarks.schema import (
     read_table,
 )
 from spacer_lib.errors import SpacerError
+from spacer_lib.rows import Question
 
 FORMATS = ("multi-choice", "yes_no", "caption_matching", "captioning")
 SCORED = FORMATS[:3]
@@ -42,18 +46,18 @@ COLUMNS = {"video_id": str, "question": str, "answer": str, "dim": str}
 _OF_CAPTIONS = {"mc_question": str, "mc_answer": str}
 
 
-def read_rows(path, *, formats=SCORED):
-    """Rows of TempCompass, format by format.
+def read_rows(path: PathLike, *, formats: Iterable[str] = SCORED) -> list[Question]:
+    """Questions of TempCompass, format by format.
 
     The conflicting videos (``…_reverse``, ``…_concat_0``, ``first_second_1``) are made
-    from others; ``scene_name`` is the first they are made from, since their questions
-    stand and fall together.
+    from others, so their questions are not independent. ``scene_name`` is the first
+    video that one is made from.
 
     Parameters
     ----------
     path : path
-        The published folder, in either layout; or one file of it, whose format is
-        read, whatever ``formats`` says.
+        The published folder, in either layout; or one of its files, which is read
+        in its own format, not in ``formats``.
     formats : iterable of str
         Of ``FORMATS``.
 
@@ -65,11 +69,14 @@ def read_rows(path, *, formats=SCORED):
     path = Path(path)
     if path.is_file():
         formats = [path.stem if path.suffix == ".json" else path.parent.name]
-    rows = []
+    rows: list[Question] = []
     for name in formats:
         if name not in FORMATS:
             raise SpacerError(
-                f"{path}: task format", got=name, expected=", ".join(FORMATS)
+                f"{path}: task format",
+                kind="benchmarks.unknown-format",
+                got=name,
+                expected=", ".join(FORMATS),
             )
         file = find_file(
             path, [f"{name}/test*.parquet", f"questions/{name}.json", f"{name}.json"]
@@ -78,7 +85,7 @@ def read_rows(path, *, formats=SCORED):
     return rows
 
 
-def _rows(file, name):
+def _rows(file: Path, name: str) -> list[Question]:
     columns = COLUMNS | (_OF_CAPTIONS if name == "captioning" else {})
     if file.suffix == ".json":
         records = check_table(file, _flat(file, name), columns)
@@ -86,37 +93,46 @@ def _rows(file, name):
         records = read_table(file, columns)
     inner = file.suffix == ".parquet" or file.parent.name == "questions"
     root = file.parent.parent if inner else file.parent
-    count, rows = Counter(), []
+    count: Counter[str] = Counter()
+    rows: list[Question] = []
     for number, record in enumerate(records, start=1):
         key = f"{name}/{record['video_id']}/{record['dim']}"
         count[key] += 1
         where = f"{file} row {number}"
         if record["dim"] not in DIMENSIONS:
             raise SpacerError(
-                f"{where}: dim", got=record["dim"], expected=", ".join(DIMENSIONS)
+                f"{where}: dim",
+                kind="benchmarks.unknown-task",
+                got=record["dim"],
+                expected=", ".join(DIMENSIONS),
             )
+        asked = _TRUTHS[name](record, where)
         rows.append(
             {
-                **record,
                 "id": f"{key}/{count[key]}",
                 "dataset": "tempcompass",
                 "scene_name": record["video_id"].split("_")[0],
                 "question_type": record["dim"],
-                **_TRUTHS[name](record, where),
+                "problem_type": asked.problem_type,
+                "question": asked.question,
+                "options": asked.options,
+                "ground_truth": asked.truth,
                 "video": str(root / "videos" / f"{record['video_id']}.mp4"),
                 "groups": {"format": name},
+                "published_answer": record["answer"],
             }
         )
     return rows
 
 
-def _flat(file, name):
+def _flat(file: Path, name: str) -> list[Record]:
     """The authors' nested questions as the records of the other layout."""
     records = [
         {"video_id": video, "dim": dim, **asked} for video, dim, asked in _asked(file)
     ]
     if name == "captioning":  # judged by the first multi-choice question beside it
-        beside, first = file.with_name("multi-choice.json"), {}
+        beside = file.with_name("multi-choice.json")
+        first: dict[tuple[str, str], Record] = {}
         for video, dim, asked in _asked(beside):
             first.setdefault((video, dim), asked)
         for record in records:
@@ -125,7 +141,8 @@ def _flat(file, name):
     return records
 
 
-def _asked(file):
+def _asked(file: Path) -> list[tuple[str, str, Record]]:
+    """(video, dimension, question) of a nested file."""
     try:
         return [
             (video, dim, dict(asked))
@@ -136,6 +153,7 @@ def _asked(file):
     except (AttributeError, TypeError, ValueError) as error:
         raise SpacerError(
             f"{file}: layout",
+            kind="benchmarks.wrong-layout",
             got=error,
             expected="{video_id: {dim: [{question, answer}, …]}}",
         ) from error
@@ -144,41 +162,53 @@ def _asked(file):
 # ---------------------------------------------------------------- truth by format
 
 
-def _of_lettered(record, where):
+class _Asked(NamedTuple):
+    problem_type: str
+    question: str
+    options: list[str] | None
+    truth: str
+
+
+def _of_lettered(record: Record, where: str) -> _Asked:
     stem, options = _split(record["question"], "[A-Z][.)]")
     letter = record["answer"][:1]
     check_choice(f"{where}: answer", options, letter)
-    return _choice(stem, options, letter)
+    return _Asked("multiple choice", stem, options, letter)
 
 
-def _of_captions_to_match(record, where):
+def _of_captions_to_match(record: Record, where: str) -> _Asked:
     label = r"(?:Option|Sentence|Caption) \w+: "
     stem, options = _split(record["question"], label)
     labelled = all(re.match(label, line) for line in options)
     if not labelled or record["answer"] not in options:
         raise SpacerError(
             f"{where}: answer",
+            kind="benchmarks.answer-not-an-option",
             got=repr(record["answer"])[:80],
             expected=f"one of the lines 'Option 1: …' of its question, {options}",
         )
     letter = chr(ord("A") + options.index(record["answer"]))
     check_choice(f"{where}: answer", options, letter)
-    return _choice(stem, options, letter)
+    return _Asked("multiple choice", stem, options, letter)
 
 
-def _of_yes_no(record, where):
+def _of_yes_no(record: Record, where: str) -> _Asked:
     if record["answer"] not in ("yes", "no"):
         raise SpacerError(
-            f"{where}: answer", got=repr(record["answer"])[:80], expected="yes or no"
+            f"{where}: answer",
+            kind="benchmarks.answer-not-yes-or-no",
+            got=repr(record["answer"])[:80],
+            expected="yes or no",
         )
-    return _words("option-free", record["answer"])
+    return _Asked("option-free", record["question"], None, record["answer"])
 
 
-def _of_captioning(record, where):
-    return _words("free-form", record["answer"].partition(". ")[2] or record["answer"])
+def _of_captioning(record: Record, where: str) -> _Asked:
+    fact = record["answer"].partition(". ")[2] or record["answer"]
+    return _Asked("free-form", record["question"], None, fact)
 
 
-def _split(question, label):
+def _split(question: str, label: str) -> tuple[str, list[str]]:
     """The question and its option lines, which join to the published text."""
     lines = question.split("\n")
     start = next((i for i in range(1, len(lines)) if re.match(label, lines[i])), None)
@@ -187,20 +217,7 @@ def _split(question, label):
     return "\n".join(lines[:start]), [line for line in lines[start:] if line.strip()]
 
 
-def _choice(stem, options, letter):
-    return {
-        "problem_type": "multiple choice",
-        "question": stem,
-        "options": options,
-        "ground_truth": letter,
-    }
-
-
-def _words(kind, truth):
-    return {"problem_type": kind, "options": None, "ground_truth": truth}
-
-
-_TRUTHS = {
+_TRUTHS: dict[str, Callable[[Record, str], _Asked]] = {
     "multi-choice": _of_lettered,
     "yes_no": _of_yes_no,
     "caption_matching": _of_captions_to_match,
@@ -211,13 +228,13 @@ _TRUTHS = {
 # ---------------------------------------------------------------- the published rule
 
 
-def official(text, row):
+def official(text: str, row: Question) -> Verdict:
     """The authors' rule for the row's format, without their judge.
 
     ``</s>`` and outer spaces are dropped first. Multi-choice: the answer in full, or A
-    to D alone or before a full stop or bracket. Yes or no: how the output begins, in
-    any case, so "Not sure" is no. Caption matching: an option's line, sentence or
-    label, in full.
+    to D alone or before a full stop or bracket. Yes or no: the beginning of the text in
+    upper or lower case, so "Not sure" is no. Caption matching: an option's line,
+    sentence or label, in full.
     """
     answer = _READERS[row["groups"]["format"]](text.replace("</s>", "").strip(), row)
     if answer is None:
@@ -225,9 +242,9 @@ def official(text, row):
     return Verdict(float(answer in _right(row)), answer)
 
 
-def _right(row):
-    """What counts as the right answer once read."""
-    truth = row["answer"]
+def _right(row: Question) -> Sequence[str]:
+    """The texts that count as the right answer once read."""
+    truth = row["published_answer"]
     kind = row["groups"]["format"]
     if kind == "multi-choice":
         return truth, truth[0]
@@ -237,21 +254,21 @@ def _right(row):
     return (truth,)
 
 
-def _read_lettered(text, row):
-    if text == row["answer"]:
+def _read_lettered(text: str, row: Question) -> str | None:
+    if text == row["published_answer"]:
         return text
     letter = re.match(r"([ABCD])(?:[.)]|\Z)", text)
-    return letter and letter[1]
+    return letter[1] if letter else None
 
 
-def _read_yes_no(text, row):
+def _read_yes_no(text: str, row: Question) -> str | None:
     start = text.lower()
     return next((word for word in ("yes", "no") if start.startswith(word)), None)
 
 
-def _read_caption(text, row):
+def _read_caption(text: str, row: Question) -> str | None:
     """The last that matches of all lines, then sentences, then labels."""
-    lines = row["options"]
+    lines = row["options"] or []
     sentences = [line.split(": ")[1] for line in lines]
     labels = [line.split(": ")[0] for line in lines]
     labels += [re.sub("Sentence |Option |Caption ", "", label) for label in labels]
@@ -264,7 +281,7 @@ def _read_caption(text, row):
     return found[-1] if found else None
 
 
-_READERS = {
+_READERS: dict[str, Callable[[str, Question], str | None]] = {
     "multi-choice": _read_lettered,
     "yes_no": _read_yes_no,
     "caption_matching": _read_caption,
@@ -272,7 +289,7 @@ _READERS = {
 }
 
 
-def benchmark():
+def benchmark() -> Benchmark:
     """TempCompass: the three formats that the authors' rules score."""
     return Benchmark(
         "tempcompass",

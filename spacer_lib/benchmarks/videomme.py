@@ -5,22 +5,27 @@ videoID, question_id, task_type, question, options, answer``; videos in
 ``data/{videoID}.mp4``.
 
 ``official`` is the authors' ``eval_your_results.py``; lmms-eval extracts in the same
-way. They differ in what an output without a letter costs: lmms-eval counts it as wrong,
-as all of our aggregates do; the authors leave it out of the denominator, which
-``accuracy_of_answered`` gives.
+way. They differ on a completion without a letter: lmms-eval counts it as wrong, as our
+aggregates do; the authors leave it out of the denominator, as ``aggregate`` does.
 
 Source: Fu et al., "Video-MME"; github.com/BradyFU/Video-MME, ``evaluation``.
 """
 
 import re
+from collections.abc import Iterable
+from pathlib import Path
 
+from spacer_lib.artifacts import PathLike
 from spacer_lib.benchmarks.schema import (
     Benchmark,
+    Record,
     Verdict,
     check_choice,
     find_file,
+    media_path,
     read_table,
 )
+from spacer_lib.rows import Prediction, Question
 
 COLUMNS = dict.fromkeys(
     (
@@ -39,13 +44,13 @@ COLUMNS = dict.fromkeys(
 ) | {"options": list}
 
 
-def read_rows(path):
-    """Rows of Video-MME.
+def read_rows(path: PathLike) -> list[Question]:
+    """Questions of Video-MME.
 
     Parameters
     ----------
     path : path
-        The published folder, or its parquet file.
+        The published folder, or its Parquet file.
 
     Raises
     ------
@@ -58,28 +63,25 @@ def read_rows(path):
     return [_row(record, file, root, i) for i, record in enumerate(records, 1)]
 
 
-def _row(record, file, root, number):
+def _row(record: Record, file: Path, root: Path, number: int) -> Question:
     check_choice(f"{file} row {number}: answer", record["options"], record["answer"])
+    # A few videos were published under other endings.
+    videos = (f"{record['videoID']}{ending}" for ending in (".mp4", ".MP4", ".mkv"))
     return {
-        **record,
         "id": record["question_id"],
         "dataset": "videomme",
         "scene_name": record["videoID"],
         "question_type": record["task_type"],
         "problem_type": "multiple choice",
+        "question": record["question"],
+        "options": record["options"],
         "ground_truth": record["answer"],
-        "video": str(_video(root / "data", record["videoID"])),
+        "video": media_path(root / "data", *videos),
         "groups": {"duration": record["duration"], "domain": record["domain"]},
     }
 
 
-def _video(folder, name):
-    """Where it lies; a few were published under other endings."""
-    paths = [folder / f"{name}{ending}" for ending in (".mp4", ".MP4", ".mkv")]
-    return next((path for path in paths if path.exists()), paths[0])
-
-
-# The last two each lack a comma in the published list, and so are one phrase.
+# The published list lacks a comma after "The best option is" and "Best answer:".
 _PHRASES = (
     "The best answer is",
     "The correct answer is",
@@ -90,11 +92,11 @@ _PHRASES = (
 )
 
 
-def official(text, row):
+def official(text: str, row: Question) -> Verdict:
     """The published rule: drop set phrases, then the first capital A, B, C or D.
 
-    It may stand anywhere: "Based on" is B, and so is "Best answer: C", for that phrase
-    is only dropped together with the one after it.
+    The letter may stand anywhere. "Based on" is B. "Best answer: C" is B too, since
+    that phrase is dropped only together with the one after it.
     """
     text = text.strip()
     for phrase in _PHRASES:
@@ -105,24 +107,16 @@ def official(text, row):
     return Verdict(float(letter[0] == row["ground_truth"]), letter[0])
 
 
-def accuracy_of_answered(predictions):
-    """The authors' own aggregate: outputs without a letter do not count.
+def aggregate(predictions: Iterable[Prediction]) -> dict[str, float]:
+    """The authors' accuracy: completions without a letter do not count.
 
-    Parameters
-    ----------
-    predictions : list of dict
-        With ``score`` and ``failure``, judged by ``official``.
-
-    Returns
-    -------
-    float
-        0 where nothing was answered.
+    It is 0 if no completion has a letter.
     """
-    scores = [p["score"] for p in predictions if p["failure"] is None]
-    return sum(scores) / len(scores) if scores else 0.0
+    scores = [made["score"] for made in predictions if made["failure"] is None]
+    return {"overall": sum(scores) / len(scores) if scores else 0.0}
 
 
-def benchmark():
+def benchmark() -> Benchmark:
     """Video-MME without subtitles."""
     return Benchmark(
         "videomme",
@@ -130,4 +124,5 @@ def benchmark():
         source="huggingface.co/datasets/lmms-lab/Video-MME",
         read=read_rows,
         official=official,
+        aggregate=aggregate,
     )

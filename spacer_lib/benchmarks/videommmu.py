@@ -3,26 +3,29 @@
 ``id, question, options, answer, question_type`` (also ``qa_type``, ``link_selected``
 and, for adaptation, ``image``) in ``{Track}/test*.parquet``; videos in
 ``{Discipline}/{id}.mp4``, as the published archives unpack, or in ``videos/{id}.mp4``.
-An id is a video's: each track asks about it once. The last frame of a video is the
-picture of its adaptation question, so the column ``image`` is not read.
+An id belongs to a video; each track asks about each video once. The last frame of a
+video is the picture of its adaptation question, so the column ``image`` is not read.
 
-``question_type`` is ``multiple-choice``, ``open``, or for one row ``None``. That row
-has options and a letter for a truth and is asked with its options; ``official`` judges
-it as an open answer, as released.
+``question_type`` is ``multiple-choice``, ``open``, or ``None`` in one row. That row has
+options and a letter as its truth and is asked with its options; ``official`` judges it
+as an open answer, as released.
 
-The rule is that of lmms-eval's task ``video_mmmu``, which the authors point to, in its
-own multiple-choice parser (``parse_videommmu_multi_choice_response``): it is derived
-from MMMU's but never guesses. The released mean leaves out empty outputs
-(``released``); everywhere else here they are wrong.
+The rule is that of lmms-eval's task ``video_mmmu``, which the authors point to. Its
+multiple-choice parser (``parse_videommmu_multi_choice_response``) is derived from
+MMMU's but never guesses. The released mean leaves out empty completions
+(``aggregate``); our aggregates count them as wrong.
 
 Source: Hu et al., "Video-MMMU", lmms-lab/VideoMMMU.
 """
 
 import re
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from spacer_lib.artifacts import PathLike
 from spacer_lib.benchmarks.schema import (
     Benchmark,
+    Record,
     Verdict,
     find_file,
     media_path,
@@ -30,10 +33,11 @@ from spacer_lib.benchmarks.schema import (
 )
 from spacer_lib.errors import SpacerError
 from spacer_lib.language.choices import labelled_options
+from spacer_lib.rows import Prediction, Question
 
 TRACKS = ("Perception", "Comprehension", "Adaptation")
 FORMATS = ("multiple-choice", "open", "None")
-# discipline: (folder of its videos, subjects)
+# Discipline: (folder of its videos, subjects).
 DISCIPLINES = {
     "Art and Design": ("Art", "Art Art_Theory Design Music"),
     "Business": ("Business", "Accounting Economics Finance Manage Marketing"),
@@ -71,14 +75,14 @@ _LEAD = {
 }
 
 
-def read_rows(path):
-    """Rows of Video-MMMU, ``id`` being ``{Track}/{video}``.
+def read_rows(path: PathLike) -> list[Question]:
+    """Questions of Video-MMMU; their ``id`` is ``{Track}/{video}``.
 
     Parameters
     ----------
     path : path
-        The published folder, for all three tracks; or one track's file, below a
-        folder, or under a name, that names the track.
+        The published folder, for all three tracks; or the file of one track, which
+        its name or a folder above it names.
 
     Raises
     ------
@@ -106,20 +110,21 @@ def read_rows(path):
     ]
 
 
-def _track_of(file):
+def _track_of(file: Path) -> str:
     for part in (file.name, *reversed(file.parent.parts)):
         for track in TRACKS:
             if part.startswith(track):
                 return track
     raise SpacerError(
         f"{file}: its track",
+        kind="benchmarks.no-track",
         got="none named",
         expected=" or ".join(TRACKS),
         remedy="keep the published folders",
     )
 
 
-def _read_track(file, track):
+def _read_track(file: Path, track: str) -> list[Question]:
     folder = file.parent
     while track in (folder.name, folder.parent.name):
         folder = folder.parent
@@ -130,16 +135,22 @@ def _read_track(file, track):
     ]
 
 
-def _row(record, track, file, folder, number):
+def _row(record: Record, track: str, file: Path, folder: Path, number: int) -> Question:
     where = f"{file} row {number}"
     answer, texts, kind = record["answer"], record["options"], record["question_type"]
     if kind not in FORMATS:
         raise SpacerError(
-            f"{where}: question_type", got=kind, expected=", ".join(FORMATS)
+            f"{where}: question_type",
+            kind="benchmarks.unknown-format",
+            got=kind,
+            expected=", ".join(FORMATS),
         )
     if not all(isinstance(text, str) for text in texts):
         raise SpacerError(
-            f"{where}: options", got=repr(texts)[:80], expected="a list of texts"
+            f"{where}: options",
+            kind="benchmarks.options-not-texts",
+            got=repr(texts)[:80],
+            expected="a list of texts",
         )
     options = list(texts)
     if not all(text.startswith(f"{chr(65 + i)}.") for i, text in enumerate(texts)):
@@ -148,6 +159,7 @@ def _row(record, track, file, folder, number):
     if kind == "multiple-choice" and not is_choice:
         raise SpacerError(
             f"{where}: answer",
+            kind="benchmarks.answer-not-an-option",
             got=repr(answer)[:80],
             expected=f"the letter of one of {len(options)} options",
         )
@@ -171,19 +183,22 @@ def _row(record, track, file, folder, number):
     }
 
 
-def _subject(video, where):
+def _subject(video: str, where: str) -> tuple[str, str]:
     """(subject, discipline) of ``validation_Art_Theory_12``."""
     named = re.fullmatch(r"[^_]*_(.+?)_\d+", video)
     for discipline, (_, subjects) in DISCIPLINES.items():
         if named and named[1] in subjects.split():
             return named[1], discipline
     raise SpacerError(
-        f"{where}: id", got=repr(video)[:80], expected="such as validation_Math_7"
+        f"{where}: id",
+        kind="benchmarks.unknown-subject",
+        got=repr(video)[:80],
+        expected="such as validation_Math_7",
     )
 
 
-def official(text, row):
-    """The published rule; see ``_chosen`` and ``_stated`` for what it reads."""
+def official(text: str, row: Question) -> Verdict:
+    """The published rule; ``_chosen`` and ``_stated`` say what it reads."""
     if text in ("", "API Error"):
         return Verdict(0.0, None, "empty_output")
     truth = row["ground_truth"]
@@ -199,28 +214,28 @@ def official(text, row):
     return Verdict(float(right), "; ".join(sorted(map(str, said))))
 
 
-def _chosen(text, options):
-    """The letter that an output chooses, or ``None``.
+def _chosen(text: str, options: Sequence[str]) -> str | None:
+    """The letter that a completion chooses, or ``None``.
 
-    Looked for in turn: ``B.`` or ``B:``, then ``(B)``, then ``B`` before a space, then
-    in a text of over five words an option's own words, all anywhere in the text. Of
-    several the one that stands last counts.
+    These are searched anywhere in the text, in this order: ``B.`` or ``B:``; ``(B)``;
+    ``B`` before a space; and in a text of over five words the words of an option. If
+    several letters are found, the last in the text counts.
     """
     for mark in ",.!?;:'":
         text = text.strip(mark)
     text, letters = f" {text} ", [chr(65 + i) for i in range(len(options))]
 
-    def written(form):
+    def written(form: str) -> list[str]:
         return [letter for letter in letters if form.format(letter) in text]
 
-    def last(letter):
+    def last(letter: str) -> int:
         return text.rfind(form.format(letter))
 
     found, form = written("{}."), "{}."
     if not found:
         form = "{}:"
     found = found + written("{}:")
-    # A letter before a space is ranked by where it stands between two.
+    # A letter before a space is ranked by its place between two spaces.
     for sought, ranked in (("({})", "({})"), ("{} ", " {} ")):
         if not found:
             found, form = written(sought), ranked
@@ -232,7 +247,7 @@ def _chosen(text, options):
     return max(found, key=last, default=None)
 
 
-# Behind which words an open answer is looked for; "=" only in the last line.
+# An open answer is searched for after these words; after "=" only in the last line.
 _BEFORE_ANSWERS = tuple(
     f"{words} "
     for words in (
@@ -271,15 +286,16 @@ _NUMBERS = (
 )
 
 
-def _stated(text):
-    """Texts and numbers that an open output states: each key phrase and its numbers.
+def _stated(text: str) -> set[str | float]:
+    """What an open completion states: each key phrase and the numbers in it.
 
-    A line's key phrase is the shortest tail behind one of ``_BEFORE_ANSWERS``; without
-    any, the whole output is the phrase. (The released pattern would also split at full
-    stops before capitals, but sees only lower case.)
+    A line's key phrase is its shortest part after one of ``_BEFORE_ANSWERS``. Without
+    any, the whole completion is the phrase. (The released pattern also splits at full
+    stops before capitals, but the text is in lower case by then.)
     """
     text = text.strip().strip(".").lower()
-    lines, phrases = text.split("\n"), []
+    lines = text.split("\n")
+    phrases: list[str] = []
     for number, line in enumerate(lines, start=1):
         marks = _BEFORE_ANSWERS + (("=",) if number == len(lines) else ())
         shortest = ""
@@ -299,9 +315,11 @@ def _stated(text):
     return {value for part in phrases + numbers for value in _normalised(part)}
 
 
-def _normalised(text):
-    """[number to two decimals], or [text in lower case]; a single character gets a
-    space before it, and after it, so that it is no part of a word on one side."""
+def _normalised(text: str) -> list[str | float]:
+    """The number to two decimals, or the text in lower case.
+
+    A single character becomes two texts, with a space before it and with one after it.
+    """
     text = text.strip()
     try:
         return [round(float(text.replace(",", "")), 2)]
@@ -310,12 +328,12 @@ def _normalised(text):
         return [f" {text}", f"{text} "] if len(text) == 1 else [text]
 
 
-def _holds(said, wanted):
+def _holds(said: str, wanted: Sequence[str | float]) -> bool:
     return any(isinstance(text, str) and text in said for text in wanted)
 
 
-def aggregate(predictions):
-    """The released code's means: overall and per track, without empty outputs."""
+def aggregate(predictions: Iterable[Prediction]) -> dict[str, float]:
+    """The released code's means: overall and per track, without empty completions."""
     kept = [p for p in predictions if p["prediction"] not in ("", "API Error")]
     parts = {"overall": kept}
     parts |= {t: [p for p in kept if p["question_type"] == t] for t in TRACKS}
@@ -326,7 +344,7 @@ def aggregate(predictions):
     }
 
 
-def benchmark():
+def benchmark() -> Benchmark:
     """Video-MMMU."""
     return Benchmark(
         "videommmu",

@@ -2,20 +2,31 @@
 
 ``id, dataset, scene_name, question_type, question, options, ground_truth`` in
 ``test*.parquet`` (or JSON lines); videos in ``{dataset}/{scene_name}.mp4``. A file
-with a column ``pruned`` is the full set with the debiased subset marked in it.
+with a column ``pruned`` holds the full set and marks the rows outside the debiased
+subset. ``official`` compares floats without a tolerance, as the published evaluator
+does.
 
-Source: Yang et al., "Thinking in Space", and its published evaluator; the released
-one compares floats without a tolerance, and so does ``official``.
+Source: Yang et al., "Thinking in Space", and its published evaluator.
 """
 
 import json
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from spacer_lib.benchmarks.schema import Benchmark, Verdict, find_file, read_table
+from spacer_lib.artifacts import PathLike
+from spacer_lib.benchmarks.schema import (
+    Benchmark,
+    Record,
+    Verdict,
+    find_file,
+    read_table,
+)
 from spacer_lib.errors import SpacerError
 from spacer_lib.language.choices import labelled_options
 from spacer_lib.language.numbers import read_number
+from spacer_lib.rows import Question
 
 CHOICE = (
     "object_rel_direction_easy",
@@ -31,7 +42,7 @@ NUMBER = (
     "object_size_estimation",
     "room_size_estimation",
 )
-COLUMNS = {
+COLUMNS: dict[str, Any] = {
     "id": (int, str),
     "dataset": str,
     "scene_name": (int, str),
@@ -40,14 +51,11 @@ COLUMNS = {
     "ground_truth": str,
     "options": (list, type(None)),
 }
-# Columns that only files of ours have, JSON text in a Parquet file: the true map, and
-# the categories that are asked about.
-OURS = ("map", "categories")
 _CONFIDENCES = np.linspace(0.5, 0.95, 10)
 
 
-def read_rows(path, *, debiased=False):
-    """Rows of VSI-Bench.
+def read_rows(path: PathLike, *, debiased: bool = False) -> list[Question]:
+    """Questions of VSI-Bench.
 
     Parameters
     ----------
@@ -70,17 +78,19 @@ def read_rows(path, *, debiased=False):
     elif debiased and "debiased" not in file.name:
         raise SpacerError(
             f"{file}: the debiased subset",
+            kind="benchmarks.no-debiased-subset",
             got="no column pruned",
             expected="that column, or a file test_debiased.parquet",
         )
     return [_row(record, file, number) for number, record in enumerate(records, 1)]
 
 
-def _row(record, file, number):
+def _row(record: Record, file: Path, number: int) -> Question:
     kind = record["question_type"]
     if kind not in (*CHOICE, *NUMBER):
         raise SpacerError(
             f"{file} row {number}: question_type",
+            kind="benchmarks.unknown-task",
             got=kind,
             expected=", ".join((*CHOICE, *NUMBER)),
         )
@@ -89,48 +99,60 @@ def _row(record, file, number):
     if not is_choice and not read_number(record["ground_truth"])[0]:
         raise SpacerError(
             f"{file} row {number}: ground_truth",
+            kind="benchmarks.answer-not-a-number",
             got=record["ground_truth"],
             expected="a number other than 0: the rule divides by it",
         )
-    return {
-        **record,
-        **{name: _json(record, name, file, number) for name in OURS if name in record},
+    row: Question = {
         "id": str(record["id"]),
         "published_id": record["id"],
+        "dataset": dataset,
         "scene_name": scene,
+        "question_type": kind,
         "problem_type": "multiple choice" if is_choice else "numerical",
+        "question": record["question"],
         "options": list(record["options"]) if is_choice else None,
+        "ground_truth": record["ground_truth"],
         "video": record.get("video") or str(file.parent / dataset / f"{scene}.mp4"),
         "groups": {
             "dataset": dataset,
             "source": "ScanNet" if dataset == "scannet" else "not ScanNet",
         },
     }
+    # Our own files also have these two columns, as JSON text.
+    if "map" in record:
+        row["map"] = _json(record, "map", file, number)
+    if "categories" in record:
+        row["categories"] = _json(record, "categories", file, number)
+    if "pruned" in record:
+        row["pruned"] = record["pruned"]
+    return row
 
 
-def _json(record, name, file, number):
-    if not isinstance(record[name], str):  # JSON lines hold it as it is
+def _json(record: Record, name: str, file: Path, number: int) -> Any:
+    if not isinstance(record[name], str):  # JSON lines hold the value itself
         return record[name]
     try:
         return json.loads(record[name])
     except ValueError as error:
         raise SpacerError(
             f"{file} row {number}: column {name}",
+            kind="benchmarks.column-not-json",
             got=repr(record[name])[:80],
             expected="JSON text",
         ) from error
 
 
-def official(text, row):
+def official(text: str, row: Question) -> Verdict:
     """The published rule: the text up to the first space, without full stops.
 
-    A letter must equal the truth up to case; a number is whatever ``float`` reads,
-    scored by mean relative accuracy over ten confidences.
+    A letter must equal the truth up to case. A number is what ``float`` reads; its
+    score is the mean relative accuracy over ten confidences.
     """
     word = text.split(" ")[0].rstrip(".").strip()
     truth = row["ground_truth"]
     if row["question_type"] in CHOICE:
-        named = word.upper() in labelled_options(row["options"])
+        named = word.upper() in labelled_options(row["options"] or [])
         return Verdict(
             float(word.lower() == truth.lower()),
             word if named else None,
@@ -143,7 +165,9 @@ def official(text, row):
     return Verdict(float((error <= 1 - _CONFIDENCES).mean()), word)
 
 
-def benchmark(name="vsi", title="VSI-Bench", debiased=False):
+def benchmark(
+    name: str = "vsi", title: str = "VSI-Bench", debiased: bool = False
+) -> Benchmark:
     """VSI-Bench or its debiased subset."""
     return Benchmark(
         name,

@@ -1,21 +1,26 @@
 """The ``spacer`` command: every long job by name, errors in one line.
 
-Each command takes ``--json FILE`` for its result in a form machines read.
+Each command takes ``--json FILE`` for its result in a form that machines read. Modules
+that load torch, transformers or Open3D are imported once the arguments are checked.
 """
 
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-# Each registers its commands; --help lists them in this order.
+# Each module registers its commands; --help lists them in this order.
 # isort: off
 from spacer_lib.cli import data, training, evaluation, scoring, project  # noqa: F401
 
 # isort: on
-from spacer_lib.cli.app import app
+from spacer_lib.cli.app import app, extras
+from spacer_lib.cli.evaluation import SETTINGS
 from spacer_lib.errors import SpacerError
 
-# Options that take all the words up to the next option.
+app.add_typer(extras, name="extras", rich_help_panel="More")
+
+# Options that take all words up to the next option.
 _MANY = {
     "--meta",
     "--scenes",
@@ -27,16 +32,27 @@ _MANY = {
 }
 
 
-def _spread(arguments):
-    """``--meta a b`` as ``--meta a --meta b`` and, as papermill has it, ``-p a b`` as
-    ``-p a=b``; an existing path ends ``--scenes``."""
-    spread, option, words = [], None, iter(arguments)
+def _spread(arguments: Sequence[str]) -> list[str]:
+    """Arguments in the one spelling that typer reads.
+
+    ``--meta a b`` becomes ``--meta a --meta b``; ``-p a b``, as papermill has it,
+    ``-p a=b``; of ``evaluate``, ``--frames 8`` becomes ``--set frames=8``. An existing
+    path ends ``--scenes``.
+    """
+    asked = _command(arguments) in ("evaluate", "extras evaluate")
+    spread: list[str] = []
+    option, words = None, iter(arguments)
     for word in words:
         if word == "-p":
             spread += ["-p", f"{next(words, '')}={next(words, '')}"]
             option = None
             continue
-        if word.startswith("-") and word != "-":
+        name, equals, value = word.partition("=")
+        if asked and name.startswith("--") and name[2:].replace("-", "_") in SETTINGS:
+            value = value if equals else next(words, "")
+            spread += ["--set", f"{name[2:].replace('-', '_')}={value}"]
+            option = None
+        elif word.startswith("-") and word != "-":
             option = word if word in _MANY else None
             if option is None:
                 spread.append(word)
@@ -48,17 +64,22 @@ def _spread(arguments):
     return spread
 
 
-def main(arguments=None):
+def _command(arguments: Sequence[str]) -> str:
+    """``evaluate``, or ``extras evaluate``."""
+    return " ".join(arguments[: 2 if arguments[:1] == ["extras"] else 1])
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; a ``SpacerError`` becomes one line and exit code 2."""
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    words = list(sys.argv[1:] if arguments is None else arguments)
     # One thread per process: on few cores two threads each are several times slower.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ.setdefault("TQDM_DISABLE", "0" if sys.stderr.isatty() else "1")
     try:
-        app(_spread(arguments), prog_name="spacer")
+        app(_spread(words), prog_name="spacer")
     except SystemExit as end:
         return int(end.code or 0)
     except SpacerError as error:
-        print(f"spacer {arguments[0]}: {error}", file=sys.stderr)
+        print(f"spacer {_command(words)}: {error}", file=sys.stderr)
         return 2
     return 0

@@ -1,68 +1,159 @@
-"""What all commands share: registration, ``--json``, options, and the clock."""
+"""What all commands share: registration, ``--json``, common options, the clock.
 
+Commands are on two surfaces. ``spacer NAME`` is the way from rooms to results;
+everything else is ``spacer extras NAME`` (and, unlisted, ``spacer NAME``).
+"""
+
+import copy
 import functools
 import inspect
 import resource
 import time
+import typing
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated, Any, Optional
 
 import typer
 
 from spacer_lib.artifacts import make_folder, write_json
+from spacer_lib.cli.choices import BENCHMARKS, one_of
 
 app = typer.Typer(
     name="spacer",
-    help="Every long job by name, errors in one line.",
+    help="From scanned rooms to trained and evaluated models, one command a step.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+extras = typer.Typer(
+    name="extras",
+    help="Commands and options beside the first path.",
+    no_args_is_help=True,
+)
 
 JsonFile = Annotated[
-    Optional[Path], typer.Option("--json", metavar="FILE", help="Write the result.")
+    Optional[Path],
+    typer.Option("--json", metavar="FILE", help="Also write the result as JSON."),
 ]
-Workers = Annotated[int, typer.Option(min=1, help="Processes of this machine.")]
+Workers = Annotated[
+    int, typer.Option(min=1, help="Number of processes on this machine.")
+]
 Scheduler = Annotated[
-    Optional[str], typer.Option(metavar="ADDRESS", help="A Dask scheduler to run on.")
+    Optional[str],
+    typer.Option(metavar="ADDRESS", help="Dask scheduler that runs the jobs."),
 ]
-Seed = Annotated[int, typer.Option(min=0)]
+Seed = Annotated[int, typer.Option(min=0, help="Seed of all random choices.")]
 Out = Annotated[Path, typer.Option(help="Output folder.")]
-Benchmark = Annotated[str, typer.Option(help="Such as vsi, vsi-debiased.")]
+Benchmark = Annotated[
+    str, typer.Option(metavar="NAME", help=f"Benchmark: {one_of(BENCHMARKS)}.")
+]
+Setting = Annotated[
+    list[str],
+    typer.Option("--set", metavar="KEY=VALUE ...", help="Settings to change."),
+]
+
+Command = Callable[..., Any]
 
 
-def command(function):
-    """Register a command whose returned dictionary ``--json`` writes; ``--help`` shows
-    it in a panel named after its module."""
+def command(example: str, *, advanced: tuple[str, ...] = ()) -> Callable:
+    """Register a command of the first path.
+
+    ``--json`` writes the dictionary that the function returns. ``--help`` lists the
+    command under the name of its module.
+
+    Parameters
+    ----------
+    example : str
+        A whole command line, for ``--help``.
+    advanced : tuple of str
+        Parameters that ``spacer extras NAME`` shows and ``spacer NAME`` only takes.
+    """
+
+    def register(function: Command) -> Command:
+        _add(app, function, example, hide=advanced)
+        if advanced:
+            name = _name(function)
+            longer = example.replace(f"spacer {name}", f"spacer extras {name}", 1)
+            _add(extras, function, longer)
+        return function
+
+    return register
+
+
+def extra(example: str) -> Callable:
+    """Register ``spacer extras NAME``, and ``spacer NAME`` without listing it."""
+
+    def register(function: Command) -> Command:
+        _add(extras, function, example)
+        _add(app, function, example, hidden=True)
+        return function
+
+    return register
+
+
+def _name(function: Command) -> str:
+    return function.__name__.replace("_", "-")
+
+
+def _add(
+    group: typer.Typer,
+    function: Command,
+    example: str,
+    *,
+    hide: tuple[str, ...] = (),
+    hidden: bool = False,
+) -> None:
+    """Add a command to a group, with ``--json`` and an example."""
     signature = inspect.signature(function)
+    hints = typing.get_type_hints(function, include_extras=True)
 
     @functools.wraps(function)
-    def run(*, json_file=None, **options):
+    def run(*, json_file: Path | None = None, **options: Any) -> None:
         if json_file is not None:
-            make_folder(json_file.parent)  # complain before the work, not after
+            make_folder(json_file.parent)  # an error before the work, not after it
         result = function(**options)
         if json_file is not None:
             write_json(json_file, result)
 
     kind = inspect.Parameter.KEYWORD_ONLY
-    extra = inspect.Parameter("json_file", kind, default=None, annotation=JsonFile)
-    own = [p.replace(kind=kind) for p in signature.parameters.values()]
-    run.__signature__ = signature.replace(parameters=[*own, extra])
-    run.__annotations__ = function.__annotations__ | {"json_file": JsonFile}
-    del run.__wrapped__  # the signature above is the true one
-    panel = function.__module__.rpartition(".")[2].capitalize()
-    app.command(function.__name__.replace("_", "-"), rich_help_panel=panel)(run)
-    return function
+    own = [
+        parameter.replace(
+            kind=kind,
+            annotation=_hidden(hints[name]) if name in hide else hints[name],
+        )
+        for name, parameter in signature.parameters.items()
+    ]
+    json_option = inspect.Parameter("json_file", kind, default=None)
+    parameters = [*own, json_option.replace(annotation=JsonFile)]
+    named: Any = run
+    named.__signature__ = signature.replace(parameters=parameters)
+    named.__annotations__ = {p.name: p.annotation for p in parameters}
+    del named.__wrapped__  # the signature above is the true one
+    group.command(
+        _name(function),
+        epilog=f"Example: {example}",
+        rich_help_panel=function.__module__.rpartition(".")[2].capitalize(),
+        hidden=hidden,
+    )(run)
+
+
+def _hidden(annotation: Any) -> Any:
+    """An option's annotation, left out of ``--help``."""
+    kind, option = typing.get_args(annotation)
+    option = copy.copy(option)
+    option.hidden = True
+    return Annotated[kind, option]
 
 
 class Clock:
     """Seconds and peak memory since it was made."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.start = time.monotonic()
 
-    def spent(self):
-        """``seconds``, and ``peak_memory_gb`` of this process or a child."""
+    def spent(self) -> dict[str, float]:
+        """``seconds``, and ``peak_memory_gb`` of this process or of a child."""
         who = resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN
         peak = [resource.getrusage(w).ru_maxrss / 2**20 for w in who]
         seconds = round(time.monotonic() - self.start, 2)
@@ -70,5 +161,10 @@ class Clock:
 
 
 @app.callback()
-def _top():
+def _top() -> None:
+    pass
+
+
+@extras.callback()
+def _extras() -> None:
     pass

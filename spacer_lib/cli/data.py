@@ -1,24 +1,26 @@
 """Data: rooms, scenes, questions, mixtures, the audit of official answers."""
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated, Any, Optional
 
 import typer
 
 from spacer_lib.artifacts import PROJECT_ROOT
-from spacer_lib.cli.app import Clock, Out, Scheduler, Seed, Workers, command
+from spacer_lib.cli.app import Clock, Out, Scheduler, Seed, Workers, command, extra
+from spacer_lib.cli.choices import check_exists, names_in, one_of
 from spacer_lib.errors import SpacerError
 
 AllowDataset = Annotated[
     list[str],
     typer.Option(
         metavar="NAME ...",
-        help="Data sets whose rooms only share names with VSI-Bench's.",
+        help="Data sets of other rooms that have names of VSI-Bench's rooms.",
     ),
 ]
 
 
-def _client(scheduler):
+def _client(scheduler: str | None) -> Any:
+    """A client of a Dask scheduler, or ``None``."""
     if scheduler is None:
         return None
     from dask.distributed import Client
@@ -28,16 +30,18 @@ def _client(scheduler):
     except (OSError, ValueError) as error:
         raise SpacerError(
             f"Dask scheduler {scheduler} does not answer",
+            kind="cli.no-scheduler",
             got=error,
             remedy="start one (`dask scheduler`) or leave --scheduler out",
         ) from error
 
 
-def _scan_folders(folder, scenes):
-    """Scan folders below scans/, its parent, or a scan itself; only those named."""
+def _scan_folders(folder: Path, scenes: list[str]) -> list[Path]:
+    """The folders of ``scenes``, or all, below scans/, its parent, or a scan itself."""
     if not folder.is_dir():
         raise SpacerError(
             f"{folder} is not a folder",
+            kind="cli.no-scans",
             expected="ScanNet's scans/ folder",
             remedy="pass the folder that holds one folder per scan",
         )
@@ -51,6 +55,7 @@ def _scan_folders(folder, scenes):
     if absent or not found:
         raise SpacerError(
             f"{folder}: scans",
+            kind="cli.unknown-scan" if absent else "cli.no-scans",
             got=f"no {', '.join(absent[:5])}" if absent else "no folder in it",
             expected="one folder per scan",
             remedy="check --scenes" if absent else "pass ScanNet's scans/ folder",
@@ -58,23 +63,25 @@ def _scan_folders(folder, scenes):
     return [found[name] for name in sorted(scenes or found)]
 
 
-@command
+@command("spacer synth --scenes 6 --out data/synthetic")
 def synth(
-    scenes: Annotated[int, typer.Option(min=1, help="How many.")] = 6,
-    out: Out = PROJECT_ROOT / "data" / "synthetic",
+    scenes: Annotated[int, typer.Option(min=1, help="Number of rooms.")] = 6,
+    out: Annotated[
+        Path, typer.Option(help="Output folder.", show_default="data/synthetic")
+    ] = PROJECT_ROOT / "data" / "synthetic",
     seed: Seed = 0,
     workers: Workers = 1,
     meta_only: Annotated[
-        bool, typer.Option(help="Only meta.json: no files of scans, no videos.")
+        bool, typer.Option(help="Write only meta.json, without scan files and videos.")
     ] = False,
-):
-    """Furnished synthetic rooms in ScanNet's own file formats."""
+) -> dict[str, Any]:
+    """Write furnished synthetic rooms in ScanNet's file formats."""
     from spacer_lib.rooms import scans
 
     clock = Clock()
     if meta_only:
         path = scans.synthetic_meta(out / "meta.json", scenes, seed)
-        result = {"meta": path, "scenes": scenes}
+        result: dict[str, Any] = {"meta": path, "scenes": scenes}
         print(f"{path}: {scenes} scenes in {clock.spent()['seconds']:.0f} s")
     else:
         folders, labels = scans.synthetic_scans(out, scenes, seed, workers=workers)
@@ -83,22 +90,24 @@ def synth(
     return result | clock.spent()
 
 
-@command
+@command("spacer parse data/synthetic/scans --out data/parsed --workers 4")
 def parse(
     scans: Annotated[Path, typer.Argument(help="ScanNet's scans/ folder.")],
     out: Out,
     labels: Annotated[
-        Optional[Path], typer.Option(help="scannetv2-labels.combined.tsv")
+        Optional[Path], typer.Option(help="Path of scannetv2-labels.combined.tsv.")
     ] = None,
-    scenes: Annotated[list[str], typer.Option(metavar="ID ...")] = [],
+    scenes: Annotated[
+        list[str], typer.Option(metavar="ID ...", help="Parse only these scans.")
+    ] = [],
     workers: Workers = 1,
     scheduler: Scheduler = None,
-    video: bool = True,
-):
-    """Scan folders → scenes (meta-information) and 24 fps videos; resumes."""
+    video: Annotated[bool, typer.Option(help="Write the videos too.")] = True,
+) -> dict[str, Any]:
+    """Parse scan folders into scenes and 24 fps videos; a stopped run continues."""
+    clock, folders = Clock(), _scan_folders(scans, scenes)
     from spacer_lib.rooms.scans import LABELS, parse_scans
 
-    clock, folders = Clock(), _scan_folders(scans, scenes)
     labels = labels or folders[0].parent.parent / LABELS
     parsed = parse_scans(
         folders, labels, out, workers=workers, client=_client(scheduler), video=video
@@ -124,38 +133,46 @@ def parse(
     }
 
 
-@command
+@command("spacer qa --meta data/parsed/scenes --recipe sr91k --out data/sr91k")
 def qa(
     meta: Annotated[
         list[Path], typer.Option(metavar="PATH ...", help="Meta files, or folders.")
     ],
     out: Out,
-    recipe: Annotated[str, typer.Option(help="Name, or a YAML file.")] = "sr91k",
+    recipe: Annotated[
+        str,
+        typer.Option(help=f"Recipe: {one_of(names_in('qa'))}; or a YAML file."),
+    ] = "sr91k",
     seed: Seed = 0,
     workers: Workers = 1,
     scheduler: Scheduler = None,
     held_out: Annotated[
         list[Path],
-        typer.Option(metavar="FILE ...", help="Lists of scans not to train on."),
+        typer.Option(
+            metavar="FILE ...", help="Lists of scans to keep out of training."
+        ),
     ] = [],
     drop_held_out: Annotated[
-        bool, typer.Option(help="Leave such scans out instead of refusing.")
+        bool, typer.Option(help="Leave held-out scans out instead of refusing them.")
     ] = False,
     allow_dataset: AllowDataset = [],
     figures: Annotated[bool, typer.Option(help="Draw the statistics.")] = True,
-):
-    """Scenes → a question set with maps, card and statistics; resumes."""
-    from spacer_lib.questions.build import build_dataset
+) -> dict[str, Any]:
+    """Make a question set with maps from scenes; a stopped run continues."""
     from spacer_lib.questions.recipes import load_recipe
+
+    clock, chosen = Clock(), load_recipe(recipe)
+    for path in (*meta, *held_out):
+        check_exists(path, "file")
+    from spacer_lib.questions.build import build_dataset
     from spacer_lib.rooms.scannet.splits import read_split
     from spacer_lib.rooms.scans import read_scenes
 
-    clock, wished = Clock(), load_recipe(recipe)
     ids = [name for path in held_out for name in read_split(path)]
     report = build_dataset(
         read_scenes(meta, out),
         out,
-        wished,
+        chosen,
         seed=seed,
         workers=workers,
         client=_client(scheduler),
@@ -190,19 +207,23 @@ def qa(
     }
 
 
-@command
+@command("spacer mix --spatial data/sr91k --general Video-R1.json --out data/joint")
 def mix(
     spatial: Annotated[Path, typer.Option(help="A folder that `spacer qa` wrote.")],
-    general: Annotated[Path, typer.Option(help="Video-R1's JSON.")],
+    general: Annotated[Path, typer.Option(help="JSON file of Video-R1's questions.")],
     out: Out,
     media: Annotated[
-        Optional[Path], typer.Option(help="Folder of its pictures and videos.")
+        Optional[Path], typer.Option(help="Folder of the general images and videos.")
     ] = None,
-    total: Annotated[int, typer.Option(min=0, help="General questions.")] = 60_000,
+    total: Annotated[
+        int, typer.Option(min=0, help="General questions to take.")
+    ] = 60_000,
     allow_dataset: AllowDataset = [],
     seed: Seed = 0,
-):
-    """A question set joined with general questions, as SpaceR-151k is."""
+) -> dict[str, Any]:
+    """Join a question set with general questions, as in SpaceR-151k."""
+    check_exists(spatial, "folder")
+    check_exists(general, "file")
     from spacer_lib.questions.mixture import write_joint
 
     result = write_joint(
@@ -224,12 +245,14 @@ def mix(
     return result
 
 
-@command
+@extra("spacer extras audit --meta scannet_meta.json --questions vsibench.jsonl")
 def audit(
     meta: Annotated[Path, typer.Option(help="VSI-Bench's meta file.")],
-    questions: Annotated[Path, typer.Option(help="Its questions, JSON lines.")],
-):
-    """Recompute the official answers and list every disagreement."""
+    questions: Annotated[Path, typer.Option(help="VSI-Bench's questions, JSON lines.")],
+) -> dict[str, Any]:
+    """Recompute VSI-Bench's official answers and list every disagreement."""
+    check_exists(meta, "file")
+    check_exists(questions, "file")
     from spacer_lib.questions.audit import audit_files
 
     result = audit_files(meta, questions)

@@ -1,135 +1,162 @@
 """Evaluation: asking a model a benchmark's questions, and serving one."""
 
 import contextlib
+import dataclasses
 import re
 import sys
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated, Any, Optional
 
 import typer
 
 from spacer_lib.artifacts import PROJECT_ROOT, read_json
-from spacer_lib.cli.app import Benchmark, command
+from spacer_lib.cli.app import Benchmark, command, extra
+from spacer_lib.cli.choices import (
+    CONDITIONS,
+    EXTRACTIONS,
+    FLOORS,
+    POSITIONS,
+    check_choice,
+    check_exists,
+    check_model,
+    names_in,
+    one_of,
+)
 from spacer_lib.errors import SpacerError
+from spacer_lib.rows import Question
 
-Setting = typer.Option(show_default="SpaceR's")
+# Keys of EvaluationConfig: `--set KEY=VALUE`, or `--KEY VALUE` for short.
+SETTINGS = (
+    "mode",
+    "condition",
+    "extraction",
+    "frames",
+    "size",
+    "max_pixels",
+    "frames_as",
+    "temperature",
+    "top_p",
+    "max_new_tokens",
+    "seed",
+    "batch_size",
+    "limit",
+)
+ADVANCED = (
+    "vllm",
+    "train_data",
+    "positions",
+    "key_variable",
+    "concurrency",
+    "jpeg",
+    "fallback_endpoint",
+    "fallback_model",
+    "fallback_key_variable",
+)
+Positions = Annotated[
+    Optional[str],
+    typer.Option(
+        metavar="RULE",
+        help=f"Text positions that --model was trained with: {one_of(POSITIONS)}.",
+    ),
+]
 
 
-@command
+@command(
+    "spacer evaluate --benchmark vsi --data VSI-Bench --model runs/tiny/model "
+    "--set frames=16 --out runs/vsi",
+    advanced=ADVANCED,
+)
 def evaluate(
     benchmark: Benchmark,
-    data: Annotated[Path, typer.Option(help="Its folder or file, as published.")],
-    out: Annotated[Optional[Path], typer.Option(help="Output folder.")] = None,
-    model: Annotated[
-        Optional[str], typer.Option(help="Checkpoint folder, or hub name.")
+    data: Annotated[Path, typer.Option(help="The benchmark's folder or file.")],
+    out: Annotated[
+        Optional[Path],
+        typer.Option(help="Output folder; a new name in runs/ without it."),
     ] = None,
-    vllm: Annotated[bool, typer.Option(help="Run --model with vLLM.")] = False,
+    model: Annotated[
+        Optional[str], typer.Option(help="Checkpoint folder, or name on the hub.")
+    ] = None,
     endpoint: Annotated[
         Optional[str], typer.Option(metavar="URL", help="OpenAI-compatible server.")
     ] = None,
     model_name: Annotated[
-        Optional[str], typer.Option(help="As the server calls it.")
+        Optional[str], typer.Option(help="Name of the model on the server.")
     ] = None,
     floor: Annotated[
-        Optional[str], typer.Option(help="No model: majority, frequency or random.")
-    ] = None,
-    train_data: Annotated[
-        Optional[Path], typer.Option(help="Other rows, as --data, a floor counts on.")
+        Optional[str],
+        typer.Option(metavar="KIND", help=f"Ask no model: {one_of(FLOORS)} answers."),
     ] = None,
     config: Annotated[
-        Optional[str], typer.Option(help="A name in configs/evaluate, or YAML.")
-    ] = None,
-    mode: Annotated[Optional[str], Setting] = None,
-    condition: Annotated[
         Optional[str],
-        typer.Option(help="own, other, blind, shuffled, oracle or random_map."),
+        typer.Option(
+            metavar="NAME",
+            help=f"Settings: {one_of(names_in('evaluate'))}, or a YAML file; SpaceR's "
+            "without it.",
+        ),
     ] = None,
-    extraction: Annotated[
-        Optional[str], typer.Option(help="strict, official or strict+fallback.")
+    setting: Annotated[
+        list[str],
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE ...",
+            help=f"Settings to change. Keys: {', '.join(SETTINGS)}. Conditions: "
+            f"{', '.join(CONDITIONS)}.",
+        ),
+    ] = [],
+    overwrite: Annotated[
+        bool, typer.Option(help="Delete answers in --out that have other settings.")
+    ] = False,
+    vllm: Annotated[bool, typer.Option(help="Run --model with vLLM.")] = False,
+    train_data: Annotated[
+        Optional[Path],
+        typer.Option(help="Rows that a floor counts answers in; those of --data else."),
     ] = None,
-    frames: Annotated[Optional[int], Setting] = None,
-    size: Annotated[
-        Optional[int], typer.Option(help="Square side of frames; else as they are.")
-    ] = None,
-    max_pixels: Annotated[Optional[int], Setting] = None,
-    frames_as: Annotated[
-        Optional[str], typer.Option(help="video, or images: what most servers take.")
-    ] = None,
-    temperature: Annotated[Optional[float], Setting] = None,
-    top_p: Annotated[Optional[float], Setting] = None,
-    max_new_tokens: Annotated[Optional[int], Setting] = None,
-    seed: Annotated[Optional[int], typer.Option(min=0)] = None,
-    batch_size: Annotated[Optional[int], typer.Option(min=1)] = None,
-    limit: Annotated[
-        Optional[int], typer.Option(min=1, help="Only the first so many rows.")
-    ] = None,
-    positions: Annotated[
-        Optional[str], typer.Option(help="Of --model: original or library.")
-    ] = None,
+    positions: Positions = None,
     key_variable: Annotated[
-        str, typer.Option(help="Environment variable with the server's key.")
+        str, typer.Option(help="Environment variable that holds the server's key.")
     ] = "OPENAI_API_KEY",
-    concurrency: Annotated[int, typer.Option(min=1, help="Requests at once.")] = 4,
-    jpeg: Annotated[bool, typer.Option(help="Smaller requests; else PNG.")] = False,
+    concurrency: Annotated[
+        int, typer.Option(min=1, help="Number of requests at the same time.")
+    ] = 4,
+    jpeg: Annotated[
+        bool, typer.Option(help="Send frames as JPEG, which is smaller than PNG.")
+    ] = False,
     fallback_endpoint: Annotated[
-        Optional[str], typer.Option(metavar="URL", help="Reads what the rule cannot.")
+        Optional[str],
+        typer.Option(
+            metavar="URL", help="Server that reads completions which the rule cannot."
+        ),
     ] = None,
     fallback_model: Annotated[
-        Optional[str], typer.Option(help="As that server calls it.")
+        Optional[str], typer.Option(help="Name of the model on that server.")
     ] = None,
     fallback_key_variable: Annotated[
-        str, typer.Option(help="Environment variable with that server's key.")
+        str, typer.Option(help="Environment variable that holds that server's key.")
     ] = "OPENAI_API_KEY",
-    overwrite: Annotated[
-        bool, typer.Option(help="Drop what --out holds of other settings.")
-    ] = False,
-):
-    """Ask a benchmark's questions and score the answers; resumes."""
+) -> dict[str, Any]:
+    """Ask a benchmark's questions and score the answers; a stopped run continues."""
+    _check_source(model, endpoint, model_name, floor, fallback_endpoint, fallback_model)
+    if model and not vllm:
+        check_model(model)
+    check_exists(data, "benchmark")
     from spacer_lib.benchmarks import named
-    from spacer_lib.evaluation.config import load_evaluation
+
+    bench, chosen = named(benchmark), _settings(config, setting)
     from spacer_lib.evaluation.runner import run as ask
 
-    chosen = load_evaluation(
-        config,
-        mode=mode,
-        condition=condition,
-        extraction=extraction,
-        frames=frames,
-        size=size,
-        max_pixels=max_pixels,
-        frames_as=frames_as,
-        temperature=temperature,
-        top_p=top_p,
-        max_new_tokens=max_new_tokens,
-        seed=seed,
-        batch_size=batch_size,
-        limit=limit,
-    )
-    if sum(choice is not None for choice in (model, endpoint, floor)) != 1:
-        raise SpacerError(
-            "who answers",
-            got="none or several",
-            remedy="say --model PATH, --endpoint "
-            "URL with --model-name, or --floor KIND",
-        )
-    if bool(endpoint) != bool(model_name):
-        raise SpacerError("--endpoint and --model-name", got="one", expected="both")
-    if bool(fallback_endpoint) != bool(fallback_model):
-        raise SpacerError(
-            "--fallback-endpoint and --fallback-model", got="one", expected="both"
-        )
-    bench = named(benchmark)
     rows = bench.read(data)[: chosen.limit]
-    video = chosen.video("images" if endpoint else "video")
-    if endpoint:
+    settings = chosen.settings(bench.mode, "images" if endpoint else "video")
+    backend: Any
+    if endpoint and model_name:
         form = "jpeg" if jpeg else "png"
         backend = _endpoint(endpoint, model_name, key_variable, concurrency, form)
     elif floor:
         train_rows = bench.read(train_data) if train_data else None
         backend = _floor(floor, rows, train_rows)
     else:
-        backend = _checkpoint(model, positions, vllm, video.frames)
-    name = re.sub(r"[^\w.-]+", "_", Path(model or model_name or floor).name)
+        backend = _checkpoint(str(model), positions, vllm, settings.video.frames)
+    who = model or model_name or floor or ""
+    name = re.sub(r"[^\w.-]+", "_", Path(who).name)
     out = out or PROJECT_ROOT / "runs" / f"{bench.name}__{name}__{chosen.condition}"
     try:
         ask(
@@ -137,13 +164,15 @@ def evaluate(
             rows,
             backend,
             out,
-            video=video,
+            settings,
+            condition=chosen.condition,
+            extraction=chosen.extraction,
             overwrite=overwrite,
-            fallback=fallback_endpoint
-            and _endpoint(
+            fallback=_endpoint(
                 fallback_endpoint, fallback_model, fallback_key_variable, concurrency
-            ),
-            **chosen.arguments(),
+            )
+            if fallback_endpoint and fallback_model
+            else None,
         )
     except KeyboardInterrupt:
         print(f"{out}: stopped; the same command goes on", file=sys.stderr)
@@ -154,7 +183,60 @@ def evaluate(
     return found
 
 
-def _endpoint(url, name, key_variable, concurrency, form="png"):
+def _check_source(
+    model: str | None,
+    endpoint: str | None,
+    model_name: str | None,
+    floor: str | None,
+    fallback_endpoint: str | None,
+    fallback_model: str | None,
+) -> None:
+    """Refuse options that name no backend, several, or half of one."""
+    if sum(choice is not None for choice in (model, endpoint, floor)) != 1:
+        raise SpacerError(
+            "what answers the questions",
+            kind="cli.no-backend",
+            got="none or several",
+            expected="one backend",
+            remedy="pass --model PATH, --endpoint URL with --model-name, or --floor "
+            "KIND",
+        )
+    if bool(endpoint) != bool(model_name):
+        raise SpacerError(
+            "--endpoint and --model-name",
+            kind="cli.half-endpoint",
+            got="one of them",
+            expected="both",
+        )
+    if bool(fallback_endpoint) != bool(fallback_model):
+        raise SpacerError(
+            "--fallback-endpoint and --fallback-model",
+            kind="cli.half-fallback",
+            got="one of them",
+            expected="both",
+        )
+    if floor:
+        check_choice("floor", floor, FLOORS, "cli.unknown-floor")
+
+
+def _settings(config: str | None, setting: list[str]) -> Any:
+    """An ``EvaluationConfig``: a settings file, and ``KEY=VALUE`` changes over it."""
+    from spacer_lib.evaluation.config import EvaluationConfig, load_evaluation
+    from spacer_lib.settings import build, setting_pairs
+
+    changes = dict(setting_pairs(setting))
+    condition = str(changes.get("condition", "own"))
+    check_choice("condition", condition, CONDITIONS, "cli.unknown-condition")
+    extraction = str(changes.get("extraction", "strict"))
+    check_choice("extraction", extraction, EXTRACTIONS, "cli.unknown-rule")
+    checked = build(EvaluationConfig, changes)
+    values = {key: getattr(checked, key) for key in changes}
+    return dataclasses.replace(load_evaluation(config), **values)
+
+
+def _endpoint(
+    url: str, name: str, key_variable: str, concurrency: int, form: str = "png"
+) -> Any:
     from spacer_lib.evaluation.chat import Endpoint
 
     return Endpoint(
@@ -162,23 +244,24 @@ def _endpoint(url, name, key_variable, concurrency, form="png"):
     )
 
 
-def _floor(kind, rows, train_rows):
+def _floor(kind: str, rows: list[Question], train_rows: list[Question] | None) -> Any:
     from spacer_lib.evaluation.floors import Floor
 
     return Floor(kind, rows, train_rows)
 
 
-def _checkpoint(model, positions, vllm, frames):
+def _checkpoint(model: str, positions: str | None, vllm: bool, frames: int) -> Any:
     if vllm:
         from spacer_lib.evaluation.offline_vllm import OfflineVllm
 
         return OfflineVllm(model, frames=frames)
     from spacer_lib.evaluation.backends import LocalModel, load
 
-    return LocalModel(*load(model, positions), name=model)
+    loaded, processor = load(model, positions)
+    return LocalModel(loaded, processor, name=model)
 
 
-def _scores_text(bench, who, found):
+def _scores_text(bench: Any, who: str, found: dict[str, Any]) -> str:
     """Tasks and aggregates in percent with their intervals, then what failed."""
     head = f"{'':34}{'n':>6}{'score':>8}{'95%':>16}{'failed':>8}"
     lines = [f"{bench.title}: {who}", head]
@@ -207,28 +290,33 @@ def _scores_text(bench, who, found):
     return "\n".join(lines)
 
 
-@command
+@extra("spacer extras serve --model checkpoints/tiny_warmstart --port 8000")
 def serve(
-    model: Annotated[str, typer.Option(help="Checkpoint folder, or hub name.")],
-    port: Annotated[int, typer.Option(min=0, help="0: any free one.")] = 8000,
-    host: Annotated[str, typer.Option(help="There is no key: mind who listens.")] = (
-        "127.0.0.1"
-    ),
+    model: Annotated[str, typer.Option(help="Checkpoint folder, or name on the hub.")],
+    port: Annotated[int, typer.Option(min=0, help="Port; 0 picks a free one.")] = 8000,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on. The server asks for no key.")
+    ] = "127.0.0.1",
     name: Annotated[
-        Optional[str], typer.Option(help="In requests; the folder's if not given.")
+        Optional[str],
+        typer.Option(help="Model name in requests; the folder's without it."),
     ] = None,
-    max_pixels: Annotated[Optional[int], typer.Option(min=1)] = None,
-    positions: Optional[str] = None,
-):
-    """Serve a checkpoint as OpenAI's chat completions, one request at a time."""
+    max_pixels: Annotated[
+        Optional[int], typer.Option(min=1, help="Most pixels of a frame.")
+    ] = None,
+    positions: Positions = None,
+) -> dict[str, Any]:
+    """Serve a checkpoint with OpenAI's chat interface, one request at a time."""
+    check_model(model)
     from spacer_lib.evaluation.backends import load
     from spacer_lib.evaluation.serve import make_server
 
     name = name or Path(model).name
+    loaded, processor = load(model, positions)
     server = make_server(
-        *load(model, positions), name, host=host, port=port, max_pixels=max_pixels
+        loaded, processor, name, host=host, port=port, max_pixels=max_pixels
     )
-    host, port = server.server_address[:2]
+    host, port = str(server.server_address[0]), server.server_address[1]
     print(f"{name} at http://{host}:{port}/v1", flush=True)
     with server, contextlib.suppress(KeyboardInterrupt):
         server.serve_forever()

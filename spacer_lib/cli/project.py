@@ -1,22 +1,25 @@
-"""Project: its notebooks and its benches."""
+"""Project: its notebooks and its timings."""
 
-import functools
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated, Any, Optional
 
 import typer
 
 from spacer_lib.artifacts import PROJECT_ROOT, read_json, write_json
-from spacer_lib.cli.app import command
-from spacer_lib.errors import SpacerError
+from spacer_lib.cli.app import app, command
+from spacer_lib.cli.choices import check_choice
 
+BENCHES = ("data", "rewards", "step")
 RUNS = PROJECT_ROOT / "papermill_runs"
 
 
-@command
-def demo():
-    """Execute every notebook on its defaults, then sum up."""
+@command("spacer demo")
+def demo() -> dict[str, Any]:
+    """Execute every notebook with its defaults and print a summary."""
     from spacer_lib import notebooks
 
     shutil.rmtree(PROJECT_ROOT / "runs" / "07_evaluate", ignore_errors=True)
@@ -34,11 +37,11 @@ def demo():
     return summary
 
 
-def summary_text(summary):
+def summary_text(summary: dict[str, Any]) -> str:
     """One screen: floors, warm start, after SG-RLVR, seconds and memory."""
     lines = ["", f"{'':34}{'score':>8}{'map hits':>10}"]
 
-    def line(name, record):
+    def line(name: str, record: dict[str, Any]) -> None:
         hits = record.get("hits")
         shown = f"{hits:10.3f}" if hits == hits and hits is not None else f"{'-':>10}"
         lines.append(f"{name:34}{record['score']:8.3f}{shown}")
@@ -60,19 +63,23 @@ def summary_text(summary):
     return "\n".join(lines)
 
 
-@command
+@command("spacer run 05_train_grpo -p gpus 8")
 def run(
     name: Annotated[str, typer.Argument(help="Notebook, such as 05_train_grpo.")],
-    out: Optional[Path] = None,
-    parameter: Annotated[list[str], typer.Option("-p", metavar="NAME VALUE")] = [],
-):
+    out: Annotated[
+        Optional[Path],
+        typer.Option(help="Executed notebook; in papermill_runs/ without it."),
+    ] = None,
+    parameter: Annotated[
+        list[str],
+        typer.Option("-p", metavar="NAME VALUE", help="Parameter of the notebook."),
+    ] = [],
+) -> dict[str, Any]:
     """Execute one notebook with checked parameters."""
-    import yaml
-
     from spacer_lib import notebooks
+    from spacer_lib.settings import setting_pairs
 
-    pairs = (text.partition("=") for text in parameter)
-    parameters = {name: yaml.safe_load(value) for name, _, value in pairs}
+    parameters = dict(setting_pairs(parameter))
     out = out or RUNS / f"{name}__custom.ipynb"
     done = notebooks.execute(name, out, parameters, log_output=True)
     print(f"{done.path}: {done.seconds:.0f} s, {done.peak_memory_gb:.1f} GB")
@@ -83,51 +90,39 @@ def run(
     }
 
 
-@command
-def notebooks(names: Annotated[Optional[list[str]], typer.Argument()] = None):
-    """Pair, execute in place and keep the outputs (what the repository commits)."""
+@command("spacer notebooks 05_train_grpo")
+def notebooks(
+    names: Annotated[
+        Optional[list[str]], typer.Argument(help="Notebooks; all without names.")
+    ] = None,
+) -> dict[str, Any]:
+    """Execute notebooks in place and keep their outputs."""
     from spacer_lib import notebooks as books
 
+    chosen = [books.checked(name) for name in names or books.names()]
     seconds = {}
-    for source in sorted(books.FOLDER.glob("[0-9]*.py")):
-        if names and source.stem not in names:
-            continue
+    for name in chosen:
+        source = books.FOLDER / f"{name}.py"
         books.pair(source, source.with_suffix(".ipynb"))
-        seconds[source.stem] = books.execute_in_place(source.stem).seconds
-        print(f"{source.stem}: {seconds[source.stem]:.0f} s", flush=True)
+        seconds[name] = books.execute_in_place(name).seconds
+        print(f"{name}: {seconds[name]:.0f} s", flush=True)
     return {"seconds": seconds}
 
 
-@command
-def bench(
-    what: Annotated[str, typer.Argument(help="data, rewards or step")] = "data",
-    runs: Annotated[
-        int, typer.Option("--runs", "--repeats", min=1, help="Median of so many.")
-    ] = 5,
-    model: Annotated[
-        str, typer.Option(help="Of step: tiny, small, 3b or 7b; random weights.")
-    ] = "small",
-    prompt: Annotated[int, typer.Option(help="Of step: tokens.")] = 1100,
-    completion: Annotated[int, typer.Option(help="Of step: tokens.")] = 400,
-    group: Annotated[int, typer.Option(help="Of step: completions.")] = 8,
-    decode: Annotated[
-        Optional[int], typer.Option(min=2, help="Of step: tokens to generate.")
-    ] = None,
-):
-    """Ours and the other way side by side, with the ratio.
-
-    Of step, a GRPO step's phases, with each prompt computed once and as stock trainers
-    do."""
-    told = functools.partial(print, flush=True)
-    if what == "step":
-        from spacer_lib.bench_step import StepShape, bench_step
-
-        shape = StepShape(model, prompt, completion, group, decode)
-        return bench_step(shape, runs, told)
-    from spacer_lib import benches
-
-    if what not in benches.SUITES:
-        known = ", ".join([*benches.SUITES, "step"])
-        raise SpacerError("bench", got=what, expected=known)
-    rows = benches.SUITES[what](runs, on_row=lambda row: told(row.line()))
-    return {"rows": rows}
+@app.command(
+    hidden=True,
+    context_settings={
+        "allow_extra_args": True,
+        "ignore_unknown_options": True,
+        "help_option_names": [],
+    },
+)
+def bench(context: typer.Context) -> None:
+    """Run ``python -m benches.NAME`` of the checkout: data, rewards or step."""
+    name, *rest = context.args or ["data"]
+    check_choice("bench", name, BENCHES, "cli.unknown-bench")
+    done = subprocess.run(
+        [sys.executable, "-m", f"benches.{name}", *rest],
+        env=os.environ | {"PYTHONPATH": str(PROJECT_ROOT)},
+    )
+    raise typer.Exit(done.returncode)

@@ -1,21 +1,36 @@
-"""Scoring: what was answered before, or elsewhere, and reports of it."""
+"""Scoring: completions and predictions from elsewhere, and reports of runs."""
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated, Any, Optional
 
 import typer
 
 from spacer_lib.artifacts import PROJECT_ROOT
-from spacer_lib.cli.app import Benchmark, Out, command
+from spacer_lib.cli.app import Benchmark, command, extra
+from spacer_lib.cli.choices import (
+    BENCHMARKS,
+    PRESETS,
+    RULES,
+    check_choice,
+    check_exists,
+    one_of,
+)
 from spacer_lib.errors import SpacerError
+from spacer_lib.rows import Question
 
 
-@command
+@extra(
+    "spacer extras reward --items items.jsonl --completions made.jsonl --preset ours"
+)
 def reward(
     items: Annotated[Path, typer.Option(help="Questions, JSON lines.")],
-    completions: Annotated[Path, typer.Option(help="`id`, `completion`: JSON lines.")],
-    preset: Annotated[str, typer.Option(help="A name of rewards.PRESETS.")] = "ours",
-):
+    completions: Annotated[
+        Path, typer.Option(help="JSON lines with the keys id and completion.")
+    ],
+    preset: Annotated[
+        str, typer.Option(metavar="NAME", help=f"Reward settings: {one_of(PRESETS)}.")
+    ] = "ours",
+) -> dict[str, Any]:
     """Score completions from any source, component by component."""
     from spacer_lib.rewards.config import COMPONENTS, get_preset
     from spacer_lib.rewards.files import score_files
@@ -57,32 +72,37 @@ def reward(
     return {"preset": preset, "rows": rows, "unanswered": unanswered}
 
 
-@command
+@command(
+    "spacer score --benchmark vsi --data VSI-Bench --predictions log.jsonl "
+    "--extraction official"
+)
 def score(
     benchmark: Benchmark,
     predictions: Annotated[
-        Path, typer.Option(help="Ours, plain, lmms-eval's or VLMEvalKit's.")
+        Path,
+        typer.Option(help="File of this project, of lmms-eval or of VLMEvalKit."),
     ],
     data: Annotated[
-        Optional[Path], typer.Option(help="The questions: a file, or its folder.")
+        Optional[Path], typer.Option(help="The benchmark's folder or file.")
     ] = None,
     extraction: Annotated[
-        str, typer.Option(help="strict (ours), or official (the benchmark's own).")
+        str, typer.Option(metavar="RULE", help=f"Reading rule: {one_of(RULES)}.")
     ] = "strict",
     audit: Annotated[
-        bool, typer.Option(help="What the other extraction rules would have given.")
+        bool, typer.Option(help="Compare the scores of all reading rules.")
     ] = False,
-):
+) -> dict[str, Any]:
     """Score predictions made elsewhere, with intervals over rooms or videos."""
+    check_choice("extraction", extraction, RULES, "cli.unknown-rule")
+    check_exists(predictions, "predictions")
     from spacer_lib.benchmarks import named, rules_of
+
+    chosen = named(benchmark)
+    rules = rules_of(chosen)
     from spacer_lib.evaluation.foreign import gather
     from spacer_lib.evaluation.predictions import record
     from spacer_lib.evaluation.statistics import intervals, summarize, totals
 
-    chosen = named(benchmark)
-    rules = rules_of(chosen)
-    if extraction not in rules:
-        raise SpacerError("extraction", got=extraction, expected=", ".join(rules))
     rows, answers = gather(chosen, predictions, data)
     records = [
         record(row, answer.text, rules[extraction], failure=answer.failure)
@@ -100,15 +120,17 @@ def score(
             f"{name:28}{line.n:>6}{line.score:>7.3f}{interval:>16}{line.wrong:>7}"
             f"{line.failures:>8}"
         )
+    for name, value in result["released"].items():
+        print(f"{f'released code, {name}':34}{value:>7.3f}")
     for reason, count in result["failures"].items():
         print(f"unread, {reason:20}{count:>6}")
     types = table[table["level"] == "question_type"]
     ids = [row.get("published_id", row["id"]) for row in rows]
-    silent = [key for key, a in zip(ids, answers, strict=True) if a.text is None]
-    if silent:
-        more = " ..." if len(silent) > 5 else ""
-        some = ", ".join(map(str, silent[:5]))
-        print(f"{len(silent)} without a prediction: {some}{more}")
+    unanswered = [key for key, a in zip(ids, answers, strict=True) if a.text is None]
+    if unanswered:
+        more = " ..." if len(unanswered) > 5 else ""
+        some = ", ".join(map(str, unanswered[:5]))
+        print(f"{len(unanswered)} without a prediction: {some}{more}")
     return {
         "rows": [
             {
@@ -124,12 +146,14 @@ def score(
         "intervals": intervals(table),
         "benchmark": chosen.name,
         "extraction": extraction,
-        "unanswered": silent,
+        "unanswered": unanswered,
         **(_audited(rows, answers, chosen) if audit else {}),
     }
 
 
-def _audited(rows, answers, benchmark, examples=3):
+def _audited(
+    rows: list[Question], answers: list[Any], benchmark: Any, examples: int = 3
+) -> dict[str, Any]:
     """Print the extraction audit; ``{"audit": …}`` for the result."""
     from spacer_lib.evaluation.audit import REFERENCE, audit
 
@@ -176,36 +200,48 @@ def _audited(rows, answers, benchmark, examples=3):
     }
 
 
-@command
+@command("spacer report runs/vsi runs/vsi_majority --out runs/report")
 def report(
     runs: Annotated[
         Optional[list[str]],
         typer.Argument(metavar="[NAME=]RUN ...", help="Folders of `spacer evaluate`."),
     ] = None,
-    out: Out = PROJECT_ROOT / "runs" / "report",
+    out: Annotated[
+        Path, typer.Option(help="Output folder.", show_default="runs/report")
+    ] = PROJECT_ROOT / "runs" / "report",
     reference: Annotated[
-        Optional[str], typer.Option(metavar="RUN", help="Count differences from it.")
+        Optional[str],
+        typer.Option(metavar="RUN", help="Run that the others are compared with."),
     ] = None,
     pool: Annotated[
         list[str],
-        typer.Option(metavar="NAME=RUN,RUN", help="Seeds of one arm, as one run."),
+        typer.Option(metavar="NAME=RUN,RUN", help="Seeds to report as one run."),
     ] = [],
     benchmark: Annotated[
-        Optional[str], typer.Option(help="Where evaluation.json does not say.")
+        Optional[str],
+        typer.Option(
+            metavar="NAME",
+            help=f"Benchmark of runs without evaluation.json: {one_of(BENCHMARKS)}.",
+        ),
     ] = None,
     published: Annotated[
-        list[str], typer.Option(metavar="TABLE", help="Rows of a paper beside ours.")
+        list[str],
+        typer.Option(
+            metavar="TABLE", help="Published table to add, such as spacer_table1."
+        ),
     ] = [],
-):
-    """Tables (Markdown, LaTeX, CSV) and figures of runs on one benchmark."""
+) -> dict[str, Any]:
+    """Write tables (Markdown, LaTeX, CSV) and figures of runs on one benchmark."""
+    if not (runs or pool or reference):
+        raise _no_runs()
     from spacer_lib.evaluation import report as reports
-    from spacer_lib.pictures.figures import report_figures
 
-    def read(text):
+    def read(text: str) -> Any:
         name, sign, folder = text.partition("=")
         plain = not sign or Path(text).exists()
         return reports.read_run(text) if plain else reports.read_run(folder, name)
 
+    tables = _wide(published) if published else None
     entries = [read(text) for text in runs or ()]
     if reference and Path(reference).exists():
         base = reports.read_run(reference)
@@ -215,15 +251,19 @@ def report(
         name, _, members = text.partition("=")
         seeds = [read(member) for member in members.split(",") if member]
         if not seeds:
-            raise SpacerError("--pool", got=text, expected="NAME=RUN,RUN")
+            raise SpacerError(
+                "--pool", kind="cli.no-pool", got=text, expected="NAME=RUN,RUN"
+            )
         entries.append(reports.pool_runs(name, seeds))
     if not entries:
-        raise SpacerError("runs", got="none", expected="at least one folder")
+        raise _no_runs()
+    from spacer_lib.pictures.figures import report_figures
+
     made = reports.make_report(
         entries,
         benchmark=benchmark,
         reference=reference,
-        published=_wide(published) if published else None,
+        published=tables,
     )
     paths = report_figures(made, out)
     paths += reports.write_report(made, out, paths)
@@ -245,7 +285,14 @@ def report(
     }
 
 
-def _wide(names):
+def _no_runs() -> SpacerError:
+    return SpacerError(
+        "runs", kind="cli.no-runs", got="none", expected="at least one folder"
+    )
+
+
+def _wide(names: list[str]) -> dict[str, Any]:
+    """Published tables by name."""
     from spacer_lib import published
 
     return {name: published.wide(name) for name in names}

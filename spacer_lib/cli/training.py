@@ -1,10 +1,10 @@
-"""Training: recipes, studies of many runs, and which rows teach."""
+"""Training: recipes, studies of several runs, and the choice of rows."""
 
 import functools
 import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated, Any, Optional
 
 import typer
 
@@ -15,38 +15,54 @@ from spacer_lib.artifacts import (
     write_json,
     write_jsonl,
 )
-from spacer_lib.cli.app import command
+from spacer_lib.cli.app import Setting, command, extra
+from spacer_lib.cli.choices import check_choice, check_exists, names_in, one_of
 
 CHECKPOINT = PROJECT_ROOT / "checkpoints" / "tiny_warmstart"
+Recipe = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME",
+        help="Recipe in configs/, such as tiny, spacer_7b or sft_tiny; or a YAML file.",
+    ),
+]
 
 
-@command
+@command("spacer train --config tiny --set max_steps=60 --out runs/tiny")
 def train(
-    config: Annotated[str, typer.Option(help="Recipe name or YAML file.")] = "tiny",
-    setting: Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE ...")] = [],
-    out: Optional[Path] = None,
-    resume: bool = False,
+    config: Recipe = "tiny",
+    setting: Setting = [],
+    out: Annotated[
+        Optional[Path], typer.Option(help="Run folder; runs/RECIPE without it.")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option(help="Continue the run in --out, if there is one.")
+    ] = False,
     estimate: Annotated[
-        bool, typer.Option(help="Run five steps; say what all of them will take.")
+        bool, typer.Option(help="Run five steps and estimate time, memory and cost.")
     ] = False,
     gpu_hour_price: Annotated[
-        Optional[float], typer.Option(min=0, help="For the estimate's cost.")
+        Optional[float], typer.Option(min=0, help="Price that the estimate uses.")
     ] = None,
     nodes: Annotated[
-        Optional[int], typer.Option(help="Machines; start this on each of them.")
+        Optional[int],
+        typer.Option(help="Number of machines; start the command on each."),
     ] = None,
-    node_rank: Annotated[int, typer.Option(help="Which one this is, from 0.")] = 0,
+    node_rank: Annotated[int, typer.Option(help="Number of this machine, from 0.")] = 0,
     main_process_ip: Annotated[
-        Optional[str], typer.Option(help="Name or address of the first one.")
+        Optional[str], typer.Option(help="Name or address of machine 0.")
     ] = None,
-    main_process_port: Optional[int] = None,
-):
+    main_process_port: Annotated[
+        Optional[int], typer.Option(help="Free port of machine 0.")
+    ] = None,
+) -> dict[str, Any]:
     """Train a recipe without a notebook."""
-    from spacer_lib.training.processes.launch import launch
     from spacer_lib.training.recipe import load_config
 
     setting = [*setting, *([] if nodes is None else [f"advanced.nodes={nodes}"])]
     settings = load_config(config, setting)
+    from spacer_lib.training.processes.launch import launch
+
     if estimate:
         return _estimate(settings, out, gpu_hour_price)
     out = out or PROJECT_ROOT / "runs" / settings.recipe
@@ -63,7 +79,9 @@ def train(
     return {"model": result.model_dir, "steps": result.steps, "seconds": result.seconds}
 
 
-def _estimate(settings, out, gpu_hour_price):
+def _estimate(
+    settings: Any, out: Path | None, gpu_hour_price: float | None
+) -> dict[str, Any]:
     from spacer_lib.training.estimate import estimate
 
     found = estimate(settings, out, print, gpu_hour_price)
@@ -71,15 +89,17 @@ def _estimate(settings, out, gpu_hour_price):
     return {**asdict(found), "measured_on": found.measured_on}
 
 
-@command
+@extra("spacer extras warmstart --out runs/warmstart")
 def warmstart(
-    out: Path = PROJECT_ROOT / "runs" / "warmstart",
+    out: Annotated[
+        Path, typer.Option(help="Run folder.", show_default="runs/warmstart")
+    ] = (PROJECT_ROOT / "runs" / "warmstart"),
     ship: Annotated[
-        bool, typer.Option(help="Replace the repository's checkpoint.")
+        bool, typer.Option(help="Replace the checkpoint in checkpoints/.")
     ] = False,
-):
-    """Train the tiny model's warm start again, from nothing."""
-    from spacer_lib.evaluation.runner import warmstart_metrics
+) -> dict[str, Any]:
+    """Train the tiny model's warm start again, from random weights."""
+    from spacer_lib.study import warmstart_metrics
     from spacer_lib.tiny import warmstart as chain
 
     model = chain.run(out, evaluate=warmstart_metrics)
@@ -94,27 +114,31 @@ def warmstart(
     return record
 
 
-@command
+@extra("spacer extras study --config baselines --seeds 0 1 2")
 def study(
-    config: Annotated[str, typer.Option(help="Name in configs/study, or YAML.")] = (
-        "map"
-    ),
-    out: Annotated[
-        Optional[Path], typer.Option(help="runs/study, or runs/study_<config>.")
-    ] = None,
-    seeds: Annotated[list[int], typer.Option(help="In place of the study's.")] = [],
-    arms: Annotated[list[str], typer.Option(help="Only these.")] = [],
-    questions: Annotated[
-        Optional[int], typer.Option(help="In place of the study's.")
-    ] = None,
-    setting: Annotated[
-        list[str],
+    config: Annotated[
+        str,
         typer.Option(
-            "--set", metavar="KEY=VALUE ...", help="In every run: for trials."
+            metavar="NAME", help=f"Study: {one_of(names_in('study'))}; or a YAML file."
         ),
+    ] = "map",
+    out: Annotated[
+        Optional[Path],
+        typer.Option(help="Output folder; runs/study_NAME without it."),
+    ] = None,
+    seeds: Annotated[
+        list[int], typer.Option(metavar="N ...", help="Seeds to run instead.")
     ] = [],
-):
-    """Several arms over several seeds, before and after; resumes."""
+    arms: Annotated[
+        list[str], typer.Option(metavar="NAME ...", help="Run only these arms.")
+    ] = [],
+    questions: Annotated[
+        Optional[int], typer.Option(help="Number of held-out questions to ask.")
+    ] = None,
+    setting: Setting = [],
+) -> Any:
+    """Train several arms over several seeds and compare; a stopped run continues."""
+    _check_study(config)
     from spacer_lib.study import load_study, run_study, study_table
 
     chosen = load_study(
@@ -130,40 +154,55 @@ def study(
     return read_json(out / "study.json")
 
 
-@command
+def _check_study(config: str) -> None:
+    """Refuse the name of no study before torch is loaded."""
+    if not Path(config).suffix:
+        check_choice("study", config, names_in("study"), "cli.unknown-study")
+    else:
+        check_exists(Path(config), "study")
+
+
+@extra("spacer extras select --config tiny --out runs/kept.jsonl --k 8 --rows 400")
 def select(
     out: Annotated[Path, typer.Option(help="JSON lines for the rows that are kept.")],
-    config: Annotated[str, typer.Option(help="Recipe name or YAML file.")] = "tiny",
-    setting: Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE ...")] = [],
-    k: Annotated[int, typer.Option(min=2, help="Responses a row.")] = 8,
+    config: Recipe = "tiny",
+    setting: Setting = [],
+    k: Annotated[int, typer.Option(min=2, help="Completions per row.")] = 8,
     rows: Annotated[
-        Optional[int], typer.Option(min=1, help="Only the recipe's first so many.")
+        Optional[int], typer.Option(min=1, help="Number of rows to ask.")
     ] = None,
-):
-    """Drop the rows that a recipe's model answers all right or all wrong; resumes."""
-    from spacer_lib.evaluation.backends import load
-    from spacer_lib.training.data import training_rows
+) -> dict[str, Any]:
+    """Drop rows that a model always or never answers right; a stopped run continues."""
     from spacer_lib.training.recipe import load_config
-    from spacer_lib.training.selection import keep_informative, select_samples
 
     settings = load_config(config, setting)
-    if rows and settings.data_path is None:  # drawn: no more and no fewer
+    from spacer_lib.evaluation.backends import load
+    from spacer_lib.evaluation.selection import keep_informative, select_samples
+    from spacer_lib.language.asking import AskSettings
+    from spacer_lib.training.data import training_rows
+
+    if rows and settings.data_path is None:  # draw exactly as many as are asked
         steps = -(-rows // settings.prompts_per_step) * settings.advanced.num_iterations
         settings = replace(settings, max_steps=steps)
     asked = training_rows(settings)[:rows]
     responses = out.with_suffix(".responses.jsonl")
+    model, processor = load(settings.model_path, settings.advanced.positions)
     answers = select_samples(
-        *load(settings.model_path, settings.advanced.positions),
+        model,
+        processor,
         asked,
         responses,
+        AskSettings(
+            settings.prompt_style,
+            settings.video_settings,
+            settings.max_completion_length,
+            settings.temperature,
+            settings.top_p,
+            settings.seed,
+            batch_size=4,
+        ),
         k=k,
-        mode=settings.prompt_style,
-        seed=settings.seed,
         rewards=settings.reward,
-        video=settings.video_settings,
-        max_new_tokens=settings.max_completion_length,
-        temperature=settings.temperature,
-        top_p=settings.top_p,
     )
     kept, histogram = keep_informative(asked, [answer["scores"] for answer in answers])
     write_jsonl(out, kept)

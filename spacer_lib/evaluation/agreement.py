@@ -1,21 +1,24 @@
-"""Can a person answer from the map? A small quiz, and Gwet's AC1 for its raters.
+"""A quiz that asks a person to answer from maps, and Gwet's AC1 for its raters.
 
 SpaceR (Appendix C.4) shows annotators cognitive maps without the video and reports
-agreement after Gwet. The package ``irrCAC`` computes AC1 but pins scipy 1.12 and
-pandas below 3 (under pandas 3 its 0.4.4 takes missing ratings for a category). So the
-formula stands here, tested by hand and against that package's documented example.
+agreement after Gwet. The package ``irrCAC`` computes AC1, but it needs scipy 1.12 and
+pandas below 3 (with pandas 3 its version 0.4.4 counts missing ratings as a category).
+So the formula is here, tested by hand and against that package's documented example.
 """
 
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy.stats import t
 
 from spacer_lib.errors import SpacerError
+from spacer_lib.evaluation.bootstrap import bootstrap_interval
 from spacer_lib.evaluation.consistency import BEYOND_MAPS, answer_from_map, same_answer
 from spacer_lib.language.tags import read_completion
-from spacer_lib.rewards.metrics import bootstrap_interval
 from spacer_lib.rooms.scene import space_of
+from spacer_lib.rows import Prediction, Question
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,13 @@ class Agreement:
     raters: int
 
 
-def gwet_ac1(ratings, *, categories=None, clusters=None, seed=0):
+def gwet_ac1(
+    ratings: Sequence[Sequence[Hashable | None]],
+    *,
+    categories: Sequence[Hashable] | None = None,
+    clusters: Sequence[Hashable] | None = None,
+    seed: int = 0,
+) -> Agreement:
     """Gwet's AC1 for two or more raters, with missing ratings.
 
     With $r_{ik}$ of the $r_i$ ratings of item i in category k,
@@ -56,7 +65,7 @@ def gwet_ac1(ratings, *, categories=None, clusters=None, seed=0):
     p_e = \\frac{1}{q - 1} \\sum_k \\pi_k (1 - \\pi_k), \\quad
     \\pi_k = \\frac{1}{n} \\sum_i \\frac{r_{ik}}{r_i}.$$
 
-    Unlike Cohen's kappa it does not collapse where one category is rare.
+    Unlike Cohen's kappa it does not fall towards 0 where one category is rare.
 
     Parameters
     ----------
@@ -87,20 +96,28 @@ def gwet_ac1(ratings, *, categories=None, clusters=None, seed=0):
     if len(raters) != 1 or clusters is not None and len(clusters) != len(ratings):
         raise SpacerError(
             "ratings",
+            kind="evaluation.uneven-ratings",
             got=f"{len(ratings)} items of {sorted(raters)} raters",
-            expected="one number of raters, and a cluster an item if any",
+            expected="the same number of raters, and one cluster, for every item",
         )
     given = {rating for item in ratings for rating in item if rating is not None}
     names = sorted(given, key=str) if categories is None else list(categories)
     if not given <= set(names):
         odd = sorted(given - set(names), key=str)[0]
-        raise SpacerError("rating", got=odd, expected=names)
+        raise SpacerError(
+            "rating", kind="evaluation.unknown-rating", got=odd, expected=names
+        )
     counts = np.array([[item.count(k) for k in names] for item in ratings], float)
     kept = counts.sum(axis=1) > 0
     counts, r = counts[kept], counts[kept].sum(axis=1)
     paired = r >= 2
     if not paired.any():
-        raise SpacerError("ratings", got="no item rated twice", expected="one at least")
+        raise SpacerError(
+            "ratings",
+            kind="evaluation.nothing-rated-twice",
+            got="no item rated twice",
+            expected="one at least",
+        )
     pairs = np.maximum(r * (r - 1), 1)
     agreeing = (counts * (counts - 1)).sum(axis=1) / pairs  # (n,)
     n, q = len(counts), max(len(names), 2)
@@ -135,20 +152,27 @@ def gwet_ac1(ratings, *, categories=None, clusters=None, seed=0):
 # ---------------------------------------------------------------- the quiz
 
 
-def quiz(rows, n, seed=0, *, predictions=None, grid_size=10):
+def quiz(
+    rows: Sequence[Question],
+    n: int,
+    seed: int = 0,
+    *,
+    predictions: Sequence[Prediction] | None = None,
+    grid_size: int = 10,
+) -> list[dict[str, Any]]:
     """Questions to answer from a map, without the video.
 
-    Only questions that a map can answer are asked (not sizes, orders, or metres).
+    Only questions that a map can answer are asked: no sizes, orders or metres.
 
     Parameters
     ----------
-    rows : list of dict
+    rows : list of Question
     n : int
         Questions at most, question types in turn.
     seed : int
-    predictions : list of dict, optional
-        Show the maps that a model drew, of the questions that it got exactly right
-        (as SpaceR did); the true maps otherwise.
+    predictions : list of Prediction, optional
+        Show the maps that a model drew for the questions that it got exactly right
+        (as SpaceR did). Without it the true maps are shown.
     grid_size : int
         Of the drawn maps.
 
@@ -162,14 +186,14 @@ def quiz(rows, n, seed=0, *, predictions=None, grid_size=10):
     SpacerError
         If there is no such question.
     """
-    shown = {row["id"]: row.get("map") for row in rows}
+    shown: dict[str, Any] = {row["id"]: row.get("map") for row in rows}
     if predictions is not None:
         shown = {
             p["id"]: read_completion(p["prediction"], grid_size=grid_size).map
             for p in predictions
             if p["score"] > 1 - 1e-9
         }
-    pool = {}
+    pool: dict[str, list[dict[str, Any]]] = {}
     for i in np.random.default_rng([seed, 47]).permutation(len(rows)):
         cells = shown.get(rows[i]["id"])
         solved = answer_from_map(rows[i], cells)
@@ -177,7 +201,11 @@ def quiz(rows, n, seed=0, *, predictions=None, grid_size=10):
             asked = {"row": rows[i], "map": cells, "solved": solved}
             pool.setdefault(rows[i]["question_type"], []).append(asked)
     if not pool:
-        raise SpacerError("quiz", got="no question that a map can answer")
+        raise SpacerError(
+            "quiz",
+            kind="evaluation.empty-quiz",
+            got="no question that a map can answer",
+        )
     rounds = [
         (number, kind, asked)
         for kind, found in sorted(pool.items())
@@ -186,7 +214,12 @@ def quiz(rows, n, seed=0, *, predictions=None, grid_size=10):
     return [asked for _, _, asked in sorted(rounds, key=lambda r: r[:2])[:n]]
 
 
-def score_quiz(questions, answers, *, seed=0):
+def score_quiz(
+    questions: Sequence[Mapping[str, Any]],
+    answers: Mapping[str, str | None],
+    *,
+    seed: int = 0,
+) -> dict[str, Any]:
     """A reader's answers beside the truth and the solver's.
 
     Parameters
@@ -213,14 +246,19 @@ def score_quiz(questions, answers, *, seed=0):
     asked = {q["row"]["id"]: q for q in questions}
     strange = sorted(set(answers) - set(asked))
     if strange:
-        raise SpacerError("quiz answer", got=strange[0], expected=sorted(asked)[:3])
+        raise SpacerError(
+            "quiz answer",
+            kind="evaluation.no-such-quiz-question",
+            got=strange[0],
+            expected=f"ids of the quiz, such as {sorted(asked)[0]}",
+        )
     rows = [q["row"] for q in questions]
     spaces = [space_of(row["scene_name"]) for row in rows]
     reader = [_plain(answers.get(row["id"])) for row in rows]
     solver = [_plain(q["solved"].answer) for q in questions]
     truth = [_plain(row["ground_truth"]) for row in rows]
 
-    def right(given):
+    def right(given: Sequence[str | None]) -> list[float]:
         values = [
             same_answer(a, row["ground_truth"], row)
             for a, row in zip(given, rows, strict=True)
@@ -229,7 +267,7 @@ def score_quiz(questions, answers, *, seed=0):
             bootstrap_interval(values, spaces, np.random.default_rng([seed, 53]))
         )
 
-    def agreement(other):
+    def agreement(other: Sequence[str | None]) -> Agreement | None:
         pairs = list(zip(reader, other, strict=True))
         if not any(None not in pair for pair in pairs):
             return None
@@ -245,5 +283,5 @@ def score_quiz(questions, answers, *, seed=0):
     }
 
 
-def _plain(answer):
+def _plain(answer: object) -> str | None:
     return None if answer is None else str(answer).strip().rstrip(".").upper()

@@ -1,51 +1,46 @@
 """The papers' further tables, from the predictions of any runs.
 
-``run_table``        runs side by side: map type (SpaceR Table 5), data scale (Fig. 7),
-                     sample selection (Fig. 3), ablations (Table 2)
-``map_size_table``   grids of several sizes (Table 6)
-``think_vs_direct``  one model asked in two ways (Table 3)
-``word_table``       spatial words beside accuracy (Table 4)
-``task_shares``      what a selection of questions does to the tasks (Fig. 3)
-``ablation_table``   all comparisons of ``spacer study``
+``run_table``       runs side by side: answer mode (SpaceR Table 3), map type (Table 5),
+                    data scale (Fig. 7), sample selection (Fig. 3), ablations (Table 2)
+``map_size_table``  grids of several sizes (Table 6)
+``word_table``      spatial words beside accuracy (Table 4)
+``ablation_table``  all comparisons of ``spacer study``
 
-Departures: every number has an interval over rooms, and differences are paired.
+Reads predictions. Departures: every score has an interval over rooms, and differences
+are paired.
 """
 
 import functools
 import re
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import yaml
 
-from spacer_lib.errors import SpacerError
+from spacer_lib.errors import SpacerError, nearest
+from spacer_lib.evaluation.bootstrap import bootstrap_interval
 from spacer_lib.evaluation.conditions import random_map
 from spacer_lib.evaluation.statistics import compare, summarize, verdict
 from spacer_lib.language.tags import read_completion
 from spacer_lib.maps.scores import hits
-from spacer_lib.questions.generators import task_kind
-from spacer_lib.rewards.metrics import bootstrap_interval
 from spacer_lib.rooms.scene import space_of
+from spacer_lib.rows import CognitiveMap, Prediction, Question
 
 ONE_CELL = 1.5  # the cell itself and its eight neighbours
 
 # ---------------------------------------------------------------- runs side by side
 
 
-def map_accuracy(predictions):
-    """Share of the true instances drawn within one cell, averaged over maps.
-
-    ``hits`` of a summary has the same instances found (on whole cells, one cell away
-    is 1.5 at most) and pools them instead, so that full rooms weigh more. Records
-    without a map do not count; maps that cannot be read count 0.
-    """
-    found = [p["map_hits"] / p["map_total"] for p in predictions if p.get("map_total")]
-    return float(np.mean(found)) if found else np.nan
-
-
-def run_table(runs, *, reference=None, seed=0):
+def run_table(
+    runs: Mapping[str, Sequence[Prediction]],
+    *,
+    reference: str | None = None,
+    seed: int = 0,
+) -> pd.DataFrame:
     """Several runs, one row each, as in the papers' tables.
 
     Parameters
@@ -53,17 +48,18 @@ def run_table(runs, *, reference=None, seed=0):
     runs : dict
         ``{label: predictions}``.
     reference : str, optional
-        A label; the others, asked the same questions, are compared with it.
+        The label of the run that the others, asked the same questions, are compared
+        with.
     seed : int
         Keys the bootstrap.
 
     Returns
     -------
     pandas.DataFrame
-        ``n``, ``map_accuracy``, ``hits``, the mean score of each kind of task,
-        ``macro`` (VSI-Bench's mean over kinds) with ``macro_low`` and ``macro_high``;
-        with a reference also ``delta``, ``low``, ``high`` (of macro, paired) and
-        ``verdict``.
+        ``n``, ``hits`` (hit rate; NaN without maps), the mean score of each kind of
+        task, ``macro`` (VSI-Bench's mean over kinds) with ``macro_low`` and
+        ``macro_high``. With a reference also ``delta``, ``low``, ``high`` (of macro,
+        paired) and ``verdict``.
 
     Raises
     ------
@@ -71,14 +67,19 @@ def run_table(runs, *, reference=None, seed=0):
         If there is no such reference, or the questions differ.
     """
     if reference is not None and reference not in runs:
-        raise SpacerError("reference run", got=reference, expected=", ".join(runs))
-    rows = {}
+        raise SpacerError(
+            "reference run",
+            kind="evaluation.unknown-reference",
+            got=reference,
+            expected=", ".join(runs),
+            remedy=nearest(reference, runs),
+        )
+    rows: dict[str, dict[str, Any]] = {}
     for label, predictions in runs.items():
         table = summarize(predictions, seed=seed)
         kinds = table[table["level"] == "kind"]
         rows[label] = {
             "n": len(predictions),
-            "map_accuracy": map_accuracy(predictions),
             "hits": table["hits"].iloc[-1] if "hits" in table else np.nan,
             **dict(zip(kinds["name"], kinds["score"], strict=True)),
             **_macro(table),
@@ -90,18 +91,23 @@ def run_table(runs, *, reference=None, seed=0):
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
-def _macro(table):
+def _macro(table: pd.DataFrame) -> dict[str, float]:
     whole = table.set_index("level").loc["macro"]
     return {f"macro{end}": whole[f"score{end}"] for end in ("", "_low", "_high")}
 
 
-def map_size_table(runs, *, draws=4, seed=0):
+def map_size_table(
+    runs: Mapping[int, tuple[Sequence[Prediction], Sequence[Question]]],
+    *,
+    draws: int = 4,
+    seed: int = 0,
+) -> pd.DataFrame:
     """Maps of several sizes, each beside what random cells would reach.
 
-    A cell of a coarse grid is wide, so "within one cell" means another distance on
-    each grid and random maps reach more on a coarse one. Both are shown: the published
-    measure with its chance level, and the share within the same distance, 1.5 cells of
-    a 10 x 10 grid.
+    A cell of a coarse grid is wide, so "within one cell" is another distance on each
+    grid, and random maps reach more on a coarse one. Both are shown: the published
+    measure with its chance level, and the share within one distance for all grids, 1.5
+    cells of a 10 x 10 grid.
 
     Parameters
     ----------
@@ -119,12 +125,12 @@ def map_size_table(runs, *, draws=4, seed=0):
     """
     made = {}
     for size, (predictions, rows) in runs.items():
-        by_id = {row["id"]: row["map"] for row in rows}
-        true = [by_id[p["id"]] for p in predictions]
+        by_id = {row["id"]: row for row in rows}
+        true = [by_id[p["id"]]["map"] or {} for p in predictions]
         texts = [p["prediction"] for p in predictions]
         drawn = [read_completion(text, grid_size=size).map or {} for text in texts]
         by_chance = [
-            random_map({"id": f"{p['id']}/{i}", "map": by_id[p["id"]]}, seed, size)
+            random_map({**by_id[p["id"]], "id": f"{p['id']}/{i}"}, seed, size)
             for i in range(draws)
             for p in predictions
         ]
@@ -141,97 +147,19 @@ def map_size_table(runs, *, draws=4, seed=0):
     return pd.DataFrame.from_dict(made, orient="index").rename_axis("grid_size")
 
 
-def _found(maps, true, radius_cells):
+def _found(
+    maps: Sequence[CognitiveMap], true: Sequence[CognitiveMap], radius_cells: float
+) -> float:
     pairs = zip(maps, true, strict=True)
     counts = np.array([hits(m, t, radius_cells) for m, t in pairs])
     return counts[:, 0].sum() / counts[:, 1].sum()
-
-
-def task_shares(sets):
-    """The share of each kind of task in sets of questions.
-
-    Parameters
-    ----------
-    sets : dict
-        ``{label: rows}``, for example before and after ``selection``.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Kinds x labels; a last row ``n``.
-    """
-    counts = {
-        label: Counter(task_kind(row["question_type"]) for row in rows)
-        for label, rows in sets.items()
-    }
-    table = pd.DataFrame(counts).fillna(0).sort_index()
-    return pd.concat([table / table.sum(), table.sum().to_frame("n").T])
-
-
-# ---------------------------------------------------------------- two ways of asking
-
-
-def think_vs_direct(think, direct, *, count_tokens=None, seed=0):
-    """The same questions answered with and without thinking.
-
-    Parameters
-    ----------
-    think, direct : list of dict
-        Predictions.
-    count_tokens : callable, optional
-        ``text → int``, for example the length of a tokenizer's ids; words by default.
-
-    Returns
-    -------
-    pandas.DataFrame
-        ``level``, ``name``, ``n``, scores ``think`` and ``direct``, ``delta`` (think
-        minus direct, paired) with ``low``, ``high`` and ``verdict``, and the mean
-        length of the think blocks, maps included (0 without a block), as
-        ``think_tokens`` and ``direct_tokens``.
-
-    Raises
-    ------
-    SpacerError
-        If the two do not answer the same questions.
-    """
-    table = compare(direct, think, seed=seed)
-    table = table[table["measure"] == "score"].drop(columns="measure")
-    table = table.rename(columns={"before": "direct", "after": "think"})
-    count = count_tokens or (lambda text: len(text.split()))
-    for label, predictions in (("think", think), ("direct", direct)):
-        lengths = pd.DataFrame(
-            {
-                "question_type": p["question_type"],
-                "kind": task_kind(p["question_type"]),
-                "length": count(_thought(p["prediction"])),
-            }
-            for p in predictions
-        )
-        mean = {
-            level: lengths.groupby(level)["length"].mean()
-            for level in ("question_type", "kind")
-        }
-        overall = lengths["length"].mean()
-        table[f"{label}_tokens"] = [
-            mean[r.level][r.name] if r.level in mean else overall
-            for r in table.itertuples(index=False)
-        ]
-    return table.reset_index(drop=True)
-
-
-def _thought(text):
-    for shape in ("think", "observe"):
-        thought = read_completion(text, shape=shape).think
-        if thought:
-            return thought
-    return ""
 
 
 # ---------------------------------------------------------------- spatial words
 
 
 @functools.cache
-def spatial_words():
+def spatial_words() -> dict[str, tuple[str, ...]]:
     """``{kind: words}`` of ``spatial_words.yaml``."""
     path = Path(__file__).with_name("spatial_words.yaml")
     listed = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -239,7 +167,7 @@ def spatial_words():
 
 
 @functools.cache
-def _pattern():
+def _pattern() -> tuple[re.Pattern[str], dict[str, str]]:
     kinds = {word: kind for kind, words in spatial_words().items() for word in words}
     longest = sorted(kinds, key=len, reverse=True)
     words = "|".join(re.escape(word).replace(r"\ ", r"\s+") for word in longest)
@@ -249,7 +177,7 @@ def _pattern():
 _NO_WORDS = re.compile(r"<(map|answer)>.*?</\1>|</?\w+>", re.DOTALL)
 
 
-def count_spatial_words(text):
+def count_spatial_words(text: str) -> Counter[str]:
     """Spatial words of a response, by kind; map, answer and tags do not count.
 
     Returns
@@ -267,12 +195,14 @@ def count_spatial_words(text):
     return Counter(kinds[" ".join(word.lower().split())] for word in found)
 
 
-def word_table(runs, *, seed=0):
+def word_table(
+    runs: Mapping[str, Sequence[Prediction]], *, seed: int = 0
+) -> pd.DataFrame:
     """Spatial words per response beside the score, run by run.
 
-    A table of a few runs shows that both grew in training, not that one makes the
-    other. ``rho`` asks within a run: of two answers to the same type of question, is
-    the one with more spatial words the better one?
+    A table of a few runs can show that both grew in training, not that one causes the
+    other. ``rho`` compares within a run: of two answers to the same type of question,
+    does the one with more spatial words score higher?
 
     Parameters
     ----------
@@ -283,16 +213,16 @@ def word_table(runs, *, seed=0):
     -------
     pandas.DataFrame
         ``n``, ``words`` with ``words_low`` and ``words_high``, the mean of each kind,
-        ``score``, and ``rho`` (correlation of count and score, both less their
-        question type's mean; NaN where one does not vary) with ``rho_low`` and
+        ``score``, and ``rho`` (correlation of count and score, each minus the mean of
+        its question type; NaN where one does not vary) with ``rho_low`` and
         ``rho_high``.
     """
-    rows = {}
+    rows: dict[str, dict[str, Any]] = {}
     for label, predictions in runs.items():
         counts = [count_spatial_words(p["prediction"]) for p in predictions]
         table = pd.DataFrame(
             {
-                "space": [space_of(p["scene_name"]) for p in predictions],
+                "space": [space_of(p["scene_name"] or "") for p in predictions],
                 "type": [p["question_type"] for p in predictions],
                 "words": [float(sum(count.values())) for count in counts],
                 "score": [float(p["score"]) for p in predictions],
@@ -312,7 +242,7 @@ def word_table(runs, *, seed=0):
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
-def _products(table):
+def _products(table: pd.DataFrame) -> pd.Series:
     """(n,) values whose mean is the correlation; the spreads are held fixed."""
     parts = []
     for name in ("words", "score"):
@@ -322,7 +252,9 @@ def _products(table):
     return parts[0] * parts[1]
 
 
-def _with_interval(name, values, clusters, seed):
+def _with_interval(
+    name: str, values: pd.Series, clusters: pd.Series, seed: int
+) -> dict[str, float]:
     found = (np.nan, np.nan, np.nan)
     if values.notna().all():
         found = bootstrap_interval(values, clusters, np.random.default_rng([seed, 41]))
@@ -332,7 +264,10 @@ def _with_interval(name, values, clusters, seed):
 # ---------------------------------------------------------------- studies
 
 
-def ablation_table(studies, measures=("score", "exact", "hits")):
+def ablation_table(
+    studies: Mapping[str, Mapping[str, Any]],
+    measures: Sequence[str] = ("score", "exact", "hits"),
+) -> pd.DataFrame:
     """Every arm's gain and every difference between arms, from study files.
 
     Parameters

@@ -1,27 +1,31 @@
-"""The same outputs under every extraction rule: how much of a score is the reader's.
+"""The same outputs under every reading rule: how much a score depends on the rule.
 
-Five public harnesses give one model 32.5 to 38.7 on VSI-Bench; here the outputs are
+Five public harnesses give one model 32.5 to 38.7 on VSI-Bench. Here the outputs are
 fixed and only the rule differs.
 """
 
 from collections import Counter
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from spacer_lib.benchmarks import rules_of
-from spacer_lib.evaluation.predictions import record
+from spacer_lib.benchmarks.schema import Benchmark, Rule, Verdict
+from spacer_lib.evaluation.foreign import Answer
+from spacer_lib.evaluation.predictions import reason, record
 from spacer_lib.evaluation.statistics import summarize
 from spacer_lib.language.tags import read_completion
 from spacer_lib.questions.generators import task_kind
+from spacer_lib.rows import Prediction, Question
 
 REFERENCE = "strict"
 LEVELS = ("kind", "macro", "overall")
 
 
 class Audit(NamedTuple):
-    """What the rules make of the same outputs.
+    """What each rule reads in the same outputs.
 
     Attributes
     ----------
@@ -34,28 +38,28 @@ class Audit(NamedTuple):
         Rules by rules: share of outputs that both score alike.
     disagreements : list of dict
         Every output that a rule and ``REFERENCE`` score differently, with what each
-        read: largest differences first, rule by rule.
+        read. Rule by rule, largest differences first.
     """
 
     table: pd.DataFrame
     reasons: pd.DataFrame
     agreement: pd.DataFrame
-    disagreements: list
+    disagreements: list[dict[str, Any]]
 
 
-def audit_rules(benchmark):
+def audit_rules(benchmark: Benchmark) -> dict[str, Rule]:
     """``{name: rule}``: all of ``rules_of``, and the official one after the tag."""
 
-    def official_after_tag(text, row):
+    def official_after_tag(text: str, row: Question) -> Verdict:
         return benchmark.official(tagged_answer(text), row)
 
     return {**rules_of(benchmark), "official_after_tag": official_after_tag}
 
 
-def tagged_answer(text):
+def tagged_answer(text: str) -> str:
     """What stands in the one answer tag; the whole text where there is no such tag.
 
-    Rules from before thinking models look at the first word, which is then a tag.
+    Older rules read the first word, which is a tag in the output of a thinking model.
 
     Examples
     --------
@@ -66,13 +70,16 @@ def tagged_answer(text):
     return text if answer is None else answer
 
 
-def audit(rows, answers, benchmark):
+def audit(
+    rows: Sequence[Question], answers: Sequence[Answer], benchmark: Benchmark
+) -> Audit:
     """Score the same outputs under every rule.
 
     Parameters
     ----------
-    rows, answers : list
-        Of ``foreign.gather``.
+    rows : list of Question
+    answers : list of Answer
+        One for each row; see ``foreign.gather``.
     benchmark : Benchmark
 
     Returns
@@ -86,15 +93,15 @@ def audit(rows, answers, benchmark):
         ]
         for name, rule in audit_rules(benchmark).items()
     }
-    tables, reasons = [], []
+    tables: list[pd.DataFrame] = []
+    reasons: list[tuple[str, str, str, int]] = []
     for name, records in made.items():
         table = summarize(records).rename(columns={"failures": "unread"})
         table = table[table["level"].isin(LEVELS)]
         answered = table["n"] - table["unread"]
         tables.append(table.assign(rule=name, answered=answered))
         unread = Counter(
-            # "missing_media: <path>" counts as missing_media.
-            (task_kind(r["question_type"]), r["failure"].partition(":")[0])
+            (task_kind(r["question_type"]), reason(r["failure"]))
             for r in records
             if r["failure"]
         )
@@ -124,7 +131,7 @@ def audit(rows, answers, benchmark):
     )
 
 
-def _cases(made, name):
+def _cases(made: Mapping[str, Sequence[Prediction]], name: str) -> list[dict[str, Any]]:
     cases = [
         {
             "id": ours["id"],
@@ -133,9 +140,10 @@ def _cases(made, name):
             "prediction": ours["prediction"],
             "truth": ours["answer"],
             **{
-                f"{side}_{key}": verdict[key]
-                for side, verdict in (("reference", ours), ("rule", theirs))
-                for key in ("extracted", "score", "failure")
+                f"{side}_{key}": value
+                for side, by in (("reference", ours), ("rule", theirs))
+                for key, value in by.items()
+                if key in ("extracted", "score", "failure")
             },
         }
         for ours, theirs in zip(made[REFERENCE], made[name], strict=True)

@@ -1,4 +1,4 @@
-"""Who answers: what a backend is, and the one that is a checkpoint here.
+"""What answers: the interface of a backend, and a checkpoint in this process.
 
 ``LocalModel``                 transformers in this process
 ``chat.Endpoint``              any server with OpenAI's chat completions
@@ -8,24 +8,26 @@
 
 import json
 import zlib
-from dataclasses import dataclass, field
+from collections.abc import Generator, Sequence
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
 
-from spacer_lib.artifacts import PROJECT_ROOT, config_hash
+from spacer_lib.artifacts import PROJECT_ROOT, PathLike, config_hash
 from spacer_lib.errors import SpacerError
-from spacer_lib.language.prompts import PromptStyle, media_parts
+from spacer_lib.language.asking import AskSettings
+from spacer_lib.language.prompts import media_parts
 from spacer_lib.models.generation import respond, weights_fingerprint
-from spacer_lib.models.inputs import MediaError, VideoSettings
+from spacer_lib.models.inputs import MediaError
 from spacer_lib.models.patches.patch_embedding import use_linear_patches
 from spacer_lib.models.patches.rope import (
     ONE_BLOCK_FAMILIES,
     POSITION_RULES,
     position_rule,
 )
+from spacer_lib.rows import Question
 
 
 class Reply(NamedTuple):
@@ -36,9 +38,9 @@ class Reply(NamedTuple):
     text : str or None
         Raw output; begins with its forced prefix.
     tokens : int or None
-        Generated, a forced prefix not counted; ``None`` if nobody said.
+        Generated, a forced prefix not counted; ``None`` if the backend does not say.
     failure : str or None
-        Why there is no text.
+        Why there is no text: one of ``predictions.UNANSWERED``, with details.
     """
 
     text: str | None = None
@@ -46,26 +48,16 @@ class Reply(NamedTuple):
     failure: str | None = None
 
 
-@dataclass(frozen=True)
-class AskSettings:
-    """How rows are put and answered; see ``models.generation.respond``."""
-
-    mode: str | PromptStyle
-    video: VideoSettings = field(default_factory=VideoSettings)
-    max_new_tokens: int = 128
-    temperature: float = 0.0
-    top_p: float = 1.0
-    seed: int = 0
-    batch_size: int = 32
+Replies = Generator[tuple[int, Reply], None, None]  # (index of the row, its reply)
 
 
 class Backend(Protocol):
-    """What ``runner.run`` asks.
+    """What ``ask`` asks.
 
     Attributes
     ----------
     name : str
-        How tables call it.
+        What tables call it.
     batched : bool
         Whether a row's answer may depend on the batch it stands in, so that only
         whole batches may be asked again.
@@ -74,20 +66,27 @@ class Backend(Protocol):
     name: str
     batched: bool
 
-    def identity(self):
+    def identity(self) -> dict[str, Any]:
         """What answers depend on beside rows and settings, as JSON."""
 
-    def ask(self, rows, settings, *, prefixes=None, blind=False):
+    def ask(
+        self,
+        rows: Sequence[Question],
+        settings: AskSettings,
+        *,
+        prefixes: Sequence[str] | None = None,
+        blind: bool = False,
+    ) -> Replies:
         """Yield ``(index, Reply)`` of each row, in any order."""
 
 
-def media_failure(source):
-    """Why a source that cannot be read cannot: it is not there, or it is broken."""
-    there = "://" in str(source) or Path(source).exists()
+def media_failure(source: object) -> str:
+    """Why a source cannot be read: it is missing, or it is broken."""
+    there = "://" in str(source) or Path(str(source)).exists()
     return f"{'broken' if there else 'missing'}_media: {source}"
 
 
-def keyed(seed, name):
+def keyed(seed: int, name: object) -> np.random.Generator:
     """A generator that depends on the seed and a row's id alone."""
     return np.random.default_rng([seed, zlib.crc32(str(name).encode())])
 
@@ -95,13 +94,13 @@ def keyed(seed, name):
 # ---------------------------------------------------------------- transformers
 
 
-def load(checkpoint, positions="library"):
+def load(checkpoint: PathLike, positions: str | None = "library") -> tuple[Any, Any]:
     """``(model, processor)`` of a checkpoint folder or hub name, as it was saved.
 
-    A relative folder is looked up here first, then in the repository. The model goes
-    to a GPU if there is one. ``positions`` is the rule it was trained under
-    (``models.rope``): ``original`` for published checkpoints. ``None``: original in
-    the families that have two rules.
+    A relative folder is looked up in the working directory first, then in the
+    repository. The model goes to a GPU if there is one. ``positions`` is the rule that
+    it was trained under (``models.patches.rope``): ``original`` for published
+    checkpoints. ``None``: original in the families that have two rules.
 
     Raises
     ------
@@ -122,6 +121,7 @@ def load(checkpoint, positions="library"):
     except OSError as error:
         raise SpacerError(
             f"checkpoint {checkpoint}",
+            kind="evaluation.no-checkpoint",
             got=str(error).splitlines()[0],
             expected="a folder written by save_pretrained, or a hub name",
             remedy="fix the path, or make it first (notebook 05, make warmstart)",
@@ -140,15 +140,15 @@ class LocalModel:
     ----------
     model, processor : of ``load``
     name : str
-        How tables call it.
+        What tables call it.
     """
 
     batched = True  # padding changes the last digits of logits
 
-    def __init__(self, model, processor, name="model"):
+    def __init__(self, model: Any, processor: Any, name: str = "model") -> None:
         self.model, self.processor, self.name = model, processor, name
 
-    def identity(self):
+    def identity(self) -> dict[str, Any]:
         """Weights, rule of positions, number format, chat template, processors."""
         return {
             "backend": "transformers",
@@ -159,7 +159,14 @@ class LocalModel:
             "template": config_hash(self.processor.chat_template),
         }
 
-    def ask(self, rows, settings, *, prefixes=None, blind=False):
+    def ask(
+        self,
+        rows: Sequence[Question],
+        settings: AskSettings,
+        *,
+        prefixes: Sequence[str] | None = None,
+        blind: bool = False,
+    ) -> Replies:
         """Yield batch by batch; rows whose media cannot be read fail alone."""
         prefixes = prefixes or [""] * len(rows)
         for start in range(0, len(rows), settings.batch_size):
@@ -167,23 +174,23 @@ class LocalModel:
             replies = self._batch(rows[batch], settings, prefixes[batch], blind)
             yield from enumerate(replies, start)
 
-    def _batch(self, rows, settings, prefixes, blind):
-        replies = [None] * len(rows)
-        while None in replies:
-            there = [i for i, reply in enumerate(replies) if reply is None]
+    def _batch(
+        self,
+        rows: Sequence[Question],
+        settings: AskSettings,
+        prefixes: Sequence[str],
+        blind: bool,
+    ) -> list[Reply]:
+        replies: dict[int, Reply] = {}
+        while len(replies) < len(rows):
+            there = [i for i in range(len(rows)) if i not in replies]
             try:
                 made = respond(
                     self.model,
                     self.processor,
                     [rows[i] for i in there],
-                    mode=settings.mode,
-                    video=settings.video,
+                    settings,
                     blind=blind,
-                    max_new_tokens=settings.max_new_tokens,
-                    seed=settings.seed,
-                    temperature=settings.temperature,
-                    top_p=settings.top_p,
-                    batch_size=len(there),
                     prefixes=[prefixes[i] for i in there],
                 )
             except MediaError as error:
@@ -195,8 +202,8 @@ class LocalModel:
                 continue
             for i, response in zip(there, made, strict=True):
                 replies[i] = Reply(*response)
-        return replies
+        return [replies[i] for i in range(len(rows))]
 
 
-def _sources(row):
+def _sources(row: Question) -> list[str]:
     return [part[part["type"]] for part in media_parts(row)]

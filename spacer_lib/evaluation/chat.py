@@ -1,17 +1,19 @@
 """Any server with OpenAI's chat completions: rows as requests, replies as answers.
 
-What common servers take: OpenAI and Gemini take images, so a video goes as its frames
-(``VideoSettings(as_images=True)``). vLLM and ``spacer serve`` also take a video as
-frames: one ``video_url`` of the form ``data:video/jpeg;base64,<frame>,<frame>…``, with
-the places of the frames in ``media_io_kwargs``, by which the model keeps time.
+OpenAI and Gemini take images, so that a video is sent as its frames
+(``VideoSettings(as_images=True)``). vLLM and ``spacer serve`` also take a video: one
+``video_url`` of the form ``data:video/jpeg;base64,<frame>,<frame>…``. The places of the
+frames, from which the model knows the time, are in ``media_io_kwargs``.
 """
 
 import base64
 import io
 import os
 import threading
+from collections.abc import Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import numpy as np
@@ -19,18 +21,22 @@ import openai
 from PIL import Image
 
 from spacer_lib.errors import SpacerError
-from spacer_lib.evaluation.backends import Reply, keyed, media_failure
-from spacer_lib.language.prompts import PromptStyle
+from spacer_lib.evaluation.backends import Replies, Reply, keyed, media_failure
+from spacer_lib.language.asking import AskSettings
 from spacer_lib.models.inputs import MediaError, fit_pixels, read_clip, read_image
+from spacer_lib.rooms.frames import VideoSettings
+from spacer_lib.rows import Question
 
 
-def shown_media(part, video, multiple=28):
+def shown_media(
+    part: dict[str, Any], video: VideoSettings, multiple: int = 28
+) -> tuple[str, list[Any], dict[str, float]]:
     """A video or image part of a turn as pixels within the budget.
 
     Returns
     -------
     kind : str
-        ``video``, or ``image``: also of a video shown as images.
+        ``video``, or ``image`` (of a video shown as images, too).
     shown : list
         Images as PIL images; or one video as ``(frames, metadata)``.
     timing : dict
@@ -59,7 +65,9 @@ def shown_media(part, video, multiple=28):
     return "video", [(frames, metadata)], {"fps": fps}
 
 
-def _fit(frames, source, video, multiple):
+def _fit(
+    frames: np.ndarray, source: object, video: VideoSettings, multiple: int
+) -> np.ndarray:
     try:
         return fit_pixels(frames, video.max_pixels, multiple)
     except MediaError as error:
@@ -67,19 +75,27 @@ def _fit(frames, source, video, multiple):
         raise
 
 
-def data_url(picture, form="png"):
-    """A PIL image as a ``data:`` address; ``jpeg`` is smaller and loses a little."""
+def data_url(picture: Image.Image, form: str = "png") -> str:
+    """A PIL image as a ``data:`` address; ``jpeg`` is smaller and not lossless."""
     buffer = io.BytesIO()
     picture.save(buffer, form, **({"quality": 95} if form == "jpeg" else {}))
     return f"data:image/{form};base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
-def chat_request(row, settings, *, blind=False, prefix="", form="png", multiple=28):
+def chat_request(
+    row: Question,
+    settings: AskSettings,
+    *,
+    blind: bool = False,
+    prefix: str = "",
+    form: str = "png",
+    multiple: int = 28,
+) -> dict[str, Any]:
     """A row as the body of a request, without model and sampling.
 
     Parameters
     ----------
-    row : dict
+    row : Question
     settings : AskSettings
     blind : bool
         Leave videos and images out.
@@ -94,18 +110,17 @@ def chat_request(row, settings, *, blind=False, prefix="", form="png", multiple=
     Returns
     -------
     dict
-        ``messages`` and, where wanted, ``media_io_kwargs``, ``add_generation_prompt``
-        and ``continue_final_message`` as vLLM calls them.
+        ``messages`` and, where needed, ``media_io_kwargs``, ``add_generation_prompt``
+        and ``continue_final_message``, which are vLLM's names.
 
     Raises
     ------
     MediaError
         If a video or image cannot be read.
     """
-    style = settings.mode
-    style = PromptStyle(style) if isinstance(style, str) else style
-    (turn,) = style.messages(row)
-    content, body = [], {}
+    (turn,) = settings.style.messages(row)
+    content: list[dict[str, Any]] = []
+    body: dict[str, Any] = {}
     for part in turn["content"]:
         if part["type"] == "text":
             content.append(part)
@@ -130,7 +145,7 @@ def chat_request(row, settings, *, blind=False, prefix="", form="png", multiple=
     return body
 
 
-# So many refusals before a first answer are no fault of single rows.
+# This many refusals before a first answer: the fault is not in single rows.
 REFUSALS = 5
 
 
@@ -143,16 +158,16 @@ class Endpoint:
     url : str
         Such as ``http://localhost:8000`` or ``https://api.openai.com/v1``.
     model : str
-        As the server calls it.
+        The server's name for it.
     key_variable : str
-        Environment variable that holds the key; a server at home needs none. The key
+        Environment variable that holds the key; a local server needs none. The key
         itself is written nowhere.
     concurrency : int
         Requests under way at once.
     timeout, retries : float, int
         Seconds for one request, and further attempts, with growing pauses.
     form : str
-        ``png`` (what a model here would see, exactly) or ``jpeg``.
+        ``png`` (exactly what a model in this process would see) or ``jpeg``.
     multiple : int
         See ``models.inputs.fit_pixels``.
     """
@@ -168,13 +183,16 @@ class Endpoint:
 
     batched = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         parts = urlsplit(self.url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise SpacerError(
-                "endpoint", got=self.url, expected="http://host:port, or with a path"
+                "endpoint",
+                kind="evaluation.bad-address",
+                got=self.url,
+                expected="http://host:port, or with a path",
             )
-        # Names and keys in an address stay out of what is written.
+        # Names and keys in an address are not kept: addresses are written to files.
         host = parts.netloc.rpartition("@")[2]
         path = parts.path.rstrip("/").removesuffix("/chat/completions") or "/v1"
         self.url = urlunsplit((parts.scheme, host, path, "", ""))
@@ -187,7 +205,7 @@ class Endpoint:
             max_retries=self.retries,
         )
 
-    def identity(self):
+    def identity(self) -> dict[str, Any]:
         """Address, model, and how pictures are sent."""
         return {
             "backend": "endpoint",
@@ -197,12 +215,19 @@ class Endpoint:
             "multiple": self.multiple,
         }
 
-    def ask(self, rows, settings, *, prefixes=None, blind=False):
+    def ask(
+        self,
+        rows: Sequence[Question],
+        settings: AskSettings,
+        *,
+        prefixes: Sequence[str] | None = None,
+        blind: bool = False,
+    ) -> Replies:
         """Yield answers as they come in.
 
-        A request that the server refuses for what is in it fails its row
-        (``request_failed: <status>``); anything else that goes wrong, such as a wrong
-        key or no connection, ends the run after the requests under way.
+        If the server refuses a request because of its content, the row fails
+        (``request_failed: <status>``). Any other error, such as a wrong key or no
+        connection, ends the run after the requests under way.
 
         Raises
         ------
@@ -215,7 +240,9 @@ class Endpoint:
             pool.submit(self._reply, row, settings, prefix, blind): i
             for i, (row, prefix) in enumerate(zip(rows, prefixes, strict=True))
         }
-        problem, held, answered = None, [], False
+        problem: SpacerError | None = None
+        held: list[tuple[int, openai.APIStatusError]] = []
+        answered = False
         try:
             for future in as_completed(futures):
                 try:
@@ -243,7 +270,9 @@ class Endpoint:
         finally:
             pool.shutdown(cancel_futures=True)
 
-    def _reply(self, row, settings, prefix, blind):
+    def _reply(
+        self, row: Question, settings: AskSettings, prefix: str, blind: bool
+    ) -> Any:
         """The reply to one row, or the error by which it was refused."""
         try:
             with self._reading:
@@ -277,34 +306,39 @@ class Endpoint:
         if not hasattr(made, "choices"):  # a page of something else
             raise SpacerError(
                 f"{self.name} cannot be asked",
+                kind="evaluation.no-chat-completions",
                 got=str(made)[:80],
                 expected="a chat completion",
                 remedy="check the address",
             )
         return _read(made, prefix)
 
-    def _problem(self, error):
-        """What stops a run, in one line and without the key."""
+    def _problem(self, error: openai.APIError) -> SpacerError:
+        """The error that stops a run, in one line and without the key."""
         key = os.environ.get(self.key_variable)
         said = str(error).splitlines()[0][:300]
+        kind = "evaluation.endpoint-failed"
         remedy = "run the same command again: answered rows are kept"
         if isinstance(error, openai.AuthenticationError | openai.PermissionDeniedError):
+            kind = "evaluation.key-refused"
             remedy = f"put a valid key into ${self.key_variable}, then {remedy}"
         elif isinstance(error, openai.NotFoundError):
+            kind = "evaluation.no-such-model"
             remedy = f"check address and model name, then {remedy}"
         return SpacerError(
             f"{self.name} cannot be asked",
+            kind=kind,
             got=said.replace(key, "…") if key else said,
             remedy=remedy,
         )
 
 
-def _refused(pair):
+def _refused(pair: tuple[int, openai.APIStatusError]) -> tuple[int, Reply]:
     index, error = pair
     return index, Reply(failure=f"request_failed: {error.status_code}")
 
 
-def _read(made, prefix):
+def _read(made: Any, prefix: str) -> Reply:
     tokens = made.usage.completion_tokens if made.usage else None
     if not made.choices:
         return Reply(None, tokens, "no_text")

@@ -1,43 +1,50 @@
 """What a model is shown in place of, or beside, a question's own media."""
 
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any, cast
 
 import numpy as np
 
-from spacer_lib.errors import SpacerError
+from spacer_lib.errors import SpacerError, nearest
 from spacer_lib.maps.text import map_to_text
+from spacer_lib.rooms.frames import VideoSettings
 from spacer_lib.rooms.scene import space_of
+from spacer_lib.rows import CognitiveMap, Question
 
-# own: the question's own video or images · other: another room's, own truth · blind:
-# none · shuffled: own video, frames in a drawn order · oracle: own video and the true
-# map, written as the start of the response · random_map: a map of random cells there.
+# own: the question's own video or images. other: another room's, with the own truth.
+# blind: none. shuffled: own video, frames in random order. oracle: own video, and the
+# response is forced to begin with the true map. random_map: with a map of random cells.
 CONDITIONS = ("own", "other", "blind", "shuffled", "oracle", "random_map")
 WITH_MAP = ("oracle", "random_map")  # the response is forced to begin with a map
 
 
-def condition_video(video, condition, seed):
+def condition_video(video: VideoSettings, condition: str, seed: int) -> VideoSettings:
     """The settings of frames under a condition; only ``shuffled`` changes them."""
     return replace(video, shuffle=seed) if condition == "shuffled" else video
 
 
-def random_map(row, seed=0, grid_size=10):
+def random_map(row: Question, seed: int = 0, grid_size: int = 10) -> CognitiveMap:
     """The true map's categories and counts in uniformly random cells.
 
     Keyed by seed and row id: the same map in any order and any process.
     """
     rng = np.random.default_rng([seed, *str(row["id"]).encode()])
+    true = row["map"] or {}
     return {
-        name: rng.integers(grid_size, size=(len(row["map"][name]), 2)).tolist()
-        for name in sorted(row["map"])
+        name: rng.integers(grid_size, size=(len(true[name]), 2)).tolist()
+        for name in sorted(true)
     }
 
 
-def condition_rows(rows, condition, seed=0, grid_size=10):
-    """What a condition shows; ``condition_video`` says in which order.
+def condition_rows(
+    rows: Sequence[Question], condition: str, seed: int = 0, grid_size: int = 10
+) -> tuple[list[Question], list[str] | None, bool]:
+    """What a condition shows; ``condition_video`` gives the order of frames.
 
     Parameters
     ----------
-    rows : list of dict
+    rows : list of Question
     condition : str
         One of ``CONDITIONS``.
     seed, grid_size : int
@@ -45,30 +52,43 @@ def condition_rows(rows, condition, seed=0, grid_size=10):
 
     Returns
     -------
-    shown : list of dict
-        The rows; under ``other`` each carries the video, or the images, of the next
-        room (in order of appearance, the last takes the first's) that has such, with
-        its own answer and map.
+    shown : list of Question
+        The rows. Under ``other`` each has the video, or the images, of the next room
+        that has one, in order of appearance; the last room has the first's. Answer and
+        map stay the row's own.
     prefixes : list of str or None
-        Under ``oracle`` and ``random_map``, each response starts with that map, the
-        question's categories last.
+        Under ``oracle`` and ``random_map``, the start of each response: that map, with
+        the question's categories last.
     blind : bool
 
     Raises
     ------
     SpacerError
-        For an unknown condition, ``other`` with a single room, or a forced map where
-        a row has none.
+        For an unknown condition, for ``other`` with a single room, or if a map is
+        forced and a row has none.
     """
     if condition not in CONDITIONS:
-        raise SpacerError("condition", got=condition, expected=CONDITIONS)
+        raise SpacerError(
+            "condition",
+            kind="evaluation.unknown-condition",
+            got=condition,
+            expected=", ".join(CONDITIONS),
+            remedy=nearest(condition, CONDITIONS),
+        )
     prefixes = None
     if condition in WITH_MAP:
         bare = [row["id"] for row in rows if not row.get("map")]
         if bare:
-            raise SpacerError(f"condition {condition}", got=f"no map in row {bare[0]}")
+            raise SpacerError(
+                f"condition {condition}",
+                kind="evaluation.no-true-map",
+                got=f"no map in row {bare[0]}",
+                expected="a true map in every row",
+            )
         maps = [
-            row["map"] if condition == "oracle" else random_map(row, seed, grid_size)
+            (row["map"] or {})
+            if condition == "oracle"
+            else random_map(row, seed, grid_size)
             for row in rows
         ]
         prefixes = [
@@ -77,23 +97,28 @@ def condition_rows(rows, condition, seed=0, grid_size=10):
         ]
     if condition == "other":
         rows = _exchanged(_exchanged(rows, "video"), "image")
-    return rows, prefixes, condition == "blind"
+    return list(rows), prefixes, condition == "blind"
 
 
-def _exchanged(rows, kind):
-    media = {}
-    for row in rows:
+def _exchanged(rows: Sequence[Question], kind: str) -> list[Question]:
+    plain = cast(Sequence[dict[str, Any]], rows)
+    media: dict[str, Any] = {}
+    for row in plain:
         if row.get(kind):
             media.setdefault(space_of(row["scene_name"]), row[kind])
     spaces = list(media)
     if len(spaces) == 1:
         raise SpacerError(
-            "condition other", got=f"1 room with {kind}s", expected="two or more"
+            "condition other",
+            kind="evaluation.one-room",
+            got=f"1 room with {kind}s",
+            expected="two or more",
         )
     after = dict(zip(spaces, spaces[1:] + spaces[:1], strict=True))
-    return [
+    exchanged = [
         {**row, kind: media[after[space_of(row["scene_name"])]]}
         if row.get(kind)
         else row
-        for row in rows
+        for row in plain
     ]
+    return cast(list[Question], exchanged)

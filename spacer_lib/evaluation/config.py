@@ -1,23 +1,26 @@
 """How a benchmark is asked: SpaceR's settings, unless a file or an option differs."""
 
-from dataclasses import asdict, dataclass, fields
-from pathlib import Path
-from types import NoneType
-from typing import get_args
+from dataclasses import dataclass
+from typing import Any
 
-import yaml
-
-from spacer_lib.artifacts import PROJECT_ROOT
+from spacer_lib.artifacts import PROJECT_ROOT, PathLike
 from spacer_lib.errors import SpacerError
-from spacer_lib.models.inputs import VideoSettings
+from spacer_lib.language.asking import AskSettings
+from spacer_lib.rooms.frames import VideoSettings
+from spacer_lib.settings import build, read_yaml
 
 CONFIGS = PROJECT_ROOT / "configs" / "evaluate"
 FRAMES_AS = ("video", "images")
 
 
+def new_tokens(mode: str) -> int:
+    """SpaceR's most new tokens: 1024 with thinking, 128 without (appendix)."""
+    return 1024 if mode in ("think", "think_map", "observe") else 128
+
+
 @dataclass(frozen=True)
 class EvaluationConfig:
-    """The settings of ``spacer evaluate``.
+    """The settings of ``spacer evaluate``, as a file in ``configs/evaluate`` has them.
 
     Attributes
     ----------
@@ -28,15 +31,20 @@ class EvaluationConfig:
     frames, size, max_pixels : int, int or None, int or None
         See ``VideoSettings``. 32 frames of at most 448 x 28 x 28 pixels: SpaceR §5.1.
     frames_as : str or None
-        ``video`` or ``images``; ``None``: images for a server, which may know no
-        other, else a video.
+        ``video`` or ``images``; ``None``: images for a server, since it may take
+        nothing else, and otherwise a video.
     temperature, top_p : float
         0.01 is SpaceR's.
     max_new_tokens : int or None
-        ``None``: SpaceR's 1024 with thinking, 128 without.
+        ``None``: SpaceR's, see ``new_tokens``.
     seed, batch_size : int
     limit : int or None
-        Only the first so many rows.
+        Only the first rows, this many.
+
+    Raises
+    ------
+    SpacerError
+        For a value out of range.
     """
 
     mode: str | None = None
@@ -53,40 +61,53 @@ class EvaluationConfig:
     batch_size: int = 8
     limit: int | None = None
 
-    def __post_init__(self):
-        for field in fields(self):
-            value = getattr(self, field.name)
-            kinds = get_args(field.type) or (field.type,)
-            if field.type is float and type(value) is int:
-                continue
-            if type(value) not in kinds:
-                names = ("null" if k is NoneType else k.__name__ for k in kinds)
-                raise SpacerError(field.name, got=value, expected=" or ".join(names))
-            least = 0 if field.name in ("seed", "temperature") else 1e-9
-            if isinstance(value, int | float) and value < least:
-                raise SpacerError(field.name, got=value, expected="more than 0")
+    def __post_init__(self) -> None:
+        positive = ("frames", "size", "max_pixels", "top_p", "max_new_tokens")
+        for name in (*positive, "batch_size", "limit", "seed", "temperature"):
+            value, zero = getattr(self, name), name in ("seed", "temperature")
+            if value is not None and (value < 0 or (value == 0 and not zero)):
+                raise SpacerError(
+                    f"setting {name}",
+                    kind="evaluation.setting-out-of-range",
+                    got=value,
+                    expected="0 or more" if zero else "more than 0",
+                )
         if self.frames_as not in (*FRAMES_AS, None):
             raise SpacerError(
-                "frames_as", got=self.frames_as, expected=" or ".join(FRAMES_AS)
+                "setting frames_as",
+                kind="evaluation.setting-out-of-range",
+                got=self.frames_as,
+                expected=" or ".join(FRAMES_AS),
             )
 
-    def video(self, default="video"):
-        """How videos are shown; ``default`` stands in for ``frames_as``."""
-        return VideoSettings(
-            self.frames,
-            self.size,
-            self.max_pixels,
-            as_images=(self.frames_as or default) == "images",
+    def settings(self, mode: str, frames_as: str = "video") -> AskSettings:
+        """What a backend is asked with.
+
+        Parameters
+        ----------
+        mode : str
+            The benchmark's own, where the config names none.
+        frames_as : str
+            How videos are shown, where the config does not say.
+        """
+        mode = self.mode or mode
+        return AskSettings(
+            mode,
+            VideoSettings(
+                self.frames,
+                self.size,
+                self.max_pixels,
+                as_images=(self.frames_as or frames_as) == "images",
+            ),
+            self.max_new_tokens or new_tokens(mode),
+            self.temperature,
+            self.top_p,
+            self.seed,
+            self.batch_size,
         )
 
-    def arguments(self):
-        """The keyword arguments of ``runner.run`` beside ``video``."""
-        values = asdict(self)
-        shown = ("frames", "size", "max_pixels", "frames_as")
-        return {key: value for key, value in values.items() if key not in shown}
 
-
-def load_evaluation(name=None, **given):
+def load_evaluation(name: PathLike | None = None, **given: Any) -> EvaluationConfig:
     """Settings of a file, by name or path, with those that are given put over them.
 
     Parameters
@@ -100,28 +121,10 @@ def load_evaluation(name=None, **given):
     Raises
     ------
     SpacerError
-        For an unknown file or key, or a value of another type.
+        For an unknown file or key, or a value of another type or out of range.
     """
-    values = {}
+    values: dict[str, Any] = {}
     if name is not None:
-        path = Path(name) if Path(name).suffix else CONFIGS / f"{name}.yaml"
-        known = sorted(file.stem for file in CONFIGS.glob("*.yaml"))
-        try:
-            values = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except FileNotFoundError as error:
-            raise SpacerError(
-                "evaluation settings",
-                got=name,
-                expected=", ".join(known) + ", or a file",
-            ) from error
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise SpacerError(f"{path} cannot be read", got=error) from error
-        keys = [field.name for field in fields(EvaluationConfig)]
-        if not isinstance(values, dict) or not set(values) <= set(keys):
-            raise SpacerError(
-                f"{path}",
-                got=", ".join(map(str, values or ["nothing"])),
-                expected=", ".join(keys),
-            )
+        values = read_yaml(name, CONFIGS, what="evaluation settings")
     values |= {key: value for key, value in given.items() if value is not None}
-    return EvaluationConfig(**values)
+    return build(EvaluationConfig, values)

@@ -1,24 +1,30 @@
-"""A second reader for outputs that the strict rule could not read: off by default.
+"""A second reader for outputs that the strict rule could not read; off by default.
 
 Another model is shown the question, the options and the output, and names the answer
-that the output gives. What it reads stands apart from the score
-(``fallback_extracted``, ``fallback_score``) and moves into it only if the run says
-``strict+fallback``.
+that the output gives. What it reads stands beside the score (``fallback_extracted``,
+``fallback_score``). It replaces the score only if the run says ``strict+fallback``.
 """
 
-from spacer_lib.artifacts import append_jsonl, resume_journal
+import contextlib
+from collections.abc import Sequence
+from typing import Any, cast
+
+from spacer_lib.artifacts import PathLike
 from spacer_lib.benchmarks.rules import strict
-from spacer_lib.evaluation.backends import AskSettings
+from spacer_lib.evaluation.ask import Journal, ask, row_hashes
+from spacer_lib.evaluation.backends import Backend
+from spacer_lib.language.asking import AskSettings
+from spacer_lib.language.prompts import PromptStyle
+from spacer_lib.rows import Prediction, Question
 
 MOST_CHARACTERS = 8000  # the end of an output: answers come last
 MOST_TOKENS = 16
 
 
-class _Reading:
-    """A prompt style: the row as something to read, not to answer."""
+class _Reading(PromptStyle):
+    """Puts the row as something to read, not to answer."""
 
-    @staticmethod
-    def messages(row):
+    def messages(self, row: Any) -> list[dict[str, Any]]:
         options = "\n".join(["Options:", *row["options"]]) if row["options"] else ""
         wanted = "the letter of the option" if options else "the answer"
         if row["problem_type"] in ("numerical", "regression"):
@@ -35,62 +41,66 @@ class _Reading:
         return [{"role": "user", "content": [{"type": "text", "text": text}]}]
 
 
-def read_again(records, rows, backend, journal, *, mixed=False):
-    """Let a backend read the outputs that the rule did not.
+def read_again(
+    records: Sequence[Prediction],
+    rows: Sequence[Question],
+    backend: Backend,
+    path: PathLike,
+    *,
+    mixed: bool = False,
+) -> list[Prediction]:
+    """Let a backend read the outputs that the rule did not read.
 
     Parameters
     ----------
-    records : list of dict
+    records : list of Prediction
         Of ``runner.run``.
-    rows : list of dict
+    rows : list of Question
         Theirs, in the same order.
     backend : Backend
-    journal : path
-        What it said, a line as soon as it is there; read first, so that nothing is
-        asked twice.
+    path : path
+        Journal of what the backend said, so that nothing is asked twice.
     mixed : bool
-        Let what was read count: the record's ``score`` and ``extracted`` become the
-        fallback's, and its ``failure`` moves to ``strict_failure``.
+        Let what was read count: the prediction's ``score`` and ``extracted`` become
+        the fallback's, and its ``failure`` moves to ``strict_failure``.
 
     Returns
     -------
-    list of dict
-        The records; those without an answer and with an output now with
-        ``fallback_by``, ``fallback_prediction``, ``fallback_extracted`` and
-        ``fallback_score``.
+    list of Prediction
+        Those with an output and without an answer now have ``fallback_by``,
+        ``fallback_prediction``, ``fallback_extracted`` and ``fallback_score``.
     """
     unread = [
-        {**row, "video": None, "image": None, "output": record["prediction"]}
+        cast(
+            Question,
+            {**row, "video": None, "image": None, "output": record["prediction"]},
+        )
         for record, row in zip(records, rows, strict=True)
         if record["failure"] and record["prediction"].strip()
     ]
-    said = {
-        line["id"]: line["text"]
-        for line in resume_journal(journal)
-        if line["by"] == backend.name
-    }
-    waiting = [row for row in unread if row["id"] not in said]
-    settings = AskSettings(_Reading, max_new_tokens=MOST_TOKENS)
-    for i, reply in backend.ask(waiting, settings):
-        name = waiting[i]["id"]
-        said[name] = reply.text
-        line = {"id": name, "text": reply.text, "by": backend.name}
-        append_jsonl(journal, [line], sync=True)
+    settings = AskSettings(_Reading("direct"), max_new_tokens=MOST_TOKENS)
+    journal = Journal(path, row_hashes(unread, backend, settings), fresh=True)
+    with contextlib.closing(ask(unread, backend, settings, journal)) as answered:
+        for row, (reply,) in answered:
+            journal.add({"id": row["id"], "text": reply.text, "by": backend.name})
     asked = {row["id"]: row for row in unread}
     return [
-        _read(record, said[record["id"]], asked[record["id"]], backend.name, mixed)
+        _read(record, journal.done[record["id"]], asked[record["id"]], mixed)
         if record["id"] in asked
         else record
         for record in records
     ]
 
 
-def _read(record, text, row, by, mixed):
+def _read(
+    record: Prediction, said: dict[str, Any], row: Question, mixed: bool
+) -> Prediction:
+    text = said["text"]
     none = text is None or text.strip().upper().rstrip(".") == "NONE"
     verdict = strict("" if none else text, row)
-    made = {
+    made: dict[str, Any] = {
         **record,
-        "fallback_by": by,
+        "fallback_by": said["by"],
         "fallback_prediction": text,
         "fallback_extracted": verdict.answer,
         "fallback_score": verdict.score,
@@ -98,4 +108,4 @@ def _read(record, text, row, by, mixed):
     if mixed and verdict.answer is not None:
         made.update(score=verdict.score, extracted=verdict.answer, failure=None)
         made["strict_failure"] = record["failure"]
-    return made
+    return cast(Prediction, made)

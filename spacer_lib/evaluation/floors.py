@@ -1,14 +1,18 @@
-"""What can be had without a model."""
+"""Floors: scores that are reached without looking at the video."""
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from spacer_lib.errors import SpacerError
-from spacer_lib.evaluation.backends import Reply, keyed
-from spacer_lib.evaluation.predictions import predict
+from spacer_lib.evaluation.backends import Replies, Reply, keyed
+from spacer_lib.evaluation.predictions import record, reward_rule
+from spacer_lib.language.asking import AskSettings
 from spacer_lib.language.choices import labelled_options
-from spacer_lib.rows import questions_hash
+from spacer_lib.rewards.config import RewardConfig
+from spacer_lib.rows import Prediction, Question, questions_hash
 
 FLOORS = ("majority", "frequency", "random")
 
@@ -25,11 +29,11 @@ class Floor:
     Parameters
     ----------
     kind : str
-    rows : list of dict
-        The rows to be answered.
-    train_rows : list of dict, optional
-        Where answers are counted; without them on ``rows`` themselves, which flatters
-        the floor. The name says which.
+    rows : list of Question
+        To be answered.
+    train_rows : list of Question, optional
+        Where answers are counted. Without them they are counted on ``rows`` itself,
+        which raises the floor. The name says which.
 
     Raises
     ------
@@ -39,38 +43,56 @@ class Floor:
 
     batched = False
 
-    def __init__(self, kind, rows, train_rows=None):
+    def __init__(
+        self,
+        kind: str,
+        rows: Sequence[Question],
+        train_rows: Sequence[Question] | None = None,
+    ) -> None:
         if kind not in FLOORS:
-            raise SpacerError("floor", got=kind, expected=", ".join(FLOORS))
+            raise SpacerError(
+                "floor",
+                kind="evaluation.unknown-floor",
+                got=kind,
+                expected=", ".join(FLOORS),
+            )
         counted = rows if train_rows is None else train_rows
         self.kind, self.counts = kind, count_answers(counted, rows)
         self.name = f"{kind} of {'these' if train_rows is None else 'training'} rows"
         self.hash = questions_hash(counted)
 
-    def identity(self):
+    def identity(self) -> dict[str, Any]:
         """The kind, and where answers were counted."""
         return {"backend": "floor", "floor": self.name, "counted": self.hash}
 
-    def ask(self, rows, settings, *, prefixes=None, blind=False):
+    def ask(
+        self,
+        rows: Sequence[Question],
+        settings: AskSettings,
+        *,
+        prefixes: Sequence[str] | None = None,
+        blind: bool = False,
+    ) -> Replies:
         """Yield at once; a row's draw depends on the seed and its id."""
         for i, row in enumerate(rows):
             yield i, Reply(self._answer(row, settings.seed), 0)
 
-    def _answer(self, row, seed):
+    def _answer(self, row: Question, seed: int) -> str:
         counts, rng = self.counts[row["question_type"]], keyed(seed, row["id"])
         if self.kind == "majority":
             return most_frequent(counts)
         if self.kind == "random":
-            among = sorted(
-                labelled_options(row["options"]) if row["options"] else counts
-            )
+            options = row.get("options")
+            among = sorted(labelled_options(options) if options else counts)
             return among[int(rng.integers(len(among)))]
         answers = sorted(counts)
         shares = np.array([counts[answer] for answer in answers], float)
         return answers[int(rng.choice(len(answers), p=shares / shares.sum()))]
 
 
-def count_answers(counted, rows):
+def count_answers(
+    counted: Sequence[Question], rows: Sequence[Question]
+) -> dict[str, Counter[str]]:
     """``{task: Counter of answers}`` of the counted rows.
 
     Raises
@@ -78,37 +100,47 @@ def count_answers(counted, rows):
     SpacerError
         If they lack a task of ``rows``.
     """
-    counts = {}
+    counts: dict[str, Counter[str]] = {}
     for row in counted:
         answers = counts.setdefault(row["question_type"], Counter())
         answers[row["ground_truth"]] += 1
     absent = {row["question_type"] for row in rows} - set(counts)
     if absent:
-        raise SpacerError("majority floor", got=f"no training rows of {sorted(absent)}")
+        raise SpacerError(
+            "floor",
+            kind="evaluation.task-not-counted",
+            got=f"no training rows of {', '.join(sorted(absent))}",
+            expected="rows of every task",
+        )
     return counts
 
 
-def most_frequent(counts):
+def most_frequent(counts: Mapping[str, int]) -> str:
     """The most frequent answer; ties go to the first in sorting order."""
     return min(counts, key=lambda answer: (-counts[answer], answer))
 
 
-def floors(rows, train_rows=None, rewards=None):
+def floors(
+    rows: Sequence[Question],
+    train_rows: Sequence[Question] | None = None,
+    rewards: RewardConfig | None = None,
+) -> list[Prediction]:
     """The most frequent answer of each question type, scored like a model's.
 
     Parameters
     ----------
-    rows : list of dict
-        Questions to answer.
-    train_rows : list of dict, optional
-        Where frequencies are counted. Without them they are counted on ``rows``
-        themselves, which flatters the floor; ``condition`` says which it was
-        (``majority of training rows`` or ``majority of these rows``).
+    rows : list of Question
+        To be answered.
+    train_rows : list of Question, optional
+        As of ``Floor``.
+    rewards : RewardConfig, optional
+        As of ``evaluate``.
 
     Returns
     -------
-    list of dict
-        Predictions, as from ``evaluate``.
+    list of Prediction
+        ``condition`` says where answers were counted: ``majority of training rows``
+        or ``majority of these rows``.
 
     Raises
     ------
@@ -118,14 +150,15 @@ def floors(rows, train_rows=None, rewards=None):
     counts = count_answers(train_rows if train_rows is not None else rows, rows)
     common = {kind: most_frequent(answers) for kind, answers in counts.items()}
     source = "these" if train_rows is None else "training"
+    condition, rule = f"majority of {source} rows", reward_rule(rewards)
     return [
         {
-            **predict(row, _constant(common[row["question_type"]]), rewards),
-            "condition": f"majority of {source} rows",
+            **record(row, _constant(common[row["question_type"]]), rule),
+            "condition": condition,
         }
         for row in rows
     ]
 
 
-def _constant(answer):
+def _constant(answer: str) -> str:
     return f"<think>always the same</think><answer>{answer}</answer>"

@@ -2,42 +2,43 @@
 
 Three shapes are told apart by what a file holds, not by its name:
 
-plain       ``id, prediction``: ours, or anyone's
+plain       ``id, prediction``: ours, or of any other program
 lmms-eval   sample logs: ``doc_id``, ``resps``, ``filtered_resps``; the question in the
             metrics that list rows, or in ``doc``
 VLMEvalKit  tables: ``index, question, answer, prediction``
 
-Each may lie in JSON lines, a JSON list, CSV, TSV, Parquet or an Excel sheet. Every cell
-stays the text it is: "nan", "None" and "5.0" are answers. Nothing is unpickled.
+Each may be JSON lines, a JSON list, CSV, TSV, Parquet or an Excel sheet. Every cell
+stays a text: "nan", "None" and "5.0" are answers. Nothing is unpickled.
 """
 
 import csv
-import json
 import math
 import zipfile
 from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from spacer_lib.artifacts import json_lines, write_jsonl
+from spacer_lib.artifacts import PathLike, json_lines, read_json, write_jsonl
+from spacer_lib.benchmarks.schema import Benchmark
 from spacer_lib.errors import SpacerError
+from spacer_lib.evaluation.predictions import UNANSWERED
+from spacer_lib.rows import Question
 
 # What files call a question's id, and the room or video that it is asked about.
 IDS = ("id", "question_id", "ID")
 VIDEOS = ("scene_name", "video", "video_id", "videoID", "video_path", "Video")
 _RESPONSES = ("resps", "filtered_resps")
-# How failures begin of rows that were not asked, or not answered, in a run of ours.
-_UNASKED = ("missing", "broken", "request_failed", "refused", "no_prediction")
 _VLMEVALKIT_FAILED = "Failed to obtain answer"
 
 
 class Answer(NamedTuple):
-    """A raw output; ``text`` is ``None`` where there is none, and ``failure`` why."""
+    """A raw output; ``text`` is ``None`` where there is none, for the ``failure``."""
 
     text: str | None
     failure: str = "no_prediction"
@@ -45,17 +46,20 @@ class Answer(NamedTuple):
 
 @dataclass(frozen=True)
 class Line:
-    """One prediction of a file: where it stands, what it says, what it is about."""
+    """One prediction of a file: its place, its answer, and the columns around it."""
 
     place: str
     answer: Answer
-    about: dict
+    about: dict[str, Any]
+
+
+_Records = Iterator[tuple[str, dict[str, Any]]]  # (place in a file, its columns)
 
 
 # ---------------------------------------------------------------- files
 
 
-def read_predictions(path):
+def read_predictions(path: PathLike) -> list[Line]:
     """The predictions of a file, or of a run's folder.
 
     Returns
@@ -70,15 +74,22 @@ def read_predictions(path):
     path = Path(path)
     if path.is_dir():
         path = path / "predictions.jsonl"
-    lines, keys = [], {}
+    lines: list[Line] = []
+    keys: dict[str, None] = {}
     for place, record in _records(path):
         lines.append(_line(place, record))
         keys |= dict.fromkeys(record)
     if not lines:
-        raise SpacerError(path, got="no rows", expected="predictions")
+        raise SpacerError(
+            path,
+            kind="evaluation.no-predictions",
+            got="no rows",
+            expected="predictions",
+        )
     if not {"prediction", *_RESPONSES} & set(keys):
         raise SpacerError(
             f"{path}: predictions",
+            kind="evaluation.unknown-columns",
             got=f"columns {', '.join(map(str, keys))}"[:200],
             expected="id and prediction, a sample log of lmms-eval or a table of "
             "VLMEvalKit",
@@ -86,18 +97,22 @@ def read_predictions(path):
     return lines
 
 
-def _records(path):
-    """Yield (place, dictionary); the kind of file is seen from its first bytes."""
+def _records(path: Path) -> _Records:
+    """The rows of a file; its first bytes tell which kind of file it is."""
     try:
         with open(path, "rb") as file:
             head = file.read(4096)
     except OSError as error:
         raise SpacerError(
-            f"{path} cannot be read", got=error.strerror, expected="predictions"
+            f"{path} cannot be read",
+            kind="evaluation.unreadable-file",
+            got=error.strerror,
+            expected="predictions",
         ) from error
     if head.startswith(b"\x80"):
         raise SpacerError(
             f"{path}: file type",
+            kind="evaluation.pickle",
             got="a pickle, which can run code",
             expected="JSON, CSV, TSV, Parquet or Excel",
         )
@@ -109,20 +124,19 @@ def _records(path):
     return {b"{": json_lines, b"[": _json_list}.get(first, _separated)(path)
 
 
-def _json_list(path):
-    try:
-        rows = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (ValueError, RecursionError) as error:
-        raise SpacerError(f"{path} is not JSON", got=error) from error
-    for number, row in enumerate(rows, start=1):
+def _json_list(path: Path) -> _Records:
+    for number, row in enumerate(read_json(path), start=1):
         if not isinstance(row, dict):
             raise SpacerError(
-                f"{path} row {number}", got=repr(row)[:60], expected="an object"
+                f"{path} row {number}",
+                kind="evaluation.no-object",
+                got=repr(row)[:60],
+                expected="an object",
             )
         yield f"{path} row {number}", row
 
 
-def _separated(path):
+def _separated(path: Path) -> _Records:
     limit = csv.field_size_limit(2**31 - 1)  # the default ends at 131,072 characters
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
@@ -134,30 +148,40 @@ def _separated(path):
                 place = f"{path} line {reader.line_num}"
                 if cells and len(cells) != len(header):
                     raise SpacerError(
-                        place, got=f"{len(cells)} cells", expected=len(header)
+                        place,
+                        kind="evaluation.uneven-cells",
+                        got=f"{len(cells)} cells",
+                        expected=len(header),
                     )
                 if cells:
                     yield place, dict(zip(header, cells, strict=True))
     except UnicodeDecodeError as error:
-        raise SpacerError(f"{path} is not UTF-8 text", got=error) from error
+        raise SpacerError(
+            f"{path} is not UTF-8 text", kind="evaluation.not-utf-8", got=error
+        ) from error
     except csv.Error as error:
-        raise SpacerError(f"{path} line {reader.line_num}", got=error) from error
+        raise SpacerError(
+            f"{path} line {reader.line_num}", kind="evaluation.bad-csv", got=error
+        ) from error
     finally:
         csv.field_size_limit(limit)
 
 
-def _parquet(path):
+def _parquet(path: Path) -> _Records:
     try:
         rows = pq.read_table(path).to_pylist()
     except (OSError, ValueError, pa.ArrowException) as error:
         raise SpacerError(
-            f"{path} cannot be read", got=str(error).splitlines()[0]
+            f"{path} cannot be read",
+            kind="evaluation.unreadable-file",
+            got=str(error).splitlines()[0],
+            expected="a Parquet file",
         ) from error
     for number, row in enumerate(rows, start=1):
         yield f"{path} row {number}", row
 
 
-def _excel(path):
+def _excel(path: Path) -> _Records:
     from openpyxl import load_workbook  # late: only such files need it
 
     try:
@@ -166,7 +190,10 @@ def _excel(path):
             rows = list(book.worksheets[0].iter_rows(values_only=True))
     except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
         raise SpacerError(
-            f"{path} cannot be read", got=error, expected="an Excel sheet"
+            f"{path} cannot be read",
+            kind="evaluation.unreadable-file",
+            got=error,
+            expected="an Excel sheet",
         ) from error
     header = [str(name) for name in rows[0]] if rows else []
     for number, cells in enumerate(rows[1:], start=2):
@@ -174,13 +201,13 @@ def _excel(path):
             yield f"{path} line {number}", dict(zip(header, cells, strict=False))
 
 
-def _line(place, record):
+def _line(place: str, record: dict[str, Any]) -> Line:
     about, value = dict(record), record.get("prediction")
     if "extracted" in record:  # a record of ours, where answer is the truth
         about["ground_truth"] = record.get("answer")
     if "doc_id" in record or set(_RESPONSES) & set(record):
-        # The raw output: filters cut the thinking out, and where they changed nothing
-        # only their result is logged. Of repeated requests the first, as scored there.
+        # The raw output, since filters remove the thinking. Where they changed nothing
+        # only their result is logged. Of repeated requests the first counts, as there.
         value = record.get("resps") or record.get("filtered_resps")
         while isinstance(value, list):
             value = value[0] if value else None
@@ -190,12 +217,15 @@ def _line(place, record):
         about = {k: v for part in parts for k, v in part.items()}
     if isinstance(value, (dict, list, bytes)):
         raise SpacerError(
-            f"{place}: prediction", got=repr(value)[:60], expected="a text or a number"
+            f"{place}: prediction",
+            kind="evaluation.prediction-no-text",
+            got=repr(value)[:60],
+            expected="a text or a number",
         )
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return Line(place, Answer(None), about)
     failure = str(record.get("failure") or "")
-    if value == "" and failure.startswith(_UNASKED):
+    if value == "" and failure.startswith(UNANSWERED):
         return Line(place, Answer(None, failure), about)
     if "index" in record and str(value).startswith(_VLMEVALKIT_FAILED):
         return Line(place, Answer(None, "request_failed"), about)
@@ -205,7 +235,9 @@ def _line(place, record):
 # ---------------------------------------------------------------- questions
 
 
-def gather(benchmark, predictions, data=None):
+def gather(
+    benchmark: Benchmark, predictions: PathLike, data: PathLike | None = None
+) -> tuple[list[Question], list[Answer]]:
     """The questions of a benchmark with what was answered to each.
 
     Parameters
@@ -214,15 +246,16 @@ def gather(benchmark, predictions, data=None):
     predictions : path
         A file of ``read_predictions``.
     data : path, optional
-        The benchmark's questions; without it, those that the file itself carries.
+        The benchmark's questions. Without it, those that the file itself has.
 
     Returns
     -------
-    rows : list of dict
-        In the data's order, without maps: these are judged where answers are made.
+    rows : list of Question
+        In the data's order and without maps: only the run that made the answers knows
+        how maps were drawn.
     answers : list of Answer
-        One per row. Of a subset, predictions of the whole set's other rows are left
-        out, where ``data`` holds these.
+        One per row. For a subset, predictions of the whole set's other rows are left
+        out, where ``data`` has these rows.
 
     Raises
     ------
@@ -235,11 +268,12 @@ def gather(benchmark, predictions, data=None):
         rows, asked = _carried(lines, predictions, benchmark)
     else:
         rows, asked = _read(benchmark, data)
-    rows = [{**row, "map": None} for row in rows]
+    rows = [cast(Question, {**row, "map": None}) for row in rows]
     twice = [key for key, n in Counter(row["id"] for row in rows).items() if n > 1]
     if twice:
         raise SpacerError(
             predictions if data is None else data,
+            kind="evaluation.id-twice",
             got=f"id {twice[0]} twice",
             expected="every question once",
         )
@@ -247,13 +281,17 @@ def gather(benchmark, predictions, data=None):
     return rows, [answers.get(row["id"], Answer(None)) for row in rows]
 
 
-def _read(benchmark, path):
+def _read(
+    benchmark: Benchmark, path: PathLike
+) -> tuple[list[Question], list[Question]]:
     """Rows of a benchmark, and of the set that it is a part of."""
     rows = benchmark.read(path)
     return rows, benchmark.whole(path) if benchmark.whole else rows
 
 
-def _carried(lines, path, benchmark):
+def _carried(
+    lines: Sequence[Line], path: PathLike, benchmark: Benchmark
+) -> tuple[list[Question], list[Question]]:
     documents = [
         {k: v for k, v in line.about.items() if not isinstance(v, bytes)}
         for line in lines
@@ -265,20 +303,21 @@ def _carried(lines, path, benchmark):
             write_jsonl(file, documents)
             return _read(benchmark, file)
     except SpacerError as error:
-        lacking = error.what.rpartition(f"{benchmark.name}.jsonl ")[2]
+        lacking = str(error.what).rpartition(f"{benchmark.name}.jsonl ")[2]
         raise SpacerError(
-            f"{path} carries no questions of {benchmark.title}",
+            f"{path} has no questions of {benchmark.title}",
+            kind="evaluation.no-questions",
             got=f"{lacking}: {str(error.got)[:120]}",
             remedy="pass them with --data",
         ) from error
 
 
-def join(lines, rows):
+def join(lines: Sequence[Line], rows: Sequence[Question]) -> dict[str, Answer]:
     """Which prediction belongs to which row.
 
-    By id where the lines have one (compared as text); else by question and room or
-    video; else, for lmms-eval logs without documents, by place, with question and
-    truth agreeing.
+    Lines with an id are joined by id (compared as text), others by question and room or
+    video. lmms-eval logs without documents are joined by place, if question and truth
+    agree.
 
     Returns
     -------
@@ -288,16 +327,18 @@ def join(lines, rows):
     Raises
     ------
     SpacerError
-        Naming the line, for a prediction of no row, of several, or of one that has a
-        prediction; if there is nothing to go by.
+        Naming the line, for a prediction of no row, of several rows, or of a row that
+        has one already; if the lines have nothing to join by.
     """
     find = _finder([line.about for line in lines], rows)
-    answers, places = {}, {}
+    answers: dict[str, Answer] = {}
+    places: dict[str, str] = {}
     for line in lines:
         key = find(line)
         if key in answers:
             raise SpacerError(
                 f"{line.place}: prediction of {key} again",
+                kind="evaluation.prediction-twice",
                 got=f"it is also in {places[key]}",
                 expected="every question once",
             )
@@ -305,8 +346,11 @@ def join(lines, rows):
     return answers
 
 
-def _finder(abouts, rows):
-    def all_have(key):
+_Find = Callable[[Line], str]  # the id of the row that a prediction belongs to
+
+
+def _finder(abouts: Sequence[dict[str, Any]], rows: Sequence[Question]) -> _Find:
+    def all_have(key: str) -> bool:
         return all(about.get(key) is not None for about in abouts)
 
     for name in filter(all_have, IDS):
@@ -317,15 +361,16 @@ def _finder(abouts, rows):
         return _by_place(rows)
     raise SpacerError(
         "predictions",
+        kind="evaluation.nothing-to-join-by",
         got=f"columns {', '.join(map(str, abouts[0]))}"[:200],
         expected="id in every row, or question and video",
     )
 
 
-def _by_id(name, rows):
+def _by_id(name: str, rows: Sequence[Question]) -> _Find:
     known = {row["id"] for row in rows}
 
-    def find(line):
+    def find(line: Line) -> str:
         key = str(line.about[name])
         if key not in known:
             raise _stranger(line, f"{name} {key!r}")
@@ -334,21 +379,22 @@ def _by_id(name, rows):
     return find
 
 
-def _by_question(rows):
-    asked = {}
+def _by_question(rows: Sequence[Question]) -> _Find:
+    asked: dict[str, list[Question]] = {}
     for row in rows:
         asked.setdefault(_plain(row["question"]), []).append(row)
 
-    def find(line):
+    def find(line: Line) -> str:
         found = asked.get(_plain(line.about["question"]), [])
         names = _videos(line.about)
         if names:
-            found = [row for row in found if names & _videos(row)]
+            found = [r for r in found if names & _videos(cast(dict[str, Any], r))]
         if not found:
             raise _stranger(line, repr(_plain(line.about["question"])[:60]))
         if len(found) > 1:
             raise SpacerError(
                 f"{line.place}: question",
+                kind="evaluation.ambiguous-question",
                 got=f"{len(found)} rows that ask it",
                 expected="an id, or a video that tells them apart",
             )
@@ -357,8 +403,8 @@ def _by_question(rows):
     return find
 
 
-def _by_place(rows):
-    def find(line):
+def _by_place(rows: Sequence[Question]) -> _Find:
+    def find(line: Line) -> str:
         about, number = line.about, line.about["doc_id"]
         if not isinstance(number, int) or not 0 <= number < len(rows):
             raise _stranger(line, f"doc_id {number!r}")
@@ -369,6 +415,7 @@ def _by_place(rows):
         ):
             raise SpacerError(
                 f"{line.place}: doc_id {number}",
+                kind="evaluation.other-order",
                 got=f"target {about['target']!r}",
                 expected=f"row {number + 1} of the data, {row['ground_truth']!r}",
                 remedy="log with documents, or pass the rows in the log's order",
@@ -378,19 +425,20 @@ def _by_place(rows):
     return find
 
 
-def _stranger(line, name):
+def _stranger(line: Line, name: str) -> SpacerError:
     return SpacerError(
         f"{line.place}: prediction of {name}",
+        kind="evaluation.no-such-question",
         got="no such question",
         expected="a question of the data",
     )
 
 
-def _plain(text):
+def _plain(text: object) -> str:
     return " ".join(str(text).split())
 
 
-def _videos(row):
+def _videos(row: dict[str, Any]) -> set[str]:
     """The room or video that a row names, without folders and suffixes."""
     named = (row.get(key) for key in VIDEOS)
     return {PurePosixPath(str(name)).stem for name in named if name}

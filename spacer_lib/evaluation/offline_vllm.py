@@ -1,17 +1,22 @@
 """vLLM in this process, where it is installed."""
 
+from collections.abc import Sequence
+from typing import Any
+
+from spacer_lib.artifacts import PathLike
 from spacer_lib.errors import SpacerError
-from spacer_lib.evaluation.backends import Reply, keyed, media_failure
+from spacer_lib.evaluation.backends import Replies, Reply, keyed, media_failure
 from spacer_lib.evaluation.chat import shown_media
-from spacer_lib.language.prompts import PromptStyle
+from spacer_lib.language.asking import AskSettings
 from spacer_lib.models.inputs import MediaError
+from spacer_lib.rows import Question
 
 
 class OfflineVllm:
     """vLLM in this process, if it is installed.
 
     Prompts are the checkpoint's own chat template with the frames that ``LocalModel``
-    would show; their rate goes along, which vLLM's ``LLM.chat`` has no way to take.
+    would show, and their rate. vLLM's ``LLM.chat`` cannot take a rate.
 
     Parameters
     ----------
@@ -32,12 +37,20 @@ class OfflineVllm:
 
     batched = False  # a row's seed is its own
 
-    def __init__(self, checkpoint, *, frames=32, multiple=28, **options):
+    def __init__(
+        self,
+        checkpoint: PathLike,
+        *,
+        frames: int = 32,
+        multiple: int = 28,
+        **options: Any,
+    ) -> None:
         try:
             import vllm
         except ImportError as error:
             raise SpacerError(
                 "backend vllm",
+                kind="evaluation.no-vllm",
                 got=error,
                 expected="vLLM and a GPU that it supports",
                 remedy="pip install vllm in an environment of its own, or leave "
@@ -49,15 +62,22 @@ class OfflineVllm:
         self.version = vllm.__version__
         self.sampling = vllm.SamplingParams
         self.processor = AutoProcessor.from_pretrained(self.name)
-        # A benchmark's row shows some images, or one video as so many frames.
+        # A benchmark's row shows a few images, or one video of ``frames`` frames.
         most = {"image": max(frames, 32), "video": 1}
         self.llm = vllm.LLM(model=self.name, limit_mm_per_prompt=most, **options)
 
-    def identity(self):
+    def identity(self) -> dict[str, Any]:
         """Name of the checkpoint and vLLM's version."""
         return {"backend": "vllm", "model": self.name, "version": self.version}
 
-    def ask(self, rows, settings, *, prefixes=None, blind=False):
+    def ask(
+        self,
+        rows: Sequence[Question],
+        settings: AskSettings,
+        *,
+        prefixes: Sequence[str] | None = None,
+        blind: bool = False,
+    ) -> Replies:
         """Yield chunk by chunk; vLLM itself orders the work within one."""
         prefixes = prefixes or [""] * len(rows)
         for start in range(0, len(rows), settings.batch_size):
@@ -78,35 +98,37 @@ class OfflineVllm:
                 made = output.outputs[0]
                 yield i, Reply(prefixes[i] + made.text, len(made.token_ids))
 
-    def _params(self, row, settings):
+    def _params(self, row: Question, settings: AskSettings) -> Any:
         seed = keyed(settings.seed, row["id"]).integers(2**31)
         return self.sampling(
             temperature=settings.temperature,
             top_p=settings.top_p,
             seed=int(seed),
             max_tokens=settings.max_new_tokens,
-            # Nothing is left to the checkpoint's own sampling settings.
+            # Set here, or the checkpoint's own sampling settings would hold.
             top_k=-1,
             repetition_penalty=1.0,
         )
 
-    def _prompt(self, row, settings, prefix, blind):
-        style, video = settings.mode, settings.video
-        style = PromptStyle(style) if isinstance(style, str) else style
-        (turn,) = style.messages(row)
-        parts, media, extra = [], {}, {}
+    def _prompt(
+        self, row: Question, settings: AskSettings, prefix: str, blind: bool
+    ) -> dict[str, Any]:
+        (turn,) = settings.style.messages(row)
+        parts: list[dict[str, Any]] = []
+        media: dict[str, list[Any]] = {}
+        extra: dict[str, float] = {}
         for part in turn["content"]:
             if part["type"] == "text":
                 parts.append(part)
             elif not blind:
-                kind, shown, timing = shown_media(part, video, self.multiple)
+                kind, shown, timing = shown_media(part, settings.video, self.multiple)
                 parts += [{"type": kind}] * len(shown)
                 media.setdefault(kind, []).extend(shown)
                 extra.update(timing)
         text = self.processor.apply_chat_template(
             [{**turn, "content": parts}], tokenize=False, add_generation_prompt=True
         )
-        prompt = {"prompt": text + prefix}
+        prompt: dict[str, Any] = {"prompt": text + prefix}
         if media:
             prompt["multi_modal_data"] = media
         if extra:

@@ -1,45 +1,71 @@
-"""One record per question: raw text, what was read from it, score and failure."""
+"""One prediction per question: raw text, what was read from it, score and failure.
 
-from spacer_lib.benchmarks.schema import Verdict
+Reads questions and completions; writes ``rows.Prediction``. Every score of this wing
+comes from here, by one of two kinds of rule: a benchmark's (``benchmarks.rules_of``)
+or the task reward of training (``reward_rule``).
+"""
+
+from typing import Any, cast
+
+from spacer_lib.benchmarks.schema import Rule, Verdict
+from spacer_lib.language.choices import read_choice
 from spacer_lib.language.tags import read_completion
 from spacer_lib.maps.scores import SCORERS, hits
 from spacer_lib.maps.scores import score as map_score
 from spacer_lib.rewards.config import RewardConfig
 from spacer_lib.rewards.score import score
+from spacer_lib.rows import Prediction, Question
+
+# Failures of rows without an output; all others come from a rule. Details may follow
+# a colon: ``missing_media: <path>``, ``request_failed: <status>``.
+UNREADABLE_MEDIA = ("missing_media", "broken_media")
+UNANSWERED = (
+    *UNREADABLE_MEDIA,
+    "request_failed",
+    "refused",
+    "no_text",
+    "no_prediction",
+)
 
 
-def record(row, text, rule, *, failure="no_prediction", grid_size=10):
-    """Judge one raw output by an extraction rule.
+def record(
+    row: Question,
+    text: str | None,
+    rule: Rule,
+    *,
+    failure: str | None = "no_prediction",
+    grid_size: int = 10,
+) -> Prediction:
+    """Judge one raw output by a reading rule.
 
     Parameters
     ----------
-    row : dict
-        Of a benchmark's reader, or a question row of ours.
+    row : Question
     text : str or None
-        ``None``: there is no output, and ``failure`` says why; it counts as wrong.
+        ``None``: there is no output, ``failure`` says why, and it counts as wrong.
     rule : callable
-        ``(text, row) → Verdict``, of ``benchmarks.rules_of``.
+        ``(text, row) → Verdict``.
+    failure : str, optional
+        One of ``UNANSWERED``, with or without details.
     grid_size : int
-        Of the row's map, where it has one.
+        Of the maps.
 
     Returns
     -------
-    dict
-        ``id``, ``scene_name``, ``dataset``, ``question_type``, ``problem_type``,
-        ``question``, ``options``, ``groups``, ``prediction`` (raw text), ``answer``
-        (ground truth), ``extracted`` (what was read), ``score`` and ``failure`` (why
-        nothing was read): enough to judge it again by another rule. For a row with a
-        map also ``map_failure``, ``map_hits``, ``map_total`` and ``map_<scorer>``.
+    Prediction
+        ``extracted`` is what the rule read and ``failure`` why it read nothing. The
+        prediction repeats enough of its question to be judged again by another rule.
+        The keys that start with ``map_`` are there for a row with a true map.
     """
     verdict = rule(text, row) if text is not None else Verdict(0.0, None, failure)
-    made = {
+    made: dict[str, Any] = {
         "id": row["id"],
         "scene_name": row["scene_name"],
         "dataset": row.get("dataset"),
         "question_type": row["question_type"],
         "problem_type": row["problem_type"],
         "question": row["question"],
-        "options": row["options"],
+        "options": row.get("options"),
         "groups": row.get("groups") or {},
         "prediction": text or "",
         "answer": row["ground_truth"],
@@ -47,47 +73,48 @@ def record(row, text, rule, *, failure="no_prediction", grid_size=10):
         "score": verdict.score,
         "failure": verdict.failure,
     }
-    if row.get("map"):
+    true = {name: cells for name, cells in (row.get("map") or {}).items() if cells}
+    if true:
         reading = read_completion(text or "", expect_map=True, grid_size=grid_size)
-        hit, there = hits(reading.map or {}, row["map"])
+        drawn = reading.map or {}
         made["map_failure"] = failure if text is None else reading.map_failure
-        made.update(map_hits=hit, map_total=there)
-        made.update(_map_scores(reading, row, grid_size))
-    return made
+        made["map_hits"], made["map_total"] = hits(drawn, true)
+        for scorer in SCORERS:
+            made[f"map_{scorer}"] = map_score(drawn, true, grid_size, scorer=scorer)
+    return cast(Prediction, made)
 
 
-def _map_scores(reading, row, grid_size):
-    return {
-        f"map_{scorer}": map_score(
-            reading.map or {}, row["map"], grid_size, scorer=scorer
-        )
-        for scorer in SCORERS
-    }
+def reason(failure: str) -> str:
+    """A failure without its details.
 
-
-def predict(row, text, rewards=None):
-    """Score one completion as training does: form counts as a failure too.
-
-    ``text=None`` stands for missing media: wrong, and named so. The map scores are
-    ``None`` for a row without a map.
+    Examples
+    --------
+    >>> reason("missing_media: rooms/1.mp4")
+    'missing_media'
     """
-    rewards = rewards or RewardConfig()
-    breakdown = score(text or "", row, rewards)
-    reading = read_completion(text or "", grid_size=rewards.grid_size)
-    missing = "missing_video" if text is None else None
-    scores = dict.fromkeys((f"map_{scorer}" for scorer in SCORERS), None)
-    if breakdown.map_total:
-        scores = _map_scores(reading, row, rewards.grid_size)
-    return {
-        "id": row["id"],
-        "scene_name": row["scene_name"],
-        "question_type": row["question_type"],
-        "prediction": text or "",
-        "answer": row["ground_truth"],
-        "score": breakdown.task,
-        "failure": missing or breakdown.failure,
-        "map_failure": missing or breakdown.map_failure,
-        "map_hits": breakdown.map_hits,
-        "map_total": breakdown.map_total,
-        **scores,
-    }
+    return failure.partition(":")[0]
+
+
+def reward_rule(rewards: RewardConfig | None = None) -> Rule:
+    """The rule that scores as training does: a fault of the format is a failure too.
+
+    The score is the task reward. An answer that was read counts although the format
+    around it is wrong.
+
+    Parameters
+    ----------
+    rewards : RewardConfig, optional
+        SpaceR's if not given.
+    """
+    config = rewards or RewardConfig()
+
+    def rule(text: str, row: Question) -> Verdict:
+        breakdown = score(text, row, config)
+        answer = None
+        if breakdown.answer_failure is None:
+            answer = read_completion(text, shape=config.shape).answer
+            if answer and row.get("options"):
+                answer = read_choice(answer, row["options"])
+        return Verdict(breakdown.task, answer, breakdown.failure)
+
+    return rule

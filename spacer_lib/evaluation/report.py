@@ -1,24 +1,35 @@
-"""Runs → tables for a paper: scores, paired differences, groups, what failed.
+"""Runs → tables for a paper: scores, paired differences, groups, failures.
 
-A run is a folder with ``predictions.jsonl`` and, where the runner wrote it,
+A run is a folder with ``predictions.jsonl`` and, if the runner wrote it,
 ``evaluation.json``. All runs of a report answer the same questions of one benchmark.
 """
 
 import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
 
-from spacer_lib.artifacts import json_lines, make_folder, read_json, write_text
+from spacer_lib.artifacts import (
+    PathLike,
+    json_lines,
+    make_folder,
+    read_json,
+    write_text,
+)
 from spacer_lib.benchmarks import named
-from spacer_lib.errors import SpacerError
+from spacer_lib.benchmarks.schema import Benchmark
+from spacer_lib.errors import SpacerError, nearest
+from spacer_lib.evaluation.predictions import UNREADABLE_MEDIA, reason
 from spacer_lib.evaluation.statistics import compare, pooled, summarize
+from spacer_lib.rows import Prediction
 
 FLOORS = ("majority", "frequency", "random", "blind")
 NEEDED = ("id", "scene_name", "question_type", "score", "failure")
-UNSEEN = ("missing", "broken")  # how failures of media begin
 # VSI-Bench's tasks as papers print them.
 _PRINTED = {
     "obj_appearance_order": "order",
@@ -39,19 +50,19 @@ class Run:
     Attributes
     ----------
     name : str
-    parts : list of list of dict
-        Records as of ``predictions.record``, one list per seed.
+    parts : list of list of Prediction
+        One list per seed.
     about : dict
         Content of ``evaluation.json``, of the first part.
     """
 
     name: str
-    parts: list
-    about: dict = field(default_factory=dict)
+    parts: list[list[Prediction]]
+    about: dict[str, Any] = field(default_factory=dict)
 
     @property
-    def floor(self):
-        """Whether this is something to be beaten: answered without looking."""
+    def floor(self) -> bool:
+        """Whether the questions were answered without the video."""
         backend = self.about.get("backend")
         backend = backend if isinstance(backend, dict) else {}
         condition = self.about.get("condition") or self.parts[0][0].get("condition")
@@ -59,14 +70,14 @@ class Run:
         return any(str(word or "").startswith(FLOORS) for word in said)
 
     @property
-    def title(self):
+    def title(self) -> str:
         """The name as a heading."""
         seeds = len(self.parts)
         return self.name if seeds == 1 else f"{self.name} ({seeds} seeds)"
 
     @property
-    def records(self):
-        """All records in one list; of several seeds, ids are made distinct."""
+    def records(self) -> list[Prediction]:
+        """All predictions in one list; ids are made distinct if there are seeds."""
         return self.parts[0] if len(self.parts) == 1 else _seeds(self.parts)
 
 
@@ -81,7 +92,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Report:
-    """What ``write_report`` writes and ``figures.report_figures`` draws.
+    """The content of a report, for ``write_report`` and ``figures.report_figures``.
 
     Attributes
     ----------
@@ -89,69 +100,76 @@ class Report:
     reference : str or None
         Name of the run that differences are counted from.
     summaries : dict
-        ``{run: summarize(…)}`` of the runs that are no floors.
+        ``{run: summarize(…)}`` of all runs but the floors.
     floors : dict
         The same of the floors.
     differences : dict
-        ``{run: compare(reference, run)}``, floors left out.
+        ``{run: compare(reference, run)}`` of all runs but the floors.
     tables : dict
         ``{name: Table}``: scores, deltas, groups, failures, published, missing_media;
-        only those with something in them.
+        empty ones are left out.
     """
 
-    benchmark: object
+    benchmark: Benchmark
     reference: str | None
-    summaries: dict
-    floors: dict
-    differences: dict
-    tables: dict
+    summaries: dict[str, pd.DataFrame]
+    floors: dict[str, pd.DataFrame]
+    differences: dict[str, pd.DataFrame]
+    tables: dict[str, Table]
 
 
 # ---------------------------------------------------------------- runs
 
 
-def read_run(path, name=None):
+def read_run(path: PathLike, name: str | None = None) -> Run:
     """A run from its folder, or from its file of predictions.
 
     Raises
     ------
     SpacerError
-        For a file without scored predictions, named with line and key.
+        If a line is no scored prediction, with the line and the missing key; if there
+        is none.
     """
     path = Path(path)
     folder, file = path, path / "predictions.jsonl"
     if path.is_file():
         folder, file = path.parent, path
-    records = []
+    records: list[Prediction] = []
     for line, record in json_lines(file):
         lacking = [key for key in NEEDED if key not in record]
         if lacking:
             raise SpacerError(
                 f"{line}: {lacking[0]} is missing",
+                kind="evaluation.not-scored",
                 got=", ".join(record)[:120],
                 expected="a scored prediction",
                 remedy="evaluate, or score it with `spacer score`",
             )
-        records.append(record)
+        records.append(cast(Prediction, record))
     if not records:
-        raise SpacerError(file, got="no rows", expected="predictions")
+        raise SpacerError(
+            file,
+            kind="evaluation.no-predictions",
+            got="no rows",
+            expected="predictions",
+        )
     header = folder / "evaluation.json"
     about = read_json(header) if header.exists() else {}
     return Run(name or folder.resolve().name, [records], about)
 
 
-def pool_runs(name, runs):
+def pool_runs(name: str, runs: Sequence[Run]) -> Run:
     """Runs of one arm, such as its seeds, as one: the mean over them.
 
-    Intervals resample rooms with all their seeds together. They hold for these seeds:
-    three are too few to speak of others.
+    Intervals resample rooms with all their seeds together. They hold for these seeds
+    only: three are too few to say more.
     """
     _same_questions(runs)
     return Run(name, [part for run in runs for part in run.parts], runs[0].about)
 
 
-def _same_questions(runs):
-    """All parts of all runs ask the same, once each."""
+def _same_questions(runs: Sequence[Run]) -> None:
+    """Refuse runs that do not all ask the same questions, once each."""
     first = runs[0].parts[0]
     asked = {str(record["id"]) for record in first}
     for run in runs:
@@ -160,6 +178,7 @@ def _same_questions(runs):
             if len(ids) < len(part) or ids != asked:
                 raise SpacerError(
                     f"questions of {run.name}",
+                    kind="evaluation.other-questions",
                     got=f"{len(part)}, {len(ids & asked)} of them also in "
                     f"{runs[0].name}",
                     expected=f"the same {len(asked)}, once each",
@@ -170,7 +189,13 @@ def _same_questions(runs):
 # ---------------------------------------------------------------- tables
 
 
-def make_report(runs, *, benchmark=None, reference=None, published=None):
+def make_report(
+    runs: Sequence[Run],
+    *,
+    benchmark: str | None = None,
+    reference: str | None = None,
+    published: Mapping[str, pd.DataFrame] | None = None,
+) -> Report:
     """Tables of several runs.
 
     Parameters
@@ -178,9 +203,9 @@ def make_report(runs, *, benchmark=None, reference=None, published=None):
     runs : list of Run
         With distinct names.
     benchmark : str, optional
-        In place of what ``evaluation.json`` says.
+        Instead of the one in ``evaluation.json``.
     reference : str, optional
-        Name of a run.
+        Name of the run that differences are counted from.
     published : dict, optional
         ``{name of a table: DataFrame}``: models by printed columns, in per cent.
 
@@ -191,16 +216,27 @@ def make_report(runs, *, benchmark=None, reference=None, published=None):
     Raises
     ------
     SpacerError
-        For an unknown benchmark or reference, runs of several benchmarks, two runs of
-        one name; for runs that do not answer the same questions.
+        For an unknown benchmark or reference; for runs of several benchmarks, of the
+        same name, or with different questions.
     """
     chosen = _benchmark(runs, benchmark)
     names = [run.name for run in runs]
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
-        raise SpacerError("runs", got=f"two named {twice}", expected="distinct names")
+        raise SpacerError(
+            "runs",
+            kind="evaluation.name-twice",
+            got=f"two named {twice}",
+            expected="distinct names",
+        )
     if reference is not None and reference not in names:
-        raise SpacerError("reference", got=reference, expected=", ".join(names))
+        raise SpacerError(
+            "reference",
+            kind="evaluation.unknown-reference",
+            got=reference,
+            expected=", ".join(names),
+            remedy=nearest(reference, names),
+        )
     _same_questions(runs)
     summaries = {run.name: summarize(run.records) for run in runs}
     floors = {run.name: summaries.pop(run.name) for run in runs if run.floor}
@@ -220,7 +256,7 @@ def make_report(runs, *, benchmark=None, reference=None, published=None):
         ignore_index=True,
     )
     seeds = {run.name: len(run.parts) for run in runs}
-    tables = {
+    made = {
         "scores": _scores(everything, chosen),
         "deltas": _deltas(differences, reference, seeds),
         "groups": _grouped(everything),
@@ -228,15 +264,16 @@ def make_report(runs, *, benchmark=None, reference=None, published=None):
         "published": _beside(everything, published, chosen),
         "missing_media": _missing(runs),
     }
-    tables = {k: t for k, t in tables.items() if t is not None and len(t.tidy)}
+    tables = {k: t for k, t in made.items() if t is not None and len(t.tidy)}
     return Report(chosen, reference, summaries, floors, differences, tables)
 
 
-def _benchmark(runs, name):
+def _benchmark(runs: Sequence[Run], name: str | None) -> Benchmark:
     said = {run.about["benchmark"] for run in runs if run.about.get("benchmark")}
     if name is None and len(said) != 1:
         raise SpacerError(
             "benchmark of the runs",
+            kind="evaluation.which-benchmark",
             got=", ".join(sorted(said)) or "none is named",
             expected="one",
             remedy="report one at a time, or name it with --benchmark",
@@ -244,20 +281,21 @@ def _benchmark(runs, name):
     return named(name or said.pop())
 
 
-def _paired(base, run):
-    """Both sides' records; a single reference stands before each seed."""
+def _paired(base: Run, run: Run) -> list[list[Prediction]]:
+    """Both sides' predictions; a single reference is paired with each seed."""
     first, second = base.parts, run.parts
     seeds = max(len(first), len(second))
     if {len(first), len(second)} - {1, seeds}:
         raise SpacerError(
             f"{run.name} against {base.name}",
+            kind="evaluation.uneven-seeds",
             got=f"{len(second)} and {len(first)} seeds",
-            expected="as many, or one",
+            expected="the same number, or one",
         )
     return [_seeds(p if len(p) == seeds else p * seeds) for p in (first, second)]
 
 
-def _seeds(parts):
+def _seeds(parts: Sequence[Sequence[Prediction]]) -> list[Prediction]:
     return pooled(dict(enumerate(parts)))
 
 
@@ -275,7 +313,7 @@ COLUMNS = [
 ]
 
 
-def _scores(everything, benchmark):
+def _scores(everything: pd.DataFrame, benchmark: Benchmark) -> Table:
     levels = ("question_type", "kind", "macro", "overall")
     rows = everything[everything["level"].isin(levels)]
     labels = rows["name"].replace("overall", "micro")
@@ -290,7 +328,7 @@ def _scores(everything, benchmark):
     return Table(caption, rows[[*COLUMNS, "wrong", "failures"]], shown)
 
 
-def _grouped(everything):
+def _grouped(everything: pd.DataFrame) -> Table:
     rows = everything[everything["level"].str.contains(" ")]  # "<axis> macro"
     way = rows["level"].str.replace("overall", "micro").str.rsplit(n=1)
     label = way.str[0] + ": " + rows["name"].astype(str) + ", " + way.str[1]
@@ -300,9 +338,9 @@ def _grouped(everything):
     )
 
 
-def _side_by_side(rows, first):
+def _side_by_side(rows: pd.DataFrame, first: str) -> pd.DataFrame:
     """Tasks as rows, runs as columns, each cell a score with its interval."""
-    cells = {}
+    cells: dict[str, dict[str, Any]] = {}
     for line in rows.itertuples():
         row = cells.setdefault(line.label, {first: line.label, "n": 0})
         row["n"] = max(row["n"], line.n // line.seeds)
@@ -310,14 +348,18 @@ def _side_by_side(rows, first):
     return pd.DataFrame(cells.values()).fillna("–")
 
 
-def _cell(value, low, high, sign=""):
+def _cell(value: float, low: float, high: float, sign: str = "") -> str:
     """``45.6 [43.1, 48.0]`` in per cent; a single room has no interval."""
-    mean, low, high = (f"{100 * number:{sign}.1f}" for number in (value, low, high))
-    return mean if low.endswith("nan") else f"{mean} [{low}, {high}]"
+    mean, least, most = (f"{100 * number:{sign}.1f}" for number in (value, low, high))
+    return mean if least.endswith("nan") else f"{mean} [{least}, {most}]"
 
 
-def _deltas(differences, reference, seeds):
-    if not differences:
+def _deltas(
+    differences: Mapping[str, pd.DataFrame],
+    reference: str | None,
+    seeds: Mapping[str, int],
+) -> Table | None:
+    if reference is None or not differences:
         return None
     tidy = pd.concat(
         [
@@ -354,8 +396,10 @@ def _deltas(differences, reference, seeds):
             "reference": [f"{100 * value:.1f}" for value in body["before"]],
             "score": [f"{100 * value:.1f}" for value in body["after"]],
             "difference": [
-                _cell(*triple, sign="+")
-                for triple in body[["delta", "low", "high"]].itertuples(index=False)
+                _cell(delta, low, high, "+")
+                for delta, low, high in body[["delta", "low", "high"]].itertuples(
+                    index=False
+                )
             ],
             "verdict": body["verdict"],
         }
@@ -364,39 +408,37 @@ def _deltas(differences, reference, seeds):
     return Table(caption, tidy, shown)
 
 
-def _failures(runs):
+def _failures(runs: Sequence[Run]) -> Table:
     counts = [
-        {"run": run.name, "failure": reason, "rows": count}
+        {"run": run.name, "failure": why, "rows": count}
         for run in runs
-        for reason, count in _reasons(run).items()
+        for why, count in _reasons(run).most_common()
     ]
     tidy = pd.DataFrame(counts, columns=["run", "failure", "rows"])
     shown = pd.DataFrame(
         [
             {
-                "failure": reason,
+                "failure": why,
                 **{run.name: 0 for run in runs},
                 **dict(zip(part["run"], part["rows"], strict=True)),
             }
-            for reason, part in tidy.groupby("failure")
+            for why, part in tidy.groupby("failure")
         ],
     )
     return Table("rows without an answer that could be read, all wrong", tidy, shown)
 
 
-def _reasons(run):
-    # "missing_media: <path>" counts as missing_media.
-    reasons = pd.Series([r["failure"] for r in run.records], dtype=object).dropna()
-    return reasons.str.split(":").str[0].value_counts().to_dict()
+def _reasons(run: Run) -> Counter[str]:
+    return Counter(reason(r["failure"]) for r in run.records if r["failure"])
 
 
-def _missing(runs):
+def _missing(runs: Sequence[Run]) -> Table:
     tidy = pd.DataFrame(
         [
             {"run": run.name, "id": record["id"], "failure": record["failure"]}
             for run in runs
             for record in run.records
-            if str(record["failure"] or "").startswith(UNSEEN)
+            if str(record["failure"] or "").startswith(UNREADABLE_MEDIA)
         ]
     )
     shown = tidy.head(20).astype(str)
@@ -404,7 +446,11 @@ def _missing(runs):
     return Table(f"rows whose media could not be read, all wrong{more}", tidy, shown)
 
 
-def _beside(everything, published, benchmark):
+def _beside(
+    everything: pd.DataFrame,
+    published: Mapping[str, pd.DataFrame] | None,
+    benchmark: Benchmark,
+) -> Table | None:
     """Models as rows as papers print them, ours first, in per cent."""
     if not published:
         return None
@@ -423,6 +469,7 @@ def _beside(everything, published, benchmark):
         if not tasks:
             raise SpacerError(
                 f"published table {source}",
+                kind="evaluation.no-column-of-tasks",
                 got=", ".join(map(str, paper.columns)),
                 expected=f"columns of {benchmark.title}'s tasks, or of its title",
             )
@@ -437,7 +484,7 @@ def _beside(everything, published, benchmark):
     return Table(f"{benchmark.title} beside published rows, in per cent", tidy, shown)
 
 
-def _task_of(column, benchmark):
+def _task_of(column: str, benchmark: Benchmark) -> str | None:
     if re.fullmatch(r"avg\.?|overall( acc.*)?", column, re.IGNORECASE) or column in (
         benchmark.title,
         f"{benchmark.title} Overall",
@@ -452,7 +499,9 @@ def _task_of(column, benchmark):
 # ---------------------------------------------------------------- files
 
 
-def write_report(report, out, figures=()):
+def write_report(
+    report: Report, out: PathLike, figures: Sequence[PathLike] = ()
+) -> list[Path]:
     """Every table as CSV (numbers), Markdown and LaTeX, and all of them in report.md.
 
     Parameters
@@ -460,13 +509,14 @@ def write_report(report, out, figures=()):
     report : Report
     out : path
     figures : sequence of path
-        Pictures in ``out`` that report.md shows, of those the SVG.
+        Pictures in ``out``; report.md shows the SVG ones.
 
     Returns
     -------
     list of Path
     """
-    out, paths = make_folder(out), []
+    folder = make_folder(out)
+    paths: list[Path] = []
     text = [f"# {report.benchmark.title}"]
     pictures = [Path(path) for path in figures if Path(path).suffix == ".svg"]
     text += [f"![{path.stem}]({path.name})" for path in pictures]
@@ -478,17 +528,17 @@ def write_report(report, out, figures=()):
             ("md", body),
             ("tex", latex(table.shown, table.caption)),
         ):
-            paths.append(out / f"{name}.{suffix}")
+            paths.append(folder / f"{name}.{suffix}")
             write_text(paths[-1], content)
-    paths.append(out / "report.md")
+    paths.append(folder / "report.md")
     write_text(paths[-1], "\n\n".join(text) + "\n")
     return paths
 
 
-def markdown(table):
-    """A frame as a Markdown table; bars are escaped, numbers stand right."""
+def markdown(table: pd.DataFrame) -> str:
+    """A frame as a Markdown table; bars are escaped, numbers are right-aligned."""
 
-    def line(cells):
+    def line(cells: Sequence[Any]) -> str:
         texts = (" ".join(str(cell).split()).replace("|", r"\|") for cell in cells)
         return f"| {' | '.join(texts)} |"
 
@@ -497,8 +547,8 @@ def markdown(table):
     return "\n".join(map(line, [table.columns, rule, *body])) + "\n"
 
 
-def latex(table, caption=""):
-    """A frame as a booktabs table, escaped; the caption as a comment above it."""
+def latex(table: pd.DataFrame, caption: str = "") -> str:
+    """A frame as a booktabs table, escaped; the caption is a comment above it."""
     body = table.astype(str).to_latex(
         index=False, escape=True, column_format="l" + "r" * (table.shape[1] - 1)
     )

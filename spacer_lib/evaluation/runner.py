@@ -1,255 +1,194 @@
-"""Ask held-out questions, score, keep everything, and go on after a stop.
+"""Ask held-out questions, score the answers, keep everything, and resume.
 
-Every prediction is kept as raw text with the hash of everything that produced it.
-Missing media and malformed text count as wrong and are named, never skipped.
+Every prediction is kept as raw text with a hash of everything that produced it. A row
+with missing media or an unreadable answer counts as wrong and says why.
 
 ``run``       a public benchmark and any backend → a folder
-``evaluate``  question rows of ours and a model here → a file
+``evaluate``  question rows of ours and a model in this process → a file
 """
 
 import contextlib
 import fcntl
-import sys
 import time
-from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-
-from tqdm.auto import tqdm
+from typing import Any, cast
 
 from spacer_lib.artifacts import (
-    append_jsonl,
+    PathLike,
     config_hash,
     make_folder,
     provenance,
     read_json,
-    read_jsonl,
-    resume_journal,
     to_jsonable,
     write_json,
     write_jsonl,
 )
 from spacer_lib.benchmarks import rules_of
+from spacer_lib.benchmarks.schema import Benchmark
 from spacer_lib.errors import SpacerError
-from spacer_lib.evaluation.backends import AskSettings, load
-from spacer_lib.evaluation.conditions import (
-    WITH_MAP,
-    condition_rows,
-    condition_video,
-)
+from spacer_lib.evaluation.ask import Journal, ask, depends_on, unique_ids
+from spacer_lib.evaluation.backends import Backend, LocalModel
 from spacer_lib.evaluation.config import EvaluationConfig
 from spacer_lib.evaluation.fallback import read_again
-from spacer_lib.evaluation.floors import floors
-from spacer_lib.evaluation.predictions import predict, record
+from spacer_lib.evaluation.predictions import record, reward_rule
 from spacer_lib.evaluation.statistics import summarize, totals
-from spacer_lib.language.prompts import TINY_MODES, PromptStyle, media_parts
-from spacer_lib.models.generation import generate, weights_fingerprint
-from spacer_lib.models.inputs import VideoSettings
+from spacer_lib.language.asking import AskSettings
 from spacer_lib.rewards.config import RewardConfig
-from spacer_lib.rooms.synthetic.views import VIEWS
-from spacer_lib.rooms.video import ROOM_SCHEME
-from spacer_lib.rows import questions_hash
-from spacer_lib.tiny.curriculum import SEEDS, draw_rows
+from spacer_lib.rows import Prediction, Question
 
-PAPER = EvaluationConfig()
 EXTRACTIONS = ("strict", "official", "strict+fallback")
-
-
-def new_tokens(mode):
-    """SpaceR's most new tokens: 1024 with thinking, 128 without (appendix)."""
-    return 1024 if mode in ("think", "think_map", "observe") else 128
 
 
 # ---------------------------------------------------------------- benchmarks
 
 
 def run(
-    benchmark,
-    rows,
-    backend,
-    out_dir,
+    benchmark: Benchmark,
+    rows: Sequence[Question],
+    backend: Backend,
+    out_dir: PathLike,
+    settings: AskSettings | None = None,
     *,
-    mode=None,
-    condition="own",
-    extraction="strict",
-    video=None,
-    max_new_tokens=None,
-    temperature=PAPER.temperature,
-    top_p=1.0,
-    seed=0,
-    batch_size=8,
-    limit=None,
-    overwrite=False,
-    fallback=None,
-):
-    """Ask every row, score it, and write a folder; go on where an earlier run stopped.
+    condition: str = "own",
+    extraction: str = "strict",
+    overwrite: bool = False,
+    fallback: Backend | None = None,
+) -> list[Prediction]:
+    """Ask every row, score it, and write a folder; resume an earlier run.
 
-    Written are ``predictions.jsonl`` (a line as soon as its answer is there, in the
-    rows' order once all are), ``evaluation.json`` (everything the answers depend on)
-    and ``scores.json``. A row whose media are missing or broken, or that a server
-    refuses, is wrong and says why.
+    The folder holds ``predictions.jsonl`` (one line as soon as its answer is there, in
+    the rows' order once all are), ``evaluation.json`` (everything that the answers
+    depend on) and ``scores.json``. A row whose media are missing or broken, or that a
+    server refuses, is wrong and says why.
 
     Parameters
     ----------
     benchmark : Benchmark
-    rows : list of dict
-        Of its reader.
+    rows : list of Question
+        Of the benchmark's reader.
     backend : Backend
     out_dir : path
-    mode : str or PromptStyle, optional
-        Answer mode; the benchmark's own if not given.
+    settings : AskSettings, optional
+        SpaceR's in the benchmark's own mode if not given; see ``EvaluationConfig``.
     condition : str
         One of ``CONDITIONS``.
     extraction : str
         ``strict`` (ours), ``official`` (the benchmark's) or ``strict+fallback``.
-    video : VideoSettings, optional
-        SpaceR's if not given; see ``EvaluationConfig``, as for all the rest.
-    max_new_tokens : int, optional
-        See ``new_tokens``.
-    temperature, top_p, seed : float, float, int
-    batch_size : int
-        Of a model in this process.
-    limit : int, optional
-        Only the first so many rows.
     overwrite : bool
-        Drop what the folder holds of other settings.
+        Delete what the folder holds of other settings.
     fallback : Backend, optional
         Reads the outputs that the rule did not; see ``fallback.read_again``.
 
     Returns
     -------
-    list of dict
-        One record per row, in order, as ``predictions.record`` makes them, with
-        ``condition``, ``tokens`` (generated; ``None`` if unknown), ``seed`` and
-        ``config`` (the hash).
+    list of Prediction
+        One per row, in order, with ``condition``, ``tokens`` (generated; ``None`` if
+        unknown), ``seed`` and ``config`` (the hash).
 
     Raises
     ------
     SpacerError
-        If an id occurs twice, the folder holds answers to other settings or is
-        written by another run, or the backend cannot go on; what was answered until
-        then is kept.
+        If an id occurs twice, the folder holds answers to other settings or another
+        run is writing it, or the backend cannot go on. What was answered until then is
+        kept.
     """
-    rows, mode = rows[:limit], mode or benchmark.mode
-    ids = _unique_ids(rows)
+    ids = unique_ids(rows)
     if extraction not in EXTRACTIONS:
-        raise SpacerError("extraction", got=extraction, expected=EXTRACTIONS)
+        raise SpacerError(
+            "extraction",
+            kind="evaluation.unknown-extraction",
+            got=extraction,
+            expected=", ".join(EXTRACTIONS),
+        )
     mixed = extraction == "strict+fallback"
     if mixed and fallback is None:
-        raise SpacerError("extraction", got=extraction, expected="a fallback endpoint")
-    _check_map_mode(condition, mode)
-    shown, prefixes, blind = condition_rows(rows, condition, seed)
-    settings = AskSettings(
-        mode,
-        condition_video(video or PAPER.video(), condition, seed),
-        max_new_tokens or new_tokens(getattr(mode, "mode", mode)),
-        temperature,
-        top_p,
-        seed,
-        batch_size,
-    )
-    rule = rules_of(benchmark)["strict" if mixed else extraction]
-    with _sole_writer(make_folder(out_dir)) as out_dir:
-        asked = _header(benchmark, rows, backend, settings, condition, extraction)
-        done = _resumed(out_dir, asked, overwrite)
-        extra = {"condition": condition, "seed": seed, "config": asked["config"]}
-        path = out_dir / "predictions.jsonl"
-        waiting = _waiting(ids, done, settings.batch_size if backend.batched else 1)
-        replies = backend.ask(
-            [shown[i] for i in waiting],
-            settings,
-            blind=blind,
-            prefixes=prefixes and [prefixes[i] for i in waiting],
+        raise SpacerError(
+            "extraction",
+            kind="evaluation.no-fallback",
+            got=extraction,
+            expected="a fallback endpoint",
         )
-        start = time.monotonic()
-        with (
-            contextlib.closing(replies),
-            tqdm(
-                total=len(rows),
-                initial=len(rows) - len(waiting),
-                desc=backend.name,
-                unit="row",
-                disable=not sys.stderr.isatty(),
-            ) as bar,
-        ):
-            for i, reply in replies:
-                row = rows[waiting[i]]
-                bar.update()
-                if row["id"] in done:  # of a batch that was written in part
-                    continue
+    settings = settings or EvaluationConfig().settings(benchmark.mode)
+    rule = rules_of(benchmark)["strict" if mixed else extraction]
+    asked = {
+        "benchmark": benchmark.name,
+        "extraction": extraction,
+        **depends_on(rows, backend, settings, condition),
+    }
+    asked = to_jsonable(asked)
+    header = {
+        "name": backend.name,
+        "config": config_hash(asked),
+        **asked,
+        **provenance(),
+    }
+    with _sole_writer(make_folder(out_dir)) as folder:
+        _prepare(folder, header, overwrite)
+        path = folder / "predictions.jsonl"
+        journal = Journal(path, dict.fromkeys(ids, header["config"]))
+        start, before = time.monotonic(), len(journal.done)
+        with contextlib.closing(
+            ask(rows, backend, settings, journal, condition=condition)
+        ) as answered:
+            for row, (reply,) in answered:
                 made = record(row, reply.text, rule, failure=reply.failure)
-                made = {**made, "tokens": reply.tokens, **extra}
-                append_jsonl(path, [made], sync=True)
-                done[row["id"]] = made
-        records = [done[name] for name in ids]
+                journal.add(
+                    {
+                        **made,
+                        "tokens": reply.tokens,
+                        "condition": condition,
+                        "seed": settings.seed,
+                    }
+                )
+        records = cast(list[Prediction], journal.finish())
         if fallback is not None:
-            journal = out_dir / "fallback.jsonl"
-            records = read_again(records, rows, fallback, journal, mixed=mixed)
-        write_jsonl(path, records)
-        write_json(out_dir / "scores.json", scores(records, benchmark))
-        header = out_dir / "evaluation.json"
-        if waiting or "finished" not in read_json(header):
+            said = folder / "fallback.jsonl"
+            records = read_again(records, rows, fallback, said, mixed=mixed)
+            write_jsonl(path, records)
+        write_json(folder / "scores.json", scores(records, benchmark))
+        new = len(rows) - before
+        if new or "finished" not in read_json(folder / "evaluation.json"):
             seconds = round(time.monotonic() - start, 2)
-            asked["finished"] = {"answered": len(waiting), "seconds": seconds}
-            write_json(header, asked)
+            header["finished"] = {"answered": new, "seconds": seconds}
+            write_json(folder / "evaluation.json", header)
     return records
 
 
-def scores(records, benchmark):
+def scores(records: Sequence[Prediction], benchmark: Benchmark) -> dict[str, Any]:
     """Aggregates, what failed where, and ``summarize``'s table, as plain values."""
     table = summarize(records)
+    known = (r.get("tokens") for r in records)
+    tokens = [count for count in known if count is not None]
     return {
         **totals(records, benchmark),
         "failed": {r["id"]: r["failure"] for r in records if r["failure"]},
-        "tokens": _mean([r["tokens"] for r in records if r["tokens"] is not None]),
+        "tokens": sum(tokens) / len(tokens) if tokens else None,
         "table": table.astype(object).where(table.notna(), None).to_dict("records"),
     }
 
 
-def _mean(values):
-    return sum(values) / len(values) if values else None
-
-
-def _header(benchmark, rows, backend, settings, condition, extraction):
-    """What the answers depend on, its hash, and where they come from."""
-    asked = {
-        "benchmark": benchmark.name,
-        "condition": condition,
-        "extraction": extraction,
-        "settings": settings,
-        "backend": backend.identity(),
-        "rows": {"count": len(rows), "sha256": questions_hash(rows)},
-    }
-    if not backend.batched:
-        asked["settings"] = {**to_jsonable(settings), "batch_size": None}
-    if any(str(row.get("video")).startswith(ROOM_SCHEME) for row in rows):
-        # A room's video is drawn anew each time, so its camera belongs to the row.
-        asked["cameras"] = config_hash(VIEWS)
-    asked = to_jsonable(asked)
-    config = config_hash(asked)
-    return {"name": backend.name, "config": config, **asked, **provenance()}
-
-
-def _resumed(out_dir, asked, overwrite):
-    """Records by id of an earlier run with the same settings; writes the header."""
-    header, path = out_dir / "evaluation.json", out_dir / "predictions.jsonl"
-    if path.exists() and not overwrite:
-        old = read_json(header) if header.exists() else {}
-        if old.get("config") != asked["config"]:
+def _prepare(folder: Path, header: Mapping[str, Any], overwrite: bool) -> None:
+    """Write the header into a new folder; check that an old one has the same."""
+    path = folder / "evaluation.json"
+    if (folder / "predictions.jsonl").exists() and not overwrite:
+        old = read_json(path) if path.exists() else {}
+        if old.get("config") != header["config"]:
             raise SpacerError(
-                f"{out_dir} holds answers of another run",
-                got=_differences(old, asked),
+                f"{folder} holds answers of another run",
+                kind="evaluation.other-run",
+                got=_differences(old, header),
                 expected="the same model, rows and settings",
                 remedy="choose another --out, or --overwrite; `spacer score` reads the "
                 "same answers by another rule",
             )
-        return {record["id"]: record for record in resume_journal(path)}
+        return
     for name in ("predictions.jsonl", "fallback.jsonl", "scores.json"):
-        (out_dir / name).unlink(missing_ok=True)
-    write_json(header, asked)
-    return {}
+        (folder / name).unlink(missing_ok=True)
+    write_json(path, header)
 
 
-def _differences(old, new, at=""):
+def _differences(old: Mapping[str, Any], new: Mapping[str, Any], at: str = "") -> str:
     """``settings.seed 0, now 1``: where two headers differ."""
     if not old:
         return "no evaluation.json"
@@ -265,14 +204,8 @@ def _differences(old, new, at=""):
     return "; ".join(apart)
 
 
-def _waiting(ids, done, unit):
-    """Places of the rows to ask: all of a unit in which one is missing."""
-    units = [range(i, min(i + unit, len(ids))) for i in range(0, len(ids), unit)]
-    return [i for part in units if any(ids[i] not in done for i in part) for i in part]
-
-
 @contextlib.contextmanager
-def _sole_writer(folder):
+def _sole_writer(folder: Path) -> Iterator[Path]:
     """Hold a folder against a second run; the lock ends with the process."""
     with open(folder / ".lock", "w") as file:
         try:
@@ -280,184 +213,67 @@ def _sole_writer(folder):
         except BlockingIOError as error:
             raise SpacerError(
                 f"{folder} is in use",
+                kind="evaluation.folder-in-use",
                 got="another run that writes it",
                 remedy="wait for it, or choose another --out",
             ) from error
         yield folder
 
 
-def _unique_ids(rows):
-    ids = [row["id"] for row in rows]
-    if len(set(ids)) != len(ids):
-        twice = Counter(ids).most_common(1)[0][0]
-        raise SpacerError("evaluation rows", got=f"id {twice} twice", expected="once")
-    return ids
-
-
-def _check_map_mode(condition, mode):
-    name = mode.mode if isinstance(mode, PromptStyle) else mode
-    if condition in WITH_MAP and name not in (TINY_MODES[0], "think_map"):
-        raise SpacerError(
-            f"condition {condition}", got=f"mode {name}", expected="tiny or think_map"
-        )
-
-
 # ---------------------------------------------------------------- our own rows
 
 
 def evaluate(
-    model,
-    processor,
-    rows,
+    model: Any,
+    processor: Any,
+    rows: Sequence[Question],
+    settings: AskSettings,
     *,
-    condition,
-    out_path,
-    mode,
-    video=None,
-    max_new_tokens=128,
-    temperature=0.0,
-    top_p=1.0,
-    batch_size=32,
-    seed=0,
-    rewards=None,
-):
-    """Generate and score under one condition; resume what an earlier run wrote.
+    condition: str,
+    out_path: PathLike,
+    rewards: RewardConfig | None = None,
+) -> list[Prediction]:
+    """Ask a model in this process under one condition, score, and resume.
 
     Parameters
     ----------
+    model, processor : of ``backends.load``
+    rows : list of Question
+    settings : AskSettings
     condition : str
         One of ``CONDITIONS``.
     out_path : path
-        JSON lines, written whole after each batch. Predictions found there count only
-        if the hash of model weights, rows and settings is the same.
+        JSON lines. Predictions found there count only if model weights, rows and
+        settings are the same; others are replaced.
     rewards : RewardConfig, optional
-        How completions are scored.
-    others : see ``generate``
+        How completions are scored; SpaceR's if not given.
 
     Returns
     -------
-    list of dict
-        One prediction per row, in order: ``id``, ``scene_name``, ``question_type``,
-        ``condition``, ``prediction`` (raw text), ``answer`` (ground truth), ``score``
-        (exact match or mean relative accuracy), ``failure``, ``map_failure``,
-        ``map_hits``, ``map_total``, ``map_<scorer>``, ``config``, ``seed``.
+    list of Prediction
+        One per row, in order, with ``condition``, ``tokens``, ``seed`` and ``config``.
+        ``score`` is exact match or mean relative accuracy.
 
     Raises
     ------
     SpacerError
         If an id occurs twice, or a forced map meets a mode without maps.
     """
-    _check_map_mode(condition, mode)
-    ids = _unique_ids(rows)
-    video = condition_video(video or VideoSettings(), condition, seed)
     rewards = rewards or RewardConfig()
-    settings = dict(
-        mode=mode,
-        video=video,
-        max_new_tokens=max_new_tokens,
-        temperature=temperature,
-        top_p=top_p,
-        batch_size=batch_size,
-        seed=seed,
-    )
-    fingerprint = config_hash(
-        # A room's video is drawn anew each time, so its camera belongs to the row.
-        [settings, condition, rewards, weights_fingerprint(model), rows, VIEWS]
-    )
-    out_path = Path(out_path)
-    done = {}
-    if out_path.exists():
-        found = read_jsonl(out_path)
-        done = {p["id"]: p for p in found if p["config"] == fingerprint}
-    shown, prefixes, blind = condition_rows(rows, condition, seed, rewards.grid_size)
-    predictions = []
-    starts = range(0, len(rows), batch_size)
-    # A bar on a terminal; it would stay behind in a saved notebook.
-    quiet = not sys.stderr.isatty()
-    for start in tqdm(starts, desc=condition, unit="batch", disable=quiet):
-        # Whole batches: padding changes the last digits of logits, so half a batch
-        # could answer differently from the unbroken run.
-        batch = slice(start, start + batch_size)
-        if all(name in done for name in ids[batch]):
-            predictions.extend(done[name] for name in ids[batch])
-            continue
-        forced = prefixes and prefixes[batch]
-        texts = _answers(model, processor, shown[batch], forced, blind, settings)
-        for row, text in zip(rows[batch], texts, strict=True):
-            extra = {"condition": condition, "config": fingerprint, "seed": seed}
-            predictions.append({**predict(row, text, rewards), **extra})
-        write_jsonl(out_path, predictions)
-    write_jsonl(out_path, predictions)
-    return predictions
-
-
-def _answers(model, processor, rows, prefixes, blind, settings):
-    """Completions of one batch; a row whose video or image is gone gets ``None``."""
-    there = [
-        i
-        for i, row in enumerate(rows)
-        if blind or all(map(_is_there, media_parts(row)))
-    ]
-    made = generate(
-        model,
-        processor,
-        [rows[i] for i in there],
-        blind=blind,
-        prefixes=prefixes and [prefixes[i] for i in there],
-        **settings,
-    )
-    texts = dict(zip(there, made, strict=True))
-    return [texts.get(i) for i in range(len(rows))]
-
-
-def _is_there(part):
-    name = str(part[part["type"]])
-    return "://" in name or Path(name).exists()
-
-
-def warmstart_metrics(model_dir, questions=300):
-    """What the shipped checkpoint is described by: development rooms, greedy.
-
-    Parameters
-    ----------
-    model_dir : path
-    questions : int
-        Per viewpoint and condition.
-
-    Returns
-    -------
-    dict
-        ``{condition: {score, exact, hits, per_task}}`` for the demonstrated and the
-        new viewpoint, for another room's video, and the majority floor.
-    """
-    model, processor = load(model_dir)
-    found = {}
-    for name, view, condition in (
-        ("seen", "seen", "own"),
-        ("new", "new", "own"),
-        ("another_video", "seen", "other"),
+    backend, ids = LocalModel(model, processor, name=condition), unique_ids(rows)
+    config = config_hash([depends_on(rows, backend, settings, condition), rewards])
+    journal = Journal(out_path, dict.fromkeys(ids, config), fresh=True)
+    rule, grid_size = reward_rule(rewards), rewards.grid_size
+    for row, (reply,) in ask(
+        rows, backend, settings, journal, condition=condition, grid_size=grid_size
     ):
-        rows = draw_rows(SEEDS["develop"], questions, view)
-        answers = evaluate(
-            model,
-            processor,
-            rows,
-            condition=condition,
-            out_path=Path(model_dir).parent / f"answers_{name}.jsonl",
-            mode="tiny",
-            video=VideoSettings(),
-            max_new_tokens=128,
+        made = record(row, reply.text, rule, failure=reply.failure, grid_size=grid_size)
+        journal.add(
+            {
+                **made,
+                "tokens": reply.tokens,
+                "condition": condition,
+                "seed": settings.seed,
+            }
         )
-        found[name] = _described(answers)
-    found["majority"] = _described(floors(rows))
-    return found
-
-
-def _described(predictions):
-    table = summarize(predictions)
-    overall = table[table["level"] == "overall"].iloc[0]
-    types = table[table["level"] == "question_type"]
-    return {
-        **{m: round(float(overall[m]), 4) for m in ("score", "exact", "hits")},
-        "per_task": {r.name: round(float(r.score), 4) for r in types.itertuples()},
-    }
+    return cast(list[Prediction], journal.finish())

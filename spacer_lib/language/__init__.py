@@ -1,1 +1,1 @@
-"""What a model is asked and what it answers."""
+"""Text: prompts, completions, options and numbers."""

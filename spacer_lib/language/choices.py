@@ -4,9 +4,9 @@ Reads option lists as rows have them (``A. table``, ``(A) table``, ``A: table``,
 ``A) table`` or bare texts) and short answers. The only reader of letters in this
 repository.
 
-Departure from the released code, which compares the answer with the truth as texts: a
-letter, an option in full and an option's text are one answer here. Never the first
-letter of a sentence: "Actually" is not A.
+Departure from SpaceR Eq. 2 (https://arxiv.org/abs/2504.01805), an exact match: a
+letter, an option in full and an option's text are one answer here. The first letter of
+a sentence is none: "Actually" is not A.
 """
 
 import re

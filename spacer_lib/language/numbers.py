@@ -1,7 +1,14 @@
-"""Numbers and units as people write them."""
+"""Numbers and units of length in answers, ground truths and questions.
+
+Reads short texts in English: one number in digits or words, and the unit after it.
+
+Our own rule, as no paper compared here prints one: a text with two different numbers,
+a sum or a range states none.
+"""
 
 import re
 import unicodedata
+from collections.abc import Iterator
 
 from spacer_lib.errors import SpacerError
 from spacer_lib.language.choices import MAX_ANSWER_CHARS
@@ -15,7 +22,7 @@ NUMBER_FAILURES = (
     "answer_too_long",
 )
 
-
+_Unit = tuple[str, int]  # unit of length, and its power: 1, 2 or 3
 _ONES = (
     "zero one two three four five six seven eight nine ten eleven twelve thirteen "
     "fourteen fifteen sixteen seventeen eighteen nineteen"
@@ -27,7 +34,7 @@ _WORD_VALUES = {
     "hundred": 100,
     "thousand": 1000,
 }
-# Words that change a number in a way not read here: the whole is then ambiguous.
+# Words that change a number in a way that is not read: the text is ambiguous.
 _UNREAD_WORDS = frozenset(
     "million billion trillion dozen half quarter third point".split()
 )
@@ -37,13 +44,12 @@ _NUMBER_TOKEN = re.compile(
 _WELL_WRITTEN = re.compile(r"(?:[0-9]+|[0-9]{1,3}(?:,[0-9]{3})+)?(?:\.[0-9]+)?")
 _CALCULATION = re.compile(
     r"[0-9]\s*[-−–+*/^×x:=_]\s*[-−+.]?[0-9]|[0-9][²³¹⁰⁴-⁹]"
-    r"|[0-9]\s*(?:[cmk]?m|ft|in)\s*[-−–+*×x]\s*[0-9]"  # "5m x 5m" is no 5
+    r"|[0-9]\s*(?:[cmk]?m|ft|in)\s*[-−–+*×x]\s*[0-9]"  # "5m x 5m" is not 5
 )
 _FRACTION = re.compile(
     r"(?<![\w.,/^])(?:(?P<whole>[0-9]{1,9}) )?(?P<top>[0-9]{1,9})/"
     r"(?P<bottom>[0-9]{1,3})(?![0-9/]|[.,][0-9]|[eE][-+]?[0-9])"
 )
-
 _FRACTION_SIGN = re.compile("[¼-¾⅐-⅞]")  # one character, such as ½
 
 _LENGTHS_M = {  # unit: metres, spellings
@@ -67,10 +73,11 @@ _UNIT_OF_QUESTION = re.compile(r"(?:\bin\s|\()" + _UNIT, re.IGNORECASE)
 _POWERS = {"s": 2, "2": 2, "²": 2, "c": 3, "3": 3, "³": 3}  # by first character
 
 
-def unit_of(question):
+def unit_of(question: str) -> str | None:
     """The unit of length, area or volume that a question asks for.
 
-    It stands after "in" or in brackets. Two different ones are none.
+    The unit stands after "in" or in brackets. A question with two different units
+    asks for none.
 
     Returns
     -------
@@ -91,30 +98,30 @@ def unit_of(question):
     return unit if power == 1 else f"{unit}{power}"
 
 
-def _unit(match):
-    """(unit of length, power) of a match of ``_UNIT``."""
+def _unit(match: re.Match[str]) -> _Unit:
+    """The unit of a match of ``_UNIT``."""
     name = next(unit for unit in _LENGTHS_M if match[unit])
     mark = match["before"] or match["after"] or match["spoken"]
     return name, _POWERS[mark[0].lower()] if mark else 1
 
 
-def read_number(text, unit=None):
-    """The one number an answer states.
+def read_number(text: str, unit: str | None = None) -> tuple[float | None, str | None]:
+    """The one number that an answer states, or the name of why there is none.
 
-    Digits with or without thousands separators (``1,200``, ``.5``, ``-3``, ``4e2``),
-    plain fractions (``3/4``, ``2 1/2``, ``2½``; denominators 2 to 100) and English
+    Read are digits with or without thousands separators (``1,200``, ``.5``, ``-3``,
+    ``4e2``), fractions (``3/4``, ``2 1/2``, ``2½``; denominators 2 to 100) and English
     words up to the thousands (``twenty one``). The same number twice is one number.
-    Sums, ranges, dates and numbers in a larger word system ("two million", "half")
-    are ambiguous rather than guessed.
+    Sums, ranges, dates and other number words ("two million", "half") are ambiguous.
 
-    A unit may follow the number. Without ``unit`` it is not looked at: the number
-    counts in the unit that the question names. With ``unit``, a known unit of the
-    same dimension is converted (``250 cm`` is 2.5 in ``m``), one of another dimension
-    fails, and a number with any other word or nothing after it counts in ``unit``.
+    A unit may follow the number. Without ``unit`` it is ignored. With ``unit``, a
+    known unit of the same dimension is converted (``250 cm`` is 2.5 in ``m``), one of
+    another dimension is a failure, and a number without a known unit counts in
+    ``unit``.
 
     Parameters
     ----------
     text : str
+        A longer text than ``MAX_ANSWER_CHARS`` is a failure.
     unit : str, optional
         ``mm``, ``cm``, ``m``, ``km``, ``in``, ``ft`` or ``yd``, their squares
         (``m2``) and cubes, in any spelling that an answer may use.
@@ -123,13 +130,13 @@ def read_number(text, unit=None):
     -------
     value : float or None
     failure : str or None
-        One of ``NUMBER_FAILURES``: ``number_out_of_range`` is beyond 1e9 or not
-        finite, ``wrong_unit`` a length given for an area and the like.
+        One of ``NUMBER_FAILURES``. ``number_out_of_range``: beyond 1e9 or not finite.
+        ``wrong_unit``: such as a length where an area is asked for.
 
     Raises
     ------
     SpacerError
-        For a ``unit`` that is none.
+        For an unknown ``unit``.
 
     Examples
     --------
@@ -144,57 +151,65 @@ def read_number(text, unit=None):
     text = _with_decimals(text)
     if _CALCULATION.search(text):
         return None, "ambiguous_number"
-    values = set()
-    for value, stop in _stated_numbers(text):
-        given = _UNIT_OF_NUMBER.match(text, stop) if asked else None
-        values.add(_in_unit(value, asked, given and _unit(given)))
-    if not values:
+    found = set()
+    for stated, stop in _stated_numbers(text):
+        if stated is None:
+            found.add((0.0, "ambiguous_number"))
+        elif asked is None:
+            found.add((stated, ""))
+        else:
+            given = _UNIT_OF_NUMBER.match(text, stop)
+            found.add(_in_unit(stated, _unit(given) if given else asked, asked))
+    if not found:
         return None, "no_number"
-    if len(values) > 1:
+    if len(found) > 1:
         return None, "ambiguous_number"
-    ((value, failure),) = values
-    if failure is not None:
+    ((value, failure),) = found
+    if failure:
         return None, failure
     if not abs(value) <= MAX_NUMBER:
         return None, "number_out_of_range"
     return value, None
 
 
-def _require_unit(unit):
+def _require_unit(unit: str | None) -> _Unit | None:
     if unit is None:
         return None
     match = _UNIT_ALONE.fullmatch(unit)
     if match is None:
-        raise SpacerError("unit", got=repr(unit), expected="such as m, cm or m2")
+        raise SpacerError(
+            "unit",
+            kind="language.unknown-unit",
+            got=repr(unit),
+            expected="such as m, cm or m2",
+        )
     return _unit(match)
 
 
-def _in_unit(value, asked, given):
-    """(value in the unit asked for, failure); units are (name, power) or ``None``."""
-    if value is None:
-        return None, "ambiguous_number"
-    if given is None or given == asked:
-        return value, None
+def _in_unit(value: float, given: _Unit, asked: _Unit) -> tuple[float, str]:
+    """The value in the unit asked for, and a failure or an empty text."""
+    if given == asked:
+        return value, ""
     if given[1] != asked[1]:
         return value, "wrong_unit"
     factor = (_LENGTHS_M[given[0]][0] / _LENGTHS_M[asked[0]][0]) ** asked[1]
-    return float(f"{value * factor:.12g}"), None  # 12 digits: 2.5 m is 250 cm
+    return float(f"{value * factor:.12g}"), ""  # 12 digits: 2.5 m is 250 cm
 
 
-def _with_decimals(text):
-    """Fractions as decimals: ``2 1/2`` → ``2.5``; others stay, and are calculations."""
+def _with_decimals(text: str) -> str:
+    """Fractions as decimals: ``2 1/2`` → ``2.5``. Other divisions stay as they are."""
     text = text.replace("⁄", "/")  # the fraction slash
     text = _FRACTION_SIGN.sub(_spelt_fraction, text)
     return _FRACTION.sub(_decimal, text)
 
 
-def _spelt_fraction(match):
+def _spelt_fraction(match: re.Match[str]) -> str:
     fraction = unicodedata.normalize("NFKC", match[0]).replace("⁄", "/")
     glued = match.string[match.start() - 1 : match.start()].isdigit()
     return f" {fraction}" if glued else fraction
 
 
-def _decimal(match):
+def _decimal(match: re.Match[str]) -> str:
     top, bottom = int(match["top"]), int(match["bottom"])
     mixed = match["whole"] is not None
     if not 2 <= bottom <= 100 or (mixed and not 0 < top < bottom):
@@ -202,9 +217,10 @@ def _decimal(match):
     return repr(int(match["whole"] or 0) + top / bottom)
 
 
-def _stated_numbers(text):
-    """Yield (value, or ``None`` if it is malformed; end) of each number in a text."""
-    run, sign, stop, before = [], 1, 0, ""
+def _stated_numbers(text: str) -> Iterator[tuple[float | None, int]]:
+    """Yield value (``None`` if malformed) and end of each number in a text."""
+    run: list[str] = []  # number words so far
+    sign, stop, before = 1, 0, ""
     for token in _NUMBER_TOKEN.finditer(text):
         # The 2 of "m2" and "m^2" belongs to a unit, the 4 of "room4" to a name.
         glued = re.match(r"[\w^]", text[token.start() - 1 : token.start()])
@@ -226,29 +242,29 @@ def _stated_numbers(text):
         yield _spoken(run, sign), stop
 
 
-def _sign(text, start, before):
+def _sign(text: str, start: int, before: str) -> int:
     """-1 after a minus sign that touches the number but no word, or after "minus"."""
     touching = re.fullmatch(r"\W?[-−]", text[max(0, start - 2) : start])
     return -1 if touching or before in ("minus", "negative") else 1
 
 
-def _joins(text, token, run):
-    """Whether a token goes on a run of number words: "twenty-one", "hundred and"."""
+def _joins(text: str, token: re.Match[str], run: list[str]) -> bool:
+    """Whether a token continues number words: "twenty-one", "hundred and"."""
     if token[0] == "-":
         around = text[token.start() - 1] + text[token.end() : token.end() + 1]
         return around.isalpha() and len(around) == 2
     return token[0].lower() == "and" and run[-1] in ("hundred", "thousand")
 
 
-def _written(digits, exponent, sign):
+def _written(digits: str, exponent: str, sign: int) -> float | None:
     digits = digits.lstrip(",").rstrip(".,")
     if not _WELL_WRITTEN.fullmatch(digits):
         return None
     return sign * float(digits.replace(",", "") + exponent) + 0.0  # -0.0 is 0.0
 
 
-def _spoken(words, sign):
-    """Value of a run of number words, or ``None`` if they are not one number."""
+def _spoken(words: list[str], sign: int) -> float | None:
+    """Value of number words, or ``None`` if they are not one number."""
     if words == ["zero"]:
         return 0.0
     thousands, group, limit, scaled = 0, 0, 100, False

@@ -1,26 +1,38 @@
-"""What the model is asked: question, options, and how to answer.
+"""Prompts: question, options and how to answer, as a chat turn.
+
+Reads question rows. The modes:
 
 ``think``      reason, then answer
 ``think_map``  draw the map, reason, then answer
 ``observe``    say what is seen, then answer
 ``direct``     answer at once, in a tag
-``vanilla``    answer at once, nothing else: no tags
-``tiny``       question and options alone: the tiny model's warm start taught the rest;
-               ``tiny_observe`` and ``tiny_vanilla`` ask the same of a model that was
-               taught to answer in those forms
+``vanilla``    answer at once, without a tag
+``tiny``       question and options alone: the tiny model's warm start taught it how to
+               answer; ``tiny_observe`` and ``tiny_vanilla`` ask the same of a model
+               that was taught those forms
 
-The map's frame is stated, which no published prompt does; ``FRAMES`` lists the ways,
-to compare. The map's example is no readable map: copying it earns nothing. All words
-are ours; ``load_template`` takes another system's from a file.
+Departures from the published prompts, whose words are not repeated here: the frame of
+the map is stated (``FRAMES`` lists the ways, to compare), and the example of a map is
+no readable map, so that copying it earns nothing. ``load_template`` reads another
+system's prompt from a file.
+
+Source: the modes of SpaceR §4.2, https://arxiv.org/abs/2504.01805, and vsGRPO §4.2,
+https://arxiv.org/abs/2504.00883.
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import yaml
 
-from spacer_lib.errors import SpacerError
+from spacer_lib.artifacts import PathLike
+from spacer_lib.errors import SpacerError, nearest
+from spacer_lib.rows import Question
+
+Messages = list[dict[str, Any]]  # chat turns
 
 TINY_MODES = ("tiny", "tiny_observe", "tiny_vanilla")
 MODES = ("think", "think_map", "observe", "direct", "vanilla", *TINY_MODES)
@@ -37,27 +49,33 @@ _ANSWER_FORMS = {
 EXAMPLE_MAP = '{"kind":[[column,row],[column,row]],"other kind":[[column,row]]}'
 
 
-def user_text(row, mode, grid_size=10, *, frame="aligned", template=None):
+def user_text(
+    row: Question,
+    mode: str,
+    grid_size: int = 10,
+    *,
+    frame: str | None = "aligned",
+    template: "Template | None" = None,
+) -> str:
     """The text part of a prompt.
 
     Parameters
     ----------
-    row : dict
-        Question row: ``question``, ``problem_type`` and ``options`` (``None``, or
-        lines such as ``A. table``); of a joint set also ``part``: ``general`` rows are
-        asked for no map.
+    row : Question
+        Its ``question``, ``problem_type`` and ``options`` are read. A row whose
+        ``part`` is ``general`` is asked for no map.
     mode : str
         One of ``MODES``.
     grid_size : int
         M, named in ``think_map``.
     frame : str or None
-        Which way the map's axes run, said in ``think_map``: ``aligned``, columns with
-        +x and rows with +y of the aligned scene, as true maps have them;
-        ``start_view``, rows away from the camera of the first frame; ``None``,
-        nothing, as published. True maps stay aligned: beside the last two, score with
-        ``aligned``, which forgives quarter turns.
+        What ``think_map`` says about the map's axes. ``aligned``: columns run with +x
+        and rows with +y of the aligned frame, as in true maps. ``start_view``: rows
+        run away from the camera of the first frame. ``None``: nothing, as published.
+        True maps stay aligned: with the last two, score maps by ``aligned``, which
+        allows quarter turns.
     template : Template, optional
-        Of ``load_template``; replaces the mode's own words.
+        Replaces the mode's own words.
 
     Raises
     ------
@@ -65,25 +83,40 @@ def user_text(row, mode, grid_size=10, *, frame="aligned", template=None):
         For an unknown mode, frame or problem type.
     """
     if mode not in MODES:
-        raise SpacerError("prompt mode", got=mode, expected=", ".join(MODES))
+        raise SpacerError(
+            "prompt mode",
+            kind="language.unknown-mode",
+            got=mode,
+            expected=", ".join(MODES),
+            remedy=nearest(mode, MODES),
+        )
     if frame not in FRAMES:
         raise SpacerError(
-            "frame of the map", got=frame, expected=", ".join(map(str, FRAMES))
+            "frame of the map",
+            kind="language.unknown-frame",
+            got=frame,
+            expected=", ".join(map(str, FRAMES)),
         )
-    asked = "\n".join([row["question"], *(row["options"] or ())])
+    options = row["options"] or []
+    asked = "\n".join([row["question"], *options])
     if mode in TINY_MODES and template is None:
         return asked
     kind = row["problem_type"]
     if kind not in _ANSWER_FORMS:
-        raise SpacerError("problem type", got=kind, expected=", ".join(_ANSWER_FORMS))
-    # A picture or clip of anything has no floor to draw (SpaceR §4: the map guides
+        raise SpacerError(
+            "problem type",
+            kind="language.unknown-problem-type",
+            got=kind,
+            expected=", ".join(_ANSWER_FORMS),
+        )
+    # General pictures and videos show no room to draw (SpaceR §4.2: the map supports
     # spatial reasoning).
     has_room = row.get("part") != "general"
     map_text = _map_text(grid_size, frame) if mode == "think_map" and has_room else ""
     if template is not None:
         return template.fill(
             question=row["question"],
-            options="\n".join(row["options"] or ()),
+            options="\n".join(options),
             answer_form=template.answer_forms.get(kind, _ANSWER_FORMS[kind]),
             map=map_text,
         )
@@ -101,7 +134,7 @@ def user_text(row, mode, grid_size=10, *, frame="aligned", template=None):
     return "\n\n".join([asked, f"{blocks} {form}", *filter(None, [map_text])])
 
 
-def _map_text(grid_size, frame):
+def _map_text(grid_size: int, frame: str | None) -> str:
     last = grid_size - 1
     axes = {
         "aligned": (
@@ -125,38 +158,44 @@ def _map_text(grid_size, frame):
 
 @dataclass(frozen=True)
 class PromptStyle:
-    """How questions are put: the arguments of ``user_text`` in one piece."""
+    """How questions are asked: the arguments of ``user_text``."""
 
     mode: str
     grid_size: int = 10
     frame: str | None = "aligned"
     template: "Template | None" = None
 
-    def messages(self, row):
+    def messages(self, row: Question) -> Messages:
         """See ``messages``."""
         return messages(
             row, self.mode, self.grid_size, frame=self.frame, template=self.template
         )
 
 
-def messages(row, mode, grid_size=10, *, frame="aligned", template=None):
+def messages(
+    row: Question,
+    mode: str,
+    grid_size: int = 10,
+    *,
+    frame: str | None = "aligned",
+    template: "Template | None" = None,
+) -> Messages:
     """One user turn in chat format: ``media_parts``, then ``user_text``."""
     text = user_text(row, mode, grid_size, frame=frame, template=template)
     content = [*media_parts(row), {"type": "text", "text": text}]
     return [{"role": "user", "content": content}]
 
 
-def media_parts(row):
-    """What a row shows, as parts of a chat turn; none if it is text alone.
+def media_parts(row: Question) -> list[dict[str, str]]:
+    """The video or the images of a row, as parts of a chat turn; none for text alone.
 
-    Paths and ``room://`` addresses are passed on as they are; pixels are read only
-    where they are needed.
+    Paths and ``room://`` addresses are passed on as they are. No file is read.
 
     Parameters
     ----------
-    row : dict
+    row : Question
         With ``video`` (one path or address) or ``image`` (one path or a list of
-        them); the other, or both, absent or ``None``.
+        them), or neither.
 
     Raises
     ------
@@ -167,6 +206,7 @@ def media_parts(row):
     if video and images:
         raise SpacerError(
             f"media of question {row.get('id')}",
+            kind="language.two-media",
             got="a video and an image",
             expected="one of the two, or neither",
         )
@@ -192,10 +232,10 @@ class Template:
     ----------
     text : str
         With ``{question}`` and, where wanted, ``{options}`` (one a line),
-        ``{answer_form}`` and ``{map}`` (the map's instructions, in mode
-        ``think_map``; else empty). ``{{name}}`` stands for ``{name}``.
+        ``{answer_form}`` and ``{map}`` (the map's instructions in mode ``think_map``,
+        else empty). ``{{name}}`` is written as ``{name}``.
     answer_forms : dict
-        ``{problem type: words}`` for ``{answer_form}``, in place of ours.
+        Problem type → words for ``{answer_form}``, in place of ours.
 
     Raises
     ------
@@ -204,44 +244,42 @@ class Template:
     """
 
     text: str
-    answer_forms: dict = field(default_factory=dict)
+    answer_forms: Mapping[str, str] = field(default_factory=dict)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         named = {match[2] for match in _PLACEHOLDER.finditer(self.text)} - {None}
         if "question" not in named or not named <= set(PLACEHOLDERS):
             raise SpacerError(
                 "placeholders of a prompt template",
+                kind="language.template-placeholders",
                 got=", ".join(sorted(named)) or "none",
-                expected="question, and of the others " + ", ".join(PLACEHOLDERS[1:]),
-                remedy="double the braces to keep a {{name}} as it is",
+                expected=f"question, and any of {', '.join(PLACEHOLDERS[1:])}",
+                remedy="double the braces of a {{name}} that is text",
             )
         unknown = sorted(set(self.answer_forms) - set(_ANSWER_FORMS))
         if unknown:
             raise SpacerError(
                 "answer forms of a prompt template",
+                kind="language.template-answer-forms",
                 got=", ".join(unknown),
                 expected=", ".join(_ANSWER_FORMS),
             )
 
-    def fill(self, **values):
-        """The text with its placeholders replaced, once: values are never templates."""
+    def fill(self, **values: str) -> str:
+        """The text with its placeholders replaced; placeholders in values are kept."""
         return _PLACEHOLDER.sub(
             lambda match: values[match[2]] if match[2] else f"{{{match[1]}}}", self.text
         )
 
 
-def load_template(path):
+def load_template(path: PathLike) -> Template:
     """Read a prompt template.
 
     Parameters
     ----------
     path : path
-        Text; or ``.yaml`` with ``text`` and ``answer_forms`` (see ``Template``). One
-        newline at the end belongs to the file, not to the prompt.
-
-    Returns
-    -------
-    Template
+        A text file, or ``.yaml`` with ``text`` and ``answer_forms`` (see
+        ``Template``). One newline at the end is left out of the prompt.
 
     Raises
     ------
@@ -251,12 +289,13 @@ def load_template(path):
     path = Path(path)
     try:
         text = path.read_text(encoding="utf-8")
-        content = {"text": text}
+        content: Any = {"text": text}
         if path.suffix in (".yaml", ".yml"):
             content = yaml.safe_load(text)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise SpacerError(
             f"prompt template {path} cannot be read",
+            kind="language.template-unreadable",
             got=error,
             expected="a text with {question}, or YAML",
         ) from error
@@ -268,6 +307,9 @@ def load_template(path):
         or not all(isinstance(word, str) for pair in forms.items() for word in pair)
     ):
         raise SpacerError(
-            f"prompt template {path}", expected="text, and answer_forms by problem type"
+            f"prompt template {path}",
+            kind="language.template-keys",
+            got=str(content)[:60],
+            expected="text, and answer_forms by problem type",
         )
     return Template(content["text"].removesuffix("\n"), forms)

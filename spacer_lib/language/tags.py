@@ -1,23 +1,31 @@
-"""Model text → think, map and answer, or the name of what is wrong.
+"""The blocks of a completion: think, map and answer, written and read.
 
-A well-formed completion is one think block and then one answer block::
+Reads the text that a model generated, and names what is wrong with it. A well-formed
+completion is one think block and then one answer block, with the map inside the think
+block or between the two::
 
     <think> <map>{"chair":[[2,5]]}</map> two steps east … </think><answer>B</answer>
 
-The map stands inside the think block or between the two. vsGRPO's two other shapes
-are read as well: ``observe`` names the first block so, ``vanilla`` has none and may
-leave the answer bare. Text is model output: it never raises, is never evaluated, and
-costs linear time. The answer is read from its tag whether or not the rest is
-well-formed; the format reward judges the rest.
+vsGRPO's other two shapes are read as well: ``observe`` has another name for the first
+block, ``vanilla`` has an answer alone, with or without its tag. No text raises, none
+is evaluated, and the time is linear in its length.
+
+Departures from the released code: the answer is read from its tag whether or not the
+rest is well-formed; the format reward judges the rest. Two blocks of one name are a
+failure, and neither is read.
+
+Source: SpaceR Eq. 1, https://arxiv.org/abs/2504.01805; vsGRPO §4.2,
+https://arxiv.org/abs/2504.00883.
 """
 
 import re
 from dataclasses import dataclass
 
 from spacer_lib.errors import SpacerError
-from spacer_lib.maps.text import parse_map
+from spacer_lib.maps.text import map_to_text, parse_map
+from spacer_lib.rows import CognitiveMap
 
-MAX_THINK_CHARS = 2_000  # a thought that is still a template after these is one
+MAX_THINK_CHARS = 2_000  # of a think block, looked at for a template
 
 SHAPES = ("think", "observe", "vanilla")
 FAILURES = (
@@ -41,39 +49,41 @@ class Completion:
     Attributes
     ----------
     think, map_text, answer : str or None
-        Contents of the blocks, stripped; ``None`` where there is no such single block.
+        Contents of the blocks, stripped; ``None`` unless there is exactly one.
     map : dict or None
         ``{category: [(x_col, y_row), …]}``.
     failure : str or None
-        The first that holds of ``FAILURES``; the observe block's go by the names of
-        the think block's.
+        The first of ``FAILURES`` that holds. An observe block has the failures of a
+        think block.
     map_failure : str or None
         ``no_map`` (only where one is expected), ``unclosed_map``, ``two_maps``, or a
-        failure of ``cogmap.parse_map``.
+        failure of ``maps.text.parse_map``.
     flags : tuple of str
-        ``empty_think``: nothing in the think block but the map.
-        ``template_think``: not empty, but fewer than three different words are left
-        in its first 2,000 characters without map, tags and phrases that only repeat
-        an instruction ("your reasoning here", "think step by step"). A flagged
-        completion keeps its format: flags are for whoever watches for hacks.
+        Signs of a reward hack. They do not change ``failure``. ``empty_think``:
+        nothing in the think block but the map. ``template_think``: without map, tags
+        and phrases that repeat an instruction ("your reasoning here", "think step by
+        step"), fewer than three different words are left in its first 2,000
+        characters.
     """
 
     think: str | None
     map_text: str | None
-    map: dict | None
+    map: CognitiveMap | None
     answer: str | None
     failure: str | None
     map_failure: str | None
-    flags: tuple = ()
+    flags: tuple[str, ...] = ()
 
     @property
-    def format_ok(self):
-        """One think block, then one answer block, and nothing outside but a map."""
+    def format_ok(self) -> bool:
+        """Whether the blocks follow each other with nothing else but a map."""
         return self.failure is None
 
 
-def read_completion(text, *, expect_map=False, grid_size=10, shape="think"):
-    """Take a completion apart.
+def read_completion(
+    text: str, *, expect_map: bool = False, grid_size: int = 10, shape: str = "think"
+) -> Completion:
+    """Read the blocks of a completion.
 
     Parameters
     ----------
@@ -87,17 +97,18 @@ def read_completion(text, *, expect_map=False, grid_size=10, shape="think"):
         ``<observe>`` in place of ``<think>``. ``vanilla``: an answer block alone, or
         a text without any of these tags, which is the answer as a whole.
 
-    Returns
-    -------
-    Completion
-
     Raises
     ------
     SpacerError
         For an unknown shape.
     """
     if shape not in SHAPES:
-        raise SpacerError("completion shape", got=shape, expected=", ".join(SHAPES))
+        raise SpacerError(
+            "completion shape",
+            kind="language.unknown-shape",
+            got=shape,
+            expected=", ".join(SHAPES),
+        )
     if shape == "vanilla" and not _TAG.search(text):
         text = f"<answer>{text}</answer>"
     answer, answer_failure = _single_block(text, "answer")
@@ -114,15 +125,40 @@ def read_completion(text, *, expect_map=False, grid_size=10, shape="think"):
     if drawn is not None:
         reading = parse_map(drawn.content, grid_size)
         cells, map_failure = reading.map, reading.failure
+    failure = answer_failure or think_failure
+    if answer is not None and failure is None:
+        failure = _misplaced(text, think, answer)
     return Completion(
-        think=think and think.content.strip(),
-        map_text=drawn and drawn.content.strip(),
+        think=None if think is None else think.content.strip(),
+        map_text=None if drawn is None else drawn.content.strip(),
         map=cells,
-        answer=answer and answer.content.strip(),
-        failure=answer_failure or think_failure or _misplaced(text, think, answer),
+        answer=None if answer is None else answer.content.strip(),
+        failure=failure,
         map_failure=map_failure,
         flags=() if think is None else _flags(_without_map(think.content)),
     )
+
+
+def write_completion(
+    answer: str, thought: str = "", cells: CognitiveMap | None = None
+) -> str:
+    """A well-formed completion, as ``read_completion`` reads it.
+
+    Parameters
+    ----------
+    answer : str
+    thought : str
+        What follows the map in the think block.
+    cells : CognitiveMap, optional
+        The map to draw.
+
+    Examples
+    --------
+    >>> write_completion("B", "two steps east", {"chair": [[2, 5]]})
+    '<think><map>{"chair":[[2,5]]}</map>two steps east</think><answer>B</answer>'
+    """
+    drawn = "" if cells is None else f"<map>{map_to_text(cells)}</map>"
+    return f"<think>{drawn}{thought}</think><answer>{answer}</answer>"
 
 
 @dataclass(frozen=True)
@@ -136,8 +172,8 @@ _TAG = re.compile("</?(?:think|observe|answer)>")
 _MISSING = {"answer": "no_answer_tag", "think": "no_think", "map": "no_map"}
 
 
-def _single_block(text, tag):
-    """(block, None) if there is exactly one, else (None, failure)."""
+def _single_block(text: str, tag: str) -> tuple[_Block | None, str | None]:
+    """The one block of a tag, and a failure or ``None``."""
     opening, closing = f"<{tag}>", f"</{tag}>"
     name = "think" if tag == "observe" else tag
     start = text.find(opening)
@@ -155,7 +191,7 @@ def _single_block(text, tag):
     return block, None
 
 
-def _without_map(text):
+def _without_map(text: str) -> str:
     start = text.find("<map>")
     stop = text.find("</map>", start)
     if 0 <= start < stop:
@@ -163,18 +199,18 @@ def _without_map(text):
     return text
 
 
-# What in a thought only repeats the instruction to think; lower case.
+# Phrases of a thought that repeat the instruction to think, in lower case.
 _INSTRUCTION = re.compile(
     r"<[^<>]{1,20}>|\b(?:(?:let'?s |let us )?(?:think(?:ing)? )?step[ -]by[ -]step"
     r"|(?:(?:write|put|insert|add) )?(?:(?:your|my|the) )?(?:detailed )?"
     r"(?:reasoning|thinking|thoughts?|analysis)(?: process)?"
     r"(?: (?:goes|go|comes))?(?: (?:here|inside))?)\b"
 )
-# Outside ASCII each letter counts as a word: some scripts put no spaces.
+# Outside ASCII each letter counts as a word: some scripts have no spaces.
 _WORD = re.compile(r"[0-9a-z]+|[^\W_]")
 
 
-def _flags(thought):
+def _flags(thought: str) -> tuple[str, ...]:
     """Flags of a think block without its map."""
     if not thought.strip():
         return ("empty_think",)
@@ -183,11 +219,11 @@ def _flags(thought):
     return ("template_think",) if len(words) < 3 else ()
 
 
-def _misplaced(text, think, answer):
-    """The failure of single blocks that do not follow each other cleanly."""
-    if think is None:  # a shape without one
-        outside = _without_map(text[: answer.start]) + text[answer.stop :]
-        return "text_outside_tags" if outside.strip() else None
+def _misplaced(text: str, think: _Block | None, answer: _Block) -> str | None:
+    """The failure of two blocks with a wrong order or with text around them."""
+    if think is None:  # the shape has no think block
+        around = _without_map(text[: answer.start]) + text[answer.stop :]
+        return "text_outside_tags" if around.strip() else None
     if think.start < answer.start < think.stop:
         return "answer_inside_think"
     if answer.start < think.stop:

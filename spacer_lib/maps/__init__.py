@@ -1,1 +1,1 @@
-"""Cognitive maps: `Scene` to grid, text and scores."""
+"""Cognitive maps: from a `Scene` to cells (`grid`), as `text`, and their `scores`."""

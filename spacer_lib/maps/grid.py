@@ -1,17 +1,21 @@
 """Cognitive maps: a room as ``{category: [(x_col, y_row), …]}`` on an M x M grid.
 
-Axes, said once: the floor rectangle of the aligned scene is cut into M x M equal
-cells; ``x_col`` grows with aligned +x and ``y_row`` with aligned +y, both from 0 to
-M - 1. Cell (0, 0) holds the floor's smallest x and y.
+Axes: the floor rectangle of the aligned scene is divided into M x M equal cells.
+``x_col`` grows with aligned +x and ``y_row`` with aligned +y, both from 0 to M - 1.
+Cell (0, 0) contains the floor's smallest x and y.
 
-Source: SpaceR §4.2, Eq. 4. Departures: the matching, the scorers ``decay`` and
-``aligned``, and a map accuracy.
+Source: SpaceR §4.2; VSI-Bench §6, cognitive maps (https://arxiv.org/abs/2412.14171).
 """
 
 import numpy as np
 
+from spacer_lib.rooms.scene import Scene
+from spacer_lib.rows import CognitiveMap
 
-def rasterize(scene, grid_size=10):
+Cell = tuple[int, int]  # (x_col, y_row)
+
+
+def rasterize(scene: Scene, grid_size: int = 10) -> dict[str, list[Cell]]:
     """The true map of a scene: the cell of each instance's centroid.
 
     Parameters
@@ -23,32 +27,39 @@ def rasterize(scene, grid_size=10):
     Returns
     -------
     dict
-        ``{category: [(x_col, y_row), …]}`` of int; categories in the order of their
-        first instance, without structural ones; the cells of a category sorted.
-        Centroids outside the floor rectangle fall into its nearest cell.
+        ``{category: [(x_col, y_row), …]}``: categories in the order of their first
+        instance, without structural ones; the cells of a category are sorted. A
+        centroid outside the floor rectangle counts for the nearest cell.
+
+    Source: SpaceR §4.2.
     """
     low = np.array(scene.floor_min_m)
     span = np.array(scene.floor_max_m) - low
-    cells = {}
+    cells: dict[str, list[Cell]] = {}
     for category, instances in scene.by_category().items():
         centers = np.array([i.centroid_m[:2] for i in instances])  # (n, 2) metres
         spots = np.floor((centers - low) / span * grid_size)
         spots = np.clip(spots, 0, grid_size - 1).astype(int)
-        cells[category] = sorted((x, y) for x, y in spots.tolist())
+        cells[category] = sorted((int(x), int(y)) for x, y in spots)
     return cells
 
 
-def turned(cells, quarters=1, grid_size=10):
-    """The map turned about the grid's centre, ``quarters`` times from +x to +y.
+def turned(
+    cells: CognitiveMap, quarters: int = 1, grid_size: int = 10
+) -> dict[str, list[Cell]]:
+    """The map turned about the grid's centre by 90 degrees, ``quarters`` times.
+
+    Each turn is from +x to +y: counter-clockwise seen from above.
 
     Examples
     --------
     >>> turned({"lamp": [(6, 8)]}), turned({"lamp": [(6, 8)]}, quarters=2)
     ({'lamp': [(1, 6)]}, {'lamp': [(3, 1)]})
     """
+    map_ = {name: [(x, y) for x, y in spots] for name, spots in cells.items()}
     for _ in range(quarters % 4):
-        cells = {
+        map_ = {
             name: [(grid_size - 1 - y, x) for x, y in spots]
-            for name, spots in cells.items()
+            for name, spots in map_.items()
         }
-    return cells
+    return map_

@@ -1,4 +1,8 @@
-"""How well a drawn map agrees with the true one: four scorers, hits, chance."""
+"""How well a drawn map agrees with the true one: four scorers and hits.
+
+Departures from SpaceR §4.2, Eq. 4: the pairing of cells, the scorers ``decay`` and
+``aligned``, and a definition of the hit rate.
+"""
 
 import itertools
 import math
@@ -6,64 +10,69 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+import numpy.typing as npt
 from scipy.optimize import linear_sum_assignment
 
-from spacer_lib.errors import SpacerError
-from spacer_lib.maps.grid import turned
+from spacer_lib.errors import SpacerError, nearest
+from spacer_lib.maps.grid import Cell
 from spacer_lib.maps.text import normal_category
+from spacer_lib.rows import CognitiveMap
 
 DECAY_CELLS = 1.5
-CHANCE_DRAWS = 192  # random maps behind a chance level
-
+CHANCE_DRAWS = 192  # random maps that a chance level averages
 
 SCORERS = ("released", "paper", "decay", "aligned")
 
 
-def score(predicted, true, grid_size=10, *, scorer="released"):
-    """How well a map agrees with the true one, in [0, 1].
+def score(
+    predicted: CognitiveMap,
+    true: CognitiveMap,
+    grid_size: int = 10,
+    *,
+    scorer: str = "released",
+) -> float:
+    """Agreement of a drawn map with the true one, in [0, 1].
 
-    Per category, predicted and true cells are paired one to one; a pair at distance d
-    is worth w(d); their sum is divided by a number of cells; categories are averaged
-    with weights = number of true instances. A category that is missing counts 0, one
-    that is not in the room is ignored (but see ``aligned``).
+    In each category, drawn and true cells are paired one to one. A pair at distance d
+    earns w(d); the sum is divided by a number of cells. Categories are averaged,
+    weighted by their true instances. A missing category counts 0. A category that is
+    not in the room is ignored, except by ``aligned``.
 
     ========  =====================  =========================  ======================
     scorer    w(d)                   pairing                    divided by
     ========  =====================  =========================  ======================
-    released  max(0, 1 - d / (M√2))  greedy, closest first      max(#predicted, #true)
+    released  max(0, 1 - d / (M√2))  greedy, closest first      max(#drawn, #true)
     paper     max(0, 1 - d / (M√2))  greatest sum (Hungarian)   #true
-    decay     exp(-d / 1.5 cells)    greatest sum (Hungarian)   max(#predicted, #true)
-    aligned   exp(-(d / 1.5)² / 2)   greatest sum (Hungarian)   max(#predicted, #true)
+    decay     exp(-d / 1.5 cells)    greatest sum (Hungarian)   max(#drawn, #true)
+    aligned   exp(-(d / 1.5)² / 2)   greatest sum (Hungarian)   max(#drawn, #true)
     ========  =====================  =========================  ======================
 
-    ``released`` and ``paper`` are nearly flat (everything at the centre earns about
-    0.7) and ``paper``, as printed, has no price on surplus cells.
+    ``released`` and ``paper`` vary little: with all objects at the centre a map earns
+    about 0.7. ``paper``, as printed, does not count surplus cells.
 
-    ``aligned`` asks for the layout and not for the frame, and pays nothing to a map
-    that does not look:
+    ``aligned`` compares layouts in any frame and subtracts chance:
 
-    - *frame*: the prediction is turned by 0, 90, 180 and 270 degrees about the
-      grid's centre and the best of the four agreements a counts (one turn for the
-      whole map, never a reflection);
-    - *surplus*: every cell of a category that is not in the room adds one true
-      instance, worth 0, to the average. So no surplus pays: dropping cells of a
-      category at random down to its true count never lowers the expected a;
-    - *chance*: the score is (a - c) / (1 - c), clipped below at 0, with c the
-      room's ``chance_level``. A perfect map scores 1, a heap in any cell 0, a random
-      map 0.03 on average (a little below 0 but for the clipping).
+    - *frame*: the drawn map is turned by 0, 90, 180 and 270 degrees about the grid's
+      centre, as a whole and without reflection. The best of the four agreements a
+      counts.
+    - *surplus*: each cell of a category that is not in the room adds one true instance
+      of worth 0 to the average. Surplus cells then never pay: the expected a does not
+      fall if cells of a category are dropped at random down to its true count.
+    - *chance*: the score is (a - c) / (1 - c), at least 0, where c is the room's
+      ``chance_level``. A perfect map scores 1, a constant map 0, a random map 0.03 on
+      average.
 
-    Its worth is a bell, because both other shapes separate less once chance is
-    subtracted (means over 60 furnished rooms). With the published line c is 0.73, so
-    that an exact map of half the objects scores 0.00 (bell 0.34), and so do messy
-    maps: with a quarter of the objects missing and as many foreign ones, ±1 cell of
-    jitter beats ±2 no more often than a coin (bell 99%, ``decay``'s peak 94%). With
-    the peak, ±1 cell alone already costs more than half of the score (0.44 is left,
-    bell 0.71).
+    With other shapes of w(d), subtracting chance separates maps less (means over 60
+    furnished rooms). With the line of ``released``, c is 0.73: an exact map of half the
+    objects scores 0.00 (``aligned`` 0.34). If a quarter of the objects is missing and
+    as many foreign ones are drawn, a map with an error of ±1 cell beats one with ±2 in
+    50% of the draws (``aligned`` 99%; with the peak of ``decay`` 94%). With that peak
+    an error of ±1 cell alone leaves 0.44 (``aligned`` 0.71).
 
     Parameters
     ----------
     predicted, true : dict
-        ``{category: [(x_col, y_row), …]}``; names are compared normalised.
+        ``{category: [(x_col, y_row), …]}``; names are normalised.
     grid_size : int
         M.
     scorer : str
@@ -72,142 +81,132 @@ def score(predicted, true, grid_size=10, *, scorer="released"):
     Raises
     ------
     SpacerError
-        For an unknown scorer, or a true map without instances.
+        If there is no such scorer, or the true map has no instances.
 
-    Source: SpaceR Eq. 4 (``paper``); its released reward (``released``); ``decay``
-    (steep near the truth, where the published ones hardly change) and ``aligned`` are
-    ours.
+    Source: SpaceR Eq. 4 (``paper``); SpaceR's released reward (``released``). ``decay``
+    and ``aligned`` are ours; ``decay`` is steep near the truth.
     """
     if scorer not in SCORERS:
-        raise SpacerError("map scorer", got=scorer, expected=", ".join(SCORERS))
-    predicted, true = _joined(predicted), _joined(true)
-    count = _require_instances(true)
+        raise SpacerError(
+            "map scorer",
+            kind="maps.no-scorer",
+            got=scorer,
+            expected=", ".join(SCORERS),
+            remedy=nearest(scorer, SCORERS),
+        )
+    seen, there = _joined(predicted), _joined(true)
+    count = _require_instances(there)
     if scorer == "aligned":
-        chance = _chance(_layout(true), grid_size).level
-        agreement = max(_agreements(predicted, true, grid_size))
+        chance = chance_level(there, grid_size).level
+        agreement = max(_agreements(seen, there, grid_size))
         above = (agreement - chance) / (1 - chance)
-        return float(min(above, 1.0)) if above > 1e-9 else 0.0  # not rounding's work
+        return float(min(above, 1.0)) if above > 1e-9 else 0.0  # 1e-9: rounding
     total = 0.0
-    for category, spots in true.items():
-        drawn = predicted.get(category, [])
+    for category, spots in there.items():
+        drawn = seen.get(category, [])
         if not drawn or not spots:
             continue
-        alone = len(drawn) == len(spots) == 1  # most categories: nothing to pair
-        distance = math.dist(*drawn, *spots) if alone else _distances(drawn, spots)
-        if scorer == "decay":
-            worth = np.exp(-distance / DECAY_CELLS)
+        if len(drawn) == len(spots) == 1:  # most categories: nothing to pair
+            earned = float(_worth(math.dist(drawn[0], spots[0]), scorer, grid_size))
         else:
-            worth = np.maximum(0.0, 1 - distance / (grid_size * math.sqrt(2)))
-        if alone:
-            earned = worth
-        elif scorer == "released":
-            earned = _greedy_sum(distance, worth)
-        else:
-            earned = _best_sum(worth)
+            distance = _distances(drawn, spots)
+            worth = _worth(distance, scorer, grid_size)
+            if scorer == "released":
+                earned = _greedy_sum(distance, worth)
+            else:
+                earned = float(_best_sum(worth))
         size = len(spots) if scorer == "paper" else max(len(drawn), len(spots))
         total += len(spots) * earned / size
     return float(min(max(total / count, 0.0), 1.0))
 
 
-def scores(predicted, true, grid_size=10):
-    """Every scorer and both map accuracies side by side, for the log.
-
-    Returns
-    -------
-    dict
-        ``{scorer: score, …, "map_accuracy": share, "map_accuracy_best_frame": share}``
-    """
-    every = {name: score(predicted, true, grid_size, scorer=name) for name in SCORERS}
-    every["map_accuracy"] = map_accuracy(predicted, true, grid_size)
-    every["map_accuracy_best_frame"] = map_accuracy(
-        predicted, true, grid_size, best_frame=True
-    )
-    return every
+def _worth(distance: npt.ArrayLike, scorer: str, grid_size: int) -> np.ndarray:
+    """Worth of pairs at distances in cells, same shape."""
+    distance = np.asarray(distance)
+    if scorer == "decay":
+        return np.exp(-distance / DECAY_CELLS)
+    return np.maximum(0.0, 1 - distance / (grid_size * math.sqrt(2)))
 
 
-def map_accuracy(predicted, true, grid_size=10, *, best_frame=False):
-    """Share of the true instances that a map has within one cell, in [0, 1].
+def hits(
+    predicted: CognitiveMap, true: CognitiveMap, radius_cells: float = 1.5
+) -> tuple[int, int]:
+    """Hits of a map, and its true instances. Their quotient is the hit rate.
 
-    "Within one cell" is the cell itself or one of its eight neighbours (Chebyshev
-    distance 1, which on whole cells is the same as Euclidean distance up to 1.5).
-    Pairing as in ``hits``, which gives the share as a fraction.
+    A true instance is a hit if it is paired with a drawn cell of its category within
+    ``radius_cells``. Each cell serves one instance; of all pairings the one with most
+    hits counts. On whole cells, 1.5 means the cell itself or one of its eight
+    neighbours. Surplus cells cost nothing: report a map score too.
 
     Parameters
     ----------
     predicted, true : dict
-        ``{category: [(x_col, y_row), …]}``; names are compared normalised.
-    grid_size : int
-        M; matters only where the map is turned.
-    best_frame : bool
-        Whether to take the best of the map's four right-angle frames.
-
-    Source: ours. SpaceR's Table 5 reports a map accuracy without defining it.
-    """
-    turns = range(4 if best_frame else 1)
-    found = [hits(turned(predicted, turn, grid_size), true) for turn in turns]
-    return max(hit / total for hit, total in found)
-
-
-def hits(predicted, true, radius_cells=1.5):
-    """Map accuracy as a fraction: instances found, instances there.
-
-    A true instance is found if it can be paired with a predicted cell of its category
-    within ``radius_cells``; each cell serves one instance, and the pairing is the one
-    that finds most. Surplus cells cost nothing here: read it beside a map score.
+        ``{category: [(x_col, y_row), …]}``; names are normalised.
+    radius_cells : float
 
     Returns
     -------
     hit, total : int
-        True instances found, true instances.
+        Hits; true instances.
 
     Raises
     ------
     SpacerError
         If the true map has no instances.
+
+    Source: ours. SpaceR's Table 5 reports a map accuracy without defining it.
+
+    Examples
+    --------
+    >>> hits({"chair": [(2, 2)]}, {"chair": [(1, 1), (9, 9)], "lamp": [(0, 4)]})
+    (1, 3)
     """
-    predicted, true = _joined(predicted), _joined(true)
+    seen, there = _joined(predicted), _joined(true)
     hit = 0
-    for category, spots in true.items():
-        drawn = predicted.get(category, [])
+    for category, spots in there.items():
+        drawn = seen.get(category, [])
         if len(drawn) == len(spots) == 1:
-            hit += math.dist(*drawn, *spots) <= radius_cells
+            hit += math.dist(drawn[0], spots[0]) <= radius_cells
         elif drawn and spots:
             near = _distances(drawn, spots) <= radius_cells
             hit += int(_best_sum(near.astype(int)))
-    return hit, _require_instances(true)
+    return hit, _require_instances(there)
 
 
 @dataclass(frozen=True)
 class Chance:
-    """Agreement (best of four frames) that maps without knowledge have with a room.
+    """Agreement, in the best of four frames, of maps drawn without seeing the room.
 
     Attributes
     ----------
     random, random_error : float
-        Of a map with the true counts and uniformly random cells: mean over
+        Of maps with the true counts and uniformly random cells: mean over
         ``CHANCE_DRAWS`` draws, and its standard error.
-    heap : float
-        Of all objects in one cell, for the cell where that agrees best; exact.
+    constant : float
+        Of the constant map that agrees best; exact.
     """
 
     random: float
     random_error: float
-    heap: float
+    constant: float
 
     @property
-    def level(self):
-        """The greater of the two; one that is perfect (the truth is a heap) is void."""
-        return max((v for v in (self.random, self.heap) if v < 1 - 1e-9), default=0.0)
+    def level(self) -> float:
+        """The greater of the two that are below 1; 0 if none is.
+
+        ``constant`` is 1 if the true map is a constant map itself.
+        """
+        values = (self.random, self.constant)
+        return max((v for v in values if v < 1 - 1e-9), default=0.0)
 
 
-def chance_level(true, grid_size=10):
-    """The chance level of a room, as the scorer ``aligned`` subtracts it.
+def chance_level(true: CognitiveMap, grid_size: int = 10) -> Chance:
+    """The chance level of a room, which the scorer ``aligned`` subtracts.
 
-    ``heap`` is in closed form. The mean over random maps of the best of four optimal
-    pairings has none that we know, so it is sampled: from a fixed seed, once per
-    layout and process, and the same for a layout turned or mirrored.
-    ``random_error`` is about 0.004 in a room of ten objects and moves the zero of a
-    score by 0.006; where ``heap`` is the greater of the two, by nothing.
+    ``constant`` has a closed form. ``random`` is sampled from a fixed seed, once per
+    layout and process, with the same result for a layout turned or mirrored.
+    ``random_error`` is about 0.004 in a room of ten objects, which is 0.006 of the
+    score; it has no effect where ``constant`` is the greater of the two.
 
     Parameters
     ----------
@@ -227,39 +226,39 @@ def chance_level(true, grid_size=10):
 
     Source: ours.
     """
-    true = _joined(true)
-    _require_instances(true)
-    return _chance(_layout(true), grid_size)
-
-
-def _layout(true):
-    """A joined map without its names, hashable: ((cell, …) per category, …), sorted."""
-    return tuple(sorted(tuple(spots) for spots in true.values() if spots))
+    there = _joined(true)
+    _require_instances(there)
+    # A layout has no names: the cells of each category, sorted.
+    layout = tuple(sorted(tuple(spots) for spots in there.values() if spots))
+    return _chance(layout, grid_size)
 
 
 @lru_cache(maxsize=2048)
-def _chance(layout, grid_size):
+def _chance(layout: tuple[tuple[Cell, ...], ...], grid_size: int) -> Chance:
     """``chance_level`` of a layout; its eight symmetric forms share their draws."""
     views = [_frames(spots, grid_size) for spots in layout]  # (4, k, 2) each
-    views = [np.concatenate([v, v[..., ::-1]]).tolist() for v in views]
-    layout = min(sorted(map(sorted, form)) for form in zip(*views, strict=True))
+    forms = [np.concatenate([v, v[..., ::-1]]).tolist() for v in views]
+    first = min(sorted(map(sorted, form)) for form in zip(*forms, strict=True))
     every_cell = np.indices((grid_size, grid_size)).reshape(2, -1).T  # (M², 2)
     rng = np.random.default_rng(0)
     count = sum(map(len, layout))
-    agreement, heap = 0.0, 0.0
-    for spots in layout:
+    agreement = np.zeros((4, CHANCE_DRAWS))
+    constant = np.zeros(grid_size**2)
+    for spots in first:
         k = len(spots)
         worth = _bell(_distances(_frames(every_cell, grid_size), spots))  # (4, M², k)
         drawn = rng.integers(grid_size**2, size=(CHANCE_DRAWS, k))
         agreement = agreement + _best_sum(worth[:, drawn]) / count  # (4, draws)
-        heap = heap + worth[0].sum(axis=1) / count  # (M²,)
+        constant = constant + worth[0].sum(axis=1) / count  # (M²,)
     best = agreement.max(axis=0)
     error = best.std(ddof=1) / math.sqrt(CHANCE_DRAWS)
-    return Chance(float(best.mean()), float(error), float(heap.max()))
+    return Chance(float(best.mean()), float(error), float(constant.max()))
 
 
-def _agreements(predicted, true, grid_size):
-    """(4,) agreement of joined maps, the predicted one turned by 0 to 3 quarters."""
+def _agreements(
+    predicted: dict[str, list[Cell]], true: dict[str, list[Cell]], grid_size: int
+) -> np.ndarray:
+    """(4,) agreements of joined maps, the drawn one turned by 0, 90, 180, 270 deg."""
     drawn = {name: predicted.get(name, []) for name in true}
     seen = _frames([cell for spots in drawn.values() for cell in spots], grid_size)
     there = [cell for spots in true.values() for cell in spots]
@@ -275,74 +274,77 @@ def _agreements(predicted, true, grid_size):
     return total / (len(there) + surplus)
 
 
-def _frames(spots, grid_size):
-    """(4, n, 2): the cells (n, 2) turned by 0 to 3 quarters from +x to +y."""
+def _frames(spots: npt.ArrayLike, grid_size: int) -> np.ndarray:
+    """(4, n, 2): the cells (n, 2) turned by 0, 90, 180, 270 degrees from +x to +y."""
     x, y = np.reshape(spots, (-1, 2)).T
     last = grid_size - 1
     frames = [x, y], [last - y, x], [last - x, last - y], [y, last - x]
     return np.array(frames).swapaxes(1, 2)
 
 
-def _joined(cells):
-    """The map with normalised names and sorted cells: order never decides a tie."""
-    joined = {}
+def _joined(cells: CognitiveMap) -> dict[str, list[Cell]]:
+    """The map with normalised names and sorted cells, so that order has no effect."""
+    joined: dict[str, list[Cell]] = {}
     for name, spots in cells.items():
-        joined.setdefault(normal_category(name), []).extend(map(tuple, spots))
+        joined.setdefault(normal_category(name), []).extend((x, y) for x, y in spots)
     return {name: sorted(spots) for name, spots in joined.items()}
 
 
-def _require_instances(true):
+def _require_instances(true: CognitiveMap) -> int:
     count = sum(len(spots) for spots in true.values())
     if not count:
         raise SpacerError(
             "true map",
+            kind="maps.no-instances",
             got="no instances",
             expected="at least one",
-            remedy="treat rooms without objects as having no map",
+            remedy="leave the map out for rooms without objects",
         )
     return count
 
 
-def _distances(drawn, spots):
+def _distances(drawn: npt.ArrayLike, spots: npt.ArrayLike) -> np.ndarray:
     """(…, n, k) distances in cells between (…, n, 2) and (k, 2) cells.
 
-    Whole cells equally far apart get equal numbers: the root of the same integer.
+    Equal distances of whole cells are equal numbers: roots of the same integer.
     """
     offset = np.asarray(drawn)[..., None, :] - np.asarray(spots)
     return np.sqrt((offset**2).sum(axis=-1))
 
 
-def _bell(distance):
+def _bell(distance: np.ndarray) -> np.ndarray:
     """Worth of a pair in ``aligned``: 0.80 at one cell, 0.41 at two, 0.14 at three."""
     return np.exp(-((distance / DECAY_CELLS) ** 2) / 2)
 
 
 @lru_cache(maxsize=64)
-def _pairings(n, k):
-    """(p, n) every way to give n rows different ones of k columns."""
+def _pairings(n: int, k: int) -> np.ndarray:
+    """(p, n): all ways to give n rows different ones of k columns."""
     return np.array(list(itertools.permutations(range(k), n)))
 
 
-def _best_sum(worth):
+def _best_sum(worth: np.ndarray) -> np.ndarray:
     """(…,) greatest sum of (…, n, k) ``worth`` over one-to-one pairings."""
     n, k = worth.shape[-2:]
     if n > k:
         return _best_sum(worth.swapaxes(-1, -2))
     if n == 1:
         return worth.max(axis=(-1, -2))
-    if math.perm(k, n) <= 24:  # few: faster than one assignment after the other
+    if math.perm(k, n) <= 24:  # comparing few pairings is faster than assignment
         return worth[..., range(n), _pairings(n, k)].sum(axis=-1).max(axis=-1)
     tables = worth.reshape(-1, n, k)
     sums = [t[linear_sum_assignment(t, maximize=True)].sum() for t in tables]
     return np.reshape(sums, worth.shape[:-2])
 
 
-def _greedy_sum(distance, worth):
-    """Sum of ``worth`` over pairs taken closest first, each row and column once."""
+def _greedy_sum(distance: np.ndarray, worth: np.ndarray) -> float:
+    """Sum of (n, k) ``worth`` over pairs, closest first, each row and column once."""
     rows, columns = np.unravel_index(
         np.argsort(distance, axis=None, kind="stable"), distance.shape
     )
-    used_rows, used_columns, total = set(), set(), 0.0
+    used_rows: set[int] = set()
+    used_columns: set[int] = set()
+    total = 0.0
     for row, column in zip(rows.tolist(), columns.tolist(), strict=True):
         if row not in used_rows and column not in used_columns:
             used_rows.add(row)

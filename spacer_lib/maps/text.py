@@ -2,15 +2,20 @@
 
 import json
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
-# Longest map that is read. A map of 300 objects takes about 3,000 characters.
+from spacer_lib.maps.grid import Cell
+from spacer_lib.rows import CognitiveMap
+
+# Longest map that is read. A map of 300 objects has about 3,000 characters.
 MAX_MAP_CHARS = 10_000
 MAX_NESTING = 3  # {name: [[x, y], …]}
 
 
-def map_to_text(cells, last=()):
+def map_to_text(cells: CognitiveMap, last: Iterable[str] = ()) -> str:
     """A map as compact JSON.
 
     Parameters
@@ -18,8 +23,8 @@ def map_to_text(cells, last=()):
     cells : dict
         ``{category: [(x_col, y_row), …]}``.
     last : sequence of str
-        Categories to write at the end, in this order; the others come first, sorted.
-        JSON's order is free and no score sees it.
+        Categories to write at the end, in this order. The others come first, sorted.
+        No score depends on the order.
 
     Examples
     --------
@@ -32,7 +37,7 @@ def map_to_text(cells, last=()):
 
 
 @lru_cache(maxsize=4096)
-def normal_category(name):
+def normal_category(name: str) -> str:
     """One spelling per category: lower case, single spaces, last word singular.
 
     Examples
@@ -54,7 +59,7 @@ def normal_category(name):
 
 @dataclass(frozen=True)
 class MapReading:
-    """What a text says as a map: the map, or the name of why there is none.
+    """The map that a text contains, or why there is none.
 
     Attributes
     ----------
@@ -65,17 +70,24 @@ class MapReading:
         ``map_off_grid``.
     """
 
-    map: dict | None
+    map: dict[str, list[Cell]] | None
     failure: str | None = None
 
 
-def parse_map(text, grid_size=10):
-    """Read a model's map: strict JSON, else Python's spelling of the same.
+def parse_map(text: str, grid_size: int = 10) -> MapReading:
+    """Read a drawn map: JSON, or the same as a Python literal.
 
-    Names are normalised; cells of names that become equal are joined, repeated keys
-    too. A flat pair ``{'chair': [2, 3]}`` is one instance. One cell off the grid, or
-    one that is not a pair of integers, spoils the whole map. Nothing is evaluated, no
-    text raises, and the work is linear in at most ``MAX_MAP_CHARS`` characters.
+    Names are normalised. Cells of equal names, and of repeated keys, are joined. A
+    plain pair ``{'chair': [2, 3]}`` is one instance. If one cell is off the grid or is
+    not a pair of integers, the whole map is refused. The text is never evaluated and
+    never raises an error; the work is linear in at most ``MAX_MAP_CHARS`` characters.
+
+    Parameters
+    ----------
+    text : str
+        Content of ``<map> … </map>``.
+    grid_size : int
+        M.
 
     Returns
     -------
@@ -86,7 +98,7 @@ def parse_map(text, grid_size=10):
     content = _read_pairs(text)
     if content is None:
         return MapReading(None, "map_unreadable")
-    cells = {}
+    cells: dict[str, list[Cell]] = {}
     for name, value in content:
         spots = _cells(value)
         if spots is None:
@@ -97,15 +109,15 @@ def parse_map(text, grid_size=10):
     return MapReading(cells)
 
 
-def _read_pairs(text):
+def _read_pairs(text: str) -> list[tuple[str, Any]] | None:
     """[(name, value), …] of the outermost dictionary, or ``None``."""
     if not _brackets_match(text):
         return None
-    for respelt in (str, _python_to_json):
-        candidate = respelt(text)
+    for form in (str, _python_to_json):
+        candidate = form(text)
         try:
-            # As pairs, so that a repeated key is not lost; a list of pairs inside
-            # (a nested dictionary) fails the test for cells.
+            # As pairs, so that repeated keys are kept. A nested dictionary becomes a
+            # list of pairs too, which `_cells` refuses.
             content = json.loads(
                 candidate, object_pairs_hook=_Pairs, parse_int=_bounded_int
             )
@@ -115,21 +127,21 @@ def _read_pairs(text):
     return None
 
 
-class _Pairs(list):
+class _Pairs(list[tuple[str, Any]]):
     """A JSON object as its (name, value) pairs."""
 
 
-def _bounded_int(digits):
-    # Python refuses integers of thousands of digits; any of these is off the grid.
+def _bounded_int(digits: str) -> int:
+    # Python refuses integers of thousands of digits. All of these are off the grid.
     return int(digits) if len(digits) <= 9 else 10**9
 
 
 _OPENS = {"}": "{", "]": "[", ")": "("}
 
 
-def _brackets_match(text):
-    """Whether brackets pair up, at most ``MAX_NESTING`` deep (parsers recurse)."""
-    stack = []
+def _brackets_match(text: str) -> bool:
+    """Whether brackets match, at most ``MAX_NESTING`` deep (parsers recurse)."""
+    stack: list[str] = []
     for bracket in re.findall(r"[][{}()]", text):
         if bracket not in _OPENS:
             stack.append(bracket)
@@ -147,15 +159,17 @@ _TOKEN = re.compile(
 )
 
 
-def _python_to_json(text):
-    """Python's quotes, tuples and trailing commas respelt; "" if there is more."""
-    parts, position = [], 0
+def _python_to_json(text: str) -> str:
+    """Python's quotes, tuples and trailing commas as JSON; "" for other syntax."""
+    parts: list[str] = []
+    position = 0
     while position < len(text):
         token = _TOKEN.match(text, position)
         if token is None:
             return ""
         position = token.end()
-        kind, value = token.lastgroup, token[token.lastgroup]
+        kind = token.lastgroup or ""
+        value = token[kind]
         if kind == "mark":
             value = {"(": "[", ")": "]"}.get(value, value)
             if value in "]}" and parts[-1:] == [","] and parts[-2] not in "[{,":
@@ -163,17 +177,17 @@ def _python_to_json(text):
         elif kind != "integer":
             value = json.dumps(value)
         parts.append(value)
-    return " ".join(parts)  # two numbers side by side must not become one
+    return " ".join(parts)  # spaces keep two numbers apart
 
 
-def _cells(value):
-    """A value of the dictionary → list of integer pairs, or ``None``."""
+def _cells(value: Any) -> list[Cell] | None:
+    """A value of the dictionary as a list of integer pairs, or ``None``."""
     if _is_cell(value):
         value = [value]
     if type(value) is not list or not all(_is_cell(cell) for cell in value):
         return None
-    return [tuple(cell) for cell in value]
+    return [(x, y) for x, y in value]
 
 
-def _is_cell(value):
+def _is_cell(value: Any) -> bool:
     return type(value) is list and [type(v) for v in value] == [int, int]

@@ -6,21 +6,19 @@ Evaluation and sample selection ask a model through here, so a published
 
 import contextlib
 import zlib
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
 from spacer_lib.artifacts import config_hash
 from spacer_lib.errors import SpacerError
-from spacer_lib.models.inputs import (
-    VideoSettings,
-    encode_prompts,
-    pad_batch,
-    token_types,
-)
+from spacer_lib.language.asking import AskSettings
+from spacer_lib.models.inputs import encode_prompts, pad_batch, token_types
 from spacer_lib.models.patches.rope import position_rule
 from spacer_lib.models.patches.shared_media import media_once
+from spacer_lib.rows import Question
 
 
 class Response(NamedTuple):
@@ -38,46 +36,29 @@ class Response(NamedTuple):
     tokens: int
 
 
-def generate(model, processor, rows, **settings):
+def generate(model, processor, rows, settings, **options):
     """The texts of ``respond``."""
-    return [made.text for made in respond(model, processor, rows, **settings)]
+    return [made.text for made in respond(model, processor, rows, settings, **options)]
 
 
 def respond(
-    model,
-    processor,
-    rows,
+    model: Any,
+    processor: Any,
+    rows: Sequence[Question],
+    settings: AskSettings,
     *,
-    mode,
-    video=None,
-    max_new_tokens=128,
-    temperature=0.0,
-    top_p=1.0,
-    batch_size=32,
-    seed=0,
-    blind=False,
-    prefixes=None,
-):
+    blind: bool = False,
+    prefixes: Sequence[str] | None = None,
+) -> list[Response]:
     """One completion per row, with its number of tokens.
 
     Parameters
     ----------
     model, processor : Qwen-VL model and its processor
-    rows : list of dict
-        Question rows, with a video, images or text alone; a row that stands in it
-        several times is sampled as often, its media encoded once a batch.
-    mode : str or PromptStyle
-        Answer mode of ``prompts.messages``, with its frame and template if not ours.
-    video : VideoSettings, optional
-    max_new_tokens : int
-        New tokens at most; a forced prefix does not count.
-    temperature : float
-        0 is greedy.
-    top_p : float
-        Nucleus of sampling.
-    batch_size, seed : int
-        A batch is sampled with a seed made of ``seed`` and the ids in it, so that a
-        resumed run draws what an unbroken one would have drawn.
+    rows : list of Question
+        With a video, images or text alone. Of rows with the same media the media are
+        encoded once a batch.
+    settings : AskSettings
     blind : bool
         Leave videos and images out.
     prefixes : list of str, optional
@@ -88,24 +69,29 @@ def respond(
     list of Response
     """
     if prefixes is not None and len(prefixes) != len(rows):
-        raise SpacerError("prefixes", got=len(prefixes), expected=f"{len(rows)}")
-    responses = []
+        raise SpacerError(
+            "prefixes",
+            kind="models.uneven-prefixes",
+            got=len(prefixes),
+            expected=f"{len(rows)}",
+        )
+    responses: list[Response] = []
     was_training = model.training
     model.eval()
-    for start in range(0, len(rows), batch_size):
-        batch = rows[start : start + batch_size]
+    for start in range(0, len(rows), settings.batch_size):
+        batch = rows[start : start + settings.batch_size]
         forced = [""] * len(batch)
         if prefixes is not None:
-            forced = prefixes[start : start + batch_size]
+            forced = list(prefixes[start : start + settings.batch_size])
         with (
-            _inputs(model, processor, batch, mode, video, blind, forced) as inputs,
-            _seeded(seed, batch),
+            _inputs(model, processor, batch, settings, blind, forced) as inputs,
+            _seeded(settings.seed, batch),
             torch.inference_mode(),
         ):
             output = model.generate(
                 **inputs,
-                **sampling_settings(model, temperature, top_p),
-                max_new_tokens=max_new_tokens,
+                **sampling_settings(model, settings.temperature, settings.top_p),
+                max_new_tokens=settings.max_new_tokens,
             )
         new = output[:, inputs["input_ids"].shape[1] :]
         made = processor.tokenizer.batch_decode(
@@ -126,10 +112,10 @@ def _lengths(model, new):
 
 
 @contextlib.contextmanager
-def _inputs(model, processor, batch, mode, video, blind, forced):
+def _inputs(model, processor, batch, settings, blind, forced):
     tokenizer = processor.tokenizer
     ids, media = encode_prompts(
-        processor, batch, mode, video or VideoSettings(), blind=blind
+        processor, batch, settings.style, settings.video, blind=blind
     )
     starts = tokenizer(forced, add_special_tokens=False)["input_ids"]
     joined = [prompt + start for prompt, start in zip(ids, starts, strict=True)]

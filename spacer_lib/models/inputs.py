@@ -40,33 +40,6 @@ _IMAGE_ERRORS = (
 )
 
 
-@dataclass(frozen=True)
-class VideoSettings:
-    """How a video becomes frames, and how large frames and images are.
-
-    Attributes
-    ----------
-    frames : int
-        Frames sampled uniformly, first and last included.
-    size : int or None
-        Square side in pixels, of frames and images; ``None`` keeps the native size and
-        leaves resizing to the processor's pixel budget.
-    max_pixels : int or None
-        Pixel budget per frame or image handed to the processor (the paper trains with
-        128 x 28 x 28 and evaluates with 448 x 28 x 28); ``None`` keeps its own.
-    as_images : bool
-        Hand the frames of a video over as single images: more tokens, and no time.
-    shuffle : int or None
-        Put a video's frames in an order drawn from this seed (T-GRPO's control).
-    """
-
-    frames: int = 4
-    size: int | None = 56
-    max_pixels: int | None = None
-    as_images: bool = False
-    shuffle: int | None = None
-
-
 class MediaError(SpacerError):
     """A video or image that cannot be read: its row can be left out.
 

@@ -1,26 +1,38 @@
-"""The data figures of the SpaceR paper, redrawn from any question folder.
+"""Whole figures: of a question set, of a report, and of the papers' tables.
 
-Figure 1: examples and the map; 2: sources and tasks; 5: question templates; 6: video
-durations; and why candidates were rejected. Everything comes from the folder's own
-files. Tables of the papers are drawn from ``published``.
+The data figures of the SpaceR paper are redrawn from the files of any question folder:
+Figure 1, examples and the map; 2, sources and tasks; 5, question templates; 6, video
+durations. Tables of the papers are drawn from ``published``.
 """
 
 import io
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
+import pandas as pd
+from matplotlib.figure import Figure
 from PIL import Image
 
 from spacer_lib import published
-from spacer_lib.artifacts import atomic_path, read_json
+from spacer_lib.artifacts import PathLike, atomic_path, read_json
 from spacer_lib.errors import SpacerError
-from spacer_lib.pictures import plots
+from spacer_lib.evaluation.report import Report
+from spacer_lib.pictures import (
+    evaluation_plots,
+    map_plots,
+    question_plots,
+    room_plots,
+    tables,
+)
+from spacer_lib.pictures.style import short_name, use_house_style
 from spacer_lib.rooms.video import read_frames
-from spacer_lib.rows import read_questions
+from spacer_lib.rows import Question, read_questions
 
-_SETTINGS = ("billion parameters", "frames")  # units of no result
-# What a placeholder of Figure 5 is called, by question type.
+_SETTINGS = ("billion parameters", "frames")  # units of settings, not of results
+# Names of the placeholders of Figure 5, by question type.
 _ROLES = {
     "object_abs_distance": ("object 1", "object 2"),
     "object_rel_distance": (
@@ -37,12 +49,8 @@ _ROLES = {
 )
 
 
-def dataset_figures(folder):
-    """Draw ``figures/*.svg`` of a folder that ``qa.build`` (or a joint set) wrote.
-
-    Returns
-    -------
-    list of Path
+def dataset_figures(folder: PathLike) -> list[Path]:
+    """Draw ``figures/*.svg`` in the folder of a question set; return their paths.
 
     Raises
     ------
@@ -54,10 +62,15 @@ def dataset_figures(folder):
     files = [folder / name for name in report["files"].values()]
     rows = [row for file in files for row in read_questions(file)]
     if not rows:
-        raise SpacerError(f"{folder}", got="no questions", expected="at least one")
+        raise SpacerError(
+            folder,
+            kind="pictures.no-questions",
+            got="no questions",
+            expected="at least one",
+        )
     seconds = [s for s in maps["seconds"].values() if s]
     with plt.rc_context():
-        plots.use_house_style()
+        use_house_style()
         drawn = {
             "fig1_examples": examples(rows, folder),
             "fig2_statistics": statistics(rows),
@@ -69,20 +82,29 @@ def dataset_figures(folder):
                 (row["question_type"], row["reason"]): row["count"]
                 for row in report["rejections"]
             }
-            plots.rejection_bars(counted, ax)
+            question_plots.rejection_bars(counted, ax)
             drawn["rejections"] = figure
         if seconds:
             figure, ax = plt.subplots()
-            plots.duration_histogram(seconds, ax)
+            question_plots.duration_histogram(seconds, ax)
             drawn["fig6_durations"] = figure
-        paths = []
-        for name, figure in drawn.items():
-            paths += save(figure, folder / "figures" / name)
-            plt.close(figure)
-        return paths
+        return _save_all(drawn, folder / "figures", ("svg",))
 
 
-def save(figure, path, formats=("svg",)):
+def _save_all(
+    drawn: Mapping[str, Figure], folder: Path, formats: Sequence[str]
+) -> list[Path]:
+    """Save figures under their names, and close them."""
+    paths = []
+    for name, figure in drawn.items():
+        paths += save(figure, folder / name, formats)
+        plt.close(figure)
+    return paths
+
+
+def save(
+    figure: Figure, path: PathLike, formats: Sequence[str] = ("svg",)
+) -> list[Path]:
     """Write a figure once per format; the same data give the same bytes.
 
     Parameters
@@ -102,14 +124,20 @@ def save(figure, path, formats=("svg",)):
     SpacerError
         For another format.
     """
-    # A date would make each file new.
-    dates = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": None}
+    # With a date, equal figures would be different files.
+    no_date, no_creation_date = {"Date": None}, {"CreationDate": None}
+    dates: dict[str, Any] = {"svg": no_date, "pdf": no_creation_date, "png": None}
     paths = []
     figure.draw_without_rendering()
     figure.set_layout_engine("none")  # solved once instead of once per format
     for kind in formats:
         if kind not in dates:
-            raise SpacerError("figure format", got=kind, expected=", ".join(dates))
+            raise SpacerError(
+                "figure format",
+                kind="pictures.unknown-format",
+                got=kind,
+                expected=", ".join(dates),
+            )
         target = Path(f"{path}.{kind}")
         with atomic_path(target) as temporary:
             figure.savefig(temporary, metadata=dates[kind])
@@ -117,20 +145,24 @@ def save(figure, path, formats=("svg",)):
     return paths
 
 
-def preview(figure, colors=256):
-    """PNG bytes of few colours, well under half the size: for committed notebooks."""
+def preview(figure: Figure, colors: int = 256) -> bytes:
+    """PNG bytes with few colours, less than half the size: for committed notebooks."""
     full, small = io.BytesIO(), io.BytesIO()
     figure.savefig(full)
-    # By coverage: a single coloured mark in a grey table keeps its colour.
+    # This method keeps the colour of a single mark in a grey table.
     method = Image.Quantize.MAXCOVERAGE
-    image = Image.open(full).convert("RGB").quantize(colors, method, dither=0)
+    image = (
+        Image.open(full)
+        .convert("RGB")
+        .quantize(colors, method, dither=Image.Dither.NONE)
+    )
     image.save(small, "PNG", optimize=True)
     return small.getvalue()
 
 
-def first_of_each(rows):
-    """One row per question type, all of the scene that has most types."""
-    types = {}
+def first_of_each(rows: Sequence[Question]) -> dict[str, Question]:
+    """One question per type, from the scene with most types where it has one."""
+    types: dict[Any, dict[str, Question]] = {}
     for row in rows:
         types.setdefault(row["scene_name"], {}).setdefault(row["question_type"], row)
     scene = max(sorted(types, key=str), key=lambda name: len(types[name]))
@@ -138,43 +170,45 @@ def first_of_each(rows):
     return {kind: types[scene].get(kind, rest[kind]) for kind in sorted(rest)}
 
 
-def examples(rows, folder):
-    """Figure 1: questions of one room with its map and, if at hand, its video."""
+def examples(rows: Sequence[Question], folder: PathLike) -> Figure:
+    """Figure 1: questions about one room, its map, and its video if it is there."""
     chosen = first_of_each(rows)
     scene = Counter(row["scene_name"] for row in chosen.values()).most_common(1)[0][0]
     shown = next(row for row in chosen.values() if row["scene_name"] == scene)
-    video = shown.get("video") and Path(folder) / shown["video"]
-    filmed = bool(video and video.is_file())
+    video = Path(folder, shown.get("video") or "")
+    filmed = video.is_file()
     figure = plt.figure(figsize=(12, 6.2 + 1.8 * filmed))
     grid = figure.add_gridspec(2, 5, height_ratios=(0.4 * filmed + 0.01, 1))
     if filmed:
         frames, indices, *_ = read_frames(video, 5)
         strip = [figure.add_subplot(grid[0, k]) for k in range(5)]
-        plots.frames_strip(frames, strip, [f"frame {i}" for i in indices])
+        room_plots.frames_strip(frames, strip, [f"frame {i}" for i in indices])
     ax = figure.add_subplot(grid[1, :2])
-    plots.cognitive_map(shown["map"] or {}, ax).set_title(f"map of {scene}")
+    map_plots.cognitive_map(shown["map"] or {}, ax).set_title(f"map of {scene}")
     table = []
     for kind, row in chosen.items():
         words = " ".join([row["question"], *(row["options"] or ())])
-        table.append((plots.short_name(kind), f"{words} → {row['ground_truth']}"))
-    plots.text_table(table, figure.add_subplot(grid[1, 2:]), widths=(24, 76))
+        table.append((short_name(kind), f"{words} → {row['ground_truth']}"))
+    tables.text_table(table, figure.add_subplot(grid[1, 2:]), widths=(24, 76))
     return figure
 
 
-def statistics(rows):
-    """Figure 2: where questions come from, and what they ask."""
+def statistics(rows: Sequence[Question]) -> Figure:
+    """Figure 2: questions by source and by type."""
     figure, axes = plt.subplots(1, 2, figsize=(10, 3.2))
-    sources = Counter(row.get("source") or row["dataset"] for row in rows)
-    plots.share_donut(sources, axes[0], "sources")
-    plots.share_donut(Counter(r["question_type"] for r in rows), axes[1], "tasks")
+    sources = Counter(str(row.get("source") or row["dataset"]) for row in rows)
+    question_plots.share_donut(sources, axes[0], "sources")
+    question_plots.share_donut(
+        Counter(str(r["question_type"]) for r in rows), axes[1], "tasks"
+    )
     return figure
 
 
-def template_of(row):
-    """A question with its objects replaced by what they stand for."""
+def template_of(row: Question) -> str:
+    """A question with placeholders instead of its objects."""
     text = row["question"]
     roles = _ROLES.get(row["question_type"], ("object",))
-    # Longer names first: "computer mouse" before "mouse" would be cut by it.
+    # Longer names first, so that "mouse" does not cut "computer mouse" in two.
     pairs = sorted(
         zip(row["categories"], roles, strict=False), key=lambda pair: -len(pair[0])
     )
@@ -185,17 +219,17 @@ def template_of(row):
     return text
 
 
-def templates(rows):
-    """Figure 5: the wording of each question type, read off the questions."""
+def templates(rows: Sequence[Question]) -> Figure:
+    """Figure 5: the wording of each question type, taken from the questions."""
     chosen = first_of_each(rows)
-    table = [(plots.short_name(k), template_of(row)) for k, row in chosen.items()]
+    table = [(short_name(k), template_of(row)) for k, row in chosen.items()]
     figure, ax = plt.subplots(figsize=(10, 0.55 + 0.42 * len(table)))
-    plots.text_table(table, ax)
+    tables.text_table(table, ax)
     return figure
 
 
-def published_table(name, width=10.8):
-    """A table of a paper as printed, with letters and notes where a number is odd.
+def published_table(name: str, width: float = 10.8) -> Figure:
+    """A table of a paper as printed; letters and notes mark odd numbers.
 
     Parameters
     ----------
@@ -204,9 +238,6 @@ def published_table(name, width=10.8):
     width : float
         Inches.
 
-    Returns
-    -------
-    matplotlib Figure
     """
     tidy, table = published.table(name), published.wide(name)
     noted = tidy[tidy["note"] != ""]
@@ -216,7 +247,7 @@ def published_table(name, width=10.8):
     settings = tidy.loc[tidy["unit"].isin(_SETTINGS), "column"]
     height = 0.9 + 0.22 * len(table) + 0.16 * len(letters)
     figure, ax = plt.subplots(figsize=(width, height))
-    plots.number_table(table, ax, marks, {*changes, *settings})
+    tables.number_table(table, ax, marks, {*changes, *settings})
     paper, number = tidy.loc[0, ["paper", "table"]]
     ax.set_title(f"{paper}, {number}", loc="left")
     notes = [f"{letter}  {note}" for note, letter in letters.items()]
@@ -226,47 +257,44 @@ def published_table(name, width=10.8):
 
 # ---------------------------------------------------------------- reports
 
-RUNS_A_PANEL = 6  # as many colours tell runs apart
+RUNS_PER_PANEL = 6  # with more, colours are hard to distinguish
 
 
-def report_figures(report, out):
-    """Draw the scores of a report over their floors, and its differences.
+def report_figures(report: Report, out: PathLike) -> list[Path]:
+    """Draw the scores of a report with their floors, and its differences.
 
     Parameters
     ----------
     report : evaluation.report.Report
     out : path
-        Written are ``scores`` and ``deltas`` there, as SVG and PDF each.
+        Folder for ``scores`` and ``deltas``, each as SVG and PDF.
 
     Returns
     -------
     list of Path
     """
     with plt.rc_context():
-        plots.use_house_style()
+        use_house_style()
         drawn = {}
         if report.summaries:
             drawn["scores"] = _score_bars(report)
         if report.differences:
             drawn["deltas"] = _delta_panels(report)
-        paths = []
-        for name, figure in drawn.items():
-            paths += save(figure, Path(out) / name, ("svg", "pdf"))
-            plt.close(figure)
-        return paths
+        return _save_all(drawn, Path(out), ("svg", "pdf"))
 
 
-def _as_tasks(table):
-    """Tasks and their mean on one level, as bars and forests take them."""
+def _as_tasks(table: pd.DataFrame) -> pd.DataFrame:
+    """Tasks and their mean on one level, for bars and forests."""
     return table[table["level"].isin(("kind", "macro"))].assign(level="task")
 
 
-def _score_bars(report):
+def _score_bars(report: Report) -> Figure:
     tables = {name: _as_tasks(table) for name, table in report.summaries.items()}
     floors = {name: _as_tasks(table) for name, table in report.floors.items()}
     names = list(next(iter(tables.values()))["name"])
     labels = list(tables)
-    panels = [labels[i : i + RUNS_A_PANEL] for i in range(0, len(labels), RUNS_A_PANEL)]
+    starts = range(0, len(labels), RUNS_PER_PANEL)
+    panels = [labels[start : start + RUNS_PER_PANEL] for start in starts]
     figure, axes = plt.subplots(
         len(panels),
         1,
@@ -275,22 +303,22 @@ def _score_bars(report):
     )
     for ax, panel in zip(axes[:, 0], panels, strict=True):
         chosen = {name: tables[name] for name in panel}
-        plots.accuracy_bars(chosen, ax, level="task")
-        plots.floor_blocks(floors, ax, names)
+        evaluation_plots.accuracy_bars(chosen, ax, level="task")
+        evaluation_plots.floor_blocks(floors, ax, names)
         ax.set_ylabel("score (%, 95% interval)")
         for tick in ax.get_xticklabels():
             tick.set(rotation=30, ha="right")
     return figure
 
 
-def _delta_panels(report):
+def _delta_panels(report: Report) -> Figure:
     tables = {name: _as_tasks(table) for name, table in report.differences.items()}
     lines = sum(table["name"].nunique() + 2 for table in tables.values())
     figure, axes = plt.subplots(
         len(tables), 1, figsize=(6.4, 0.24 * lines), squeeze=False, sharex=True
     )
     for ax, (name, table) in zip(axes[:, 0], tables.items(), strict=True):
-        plots.delta_forest(table, ax)
+        evaluation_plots.delta_forest(table, ax)
         ax.set(title=f"{name} minus {report.reference}", xlabel="")
     axes[-1, 0].set_xlabel("score (percentage points, 95% interval)")
     return figure

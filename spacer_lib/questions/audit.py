@@ -1,19 +1,22 @@
 """Recompute VSI-Bench's official answers from its published metadata.
 
-The answers use the generators' own formulas, so an audit that agrees row by row says
-that questions made here are answered as the benchmark answers them.
+The formulas are those of ``generators``, applied to the words of a question instead of
+a drawn candidate. Where they give the official answers, questions made here are
+answered as the benchmark answers its own.
 """
 
 import re
 from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Any
 
-from spacer_lib.artifacts import read_json, read_jsonl
+from spacer_lib.artifacts import PathLike, read_json, read_jsonl
 from spacer_lib.errors import SpacerError
 from spacer_lib.questions.generators import direction_answer
 from spacer_lib.rooms.geometry import box_distance_m, closest_distance_m, turn_deg
-from spacer_lib.rooms.scene import Scene
+from spacer_lib.rooms.scene import ObjectInstance, Scene
 
-# Questions name some objects differently from the metadata.
+# Name of an object in questions → its name in the metadata, where the two differ.
 SYNONYMS = {"coat rack": "coat hanger"}
 
 _DIRECTION = r"standing by the (.+?) and facing the (.+?), is the (.+?) to (?:my|the) "
@@ -32,22 +35,25 @@ UNDETERMINED = {
     "obj_appearance_order": "first appearances are not in the metadata",
     "route_planning": "routes are not in the metadata",
 }
-ROW_KEYS = ("id", "scene_name", "question_type", "question", "ground_truth")
+# What an official row must have.
+OFFICIAL_KEYS = ("id", "scene_name", "question_type", "question", "ground_truth")
+
+Row = Mapping[str, Any]  # of the official file, or of ours
 
 
-def named_categories(row):
+def named_categories(row: Row) -> tuple[str, ...] | None:
     """The categories that a question names, read from its words.
 
     Parameters
     ----------
-    row : dict
+    row : mapping
         ``question_type`` and ``question``, in VSI-Bench's wording or ours.
 
     Returns
     -------
     tuple of str or None
-        In the order of ``generators.Question.categories``; ``None`` if the words are
-        not the benchmark's.
+        In the order of ``generators.Draft.categories``; ``None`` if the wording is
+        another.
 
     Examples
     --------
@@ -65,15 +71,15 @@ def named_categories(row):
 
 
 class Undetermined(Exception):
-    """The metadata does not fix this row's answer; the message says why."""
+    """The metadata do not determine this row's answer; the message says why."""
 
 
-def official_answer(row, scene):
-    """The answer to an official question, as its file would spell it.
+def official_answer(row: Row, scene: Scene) -> str:
+    """The answer to an official question, spelled as in the official file.
 
     Parameters
     ----------
-    row : dict
+    row : mapping
         ``question_type``, ``question`` and, for multiple choice, ``options``.
     scene : Scene
 
@@ -85,21 +91,21 @@ def official_answer(row, scene):
     Raises
     ------
     Undetermined
-        If the metadata lacks an object, or the words are not the benchmark's.
+        If the metadata lack an object, or the wording is not the benchmark's.
     """
     kind = row["question_type"]
     if kind in UNDETERMINED:
         raise Undetermined(UNDETERMINED[kind])
-    if kind not in _NAMES:
+    if kind not in _ANSWERS:
         raise Undetermined(f"unknown question type {kind}")
     named = re.search(_NAMES[kind], row["question"])
     if named is None:
         raise Undetermined("the question's words are not the benchmark's")
-    return _ANSWERS[kind.partition("direction")[0]](row, scene, named.groups())
+    return _ANSWERS[kind](row, scene, named.groups())
 
 
-def _group(scene, name):
-    groups = {}
+def _group(scene: Scene, name: str) -> list[ObjectInstance]:
+    groups: dict[str, list[ObjectInstance]] = {}
     for instance in scene.instances:
         groups.setdefault(instance.category, []).append(instance)
     for spelling in (name, SYNONYMS.get(name)):
@@ -108,48 +114,50 @@ def _group(scene, name):
     raise Undetermined("no box of the category in the metadata")
 
 
-def _only(scene, name):
+def _only(scene: Scene, name: str) -> ObjectInstance:
     return _group(scene, name)[0]
 
 
-def _options(row):
+def _options(row: Row) -> dict[str, str]:
     options = row.get("options")
     if not options or not all(re.match(r"[A-J]\. ", str(o)) for o in options):
         raise Undetermined("no lettered options")
     return {option[0]: option[3:] for option in options}
 
 
-def _counting(row, scene, names):
+def _counting(row: Row, scene: Scene, names: Sequence[str]) -> str:
     for name in (names[0], SYNONYMS.get(names[0])):
         if name in scene.object_counts:
             return str(scene.object_counts[name])
     raise Undetermined("no count of the category in the metadata")
 
 
-def _object_size(row, scene, names):
+def _object_size(row: Row, scene: Scene, names: Sequence[str]) -> str:
     return str(round(max(_only(scene, names[0]).axes_lengths_m) * 100))
 
 
-def _room_size(row, scene, names):
+def _room_size(row: Row, scene: Scene, names: Sequence[str]) -> str:
     return str(round(scene.room_size_m2, 1))
 
 
-def _abs_distance(row, scene, names):
-    return str(round(closest_distance_m(*(_only(scene, name) for name in names)), 1))
+def _abs_distance(row: Row, scene: Scene, names: Sequence[str]) -> str:
+    first, second = (_only(scene, name) for name in names)
+    return str(round(closest_distance_m(first, second), 1))
 
 
-def _rel_distance(row, scene, names):
+def _rel_distance(row: Row, scene: Scene, names: Sequence[str]) -> str:
     target = _only(scene, names[0])
     distance = {
         letter: min(box_distance_m(target, i) for i in _group(scene, words))
         for letter, words in _options(row).items()
     }
-    return min(distance, key=distance.get)
+    return min(distance, key=distance.__getitem__)
 
 
-def _direction(row, scene, names):
+def _direction(row: Row, scene: Scene, names: Sequence[str]) -> str:
     try:
-        turn = turn_deg(*(_only(scene, name).centroid_m[:2] for name in names))
+        position, facing, query = (_only(scene, n).centroid_m[:2] for n in names)
+        turn = turn_deg(position, facing, query)
     except SpacerError as error:
         raise Undetermined("two of the three objects share a place") from error
     words = direction_answer(turn, row["question_type"].rsplit("_")[-1])
@@ -159,49 +167,55 @@ def _direction(row, scene, names):
     raise Undetermined("the answer is not among the options")
 
 
-_ANSWERS = {
+_ANSWERS: dict[str, Callable[[Row, Scene, Sequence[str]], str]] = {
     "object_counting": _counting,
     "object_size_estimation": _object_size,
     "room_size_estimation": _room_size,
     "object_abs_distance": _abs_distance,
     "object_rel_distance": _rel_distance,
-    "object_rel_": _direction,
+    "object_rel_direction_easy": _direction,
+    "object_rel_direction_medium": _direction,
+    "object_rel_direction_hard": _direction,
 }
 
 
-def audit(scenes, rows, unreadable=()):
+def audit(
+    scenes: Iterable[Scene], rows: Iterable[Row], unreadable: Collection[str] = ()
+) -> dict[str, Any]:
     """Compare official answers with ours, row by row.
 
     Parameters
     ----------
     scenes : iterable of Scene
-    rows : iterable of dict
+    rows : iterable of mapping
         Official question rows.
     unreadable : collection of str
-        Scenes whose metadata is there but broken: their rows are skipped by name.
+        Scenes with broken metadata: their rows are skipped under a reason of their own.
 
     Returns
     -------
     dict
         ``tasks`` ``{question_type: {rows, exact}}`` over the rows that the metadata
-        determines, ``skipped`` ``{reason: n}``, and ``disagreements``, a list of
+        determine, ``skipped`` ``{reason: n}``, and ``disagreements``, a list of
         ``id, scene_name, question_type, question, official, ours, note``; ``note`` is
-        set where the official metadata contradicts itself about the objects named.
+        set where the official metadata contradict themselves about the objects named.
 
     Raises
     ------
     SpacerError
-        If a row lacks one of ``ROW_KEYS``.
+        If a row lacks one of ``OFFICIAL_KEYS``.
     """
     by_id = {scene.scene_id: scene for scene in scenes}
-    tasks, skipped, disagreements = {}, Counter(), []
+    tasks: dict[str, dict[str, int]] = {}
+    skipped, disagreements = Counter[str](), []
     for number, row in enumerate(rows, start=1):
-        absent = [key for key in ROW_KEYS if row.get(key) is None]
+        absent = [key for key in OFFICIAL_KEYS if row.get(key) is None]
         if absent:
             raise SpacerError(
                 f"question row {number}",
+                kind="questions.no-official-row",
                 got=f"no {', '.join(absent)}",
-                expected=f"VSI-Bench's keys: {', '.join(ROW_KEYS)}",
+                expected=f"VSI-Bench's keys: {', '.join(OFFICIAL_KEYS)}",
             )
         kind, scene = row["question_type"], by_id.get(str(row["scene_name"]))
         if scene is None:
@@ -237,18 +251,19 @@ def audit(scenes, rows, unreadable=()):
     }
 
 
-def _same(ours, official):
-    """Equal as text, or as numbers: files spell 3 and 3.0 alike."""
+def _same(ours: str, official: str) -> bool:
+    """Equal as texts or as numbers: one file says 3 and another 3.0."""
     try:
         return float(ours) == float(official)
     except ValueError:
         return ours == official
 
 
-def _contradiction(row, scene):
-    named = re.search(_NAMES[row["question_type"]], row["question"]).groups()
+def _contradiction(row: Row, scene: Scene) -> str | None:
+    """Where the metadata's counts and boxes of an object named differ."""
+    named = re.search(_NAMES[row["question_type"]], row["question"])
     boxes = Counter(i.category for i in scene.instances)
-    for name in filter(None, named):
+    for name in filter(None, named.groups() if named else ()):
         name = name if name in scene.object_counts else SYNONYMS.get(name, name)
         stated = scene.object_counts.get(name)
         if stated != boxes[name]:
@@ -256,13 +271,20 @@ def _contradiction(row, scene):
     return None
 
 
-def audit_files(meta_path, questions_path):
-    """``audit`` of a meta file and a JSON-lines file of questions."""
-    rows, scenes, unreadable = read_jsonl(questions_path), [], set()
+def audit_files(meta_path: PathLike, questions_path: PathLike) -> dict[str, Any]:
+    """``audit`` of a meta file and a JSON-lines file of questions.
+
+    Raises
+    ------
+    SpacerError
+        If a file cannot be read or has another form.
+    """
+    rows, scenes, unreadable = read_jsonl(questions_path), [], set[str]()
     content = read_json(meta_path)
     if not isinstance(content, dict):
         raise SpacerError(
             f"{meta_path} is not a meta file",
+            kind="questions.no-meta-file",
             got=type(content).__name__,
             expected="{scene_id: meta}",
         )

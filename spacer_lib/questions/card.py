@@ -1,4 +1,7 @@
-"""The dataset card: a ``README.md`` that people read and ``datasets`` understands."""
+"""The dataset card: a ``README.md`` for people, with a head for ``datasets``."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import yaml
 
@@ -11,8 +14,8 @@ their own. Synthetic rooms are free to use. No recording is part of this folder.
 [tos]: http://kaldir.vc.in.tum.de/scannet/ScanNet_TOS.pdf"""
 
 
-def front_matter(parts):
-    """The lines by which ``datasets`` finds the Parquet file of each part."""
+def front_matter(parts: Iterable[str]) -> str:
+    """The lines that tell ``datasets`` the Parquet file of each part."""
     files = [{"split": part, "path": f"{part}.parquet"} for part in parts]
     head = {
         "configs": [{"config_name": "default", "data_files": files}],
@@ -23,7 +26,7 @@ def front_matter(parts):
     return f"---\n{yaml.safe_dump(head, sort_keys=False)}---\n"
 
 
-def card_text(report):
+def card_text(report: Mapping[str, Any]) -> str:
     """The card of one output folder, from its ``report.json``."""
     counts = report["counts"]
     filled = [part for part in counts if sum(counts[part].values())]

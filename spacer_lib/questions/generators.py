@@ -13,6 +13,7 @@ import string
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
@@ -22,6 +23,8 @@ from spacer_lib.maps.text import normal_category
 from spacer_lib.rooms.geometry import box_distance_m, closest_distance_m, turn_deg
 from spacer_lib.rooms.scene import ObjectInstance, Scene
 from spacer_lib.rows import CognitiveMap, Question
+
+T = TypeVar("T")
 
 GENERATOR_VERSION = "2"
 MULTIPLE_CHOICE, NUMERICAL = "multiple choice", "numerical"
@@ -150,7 +153,7 @@ def _choice(
     )
 
 
-def _shuffled(items: Iterable, rng: np.random.Generator) -> list:
+def _shuffled(items: Iterable[T], rng: np.random.Generator) -> list[T]:
     items = list(items)
     return [items[i] for i in rng.permutation(len(items))]
 
@@ -271,7 +274,8 @@ def object_abs_distance(
         if rules.abs_distance == "closest":
             distance, where = closest_distance_m(*pair), "closest point"
         else:
-            distance = float(np.linalg.norm(np.subtract(*(i.centroid_m for i in pair))))
+            apart_m = np.subtract(pair[0].centroid_m, pair[1].centroid_m)
+            distance = float(np.linalg.norm(apart_m))
             where = "center"
         if distance < rules.abs_distance_min_m:
             yield Rejection(kind, "objects touch or nearly touch")
@@ -457,8 +461,8 @@ def obj_appearance_order(
     if len(first_seen) < 4:
         yield Rejection(kind, "fewer than four categories with a first appearance")
         return
-    for chosen in _shuffled(itertools.combinations(first_seen, 4), rng):
-        chosen = _shuffled(chosen, rng)
+    for four in _shuffled(itertools.combinations(first_seen, 4), rng):
+        chosen = _shuffled(four, rng)
         times = sorted(first_seen[name] for name in chosen)
         if np.diff(times).min() < rules.order_gap_s:
             yield Rejection(kind, "two first appearances at nearly the same time")

@@ -1,1 +1,1 @@
-"""Rewards that a program checks."""
+"""Rewards: what a program pays a completion."""

@@ -1,22 +1,31 @@
-"""Reward settings and the presets of the systems compared here."""
+"""Reward settings, and the published systems as presets.
+
+Departures from the released code, in every preset: each completion is scored by the
+type and map of its own question, and a bad map never costs a right answer its task
+reward.
+
+Source: SpaceR §4.1, §4.2 and §5.1, https://arxiv.org/abs/2504.01805, with its
+released code; Spatial-R1 §3, https://arxiv.org/abs/2504.01805v1; vsGRPO §4.2,
+https://arxiv.org/abs/2504.00883.
+"""
 
 import dataclasses
 import math
 from dataclasses import dataclass
 
-from spacer_lib.errors import SpacerError
+from spacer_lib.errors import SpacerError, nearest
 from spacer_lib.language.tags import SHAPES
 from spacer_lib.maps.scores import SCORERS
 
+COMPONENTS = ("format", "task", "map", "length")  # fields of ``RewardBreakdown``
 GATES = ("paper", "released", "off", "always")
 LENGTH_RULES = ("right", "released")
-COMPONENTS = ("format", "task", "map", "length")
 NUMBER_SCORES = ("mra", "mra-11", "relative-cost")
 
 
 @dataclass(frozen=True)
 class RewardConfig:
-    """How completions are rewarded. Defaults are SpaceR's.
+    """How completions are rewarded. The defaults are SpaceR's.
 
     Attributes
     ----------
@@ -25,33 +34,41 @@ class RewardConfig:
     map_weight : float
         Factor of the map score. Eq. 5: 1.
     map_gate : str
-        When the map counts: ``paper``, task reward = 1; ``released``, task reward = 1
-        or, for numbers, mean relative accuracy > 0.5; ``off``, never; ``always``.
+        When the map reward counts. ``paper``: task reward = 1 (Eq. 5). ``released``:
+        task reward = 1, or mean relative accuracy > 0.5 for a number. ``off``: never.
+        ``always``: for any answer.
     map_scorer : str
-        One of ``cogmap.SCORERS``: ``released``, ``paper``, ``decay`` or ``aligned``.
+        One of ``maps.scores.SCORERS``: ``released``, ``paper``, ``decay`` or
+        ``aligned``.
     length_window : (int, int) or None
-        Least and most tokens, both inclusive, that earn the bonus; ``None``: no
+        Least and most tokens that earn the length bonus, both inclusive; ``None``: no
         bonus. Paper: 360 to 512; released code: 320 to 512.
     length_bonus : float
         Released script: 0.2; the paper prints no value.
     grid_size : int
         M of the map. Paper: 10.
     require_map : bool
-        Whether the format reward of a row with a map needs a readable map too.
+        Whether the format reward needs a readable map where the question has a true
+        one.
     length_rule : str
-        Who may earn the length bonus: ``right``, a task reward of 1 (paper);
-        ``released``, one above 0.1, if two completions of the group have that.
-        Groups are known to ``score_batch`` alone.
+        Who may earn the length bonus. ``right``: a task reward of 1 (paper, §4.2).
+        ``released``: a task reward above 0.1, if two completions of the group have
+        one; ``score_batch`` alone knows groups.
     number_score : str
-        How a number is judged: ``mra``, mean relative accuracy over ten thresholds
-        (SpaceR Eq. 3); ``mra-11``, over Spatial-R1's eleven; ``relative-cost``,
-        vsGRPO's. Regression rows keep their own rule.
+        How a number is judged. ``mra``: mean relative accuracy over ten thresholds
+        (SpaceR Eq. 3). ``mra-11``: over Spatial-R1's eleven. ``relative-cost``:
+        vsGRPO's. Regression questions keep their own rule.
     shape : str
-        One of ``completions.SHAPES``: ``think``, ``observe`` or ``vanilla``.
+        One of ``language.tags.SHAPES``: ``think``, ``observe`` or ``vanilla``.
     strict_think : bool
         Whether an empty or template think block loses the format reward.
     read_units : bool
-        Whether a unit in a numerical answer is converted to the question's.
+        Whether the unit of a numerical answer is converted to the question's.
+
+    Raises
+    ------
+    SpacerError
+        For a setting out of its range.
     """
 
     format_weight: float = 1.0
@@ -68,8 +85,9 @@ class RewardConfig:
     strict_think: bool = False
     read_units: bool = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.length_window is not None:
+            # A recipe holds a list. Equal settings compare equal as tuples.
             object.__setattr__(self, "length_window", tuple(self.length_window))
         for name in ("format_weight", "map_weight", "length_bonus"):
             value = getattr(self, name)
@@ -91,10 +109,11 @@ class RewardConfig:
         )
         self._require("length_window", ordered, "two whole numbers, least first")
 
-    def _require(self, name, holds, expected):
+    def _require(self, name: str, holds: bool, expected: str) -> None:
         if not holds:
             raise SpacerError(
                 f"reward setting {name}",
+                kind=f"rewards.invalid-{name.replace('_', '-')}",
                 got=repr(getattr(self, name)),
                 expected=expected,
             )
@@ -103,16 +122,17 @@ class RewardConfig:
 _VSGRPO = RewardConfig(
     number_score="relative-cost",  # vsGRPO §4.2: |Δ| over the smaller of the two
     map_gate="off",  # it draws no map
-    length_window=None,  # tried against hacks and dropped: §4.3.3
+    length_window=None,  # §4.3.3: a length reward was tried and dropped
 )
-# Weights of 1 are Eq. 5's, and what the others print. T-GRPO's bonus, which SpaceR's
-# script adds, needs rollouts of shuffled frames: ``tgrpo_bonus``.
-PRESETS = {
+# Weights of 1 are SpaceR's (Eq. 5) and what the other papers print. No preset holds the
+# T-GRPO bonus that SpaceR's script adds: it needs rollouts of shuffled frames, see
+# ``rewards.trl.tgrpo_bonus``.
+PRESETS: dict[str, RewardConfig] = {
     "spacer-paper": RewardConfig(
         map_gate="paper",  # Eq. 5: R_map where R_task = 1
-        map_scorer="released",  # Eq. 4 leaves the pairing open: its code's
+        map_scorer="released",  # Eq. 4 does not say how to pair: as in the code
         length_window=(360, 512),  # §5.1: l_min and l_max
-        length_rule="right",  # §4.2: a correct answer alone
+        length_rule="right",  # §4.2: only for a correct answer
         length_bonus=0.2,  # released script; the paper prints no value
     ),
     "spacer-released": RewardConfig(
@@ -121,12 +141,11 @@ PRESETS = {
         length_window=(320, 512),  # not the paper's 360
         length_rule="released",  # two of the group above 0.1
         length_bonus=0.2,
-        # Left out: there, a bad map may cost a right answer its task reward.
     ),
     "spatial-r1": RewardConfig(
-        number_score="mra-11",  # Eq. 7: N = (e - s) / δ + 2
-        map_gate="off",  # no map, and no length reward, in §3
-        length_window=None,
+        number_score="mra-11",  # Eq. 2: N = (e - s) / δ + 2
+        map_gate="off",  # §3 has no map
+        length_window=None,  # and no length reward
     ),
     "vsgrpo-think": _VSGRPO,
     "vsgrpo-observe": dataclasses.replace(_VSGRPO, shape="observe"),
@@ -137,15 +156,15 @@ PRESETS = {
     ),
     "ours": RewardConfig(
         map_gate="paper",
-        map_scorer="aligned",  # chance earns 0, in whichever frame it was drawn
-        length_window=None,  # words are worth nothing by themselves
+        map_scorer="aligned",  # a chance map earns 0, in any of the four frames
+        length_window=None,  # length alone earns nothing
         strict_think=True,
         read_units=True,
     ),
 }
 
 
-def get_preset(name):
+def get_preset(name: str) -> RewardConfig:
     """The ``RewardConfig`` of that name in ``PRESETS``.
 
     Raises
@@ -154,5 +173,11 @@ def get_preset(name):
         For an unknown name.
     """
     if name not in PRESETS:
-        raise SpacerError("reward preset", got=name, expected=", ".join(PRESETS))
+        raise SpacerError(
+            "reward preset",
+            kind="rewards.unknown-preset",
+            got=name,
+            expected=", ".join(PRESETS),
+            remedy=nearest(name, PRESETS),
+        )
     return PRESETS[name]

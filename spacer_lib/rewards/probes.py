@@ -1,74 +1,73 @@
-"""Degenerate policies, and what each reward preset pays them.
+"""Probes: hand-written completions that test what each reward preset pays.
 
-Unless its trick is the answer itself, a probe answers *rightly*: the gate to the map
-and length rewards is then open, and the table shows what the trick adds to a right
-answer or costs it. An honest policy and a blind guess stand beside them.
+Unless the trick is the answer itself, a probe answers rightly. The gates of the map
+and length rewards are then open, and ``probe_table`` shows what the trick adds to a
+right answer or costs it. An honest completion and a blind guess are there to compare.
 
-Source: vsGRPO §4.3.3 (empty thoughts, restated answers, repeated tags, padding) and
-``cogmap.score`` (maps that the published scoring pays).
+Source: vsGRPO §4.3.3, https://arxiv.org/abs/2504.00883 (empty thoughts, restated
+answers, repeated tags, padding); ``maps.scores.score`` (maps that the published
+scoring pays).
 """
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from spacer_lib.errors import SpacerError
 from spacer_lib.language.prompts import EXAMPLE_MAP
-from spacer_lib.maps.text import map_to_text
+from spacer_lib.language.tags import write_completion
 from spacer_lib.questions.generators import LETTERS
-from spacer_lib.rewards.config import COMPONENTS, PRESETS, get_preset
-from spacer_lib.rewards.metrics import majority_floor
+from spacer_lib.rewards.config import COMPONENTS, PRESETS, RewardConfig, get_preset
 from spacer_lib.rewards.score import score_batch
+from spacer_lib.rows import Question
 
-HONEST, BLIND = "honest", "blind guess"  # for comparison: no hacks
-MOST_TOKENS = 512  # what every published length window still allows
+HONEST, BLIND = "honest", "blind guess"  # to compare with; no reward hacks
+MOST_TOKENS = 512  # the upper edge of every published length window
 _THOUGHT = "The bed is by the window and the lamp stands opposite, so that decides it."
 
 
 @dataclass(frozen=True)
 class Probe:
-    """A policy that looks at no video.
+    """A policy that sees no video.
 
     Attributes
     ----------
     name, does : str
     write : callable
-        Item → completion, with ``<think>`` around its thoughts.
+        Question → completion, with ``<think>`` around its thoughts.
     tokens : int
-        How long its completions count as.
+        The length, in tokens, that its completions are scored with.
     applies : callable
-        Item → whether the policy has a use for it.
+        Whether the policy has an answer to a question.
     """
 
     name: str
     does: str
-    write: Callable
+    write: Callable[[Question], str]
     tokens: int = 60
-    applies: Callable = lambda item: True
+    applies: Callable[[Question], bool] = lambda item: True
 
 
-def make_probes(items):
-    """The library of probes.
+def make_probes(items: Sequence[Question]) -> tuple[Probe, ...]:
+    """All probes.
 
     Parameters
     ----------
-    items : list of dict
-        Question rows of ours (``qa.dataset``). Frequent answers and mean sizes are
-        counted on them, which flatters guesses a little.
-
-    Returns
-    -------
-    tuple of Probe
+    items : sequence of Question
+        Questions of ``questions.dataset``. Frequent answers and mean sizes are counted
+        on them, which raises the score of a guess a little.
     """
-    frequent = majority_floor(items)
-    sizes_cm = {}
+    frequent = _frequent_answers(items)
+    sizes_cm: dict[str, list[float]] = {}
     for item in filter(_asks_size, items):
         known = sizes_cm.setdefault(item["categories"][0], [])
         known.append(float(item["ground_truth"]))
 
-    def guess(item):
-        return frequent[item["question_type"]][0]
+    def guess(item: Question) -> str:
+        return frequent[item["question_type"]]
 
-    def mean_size(item):
+    def mean_size(item: Question) -> str:
         sizes = sizes_cm[item["categories"][0]]
         return f"{sum(sizes) / len(sizes):.0f}"
 
@@ -77,7 +76,7 @@ def make_probes(items):
         Probe(
             BLIND,
             "no map, the most frequent answer of the question type",
-            lambda item: _completion(_THOUGHT, guess(item)),
+            lambda item: write_completion(guess(item), _THOUGHT),
         ),
         Probe("empty think", "nothing in the think block", _thinking("")),
         Probe(
@@ -108,14 +107,14 @@ def make_probes(items):
         Probe("copied example map", "the prompt's example of a map", _copied),
         Probe(
             '"2" to every count',
-            "no look at the room",
-            lambda item: _completion(_THOUGHT, "2"),
+            "2, whatever the category",
+            lambda item: write_completion("2", _THOUGHT),
             applies=_asks_count,
         ),
         Probe(
             "category's mean size",
-            "no look at the object",
-            lambda item: _completion(_THOUGHT, mean_size(item)),
+            "the mean over the questions about the category",
+            lambda item: write_completion(mean_size(item), _THOUGHT),
             applies=_asks_size,
         ),
         Probe(
@@ -127,29 +126,35 @@ def make_probes(items):
     )
 
 
-def probe_table(items, presets=PRESETS):
-    """What each preset pays each probe, averaged over the items it applies to.
+def probe_table(
+    items: Sequence[Question], presets: Iterable[str] = PRESETS
+) -> list[dict[str, Any]]:
+    """What each preset pays each probe, averaged over the questions it applies to.
 
     Parameters
     ----------
-    items : list of dict
-        Question rows of ours.
+    items : sequence of Question
     presets : iterable of str
-        Names in ``rewards.PRESETS``.
+        Names in ``PRESETS``.
 
     Returns
     -------
     list of dict
         ``probe``, ``preset``, ``items``, ``format``, ``task``, ``map``, ``length`` and
-        ``total``; a probe that applies to no item has no row.
+        ``total``. A probe that applies to no question has no row.
 
     Raises
     ------
     SpacerError
-        If there are no items, or for an unknown preset.
+        If there are no questions, or for an unknown preset.
     """
     if not items:
-        raise SpacerError("items to probe", got="none", expected="at least one")
+        raise SpacerError(
+            "questions to probe",
+            kind="rewards.no-questions",
+            got="none",
+            expected="at least one",
+        )
     configs = {name: get_preset(name) for name in presets}
     table = []
     for probe in make_probes(items):
@@ -167,66 +172,67 @@ def probe_table(items, presets=PRESETS):
                 part: sum(getattr(b, part) or 0.0 for b in scored) / len(scored)
                 for part in (*COMPONENTS, "total")
             }
-            row = {"probe": probe.name, "preset": name, "items": len(asked)}
-            table.append({**row, **means})
+            named = {"probe": probe.name, "preset": name, "items": len(asked)}
+            table.append({**named, **means})
     return table
 
 
-def table_text(table, part="total"):
-    """A probe table as text: one line per probe, one column per preset."""
-    presets = list(dict.fromkeys(row["preset"] for row in table))
-    cells = {(row["probe"], row["preset"]): row[part] for row in table}
-    lines = [f"{part:26}" + "".join(f"{name:>17}" for name in presets)]
-    for probe in dict.fromkeys(row["probe"] for row in table):
-        values = "".join(f"{cells[probe, name]:>17.2f}" for name in presets)
-        lines.append(f"{probe:26}{values}")
-    return "\n".join(lines)
+def _frequent_answers(items: Iterable[Question]) -> dict[str, str]:
+    """The most frequent answer of each question type; ties go to the first sorted."""
+    answers: dict[str, Counter[str]] = {}
+    for item in items:
+        counts = answers.setdefault(item["question_type"], Counter())
+        counts[item["ground_truth"]] += 1
+    return {
+        kind: min(counts, key=lambda answer: (-counts[answer], answer))
+        for kind, counts in answers.items()
+    }
 
 
-def _asks_count(item):
+def _asks_count(item: Question) -> bool:
     return item["question_type"] == "object_counting"
 
 
-def _asks_size(item):
+def _asks_size(item: Question) -> bool:
     return item["question_type"] == "object_size_estimation"
 
 
-def _completion(thought, answer, drawn=""):
-    return f"<think>{drawn}{thought}</think><answer>{answer}</answer>"
+def _thinking(thought: str) -> Callable[[Question], str]:
+    return lambda item: write_completion(item["ground_truth"], thought)
 
 
-def _thinking(thought):
-    return lambda item: _completion(thought, item["ground_truth"])
+def _honest(item: Question) -> str:
+    return write_completion(item["ground_truth"], _THOUGHT, item.get("map") or None)
 
 
-def _honest(item):
-    drawn = f"<map>{map_to_text(item['map'])}</map>" if item.get("map") else ""
-    return _completion(_THOUGHT, item["ground_truth"], drawn)
-
-
-def _restated(item):
+def _restated(item: Question) -> str:
     about = " and the ".join(item.get("categories") or ["room"])
     truth = item["ground_truth"]
-    return _completion(f"For the {about} the answer is {truth}.", truth)
+    return write_completion(truth, f"For the {about} the answer is {truth}.")
 
 
-def _spam(item):
+def _spam(item: Question) -> str:
     letters = LETTERS[: len(item.get("options") or ())]
-    return _completion(_THOUGHT, " ".join(letters or map(str, range(1, 11))))
+    return write_completion(" ".join(letters or map(str, range(1, 11))), _THOUGHT)
 
 
-def _drawing(cells_of):
-    """A right answer beside a map of the true categories, drawn blindly."""
+def _drawing(
+    cells_of: Callable[[int, Sequence[Sequence[int]]], list[list[int]]],
+) -> Callable[[Question], str]:
+    """A right answer with a map of the true categories at cells that are not seen.
 
-    def write(item, grid_size=10):
+    ``cells_of(grid_size, true cells)`` gives the cells of one category.
+    """
+    grid_size = RewardConfig().grid_size  # the same in every preset
+
+    def write(item: Question) -> str:
         true = item.get("map") or {}
         cells = {name: cells_of(grid_size, spots) for name, spots in true.items()}
-        drawn = f"<map>{map_to_text(cells)}</map>"
-        return _completion(_THOUGHT, item["ground_truth"], drawn)
+        return write_completion(item["ground_truth"], _THOUGHT, cells)
 
     return write
 
 
-def _copied(item):
-    drawn = f"<map>{EXAMPLE_MAP}</map>"
-    return _completion(_THOUGHT, item["ground_truth"], drawn)
+def _copied(item: Question) -> str:
+    thought = f"<map>{EXAMPLE_MAP}</map>{_THOUGHT}"
+    return write_completion(item["ground_truth"], thought)

@@ -1,20 +1,25 @@
-"""Verifiable rewards of one completion, part by part, and their adapters for TRL.
+"""Verifiable rewards: what one completion earns, part by part, and why.
 
     R = format + task + (map, if the gate opens) + (length, if the answer is right)
 
-Source: SpaceR Eq. 5. The answer is read from its tag whether or not the rest of the
-format is right, and a bad map never costs a right answer its reward (the released
-code differs in both). A malformed *completion* scores 0 and says why; malformed
-*ground truth* raises. ``PRESETS`` holds the rewards of the systems compared here.
+``score`` takes a completion and its question, ``score_batch`` many at once.
+
+Departures from the released code. The answer is read from its tag whether or not the
+rest of the format is right. A bad map never costs a right answer its task reward. Each
+completion is scored by the type, options and map of its own question, not by those of
+the batch's first. A malformed completion scores 0 and says why; a malformed ground
+truth raises.
+
+Source: SpaceR §4.1, §4.2 and Eq. 1 to 5, https://arxiv.org/abs/2504.01805.
 """
 
 import dataclasses
 import functools
 import json
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from spacer_lib.errors import SpacerError
 from spacer_lib.language.choices import MAX_ANSWER_CHARS, read_choice
@@ -22,6 +27,7 @@ from spacer_lib.language.numbers import read_number, unit_of
 from spacer_lib.language.tags import read_completion
 from spacer_lib.maps.scores import hits
 from spacer_lib.maps.scores import score as map_score
+from spacer_lib.rewards.config import RewardConfig
 from spacer_lib.rewards.metrics import (
     SPATIAL_R1_THRESHOLDS,
     exact_match,
@@ -31,14 +37,8 @@ from spacer_lib.rewards.metrics import (
     rouge_f1,
     word_error_rate,
 )
+from spacer_lib.rows import CognitiveMap, Question
 
-_NUMBER_SCORES = {
-    "mra": mean_relative_accuracy,
-    "mra-11": functools.partial(
-        mean_relative_accuracy, thresholds=SPATIAL_R1_THRESHOLDS
-    ),
-    "relative-cost": relative_cost_score,
-}
 _UNPAID_THINKING = ("empty_think", "template_think")  # of ``Completion.flags``
 
 
@@ -50,23 +50,24 @@ class RewardBreakdown:
     ----------
     format, task, length, total : float
     map : float or None
-        Map reward after gate and weight; ``None`` if the row has no map.
-    map_score : float or None
-        The map's own score in [0, 1], whatever the gate said.
+        Map reward after gate and weight; ``None`` if the question has no map.
     gate_open : bool
         Whether the map was allowed to count.
     failure : str or None
         ``answer_failure``, else what is wrong with the format.
     answer_failure : str or None
-        Why no answer could be read: a failure of the answer tag, ``not_an_option``,
-        or one of ``completions.read_number``.
+        Why no answer was read: a failure of the answer tag, ``not_an_option``,
+        ``answer_too_long``, or one of ``language.numbers.NUMBER_FAILURES``.
     map_failure : str or None
+        Why no map was read; see ``language.tags.Completion``.
+    map_score : float or None
+        The map's own score in [0, 1], whether or not the gate is open.
     map_hits, map_total : int
-        True instances found within 1.5 cells, and true instances.
+        True instances drawn within 1.5 cells, and true instances.
     reasons : tuple of str
         Why each of ``COMPONENTS`` is what it is, such as ``map: gate shut (task 0.4)``.
     drawn_map, true_map : dict or None
-        What the map was scored on.
+        The two maps compared: ``{category: [(x_col, y_row), …]}``.
     """
 
     format: float
@@ -81,125 +82,96 @@ class RewardBreakdown:
     map_score: float | None
     map_hits: int
     map_total: int
-    reasons: tuple = ()
-    drawn_map: dict | None = None
-    true_map: dict | None = None
+    reasons: tuple[str, ...] = ()
+    drawn_map: CognitiveMap | None = None
+    true_map: CognitiveMap | None = None
 
 
-def score(text, item, config, token_count=None):
+def score(
+    text: str, item: Question, config: RewardConfig, token_count: int | None = None
+) -> RewardBreakdown:
     """Reward one completion.
 
     Parameters
     ----------
     text : str
         The completion.
-    item : dict
-        Question row: ``problem_type``, ``ground_truth`` (a letter, number or text, as
-        str), and where there are any ``options`` and ``map``. Both may arrive as JSON
-        text; a map's ``None`` entries (columnar storage pads with them) are dropped.
+    item : Question
+        Its ``problem_type``, ``ground_truth``, ``options``, ``map`` and, for units,
+        ``question`` are read. Options and map may be JSON text; a category of the map
+        without cells is left out.
     config : RewardConfig
     token_count : int, optional
-        Length of the completion in tokens; without it there is no length bonus.
-
-    Returns
-    -------
-    RewardBreakdown
+        Length of the completion in tokens. Without it there is no length bonus.
 
     Raises
     ------
     SpacerError
-        If the row's type, options, ground truth or map is malformed.
+        If the question's type, options, ground truth or map is malformed.
+
+    Source: SpaceR Eq. 5, https://arxiv.org/abs/2504.01805.
     """
     return _score(text, _truth(item, config), config, token_count)
 
 
-def score_batch(texts, items, config, token_counts=None):
-    """Reward completions, each by its own row; rows of one ``id`` form a group.
+def score_batch(
+    texts: Sequence[str],
+    items: Sequence[Question],
+    config: RewardConfig,
+    token_counts: Sequence[int | None] | None = None,
+) -> list[RewardBreakdown]:
+    """Reward completions, each by its own question.
 
-    A row is checked once for all the completions that come with the same object. The
-    group matters to ``length_rule="released"`` alone: a lone completion, whose group
-    is out of sight, is judged by its own task reward.
+    A question is checked once for all completions that come with the same object.
+    Questions of one ``id`` form a group, which only ``length_rule="released"`` looks
+    at: there a completion alone in its group is judged by its own task reward.
 
     Parameters
     ----------
-    texts : list of str
-    items : list of dict
-        The row of each text, as for ``score``.
+    texts : sequence of str
+        Completions.
+    items : sequence of Question
+        The question of each completion, as for ``score``.
     config : RewardConfig
-    token_counts : list of (int or None), optional
-
-    Returns
-    -------
-    list of RewardBreakdown
+    token_counts : sequence of (int or None), optional
+        Length of each completion in tokens.
 
     Raises
     ------
     SpacerError
-        If a row is malformed, or lengths differ.
+        If a question is malformed, or the lengths differ.
+
+    Source: SpaceR Eq. 5, https://arxiv.org/abs/2504.01805; the group's part in the
+    length bonus is the released code's.
     """
     counts = [None] * len(texts) if token_counts is None else token_counts
     if not len(texts) == len(items) == len(counts):
         raise SpacerError(
             "completions to score",
-            got=f"{len(texts)} texts, {len(items)} rows, {len(counts)} token counts",
+            kind="rewards.uneven-batch",
+            got=f"{len(texts)} texts, {len(items)} questions, {len(counts)} token "
+            "counts",
             expected="as many of each",
         )
-    truths, scored = {}, []
+    truths: dict[int, _Truth] = {}
+    scored = []
     for text, item, count in zip(texts, items, counts, strict=True):
         if id(item) not in truths:
             truths[id(item)] = _truth(item, config)
         scored.append(_score(text, truths[id(item)], config, count))
     if config.length_rule == "released":
-        scored = _settle_groups(scored, [item.get("id") for item in items])
+        scored = _without_lone_bonuses(scored, [item.get("id") for item in items])
     return scored
 
 
-def _settle_groups(scored, ids):
-    """Take the bonus back where no second completion of the group has earned one."""
-    sizes = Counter(ids)
-    earning = Counter(k for k, b in zip(ids, scored, strict=True) if b.task > 0.1)
-    return [
-        _without_length(b)
-        if b.length and key is not None and sizes[key] > 1 and earning[key] < 2
-        else b
-        for key, b in zip(ids, scored, strict=True)
-    ]
-
-
-def _without_length(breakdown):
-    reason = "length: no other of the group has a task reward above 0.1"
-    return dataclasses.replace(
-        breakdown,
-        length=0.0,
-        total=breakdown.total - breakdown.length,
-        reasons=(*breakdown.reasons[:-1], reason),
-    )
-
-
-class _Truth(NamedTuple):
-    """A row's truth, checked."""
-
-    kind: str
-    judge: Callable  # answer → (reward, failure or None)
-    map: dict | None
-
-
-def _truth(item, config):
-    cells = _true_map(item, config.grid_size)
-    kind, truth = item.get("problem_type"), item.get("ground_truth")
-    if kind not in _TASKS:
-        raise SpacerError("problem type", got=kind, expected=", ".join(_TASKS))
-    if not isinstance(truth, str) or not truth.strip():
-        raise _bad_truth(item, truth, "text that is not empty")
-    return _Truth(kind, _TASKS[kind](item, truth, config), cells)
-
-
-def check_item(item, config):
-    """Raise what ``score`` would raise for a malformed row, without a completion."""
+def check_item(item: Question, config: RewardConfig) -> None:
+    """Raise what ``score`` raises for a malformed question, without a completion."""
     _truth(item, config)
 
 
-def _score(text, truth, config, token_count):
+def _score(
+    text: str, truth: "_Truth", config: RewardConfig, token_count: int | None
+) -> RewardBreakdown:
     reading = read_completion(
         text,
         expect_map=truth.map is not None,
@@ -213,9 +185,10 @@ def _score(text, truth, config, token_count):
     form_failure = reading.failure
     if form_failure is None and config.strict_think:
         form_failure = next((f for f in reading.flags if f in _UNPAID_THINKING), None)
-    gate_open, map_reward, drawn_score, hit, there = False, None, None, 0, 0
+    gate_open, hit, there = False, 0, 0
+    map_reward, drawn, drawn_score = None, None, None
     if truth.map is not None:
-        gate_open = _gate_opens(config.map_gate, truth.kind, task, right)
+        gate_open = gate_opens(config.map_gate, truth.kind, task, right)
         drawn = reading.map or {}
         drawn_score = map_score(
             drawn, truth.map, config.grid_size, scorer=config.map_scorer
@@ -246,24 +219,37 @@ def _score(text, truth, config, token_count):
         map_hits=hit,
         map_total=there,
         reasons=reasons,
-        drawn_map=None if truth.map is None else drawn,
+        drawn_map=drawn,
         true_map=truth.map,
     )
 
 
-def _gate_opens(gate, problem_type, task, right):
-    if gate == "released" and problem_type == "numerical":
-        return task > 0.5
-    return gate == "always" or (gate != "off" and right)
+# ---------------------------------------------------------------- format, map, length
 
 
-def _format_reason(config, failure):
+def _format_reason(config: RewardConfig, failure: str | None) -> str:
     if not config.format_weight:
         return "not rewarded"
     return failure or "well-formed"
 
 
-def _map_reason(config, gate_open, task, drawn_score, failure):
+def gate_opens(gate: str, problem_type: str, task: float, right: bool) -> bool:
+    """Whether the map reward counts.
+
+    Source: SpaceR Eq. 5, https://arxiv.org/abs/2504.01805, and its released code.
+    """
+    if gate == "released" and problem_type == "numerical":
+        return task > 0.5
+    return gate == "always" or (gate != "off" and right)
+
+
+def _map_reason(
+    config: RewardConfig,
+    gate_open: bool,
+    task: float,
+    drawn_score: float | None,
+    failure: str | None,
+) -> str:
     if drawn_score is None:
         return "map: the row has none"
     if not gate_open:
@@ -272,8 +258,14 @@ def _map_reason(config, gate_open, task, drawn_score, failure):
     return f"map: {failure or f'{drawn_score:.3g} by {config.map_scorer}'}"
 
 
-def _length_bonus(config, task, right, token_count):
-    """(bonus, why)."""
+def _length_bonus(
+    config: RewardConfig, task: float, right: bool, token_count: int | None
+) -> tuple[float, str]:
+    """Bonus and reason of one completion; its group is not looked at.
+
+    Source: SpaceR §4.2 and §5.1, https://arxiv.org/abs/2504.01805; ``released``: its
+    code.
+    """
     if config.length_window is None:
         return 0.0, "no bonus set"
     if token_count is None:
@@ -287,8 +279,44 @@ def _length_bonus(config, task, right, token_count):
     return bonus, f"{token_count} tokens, {where} {low} to {high}"
 
 
-def _task_reward(answer, truth):
-    """(reward in [0, 1], failure or ``None``)."""
+def _without_lone_bonuses(
+    scored: Sequence[RewardBreakdown], ids: Sequence[Hashable]
+) -> list[RewardBreakdown]:
+    """Take back length bonuses in groups where one task reward alone exceeds 0.1."""
+    sizes = Counter(ids)
+    earning = Counter(k for k, b in zip(ids, scored, strict=True) if b.task > 0.1)
+    return [
+        _without_length(b)
+        if b.length and key is not None and sizes[key] > 1 and earning[key] < 2
+        else b
+        for key, b in zip(ids, scored, strict=True)
+    ]
+
+
+def _without_length(breakdown: RewardBreakdown) -> RewardBreakdown:
+    reason = "length: no other of the group has a task reward above 0.1"
+    return dataclasses.replace(
+        breakdown,
+        length=0.0,
+        total=breakdown.total - breakdown.length,
+        reasons=(*breakdown.reasons[:-1], reason),
+    )
+
+
+# ---------------------------------------------------------------- task
+
+_Judge = Callable[[str], tuple[float, str | None]]  # answer → (reward, failure)
+_NUMBER_SCORES: dict[str, Callable[[float, float], float]] = {
+    "mra": mean_relative_accuracy,
+    "mra-11": functools.partial(
+        mean_relative_accuracy, thresholds=SPATIAL_R1_THRESHOLDS
+    ),
+    "relative-cost": relative_cost_score,
+}
+
+
+def _task_reward(answer: str | None, truth: "_Truth") -> tuple[float, str | None]:
+    """Reward in [0, 1], and the failure or ``None``."""
     if not answer:
         return 0.0, None  # the completion's failure says why
     if len(answer) > MAX_ANSWER_CHARS:
@@ -296,48 +324,68 @@ def _task_reward(answer, truth):
     return truth.judge(answer)
 
 
-def _choice_task(item, truth, config):
+def _choice_task(item: Question, truth: str, config: RewardConfig) -> _Judge:
+    """1 for the right option, else 0.
+
+    Source: SpaceR Eq. 2, https://arxiv.org/abs/2504.01805.
+    """
     options = _from_json(item, "options")
     listed = isinstance(options, (list, tuple)) and all(
         isinstance(option, str) for option in options
     )
     if options is not None and not listed:
-        raise _bad_truth(item, options, "options as a list of texts")
+        raise _malformed(item, "options", options, "a list of texts")
     letter = read_choice(truth, options)
     if letter is None:
-        raise _bad_truth(item, truth, f"one of the options {options}")
+        raise _malformed(
+            item,
+            "ground truth",
+            truth,
+            f"one of the options {options}",
+            "not-an-option",
+        )
 
-    def judge(answer):
+    def judge(answer: str) -> tuple[float, str | None]:
         chosen = read_choice(answer, options)
         return float(chosen == letter), None if chosen else "not_an_option"
 
     return judge
 
 
-def _number_task(item, truth, config):
+def _number_task(item: Question, truth: str, config: RewardConfig) -> _Judge:
+    """The config's score for a numerical question, the regression score for another.
+
+    Source: SpaceR Eq. 3 and §4.1, https://arxiv.org/abs/2504.01805; see
+    ``rewards.metrics`` for the other papers' scores.
+    """
     true_number, failure = read_number(truth)
-    if failure:
-        raise _bad_truth(item, truth, f"one number ({failure})")
-    measure = regression_score
-    if item["problem_type"] == "numerical":
-        measure = _NUMBER_SCORES[config.number_score]
+    if true_number is None:
+        expected = f"one number ({failure})"
+        raise _malformed(item, "ground truth", truth, expected, "not-a-number")
+    numerical = item["problem_type"] == "numerical"
+    measure = _NUMBER_SCORES[config.number_score] if numerical else regression_score
     unit = unit_of(item.get("question") or "") if config.read_units else None
 
-    def judge(answer):
+    def judge(answer: str) -> tuple[float, str | None]:
         number, failure = read_number(answer, unit)
-        return (0.0, failure) if failure else (measure(number, true_number), None)
+        if number is None:
+            return 0.0, failure
+        return measure(number, true_number), None
 
     return judge
 
 
-def _text_task(measure):
-    def task(item, truth, config):
+def _text_task(
+    measure: Callable[[str, str], float],
+) -> Callable[[Question, str, RewardConfig], _Judge]:
+    def task(item: Question, truth: str, config: RewardConfig) -> _Judge:
         return lambda answer: (measure(answer, truth), None)
 
     return task
 
 
-def _ocr_score(answer, truth):
+def _ocr_score(answer: str, truth: str) -> float:
+    """1 - word error rate, 0 or more. Source: SpaceR §4.1."""
     return max(0.0, 1 - word_error_rate(answer, truth))
 
 
@@ -345,40 +393,73 @@ _TASKS = {
     "multiple choice": _choice_task,
     "numerical": _number_task,
     "regression": _number_task,
-    "option-free": _text_task(exact_match),
+    "option-free": _text_task(exact_match),  # vsGRPO: multiple choice without options
     "ocr": _text_task(_ocr_score),
     "free-form": _text_task(rouge_f1),
 }
 PROBLEM_TYPES = tuple(_TASKS)
 
 
-def _bad_truth(item, got, expected):
+# ---------------------------------------------------------------- ground truth
+
+
+class _Truth(NamedTuple):
+    """What a question says is right, checked."""
+
+    kind: str  # problem type
+    judge: _Judge
+    map: CognitiveMap | None
+
+
+def _truth(item: Question, config: RewardConfig) -> _Truth:
+    cells = _true_map(item, config.grid_size)
+    kind, truth = item.get("problem_type"), item.get("ground_truth")
+    if kind not in _TASKS:
+        raise SpacerError(
+            "problem type",
+            kind="rewards.unknown-problem-type",
+            got=kind,
+            expected=", ".join(_TASKS),
+        )
+    if not isinstance(truth, str) or not truth.strip():
+        raise _malformed(
+            item, "ground truth", truth, "a text that is not empty", "empty"
+        )
+    return _Truth(kind, _TASKS[kind](item, truth, config), cells)
+
+
+def _malformed(
+    item: Question, what: str, got: object, expected: str, fault: str = "malformed"
+) -> SpacerError:
     return SpacerError(
-        f"row {item.get('id', '(no id)')}: ground truth",
+        f"question {item.get('id', '(no id)')}: {what}",
+        kind=f"rewards.{what.replace(' ', '-')}-{fault}",
         got=repr(got),
         expected=expected,
-        remedy="write the question file again",
+        remedy="correct the question file, or write it again",
     )
 
 
-def _from_json(item, key):
+def _from_json(item: Question, key: str) -> Any:
     """A column's value, which may be JSON text; ``None`` if it is absent."""
-    value = item.get(key)
+    columns: Mapping[str, Any] = item
+    value = columns.get(key)
     if not isinstance(value, str):
         return value
     try:
         return json.loads(value)
     except json.JSONDecodeError as error:
-        raise _bad_truth(item, value, f"{key} as JSON") from error
+        raise _malformed(item, key, value, "JSON", "not-json") from error
 
 
-def _true_map(item, grid_size):
-    """The row's map, checked; ``None`` if it has none, or none with an object in it."""
+def _true_map(item: Question, grid_size: int) -> CognitiveMap | None:
+    """The question's map, checked; ``None`` if it has none or an empty one."""
     cells = _from_json(item, "map")
     if cells is None:
         return None
     if not isinstance(cells, dict):
-        raise _bad_truth(item, cells, "a map: {category: [[x, y], …]}")
+        raise _malformed(item, "map", cells, "a map: {category: [[x, y], …]}")
+    # Columnar storage pads a map with the categories of other rows.
     cells = {name: spots for name, spots in cells.items() if spots}
     for name, spots in cells.items():
         on_grid = isinstance(spots, (list, tuple)) and all(
@@ -388,6 +469,6 @@ def _true_map(item, grid_size):
             for cell in spots
         )
         if not on_grid:
-            expected = f"map cells as two integers in [0, {grid_size - 1}]"
-            raise _bad_truth(item, f"{name}: {spots}", expected)
+            expected = f"cells of two integers in [0, {grid_size - 1}]"
+            raise _malformed(item, "map", f"{name}: {spots}", expected, "off-grid")
     return cells or None

@@ -1,32 +1,45 @@
-"""Boxes, distances, bearings and areas: pure numpy and scipy.
+"""Boxes, distances, bearings and areas: pure functions of numpy and scipy.
 
-All points are metres in the aligned frame (+z up) unless a name says otherwise.
-Formulas marked *official* reproduce VSI-Bench's published ground truth.
+Points are metres in the aligned frame (+z up). Formulas marked *official* reproduce
+VSI-Bench's published ground truth.
+
+Source: VSI-Bench, https://github.com/vision-x-nyu/thinking-in-space; its paper,
+https://arxiv.org/abs/2412.14171.
 """
 
 import functools
 import math
 
 import numpy as np
+import numpy.typing as npt
 from scipy.optimize import lsq_linear
 from scipy.spatial import ConvexHull, Delaunay, QhullError, cKDTree
 
 from spacer_lib.errors import SpacerError
+from spacer_lib.rooms.scene import ObjectInstance
 
 
-def transform_points(T, points):
-    """Apply a 4x4 rigid transform to (n, 3) points."""
+def transform_points(T: np.ndarray, points: npt.ArrayLike) -> np.ndarray:
+    """(n, 3) points moved by the (4, 4) rigid transform ``T``.
+
+    Examples
+    --------
+    >>> T_aligned_from_scan = np.eye(4)
+    >>> T_aligned_from_scan[:3, 3] = 1, 2, 3
+    >>> transform_points(T_aligned_from_scan, [(0, 0, 1)]).tolist()
+    [[1.0, 2.0, 4.0]]
+    """
     points = np.asarray(points, dtype=np.float64)
     return points @ T[:3, :3].T + T[:3, 3]
 
 
-def require_rigid(T, where):
-    """Return ``T`` as (4, 4) float64 if it is a rotation plus a translation.
+def require_rigid(T: npt.ArrayLike, where: str) -> npt.NDArray[np.float64]:
+    """Return ``T``, 16 numbers, as (4, 4) if it is a rotation and a translation.
 
     Raises
     ------
     SpacerError
-        If the matrix scales, shears, mirrors or is not finite.
+        If the matrix scales, shears, mirrors or is not finite; ``where`` names it.
     """
     T = np.asarray(T, dtype=np.float64).reshape(4, 4)
     rotation = T[:3, :3]
@@ -39,28 +52,33 @@ def require_rigid(T, where):
     if not rigid:
         raise SpacerError(
             f"{where}: not a rigid transform",
+            kind="rooms.not-rigid",
             got=np.array2string(T, precision=4).replace("\n", ""),
-            expected="rotation, translation and last row 0 0 0 1",
+            expected="a rotation, a translation and the last row 0 0 0 1",
             remedy="download the scan's .txt again",
         )
     return T
 
 
-def oriented_box(points):
-    """Smallest box of (n, 3) points, n >= 1, with a side flush with a hull facet.
+def oriented_box(
+    points: npt.ArrayLike,
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Smallest box around (n, 3) points, n >= 1, that has a side on the convex hull.
 
-    For each triangle of the convex hull, the boxes that share its plane and one of
-    its edges are tried, in float64. (Open3D 0.20 does this in float32 and sometimes
-    returns the right lengths with the identity as rotation.)
+    For each triangle of the hull, the boxes with a side in its plane and an edge along
+    one of its edges are compared, in float64. (Open3D 0.20 does this in float32 and
+    sometimes returns the right lengths with the identity as rotation.) Flat, collinear
+    and very small sets have no volume to minimise: they get their axis-aligned box.
 
     Returns
     -------
     centroid_m : (3,) float64
-    axes_lengths_m : (3,) float64, full edge lengths
-    axes : (3, 3) float64, rows are unit axes, right-handed
+    axes_lengths_m : (3,) float64
+        Full edge lengths.
+    axes : (3, 3) float64
+        Rows are unit axes, right-handed.
 
-    Flat, collinear or very small sets have no volume to minimise: they get their
-    axis-aligned box.
+    Source: the method of Open3D's ``get_minimal_oriented_bounding_box``.
     """
     points = np.asarray(points, dtype=np.float64)
     low, high = points.min(axis=0), points.max(axis=0)
@@ -84,7 +102,7 @@ def oriented_box(points):
         along = rim @ candidates[start : start + 128].transpose(0, 2, 1)
         extents[start : start + 128] = along.max(axis=1) - along.min(axis=1)
     volumes = extents.prod(axis=1)
-    # Of boxes that are equally small, the most upright: noise must not choose.
+    # Of equally small boxes the most upright one, so that noise does not decide.
     ties = np.flatnonzero(volumes <= volumes.min() * (1 + 1e-4))
     upright = np.abs(candidates[ties, :, 2]).max(axis=1).round(4)
     axes = candidates[ties[np.lexsort((volumes[ties], -upright))[0]]]
@@ -93,24 +111,40 @@ def oriented_box(points):
     return middle @ axes, along.max(axis=0) - along.min(axis=0), axes
 
 
-def box_corners(centroid_m, axes_lengths_m, axes):
-    """(8, 3) corners of an oriented box; ``axes`` is (3, 3) with rows as axes."""
+def box_corners(
+    centroid_m: npt.ArrayLike, axes_lengths_m: npt.ArrayLike, axes: npt.ArrayLike
+) -> np.ndarray:
+    """(8, 3) corners of an oriented box, metres.
+
+    Parameters
+    ----------
+    centroid_m, axes_lengths_m : (3,)
+        Centre and full edge lengths.
+    axes : (3, 3) or (9,)
+        Rows are the box's unit axes.
+    """
     signs = np.array(np.meshgrid([-1, 1], [-1, 1], [-1, 1], indexing="ij"))
     offsets = signs.reshape(3, 8).T * (np.asarray(axes_lengths_m) / 2)
     return offsets @ np.asarray(axes).reshape(3, 3) + np.asarray(centroid_m)
 
 
 @functools.lru_cache(maxsize=512)
-def sampled_box_points(instance, spacing_m=0.05):
-    """Points on the outer shell of an instance's oriented box (*official*).
+def sampled_box_points(
+    instance: ObjectInstance, spacing_m: float = 0.05
+) -> npt.NDArray[np.float64]:
+    """Points in the outer part of an instance's oriented box (*official*).
 
-    Along each axis of edge e: ``linspace(-e/2, e/2, ceil(e / 0.05))``; a grid point
-    stays if it lies beyond e/4 along some axis and, after rotation, still tests
-    inside the box; if none is left the spacing is halved.
+    Along an axis with edge e the grid has ``linspace(-e/2, e/2, ceil(e / 0.05))``. A
+    point of the grid stays if it is further than e/4 from the centre along some axis
+    and, after rotation, still counts as inside the box. If none stays, the spacing is
+    halved.
 
     Returns
     -------
-    (n, 3) float64, metres, aligned frame.
+    (n, 3) float64
+        Metres, aligned frame.
+
+    Source: VSI-Bench, absolute distance.
     """
     lengths = np.asarray(instance.axes_lengths_m, dtype=np.float64)
     R = instance.axes_matrix.T  # columns are the box axes
@@ -129,22 +163,26 @@ def sampled_box_points(instance, spacing_m=0.05):
     return box_corners(center, lengths, instance.axes_matrix)
 
 
-def closest_distance_m(first, second):
-    """Least distance between the sampled boxes of two instances, metres (*official*).
+def closest_distance_m(first: ObjectInstance, second: ObjectInstance) -> float:
+    """Least distance between sampled points of two boxes, metres (*official*).
 
-    Zero is possible only where a sampled point is shared; overlapping boxes give a
-    value near the sampling step.
+    It is 0 only if the two share a sampled point: overlapping boxes have a distance
+    near the spacing.
+
+    Source: VSI-Bench, absolute distance.
     """
     points = sampled_box_points(first)
     distances, _ = cKDTree(sampled_box_points(second)).query(points)
     return float(distances.min())
 
 
-def box_distance_m(first, second):
-    """Exact closest-point distance of two oriented boxes, metres; 0 if they overlap.
+def box_distance_m(first: ObjectInstance, second: ObjectInstance) -> float:
+    """Distance of the closest points of two boxes, metres; 0 if the boxes overlap.
 
-    A bounded least-squares problem in the six box coordinates; boxes that share
-    their axes have a closed form (*official* for relative distance).
+    Solved as bounded least squares over the six box coordinates, or in closed form if
+    the boxes have the same axes (*official*).
+
+    Source: VSI-Bench, relative distance.
     """
     offset = np.subtract(second.centroid_m, first.centroid_m)
     half = np.add(first.axes_lengths_m, second.axes_lengths_m) / 2
@@ -158,39 +196,52 @@ def box_distance_m(first, second):
     return float(math.sqrt(max(0.0, 2 * solved.cost)))
 
 
-def turn_deg(position_xy, facing_xy, query_xy):
-    """Signed turn from the facing direction to the query, degrees in (-180, 180].
+def turn_deg(
+    position_xy: npt.ArrayLike, facing_xy: npt.ArrayLike, query_xy: npt.ArrayLike
+) -> float:
+    """Turn at a position from the facing point to the query, degrees (*official*).
 
-    Positive is counter-clockwise, i.e. to the left seen from above with +z up
-    (*official*: bearings at the positioning object's centroid, in the floor plane).
+    Positive is counter-clockwise seen from above, which is to the left. All points are
+    (2,) in the floor plane.
+
+    Returns
+    -------
+    float
+        In (-180, 180].
 
     Raises
     ------
     SpacerError
-        If two of the points coincide, so that a bearing does not exist.
+        If facing point or query coincide with the position.
+
+    Source: VSI-Bench, relative direction.
     """
     forward = np.subtract(facing_xy, position_xy)
     query = np.subtract(query_xy, position_xy)
     if not forward.any() or not query.any():
         raise SpacerError(
-            "a bearing needs three distinct points",
+            "bearing",
+            kind="rooms.no-bearing",
             got=np.round([position_xy, facing_xy, query_xy], 3).tolist(),
+            expected="three distinct points",
         )
     cross = forward[0] * query[1] - forward[1] * query[0]
     return math.degrees(math.atan2(cross, float(forward @ query)))
 
 
-def alpha_shape_area_m2(points_xy, alpha_m=0.5):
+def alpha_shape_area_m2(points_xy: npt.ArrayLike, alpha_m: float = 0.5) -> float:
     """Area of the alpha shape of (n, 2) floor points, square metres.
 
-    Delaunay triangles whose circumradius is below ``alpha_m`` are kept and summed:
-    the same set the ``alphashape`` package keeps for ``alpha = 1 / alpha_m`` (an
-    oracle test compares the two), vectorised.
+    The shape consists of the Delaunay triangles whose circumradius is below
+    ``alpha_m``. The package ``alphashape`` keeps the same ones for
+    ``alpha = 1 / alpha_m``.
 
     Raises
     ------
     SpacerError
-        With fewer than three points, or all on one line.
+        If there are fewer than three points, or all are on one line.
+
+    Source: SpaceR App. A, room size.
     """
     points = np.unique(np.asarray(points_xy, dtype=np.float64), axis=0)
     try:
@@ -200,6 +251,7 @@ def alpha_shape_area_m2(points_xy, alpha_m=0.5):
     except (QhullError, ValueError) as error:
         raise SpacerError(
             "room size: the floor points span no area",
+            kind="rooms.no-floor-area",
             got=f"{len(points)} distinct points",
             expected="at least three not on one line",
             remedy="check that the scan's floor is labelled",

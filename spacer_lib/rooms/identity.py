@@ -1,9 +1,11 @@
-"""Which physical room a scan shows, however its name is spelled.
+"""Which room of VSI-Bench a scan shows, in any spelling of its name.
 
-VSI-Bench asks about 288 rooms of ScanNet, ScanNet++ and ARKitScenes. A training set
-that holds one of them makes every score on the benchmark worthless, so names are
+VSI-Bench asks about 288 rooms of ScanNet, ScanNet++ and ARKitScenes. If a training set
+contains one of them, scores on the benchmark are worthless. Names are therefore
 compared after normalisation: upper case, folders, file suffixes, a missing ``scene``
 and a missing or misspelt data set make no difference.
+
+Source: VSI-Bench, https://github.com/vision-x-nyu/thinking-in-space.
 """
 
 import functools
@@ -27,7 +29,7 @@ _BARE_SCAN = re.compile(r"0*([0-9]{1,4})_[0-9]{2}(?![0-9])")
 
 
 class Room(NamedTuple):
-    """A room of a benchmark: ``scannet``'s ``scene0011``, for example."""
+    """A room of a benchmark, such as ``scene0011`` of ``scannet``."""
 
     dataset: str
     name: str
@@ -56,7 +58,7 @@ def dataset_name(dataset: object) -> str:
 def benchmark_rooms() -> dict[str, frozenset[str]]:
     """``{data set: names of rooms}`` that VSI-Bench uses.
 
-    Of ScanNet: all 142 spaces of its official validation list, which its 88 are of.
+    VSI-Bench uses 88 of the 142 spaces of ScanNet's validation list. All 142 are here.
     """
     content = read_json(Path(__file__).with_name("benchmark_rooms.json"))
     return {name: frozenset(content[name]) for name in DATASETS}
@@ -72,12 +74,12 @@ def benchmark_room(
     name
         A scene id, or a path or address with one in it.
     dataset
-        What the data set is called; ``None``: unknown. Names of digits alone
-        (ARKitScenes' videos, ``0011_00`` for a scan of ScanNet) count only in their
-        own data set and where it is unknown.
+        The data set's name; ``None``: unknown. Names of digits only (ARKitScenes'
+        videos, ``0011_00`` for a scan of ScanNet) are compared only with their own
+        data set, and if the data set is unknown.
     allowed
-        Data sets, by name, whose rooms are known to be none of VSI-Bench's although
-        their names look alike. The three of VSI-Bench cannot be allowed.
+        Names of data sets that are known to have no room of VSI-Bench although their
+        names look alike. The three of VSI-Bench cannot be allowed.
 
     Examples
     --------
@@ -156,14 +158,14 @@ def require_no_benchmark_rooms(
     what
         The data, for the message.
     found
-        (name as it is spelled there, room) of each one; none is right.
+        (name as spelled there, room) of each one.
     remedy
-        How these can be left out.
+        How to leave these out.
 
     Raises
     ------
     SpacerError
-        Of kind ``rooms.benchmark-room``; it says how to allow a data set by name.
+        If ``found`` is not empty. The message says how to allow a data set by name.
     """
     found = list(found)
     if not found:

@@ -1,37 +1,53 @@
-"""Scan folders → videos and scenes: the long step of the data side.
+"""Scan folders → videos and scenes.
 
-Every scan has outputs of its own, written whole, and a line in the manifest: a run
-that was stopped goes on where it was, with any number of workers.
+Each scan has its own outputs, written whole, and a line in the manifest. A run that was
+stopped continues where it stopped, with any number of workers.
 """
 
 import dataclasses
 import functools
 import os
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from spacer_lib.artifacts import Manifest, write_json
+from spacer_lib.artifacts import Manifest, PathLike, write_json
 from spacer_lib.errors import SpacerError
 from spacer_lib.jobs import each, progress
+from spacer_lib.rooms.frames import FPS
 from spacer_lib.rooms.scannet.parse import RECORDING, parse_scene
-from spacer_lib.rooms.scene import PARSER_VERSION, read_meta_file
+from spacer_lib.rooms.scene import PARSER_VERSION, Scene, read_meta_file
 from spacer_lib.rooms.synthetic.layout import draw_room
-from spacer_lib.rooms.synthetic.views import FPS, VIEWS, to_scene
-from spacer_lib.rooms.synthetic.write import write_dataset_files, write_scan
+from spacer_lib.rooms.synthetic.views import VIEWS, to_scene
 from spacer_lib.rooms.video import FRAMES_SUFFIX, encode_sens
 
 LABELS = "scannetv2-labels.combined.tsv"
-# Synthetic rooms are numbered from here on: ScanNet ends at scene0806.
+# Smallest number of a synthetic room: ScanNet ends at scene0806.
 FIRST_ROOM = 10_000
 
 
-def synthetic_ids(count, seed):
-    """``[(room seed, scan id)]``; from two on, the last is a rescan of the first room:
-    the same room under a second id."""
+def synthetic_ids(count: int, seed: int) -> list[tuple[int, str]]:
+    """``[(room seed, scan id)]`` of a synthetic set.
+
+    If there are two or more, the last one is a rescan: the first room under a second
+    id.
+
+    Raises
+    ------
+    SpacerError
+        If ``count`` is below 1 or ``seed`` negative.
+
+    Examples
+    --------
+    >>> synthetic_ids(3, seed=0)
+    [(10000, 'scene10000_00'), (10001, 'scene10001_00'), (10000, 'scene10000_01')]
+    """
     if count < 1 or seed < 0:
         raise SpacerError(
             "synthetic scans",
+            kind="rooms.synthetic-count",
             got=f"count {count}, seed {seed}",
             expected="count >= 1, seed >= 0",
         )
@@ -40,8 +56,15 @@ def synthetic_ids(count, seed):
     return pairs + [(first, f"scene{first}_01")] * (count > 1)
 
 
-def synthetic_scans(root, count=6, seed=0, *, workers=1, client=None):
-    """Write furnished synthetic rooms in ScanNet's layout; skip those that exist.
+def synthetic_scans(
+    root: PathLike,
+    count: int = 6,
+    seed: int = 0,
+    *,
+    workers: int = 1,
+    client: Any = None,
+) -> tuple[list[Path], Path]:
+    """Write furnished synthetic rooms in ScanNet's layout, except those that exist.
 
     Parameters
     ----------
@@ -56,6 +79,8 @@ def synthetic_scans(root, count=6, seed=0, *, workers=1, client=None):
     scan_dirs : list of Path
     label_tsv : Path
     """
+    from spacer_lib.rooms.synthetic.write import write_dataset_files
+
     root = Path(root)
     pairs = synthetic_ids(count, seed)
     scan_dirs = [root / "scans" / name for _, name in pairs]
@@ -67,16 +92,19 @@ def synthetic_scans(root, count=6, seed=0, *, workers=1, client=None):
     return scan_dirs, root / LABELS
 
 
-def _write_synthetic(root, pair):
+def _write_synthetic(root: Path, pair: tuple[int, str]) -> None:
+    from spacer_lib.rooms.synthetic.write import write_scan
+
     room_seed, name = pair
     write_scan(draw_room(room_seed, "furnished", name), root, VIEWS["walk"])
 
 
-def synthetic_meta(path, count, seed=0):
-    """Meta-information alone of the same rooms, thousands a minute, no files read.
+def synthetic_meta(path: PathLike, count: int, seed: int = 0) -> Path:
+    """Write the meta-information of the rooms of ``synthetic_ids``, without scans.
 
-    Boxes, areas and maps equal the parsed scans'. Videos are only imagined: walks of
-    20 to 100 s, first-seen frames by ``light.first_in_view``.
+    Takes about 10 ms a room. Boxes, areas and maps equal those of the parsed scans.
+    There are no videos: lengths are drawn from 20 to 100 s, and first-seen frames are
+    those of ``views.first_in_view``.
     """
     content = {}
     for room_seed, name in progress(synthetic_ids(count, seed), "rooms"):
@@ -88,14 +116,32 @@ def synthetic_meta(path, count, seed=0):
     return Path(path)
 
 
-def parse_scans(scan_dirs, label_tsv, out_dir, *, workers=1, client=None, video=True):
-    """Every scan folder as a 24 fps video and a scene file.
+def parse_scans(
+    scan_dirs: Iterable[PathLike],
+    label_tsv: PathLike,
+    out_dir: PathLike,
+    *,
+    workers: int = 1,
+    client: Any = None,
+    video: bool = True,
+) -> list[Scene]:
+    """Make a 24 fps video and a scene file of each scan folder.
 
     Writes ``videos/<id>.mp4`` with its frame times, ``scenes/<id>.json`` (VSI-Bench's
-    ``{scene_id: meta}``; its ``video`` names the mp4 relative to ``out_dir``) and a
-    manifest. A scan is skipped when the manifest holds it with the same parser
-    version and the same sizes and times of its files. One that has no ``.sens`` gets
-    no video.
+    ``{scene_id: meta}``; its ``video`` is the path of the mp4 relative to
+    ``out_dir``) and a manifest. A scan is skipped if the manifest has it with the same
+    parser version and the same sizes and times of its files. A scan without ``.sens``
+    gets no video.
+
+    Parameters
+    ----------
+    scan_dirs, label_tsv
+        See ``parse_scene``.
+    out_dir : path
+    workers, client
+        See ``jobs.each``.
+    video : bool
+        Whether to write videos.
 
     Returns
     -------
@@ -105,13 +151,16 @@ def parse_scans(scan_dirs, label_tsv, out_dir, *, workers=1, client=None, video=
     Raises
     ------
     SpacerError
-        After all scans were tried: the first failure, and how many more there were.
-        The scans that could be read stay done.
+        After all scans were tried: the first failure, and how many there were. The
+        scans that could be read are kept.
+
+    Source: SpaceR §3 "Data Collection".
     """
-    out_dir, scan_dirs = Path(out_dir), [Path(folder) for folder in scan_dirs]
-    failures, prints = [], {d: _fingerprint(d, label_tsv, video) for d in scan_dirs}
+    out_dir, folders = Path(out_dir), [Path(folder) for folder in scan_dirs]
+    failures: list[tuple[str, SpacerError]] = []
+    prints = {d: _fingerprint(d, label_tsv, video) for d in folders}
     with Manifest(out_dir) as manifest:
-        todo = [d for d in scan_dirs if not manifest.done(d.name, prints[d])]
+        todo = [d for d in folders if not manifest.done(d.name, prints[d])]
         parse = functools.partial(_parse_scan, Path(label_tsv), out_dir, video)
         for scan_dir, result in each(
             parse, todo, workers=workers, client=client, what="scans"
@@ -120,39 +169,43 @@ def parse_scans(scan_dirs, label_tsv, out_dir, *, workers=1, client=None, video=
                 failures.append((scan_dir.name, result))
             else:
                 manifest.record(scan_dir.name, prints[scan_dir], result)
-        files = {d: manifest.entries.get(d.name, {}).get("files") for d in scan_dirs}
+        files = {d: manifest.entries.get(d.name, {}).get("files") for d in folders}
     if failures:
         (_, first), *others = sorted(failures, key=lambda pair: pair[0])
         if not others:
             raise first
         raise SpacerError(
-            f"{len(failures)} of {len(scan_dirs)} scans could not be parsed",
+            f"{len(failures)} of {len(folders)} scans could not be parsed",
+            kind="rooms.scans-failed",
             got=f"first: {first}; also " + ", ".join(name for name, _ in others),
-            remedy="mend or leave out these scans and run again; the rest is done",
+            remedy="repair or leave out these scans and run again; the others are done",
         )
-    return [scene for d in scan_dirs for scene in read_meta_file(out_dir / files[d][0])]
+    return [scene for d in folders for scene in read_meta_file(out_dir / files[d][0])]
 
 
-def _parse_scan(label_tsv, out_dir, video, scan_dir):
-    """The files written for one scan, or why there are none."""
+def _parse_scan(
+    label_tsv: Path, out_dir: Path, video: bool, scan_dir: Path
+) -> list[str] | SpacerError:
+    """The files written for one scan, or the error that prevented it."""
     recording = scan_dir / f"{scan_dir.name}{RECORDING}"
     filmed = video and recording.exists()
     try:
-        # Parsed first: a scan that cannot be used is found before it is encoded.
+        # Parsing first finds a scan that cannot be used before it is encoded.
         scene = parse_scene(scan_dir, label_tsv)
         name, files = scene.scene_id, []
         if filmed:
-            scene = dataclasses.replace(scene, video_path=f"videos/{name}.mp4")
-            encode_sens(recording, out_dir / scene.video_path)
-            files = [scene.video_path, f"videos/{name}{FRAMES_SUFFIX}"]
+            mp4 = f"videos/{name}.mp4"
+            scene = dataclasses.replace(scene, video_path=mp4)
+            encode_sens(recording, out_dir / mp4)
+            files = [mp4, f"videos/{name}{FRAMES_SUFFIX}"]
         write_json(out_dir / f"scenes/{name}.json", {name: scene.to_meta()})
     except SpacerError as error:
         return error
     return [f"scenes/{name}.json", *files]
 
 
-def _fingerprint(scan_dir, label_tsv, video):
-    """Parser version and (name, bytes, time) of what a parse reads."""
+def _fingerprint(scan_dir: Path, label_tsv: PathLike, video: bool) -> list[Any]:
+    """Parser version, and name, bytes and time of change of each file it reads."""
     files = [Path(label_tsv)]
     if scan_dir.is_dir():
         files += sorted(path for path in scan_dir.iterdir() if path.is_file())
@@ -161,37 +214,47 @@ def _fingerprint(scan_dir, label_tsv, video):
     return [PARSER_VERSION, bool(video), *rows]
 
 
-def read_scenes(paths, out_dir=None):
-    """Scenes of meta files or of folders of them.
+def read_scenes(
+    paths: PathLike | Iterable[PathLike], out_dir: PathLike | None = None
+) -> list[Scene]:
+    """Scenes of meta files or of folders of meta files, sorted by id.
 
     Parameters
     ----------
     paths : path or list of path
     out_dir : path, optional
-        Where rows about the scenes will be written: videos that lie beside the meta
-        files, or one folder up, are then named relative to it.
+        Folder of the question files to come. The path of a video in the folder of the
+        meta files, or in the one above, is made relative to it.
 
     Raises
     ------
     SpacerError
-        Also if a scene is given twice.
+        As ``read_meta_file``, or if there is no scene or one is given twice.
     """
-    scenes = {}
-    for path in [paths] if isinstance(paths, (str, Path)) else paths:
-        path = Path(path)
+    scenes: dict[str, Scene] = {}
+    for path in map(Path, [paths] if isinstance(paths, (str, os.PathLike)) else paths):
         for scene in read_meta_file(path):
             if scene.scene_id in scenes:
                 raise SpacerError(
                     f"{path}: scene {scene.scene_id} is given twice",
+                    kind="rooms.scene-twice",
+                    got=f"{path} after another file",
+                    expected="each scene once",
                     remedy="name each meta file once",
                 )
             scenes[scene.scene_id] = _rebased(scene, path, out_dir)
     if not scenes:
-        raise SpacerError("meta-information", got="no scene", expected="at least one")
+        raise SpacerError(
+            "meta-information",
+            kind="rooms.no-scene",
+            got="no scene",
+            expected="at least one",
+            remedy="fix the path, or parse a scan",
+        )
     return [scenes[name] for name in sorted(scenes)]
 
 
-def _rebased(scene, path, out_dir):
+def _rebased(scene: Scene, path: Path, out_dir: PathLike | None) -> Scene:
     if out_dir is None or not scene.video_path or "://" in scene.video_path:
         return scene
     for folder in (path, path.parent, path.parent.parent):

@@ -1,27 +1,32 @@
-"""The unified meta-information: one room and its annotated instances.
+"""Meta-information of one room: a ``Scene`` and its instances.
 
-Everything after the parser speaks ``Scene``. Coordinates are metres in the
-*aligned* frame: +z up, floor near z = 0, walls roughly along x and y (ScanNet's
-``axisAlignment`` already applied). The JSON form is the one VSI-Bench publishes
-(``object_counts``, ``object_bbox`` …) plus our own keys; either reads back.
+Coordinates are metres in the *aligned* frame: +z up, floor near z = 0, walls roughly
+along x and y (ScanNet's ``axisAlignment`` applied). The JSON form has VSI-Bench's keys
+(``object_counts``, ``object_bbox`` …) and further ones; files without those are read
+too.
 
-Source: SpaceR §3 "Data Collection" and Appendix A; VSI-Bench's meta files.
+Source: SpaceR §3 "Data Collection" and Appendix A; VSI-Bench's meta files,
+https://github.com/vision-x-nyu/thinking-in-space.
 """
 
 import os
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from spacer_lib.artifacts import read_json
+from spacer_lib.artifacts import PathLike, read_json
 from spacer_lib.errors import SpacerError
 
 PARSER_VERSION = "2"
 
-# Categories that describe the shell of a room, or nothing in particular. They may be
-# parsed and drawn, but never enter a question or a map (SpaceR App. A, "noisy").
+CameraPosition = tuple[int, float, float, float]  # frame, x, y, z
+
+# Categories of a room's shell, and those without meaning. They may be parsed and drawn
+# but are in no question and no map (SpaceR App. A, "noisy").
 STRUCTURAL_CATEGORIES = frozenset(
     {
         "wall",
@@ -51,17 +56,17 @@ STRUCTURAL_CATEGORIES = frozenset(
 )
 
 
-# Ids become file names: separators, parent folders and control characters stay out.
+# Ids become file names: no separators, parent folders or control characters.
 _UNSAFE_ID = re.compile(r"[/\\\x00-\x1f]|\.\.|^\.?$")
 
 
-def require_scene_id(scene_id):
-    """Return ``scene_id`` if it can serve as a file name.
+def require_scene_id(scene_id: object) -> str:
+    """Return ``scene_id`` if it can be a file name.
 
     Raises
     ------
     SpacerError
-        If it is no text, empty, or holds a path separator or "..".
+        If it is no text, is empty, or has a path separator or "..".
 
     Examples
     --------
@@ -71,17 +76,18 @@ def require_scene_id(scene_id):
     if not isinstance(scene_id, str) or _UNSAFE_ID.search(scene_id):
         raise SpacerError(
             "scene id",
+            kind="rooms.scene-id",
             got=repr(scene_id),
             expected='a name without path separators and ".."',
-            remedy="rename the scene: ids become file names",
+            remedy="rename the scene: its files are named by its id",
         )
     return scene_id
 
 
-def space_of(scene_id):
-    """``scene0025_01`` → ``scene0025``: rescans share the physical space.
+def space_of(scene_id: str) -> str:
+    """``scene0025_01`` → ``scene0025``: scans of one room share the space.
 
-    Other names (videos of other data sets) stay as they are.
+    Names of another form (videos of other data sets) are returned unchanged.
     """
     scan = re.fullmatch(r"(scene\d+)_\d+", scene_id)
     return scan[1] if scan else scene_id
@@ -94,34 +100,39 @@ class ObjectInstance:
     Attributes
     ----------
     instance_id : int
-        ScanNet's ``objectId`` (or the index within the file for foreign data).
+        ScanNet's ``objectId``; of other data, the position in the file.
     category : str
-        Normalised category name, lower case, singular.
+        Lower case, singular.
     centroid_m : (3,) tuple of float
         Centre of the oriented box, metres, aligned frame.
     axes_lengths_m : (3,) tuple of float
         Full edge lengths of the oriented box.
     axes : (9,) tuple of float
-        Row-major 3x3, rows are the box's unit axes.
+        3x3, row-major; rows are the box's unit axes.
     aabb_min_m, aabb_max_m : (3,) tuple of float
-        Axis-aligned bounds in the aligned frame.
+        Axis-aligned bounds, metres, aligned frame.
     vertex_count : int or None
-        Mesh vertices that carry the instance.
+        Mesh vertices of the instance.
     first_seen_frame : int or None
-        First video frame in which it is visible; ``None`` when unknown or never.
+        First video frame in which it is visible; ``None``: unknown or never.
+
+    Raises
+    ------
+    SpacerError
+        If a value has another length, is not finite, or an edge is negative.
     """
 
     instance_id: int
     category: str
-    centroid_m: tuple
-    axes_lengths_m: tuple
-    axes: tuple
-    aabb_min_m: tuple
-    aabb_max_m: tuple
+    centroid_m: tuple[float, ...]
+    axes_lengths_m: tuple[float, ...]
+    axes: tuple[float, ...]
+    aabb_min_m: tuple[float, ...]
+    aabb_max_m: tuple[float, ...]
     vertex_count: int | None = None
     first_seen_frame: int | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         where = f"instance {self.instance_id} ({self.category})"
         for name, size in (
             ("centroid_m", 3),
@@ -130,64 +141,103 @@ class ObjectInstance:
             ("aabb_min_m", 3),
             ("aabb_max_m", 3),
         ):
-            values = tuple(float(v) for v in getattr(self, name))
-            if len(values) != size or not np.isfinite(values).all():
-                raise SpacerError(
-                    f"{where}: {name}", got=values, expected=f"{size} finite numbers"
-                )
+            values = _finite(f"{where}: {name}", getattr(self, name), size)
             object.__setattr__(self, name, values)
         if not self.category:
-            raise SpacerError(f"{where}: category is empty")
+            raise SpacerError(
+                f"{where}: category",
+                kind="rooms.no-category",
+                got="an empty text",
+                expected="a name",
+            )
         if min(self.axes_lengths_m) < 0:
             raise SpacerError(
-                f"{where}: axes_lengths_m", got=self.axes_lengths_m, expected=">= 0"
+                f"{where}: axes_lengths_m",
+                kind="rooms.negative-length",
+                got=self.axes_lengths_m,
+                expected=">= 0",
             )
 
     @property
-    def axes_matrix(self):
-        """(3, 3) float64, rows are unit axes."""
+    def axes_matrix(self) -> np.ndarray:
+        """(3, 3) float64; rows are unit axes."""
         return np.array(self.axes).reshape(3, 3)
+
+
+def _finite(what: str, values: Iterable[float], size: int) -> tuple[float, ...]:
+    numbers = tuple(float(v) for v in values)
+    if len(numbers) != size or not np.isfinite(numbers).all():
+        raise SpacerError(
+            what,
+            kind="rooms.not-finite",
+            got=numbers,
+            expected=f"{size} finite numbers",
+        )
+    return numbers
 
 
 @dataclass(frozen=True)
 class Scene:
     """A room: its instances, floor, size and video.
 
-    ``object_counts`` is kept apart from ``len(instances)`` because VSI-Bench's
-    published files disagree with themselves for 12 of 44 scenes; for our own parses
-    the two are equal.
-
     Attributes
     ----------
+    scene_id, dataset : str
+    instances : tuple of ObjectInstance
+    room_size_m2 : float
+        Area of the floor.
+    room_center_m : (3,) tuple of float
+        Metres, aligned frame.
+    floor_min_m, floor_max_m : (2,) tuple of float
+        Smallest and largest x and y of the floor rectangle.
+    object_counts : dict
+        ``{category: instances}``. It is stored because the counts of VSI-Bench's files
+        differ from their boxes in 12 of 44 scenes; of parsed scans the two are equal.
+    video_path : str or None
+    fps : float or None
+        Of the video.
+    frame_count : int or None
+        Of the video.
+    source : str
+        What the scene was read from.
+    parser_version : str
+    warnings : tuple of str
+        What was missing and what took its place.
     camera_path_m : tuple of (frame, x, y, z)
-        Camera centres in the aligned frame, of some frames that have a pose, in
-        order; empty when unknown.
+        Camera centres, metres, aligned frame, in the order of frames. Not every frame
+        has one; empty if unknown.
     provenance : dict
-        What the scene was made from, as plain JSON values; see ``parse_scene``.
+        What the scene was made from, as JSON values; see ``parse_scene``.
+
+    Raises
+    ------
+    SpacerError
+        If a value has another length, a number is not finite, the floor rectangle is
+        empty, or frames of the camera path are out of order.
     """
 
     scene_id: str
     dataset: str
-    instances: tuple
+    instances: tuple[ObjectInstance, ...]
     room_size_m2: float
-    room_center_m: tuple
-    floor_min_m: tuple
-    floor_max_m: tuple
-    object_counts: dict = field(default_factory=dict)
+    room_center_m: tuple[float, ...]
+    floor_min_m: tuple[float, ...]
+    floor_max_m: tuple[float, ...]
+    object_counts: dict[str, int] = field(default_factory=dict)
     video_path: str | None = None
     fps: float | None = None
     frame_count: int | None = None
     source: str = "scannet"
     parser_version: str = PARSER_VERSION
-    warnings: tuple = ()
-    camera_path_m: tuple = ()
-    provenance: dict = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+    camera_path_m: tuple[CameraPosition, ...] = ()
+    provenance: dict[str, Any] = field(default_factory=dict)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         require_scene_id(self.scene_id)
         object.__setattr__(self, "instances", tuple(self.instances))
         if not self.object_counts:
-            counts = {}
+            counts: dict[str, int] = {}
             for instance in self.instances:
                 counts[instance.category] = counts.get(instance.category, 0) + 1
             object.__setattr__(self, "object_counts", counts)
@@ -196,17 +246,12 @@ class Scene:
             ("floor_min_m", 2),
             ("floor_max_m", 2),
         ):
-            values = tuple(float(v) for v in getattr(self, name))
-            if len(values) != size or not np.isfinite(values).all():
-                raise SpacerError(
-                    f"{self.scene_id}: {name}",
-                    got=values,
-                    expected=f"{size} finite numbers",
-                )
+            values = _finite(f"{self.scene_id}: {name}", getattr(self, name), size)
             object.__setattr__(self, name, values)
         if any(a >= b for a, b in zip(self.floor_min_m, self.floor_max_m, strict=True)):
             raise SpacerError(
                 f"{self.scene_id}: floor rectangle",
+                kind="rooms.empty-floor",
                 got=f"{self.floor_min_m} .. {self.floor_max_m}",
                 expected="min < max in x and y",
                 remedy="check that the scan has a floor and its axisAlignment",
@@ -214,6 +259,7 @@ class Scene:
         if not (np.isfinite(self.room_size_m2) and self.room_size_m2 >= 0):
             raise SpacerError(
                 f"{self.scene_id}: room_size_m2",
+                kind="rooms.room-size",
                 got=self.room_size_m2,
                 expected="a finite number >= 0",
             )
@@ -224,32 +270,33 @@ class Scene:
         if not ordered or not np.isfinite(path).all():
             raise SpacerError(
                 f"{self.scene_id}: camera_path_m",
+                kind="rooms.camera-path",
                 got=f"{len(path)} positions, frames in order: {ordered}",
                 expected="(frame, x, y, z), frames ascending, numbers finite",
             )
         object.__setattr__(self, "camera_path_m", tuple(path))
 
     @property
-    def duration_s(self):
+    def duration_s(self) -> float | None:
         """Seconds of video, or ``None`` without one."""
         return self.frame_count / self.fps if self.frame_count and self.fps else None
 
     @property
-    def space_id(self):
-        """The physical space: ``scene0025_01`` → ``scene0025`` (rescans share it)."""
+    def space_id(self) -> str:
+        """The physical space: ``scene0025_01`` → ``scene0025``; see ``space_of``."""
         return space_of(self.scene_id)
 
-    def by_category(self):
-        """``{category: [instances]}`` without structural categories, in file order."""
-        groups = {}
+    def by_category(self) -> dict[str, list[ObjectInstance]]:
+        """``{category: [instances]}`` without structural categories, in their order."""
+        groups: dict[str, list[ObjectInstance]] = {}
         for instance in self.instances:
             if instance.category not in STRUCTURAL_CATEGORIES:
                 groups.setdefault(instance.category, []).append(instance)
         return groups
 
-    def to_meta(self):
-        """VSI-Bench-compatible dictionary (one scene's value) with our extra keys."""
-        boxes = {}
+    def to_meta(self) -> dict[str, Any]:
+        """The scene as JSON values: VSI-Bench's keys and further ones."""
+        boxes: dict[str, list[dict[str, Any]]] = {}
         for instance in self.instances:
             boxes.setdefault(instance.category, []).append(
                 {
@@ -282,13 +329,13 @@ class Scene:
         }
 
     @classmethod
-    def from_meta(cls, scene_id, meta):
-        """Read one scene of a VSI-Bench meta file (any dataset), or of our own.
+    def from_meta(cls, scene_id: str, meta: Any) -> "Scene":
+        """Read one scene of a meta file: VSI-Bench's, of any data set, or ours.
 
-        Names stay exactly as published. What a file leaves out is filled in, and a
-        warning says so: the floor rectangle is then the bounds of all boxes, the
-        room's centre the rectangle's at half the boxes' height. A box without
-        ``min`` / ``max`` gets the bounds of its oriented box.
+        Names stay as published. VSI-Bench's files have no floor rectangle and some no
+        centre. The bounds of all boxes then are the rectangle; its centre at half the
+        boxes' height is the room's. A warning tells of either. A box without ``min``
+        and ``max`` gets the bounds of its oriented box.
 
         Raises
         ------
@@ -302,26 +349,30 @@ class Scene:
         except KeyError as error:
             raise SpacerError(
                 f"{scene_id}: meta-information lacks a key",
+                kind="rooms.meta-key",
                 got=f"no {error}",
                 expected="VSI-Bench's keys (object_counts, object_bbox, room_size …)",
             ) from error
         except (TypeError, ValueError, AttributeError) as error:
             raise SpacerError(
                 f"{scene_id}: meta-information has another form",
+                kind="rooms.meta-form",
                 got=f"{type(error).__name__}: {error}",
                 expected="the form of VSI-Bench's meta files",
             ) from error
 
 
-def _fields_from_meta(scene_id, meta):
+def _fields_from_meta(scene_id: str, meta: Any) -> dict[str, Any]:
     if not isinstance(meta, dict):
         raise SpacerError(
             f"{scene_id}: meta-information",
+            kind="rooms.meta-not-a-dictionary",
             got=type(meta).__name__,
             expected="a dictionary with object_counts, object_bbox, room_size …",
             remedy="check that the file is {scene_id: meta}",
         )
-    instances, warnings = [], list(meta.get("warnings", ()))
+    instances: list[ObjectInstance] = []
+    warnings = list(meta.get("warnings", ()))
     for category, boxes in meta["object_bbox"].items():
         for box in boxes:
             instances.append(_instance_from_meta(len(instances), category, box))
@@ -334,6 +385,7 @@ def _fields_from_meta(scene_id, meta):
     else:
         raise SpacerError(
             f"{scene_id}: object_bbox is empty",
+            kind="rooms.no-boxes",
             got="no box and no floor rectangle",
             expected="at least one box",
             remedy="leave the scene out, or add floor_min and floor_max",
@@ -363,50 +415,52 @@ def _fields_from_meta(scene_id, meta):
     }
 
 
-def _instance_from_meta(number, category, box):
+def _instance_from_meta(number: int, category: str, box: Any) -> ObjectInstance:
     center, lengths, axes = (
         np.asarray(box[key], dtype=np.float64).ravel()
         for key in ("centroid", "axesLengths", "normalizedAxes")
     )
     low, high = box.get("min"), box.get("max")
     if low is None or high is None:
-        # A corner lies half an edge away along each axis, whichever the sign.
+        # A corner is half an edge away from the centre along each axis.
         reach = (lengths / 2) @ np.abs(axes.reshape(3, 3))
         low, high = center - reach, center + reach
     return ObjectInstance(
         instance_id=box.get("instance_id", number),
         category=category,
-        centroid_m=center,
-        axes_lengths_m=lengths,
-        axes=axes,
-        aabb_min_m=low,
-        aabb_max_m=high,
+        centroid_m=tuple(center),
+        axes_lengths_m=tuple(lengths),
+        axes=tuple(axes),
+        aabb_min_m=tuple(low),
+        aabb_max_m=tuple(high),
         vertex_count=box.get("vertex_count"),
         first_seen_frame=box.get("first_seen_frame"),
     )
 
 
-def read_meta_file(path):
-    """``{scene_id: meta}`` JSON (VSI-Bench's or ours) → list of ``Scene``.
+def read_meta_file(path: PathLike | Iterable[PathLike]) -> list[Scene]:
+    """Scenes of JSON files ``{scene_id: meta}``, VSI-Bench's or ours.
 
     Parameters
     ----------
     path : path, or list of paths
-        Files, or folders whose ``*.json`` are read in the order of their names.
+        Files, or folders: their ``*.json`` are read in the order of their names.
 
     Raises
     ------
     SpacerError
-        If a file is missing, broken or of another form, a folder holds none, or two
-        files hold one scene.
+        If a file is missing, broken or of another form, a folder has none, or a scene
+        is in two files.
     """
     paths = [path] if isinstance(path, (str, os.PathLike)) else path
-    scenes, origin = [], {}
+    scenes: list[Scene] = []
+    origin: dict[str, Path] = {}
     for file in (file for each in paths for file in _json_files(Path(each))):
         content = read_json(file)
         if not isinstance(content, dict):
             raise SpacerError(
                 f"{file} is not a meta file",
+                kind="rooms.not-a-meta-file",
                 got=type(content).__name__,
                 expected="{scene_id: meta}",
             )
@@ -414,22 +468,24 @@ def read_meta_file(path):
             if scene_id in origin:
                 raise SpacerError(
                     f"{file}: scene {scene_id} is there twice",
+                    kind="rooms.scene-twice",
                     got=f"the same id in {origin[scene_id]}",
                     expected="each scene once",
-                    remedy="leave one of the two out",
+                    remedy="remove one of the two",
                 )
             origin[scene_id] = file
             scenes.append(Scene.from_meta(scene_id, meta))
     return scenes
 
 
-def _json_files(path):
+def _json_files(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path]
     files = sorted(path.glob("*.json"))
     if not files:
         raise SpacerError(
-            f"{path} holds no scene",
+            f"{path} has no scene",
+            kind="rooms.no-meta-file",
             got="no *.json",
             expected="one or more {scene_id: meta} files",
             remedy="run the step that writes them, or fix the path",

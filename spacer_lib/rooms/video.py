@@ -1,7 +1,8 @@
 """Encode, probe, sample and decode videos.
 
-A source is either an ``.mp4`` or a ``room://view/seed`` address, whose frames are
-rendered when asked for (``synthetic.light``).
+A video is an ``.mp4`` file or an address ``room://view/seed``. An address stands for a
+synthetic room; its frames are rendered on request (``synthetic.render``). Decoder and
+renderer are imported when the first video is opened.
 """
 
 import contextlib
@@ -10,41 +11,49 @@ import subprocess
 import tempfile
 import threading
 from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 import cv2
-import decord
 import numpy as np
+import numpy.typing as npt
 
-from spacer_lib.artifacts import atomic_path
+from spacer_lib.artifacts import PathLike, atomic_path
 from spacer_lib.errors import SpacerError
-from spacer_lib.rooms.scannet import SensReader
-from spacer_lib.rooms.synthetic.views import FPS, frames_from_uri
+from spacer_lib.rooms.frames import FPS, sample_indices
+from spacer_lib.rooms.scannet.sens import SensReader
 
 ROOM_SCHEME = "room://"
-# A keyframe every so many frames: sparse sampling decodes over twice as fast as with
-# the encoder's default of 250, for some 15-20% more bytes (`spacer bench data`).
+# Frames from one keyframe to the next. Sparse sampling decodes more than twice as fast
+# as with the encoder's default of 250, for 15-20% more bytes (`spacer bench data`).
 KEYFRAME_EVERY = 12
 CACHE_BYTES = 512 * 2**20
 
 FRAMES_SUFFIX = ".frames.csv"
 
-_DECODING_ERRORS = (decord.DECORDError, RuntimeError, IndexError)
+T = TypeVar("T")
 
 
-class RecentlyUsed(OrderedDict):
+class RecentlyUsed(OrderedDict[Hashable, Any]):
     """Values by key, the least recently used first; threads may share one."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self._lock = threading.Lock()
 
-    def recall(self, key, make, size, most):
-        """The value of ``key``, or else what ``make()`` returns, kept.
+    def recall(
+        self,
+        key: Hashable,
+        make: Callable[[], T],
+        size: Callable[[T], int],
+        most: int,
+    ) -> T:
+        """The value of ``key``; if there is none, ``make()`` is called and kept.
 
-        The oldest are dropped, all but one at most, while the sum of ``size(value)``
-        is above ``most``.
+        The least recently used values are dropped while the sum of ``size(value)``
+        exceeds ``most``. The last value always stays.
         """
         with self._lock:
             value = self.pop(key, None)
@@ -62,7 +71,7 @@ _CACHE = RecentlyUsed()
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """What ``probe`` finds; sizes in pixels."""
+    """What ``probe`` finds. Sizes are in pixels."""
 
     frame_count: int
     fps: float
@@ -72,10 +81,10 @@ class VideoInfo:
 
 @dataclass(frozen=True)
 class FrameTime:
-    """One frame of a recording: where it lies in the video, and its own stamps.
+    """One frame of a recording: its place in the video and its time stamps.
 
-    ``time_s`` is ``frame / fps`` of the video; the sensor's microseconds are as
-    stored, often 0 or unrelated to the rate.
+    ``time_s`` is ``frame / fps`` of the video. The sensor's microseconds are as
+    stored: often 0, or unrelated to the frame rate.
     """
 
     frame: int
@@ -88,8 +97,8 @@ class FrameTime:
 _COLUMNS = ",".join(FrameTime.__dataclass_fields__)
 
 
-def encode_jpegs(jpegs, path, fps=FPS):
-    """Pipe stored JPEGs, all of one size, into an H.264 mp4.
+def encode_jpegs(jpegs: Iterable[bytes], path: PathLike, fps: float = FPS) -> VideoInfo:
+    """Encode JPEG images, all of one size, as an H.264 mp4.
 
     An odd width or height is padded by one black pixel (4:2:0 needs even sides).
 
@@ -103,7 +112,7 @@ def encode_jpegs(jpegs, path, fps=FPS):
     Returns
     -------
     VideoInfo
-        Read back from the file; its frame count equals the JPEGs'.
+        Read back from the file. Its frame count equals the number of JPEGs.
 
     Raises
     ------
@@ -113,6 +122,7 @@ def encode_jpegs(jpegs, path, fps=FPS):
     if shutil.which("ffmpeg") is None:
         raise SpacerError(
             f"{path}: cannot encode",
+            kind="rooms.no-ffmpeg",
             got="no ffmpeg on the PATH",
             expected="ffmpeg with libx264",
             remedy="apt install ffmpeg (or conda install ffmpeg)",
@@ -123,20 +133,21 @@ def encode_jpegs(jpegs, path, fps=FPS):
     command += ["-c:v", "libx264", "-preset", "veryfast", "-crf", "20"]
     command += ["-g", str(KEYFRAME_EVERY), "-movflags", "+faststart"]
     count = 0
-    # ffmpeg's complaints go to a file: a full pipe would stop it halfway.
-    with atomic_path(path) as temporary, tempfile.TemporaryFile() as complaints:
+    # ffmpeg's messages go to a file: a full pipe would block it.
+    with atomic_path(path) as temporary, tempfile.TemporaryFile() as messages:
         process = subprocess.Popen(
             [*command, "-f", "mp4", str(temporary)],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
-            stderr=complaints,
+            stderr=messages,
         )
+        assert process.stdin is not None
         try:
             for jpeg in jpegs:
                 process.stdin.write(jpeg)
                 count += 1
         except BrokenPipeError:
-            pass  # ffmpeg gave up early: its exit status and words follow
+            pass  # ffmpeg ended early: its exit status and messages are read below
         except BaseException:
             process.kill()
             raise
@@ -145,18 +156,20 @@ def encode_jpegs(jpegs, path, fps=FPS):
                 process.stdin.close()
             status = process.wait()
         if status or not count:
-            complaints.seek(0)
-            words = complaints.read().decode(errors="replace").strip().splitlines()
+            messages.seek(0)
+            lines = messages.read().decode(errors="replace").strip().splitlines()
             raise SpacerError(
                 f"{path}: ffmpeg could not encode {count} frames",
-                got=words[0] if words else f"exit status {status}",
+                kind="rooms.encoding-failed",
+                got=lines[0] if lines else f"exit status {status}",
                 expected="at least one JPEG, all of them whole",
-                remedy="check the recording and the space on the disk",
+                remedy="check the recording and the free space on the disk",
             )
         info = probe(temporary)
         if info.frame_count != count:
             raise SpacerError(
                 f"{path}: the encoded video lost frames",
+                kind="rooms.frames-lost",
                 got=f"{info.frame_count} frames",
                 expected=f"{count} frames",
                 remedy="check the recording for broken JPEGs",
@@ -164,12 +177,13 @@ def encode_jpegs(jpegs, path, fps=FPS):
     return info
 
 
-def encode_sens(sens_path, mp4_path, fps=FPS):
-    """The colour images of a ``.sens`` recording as an mp4; see ``encode_jpegs``.
+def encode_sens(sens_path: PathLike, mp4_path: PathLike, fps: float = FPS) -> VideoInfo:
+    """Encode the colour images of a ``.sens`` recording as an mp4.
 
-    Frames whose pose is invalid stay in the video: frame numbers keep their meaning.
-    In the same pass the table of ``read_frame_times`` is written beside the video
-    (``frame_times_path``), whole or not at all.
+    Frames whose pose is invalid stay in the video, so that frame numbers keep their
+    meaning. The table of ``read_frame_times`` is written beside the video
+    (``frame_times_path``) in the same pass, whole or not at all. Errors are those of
+    ``encode_jpegs``.
     """
     with (
         SensReader(sens_path) as recording,
@@ -178,7 +192,7 @@ def encode_sens(sens_path, mp4_path, fps=FPS):
     ):
         table.write(_COLUMNS + "\n")
 
-        def jpegs():
+        def jpegs() -> Iterator[bytes]:
             for frame in recording:
                 table.write(
                     f"{frame.index},{frame.index / fps:.6f},{frame.color_time_us},"
@@ -189,30 +203,37 @@ def encode_sens(sens_path, mp4_path, fps=FPS):
         return encode_jpegs(jpegs(), mp4_path, fps)
 
 
-def frame_times_path(mp4_path):
+def frame_times_path(mp4_path: PathLike) -> Path:
     """``videos/<id>.mp4`` → ``videos/<id>.frames.csv``."""
     return Path(mp4_path).with_suffix(FRAMES_SUFFIX)
 
 
-def read_frame_times(path):
-    """The table that ``encode_sens`` writes beside a video.
+def read_frame_times(path: PathLike) -> tuple[FrameTime, ...]:
+    """Read the table that ``encode_sens`` writes beside a video.
 
     Returns
     -------
     tuple of FrameTime
-        In order, one per frame of the video.
+        One per frame of the video, in order.
 
     Raises
     ------
     SpacerError
-        If the file is missing or is no such table.
+        If the file is missing or has another form.
     """
-    path = _require_file(path, "frame table")
+    path = Path(path)
+    if not path.is_file():
+        raise SpacerError(
+            f"frame table {path} is missing",
+            kind="rooms.no-frame-table",
+            remedy="encode the recording, or fix the path",
+        )
     text = path.read_text(encoding="utf-8", errors="replace")
     head, *rows = text.splitlines() or [""]
     if head != _COLUMNS:
         raise SpacerError(
-            f"{path} is no frame table",
+            f"{path} is not a frame table",
+            kind="rooms.not-a-frame-table",
             got=head[:80] or "nothing",
             expected=_COLUMNS,
             remedy="encode the recording again",
@@ -228,6 +249,7 @@ def read_frame_times(path):
         except ValueError as error:
             raise SpacerError(
                 f"{path} line {number + 2}",
+                kind="rooms.frame-table-row",
                 got=row[:80],
                 expected=f"frame {number}, three numbers, and 0 or 1",
                 remedy="encode the recording again",
@@ -236,71 +258,56 @@ def read_frame_times(path):
     return tuple(times)
 
 
-def _require_file(path, kind="video"):
+def _require_video(path: PathLike) -> Path:
     if not Path(path).is_file():
         raise SpacerError(
-            f"{kind} {path} is missing", remedy="encode or download it, or fix the path"
+            f"video {path} is missing",
+            kind="rooms.no-video",
+            remedy="encode or download it, or fix the path",
         )
     return Path(path)
 
 
-def _open(path):
-    _require_file(path)
+@contextlib.contextmanager
+def _opened(path: PathLike) -> Iterator[Any]:
+    """A ``decord.VideoReader``; errors of the decoder name the file."""
+    import decord
+
+    _require_video(path)
     decord.logging.set_level(decord.logging.QUIET)
     try:
-        return decord.VideoReader(str(path), num_threads=1)
-    except _DECODING_ERRORS as error:
-        raise _unreadable(path, error) from error
+        yield decord.VideoReader(str(path), num_threads=1)
+    except (decord.DECORDError, RuntimeError, IndexError) as error:
+        lines = str(error).strip().splitlines()
+        raise SpacerError(
+            f"video {path} cannot be decoded",
+            kind="rooms.undecodable-video",
+            got=lines[0][:200] if lines else type(error).__name__,
+            expected="a whole mp4",
+            remedy="encode or download it again",
+        ) from error
 
 
-def _unreadable(path, error):
-    lines = str(error).strip().splitlines()
-    return SpacerError(
-        f"video {path} cannot be decoded",
-        got=lines[0][:200] if lines else type(error).__name__,
-        expected="a whole mp4",
-        remedy="encode or download it again",
-    )
-
-
-def probe(path):
-    """Frame count, rate and size of a video file, from the decoder itself.
+def probe(path: PathLike) -> VideoInfo:
+    """Frame count, rate and size of a video file, as the decoder reports them.
 
     Raises
     ------
     SpacerError
-        If the file is missing or does not decode.
+        If the file is missing or cannot be decoded.
     """
-    reader = _open(path)
-    try:
+    with _opened(path) as reader:
         height, width = reader[0].shape[:2]
-    except _DECODING_ERRORS as error:
-        raise _unreadable(path, error) from error
-    return VideoInfo(len(reader), float(reader.get_avg_fps()), width, height)
+        return VideoInfo(len(reader), float(reader.get_avg_fps()), width, height)
 
 
-def sample_indices(total, count):
-    """``count`` frame indices spread evenly over ``total`` frames, both ends included.
+def read_frames(
+    source: PathLike, count: int, size: int | None = None
+) -> tuple[npt.NDArray[np.uint8], tuple[int, ...], int, float]:
+    """Read evenly spaced frames of a video.
 
-    Positions are ``linspace(0, total - 1, count)``, rounded half to even; frames
-    repeat when ``count`` exceeds ``total``.
-
-    Examples
-    --------
-    >>> sample_indices(10, 4)
-    (0, 3, 6, 9)
-    """
-    if total < 1 or count < 1:
-        raise SpacerError(
-            "frame sampling", got=f"{count} of {total} frames", expected="at least 1"
-        )
-    return tuple(np.linspace(0, total - 1, count).round().astype(int).tolist())
-
-
-def read_frames(source, count, size=None):
-    """Evenly sampled frames of a video.
-
-    Recent reads are kept, up to ``CACHE_BYTES``; a file that changed is read again.
+    The most recent reads are kept, up to ``CACHE_BYTES``. A file that changed is read
+    again.
 
     Parameters
     ----------
@@ -309,54 +316,67 @@ def read_frames(source, count, size=None):
     count : int
         See ``sample_indices``.
     size : int, optional
-        Side of the square frames, by area averaging (a ``room://`` video is rendered
-        at that size). ``None`` keeps a file's own size.
+        Side in pixels of the square frames. A file's frames are resized by area
+        averaging, a ``room://`` video is rendered at that size. ``None`` keeps a
+        file's own size.
 
     Returns
     -------
-    frames : (count, height, width, 3) uint8, RGB, the caller's own copy
-    indices : (count,) tuple of int into the full video
-    total, fps : int, float of the full video
+    frames : (count, height, width, 3) uint8
+        RGB. The caller may change them.
+    indices : (count,) tuple of int
+        Of the frames in the full video.
+    total : int
+        Frames of the full video.
+    fps : float
+        Frame rate of the full video.
 
     Raises
     ------
     SpacerError
-        If the video is missing, broken, or rendered and no size is given.
+        If the video is missing or broken, or is to be rendered and no size is given.
     """
     if str(source).startswith(ROOM_SCHEME):
         if size is None:
             raise SpacerError(
-                f"video {source}", got="no size", expected="the side of its frames"
+                f"video {source}",
+                kind="rooms.no-size",
+                got="no size",
+                expected="the side of its frames in pixels",
             )
-        sample_indices(1, count)  # the same refusal as for files
-        frames, *rest = frames_from_uri(str(source), count, size)
-        return frames.copy(), *rest
-    path = _require_file(source)
-    frames, *rest = _CACHE.recall(
+        from spacer_lib.rooms.synthetic.render import frames_from_uri
+
+        frames, indices, total, fps = frames_from_uri(str(source), count, size)
+        return frames.copy(), indices, total, fps
+    path = _require_video(source)
+    frames, indices, total, fps = _CACHE.recall(
         (*file_identity(path), count, size),
         lambda: _decode(path, count, size),
         lambda clip: clip[0].nbytes,
         CACHE_BYTES,
     )
-    return frames.copy(), *rest
+    return frames.copy(), indices, total, fps
 
 
-def file_identity(path):
-    """A file's full path, time of change and size: other contents, another identity."""
+def file_identity(path: PathLike) -> tuple[str, int, int]:
+    """A file's full path, time of change in ns and size in bytes.
+
+    Files with other contents differ in one of them.
+    """
     path = Path(path)
     stat = path.stat()
     return str(path.resolve()), stat.st_mtime_ns, stat.st_size
 
 
-def _decode(path, count, size):
-    reader = _open(path)
-    indices = sample_indices(len(reader), count)
-    try:
+def _decode(
+    path: Path, count: int, size: int | None
+) -> tuple[npt.NDArray[np.uint8], tuple[int, ...], int, float]:
+    with _opened(path) as reader:
+        indices = sample_indices(len(reader), count)
         frames = reader.get_batch(list(indices)).asnumpy()
-    except _DECODING_ERRORS as error:
-        raise _unreadable(path, error) from error
+        total, fps = len(reader), float(reader.get_avg_fps())
     if size is not None:
         frames = np.stack(
             [cv2.resize(f, (size, size), interpolation=cv2.INTER_AREA) for f in frames]
         )
-    return frames, indices, len(reader), float(reader.get_avg_fps())
+    return frames, indices, total, fps

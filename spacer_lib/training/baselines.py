@@ -29,10 +29,10 @@ from spacer_lib.models.patches.shared_media import media_once
 from spacer_lib.training.assembly import common_arguments
 from spacer_lib.training.checkpoints import WholeCheckpoints
 from spacer_lib.training.data import training_rows
-from spacer_lib.training.order import RowOrder
 from spacer_lib.training.responses import CORRUPTIBLE, corrupt, target_text
-from spacer_lib.training.sight import SightCheck, with_pixels
+from spacer_lib.training.sampler import EpochOrder
 from spacer_lib.training.start import adapt_models, load_start, lora_config
+from spacer_lib.training.visibility import VisibilityCheck, with_pixels
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,7 +171,7 @@ class _MediaBatches:
         return output.logits.log_softmax(dim=-1)
 
 
-class VideoSFTTrainer(_MediaBatches, RowOrder, WholeCheckpoints, SFTTrainer):
+class VideoSFTTrainer(_MediaBatches, EpochOrder, WholeCheckpoints, SFTTrainer):
     """TRL's SFT; its loss is the mean over all response tokens of a step."""
 
     def __init__(self, *args, **kwargs):
@@ -181,7 +181,7 @@ class VideoSFTTrainer(_MediaBatches, RowOrder, WholeCheckpoints, SFTTrainer):
         self.model_accepts_loss_kwargs = True
 
 
-class VideoDPOTrainer(_MediaBatches, RowOrder, WholeCheckpoints, DPOTrainer):
+class VideoDPOTrainer(_MediaBatches, EpochOrder, WholeCheckpoints, DPOTrainer):
     """TRL's DPO; the reference is the checkpoint that the run started from."""
 
 
@@ -286,7 +286,7 @@ def _assemble(trainer_type, collator_type, config, args, found, asked, callbacks
     )
     trainer.rows, trainer.keep_checkpoints = rows, config.advanced.keep_checkpoints
     trainer.remove_callback(PrinterCallback)
-    trainer.add_callback(SightCheck(trainer))
+    trainer.add_callback(VisibilityCheck(trainer))
     adapt_models(trainer, config.advanced.positions)
     if asked > len(rows) and trainer.accelerator.is_main_process:
         print(f"{len(rows)} of {asked} rows have a response to learn from", flush=True)

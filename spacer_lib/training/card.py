@@ -129,7 +129,8 @@ def _settings(config: TrainConfig) -> Iterator[tuple[Any, ...]]:
     if config.method == "grpo":
         reward, window = config.reward, config.reward.length_window
         yield "completions a prompt", config.num_generations
-        yield "loss", f"`{config.advanced.loss_type}`, advantages over `group`"
+        loss, scale = config.advanced.loss_type, config.advanced.scale_rewards
+        yield "loss", f"`{loss}`, advantages over `{scale}`"
         yield "format reward", f"{reward.format_weight:g}"
         map_rule = f"gate `{reward.map_gate}`, scorer `{reward.map_scorer}`"
         yield "map reward", f"{reward.map_weight:g} x score, {map_rule}"

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import yaml
 
@@ -16,6 +16,7 @@ from spacer_lib.artifacts import PROJECT_ROOT, PathLike, config_hash, to_jsonabl
 from spacer_lib.errors import SpacerError
 from spacer_lib.language.prompts import FRAMES, MODES, PromptStyle, load_template
 from spacer_lib.rewards.config import RewardConfig
+from spacer_lib.rooms.frames import VideoSettings
 from spacer_lib.rooms.synthetic.views import VIEWS
 from spacer_lib.settings import (
     Changes,
@@ -24,9 +25,6 @@ from spacer_lib.settings import (
     read_yaml,
     setting_names,
 )
-
-if TYPE_CHECKING:
-    from spacer_lib.models.inputs import VideoSettings
 
 RECIPES = PROJECT_ROOT / "configs"
 SCHEDULERS = ("constant", "linear", "cosine")
@@ -108,6 +106,8 @@ class AdvancedSettings:
     epsilon_high: float | None = None  # upper clip range; None: the same
     loss_type: str = "grpo"  # how token losses are averaged, in TRL's words
     importance_level: str = "token"  # of the ratio; sequence: GSPO
+    # What advantages are divided by: std of the group or the batch; none: Dr. GRPO
+    scale_rewards: str = "group"
     # Most extra generations of a step, each of which replaces the questions of
     # zero-advantage groups.
     refill: int = 0
@@ -153,6 +153,7 @@ class AdvancedSettings:
                 "lr_scheduler": SCHEDULERS,
                 "loss_type": LOSSES,
                 "importance_level": ("token", "sequence"),
+                "scale_rewards": ("group", "batch", "none"),
                 "shared_prefix": ("auto", "on", "off"),
                 "offload": ("none", "optimizer", "all"),
                 "vllm": (None, "server", "colocate"),
@@ -282,10 +283,8 @@ class TrainConfig:
         )
 
     @property
-    def video_settings(self) -> "VideoSettings":
+    def video_settings(self) -> VideoSettings:
         """The ``VideoSettings`` of this run."""
-        from spacer_lib.models.inputs import VideoSettings
-
         return VideoSettings(
             self.frames,
             self.frame_size,

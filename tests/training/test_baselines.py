@@ -1,11 +1,13 @@
 """SFT and DPO see the video, learn from the response alone, and can be resumed."""
 
 import json
+from dataclasses import replace
 from itertools import islice
 
 import numpy as np
 import pytest
 import torch
+from support import refused
 from torch.nn import functional as F
 from torch.utils.data._utils.pin_memory import pin_memory
 from transformers import AutoModelForImageTextToText, AutoProcessor, TrainerCallback
@@ -13,6 +15,9 @@ from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLModel
 
 from spacer_lib.artifacts import read_json
 from spacer_lib.errors import SpacerError
+from spacer_lib.evaluation import backends
+from spacer_lib.evaluation.selection import keep_informative, select_samples
+from spacer_lib.language.asking import AskSettings
 from spacer_lib.language.numbers import read_number
 from spacer_lib.language.prompts import PromptStyle
 from spacer_lib.language.tags import read_completion
@@ -22,7 +27,6 @@ from spacer_lib.models.patches.shared_media import core_of
 from spacer_lib.questions.choose import without_options
 from spacer_lib.rewards.config import RewardConfig
 from spacer_lib.rewards.score import score
-from spacer_lib.training import selection
 from spacer_lib.training.baselines import (
     BatchMedia,
     build_dpo,
@@ -35,7 +39,6 @@ from spacer_lib.training.processes.launch import launch
 from spacer_lib.training.recipe import load_config
 from spacer_lib.training.record import MetricsLog
 from spacer_lib.training.responses import CORRUPTIBLE, corrupt, target_text
-from spacer_lib.training.selection import keep_informative, select_samples
 
 TINY = PromptStyle("tiny")
 VIDEO_KEYS = ("pixel_values_videos", "video_grid_thw", "second_per_grid_ts")
@@ -682,12 +685,12 @@ def checkpoint(model_dir):
     return model, AutoProcessor.from_pretrained(model_dir, padding_side="left")
 
 
-SETTINGS = dict(mode="tiny", k=3, max_new_tokens=8, batch_rows=2)
+SETTINGS = AskSettings("tiny", max_new_tokens=8, temperature=1.0, batch_size=2)
 
 
 def test_every_row_is_answered_k_times(checkpoint, rows, tmp_path):
     path = tmp_path / "new folder" / "answers.jsonl"
-    records = select_samples(*checkpoint, rows[:5], path, **SETTINGS)
+    records = select_samples(*checkpoint, rows[:5], path, SETTINGS, k=3)
     assert [json.loads(line) for line in path.open()] == records
     assert [record["id"] for record in records] == [row["id"] for row in rows[:5]]
     for record, row in zip(records, rows, strict=False):
@@ -699,42 +702,51 @@ def test_every_row_is_answered_k_times(checkpoint, rows, tmp_path):
 
 def test_selection_goes_on_where_it_stopped(checkpoint, rows, tmp_path, monkeypatch):
     path = tmp_path / "answers.jsonl"
-    whole = select_samples(*checkpoint, rows[:6], path, **SETTINGS)
+    whole = select_samples(*checkpoint, rows[:6], path, SETTINGS, k=3)
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join(lines[:3]) + lines[3][:40])  # stopped while writing
-    asked, real = [], selection.generate
+    asked, real = [], backends.respond
 
-    def counted(model, processor, batch, **options):
+    def counted(model, processor, batch, settings, **options):
         asked.append([row["id"] for row in batch])
-        return real(model, processor, batch, **options)
+        return real(model, processor, batch, settings, **options)
 
-    monkeypatch.setattr(selection, "generate", counted)
-    assert select_samples(*checkpoint, rows[:6], path, **SETTINGS) == whole
+    monkeypatch.setattr(backends, "respond", counted)
+    assert select_samples(*checkpoint, rows[:6], path, SETTINGS, k=3) == whole
     assert path.read_bytes() == b"".join(lines)
     again = [
-        [row["id"] for row in pair for _ in range(3)] for pair in (rows[2:4], rows[4:6])
+        [row["id"] + end for row in pair for end in ("", "/1", "/2")]
+        for pair in (rows[2:4], rows[4:6])
     ]
     assert asked == again
-    select_samples(*checkpoint, rows[:6], path, **SETTINGS)
+    select_samples(*checkpoint, rows[:6], path, SETTINGS, k=3)
     assert asked == again  # nothing left to ask
+    assert select_samples(*checkpoint, rows[:7], path, SETTINGS, k=3)[:6] == whole
+    assert [names[0] for names in asked[len(again) :]] == [rows[6]["id"]]
 
 
 def test_answers_of_other_settings_or_rows_are_refused(checkpoint, rows, tmp_path):
     path = tmp_path / "answers.jsonl"
-    select_samples(*checkpoint, rows[:2], path, **SETTINGS)
-    for changed in (
-        {"temperature": 0.5},
-        {"seed": 1},
-        {"k": 2},
-        {"rewards": RewardConfig(number_score="mra-11")},
+    select_samples(*checkpoint, rows[:2], path, SETTINGS, k=3)
+    for settings, changed in (
+        (replace(SETTINGS, temperature=0.5), {}),
+        (replace(SETTINGS, seed=1), {}),
+        (SETTINGS, {"k": 2}),
+        (SETTINGS, {"rewards": RewardConfig(number_score="mra-11")}),
     ):
-        with pytest.raises(SpacerError, match="other settings"):
-            select_samples(*checkpoint, rows[:2], path, **SETTINGS | changed)
+        with refused("evaluation.other-run", says=rows[0]["id"]):
+            select_samples(*checkpoint, rows[:2], path, settings, **{"k": 3, **changed})
     asked = rows[0] | {"question": "How many?"}
-    with pytest.raises(SpacerError, match="another question"):
-        select_samples(*checkpoint, [asked], path, **SETTINGS)
-    with pytest.raises(SpacerError, match="twice"):
-        select_samples(*checkpoint, [rows[0], rows[0]], path, **SETTINGS)
+    with refused("evaluation.other-run", says=rows[0]["id"]):
+        select_samples(*checkpoint, [asked], path, SETTINGS, k=3)
+    with refused("evaluation.id-twice", says=rows[0]["id"]):
+        select_samples(*checkpoint, [rows[0], rows[0]], path, SETTINGS, k=3)
+
+
+def test_a_row_without_its_video_is_not_selected(checkpoint, rows, tmp_path):
+    lost = rows[0] | {"video": str(tmp_path / "gone.mp4")}
+    with refused("evaluation.unreadable-media", says="gone.mp4"):
+        select_samples(*checkpoint, [lost], tmp_path / "x.jsonl", SETTINGS, k=2)
 
 
 def test_informative_rows_are_kept_and_counted():
@@ -744,7 +756,7 @@ def test_informative_rows_are_kept_and_counted():
     assert [row["id"] for row in kept] == [2, 3, 4]
     assert histogram == {0: 2, 1: 1, 2: 1, 3: 1}
     assert keep_informative([], []) == ([], {0: 0})
-    with pytest.raises(SpacerError, match="one size"):
+    with refused("evaluation.uneven-scores", says="[1, 2]"):
         keep_informative(rows[:2], [[1], [0, 1]])
-    with pytest.raises(SpacerError, match="2 groups"):
+    with refused("evaluation.uneven-scores", says="2 groups"):
         keep_informative(rows[:2], [[1]])

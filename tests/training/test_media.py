@@ -1,6 +1,7 @@
 """Rows with a video, images or nothing to look at, in every family of Qwen-VL."""
 
 import copy
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 from transformers.video_utils import VideoMetadata
 
 from spacer_lib.errors import SpacerError
+from spacer_lib.language.asking import AskSettings
 from spacer_lib.language.prompts import PromptStyle
 from spacer_lib.models import inputs
 from spacer_lib.models.generation import (
@@ -20,7 +22,6 @@ from spacer_lib.models.generation import (
 )
 from spacer_lib.models.inputs import (
     MediaError,
-    VideoSettings,
     encode_prompts,
     join_media,
     pad_batch,
@@ -34,6 +35,7 @@ from spacer_lib.models.patches.rope import (
     use_original_positions,
 )
 from spacer_lib.models.patches.shared_media import core_of, keep_features, media_once
+from spacer_lib.rooms.frames import VideoSettings
 from spacer_lib.rooms.video import RecentlyUsed, read_frames
 from spacer_lib.tiny import model as tiny
 from spacer_lib.tiny.curriculum import tokenizer_corpus
@@ -464,14 +466,18 @@ def test_every_batch_runs_the_same_modules_in_the_same_order(checkpoint, mixed):
 
 def test_mixed_rows_are_answered_as_each_alone(checkpoint, mixed):
     _, model, processor = checkpoint
-    settings = dict(mode="tiny", max_new_tokens=8)
-    together = generate(model, processor, mixed, **settings)
+    settings = AskSettings("tiny", max_new_tokens=8)
+    together = generate(model, processor, mixed, settings)
     # One at a time, text after video: nothing is left over from the row before.
-    alone = [generate(model, processor, [row], **settings)[0] for row in mixed]
+    alone = [generate(model, processor, [row], settings)[0] for row in mixed]
     assert together == alone
     assert together[0] == together[6] and len(set(together)) > 2
     sampled = generate(
-        model, processor, mixed, temperature=1.0, **settings, prefixes=["<think>"] * 7
+        model,
+        processor,
+        mixed,
+        replace(settings, temperature=1.0),
+        prefixes=["<think>"] * 7,
     )
     assert all(text.startswith("<think>") for text in sampled)
 

@@ -4,11 +4,11 @@ import math
 
 import numpy as np
 import pytest
+from support import refused
 
-from spacer_lib.errors import SpacerError
 from spacer_lib.evaluation.agreement import gwet_ac1, quiz, score_quiz
 from spacer_lib.evaluation.consistency import answer_from_map
-from spacer_lib.evaluation.predictions import predict
+from spacer_lib.evaluation.predictions import record, reward_rule
 from spacer_lib.maps.text import map_to_text
 from spacer_lib.questions.generators import question_rows
 from spacer_lib.rooms.synthetic.layout import draw_room
@@ -79,11 +79,11 @@ def test_items_of_one_room_stand_and_fall_together():
 
 
 def test_ratings_that_do_not_fit_are_refused():
-    with pytest.raises(SpacerError, match=r"raters"):
+    with refused("evaluation.uneven-ratings"):
         gwet_ac1([["A", "A"], ["A"]])
-    with pytest.raises(SpacerError, match="rating: got Z"):
+    with refused("evaluation.unknown-rating", says="Z"):
         gwet_ac1([["A", "Z"]], categories="AB")
-    with pytest.raises(SpacerError, match="no item rated twice"):
+    with refused("evaluation.nothing-rated-twice"):
         gwet_ac1([["A", None], [None, "B"]])
 
 
@@ -109,7 +109,7 @@ def test_a_quiz_asks_only_what_a_map_can_answer(rows):
         assert q["solved"] == answer_from_map(q["row"], q["map"])
     assert asked == quiz(rows, 10, seed=1) != quiz(rows, 10, seed=2)
     sizes = [row for row in rows if "size" in row["question_type"]]
-    with pytest.raises(SpacerError, match="no question that a map can answer"):
+    with refused("evaluation.empty-quiz"):
         quiz(sizes, 10)
 
 
@@ -117,10 +117,11 @@ def test_drawn_maps_are_shown_for_right_answers_only(rows):
     counting = [row for row in rows if row["question_type"] == "object_counting"]
     drawn = {row["categories"][0]: [[0, i] for i in range(9)] for row in counting}
     predictions = [
-        predict(
+        record(
             row,
             f"<think><map>{map_to_text(drawn)}</map>x</think>"
             f"<answer>{row['ground_truth'] if i else 99}</answer>",
+            reward_rule(),
         )
         for i, row in enumerate(counting)
     ]
@@ -146,5 +147,5 @@ def test_nothing_answered_is_nothing_right(rows):
     found = score_quiz(quiz(rows, 4), {})
     assert found["right"][0] == 0 and found["answered"] == 0
     assert found["with_truth"] is None and found["with_solver"] is None
-    with pytest.raises(SpacerError, match="quiz answer: got mine"):
+    with refused("evaluation.no-such-quiz-question", says="mine"):
         score_quiz(quiz(rows, 4), {"mine": "A"})

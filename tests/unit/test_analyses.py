@@ -4,23 +4,20 @@ import math
 
 import numpy as np
 import pytest
+from support import refused
 
 from spacer_lib.artifacts import PROJECT_ROOT, read_json
-from spacer_lib.errors import SpacerError
 from spacer_lib.evaluation.analyses import (
     ablation_table,
     count_spatial_words,
-    map_accuracy,
     map_size_table,
     run_table,
     spatial_words,
-    task_shares,
-    think_vs_direct,
     word_table,
 )
 from spacer_lib.evaluation.conditions import random_map
-from spacer_lib.evaluation.predictions import predict
-from spacer_lib.maps.scores import map_accuracy as accuracy_of_map
+from spacer_lib.evaluation.predictions import record, reward_rule
+from spacer_lib.maps.scores import hits
 from spacer_lib.maps.text import map_to_text
 from spacer_lib.rewards.config import RewardConfig
 
@@ -53,7 +50,10 @@ def says(answer, words="", cells=None):
 
 def run(answers, words="", cells=None, rows=ROWS, rewards=None):
     pairs = zip(rows, answers, strict=True)
-    return [predict(row, says(a, words, cells), rewards) for row, a in pairs]
+    rule, size = reward_rule(rewards), rewards.grid_size if rewards else 10
+    return [
+        record(row, says(a, words, cells), rule, grid_size=size) for row, a in pairs
+    ]
 
 
 RIGHT = ["2"] * 6 + ["A"] * 4
@@ -74,26 +74,26 @@ def test_runs_side_by_side():
     assert table.loc["half", "object_rel_direction"] == 0
     assert table.loc["half", ["macro", "delta"]].tolist() == [0.5, 0.5]
     assert math.isnan(table.loc["wrong", "delta"])
-    assert table["map_accuracy"].tolist() == table["hits"].tolist() == [0.5, 1.0]
+    assert table["hits"].tolist() == [0.5, 1.0]
     assert table.loc["half", "low"] <= 0.5 <= table.loc["half", "high"]
     assert table.loc["half", "verdict"] == "up"
     same = run_table({"a": run(HALF), "b": run(HALF)}, reference="a")
     assert same.loc["b", "verdict"] == "not distinguishable"
-    with pytest.raises(SpacerError, match="got c; expected a, b"):
+    with refused("evaluation.unknown-reference", says="c"):
         run_table({"a": run(HALF), "b": run(HALF)}, reference="c")
-    with pytest.raises(SpacerError, match="shared questions"):
+    with refused("evaluation.other-questions", says="4 shared"):
         run_table({"a": run(HALF), "b": run(HALF)[:4]}, reference="a")
 
 
-def test_map_accuracy_averages_maps_and_hits_pool_instances():
+def test_hits_pool_instances_over_maps():
     rows = [row_of(0), row_of(2, cells={"chair": [[0, 0]]})]
-    made = run(["2", "2"], cells=TRUE, rows=rows)
-    expected = [accuracy_of_map(TRUE, row["map"]) for row in rows]
-    assert map_accuracy(made) == np.mean(expected) == 1.0
     made = run(["2", "2"], cells={"chair": [[1, 1]]}, rows=rows)
-    assert map_accuracy(made) == (1 / 4 + 1) / 2
     assert run_table({"one": made}).loc["one", "hits"] == 2 / 5
-    assert math.isnan(map_accuracy([{"map_total": 0}]))
+    # Questions without a map neither add nor take away.
+    mixed = made + run(["2"], rows=[row_of(4, cells=None)])
+    assert run_table({"one": mixed}).loc["one", "hits"] == pytest.approx(2 / 5)
+    bare = run(["2", "2"], rows=[row_of(i, cells=None) for i in (0, 2)])
+    assert math.isnan(run_table({"none": bare}).loc["none", "hits"])
 
 
 def test_the_same_places_on_grids_of_two_sizes():
@@ -125,31 +125,8 @@ def test_a_random_map_on_ten_by_ten_is_right_within_a_cell_as_often_as_cells_say
         row_of(i, cells={"bed": rng.integers(10, size=(1, 2)).tolist()})
         for i in range(1500)
     ]
-    shares = [accuracy_of_map(random_map(row), row["map"]) for row in rows]
+    shares = [np.divide(*hits(random_map(row), row["map"])) for row in rows]
     assert np.mean(shares) == pytest.approx(28**2 / 10**4, abs=0.02)
-
-
-def test_shares_of_tasks_before_and_after():
-    table = task_shares({"before": ROWS, "after": ROWS[:6]})
-    assert table.loc["object_counting"].tolist() == [0.6, 1.0]
-    assert table.loc["object_rel_direction"].tolist() == [0.4, 0.0]
-    assert table.loc["n"].tolist() == [10, 6]
-
-
-# ---------------------------------------------------------------- two ways of asking
-
-
-def test_thinking_against_answering_at_once():
-    think = run(RIGHT, "one two three", TRUE)
-    direct = run(HALF)
-    table = think_vs_direct(think, direct, count_tokens=len).set_index("name")
-    assert table.loc["overall", ["think", "direct"]].tolist() == [1.0, 0.6]
-    assert table.loc["macro", "delta"] == pytest.approx(0.5)
-    assert table.loc["object_rel_direction", "verdict"] == "up"
-    assert (table.loc["object_counting", "verdict"] == "not distinguishable").all()
-    thought = says("", "one two three", TRUE).split("</think>")[0]
-    assert (table["think_tokens"] == len(thought.removeprefix("<think>"))).all()
-    assert (table["direct_tokens"] == 0).all()
 
 
 # ---------------------------------------------------------------- spatial words

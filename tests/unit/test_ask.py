@@ -18,6 +18,7 @@ import numpy as np
 import openai
 import pytest
 from PIL import Image
+from support import refused
 
 from spacer_lib import cli
 from spacer_lib.artifacts import (
@@ -28,24 +29,30 @@ from spacer_lib.artifacts import (
     write_jsonl,
 )
 from spacer_lib.benchmarks import named
-from spacer_lib.errors import SpacerError
 from spacer_lib.evaluation import runner
-from spacer_lib.evaluation.backends import AskSettings, LocalModel, Reply, load
+from spacer_lib.evaluation.ask import Journal
+from spacer_lib.evaluation.ask import ask as ask_rows
+from spacer_lib.evaluation.backends import LocalModel, Reply, load
 from spacer_lib.evaluation.chat import Endpoint, chat_request
 from spacer_lib.evaluation.conditions import condition_rows, condition_video
-from spacer_lib.evaluation.config import EvaluationConfig, load_evaluation
+from spacer_lib.evaluation.config import (
+    EvaluationConfig,
+    load_evaluation,
+    new_tokens,
+)
 from spacer_lib.evaluation.floors import Floor
 from spacer_lib.evaluation.offline_vllm import OfflineVllm
-from spacer_lib.evaluation.runner import new_tokens, run
+from spacer_lib.evaluation.runner import run
 from spacer_lib.evaluation.serve import make_server
-from spacer_lib.models.inputs import VideoSettings, fit_pixels, read_clip
-from spacer_lib.rooms.synthetic.views import frames_from_uri
+from spacer_lib.language.asking import AskSettings
+from spacer_lib.models.inputs import MediaError, fit_pixels, read_clip
+from spacer_lib.rooms.frames import VideoSettings
+from spacer_lib.rooms.synthetic.render import frames_from_uri
 from spacer_lib.rooms.video import encode_jpegs
 from spacer_lib.tiny.curriculum import draw_rows
 
 ROOT = Path(__file__).resolve().parents[2]
-TINY = AskSettings("tiny", max_new_tokens=100)
-ASKED = dict(mode="tiny", video=VideoSettings(), temperature=0.0, max_new_tokens=100)
+TINY = AskSettings("tiny", max_new_tokens=100, batch_size=8)
 VSI = named("vsi")
 
 
@@ -153,7 +160,7 @@ def said(text, **changes):
     return 200, {"choices": [choice], "usage": {"completion_tokens": 3}}
 
 
-def refused(status, message="no"):
+def declined(status, message="no"):
     return status, {"error": {"message": message, "code": status}}
 
 
@@ -314,7 +321,7 @@ def test_fitted_frames_are_multiples_within_the_budget():
     assert count == 2 and height % 28 == width % 28 == 0
     assert height * width <= 100 * 28 * 28
     assert fit_pixels(frames, None) is frames
-    with pytest.raises(SpacerError, match="cannot be shown"):
+    with pytest.raises(MediaError):
         fit_pixels(np.zeros((1, 2, 600, 3), np.uint8), 9999)
 
 
@@ -332,7 +339,7 @@ def test_order_of_answers_does_not_matter(rows, stub, tmp_path):
     for concurrency in (1, 6):
         backend = stub(slow_then_fast).endpoint(concurrency=concurrency)
         out = tmp_path / str(concurrency)
-        made.append(run(VSI, asked, backend, out, **ASKED))
+        made.append(run(VSI, asked, backend, out, TINY))
         assert read_jsonl(out / "predictions.jsonl") == made[-1]
     first, second = ([{**r, "config": None} for r in records] for records in made)
     assert first == second
@@ -343,13 +350,13 @@ def test_order_of_answers_does_not_matter(rows, stub, tmp_path):
 def test_a_row_that_a_server_refuses_is_wrong_and_listed(rows, stub, tmp_path):
     asked = numbered(rows[:5])
     said_to = {
-        "0": refused(400, "content policy"),
+        "0": declined(400, "content policy"),
         "1": said("A", refusal="I cannot"),
         "2": said(None),
-        "3": refused(413),
+        "3": declined(413),
     }
     server = stub(lambda question: said_to.get(question[0], said("1")))
-    made = run(VSI, asked, server.endpoint(), tmp_path, **ASKED)
+    made = run(VSI, asked, server.endpoint(), tmp_path, TINY)
     assert [record["failure"] for record in made[:4]] == [
         "request_failed: 400",
         "refused",
@@ -360,14 +367,14 @@ def test_a_row_that_a_server_refuses_is_wrong_and_listed(rows, stub, tmp_path):
     found = read_json(tmp_path / "scores.json")
     assert found["failures"]["request_failed"] == 2
     assert found["failed"][asked[3]["id"]] == "request_failed: 413"
-    run(VSI, asked, server.endpoint(), tmp_path, **ASKED)
+    run(VSI, asked, server.endpoint(), tmp_path, TINY)
     assert set(server.asked.values()) == {1}  # a refusal is an answer
 
 
 def test_when_nothing_but_refusals_comes_the_run_stops(rows, stub, tmp_path):
-    server = stub(lambda question: refused(400, "unknown field media_io_kwargs"))
-    with pytest.raises(SpacerError, match="unknown field"):
-        run(VSI, numbered(rows), server.endpoint(), tmp_path, **ASKED)
+    server = stub(lambda question: declined(400, "unknown field media_io_kwargs"))
+    with refused("evaluation.endpoint-failed", says="unknown field"):
+        run(VSI, numbered(rows), server.endpoint(), tmp_path, TINY)
     assert not (tmp_path / "predictions.jsonl").exists()
 
 
@@ -382,12 +389,12 @@ def test_a_wrong_key_stops_the_run_names_the_variable_and_stays_secret(
     def until_revoked(question):
         if int(question.split(":")[0]) >= 8:
             valid.clear()
-        return said("1") if valid.is_set() else refused(401, "bad key sk-very-secret")
+        return said("1") if valid.is_set() else declined(401, "bad key sk-very-secret")
 
     server = stub(until_revoked)
     backend = server.endpoint(key_variable="SOME_KEY", concurrency=1)
-    with pytest.raises(SpacerError) as raised:
-        run(VSI, asked, backend, tmp_path, **ASKED)
+    with refused("evaluation.key-refused") as raised:
+        run(VSI, asked, backend, tmp_path, TINY)
     message = str(raised.value)
     assert "401" in message and "$SOME_KEY" in message and "\n" not in message
     assert set(server.keys) == {"Bearer sk-very-secret"}
@@ -398,22 +405,22 @@ def test_a_wrong_key_stops_the_run_names_the_variable_and_stays_secret(
     again = stub(lambda question: said("1"))
     other = again.endpoint()
     other.url = backend.url  # the same server, mended
-    assert len(run(VSI, asked, other, tmp_path, **ASKED)) == 20
+    assert len(run(VSI, asked, other, tmp_path, TINY)) == 20
     assert len(again.asked) == 12
 
 
 def test_no_server_and_no_address_are_one_clear_line(rows, tmp_path):
     gone = Endpoint("http://127.0.0.1:9", "x", retries=0)
-    with pytest.raises(SpacerError, match="x at 127.0.0.1:9 cannot be asked.*again"):
-        run(VSI, rows, gone, tmp_path, **ASKED)
-    with pytest.raises(SpacerError, match="expected http://"):
+    with refused("evaluation.endpoint-failed", says="x at 127.0.0.1:9"):
+        run(VSI, rows, gone, tmp_path, TINY)
+    with refused("evaluation.bad-address", says="localhost:8000"):
         Endpoint("localhost:8000", "x")
 
 
 def test_a_page_that_is_no_chat_is_named(rows, stub, tmp_path):
     server = stub(lambda question: (200, ["hello"]))
-    with pytest.raises(SpacerError, match="expected a chat completion"):
-        run(VSI, rows, server.endpoint(), tmp_path, **ASKED)
+    with refused("evaluation.no-chat-completions", says="hello"):
+        run(VSI, rows, server.endpoint(), tmp_path, TINY)
 
 
 def test_addresses_are_written_without_names_and_keys():
@@ -455,7 +462,7 @@ def test_lost_media_fail_alone_and_are_listed(
     ]
     expected = [failure and failure.format(tmp_path) for failure in expected]
     for name, backend in (("here", local), ("there", Endpoint(server, "tiny"))):
-        made = run(VSI, asked, backend, tmp_path / name, batch_size=4, **ASKED)
+        made = run(VSI, asked, backend, tmp_path / name, replace(TINY, batch_size=4))
         assert [record["failure"] for record in made] == expected
         for i in (0, 2, 5):  # the others of their batches answer as ever
             assert made[i]["prediction"] == answers[i].text
@@ -468,7 +475,7 @@ def test_lost_media_fail_alone_and_are_listed(
         assert found["failures"] == {"broken_media": 2, "missing_media": 1}
         printed = cli.evaluation._scores_text(VSI, name, found)
         assert f"{asked[1]['id']}: {expected[1]}" in printed
-    blind = run(VSI, asked, local, tmp_path / "blind", condition="blind", **ASKED)
+    blind = run(VSI, asked, local, tmp_path / "blind", TINY, condition="blind")
     assert not any(re.match("missing|broken", r["failure"] or "") for r in blind)
 
 
@@ -498,29 +505,29 @@ class Counting:
 def test_a_stopped_run_goes_on_where_it_was(rows, tmp_path, torn):
     first = Counting(stop_after=7)
     with pytest.raises(KeyboardInterrupt):
-        run(VSI, rows, first, tmp_path, **ASKED)
+        run(VSI, rows, first, tmp_path, TINY)
     path = tmp_path / "predictions.jsonl"
     assert len(read_jsonl(path)) == 7
     assert "finished" not in read_json(tmp_path / "evaluation.json")
     with open(path, "ab") as file:
         file.write(torn)
     second = Counting()
-    made = run(VSI, rows, second, tmp_path, **ASKED)
+    made = run(VSI, rows, second, tmp_path, TINY)
     assert first.asked + second.asked == [row["id"] for row in rows]
     assert read_jsonl(path) == made and len(made) == 20
     assert all(record["score"] == 1 for record in made)
     assert read_json(tmp_path / "evaluation.json")["finished"]["answered"] == 13
     before = path.read_bytes()
     third = Counting()
-    assert run(VSI, rows, third, tmp_path, **ASKED) == made
+    assert run(VSI, rows, third, tmp_path, TINY) == made
     assert third.asked == [] and path.read_bytes() == before
 
 
 def test_batches_are_asked_again_whole_and_written_once(rows, tmp_path):
     with pytest.raises(KeyboardInterrupt):
-        run(VSI, rows, Counting(True, 6), tmp_path, batch_size=4, **ASKED)
+        run(VSI, rows, Counting(True, 6), tmp_path, replace(TINY, batch_size=4))
     again = Counting(True)
-    made = run(VSI, rows, again, tmp_path, batch_size=4, **ASKED)
+    made = run(VSI, rows, again, tmp_path, replace(TINY, batch_size=4))
     assert again.asked == [row["id"] for row in rows[4:]]
     assert [r["id"] for r in read_jsonl(tmp_path / "predictions.jsonl")] == [
         row["id"] for row in rows
@@ -529,60 +536,104 @@ def test_batches_are_asked_again_whole_and_written_once(rows, tmp_path):
 
 
 def test_a_sampled_run_ends_the_same_with_and_without_a_stop(local, rows, tmp_path):
-    settings = {**ASKED, "temperature": 1.0, "max_new_tokens": 12, "batch_size": 2}
-    whole = run(VSI, rows[:6], local, tmp_path / "whole", **settings)
+    settings = replace(TINY, temperature=1.0, max_new_tokens=12, batch_size=2)
+    whole = run(VSI, rows[:6], local, tmp_path / "whole", settings)
     part = tmp_path / "part"
-    run(VSI, rows[:6], local, part, **settings)
+    run(VSI, rows[:6], local, part, settings)
     path = part / "predictions.jsonl"
     path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:3]))
-    assert run(VSI, rows[:6], local, part, **settings) == whole
+    assert run(VSI, rows[:6], local, part, settings) == whole
     assert path.read_bytes() == (tmp_path / "whole" / path.name).read_bytes()
 
 
 @pytest.mark.parametrize(
-    "change, words",
+    "change, options, words",
     [
-        ({"seed": 1}, "settings.seed 0, now 1"),
-        ({"limit": 5}, "rows.count 20, now 5"),
-        ({"condition": "blind"}, "condition own, now blind"),
-        ({"extraction": "official"}, "extraction strict, now official"),
-        ({"video": VideoSettings(8)}, "settings.video.frames 4, now 8"),
+        ({"seed": 1}, {}, "settings.seed 0, now 1"),
+        ({}, {"rows": 5}, "rows.count 20, now 5"),
+        ({}, {"condition": "blind"}, "condition own, now blind"),
+        ({}, {"extraction": "official"}, "extraction strict, now official"),
+        ({"video": VideoSettings(8)}, {}, "settings.video.frames 4, now 8"),
     ],
 )
-def test_other_settings_do_not_mix_into_a_folder(rows, tmp_path, change, words):
-    run(VSI, rows, Counting(), tmp_path, **ASKED)
+def test_other_settings_do_not_mix_into_a_folder(
+    rows, tmp_path, change, options, words
+):
+    run(VSI, rows, Counting(), tmp_path, TINY)
     kept = (tmp_path / "predictions.jsonl").read_bytes()
-    with pytest.raises(SpacerError, match=words.replace(".", r"\.")) as raised:
-        run(VSI, rows, Counting(), tmp_path, **{**ASKED, **change})
-    assert "--overwrite" in str(raised.value)
+    asked, settings = rows[: options.pop("rows", 20)], replace(TINY, **change)
+    with refused("evaluation.other-run", says=words):
+        run(VSI, asked, Counting(), tmp_path, settings, **options)
     assert (tmp_path / "predictions.jsonl").read_bytes() == kept
-    made = run(VSI, rows, Counting(), tmp_path, overwrite=True, **{**ASKED, **change})
+    options["overwrite"] = True
+    made = run(VSI, asked, Counting(), tmp_path, settings, **options)
     assert read_jsonl(tmp_path / "predictions.jsonl") == made
 
 
 def test_answers_of_unknown_origin_and_a_second_writer_are_refused(rows, tmp_path):
     write_jsonl(tmp_path / "predictions.jsonl", [{"id": "x"}])
-    with pytest.raises(SpacerError, match="no evaluation.json"):
-        run(VSI, rows, Counting(), tmp_path, **ASKED)
-    with runner._sole_writer(tmp_path), pytest.raises(SpacerError, match="in use"):
-        run(VSI, rows, Counting(), tmp_path, **ASKED)
+    with refused("evaluation.other-run", says="no evaluation.json"):
+        run(VSI, rows, Counting(), tmp_path, TINY)
+    with (
+        runner._sole_writer(tmp_path),
+        refused("evaluation.folder-in-use", says=str(tmp_path)),
+    ):
+        run(VSI, rows, Counting(), tmp_path, TINY)
 
 
 def test_a_batch_size_is_no_setting_of_a_server(rows, tmp_path):
-    run(VSI, rows, Counting(), tmp_path, batch_size=3, **ASKED)
-    assert len(run(VSI, rows, Counting(), tmp_path, batch_size=5, **ASKED)) == 20
+    run(VSI, rows, Counting(), tmp_path, replace(TINY, batch_size=3))
+    again = run(VSI, rows, Counting(), tmp_path, replace(TINY, batch_size=5))
+    assert len(again) == 20
 
 
-def test_bad_arguments_are_named(rows, tmp_path):
-    for words, changes in (
-        ("twice", {"rows": [rows[0], rows[0]]}),
-        ("got fuzzy", {"extraction": "fuzzy"}),
-        ("got mode direct", {"condition": "oracle", "mode": "direct"}),
-        ("got mine", {"condition": "mine"}),
-    ):
-        asked = {**ASKED, **changes}
-        with pytest.raises(SpacerError, match=words):
-            run(VSI, asked.pop("rows", rows), Counting(), tmp_path, **asked)
+@pytest.mark.parametrize(
+    "fault, mode, options",
+    [
+        ("evaluation.unknown-extraction", "tiny", {"extraction": "fuzzy"}),
+        ("evaluation.mode-without-map", "direct", {"condition": "oracle"}),
+        ("evaluation.unknown-condition", "tiny", {"condition": "mine"}),
+    ],
+)
+def test_bad_arguments_are_named(rows, tmp_path, fault, mode, options):
+    (bad,) = options.values()
+    settings = replace(TINY, mode=mode)
+    with refused(fault, says=bad):
+        run(VSI, rows, Counting(), tmp_path, settings, **options)
+    with refused("evaluation.id-twice", says=rows[0]["id"]):
+        run(VSI, [rows[0], rows[0]], Counting(), tmp_path, TINY)
+
+
+def test_samples_of_a_row_come_together_under_ids_of_their_own(rows, tmp_path):
+    backend = Counting(True)
+    configs = {row["id"]: "hash" for row in rows[:3]}
+    journal = Journal(tmp_path / "x.jsonl", configs)
+    settings = replace(TINY, batch_size=2)
+    journal.add({"id": rows[2]["id"]})
+    for row, replies in ask_rows(rows[:3], backend, settings, journal, samples=2):
+        assert [r.text for r in replies] == [
+            f"<answer>{row['ground_truth']}</answer>"
+        ] * 2
+        journal.add({"id": row["id"], "replies": len(replies)})
+    names = [row["id"] for row in rows[:2]]
+    assert backend.asked == [name + end for name in names for end in ("", "/1")]
+    assert [line["id"] for line in journal.finish()] == list(configs)
+
+
+def test_a_journal_refuses_or_replaces_answers_of_another_hash(tmp_path):
+    path = tmp_path / "folder" / "x.jsonl"
+    journal = Journal(path, {"a": "1", "b": "1"})
+    journal.add({"id": "a", "text": "A"})
+    assert Journal(path, {"b": "2"}).done == {}  # not about these rows
+    with refused("evaluation.other-run", says="a"):
+        Journal(path, {"a": "2"})
+    fresh = Journal(path, {"a": "2", "b": "2"}, fresh=True)
+    assert fresh.done == {} and read_jsonl(path) == []
+    fresh.add({"id": "b"})
+    fresh.add({"id": "a"})
+    assert [line["id"] for line in read_jsonl(path)] == ["b", "a"]
+    assert [line["id"] for line in fresh.finish()] == ["a", "b"]
+    assert [line["id"] for line in read_jsonl(path)] == ["a", "b"]
 
 
 def test_journals_are_cut_where_a_line_was_torn(tmp_path):
@@ -750,25 +801,30 @@ def test_the_commands_mistakes_are_one_line(rows, tmp_path, capsys):
 
 def test_settings_come_from_paper_file_and_options(tmp_path):
     paper = EvaluationConfig()
-    assert paper.video() == VideoSettings(32, None, 448 * 28 * 28)
-    assert (paper.temperature, new_tokens("think_map"), new_tokens("direct")) == (
-        0.01,
-        1024,
-        128,
+    asked = paper.settings("think_map")
+    assert asked == AskSettings(
+        "think_map", VideoSettings(32, None, 448 * 28 * 28), 1024, 0.01, batch_size=8
     )
+    assert paper.settings("direct").max_new_tokens == new_tokens("direct") == 128
     tiny = load_evaluation("tiny", frames=8, seed=None)
     assert (tiny.mode, tiny.frames, tiny.size, tiny.seed) == ("tiny", 8, 56, 0)
-    assert tiny.video("images").as_images and not tiny.video().as_images
+    shown = tiny.settings("direct", "images")
+    assert (shown.mode, shown.video.as_images) == ("tiny", True)
+    assert not tiny.settings("direct").video.as_images
     file = tmp_path / "mine.yaml"
-    for text, words in (
-        ("frames: many", "frames: got many; expected int"),
-        ("temprature: 1", "got temprature"),
-        ("frames_as: film", "video or images"),
+    for text, fault, fact in (
+        ("frames: many", "settings.wrong-type", "frames"),
+        ("temprature: 1", "settings.unknown-key", "temperature"),
+        ("frames_as: film", "evaluation.setting-out-of-range", "film"),
+        ("frames: 0", "evaluation.setting-out-of-range", "frames"),
+        ("max_new_tokens: 0", "evaluation.setting-out-of-range", "max_new_tokens"),
+        ("seed: -1", "evaluation.setting-out-of-range", "seed"),
+        ("- 1", "settings.no-mapping", "mine.yaml"),
     ):
         file.write_text(text)
-        with pytest.raises(SpacerError, match=words):
+        with refused(fault, says=fact):
             load_evaluation(file)
-    with pytest.raises(SpacerError, match="got none; expected tiny"):
+    with refused("settings.no-such-file", says="tiny"):
         load_evaluation("none")
 
 
@@ -780,7 +836,7 @@ def test_conditions_change_what_is_shown_and_nothing_else(
 ):
     made = {
         condition: run(
-            VSI, rows[:8], local, tmp_path / condition, condition=condition, **ASKED
+            VSI, rows[:8], local, tmp_path / condition, TINY, condition=condition
         )
         for condition in ("own", "other", "blind", "shuffled", "oracle")
     }
@@ -822,9 +878,9 @@ def test_other_exchanges_videos_and_images_apart():
     shown, _, _ = condition_rows(rows, "other")
     assert [r.get("video") for r in shown] == ["d", None, "a", None, "d", None]
     assert [r.get("image") for r in shown] == [None, "e", None, ["b", "c"], None, None]
-    with pytest.raises(SpacerError, match="1 room with images"):
+    with refused("evaluation.one-room", says="1 room with images"):
         condition_rows(rows[:3], "other")
-    with pytest.raises(SpacerError, match="no map in row 0"):
+    with refused("evaluation.no-true-map", says="row 0"):
         condition_rows(rows, "oracle")
 
 
@@ -847,7 +903,7 @@ def test_floors_go_through_the_same_runner(rows, tmp_path):
     asked += [task(i, "B", letters) for i in range(10, 410)]
     train = [task(0, "7"), task(1, "A", letters)]
     made = {
-        kind: run(VSI, asked, Floor(kind, asked), tmp_path / kind, **ASKED)
+        kind: run(VSI, asked, Floor(kind, asked), tmp_path / kind, TINY)
         for kind in ("majority", "frequency", "random")
     }
     said_by = {k: [r["extracted"] for r in records] for k, records in made.items()}
@@ -863,7 +919,7 @@ def test_floors_go_through_the_same_runner(rows, tmp_path):
     assert trained.name == "majority of training rows"
     texts = [reply.text for _, reply in trained.ask(asked[:11], TINY)]
     assert texts == ["7"] * 10 + ["A"]
-    with pytest.raises(SpacerError, match="obj_appearance_order"):
+    with refused("evaluation.task-not-counted", says="obj_appearance_order"):
         Floor("majority", asked, train[:1])
 
 
@@ -887,7 +943,7 @@ def test_a_fallback_reads_apart_and_counts_only_when_asked(rows, stub, tmp_path)
     first = stub(lambda question: said(replies[question[0]]))
     spoken = {"1": truth, "2": "NONE"}
     second = stub(lambda text: said(spoken[re.search(r"Question: (\d)", text)[1]]))
-    options = {**ASKED, "fallback": second.endpoint()}
+    options = {"settings": TINY, "fallback": second.endpoint()}
     apart = run(VSI, asked, first.endpoint(), tmp_path, **options)
     assert "fallback_by" not in apart[0]
     assert (apart[1]["score"], apart[1]["extracted"]) == (0, None)
@@ -904,7 +960,7 @@ def test_a_fallback_reads_apart_and_counts_only_when_asked(rows, stub, tmp_path)
     assert mixed[1]["strict_failure"] == apart[1]["failure"]
     assert mixed[2]["failure"] and mixed[2]["score"] == 0
     del options["fallback"]
-    with pytest.raises(SpacerError, match="expected a fallback endpoint"):
+    with refused("evaluation.no-fallback"):
         run(VSI, asked, first.endpoint(), tmp_path, **options)
 
 
@@ -913,7 +969,7 @@ def test_a_fallback_reads_apart_and_counts_only_when_asked(rows, stub, tmp_path)
 
 def test_vllm_that_is_not_there_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "vllm", None)
-    with pytest.raises(SpacerError, match="pip install vllm.*--endpoint"):
+    with refused("evaluation.no-vllm"):
         OfflineVllm("x")
 
 

@@ -5,10 +5,10 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from support import refused
 
 from spacer_lib import cli
 from spacer_lib.artifacts import read_json, write_json, write_jsonl
-from spacer_lib.errors import SpacerError
 from spacer_lib.questions.audit import audit, audit_files
 from spacer_lib.questions.generators import question_rows
 from spacer_lib.rooms.scene import ObjectInstance, Scene
@@ -151,8 +151,16 @@ def test_what_the_metadata_does_not_fix_is_skipped_by_name(scene):
 
 
 def test_a_row_without_its_keys_is_an_error(scene):
-    with pytest.raises(SpacerError, match="question row 1.*ground_truth"):
-        audit([scene], [row("route_planning", "go", None)])
+    rows = [row("route_planning", "go", "A"), row("route_planning", "go", None)]
+    with refused("questions.no-official-row", says="question row 2: got no ground_tru"):
+        audit([scene], rows)
+
+
+def test_a_file_that_is_no_meta_file_is_an_error(tmp_path):
+    write_json(tmp_path / "meta.json", [])
+    write_jsonl(tmp_path / "rows.jsonl", [])
+    with refused("questions.no-meta-file", says="meta.json"):
+        audit_files(tmp_path / "meta.json", tmp_path / "rows.jsonl")
 
 
 def test_our_own_questions_audit_without_a_disagreement():

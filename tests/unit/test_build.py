@@ -85,7 +85,7 @@ def test_a_planted_leak_is_refused_and_nothing_is_written(scenes, tmp_path):
     build_dataset(scenes, tmp_path / "c", held_out_ids=report["scenes"]["test"])
 
 
-def test_benchmark_rooms_are_refused_unasked(scenes, tmp_path):
+def test_benchmark_rooms_are_refused_by_default(scenes, tmp_path):
     """A validation scan among the training ones, under an id of its own."""
     planted = dataclasses.replace(scenes[0], scene_id="scene0011_07", dataset="scannet")
     with refused("rooms.benchmark-room", says="scene0011_07"):

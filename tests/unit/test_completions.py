@@ -7,8 +7,8 @@ import tracemalloc
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support import refused
 
-from spacer_lib.errors import SpacerError
 from spacer_lib.language.choices import (
     MAX_ANSWER_CHARS,
     labelled_options,
@@ -16,7 +16,13 @@ from spacer_lib.language.choices import (
     true_letter,
 )
 from spacer_lib.language.numbers import NUMBER_FAILURES, read_number, unit_of
-from spacer_lib.language.tags import FAILURES, FLAGS, SHAPES, read_completion
+from spacer_lib.language.tags import (
+    FAILURES,
+    FLAGS,
+    SHAPES,
+    read_completion,
+    write_completion,
+)
 from spacer_lib.maps.text import map_to_text
 
 MAP = '<map>{"chair":[[2,5]]}</map>'
@@ -209,7 +215,7 @@ def test_shapes(shape, text, failure, answer, why):
 
 
 def test_an_unknown_shape_raises():
-    with pytest.raises(SpacerError, match="expected think, observe, vanilla"):
+    with refused("language.unknown-shape", says="think, observe, vanilla"):
         read_completion("B", shape="direct")
 
 
@@ -231,7 +237,7 @@ words = st.text("abc 123.,", max_size=20)
 @given(cells, words, words.filter(str.strip))
 def test_what_is_written_is_read(drawn, thought, answer):
     block = f"<map>{map_to_text(drawn)}</map>"
-    inside = f"<think>{block}{thought}</think><answer>{answer}</answer>"
+    inside = write_completion(answer, thought, drawn)
     between = f"<think>{thought}</think>{block}<answer>{answer}</answer>"
     for text in (inside, between):
         reading = read_completion(text, expect_map=True)
@@ -376,7 +382,7 @@ def test_the_longest_answer_is_read_at_once(piece):
 
 
 @pytest.mark.parametrize("size", [100, 1_000, 100_000])
-def test_nested_blocks_are_told_apart_at_any_depth(size):
+def test_nested_blocks_are_read_at_any_depth(size):
     nested = "<think>" * size + "</think>" * size + "<answer>B</answer>"
     assert read_completion(nested).failure == "two_thinks"
     brackets = f"<think><map>{'[' * size}{']' * size}</map></think><answer>B</answer>"
@@ -504,13 +510,13 @@ NUMBERS = [
     ("+7", 7, "plus"),
     ("(-3)", -3, "in brackets"),
     ("minus 3", -3, "a spoken minus"),
-    ("- 3", 3, "a bullet is no minus"),
-    ("Total - 4", 4, "a dash is no minus"),
+    ("- 3", 3, "a bullet, not a minus"),
+    ("Total - 4", 4, "a dash, not a minus"),
     ("1,200", 1200, "thousands separator"),
     ("12,345.67", 12345.67, "and decimals"),
     ("1e3", 1000, "exponent"),
     ("2.5e-1", 0.25, "negative exponent"),
-    ("a total of 4", 4, "a is no number here"),
+    ("a total of 4", 4, "an article, not a number"),
     ("I count 4 chairs.", 4, "a sentence"),
     ("2.5 m", 2.5, "unit"),
     ("250cm", 250, "unit without a space"),
@@ -567,7 +573,7 @@ NO_NUMBERS = [
     ("\u0663", "no_number", "digits of other scripts"),
     ("4 or 5", "ambiguous_number", "two numbers"),
     ("three and four", "ambiguous_number", "and does not join these"),
-    ("one two", "ambiguous_number", "two words that are no number"),
+    ("one two", "ambiguous_number", "two words that do not join"),
     ("twenty twenty", "ambiguous_number", "the same"),
     ("hundred hundred", "ambiguous_number", "the same"),
     ("thousand thousand", "ambiguous_number", "the same"),
@@ -701,7 +707,7 @@ def test_an_asked_unit_may_be_spelt_in_any_way():
 
 @pytest.mark.parametrize("unit", ["", "kg", "chairs", "m m", "meters of"])
 def test_an_unknown_unit_asked_for_raises(unit):
-    with pytest.raises(SpacerError, match="expected such as m, cm or m2"):
+    with refused("language.unknown-unit", says=repr(unit)):
         read_number("4", unit)
 
 

@@ -5,10 +5,10 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+from support import refused
 
 from spacer_lib.artifacts import read_json, read_jsonl
 from spacer_lib.benchmarks.rules import last_letter, strict
-from spacer_lib.errors import SpacerError
 from spacer_lib.evaluation.consistency import (
     BEYOND_MAPS,
     FAILURES,
@@ -16,11 +16,11 @@ from spacer_lib.evaluation.consistency import (
     Solved,
     answer_from_map,
     cell_size_m,
-    consistency,
+    failure_examples,
     failures,
     shares,
 )
-from spacer_lib.evaluation.predictions import predict, record
+from spacer_lib.evaluation.predictions import record, reward_rule
 from spacer_lib.maps.grid import rasterize
 from spacer_lib.maps.text import map_to_text
 from spacer_lib.questions.audit import named_categories
@@ -31,6 +31,10 @@ from spacer_lib.rooms.synthetic.layout import draw_room
 from spacer_lib.rooms.synthetic.views import to_scene
 
 FINE = 1000
+
+
+def predict(row, text):
+    return record(row, text, reward_rule())
 
 
 def ask(kind, categories, truth, *, options=None, **more):
@@ -349,7 +353,7 @@ def test_a_map_near_the_truth_is_not_blamed_for_what_the_true_map_gets_wrong():
 
 
 def test_answers_beside_maps():
-    table = consistency(PREDICTIONS, ROWS[::-1]).set_index("id")
+    table = failures(PREDICTIONS, ROWS[::-1]).set_index("id")
     assert list(table["answer"][["right", "no_map", "miscount"]]) == ["A", "B", "3"]
     assert table["answer"].isna().sum() == 1
     assert pd.isna(table.loc["extraction", "answer"])
@@ -366,7 +370,7 @@ def test_answers_beside_maps():
 
 
 def test_shares_count_only_what_has_a_say():
-    found = shares(consistency(PREDICTIONS, ROWS)).set_index(["name", "measure"])
+    found = shares(failures(PREDICTIONS, ROWS)).set_index(["name", "measure"])
     follows = found.loc["overall", "follows"]
     assert follows["n"] == 6 and follows["value"] == pytest.approx(0.5)
     assert follows["low"] <= 0.5 <= follows["high"]
@@ -383,10 +387,10 @@ def test_shares_count_only_what_has_a_say():
 def test_absolute_distance_has_a_say_only_with_a_scale():
     row = ask("object_abs_distance", ("bed", "lamp"), "2.0", map=TRUE)
     said = [predict(row, says(TRUE, "2.0"))]
-    table = consistency(said, [row])
+    table = failures(said, [row])
     assert table[["follows", "drawn_suffices", "true_suffices"]].isna().all(axis=None)
     assert "drawn_suffices" not in set(shares(table)["measure"])
-    scaled = consistency(said, [row], cell_sizes={"q": 0.5})
+    scaled = failures(said, [row], cell_sizes={"q": 0.5})
     assert scaled[["follows", "drawn_suffices"]].to_numpy().tolist() == [[1, 1]]
 
 
@@ -394,10 +398,23 @@ def test_records_of_any_rule_are_read():
     _, row = CASES["reasoning"]
     text = says(TRUE, "b") + " or A"
     first, last = record(row, text, strict), record(row, text, last_letter)
-    assert consistency([first], [row])["answer"][0] == first["extracted"]
-    assert consistency([last], [row])["answer"][0] == "A"
+    assert failures([first], [row])["answer"][0] == first["extracted"]
+    assert failures([last], [row])["answer"][0] == "A"
 
 
 def test_predictions_without_questions_are_refused():
-    with pytest.raises(SpacerError, match="got 10, first right"):
-        consistency(PREDICTIONS, [])
+    with refused("evaluation.no-such-question", says="10, first right"):
+        failures(PREDICTIONS, [])
+
+
+def test_the_first_answer_of_each_kind_of_failure_is_an_example():
+    found = failure_examples(PREDICTIONS, ROWS[::-1])
+    assert list(found) == ["perception", "localisation", "reasoning"]
+    for label, (row, prediction, judgement) in found.items():
+        assert row["id"] == prediction["id"] == judgement["id"]
+        assert judgement["label"] == label
+    assert found["perception"].row["id"] == "perception"  # "count" comes after it
+    assert found["reasoning"].judgement["from_model_map"] == "A"
+    assert failure_examples(PREDICTIONS[:1], ROWS, ["right", "no_map"]).keys() == {
+        "right"
+    }

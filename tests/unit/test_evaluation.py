@@ -1,18 +1,19 @@
 """Evaluation: conditions, resume, floors, tables and their intervals."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from support import refused
 
 from spacer_lib.artifacts import read_jsonl
-from spacer_lib.errors import SpacerError
-from spacer_lib.evaluation import runner
+from spacer_lib.evaluation import backends
 from spacer_lib.evaluation.backends import load
 from spacer_lib.evaluation.conditions import CONDITIONS, condition_rows, random_map
 from spacer_lib.evaluation.floors import floors
-from spacer_lib.evaluation.predictions import predict
+from spacer_lib.evaluation.predictions import record, reward_rule
 from spacer_lib.evaluation.runner import evaluate
 from spacer_lib.evaluation.statistics import (
     MAP_SCORES,
@@ -20,6 +21,7 @@ from spacer_lib.evaluation.statistics import (
     summarize,
     verdict,
 )
+from spacer_lib.language.asking import AskSettings
 from spacer_lib.maps.text import parse_map
 from spacer_lib.models.generation import generate, sampling_settings
 from spacer_lib.tiny import model as tiny
@@ -43,12 +45,17 @@ def checkpoint(rows):
     return model, tiny.build_processor(tokenizer)
 
 
-SETTINGS = dict(mode="tiny", max_new_tokens=6, batch_size=2)
+SETTINGS = AskSettings("tiny", max_new_tokens=6, batch_size=2)
+SAMPLED = replace(SETTINGS, temperature=1.0, seed=1)
 
 
 def run(checkpoint, rows, path, condition="own", **changes):
-    settings = {**SETTINGS, **changes}
-    return evaluate(*checkpoint, rows, condition=condition, out_path=path, **settings)
+    settings = replace(SETTINGS, **changes)
+    return evaluate(*checkpoint, rows, settings, condition=condition, out_path=path)
+
+
+def predict(row, text):
+    return record(row, text, reward_rule())
 
 
 # ---------------------------------------------------------------- generation
@@ -56,10 +63,10 @@ def run(checkpoint, rows, path, condition="own", **changes):
 
 def test_greedy_ignores_the_checkpoints_own_sampling_settings(checkpoint, rows):
     model, processor = checkpoint
-    before = generate(model, processor, rows, **SETTINGS)
+    before = generate(model, processor, rows, SETTINGS)
     model.generation_config.update(do_sample=True, temperature=9.0, top_p=0.5)
     model.generation_config.repetition_penalty = 3.0
-    after = generate(model, processor, rows, seed=5, **SETTINGS)
+    after = generate(model, processor, rows, replace(SETTINGS, seed=5))
     model.generation_config.repetition_penalty = None
     model.generation_config.update(do_sample=False, temperature=None, top_p=None)
     assert before == after
@@ -70,27 +77,27 @@ def test_sampling_follows_its_seed_and_leaves_the_global_generator_alone(
     checkpoint, rows
 ):
     state = torch.random.get_rng_state()
-    first = generate(*checkpoint, rows, temperature=1.0, seed=1, **SETTINGS)
+    first = generate(*checkpoint, rows, SAMPLED)
     assert torch.equal(state, torch.random.get_rng_state())
-    assert first == generate(*checkpoint, rows, temperature=1.0, seed=1, **SETTINGS)
-    assert first != generate(*checkpoint, rows, temperature=1.0, seed=2, **SETTINGS)
+    assert first == generate(*checkpoint, rows, SAMPLED)
+    assert first != generate(*checkpoint, rows, replace(SAMPLED, seed=2))
 
 
 def test_a_prefix_starts_the_text_and_is_seen_by_the_model(checkpoint, rows):
-    free = generate(*checkpoint, rows, **SETTINGS)
+    free = generate(*checkpoint, rows, SETTINGS)
     prefixes = ["<think><map>{}</map>" + str(i) for i in range(len(rows))]
-    forced = generate(*checkpoint, rows, prefixes=prefixes, **SETTINGS)
+    forced = generate(*checkpoint, rows, SETTINGS, prefixes=prefixes)
     for text, prefix in zip(forced, prefixes, strict=True):
         assert text.startswith(prefix) and len(text) > len(prefix)
     tails = [t[len(p) :] for t, p in zip(forced, prefixes, strict=True)]
     assert tails != free
-    with pytest.raises(SpacerError, match="got 1; expected 4"):
-        generate(*checkpoint, rows, prefixes=["x"], **SETTINGS)
+    with refused("models.uneven-prefixes", says="1"):
+        generate(*checkpoint, rows, SETTINGS, prefixes=["x"])
 
 
 def test_padding_does_not_change_a_greedy_answer(checkpoint, rows):
-    together = generate(*checkpoint, rows, **{**SETTINGS, "batch_size": 4})
-    alone = generate(*checkpoint, rows, **{**SETTINGS, "batch_size": 1})
+    together = generate(*checkpoint, rows, replace(SETTINGS, batch_size=4))
+    alone = generate(*checkpoint, rows, replace(SETTINGS, batch_size=1))
     assert together == alone
 
 
@@ -117,7 +124,7 @@ def test_questions_of_one_room_see_the_same_other_room(rows):
     twin = {**rows[0], "id": "twin", "scene_name": rows[0]["scene_name"][:-2] + "01"}
     shown, _, _ = condition_rows([*rows, twin], "other")
     assert shown[-1]["video"] == shown[0]["video"] == rows[1]["video"]
-    with pytest.raises(SpacerError, match="got 1 room"):
+    with refused("evaluation.one-room"):
         condition_rows([rows[0], twin], "other")  # a rescan is no other room
 
 
@@ -156,7 +163,7 @@ def test_random_cells_are_uniform():
 
 def test_a_forced_map_needs_a_map(rows):
     for condition in ("oracle", "random_map"):
-        with pytest.raises(SpacerError, match=f"got no map in row {rows[1]['id']}"):
+        with refused("evaluation.no-true-map", says=rows[1]["id"]):
             condition_rows([rows[0], {**rows[1], "map": None}], condition)
 
 
@@ -167,7 +174,7 @@ def test_blind_shows_no_video_and_own_shows_all(checkpoint, rows, monkeypatch):
     monkeypatch.setattr(model, "generate", lambda **k: seen.append(k) or real(**k))
     for condition in ("own", "blind"):
         shown, _, blind = condition_rows(rows, condition)
-        generate(model, processor, shown, blind=blind, **SETTINGS)
+        generate(model, processor, shown, SETTINGS, blind=blind)
     own, blind = seen[0], seen[2]
     assert own["video_grid_thw"].shape == (2, 3)
     assert (own["mm_token_type_ids"] == 2).sum() == 2 * 32
@@ -178,10 +185,10 @@ def test_blind_shows_no_video_and_own_shows_all(checkpoint, rows, monkeypatch):
 def test_unknown_condition_and_oracle_without_map_are_refused(
     checkpoint, rows, tmp_path
 ):
-    with pytest.raises(SpacerError, match="got mine"):
+    with refused("evaluation.unknown-condition", says="mine"):
         condition_rows(rows, "mine")
     for condition in ("oracle", "random_map"):
-        with pytest.raises(SpacerError, match=f"{condition}: got mode direct"):
+        with refused("evaluation.mode-without-map", says=condition):
             run(checkpoint, rows, tmp_path / "x.jsonl", condition, mode="direct")
 
 
@@ -221,13 +228,13 @@ def test_resume_answers_only_what_is_missing_and_gives_the_same_file(
     run(checkpoint, rows, path, **settings)
     whole = path.read_bytes()
     calls = []
-    real = runner.generate
+    real = backends.respond
 
-    def counted(model, processor, batch, **options):
+    def counted(model, processor, batch, settings, **options):
         calls.append([row["id"] for row in batch])
-        return real(model, processor, batch, **options)
+        return real(model, processor, batch, settings, **options)
 
-    monkeypatch.setattr(runner, "generate", counted)
+    monkeypatch.setattr(backends, "respond", counted)
     run(checkpoint, rows, path, **settings)
     assert calls == [] and path.read_bytes() == whole
     lines = whole.splitlines(keepends=True)
@@ -260,19 +267,21 @@ def test_predictions_of_another_run_are_not_reused(checkpoint, rows, tmp_path, c
 def test_a_missing_video_is_wrong_and_named(checkpoint, rows, tmp_path):
     lost = [{**rows[0], "video": str(tmp_path / "none.mp4")}, *rows[1:]]
     made = run(checkpoint, lost, tmp_path / "own.jsonl")
-    assert made[0]["failure"] == "missing_video" and made[0]["score"] == 0
-    assert made[0]["prediction"] == "" and made[1]["failure"] != "missing_video"
+    missing = f"missing_media: {tmp_path}/none.mp4"
+    assert made[0]["failure"] == made[0]["map_failure"] == missing
+    assert made[0]["score"] == 0 and made[0]["map_hits"] == 0 < made[0]["map_total"]
+    assert made[0]["prediction"] == "" and made[1]["failure"] != missing
     blind = run(checkpoint, lost, tmp_path / "blind.jsonl", "blind")
-    assert blind[0]["failure"] != "missing_video"
+    assert blind[0]["failure"] != missing
 
 
 def test_equal_ids_are_refused(checkpoint, rows, tmp_path):
-    with pytest.raises(SpacerError, match="twice"):
+    with refused("evaluation.id-twice", says=rows[0]["id"]):
         run(checkpoint, [rows[0], rows[0]], tmp_path / "own.jsonl")
 
 
 def test_a_checkpoint_that_is_not_there_is_named(tmp_path):
-    with pytest.raises(SpacerError, match="no config.json.*make it first"):
+    with refused("evaluation.no-checkpoint", says=str(tmp_path / "model")):
         load(tmp_path / "model")
 
 
@@ -280,9 +289,7 @@ def test_a_saved_checkpoint_loads_and_answers_the_same(checkpoint, rows, tmp_pat
     for part in checkpoint:
         part.save_pretrained(tmp_path)
     loaded = load(tmp_path)
-    assert generate(*loaded, rows, **SETTINGS) == generate(
-        *checkpoint, rows, **SETTINGS
-    )
+    assert generate(*loaded, rows, SETTINGS) == generate(*checkpoint, rows, SETTINGS)
 
 
 # ---------------------------------------------------------------- scoring, floors
@@ -314,12 +321,18 @@ def test_predict_scores_answer_and_map_by_hand():
     decay = (np.exp(-1 / 1.5) + np.exp(-np.sqrt(72) / 1.5)) / 2
     assert made["map_decay"] == pytest.approx(decay)
     assert made["failure"] is None and made["map_failure"] is None
-    assert predict(question(0, "10"), "8")["failure"] == "no_answer_tag"
+    assert made["extracted"] == "8"
+    bare = predict(question(0, "10"), "8")
+    assert (bare["failure"], bare["extracted"]) == ("no_answer_tag", None)
+    untagged = predict(question(0, "10"), "<answer>8</answer>")
+    assert (untagged["failure"], untagged["extracted"]) == ("no_think", "8")
+    assert untagged["score"] == pytest.approx(0.7)
 
 
 def test_rows_without_a_map_have_no_map_score():
-    made = predict({**question(0, "1"), "map": None}, "<answer>1</answer>")
-    assert made["map_total"] == 0 and made["map_decay"] is None
+    for nothing in (None, {}, {"chair": []}):
+        made = predict({**question(0, "1"), "map": nothing}, "<answer>1</answer>")
+        assert not any(key.startswith("map_") for key in made)
 
 
 def test_floors_give_the_most_frequent_answer_the_same_scorer():
@@ -331,7 +344,7 @@ def test_floors_give_the_most_frequent_answer_the_same_scorer():
     other = floors(rows, train_rows=[question(9, "4")])
     assert [p["score"] for p in other] == pytest.approx([0, 0, 0, 1])
     assert other[0]["condition"] == "majority of training rows"
-    with pytest.raises(SpacerError, match="object_rel_distance"):
+    with refused("evaluation.task-not-counted", says="object_rel_distance"):
         floors([question(0, "A", "object_rel_distance")], train_rows=rows)
 
 
@@ -454,7 +467,7 @@ def test_words_for_intervals():
 
 
 def test_compare_needs_the_same_questions():
-    with pytest.raises(SpacerError, match="1 shared .*; expected all of 2 and 1"):
+    with refused("evaluation.other-questions", says="1 shared"):
         compare([prediction(0, 1.0), prediction(1, 1.0)], [prediction(0, 1.0)])
-    with pytest.raises(SpacerError, match="got none"):
+    with refused("evaluation.no-predictions"):
         summarize([])

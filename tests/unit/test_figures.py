@@ -3,9 +3,9 @@
 import re
 
 import pytest
+from support import refused
 
 from spacer_lib.artifacts import read_json, write_json, write_jsonl
-from spacer_lib.errors import SpacerError
 from spacer_lib.pictures.figures import dataset_figures, first_of_each, template_of
 from spacer_lib.questions.build import build_dataset
 from spacer_lib.rooms.scans import read_scenes, synthetic_meta
@@ -56,5 +56,5 @@ def test_a_folder_without_questions_is_refused(tmp_path):
     report = {"files": {"train": "train.jsonl"}, "rejections": []}
     write_json(tmp_path / "report.json", report)
     write_json(tmp_path / "maps.json", {"seconds": {}})
-    with pytest.raises(SpacerError, match="no questions"):
+    with refused("pictures.no-questions", says=str(tmp_path)):
         dataset_figures(tmp_path)

@@ -426,7 +426,7 @@ def test_every_type_gives_the_same():
     assert drawn_counts(counts, 50) == dict.fromkeys(PROBLEM_TYPES, 10)
 
 
-WATER = [
+SHARES = [
     # available, total, expected
     ({"ocr": 2, "numerical": 30, "regression": 30}, 30, (2, 14, 14)),
     ({"ocr": 2, "numerical": 5, "regression": 30}, 30, (2, 5, 23)),
@@ -438,8 +438,8 @@ WATER = [
 ]
 
 
-@pytest.mark.parametrize("available, total, expected", WATER)
-def test_water_filling(available, total, expected):
+@pytest.mark.parametrize("available, total, expected", SHARES)
+def test_scarce_types_give_all_and_others_share(available, total, expected):
     drawn = drawn_counts(available, total)
     assert sum(drawn.values()) == total
     full = [drawn[kind] for kind in available if drawn[kind] == available[kind]]
@@ -459,7 +459,7 @@ def test_the_published_size_in_small():
     assert {drawn[kind] for kind in set(available) - {"regression"}} == {136, 137}
 
 
-def test_the_draw_ignores_the_order_and_heeds_the_seed():
+def test_the_draw_depends_on_the_seed_and_not_on_the_order():
     rows = general_rows(dict.fromkeys(PROBLEM_TYPES, 20))
     drawn = sample_uniform(rows, 25, seed=4)
     shuffled = random.Random(1).sample(rows, len(rows))

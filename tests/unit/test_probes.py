@@ -1,8 +1,8 @@
 """Which preset pays which hack: the table, and what ours must not pay."""
 
 import pytest
+from support import refused
 
-from spacer_lib.errors import SpacerError
 from spacer_lib.language.tags import read_completion
 from spacer_lib.questions.generators import question_rows
 from spacer_lib.rewards.config import COMPONENTS, PRESETS
@@ -12,7 +12,6 @@ from spacer_lib.rewards.probes import (
     MOST_TOKENS,
     make_probes,
     probe_table,
-    table_text,
 )
 from spacer_lib.rooms.scans import synthetic_ids
 from spacer_lib.rooms.synthetic.layout import draw_room
@@ -145,15 +144,17 @@ def test_other_question_sets(items):
     ]
     named = [row["probe"] for row in probe_table(rows, ["ours"])]
     assert HONEST in named and '"2" to every count' not in named
-    with pytest.raises(SpacerError, match="items to probe: got none"):
+    with refused("rewards.no-questions"):
         probe_table([])
-    with pytest.raises(SpacerError, match="reward preset: got nice"):
+    with refused("rewards.unknown-preset", says="nice"):
         probe_table(items, ["nice"])
 
 
-def test_a_table_as_text(table):
-    text = table_text(list(table.values()), "map")
-    first, *lines = text.splitlines()
-    assert first.split() == ["map", *PRESETS]
-    assert len(lines) == len(hacks(table)) + 1
-    assert {len(line) for line in lines} == {len(first)}
+def test_a_blind_guess_is_the_most_frequent_answer_of_its_type():
+    """Ties go to the first in sorting order."""
+    rows = [
+        {"question_type": "count", "ground_truth": g} for g in ("3", "2", "2", "4")
+    ] + [{"question_type": "side", "ground_truth": g} for g in ("B", "A")]
+    (blind,) = (probe for probe in make_probes(rows) if probe.name == BLIND)
+    guesses = [read_completion(blind.write(row)).answer for row in rows]
+    assert guesses == ["2", "2", "2", "2", "A", "A"]

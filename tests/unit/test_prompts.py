@@ -1,8 +1,8 @@
 """The exact words a model is asked with."""
 
 import pytest
+from support import refused
 
-from spacer_lib.errors import SpacerError
 from spacer_lib.language.prompts import (
     EXAMPLE_MAP,
     FRAMES,
@@ -139,14 +139,14 @@ def test_a_row_shows_a_video_or_images_or_nothing(shown, parts):
 
 
 def test_a_row_with_a_video_and_an_image_is_refused():
-    with pytest.raises(SpacerError, match="question 7: got a video and an image"):
+    with refused("language.two-media", says="question 7"):
         messages({**CHOICE, "id": 7, "image": "a.png"}, "tiny")
 
 
 def test_unknown_modes_and_types_are_refused():
-    with pytest.raises(SpacerError, match="expected think, think_map, observe, "):
+    with refused("language.unknown-mode", says="think, think_map, observe, "):
         user_text(COUNT, "dream")
-    with pytest.raises(SpacerError, match="problem type: got riddle"):
+    with refused("language.unknown-problem-type", says="riddle"):
         messages({**COUNT, "problem_type": "riddle"}, "think")
 
 
@@ -182,7 +182,7 @@ def test_only_map_prompts_speak_of_frames(mode):
 
 
 def test_unknown_frames_are_refused():
-    with pytest.raises(SpacerError, match="north; expected aligned, start_view, No"):
+    with refused("language.unknown-frame", says="aligned, start_view, None"):
         user_text(COUNT, "think_map", frame="north")
 
 
@@ -236,25 +236,36 @@ def test_a_yaml_template_has_its_own_answer_forms(tmp_path):
 
 
 BAD_TEMPLATES = [
-    ("theirs.txt", "{question} {answer}", "got answer, question; expected question"),
-    ("theirs.txt", "{options}", "got options; expected question"),
-    ("theirs.txt", "", "got none; expected question"),
-    ("theirs.yaml", "- {question}", "answer_forms by problem type"),
-    ("theirs.yaml", "text: 3", "answer_forms by problem type"),
-    ("theirs.yaml", "words: '{question}'", "answer_forms by problem type"),
-    ("theirs.yaml", "text: '{question}'\nanswer_forms: 3", "by problem type"),
-    ("theirs.yaml", "text: '{question}'\nanswer_forms: {riddle: x}", "got riddle"),
-    ("theirs.yaml", "text: '{question}'\nanswer_forms: {numerical: 3}", "by problem"),
-    ("theirs.yaml", "text: '{", "cannot be read"),
+    # name, text, kind, fact
+    ("theirs.txt", "{question} {answer}", "placeholders", "answer, question"),
+    ("theirs.txt", "{options}", "placeholders", "got options"),
+    ("theirs.txt", "", "placeholders", "none"),
+    ("theirs.yaml", "- {question}", "keys", "theirs.yaml"),
+    ("theirs.yaml", "text: 3", "keys", "theirs.yaml"),
+    ("theirs.yaml", "words: '{question}'", "keys", "theirs.yaml"),
+    ("theirs.yaml", "text: '{question}'\nanswer_forms: 3", "keys", "theirs.yaml"),
+    (
+        "theirs.yaml",
+        "text: '{question}'\nanswer_forms: {riddle: x}",
+        "answer-forms",
+        "riddle",
+    ),
+    (
+        "theirs.yaml",
+        "text: '{question}'\nanswer_forms: {numerical: 3}",
+        "keys",
+        "theirs.yaml",
+    ),
+    ("theirs.yaml", "text: '{", "unreadable", "theirs.yaml"),
 ]
 
 
-@pytest.mark.parametrize("name, text, message", BAD_TEMPLATES)
-def test_broken_templates_are_refused(tmp_path, name, text, message):
-    with pytest.raises(SpacerError, match=message):
+@pytest.mark.parametrize("name, text, kind, fact", BAD_TEMPLATES)
+def test_broken_templates_are_refused(tmp_path, name, text, kind, fact):
+    with refused(f"language.template-{kind}", says=fact):
         load_template(written(tmp_path, text, name))
 
 
 def test_a_template_that_is_not_there(tmp_path):
-    with pytest.raises(SpacerError, match="absent.txt cannot be read"):
+    with refused("language.template-unreadable", says="absent.txt"):
         load_template(tmp_path / "absent.txt")

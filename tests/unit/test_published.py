@@ -9,11 +9,12 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 import pytest
 from matplotlib.figure import Figure
+from support import refused
 
 from spacer_lib import published
 from spacer_lib.artifacts import PROJECT_ROOT
-from spacer_lib.errors import SpacerError
-from spacer_lib.pictures import figures, plots
+from spacer_lib.pictures import evaluation_plots, figures, training_plots
+from spacer_lib.pictures.style import FAINT, PALETTE, use_house_style
 
 each_table = pytest.mark.parametrize("name", published.names())
 # The eight VSI-Bench tasks and their printed average, table by table.
@@ -135,13 +136,13 @@ def test_the_same_run_is_printed_alike_in_different_tables():
 
 def test_a_dash_is_nan_and_an_unknown_name_meets_its_neighbours():
     assert math.isnan(published.value("spacer_table1", "Gemini 2.5 Pro", "VSI-Bench"))
-    with pytest.raises(SpacerError, match="expected SpaceR SG-RLVR,"):
+    with refused("published.unknown-row", says="SpaceR SG-RLVR?"):
         published.value("spacer_table1", "SpaceR SG-RLV", "VSI-Bench")
-    with pytest.raises(SpacerError, match="Appearance order"):
+    with refused("published.unknown-column", says="Appearance order"):
         published.value("spacer_table5", "Ground truth", "appearance")
-    with pytest.raises(SpacerError, match="vsgrpo_table3"):
+    with refused("published.unknown-table", says="vsgrpo_table"):
         published.table("vsgrpo_table")
-    with pytest.raises(SpacerError, match="has no column videos.*questions"):
+    with refused("published.no-number", says="questions"):
         published.value("context", "STI-Bench SR_sub", "videos")
 
 
@@ -161,7 +162,7 @@ def test_tables_ship_with_the_package():
 @pytest.fixture
 def house():
     with mpl.rc_context():
-        plots.use_house_style()
+        use_house_style()
         yield
     plt.close("all")
 
@@ -186,7 +187,9 @@ def test_a_drawn_table_shows_exactly_what_its_file_holds(name, house):
 
 def test_paired_dots_are_coloured_by_which_is_greater(house):
     pairs = {"a": (62.1, 62.2), "b": (47.9, 43.9), "c": (25.2, 50.3)}
-    ax = plots.paired_dots(pairs, Figure().subplots(), ("x", "y"), margin=0.5)
+    ax = evaluation_plots.paired_dots(
+        pairs, Figure().subplots(), ("x", "y"), margin=0.5
+    )
     dots = {
         side: [d for d in ax.lines if d.get_gid() == side]
         for side in ("first", "second")
@@ -195,15 +198,15 @@ def test_paired_dots_are_coloured_by_which_is_greater(house):
     drawn = list(zip(*ends, strict=True))
     assert drawn == list(pairs.values())
     colors = [dot.get_markerfacecolor() for dot in dots["second"]]
-    assert colors == [plots.FAINT, plots.PALETTE[5], plots.PALETTE[2]]
+    assert colors == [FAINT, PALETTE[5], PALETTE[2]]
     assert [t.get_text() for t in ax.texts][2:4] == ["47.9", "43.9"]
 
 
 def test_interval_dots_leave_unprinted_intervals_hollow(house):
     values = {"printed": (1.7, None, None), "ours": (3.3, -1.4, 8.4)}
-    ax = plots.interval_dots(values, Figure().subplots(), bands=(1.9, 2.9))
+    ax = evaluation_plots.interval_dots(values, Figure().subplots(), bands=(1.9, 2.9))
     dots = [line for line in ax.lines if line.get_gid() == "value"]
-    assert [dot.get_markerfacecolor() for dot in dots] == ["white", plots.PALETTE[0]]
+    assert [dot.get_markerfacecolor() for dot in dots] == ["white", PALETTE[0]]
     spans = [list(line.get_xdata()) for line in ax.lines if len(line.get_xdata()) == 2]
     assert [-1.4, 8.4] in spans
     bands = [p.get_gid() for p in ax.patches]
@@ -215,7 +218,7 @@ def test_arm_curves_draw_every_run_and_their_mean_over_common_steps(house):
         return [{"step": i + 1, "r": v} for i, v in enumerate(values)]
 
     histories = {"arm": [run(0.0, 1.0, 5.0), run(2.0, 3.0)], "none": [[{"step": 1}]]}
-    ax = plots.arm_curves(histories, Figure().subplots(), "r")
+    ax = training_plots.arm_curves(histories, Figure().subplots(), "r")
     *runs, mean = ax.lines
     assert [line.get_gid() for line in runs] == ["run:arm", "run:arm"]
     assert list(mean.get_ydata()) == [1.0, 2.0]
@@ -233,7 +236,7 @@ def test_exports_repeat_to_the_byte_and_previews_are_small(tmp_path, house):
     assert [path.read_bytes() for path in again] == before
     full = figures.save(figure, tmp_path / "t", ("png",))[0].stat().st_size
     assert len(figures.preview(figure)) < full / 2
-    with pytest.raises(SpacerError, match="figure format: got gif"):
+    with refused("pictures.unknown-format", says="gif"):
         figures.save(figure, tmp_path / "t", ("gif",))
 
 

@@ -374,16 +374,16 @@ def test_flattening_keeps_at_most_the_mean():
 
 
 @given(st.dictionaries(st.integers(0, 9), st.integers(0, 40)), st.integers(0, 200))
-def test_water_finds_its_level(sizes, total):
+def test_a_total_is_shared_evenly(sizes, total):
     quota = water_fill(sizes, total)
     assert sum(quota.values()) == min(total, sum(sizes.values()))
     assert all(quota[key] <= sizes[key] for key in sizes)
     open_ones = [quota[key] for key in sizes if quota[key] < sizes[key]]
-    if open_ones:  # level to within one, and none taller than the water
+    if open_ones:  # equal to within one, and no smaller size takes more
         assert max(quota.values()) <= min(open_ones) + 1
 
 
-def test_bins_are_as_wide_as_told_and_targets_met():
+def test_bins_have_the_given_width_and_targets_are_met():
     answers = [f"{value:.1f}" for value in np.linspace(0, 4.9, 50)] + ["0.2"] * 50
     kept = flat_choice(answers, 0.5, np.random.default_rng(0), target=40)
     bins = Counter(int(float(answers[i]) / 0.5) for i in kept)
@@ -392,7 +392,7 @@ def test_bins_are_as_wide_as_told_and_targets_met():
 
 
 @pytest.mark.parametrize("position", range(4))
-def test_the_answer_moves_and_the_question_follows(random_rows, position):
+def test_the_right_option_moves_and_the_question_follows(random_rows, position):
     moved = 0
     for scene, rows in random_rows[:40]:
         for row in rows:

@@ -1,4 +1,4 @@
-"""No degenerate question, over thousands of rooms as wild as files can be."""
+"""No degenerate question in thousands of random rooms with odd files' faults."""
 
 import re
 from collections import Counter

@@ -1,14 +1,15 @@
-"""``spacer reward`` on files from anywhere, and ``spacer bench rewards``."""
+"""``spacer reward`` on files of any source."""
 
 import json
 
 import pytest
+from support import refused
 
-from spacer_lib import benches, cli
+from spacer_lib import cli
 from spacer_lib.artifacts import read_json, write_jsonl
-from spacer_lib.errors import SpacerError
 from spacer_lib.rewards.config import get_preset
-from spacer_lib.rewards.score import score, score_batch
+from spacer_lib.rewards.files import score_files
+from spacer_lib.rewards.score import score
 
 MAP = {"chair": [[2, 5], [4, 4]], "lamp": [[6, 8]], "bed": [[1, 1]]}
 CHOICE = {
@@ -48,7 +49,7 @@ def scored(arguments, *more):
     return read_json(out)
 
 
-def refused(capsys, arguments):
+def error_line(capsys, arguments):
     assert cli.main(arguments) == 2
     lines = capsys.readouterr().err.strip().splitlines()
     assert len(lines) == 1
@@ -216,89 +217,123 @@ def test_blank_lines_and_odd_separators_inside_texts(files):
 
 ONE = [{"id": "n", "completion": said("10")}]
 MISTAKES = [
-    ([COUNT, CHOICE, COUNT], ONE, ("items.jsonl line 3: item n again", "line 1")),
+    # items, completions, kind, facts
+    (
+        [COUNT, CHOICE, COUNT],
+        ONE,
+        "repeated-question",
+        ("items.jsonl line 3: question n", "line 1"),
+    ),
     (
         [COUNT],
         [*ONE, {"id": "z", "completion": ""}],
-        ("completions.jsonl line 2: completion of z: got no such item", "items.jsonl"),
+        "no-question",
+        ("completions.jsonl line 2: completion of z", "items.jsonl"),
     ),
-    ([COUNT], [{"id": "n"}], ("completions.jsonl line 1: completion: got missing",)),
-    ([COUNT], [{"completion": ""}], ("completions.jsonl line 1: id: got missing",)),
-    ([COUNT], [{"id": "n", "completion": 3}], ("line 1: completion: got 3",)),
-    ([COUNT], [{"id": True, "completion": ""}], ("line 1: id: got True",)),
-    ([COUNT], [{**ONE[0], "completion_tokens": 1.5}], ("completion_tokens: got 1.5",)),
-    ([COUNT], [{**ONE[0], "completion_tokens": -1}], ("completion_tokens: got -1",)),
-    ([{"id": "n", "solution": "3"}], ONE, ("items.jsonl line 1: problem_type: got m",)),
+    ([COUNT], [{"id": "n"}], "completion-missing", ("completions.jsonl line 1",)),
+    ([COUNT], [{"completion": ""}], "id-missing", ("completions.jsonl line 1",)),
+    ([COUNT], [{"id": "n", "completion": 3}], "completion-malformed", ("line 1", "3")),
+    ([COUNT], [{"id": True, "completion": ""}], "id-malformed", ("line 1", "True")),
+    (
+        [COUNT],
+        [{**ONE[0], "completion_tokens": 1.5}],
+        "completion-tokens-malformed",
+        ("completion_tokens", "1.5"),
+    ),
+    (
+        [COUNT],
+        [{**ONE[0], "completion_tokens": -1}],
+        "completion-tokens-malformed",
+        ("completion_tokens", "-1"),
+    ),
+    (
+        [{"id": "n", "solution": "3"}],
+        ONE,
+        "problem-type-missing",
+        ("items.jsonl line 1: problem_type",),
+    ),
     (
         [{"id": "n", "problem_type": "ocr"}],
         ONE,
-        ("items.jsonl line 1: solution or ground_truth: got missing",),
+        "solution-missing",
+        ("items.jsonl line 1: solution or ground_truth",),
     ),
-    ([{**COUNT, "problem_type": "riddle"}], ONE, ("line 1: problem type: got riddle",)),
-    ([{**COUNT, "solution": "many"}], ONE, ("line 1: row n: ground truth", "no_num")),
-    ([{**COUNT, "solution": "<answer>3"}], ONE, ("line 1: solution: got '<answer>3'",)),
+    (
+        [{**COUNT, "problem_type": "riddle"}],
+        ONE,
+        "unknown-problem-type",
+        ("line 1", "riddle"),
+    ),
+    (
+        [{**COUNT, "solution": "many"}],
+        ONE,
+        "ground-truth-not-a-number",
+        ("line 1: question n", "no_number"),
+    ),
+    (
+        [{**COUNT, "solution": "<answer>3"}],
+        ONE,
+        "solution-tags",
+        ("line 1: solution", "'<answer>3'"),
+    ),
     (
         [{**COUNT, "solution": "<answer>3</answer><answer>4</answer>"}],
         ONE,
+        "solution-tags",
         ("line 1: solution",),
     ),
-    ([{**CHOICE, "solution": "C"}], ONE, ("line 1: row c: ground truth: got 'C'",)),
-    ([{**CHOICE, "options": {"A": "left"}}], ONE, ("options as a list of texts",)),
-    ([{**CHOICE, "cognitive_map": {"bed": [[1, 10]]}}], ONE, ("map_off_grid",)),
-    ([{**CHOICE, "cognitive_map": {"bed": [[1.5, 1]]}}], ONE, ("map_unreadable",)),
-    ([{**CHOICE, "cognitive_map": [[1, 1]]}], ONE, ("map_unreadable",)),
-    ('{"id": "n"', ONE, ("items.jsonl line 1 is not JSON",)),
-    ('{"id": "n"}\n[1]\n', ONE, ("items.jsonl line 1: problem_type",)),
-    ("[1]\n", ONE, ("items.jsonl line 1: got [1]; expected an object",)),
+    (
+        [{**CHOICE, "solution": "C"}],
+        ONE,
+        "ground-truth-not-an-option",
+        ("line 1: question c", "'C'"),
+    ),
+    ([{**CHOICE, "options": {"A": "left"}}], ONE, "options-malformed", ("line 1",)),
+    (
+        [{**CHOICE, "cognitive_map": {"bed": [[1, 10]]}}],
+        ONE,
+        "cognitive-map-malformed",
+        ("map_off_grid",),
+    ),
+    (
+        [{**CHOICE, "cognitive_map": {"bed": [[1.5, 1]]}}],
+        ONE,
+        "cognitive-map-malformed",
+        ("map_unreadable",),
+    ),
+    (
+        [{**CHOICE, "cognitive_map": [[1, 1]]}],
+        ONE,
+        "cognitive-map-malformed",
+        ("map_unreadable",),
+    ),
+    ('{"id": "n"', ONE, "artifacts.not-json", ("items.jsonl line 1",)),
+    ('{"id": "n"}\n[1]\n', ONE, "problem-type-missing", ("items.jsonl line 1",)),
+    ("[1]\n", ONE, "artifacts.no-object", ("items.jsonl line 1", "[1]")),
 ]
 
 
-@pytest.mark.parametrize("items, completions, words", MISTAKES)
+@pytest.mark.parametrize("items, completions, kind, facts", MISTAKES)
 def test_each_mistake_is_one_line_with_its_place(
-    files, capsys, items, completions, words
+    files, capsys, items, completions, kind, facts
 ):
-    line = refused(capsys, files(items, completions))
-    for word in words:
-        assert word in line
+    arguments = files(items, completions)
+    with refused(kind if "." in kind else f"rewards.{kind}"):
+        score_files(arguments[2], arguments[4], get_preset("ours"))
+    line = error_line(capsys, arguments)
+    for fact in facts:
+        assert fact in line
 
 
 def test_files_and_presets_that_are_not_there(files, capsys, tmp_path):
     arguments = files([COUNT], ONE)
-    assert "vsgrpo-vanilla, ours" in refused(capsys, [*arguments, "--preset", "nice"])
+    line = error_line(capsys, [*arguments, "--preset", "nice"])
+    assert "vsgrpo-vanilla, ours" in line
+    paths, ours = (arguments[2], arguments[4]), get_preset("ours")
     (tmp_path / "items.jsonl").unlink()
-    assert "items.jsonl cannot be read" in refused(capsys, arguments)
+    with refused("artifacts.missing", says="items.jsonl"):
+        score_files(*paths, ours)
     (tmp_path / "items.jsonl").write_bytes(b'{"id": "\xff"}')
-    assert "items.jsonl is not JSON" in refused(capsys, arguments)
-
-
-# ------------------------------------------------------------------ bench
-
-
-def test_the_plain_way_agrees_on_mixed_completions():
-    texts, items, tokens = benches.reward_cases(1200)
-    config = get_preset(benches.REWARD_PRESET)
-    ours = score_batch(texts, items, config, tokens)
-    plain = list(map(benches.plain_reward, texts, items, tokens))
-    assert plain == pytest.approx([b.total for b in ours], abs=1e-9)
-    # Mixed: all parts and most failures occur, in groups.
-    assert {item["problem_type"] for item in items} >= set(benches.PROBLEM_TYPES)
-    assert len({b.failure for b in ours}) >= 6
-    assert len({b.map_failure for b in ours}) > 3
-    assert {b.length for b in ours} == {0, 0.2} and len({b.map for b in ours}) > 50
-    assert len(set(map(id, items))) == 1200 / benches.GROUP
-    assert benches.reward_cases(1200)[0] == texts
-
-
-def test_the_row_names_what_costs_most(monkeypatch):
-    row = benches.reward_row(1, 200)
-    assert "200 mixed completions" in row.note and "read_completion" in row.note
-    assert row.ratio == row.other_s / row.ours_s
-    monkeypatch.setattr(benches, "plain_reward", lambda *_: 0.5)
-    with pytest.raises(SpacerError, match="bench rewards: this library and plain"):
-        benches.reward_row(1, 80)
-
-
-def test_the_suite_is_known(monkeypatch):
-    monkeypatch.setattr(benches, "reward_row", lambda runs: f"{runs} runs")
-    seen = []
-    assert benches.SUITES["rewards"](2, on_row=seen.append) == ["2 runs"] == seen
+    with refused("artifacts.not-json", says="items.jsonl"):
+        score_files(*paths, ours)
+    assert "items.jsonl" in error_line(capsys, arguments)

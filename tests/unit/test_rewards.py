@@ -1,4 +1,4 @@
-"""Rewards part by part, hand-derived; hack probes; and the adapters for TRL."""
+"""Rewards part by part, worked by hand; reward hacks; and the functions for TRL."""
 
 import dataclasses
 import importlib
@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support import refused
 
-from spacer_lib.errors import SpacerError
-from spacer_lib.language.tags import read_completion
+from spacer_lib.language.tags import read_completion, write_completion
 from spacer_lib.maps.scores import SCORERS
 from spacer_lib.maps.text import map_to_text
 from spacer_lib.rewards.config import COMPONENTS, PRESETS, RewardConfig, get_preset
-from spacer_lib.rewards.score import score, score_batch
+from spacer_lib.rewards.score import check_item, score, score_batch
 from spacer_lib.rewards.trl import tgrpo_bonus, trl_reward_functions
 
 TRUE_MAP = {"chair": [[2, 5], [4, 4]], "lamp": [[6, 8]]}
@@ -39,8 +39,7 @@ TINY = RewardConfig(map_scorer="decay", length_window=None)
 
 
 def completion(answer, cells=TRUE_MAP, thought="so"):
-    drawn = "" if cells is None else f"<map>{map_to_text(cells)}</map>"
-    return f"<think>{drawn}{thought}</think><answer>{answer}</answer>"
+    return write_completion(answer, thought, cells)
 
 
 def parts(breakdown):
@@ -231,7 +230,7 @@ def test_every_row_is_judged_by_its_own_grid():
     item = {**CHOICE, "map": {"lamp": [[15, 3]]}}
     text = completion("B", {"lamp": [[15, 3]]})
     assert score(text, item, RewardConfig(grid_size=20)).map == 1
-    with pytest.raises(SpacerError, match=r"two integers in \[0, 9\]"):
+    with refused("rewards.map-off-grid", says="[0, 9]"):
         score(text, item, PAPER)
 
 
@@ -249,53 +248,74 @@ def test_columns_may_be_json_or_padded():
 
 
 BAD_ROWS = [
-    ({"problem_type": "riddle"}, "problem type: got riddle"),
-    ({"problem_type": None}, "problem type"),
-    ({"ground_truth": ""}, "text that is not empty"),
-    ({"ground_truth": None}, "text that is not empty"),
-    ({"ground_truth": 10}, "text that is not empty"),
-    ({"ground_truth": "C"}, "one of the options"),
-    ({"ground_truth": "up"}, "one of the options"),
-    ({"options": "A. left"}, "options as JSON"),
-    ({"options": 3}, "options as a list of texts"),
-    ({"options": [1, 2]}, "options as a list of texts"),
-    ({"problem_type": "numerical", "ground_truth": "many"}, "no_number"),
-    ({"problem_type": "numerical", "ground_truth": "nan"}, "no_number"),
-    ({"problem_type": "regression", "ground_truth": "2-3"}, "ambiguous_number"),
-    ({"map": "{'a'"}, "map as JSON"),
-    ({"map": [[1, 2]]}, "a map: "),
-    ({"map": {"chair": [[1, 10]]}}, "two integers"),
-    ({"map": {"chair": [[1.5, 1]]}}, "two integers"),
-    ({"map": {"chair": [[1]]}}, "two integers"),
-    ({"map": {"chair": 3}}, "two integers"),
+    # change, kind, fact
+    ({"problem_type": "riddle"}, "unknown-problem-type", "riddle"),
+    ({"problem_type": None}, "unknown-problem-type", None),
+    ({"ground_truth": ""}, "ground-truth-empty", None),
+    ({"ground_truth": None}, "ground-truth-empty", None),
+    ({"ground_truth": 10}, "ground-truth-empty", "10"),
+    ({"ground_truth": "C"}, "ground-truth-not-an-option", "'C'"),
+    ({"ground_truth": "up"}, "ground-truth-not-an-option", "'up'"),
+    ({"options": "A. left"}, "options-not-json", "A. left"),
+    ({"options": 3}, "options-malformed", "3"),
+    ({"options": [1, 2]}, "options-malformed", "[1, 2]"),
+    (
+        {"problem_type": "numerical", "ground_truth": "many"},
+        "ground-truth-not-a-number",
+        "no_number",
+    ),
+    (
+        {"problem_type": "numerical", "ground_truth": "nan"},
+        "ground-truth-not-a-number",
+        "no_number",
+    ),
+    (
+        {"problem_type": "regression", "ground_truth": "2-3"},
+        "ground-truth-not-a-number",
+        "ambiguous_number",
+    ),
+    ({"map": "{'a'"}, "map-not-json", "{'a'"),
+    ({"map": [[1, 2]]}, "map-malformed", "[[1, 2]]"),
+    ({"map": {"chair": [[1, 10]]}}, "map-off-grid", "chair"),
+    ({"map": {"chair": [[1.5, 1]]}}, "map-off-grid", "chair"),
+    ({"map": {"chair": [[1]]}}, "map-off-grid", "chair"),
+    ({"map": {"chair": 3}}, "map-off-grid", "chair"),
 ]
 
 
-@pytest.mark.parametrize("change, message", BAD_ROWS)
+@pytest.mark.parametrize("change, kind, fact", BAD_ROWS)
 @pytest.mark.parametrize("text", [completion("B"), ""])
-def test_malformed_ground_truth_raises_whatever_the_completion(change, message, text):
-    with pytest.raises(SpacerError, match=message):
+def test_malformed_ground_truth_raises_whatever_the_completion(
+    change, kind, fact, text
+):
+    with refused(f"rewards.{kind}", says=fact):
         score(text, {**CHOICE, **change}, PAPER)
 
 
+def test_a_malformed_question_is_named():
+    with refused("rewards.ground-truth-empty", says=CHOICE["id"]):
+        check_item({**CHOICE, "ground_truth": ""}, PAPER)
+
+
 BAD_CONFIGS = [
-    (dict(map_gate="sometimes"), "expected paper, released, off, always"),
-    (dict(map_scorer="nice"), "expected released, paper, decay"),
-    (dict(length_window=(512, 360)), "least first"),
-    (dict(length_window=(360,)), "least first"),
-    (dict(length_window=(0.5, 2.0)), "least first"),
-    (dict(map_weight=-1.0), "0 or more"),
-    (dict(format_weight=math.nan), "0 or more"),
-    (dict(grid_size=0), "more than 0"),
-    (dict(length_rule="often"), "expected right, released"),
-    (dict(number_score="mae"), "expected mra, mra-11, relative-cost"),
-    (dict(shape="haiku"), "expected think, observe, vanilla"),
+    # settings, kind, fact
+    (dict(map_gate="sometimes"), "map-gate", "paper, released, off, always"),
+    (dict(map_scorer="nice"), "map-scorer", "released, paper, decay"),
+    (dict(length_window=(512, 360)), "length-window", "(512, 360)"),
+    (dict(length_window=(360,)), "length-window", "(360,)"),
+    (dict(length_window=(0.5, 2.0)), "length-window", "(0.5, 2.0)"),
+    (dict(map_weight=-1.0), "map-weight", "-1.0"),
+    (dict(format_weight=math.nan), "format-weight", "nan"),
+    (dict(grid_size=0), "grid-size", "0"),
+    (dict(length_rule="often"), "length-rule", "right, released"),
+    (dict(number_score="mae"), "number-score", "mra, mra-11, relative-cost"),
+    (dict(shape="haiku"), "shape", "think, observe, vanilla"),
 ]
 
 
-@pytest.mark.parametrize("settings_, message", BAD_CONFIGS)
-def test_wrong_settings_are_refused(settings_, message):
-    with pytest.raises(SpacerError, match=message):
+@pytest.mark.parametrize("settings_, kind, fact", BAD_CONFIGS)
+def test_wrong_settings_are_refused(settings_, kind, fact):
+    with refused(f"rewards.invalid-{kind}", says=fact):
         RewardConfig(**settings_)
 
 
@@ -394,7 +414,7 @@ def test_presets_and_their_published_values():
 
 def test_an_unknown_preset_names_the_known_ones():
     assert get_preset("ours") is PRESETS["ours"]
-    with pytest.raises(SpacerError, match="got vsgrpo; expected spacer-paper, "):
+    with refused("rewards.unknown-preset", says="vsgrpo-think"):
         get_preset("vsgrpo")
 
 
@@ -491,7 +511,7 @@ def test_ours_reads_units(answer, ours, paper):
     assert score(text, unasked, PRESETS["ours"]).task == paper
 
 
-def test_ours_forgives_the_frame_and_pays_no_heap():
+def test_ours_allows_another_frame_and_pays_nothing_at_the_centre():
     ours = PRESETS["ours"]
     rotated = redrawn(lambda cell: [9 - cell[1], cell[0]])
     assert score(completion("B", rotated), HACKED, ours).map == pytest.approx(1)
@@ -592,7 +612,7 @@ RELEASED = PRESETS["spacer-released"]
         (["10", "8", "1"], [0.2, 0.2, 0], "two of the group above 0.1"),
         (["10", "1", "2"], [0, 0, 0], "one of the group"),
         (["1", "1", "1"], [0, 0, 0], "none"),
-        (["10"], [0.2], "its group is out of sight"),
+        (["10"], [0.2], "alone in its group"),
     ],
 )
 def test_released_length_rule_asks_the_group(answers, bonuses, why):
@@ -604,7 +624,7 @@ def test_released_length_rule_asks_the_group(answers, bonuses, why):
             assert b.total == pytest.approx(b.format + b.task + b.map + b.length)
 
 
-def test_groups_are_told_apart_by_id_and_the_window_is_no_condition():
+def test_groups_are_rows_of_one_id_whatever_their_length():
     items = [COUNT, {**COUNT, "id": "other"}, COUNT]
     texts = [completion("10")] * 3
     scored = score_batch(texts, items, RELEASED, [320, 400, 10])
@@ -634,7 +654,7 @@ def test_a_batch_equals_its_completions_and_checks_each_row_once(monkeypatch):
 
 
 def test_uneven_batches_are_refused():
-    with pytest.raises(SpacerError, match="got 2 texts, 1 rows, 2 token counts"):
+    with refused("rewards.uneven-batch", says="2 texts, 1 questions, 2 token counts"):
         score_batch(["", ""], [CHOICE], PAPER)
 
 
@@ -659,7 +679,7 @@ def test_tgrpo_bonus(ordered, shuffled, paid, why):
     "sides", [([], [1]), ([1], []), ([1.5], [1]), ([1], [math.nan]), ([[1]], [1])]
 )
 def test_tgrpo_needs_task_rewards(sides):
-    with pytest.raises(SpacerError, match="T-GRPO"):
+    with refused("rewards.tgrpo-task-rewards"):
         tgrpo_bonus(*sides)
 
 

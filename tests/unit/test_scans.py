@@ -1,13 +1,13 @@
-"""Scan folders → videos and scenes: resuming, refusing, sharing out."""
+"""Scan folders → videos and scenes: resuming, errors, several workers."""
 
 import dataclasses
 import os
 import shutil
 
 import pytest
+from support import refused
 
-from spacer_lib.artifacts import read_json
-from spacer_lib.errors import SpacerError
+from spacer_lib.artifacts import read_json, write_json
 from spacer_lib.rooms import scans as scanning
 from spacer_lib.rooms.scannet.parse import AGGREGATION
 from spacer_lib.rooms.scans import (
@@ -51,7 +51,7 @@ def test_synthetic_scans_hold_a_rescan_and_are_written_once(demo):
 
 @pytest.mark.parametrize("count, seed", [(0, 0), (2, -1)])
 def test_synthetic_scans_refuse_nonsense(tmp_path, count, seed):
-    with pytest.raises(SpacerError, match="synthetic scans"):
+    with refused("rooms.synthetic-count", says=f"count {count}, seed {seed}"):
         synthetic_scans(tmp_path, count, seed)
 
 
@@ -124,18 +124,19 @@ def test_broken_scans_are_named_and_the_others_done(copied, tmp_path):
     scan_dirs, label_tsv = copied
     bad = scan_dirs[1]
     (bad / f"{bad.name}{AGGREGATION}").unlink()
-    with pytest.raises(SpacerError, match="aggregation.json is missing"):
+    with refused("rooms.no-aggregation", says=bad.name):
         parse_scans(scan_dirs, label_tsv, tmp_path / "out", video=False)
     done = read_json(tmp_path / "out" / "manifest.json")["entries"]
     assert list(done) == sorted([scan_dirs[0].name, scan_dirs[2].name])
     assert not (tmp_path / "out" / "scenes" / f"{bad.name}.json").exists()
     (scan_dirs[0] / f"{scan_dirs[0].name}.txt").unlink()
-    with pytest.raises(SpacerError, match=f"2 of 3 scans.*{bad.name}"):
+    with refused("rooms.scans-failed", says="2 of 3") as caught:
         parse_scans(scan_dirs, label_tsv, tmp_path / "out", video=False)
+    assert bad.name in caught.value.got and scan_dirs[0].name in caught.value.got
 
 
 def test_a_missing_folder_is_the_parsers_error(demo, tmp_path):
-    with pytest.raises(SpacerError, match="is missing"):
+    with refused("rooms.no-scan", says="scene9999_00"):
         parse_scans([tmp_path / "scene9999_00"], demo[2], tmp_path / "out")
 
 
@@ -180,5 +181,11 @@ def test_scenes_name_their_videos_from_where_rows_will_lie(demo, tmp_path):
     )
     (plain,) = read_meta_file(tmp_path / "parsed" / "scenes")
     assert dataclasses.replace(plain, video_path=scene.video_path) == scene
-    with pytest.raises(SpacerError, match="is given twice"):
+    with refused("rooms.scene-twice", says=scene.scene_id):
         read_scenes([tmp_path / "parsed" / "scenes"] * 2)
+
+
+def test_a_file_without_a_scene(tmp_path):
+    write_json(tmp_path / "empty.json", {})
+    with refused("rooms.no-scene"):
+        read_scenes(tmp_path / "empty.json")

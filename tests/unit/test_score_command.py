@@ -358,8 +358,9 @@ def test_one_line_for_a_mistake(tmp_path, capsys):
     start = ["score", "--predictions", str(tmp_path / "p.jsonl"), "--benchmark"]
     for more, words in (
         (["vsi", "--extraction", "kind"], "extraction: got kind; expected strict, off"),
-        (["riddles"], "benchmark: got riddles; expected vsi"),
-        (["vsi"], "carries no questions of VSI-Bench"),
+        (["riddles"], "benchmark: got riddles"),
+        (["vis"], "did you mean vsi?"),
+        (["vsi"], "p.jsonl has no questions of VSI-Bench"),
         (["vsi", "--data", str(tmp_path / "none")], "got no folder"),
     ):
         assert cli.main([*start, *more]) == 2

@@ -1,34 +1,38 @@
-"""Both paths of a room agree: files → parser, and straight to memory."""
+"""A synthetic room read from its files equals the one made in memory."""
 
 import dataclasses
 import hashlib
 import os
+import zipfile
+from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from scipy.spatial import cKDTree
+from support import refused
 
+from spacer_lib.artifacts import read_json
 from spacer_lib.errors import SpacerError
 from spacer_lib.rooms.geometry import box_corners
-from spacer_lib.rooms.scannet import (
+from spacer_lib.rooms.scannet.frames2d import read_instance_frames
+from spacer_lib.rooms.scannet.labels import read_labels
+from spacer_lib.rooms.scannet.parse import (
     MIN_VISIBLE_FRACTION,
-    SensReader,
-    instance_label_agreement,
     parse_scene,
     read_alignment,
-    read_instance_frames,
-    read_labels,
-    read_splits,
 )
+from spacer_lib.rooms.scannet.sens import SensReader
+from spacer_lib.rooms.scannet.splits import read_splits
 from spacer_lib.rooms.synthetic.layout import KINDS, STYLES, draw_room
-from spacer_lib.rooms.synthetic.render import Renderer, pinhole
-from spacer_lib.rooms.synthetic.views import VIEWS, to_scene, view_poses
+from spacer_lib.rooms.synthetic.render import Renderer
+from spacer_lib.rooms.synthetic.views import VIEWS, pinhole, to_scene, view_poses
 from spacer_lib.rooms.synthetic.write import write_dataset_files, write_scan
 from spacer_lib.rooms.video import encode_sens, read_frames
 
 # The mesh holds float32 coordinates up to about 10 m from the scan's origin.
 BOX_TOLERANCE_M = 1e-4
-# The alpha shape rounds a cut corner off; sunken edge vertices cost a millimetre.
+# The alpha shape cuts corners, and edge vertices lie a millimetre inside.
 AREA_TOLERANCE = 0.03
 # JPEG, 4:2:0 chroma and H.264 together, mean absolute difference of 0..255 values.
 VIDEO_TOLERANCE = 5.0
@@ -104,7 +108,7 @@ def test_floor_and_size_agree(written):
 
 
 def test_first_seen_frames_agree(written):
-    """Labels of the light path's own renders, where the camera was tracked."""
+    """First frames of the rendered labels, in the frames that have a pose."""
     first, renderer = {}, Renderer(written.room)
     K = pinhole(*written.size)
     least = MIN_VISIBLE_FRACTION * written.size[0] * written.size[1]
@@ -132,8 +136,8 @@ def test_projection_finds_the_same_objects(written, tmp_path):
     images = {i.instance_id: i.first_seen_frame for i in written.scene.instances}
     for instance in scene.instances:
         frame, other = instance.first_seen_frame, images[instance.instance_id]
-        # The criteria differ (share of the object, share of the image), so an object
-        # that slides into the picture may count some frames sooner or later.
+        # The thresholds differ (share of the object, share of the image), so an object
+        # that enters the picture slowly may be seen some frames earlier or later.
         if frame is not None and other is not None:
             assert abs(frame - other) <= written.view.frames // 6
     seen = {i.instance_id for i in scene.instances if i.first_seen_frame is not None}
@@ -164,16 +168,39 @@ def test_depth_is_the_rendered_depth(written):
         frame, K = next(iter(reader)), reader.depth_intrinsic[:3, :3]
         depth = renderer.render(poses[0], K, *reader.depth_size)[1]
         stored = frame.depth_m()
-    # Stored intrinsics are float32: a ray at an edge may fall to either side.
+    # Stored intrinsics are float32: a ray at an edge may hit either side.
     close = np.abs(stored - depth) <= 0.0006
     assert close.mean() > 0.995
 
 
+def read_label_images(path):
+    """{frame: (h, w) uint16} of a ``_2d-label-filt.zip``."""
+    with zipfile.ZipFile(path) as archive:
+        data = {int(Path(name).stem): archive.read(name) for name in archive.namelist()}
+    return {
+        index: cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_UNCHANGED)
+        for index, png in data.items()
+    }
+
+
 def test_label_images_agree_with_instances(written):
-    table = written.root / "scannetv2-labels.combined.tsv"
-    assert instance_label_agreement(written.folder, table, stride=4) == 1.0
-    assert instance_label_agreement(written.folder, table, stride=4, offset=0) < 0.5
-    path = written.folder / f"{written.room.scene_id}_2d-instance-filt.zip"
+    """An instance's value is objectId + 1, a label's the id in the label table."""
+    labels = read_labels(written.root / "scannetv2-labels.combined.tsv")
+    stem = written.folder / written.room.scene_id
+    groups = read_json(f"{stem}.aggregation.json")["segGroups"]
+    expected = np.zeros(256, int)
+    for group in groups:
+        expected[group["objectId"] + 1] = labels[group["label"]].id
+    path = f"{stem}_2d-instance-filt.zip"
+    classes = read_label_images(f"{stem}_2d-label-filt.zip")
+    right = shifted = marked = 0
+    for index, instances in read_instance_frames(path):
+        assert classes[index].dtype == np.uint16
+        both = (instances > 0) & (classes[index] > 0)
+        marked += both.sum()
+        right += (expected[instances[both]] == classes[index][both]).sum()
+        shifted += (expected[instances[both] + 1] == classes[index][both]).sum()
+    assert right == marked > 1000 and shifted < marked / 2
     sums = {index: int(image.sum()) for index, image in read_instance_frames(path)}
     assert {index for index, total in sums.items() if total == 0} == written.lost
 
@@ -226,30 +253,30 @@ def test_a_scan_is_replaced_whole(tmp_path):
 
 def test_a_failure_leaves_nothing(tmp_path, monkeypatch):
     def fail(*_):
-        raise SpacerError("disk")
+        raise SpacerError("disk", kind="test.disk")
 
     monkeypatch.setattr("spacer_lib.rooms.synthetic.write._write_recording", fail)
-    with pytest.raises(SpacerError, match="disk"):
+    with refused("test.disk"):
         write_scan(draw_room(5, "dollhouse"), tmp_path, SHORT)
     assert list((tmp_path / "scans").iterdir()) == []
 
 
 @pytest.mark.parametrize("size", [(33, 32), (0, 2), (32, 31)])
 def test_odd_sizes_are_refused(tmp_path, size):
-    with pytest.raises(SpacerError, match="image size"):
+    with refused("rooms.odd-size", says=str(size)):
         write_scan(draw_room(5, "dollhouse"), tmp_path, SHORT, size=size)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_no_permission(tmp_path):
     (tmp_path / "scans").mkdir(mode=0o500)
-    with pytest.raises(SpacerError, match="cannot write"):
+    with refused("rooms.unwritable", says="scene0005_00"):
         write_scan(draw_room(5, "dollhouse"), tmp_path, SHORT)
 
 
 def test_a_file_where_a_folder_should_be(tmp_path):
     (tmp_path / "scans").write_text("")
-    with pytest.raises(SpacerError, match="cannot create folder"):
+    with refused("artifacts.unwritable", says="scans"):
         write_scan(draw_room(5, "dollhouse"), tmp_path, SHORT)
 
 

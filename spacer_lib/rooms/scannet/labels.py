@@ -1,13 +1,17 @@
-"""ScanNet's label table and the category names this project speaks.
+"""ScanNet's label table and the names of categories.
 
-``scannetv2-labels.combined.tsv`` maps the free text that annotators typed (with
-plurals and typos) to a category; VSI-Bench renames and merges a few of those.
+``scannetv2-labels.combined.tsv`` maps the free text that annotators typed, plurals and
+typing errors included, to a category. VSI-Bench renames and merges a few of them.
+
+Source: http://www.scan-net.org (``scannetv2-labels.combined.tsv``); VSI-Bench's
+published ScanNet meta-information for the names.
 """
 
 import csv
 from dataclasses import dataclass
 from pathlib import Path
 
+from spacer_lib.artifacts import PathLike
 from spacer_lib.errors import SpacerError
 
 COLUMNS = ("id", "raw_category", "category", "nyu40id")
@@ -20,8 +24,8 @@ ALIASES = {
     "trash can": "trash bin",
 }
 
-# Nine of ScanNet's twenty benchmark classes gather several labels (an office chair
-# is a chair): for these the nyu40 number decides.
+# Nine of ScanNet's twenty benchmark classes combine several labels (an office chair is
+# a chair). Their nyu40 number decides.
 NYU40_CATEGORIES = {
     4: "bed",
     5: "chair",
@@ -37,7 +41,7 @@ NYU40_CATEGORIES = {
 
 @dataclass(frozen=True)
 class Label:
-    """One row of the table; ``category`` is already normalised."""
+    """One row of the table; ``category`` is normalised."""
 
     id: int
     raw_category: str
@@ -45,22 +49,22 @@ class Label:
     nyu40id: int
 
 
-def normalise_category(name):
-    """Lower case, single spaces, VSI-Bench's spelling.
+def normalise_category(name: str) -> str:
+    """A category in lower case, with single spaces and VSI-Bench's name.
 
     Examples
     --------
     >>> normalise_category(" Trash  Can")
     'trash bin'
     """
-    name = " ".join(str(name).lower().split())
+    name = " ".join(name.lower().split())
     return ALIASES.get(name, name)
 
 
-def read_labels(path):
-    """``{raw_category: Label}`` from the tab-separated table.
+def read_labels(path: PathLike) -> dict[str, Label]:
+    """``{raw_category: Label}`` of the tab-separated table.
 
-    Columns are found by name, so releases with more or reordered columns read alike.
+    Columns are found by their names: other columns and their order do not matter.
 
     Raises
     ------
@@ -70,7 +74,9 @@ def read_labels(path):
     path = Path(path)
     if not path.is_file():
         raise SpacerError(
-            f"{path} is missing", remedy="download scannetv2-labels.combined.tsv"
+            f"{path} is missing",
+            kind="rooms.no-labels",
+            remedy="download scannetv2-labels.combined.tsv",
         )
     with path.open(encoding="utf-8", errors="replace", newline="") as stream:
         rows = csv.DictReader(stream, delimiter="\t", quoting=csv.QUOTE_NONE)
@@ -78,6 +84,7 @@ def read_labels(path):
         if absent:
             raise SpacerError(
                 f"{path}: columns {', '.join(absent)} are missing",
+                kind="rooms.label-columns",
                 got=rows.fieldnames,
                 expected=f"at least {', '.join(COLUMNS)}",
                 remedy="download scannetv2-labels.combined.tsv again",
@@ -90,8 +97,10 @@ def read_labels(path):
             except (TypeError, ValueError) as error:
                 raise SpacerError(
                     f"{path} line {rows.line_num}: id or nyu40id",
+                    kind="rooms.label-number",
                     got=f"{row['id']!r}, {row['nyu40id']!r}",
                     expected="whole numbers",
+                    remedy="download scannetv2-labels.combined.tsv again",
                 ) from error
             category = normalise_category(row["category"] or raw)
             category = NYU40_CATEGORIES.get(nyu40id, category)

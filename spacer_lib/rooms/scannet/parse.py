@@ -1,21 +1,26 @@
 """One scan folder → ``Scene``: aligned boxes, floor, room size, first-seen frames.
 
-Source: SpaceR §3 "Data Collection"; ScanNet's file formats. Old releases parse too:
-without ``axisAlignment``, without a recording, with scan ids that lack the ``scene``
-prefix, and with labels that the table does not know.
+Old releases are read too: without ``axisAlignment``, without a recording, with scan ids
+that lack the prefix ``scene``, and with labels that the table lacks.
+
+Source: SpaceR §3 "Data Collection"; ScanNet's data organisation,
+https://github.com/ScanNet/ScanNet.
 """
 
 import os
 import re
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from plyfile import PlyData, PlyParseError
+import numpy.typing as npt
 
-from spacer_lib.artifacts import read_json
+from spacer_lib.artifacts import PathLike, read_json
 from spacer_lib.errors import SpacerError
+from spacer_lib.rooms.frames import FPS
 from spacer_lib.rooms.geometry import (
     alpha_shape_area_m2,
     oriented_box,
@@ -23,34 +28,32 @@ from spacer_lib.rooms.geometry import (
     transform_points,
 )
 from spacer_lib.rooms.scannet.frames2d import read_frame_numbers, read_instance_frames
-from spacer_lib.rooms.scannet.labels import normalise_category, read_labels
+from spacer_lib.rooms.scannet.labels import Label, normalise_category, read_labels
 from spacer_lib.rooms.scannet.sens import SensReader
 from spacer_lib.rooms.scene import (
     PARSER_VERSION,
     STRUCTURAL_CATEGORIES,
+    CameraPosition,
     ObjectInstance,
     Scene,
     require_scene_id,
 )
 
-# Videos are written at this rate (SpaceR §3), whatever the sensor's was.
-FPS = 24.0
-
-# An instance counts as seen when it covers this share of the image's pixels: 1,255
+# An instance counts as seen if it covers this share of an image's pixels: 1,255 pixels
 # of a 1296x968 frame, a patch of 35x35.
 MIN_VISIBLE_FRACTION = 0.001
 
-# Without instance images: seen when this share of at most so many of its vertices
-# projects into the depth image and agrees with it this well.
+# Without instance images, at most MAX_PROJECTED_VERTICES of an instance are projected.
+# It counts as seen if this share of them agrees with the depth image to the tolerance.
 MIN_VISIBLE_VERTICES = 0.1
 MAX_PROJECTED_VERTICES = 200
 DEPTH_TOLERANCE_M = 0.08
 
-# The camera path keeps the first frame with a pose, then each one at least so many
-# frames after the last kept: two a second of video.
+# The camera path keeps the first frame with a pose, then the next one at least this
+# many frames after the last one kept: two per second of video.
 CAMERA_PATH_EVERY = 12
 
-# Vertices taken as floor where none is labelled so.
+# Vertices this close to z = 0 are the floor if none is labelled as floor.
 FLOOR_BAND_M = 0.1
 MAX_FLOOR_POINTS = 20_000
 
@@ -60,7 +63,7 @@ AGGREGATION = ".aggregation.json"
 INSTANCES_2D = "_2d-instance-filt.zip"
 TEXT, RECORDING = ".txt", ".sens"
 
-# How first frames are found → what counts as seen.
+# Method that finds first-seen frames → what it counts as seen.
 VISIBLE = {
     "instance images": f"{MIN_VISIBLE_FRACTION:.1%} of the image's pixels",
     "projection": f"{MIN_VISIBLE_VERTICES:.0%} of up to {MAX_PROJECTED_VERTICES} "
@@ -70,73 +73,81 @@ VISIBLE = {
 
 @dataclass(frozen=True)
 class Group:
-    """One annotated group: ``vertices`` are (n,) indices into the mesh."""
+    """One annotated group; ``vertices`` (n,) are indices into the mesh."""
 
     object_id: int
     label: str
     vertices: np.ndarray
 
 
+NamedGroup = tuple[Group, str]  # with its category
+
+
 @dataclass(frozen=True)
 class Recording:
-    """What the scene takes from a ``.sens``: its length, and where the camera was.
+    """What a scene takes from its ``.sens`` file.
 
-    ``posed`` holds the frames with a pose; ``camera_path_m`` is ``Scene``'s.
+    ``posed`` are the frames with a pose; ``camera_path_m`` is that of ``Scene``.
     """
 
     path: Path
     frame_count: int
-    posed: tuple
-    camera_path_m: tuple
+    posed: tuple[int, ...]
+    camera_path_m: tuple[CameraPosition, ...]
 
 
-def parse_scene(scan_dir, label_tsv, *, video_path=None):
+def parse_scene(
+    scan_dir: PathLike, label_tsv: PathLike, *, video_path: PathLike | None = None
+) -> Scene:
     """Read one scan folder.
 
     Parameters
     ----------
     scan_dir : path
-        ``scans/<scan id>`` with ``.txt``, ``_vh_clean_2.ply``, its ``.segs.json``
-        and ``.aggregation.json``; ``.sens`` (without it the scene has no video, and
-        a warning); ``_2d-instance-filt.zip`` if at hand (without it, vertices are
-        projected into the depth images instead). All are named like the folder. A
-        folder ``0000_00``, as old releases have it, is scan ``scene0000_00``: rescans
-        and held-out lists must find their space.
+        ``scans/<scan id>``. It must hold ``.txt``, ``_vh_clean_2.ply``, its
+        ``.segs.json`` and ``.aggregation.json``, all named like the folder. Without
+        ``.sens`` the scene has no video; without ``_2d-instance-filt.zip`` vertices
+        are projected into the depth images. A warning tells of either. A folder
+        ``0000_00``, as in old releases, is scan ``scene0000_00``, so that rescans and
+        held-out lists match.
     label_tsv : path
         ``scannetv2-labels.combined.tsv``.
     video_path : path, optional
-        Recorded in the scene as it is, if there is a recording.
+        Written into the scene unchanged, if there is a recording.
 
     Returns
     -------
     Scene
-        Structural categories (walls, floor …) are left out of ``instances``; the
-        floor gives the rectangle and the area. ``room_center_m`` is the rectangle's
-        centre at half the mesh's height. ``camera_path_m`` has at most two positions
-        a second of video. ``provenance`` holds ``scan``, ``files`` (name → bytes),
+        ``instances`` has no structural categories (walls, floor …). The floor gives
+        the rectangle and the area. ``room_center_m`` is the rectangle's centre at half
+        the mesh's height. ``provenance`` holds ``scan``, ``files`` (name → bytes),
         ``parser_version``, ``aligned``, ``first_seen`` ("instance images",
-        "projection" or None), ``minimum_visible`` (that method's rule) and
-        ``groups``: what became of each annotated group.
+        "projection" or None), ``minimum_visible`` (the rule of that method) and
+        ``groups`` (how many annotated groups became objects, and why others did not).
 
     Raises
     ------
     SpacerError
-        For missing, broken or contradictory files, named with what to download.
+        If files are missing, broken or contradict each other. The message names the
+        file to download.
+
+    Source: SpaceR §3 "Data Collection".
     """
     scan_dir = Path(os.path.abspath(scan_dir))
     if not scan_dir.is_dir():
         raise SpacerError(
             f"{scan_dir} is missing",
+            kind="rooms.no-scan",
             expected="a folder scans/<scan id>",
             remedy="download the scan, or fix the path",
         )
     prefix = "scene" if re.fullmatch(r"\d{4,}_\d{2}", scan_dir.name) else ""
-    scan, warnings = require_scene_id(prefix + scan_dir.name), []
+    scan = require_scene_id(prefix + scan_dir.name)
+    warnings: list[str] = []
     labels = read_labels(label_tsv)
-    T_aligned_from_scan = read_alignment(scan_dir)
-    aligned = T_aligned_from_scan is not None
-    if not aligned:
-        T_aligned_from_scan = np.eye(4)
+    alignment = read_alignment(scan_dir)
+    T_aligned_from_scan = np.eye(4) if alignment is None else alignment
+    if alignment is None:
         warnings.append("no axisAlignment: the scan's own axes are kept")
     vertices, _ = read_vertices(scan_dir)
     named_groups = _named(read_groups(scan_dir, len(vertices)), labels, warnings)
@@ -155,11 +166,11 @@ def parse_scene(scan_dir, label_tsv, *, video_path=None):
     return Scene(
         scene_id=scan,
         dataset="scannet",
-        instances=[_instance(*pair, points, first_seen) for pair in kept],
+        instances=tuple(_instance(*pair, points, first_seen) for pair in kept),
         room_size_m2=area_m2,
         room_center_m=(*((floor_min_m + floor_max_m) / 2), middle_z),
-        floor_min_m=floor_min_m,
-        floor_max_m=floor_max_m,
+        floor_min_m=tuple(floor_min_m),
+        floor_max_m=tuple(floor_max_m),
         video_path=str(video_path) if video_path and recording else None,
         fps=FPS if recording else None,
         frame_count=recording.frame_count if recording else None,
@@ -170,16 +181,18 @@ def parse_scene(scan_dir, label_tsv, *, video_path=None):
             "scan": scan,
             "files": _file_sizes(scan_dir, label_tsv),
             "parser_version": PARSER_VERSION,
-            "aligned": aligned,
+            "aligned": alignment is not None,
             "first_seen": method,
-            "minimum_visible": VISIBLE.get(method),
+            "minimum_visible": VISIBLE[method] if method else None,
             "groups": fate,
         },
     )
 
 
-def _named(groups, labels, warnings):
-    """[(group, category)]; labels that the table lacks keep their own name."""
+def _named(
+    groups: list[Group], labels: dict[str, Label], warnings: list[str]
+) -> list[NamedGroup]:
+    """[(group, category)]; a label that the table lacks is its own category."""
     unknown = Counter(group.label for group in groups if group.label not in labels)
     if unknown:
         warnings.append(
@@ -196,15 +209,17 @@ def _named(groups, labels, warnings):
     ]
 
 
-def _listed(counts):
+def _listed(counts: Counter[str]) -> str:
     return ", ".join(f"{name} x{n}" for name, n in sorted(counts.items()))
 
 
-def _floor(scan, points, named_groups, warnings):
-    """Area in m², and the corners (2,) of the floor's rectangle."""
-    floor = [g.vertices for g, category in named_groups if category == "floor"]
-    if sum(map(len, floor)):
-        floor = points[np.unique(np.concatenate(floor))]
+def _floor(
+    scan: str, points: np.ndarray, named_groups: list[NamedGroup], warnings: list[str]
+) -> tuple[float, np.ndarray, np.ndarray]:
+    """Area in m², and the corners (2,) of the floor's rectangle in metres."""
+    labelled = [g.vertices for g, category in named_groups if category == "floor"]
+    if sum(map(len, labelled)):
+        floor = points[np.unique(np.concatenate(labelled))]
     else:
         floor = points[np.abs(points[:, 2]) <= FLOOR_BAND_M]
         warnings.append(f"no floor label: vertices within {FLOOR_BAND_M} m of z = 0")
@@ -214,6 +229,7 @@ def _floor(scan, points, named_groups, warnings):
     except SpacerError as error:
         raise SpacerError(
             f"{scan}: {error.what}",
+            kind=error.kind,
             got=error.got,
             expected=error.expected,
             remedy=error.remedy,
@@ -221,9 +237,13 @@ def _floor(scan, points, named_groups, warnings):
     return area_m2, floor[:, :2].min(axis=0), floor[:, :2].max(axis=0)
 
 
-def _sort_groups(named_groups, points, warnings):
-    """The [(group, category)] that become objects, and what became of all groups."""
-    kept, structural, unusable = [], Counter(), Counter()
+def _sort_groups(
+    named_groups: list[NamedGroup], points: np.ndarray, warnings: list[str]
+) -> tuple[list[NamedGroup], dict[str, Any]]:
+    """The groups that become objects, and counts of all groups by what they became."""
+    kept: list[NamedGroup] = []
+    structural: Counter[str] = Counter()
+    unusable: Counter[str] = Counter()
     for group, category in named_groups:
         mine = points[group.vertices]
         if category in STRUCTURAL_CATEGORIES:
@@ -251,52 +271,59 @@ def _sort_groups(named_groups, points, warnings):
     }
 
 
-def _instance(group, category, points, first_seen):
+def _instance(
+    group: Group, category: str, points: np.ndarray, first_seen: dict[int, int]
+) -> ObjectInstance:
     mine = points[group.vertices]
     centroid_m, axes_lengths_m, axes = oriented_box(mine)
     return ObjectInstance(
         instance_id=group.object_id,
         category=category,
-        centroid_m=centroid_m,
-        axes_lengths_m=axes_lengths_m,
+        centroid_m=tuple(centroid_m),
+        axes_lengths_m=tuple(axes_lengths_m),
         axes=tuple(axes.ravel()),
-        aabb_min_m=mine.min(axis=0),
-        aabb_max_m=mine.max(axis=0),
+        aabb_min_m=tuple(mine.min(axis=0)),
+        aabb_max_m=tuple(mine.max(axis=0)),
         vertex_count=len(mine),
         first_seen_frame=first_seen.get(group.object_id),
     )
 
 
-def _file(scan_dir, suffix):
+def _file(scan_dir: PathLike, suffix: str) -> Path:
     return Path(scan_dir) / f"{Path(scan_dir).name}{suffix}"
 
 
-def _require(scan_dir, suffix):
+def _require(scan_dir: PathLike, suffix: str, kind: str) -> Path:
     path = _file(scan_dir, suffix)
     if not path.is_file():
         raise SpacerError(
             f"{path} is missing",
+            kind=kind,
             remedy=f"download the scan's *{suffix} under ScanNet's terms of use",
         )
     return path
 
 
-def _file_sizes(scan_dir, label_tsv):
+def _file_sizes(scan_dir: Path, label_tsv: PathLike) -> dict[str, int]:
     """``{name: bytes}`` of the files that a parse reads."""
     suffixes = (TEXT, MESH, SEGMENTS, AGGREGATION, RECORDING, INSTANCES_2D)
     paths = [Path(label_tsv), *(_file(scan_dir, suffix) for suffix in suffixes)]
     return {path.name: path.stat().st_size for path in paths if path.is_file()}
 
 
-def read_alignment(scan_dir):
-    """(4, 4) T_aligned_from_scan from the scan's ``.txt``; ``None`` if it has none.
+def read_alignment(scan_dir: PathLike) -> np.ndarray | None:
+    """(4, 4) T_aligned_from_scan: ``axisAlignment`` of the scan's ``.txt``.
+
+    ``None`` if the file has no such line.
 
     Raises
     ------
     SpacerError
-        If the file is missing or the matrix is not 16 numbers of a rigid transform.
+        If the file is missing, or the line is not 16 numbers of a rigid transform.
+
+    Source: https://github.com/ScanNet/ScanNet (``<scanId>.txt``).
     """
-    path = _require(scan_dir, TEXT)
+    path = _require(scan_dir, TEXT, "rooms.no-text")
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         key, _, value = line.partition("=")
         if key.strip() == "axisAlignment":
@@ -307,6 +334,7 @@ def read_alignment(scan_dir):
             if len(numbers) != 16:
                 raise SpacerError(
                     f"{path}: axisAlignment",
+                    kind="rooms.alignment",
                     got=value.strip()[:80] or "nothing",
                     expected="16 numbers, row-major",
                     remedy="download the scan's .txt again",
@@ -315,15 +343,26 @@ def read_alignment(scan_dir):
     return None
 
 
-def read_vertices(scan_dir):
+def read_vertices(
+    scan_dir: PathLike,
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.uint8]]:
     """Vertices of ``_vh_clean_2.ply``.
 
     Returns
     -------
-    points : (n, 3) float64, metres, scan frame
+    points : (n, 3) float64
+        Metres, scan frame.
     rgb : (n, 3) uint8
+
+    Raises
+    ------
+    SpacerError
+        If the file is missing, is no coloured triangle mesh, or has no vertices or
+        coordinates that are not finite.
     """
-    path = _require(scan_dir, MESH)
+    from plyfile import PlyData, PlyParseError
+
+    path = _require(scan_dir, MESH, "rooms.no-mesh")
     try:
         ply = PlyData.read(path, known_list_len={"face": {"vertex_indices": 3}})
         vertex = ply["vertex"].data
@@ -332,12 +371,14 @@ def read_vertices(scan_dir):
     except (PlyParseError, KeyError, ValueError) as error:
         raise SpacerError(
             f"{path} is not a coloured triangle mesh",
+            kind="rooms.not-a-mesh",
             got=error,
             remedy=f"download *{MESH} again",
         ) from error
     if not len(points) or not np.isfinite(points).all():
         raise SpacerError(
             f"{path}: vertices",
+            kind="rooms.mesh-vertices",
             got=f"{len(points)}, finite: {bool(np.isfinite(points).all())}",
             expected="at least one, all finite",
             remedy=f"download *{MESH} again",
@@ -345,8 +386,8 @@ def read_vertices(scan_dir):
     return points, rgb
 
 
-def read_groups(scan_dir, vertex_count):
-    """Annotated groups of a scan as vertex indices, in file order.
+def read_groups(scan_dir: PathLike, vertex_count: int) -> list[Group]:
+    """Annotated groups of a scan with their vertices, in the file's order.
 
     A group without segments has no vertices.
 
@@ -354,16 +395,19 @@ def read_groups(scan_dir, vertex_count):
     ----------
     scan_dir : path
     vertex_count : int
-        Vertices of the mesh that the segments must cover.
+        Vertices of the mesh. The segments must cover them.
 
     Raises
     ------
     SpacerError
-        If the two files disagree with each other, the mesh or the folder's name.
+        If one of the two files is missing or broken, or they disagree with each other,
+        the mesh or the folder's name.
+
+    Source: https://github.com/ScanNet/ScanNet (``.segs.json``, ``.aggregation.json``).
     """
     scan_dir = Path(scan_dir)
-    segments_path = _require(scan_dir, SEGMENTS)
-    groups_path = _require(scan_dir, AGGREGATION)
+    segments_path = _require(scan_dir, SEGMENTS, "rooms.no-segments")
+    groups_path = _require(scan_dir, AGGREGATION, "rooms.no-aggregation")
     segments, aggregation = read_json(segments_path), read_json(groups_path)
     for path, content in ((segments_path, segments), (groups_path, aggregation)):
         _require_own(path, content, scan_dir.name)
@@ -380,6 +424,7 @@ def read_groups(scan_dir, vertex_count):
     except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
         raise SpacerError(
             f"{scan_dir.name}: segs.json or aggregation.json has another form",
+            kind="rooms.groups-form",
             got=f"{type(error).__name__} {error}",
             expected="segIndices; segGroups with objectId, label and segments",
             remedy=f"download *{SEGMENTS} and *{AGGREGATION} again",
@@ -388,6 +433,7 @@ def read_groups(scan_dir, vertex_count):
     if twice:
         raise SpacerError(
             f"{groups_path}: {len(twice)} object ids belong to several groups",
+            kind="rooms.object-id-twice",
             got=f"first {twice[0]}",
             expected="one group per objectId",
             remedy=f"download *{AGGREGATION} again",
@@ -395,6 +441,7 @@ def read_groups(scan_dir, vertex_count):
     if owner.shape != (vertex_count,):
         raise SpacerError(
             f"{scan_dir.name}: segs.json does not belong to the mesh",
+            kind="rooms.foreign-segments",
             got=f"{owner.size} segment indices",
             expected=f"{vertex_count}, one per vertex of *{MESH}",
             remedy=f"download *{MESH} and *{SEGMENTS} again",
@@ -405,6 +452,7 @@ def read_groups(scan_dir, vertex_count):
         raise SpacerError(
             f"{scan_dir.name}: {len(absent)} segment ids absent from segs.json "
             f"(first: {absent[0]})",
+            kind="rooms.absent-segments",
             remedy=f"download *{SEGMENTS} again; *_vh_clean.aggregation.json belongs "
             "to another mesh",
         )
@@ -416,26 +464,30 @@ def read_groups(scan_dir, vertex_count):
     return groups
 
 
-def _require_own(path, content, scan):
-    """Refuse a file of another scan; ids come as 0000_00, with prefixes, or not."""
+def _require_own(path: Path, content: Any, scan: str) -> None:
+    """Refuse a file of another scan. An id is ``0000_00`` with or without prefixes."""
     stored = str(content.get("sceneId", scan)) if isinstance(content, dict) else scan
     bare = stored.removeprefix("scannet.").removeprefix("scene")
     if bare != scan.removeprefix("scene"):
         raise SpacerError(
             f"{path} describes another scan",
+            kind="rooms.another-scan",
             got=stored,
             expected=scan,
             remedy="put each scan's files in its own folder",
         )
 
 
-def _read_recording(scan_dir, T_aligned_from_scan, warnings):
-    """``Recording``, or ``None`` and a warning; no image is read."""
+def _read_recording(
+    scan_dir: Path, T_aligned_from_scan: np.ndarray, warnings: list[str]
+) -> Recording | None:
+    """The scan's ``Recording``, or ``None`` and a warning; no image is read."""
     path = _file(scan_dir, RECORDING)
     if not path.is_file():
         warnings.append(f"no {RECORDING}: no video, no frame rate, no camera path")
         return None
-    posed, camera_path_m = [], []
+    posed: list[int] = []
+    camera_path_m: list[CameraPosition] = []
     with SensReader(path) as reader:
         for index, T_scan_from_camera in reader.poses():
             if T_scan_from_camera is None:
@@ -448,8 +500,16 @@ def _read_recording(scan_dir, T_aligned_from_scan, warnings):
         return Recording(path, reader.frame_count, tuple(posed), tuple(camera_path_m))
 
 
-def _first_seen(scan_dir, vertices, recording, warnings):
-    """``{object_id: frame}`` and the method, of ``{object_id: (n, 3) scan frame}``."""
+def _first_seen(
+    scan_dir: Path,
+    vertices: dict[int, np.ndarray],
+    recording: Recording | None,
+    warnings: list[str],
+) -> tuple[dict[int, int], str | None]:
+    """``{object_id: frame}`` and the method.
+
+    ``vertices`` are ``{object_id: (n, 3)}`` in the scan frame.
+    """
     zip_path = _file(scan_dir, INSTANCES_2D)
     if zip_path.is_file():
         _require_whole(zip_path, recording)
@@ -462,11 +522,11 @@ def _first_seen(scan_dir, vertices, recording, warnings):
         return _first_seen_by_projection(reader, vertices), "projection"
 
 
-def _require_whole(zip_path, recording):
+def _require_whole(zip_path: Path, recording: Recording | None) -> None:
     """Refuse an archive whose frames are not the recording's.
 
-    Frames without a pose may lack an image (it is made by projecting the mesh).
-    Without a recording the numbers must run from 0 without a gap.
+    A frame without a pose may lack its image, which ScanNet makes by projecting the
+    mesh. Without a recording the numbers must run from 0 without a gap.
     """
     held = set(read_frame_numbers(zip_path))
     frames = range(recording.frame_count if recording else max(held, default=0) + 1)
@@ -480,16 +540,18 @@ def _require_whole(zip_path, recording):
         ]
         raise SpacerError(
             f"{zip_path}: the images are not the recording's",
+            kind="rooms.other-frames",
             got=" and ".join(parts),
             expected=f"frames 0 to {len(frames) - 1}",
-            remedy=f"download {zip_path.name} again, or remove it: first frames then "
-            "come by projection",
+            remedy=f"download {zip_path.name} again, or remove it: first frames are "
+            "then found by projection",
         )
 
 
-def _first_seen_in_images(zip_path, object_ids):
-    """``{object_id: frame}`` by pixel counts (value = objectId + 1)."""
-    first_seen, waiting = {}, {i for i in object_ids if 0 <= i < 255}
+def _first_seen_in_images(zip_path: Path, object_ids: Iterable[int]) -> dict[int, int]:
+    """``{object_id: frame}`` by counting pixels of value ``objectId`` + 1."""
+    first_seen: dict[int, int] = {}
+    waiting = {i for i in object_ids if 0 <= i < 255}
     for index, image in read_instance_frames(zip_path):
         counts = np.bincount(image.ravel(), minlength=256)
         seen = counts >= max(1, MIN_VISIBLE_FRACTION * image.size)
@@ -501,13 +563,16 @@ def _first_seen_in_images(zip_path, object_ids):
     return first_seen
 
 
-def _first_seen_by_projection(recording, vertices):
-    """``{object_id: frame}`` by projecting (n, 3) scan-frame vertices, depth-tested."""
+def _first_seen_by_projection(
+    recording: SensReader, vertices: dict[int, np.ndarray]
+) -> dict[int, int]:
+    """``{object_id: frame}`` by projecting vertices into the depth images."""
     waiting = {}
     for object_id, points in vertices.items():
         count = min(len(points), MAX_PROJECTED_VERTICES)
         waiting[object_id] = points[np.linspace(0, len(points) - 1, count).astype(int)]
-    first_seen, K = {}, recording.depth_intrinsic
+    first_seen: dict[int, int] = {}
+    K = recording.depth_intrinsic
     width, height = recording.depth_size
     for frame in recording:
         if frame.T_scan_from_camera is None:

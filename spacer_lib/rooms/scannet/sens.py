@@ -1,23 +1,30 @@
 """ScanNet's ``.sens`` recordings (version 4), one frame at a time.
 
-A file holds thousands of JPEG colour and zlib depth images and reaches gigabytes:
-the reader keeps a single frame in memory. Every size that the file claims is checked
-against what it can be before anything is allocated.
+A file holds thousands of JPEG colour images and zlib depth images and has gigabytes:
+the reader keeps one frame in memory. Each size in the file is checked against its
+possible values before memory is allocated.
 
 Layout, little-endian. Header: u32 version, u64 length + sensor name, four f32[16]
 matrices (colour intrinsic and extrinsic, depth intrinsic and extrinsic), i32 colour
 and depth compression, u32 colour width, height, depth width, height, f32 depth shift,
 u64 frame count. A frame: f32[16] pose, u64 colour and depth time, u64 colour and
 depth bytes, the two images.
+
+Source: https://github.com/ScanNet/ScanNet (``SensReader/c++/src/sensorData.h``).
 """
 
 import struct
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO
 
 import numpy as np
+import numpy.typing as npt
 
+from spacer_lib.artifacts import PathLike
 from spacer_lib.errors import SpacerError
 
 VERSION = 4
@@ -37,13 +44,13 @@ class SensFrame:
     Attributes
     ----------
     index : int
-        Position in the recording, invalid poses included.
+        Position in the recording; frames without a pose count.
     T_scan_from_camera : (4, 4) float64 or None
         ``None`` where tracking was lost.
     jpeg : bytes
         The colour image as stored.
     color_time_us, depth_time_us : int
-        Time stamps as stored; often 0 or unrelated to the frame rate.
+        Time stamps as stored: often 0, or unrelated to the frame rate.
     """
 
     index: int
@@ -54,10 +61,10 @@ class SensFrame:
     _depth: bytes = field(repr=False)
     _reader: "SensReader" = field(repr=False)
 
-    def depth_m(self):
-        """(h, w) float32 metres along the optical axis, 0 = no reading.
+    def depth_m(self) -> npt.NDArray[np.float32]:
+        """(h, w) float32 metres along the optical axis; 0 means no reading.
 
-        Decoded on each call.
+        Each call decodes again.
 
         Raises
         ------
@@ -89,20 +96,20 @@ class SensReader:
     Raises
     ------
     SpacerError
-        On opening or iterating a missing, truncated, corrupt or foreign file: it
-        names the file, the frame, and the bytes found and expected.
+        If the file is missing, truncated or corrupt, or has another version or
+        compression; on opening or on reading a frame.
     """
 
-    def __init__(self, path):
+    def __init__(self, path: PathLike) -> None:
         self.path = Path(path)
-        self._stream = None
 
-    def __enter__(self):
+    def __enter__(self) -> "SensReader":
         try:
-            self._stream = self.path.open("rb")
+            self._stream: BinaryIO = self.path.open("rb")
         except OSError as error:
             raise SpacerError(
                 f"{self.path} cannot be read",
+                kind="rooms.no-recording",
                 got=error.strerror,
                 remedy="download the scan's .sens file",
             ) from error
@@ -114,29 +121,38 @@ class SensReader:
             raise
         return self
 
-    def __exit__(self, *exception):
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self._stream.close()
 
-    def _error(self, where, got, expected):
+    def _error(self, fault: str, where: str, got: str, expected: str) -> SpacerError:
         return SpacerError(
             f"{self.path}, {where}",
+            kind=f"rooms.sens-{fault}",
             got=got,
             expected=expected,
             remedy="download the .sens file again",
         )
 
-    def _read(self, count, where):
+    def _read(self, count: int, where: str) -> bytes:
         left = self._size - self._stream.tell()
         if count > left:
-            raise self._error(where, f"{left} bytes", f"{count} bytes")
+            raise self._error("truncated", where, f"{left} bytes", f"{count} bytes")
         return self._stream.read(count)
 
-    def _read_header(self):
+    def _read_header(self) -> None:
         version, name_bytes = OPENING.unpack(self._read(OPENING.size, "header"))
         if version != VERSION:
-            raise self._error("header", f"version {version}", f"version {VERSION}")
+            raise self._error(
+                "version", "header", f"version {version}", f"version {VERSION}"
+            )
         if name_bytes > _MAX_NAME_BYTES:
             raise self._error(
+                "name",
                 "header, sensor name",
                 f"{name_bytes} bytes",
                 f"at most {_MAX_NAME_BYTES} bytes",
@@ -155,6 +171,7 @@ class SensReader:
             DEPTH_ZLIB,
         ):
             raise self._error(
+                "compression",
                 "header",
                 f"colour compression {color_format}, depth {self._depth_format}",
                 f"colour {COLOR_JPEG} (jpeg), depth {DEPTH_RAW} or {DEPTH_ZLIB} (zlib)",
@@ -162,39 +179,50 @@ class SensReader:
         sides = (*self.color_size, *self.depth_size)
         if min(sides) < 1 or max(sides) > _MAX_SIDE_PIXELS:
             raise self._error(
-                "header", f"image sides {sides}", f"1 to {_MAX_SIDE_PIXELS} pixels"
+                "sides",
+                "header",
+                f"image sides {sides}",
+                f"1 to {_MAX_SIDE_PIXELS} pixels",
             )
         if not (np.isfinite(self.depth_shift) and self.depth_shift > 0):
-            raise self._error("header", f"depth shift {self.depth_shift}", "above 0")
+            raise self._error(
+                "depth-shift", "header", f"depth shift {self.depth_shift}", "above 0"
+            )
         left = self._size - self._stream.tell()
         if self.frame_count * FRAME.size > left:
             raise self._error(
-                f"header claims {self.frame_count} frames",
+                "frame-count",
+                f"header: {self.frame_count} frames",
                 f"{left} bytes",
                 f"at least {self.frame_count * FRAME.size} bytes",
             )
         self._first_frame_at = self._stream.tell()
-        # Neither image can outgrow its uncompressed pixels by more than overhead.
+        # A compressed image exceeds its pixels' bytes by a small overhead at most.
         self._max_color_bytes = 4 * self.color_size[0] * self.color_size[1] + 65536
         depth_bytes = 2 * self.depth_size[0] * self.depth_size[1]
         self._max_depth_bytes = depth_bytes + depth_bytes // 100 + 1024
 
-    def __iter__(self):
-        """Yield every ``SensFrame`` in order, from the first, on each call."""
+    def __iter__(self) -> Iterator[SensFrame]:
+        """Yield every ``SensFrame`` in order; each call starts at the first."""
         for index, pose, times_us, sizes in self._records():
             jpeg, depth = (self._stream.read(count) for count in sizes)
             yield SensFrame(index, pose, jpeg, *times_us, depth, self)
 
-    def poses(self):
-        """Yield ``(frame index, T_scan_from_camera or None)``, reading no image.
+    def poses(self) -> Iterator[tuple[int, np.ndarray | None]]:
+        """Yield ``(frame index, T_scan_from_camera or None)`` without reading images.
 
-        A truncated file is found out all the same.
+        A truncated file is refused here too.
         """
         for index, pose, *_ in self._records():
             yield index, pose
 
-    def _records(self):
-        """(index, pose, times, image sizes) a frame; the stream is at its images."""
+    def _records(
+        self,
+    ) -> Iterator[tuple[int, np.ndarray | None, tuple[int, int], tuple[int, int]]]:
+        """(index, pose, times in us, bytes of images) of each frame.
+
+        At each one the stream stands at the frame's images.
+        """
         at = self._first_frame_at
         for index in range(self.frame_count):
             self._stream.seek(at)
@@ -206,28 +234,32 @@ class SensReader:
             for kind, count, limit in zip(kinds, sizes, limits, strict=True):
                 left, what = self._size - at, f"{where}, {kind}"
                 if count > limit:
-                    raise self._error(what, f"{count} bytes", f"at most {limit} bytes")
+                    raise self._error(
+                        "huge-image", what, f"{count} bytes", f"at most {limit} bytes"
+                    )
                 if count > left:
-                    raise self._error(what, f"{left} bytes", f"{count} bytes")
+                    raise self._error(
+                        "truncated", what, f"{left} bytes", f"{count} bytes"
+                    )
                 at += count
             pose = np.array(values[:16]).reshape(4, 4)
-            if not np.isfinite(pose).all() or pose[0, 0] == 0:
-                pose = None
-            yield index, pose, values[16:18], sizes
+            valid = np.isfinite(pose).all() and pose[0, 0] != 0
+            times_us = values[16], values[17]
+            yield index, pose if valid else None, times_us, sizes
 
-    def decode_depth(self, data, index):
-        """Stored depth bytes → (h, w) float32 metres; see ``SensFrame.depth_m``."""
+    def decode_depth(self, data: bytes, index: int) -> npt.NDArray[np.float32]:
+        """Depth image as stored → (h, w) float32 metres; see ``SensFrame.depth_m``."""
         width, height = self.depth_size
         expected, where = 2 * width * height, f"frame {index}, depth"
         if self._depth_format == DEPTH_ZLIB:
             try:
-                # Capped, so that a hostile stream cannot inflate without end.
+                # Limited, so that a hostile stream cannot fill the memory.
                 data = zlib.decompressobj().decompress(data, expected + 1)
             except zlib.error as error:
                 raise self._error(
-                    where, str(error), f"zlib data of {expected} bytes"
+                    "depth", where, str(error), f"zlib data of {expected} bytes"
                 ) from error
         if len(data) != expected:
-            raise self._error(where, f"{len(data)} bytes", f"{expected} bytes")
+            raise self._error("depth", where, f"{len(data)} bytes", f"{expected} bytes")
         depth = np.frombuffer(data, dtype="<u2").reshape(height, width)
         return depth.astype(np.float32) / np.float32(self.depth_shift)

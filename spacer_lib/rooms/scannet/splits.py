@@ -1,15 +1,19 @@
-"""The official lists of scans."""
+"""ScanNet's lists of training and validation scans.
+
+Source: https://github.com/ScanNet/ScanNet (``Tasks/Benchmark``).
+"""
 
 import re
 from pathlib import Path
 
+from spacer_lib.artifacts import PathLike
 from spacer_lib.errors import SpacerError
 
 _SCAN_ID = re.compile(r"scene\d{4,}_\d{2}")
 
 
-def read_split(path):
-    """Scan ids of one list, e.g. ``scannetv2_val.txt``, in file order.
+def read_split(path: PathLike) -> tuple[str, ...]:
+    """Scan ids of one list, such as ``scannetv2_val.txt``, in the file's order.
 
     Raises
     ------
@@ -20,24 +24,30 @@ def read_split(path):
     if not path.is_file():
         raise SpacerError(
             f"{path} is missing",
-            remedy="download ScanNet's benchmark split lists beside scans/",
+            kind="rooms.no-split",
+            remedy="download ScanNet's benchmark split lists into the folder of scans/",
         )
     scan_ids = tuple(path.read_text(encoding="utf-8", errors="replace").split())
     for scan_id in scan_ids:
         if not _SCAN_ID.fullmatch(scan_id):
             raise SpacerError(
-                f"{path}: not a scan id", got=repr(scan_id), expected="scene0000_00"
+                f"{path}: not a scan id",
+                kind="rooms.not-a-scan-id",
+                got=repr(scan_id),
+                expected="scene0000_00",
+                remedy="download the official split lists again",
             )
     return scan_ids
 
 
-def read_splits(folder):
+def read_splits(folder: PathLike) -> dict[str, tuple[str, ...]]:
     """``{"train": ids, "val": ids}`` from ``scannetv2_train.txt`` and ``_val.txt``.
 
     Raises
     ------
     SpacerError
-        Also if the two share a physical space, which the official lists never do.
+        As ``read_split``, or if the two lists share a physical space: the official
+        ones do not.
     """
     folder = Path(folder)
     splits = {
@@ -48,6 +58,7 @@ def read_splits(folder):
     if shared:
         raise SpacerError(
             f"{folder}: train and val share physical spaces",
+            kind="rooms.shared-spaces",
             got=f"{len(shared)}, first {shared[0]}",
             expected="none",
             remedy="download the official split lists again",

@@ -1,11 +1,11 @@
-"""Procedural rooms in ScanNet's own formats, or straight to memory.
+"""Procedural rooms, in ScanNet's own file formats or in memory.
 
-``rooms`` describes, ``render`` draws, ``light`` gives ``Scene`` + frames without
-files, ``write`` lays down ScanNet's on-disk layout.
+``layout`` describes a room, ``views`` films it and makes its ``Scene``, ``render``
+draws frames, and ``write`` writes ScanNet's files.
 """
 
 import os
 
-# Open3D only casts rays here; its notebook widget would announce itself in every
-# notebook that imports us.
+# Open3D only casts rays here. Its notebook widget would otherwise print a notice in
+# every notebook that renders a room.
 os.environ.setdefault("OPEN3D_DISABLE_WEB_VISUALIZER", "true")

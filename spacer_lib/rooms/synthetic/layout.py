@@ -1,46 +1,70 @@
-"""Procedural furnished rooms, described before anything is rendered or written.
+"""Procedural furnished rooms: their description, before any rendering or writing.
 
-A ``Room`` is the single source of both paths: ``write`` turns it into ScanNet's
-files, ``light`` into a ``Scene`` plus frames in memory; a test holds the two equal.
-Sizes are metres in the aligned frame: +z up, floor at z = 0, room centre at the
-origin. Furniture is made of one to five coloured boxes, sized around everyday priors.
+``write`` turns a ``Room`` into ScanNet's files, ``views`` into a ``Scene``, ``render``
+into frames. Lengths are metres in the aligned frame: +z up, floor at z = 0, the room's
+centre at the origin. A piece of furniture is one or two coloured boxes.
 """
 
 import math
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
-from spacer_lib.errors import SpacerError
+from spacer_lib.errors import SpacerError, nearest
+
+XY = tuple[float, float]
+XYZ = tuple[float, float, float]
+Rect = tuple[float, float, float, float]  # x0, y0, x1, y1 in metres
 
 
 @dataclass(frozen=True)
 class Part:
-    """One coloured box of a piece of furniture, in units of the piece's own box.
+    """One coloured box of a piece of furniture.
 
-    ``center`` and ``size`` are fractions of (width, depth, height); z starts at 0 on
-    the floor. ``rgb`` is in [0, 1].
+    ``center`` and ``size`` are fractions of the piece's width, depth and height; x and
+    y run from -0.5 to 0.5, z from 0 (bottom) to 1. ``rgb`` is in [0, 1].
     """
 
-    center: tuple
-    size: tuple
-    rgb: tuple
+    center: XYZ
+    size: XYZ
+    rgb: XYZ
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A category: ScanNet's raw label, size prior, where it stands, how it looks."""
+    """A category of furniture.
+
+    Attributes
+    ----------
+    category, raw_label : str
+        Name in questions and maps; name in ScanNet's label table.
+    nyu40id : int
+    size_m : (width, depth, height)
+        Mean edge lengths.
+    parts : tuple of Part
+    on_wall : bool
+        Whether furnished rooms place it at a wall.
+    bottom_m : float
+        Height of its lower side above the floor.
+    """
 
     category: str
     raw_label: str
     nyu40id: int
-    size_m: tuple
-    parts: tuple
+    size_m: XYZ
+    parts: tuple[Part, ...]
     on_wall: bool = False
     bottom_m: float = 0.0
 
 
-def _slab(rgb, low=0.0, high=1.0, x=(0.0, 1.0), y=(0.0, 1.0)):
+def _slab(
+    rgb: XYZ,
+    low: float = 0.0,
+    high: float = 1.0,
+    x: XY = (0.0, 1.0),
+    y: XY = (0.0, 1.0),
+) -> Part:
     center = (sum(x) / 2 - 0.5, sum(y) / 2 - 0.5, (low + high) / 2)
     return Part(center, (x[1] - x[0], y[1] - y[0], high - low), rgb)
 
@@ -151,27 +175,44 @@ KINDS = {kind.category: kind for kind in _KINDS}
 
 @dataclass(frozen=True)
 class Style:
-    """What kind of rooms to draw.
+    """How rooms are drawn.
 
-    ``singles`` and ``repeats`` are inclusive ranges: how many categories appear
-    exactly once, and how often the one repeated category (if any) appears.
+    Attributes
+    ----------
+    name : str
+    categories : tuple of str
+        Keys of ``KINDS``.
+    width_m : (low, high)
+        Range of the floor's width and depth.
+    singles : (low, high)
+        Inclusive range: how many categories appear exactly once.
+    repeats : (low, high)
+        Inclusive range: how often one further category appears.
+    cut_corner : float
+        Probability of an L-shaped floor.
+    wall_height_m : float
+    open_wall : bool
+        No wall on the -y side, so that an orbit camera sees the floor.
+    tinted_floor : bool
+        The floor's colour encodes the position, which makes the task easier.
+    any_yaw : bool
+        Any rotation about +z; otherwise multiples of 90 degrees.
     """
 
     name: str
-    categories: tuple
-    width_m: tuple
-    singles: tuple
-    repeats: tuple
-    cut_corner: float  # probability of an L-shaped floor
+    categories: tuple[str, ...]
+    width_m: XY
+    singles: tuple[int, int]
+    repeats: tuple[int, int]
+    cut_corner: float
     wall_height_m: float
-    open_wall: bool  # no wall on the -y side, so that an orbit camera sees in
-    tinted_floor: bool  # floor colour encodes position (the tiny model's crutch)
-    any_yaw: bool  # free rotation; otherwise quarter turns
+    open_wall: bool
+    tinted_floor: bool
+    any_yaw: bool
 
 
-# `furnished` is what a scan looks like; `dollhouse` is a room that a model with less
-# than a million weights can learn to see on a CPU. The tint is a crutch and notebook
-# 02 says so.
+# `furnished` resembles a scan. `dollhouse` is simple enough for a model with less than
+# a million weights on a CPU; its tinted floor gives positions away (notebook 02).
 STYLES = {
     "furnished": Style(
         "furnished",
@@ -202,29 +243,46 @@ STYLES = {
 
 @dataclass(frozen=True)
 class Furniture:
-    """A placed piece: its box centre on the floor, yaw about +z, and edge lengths."""
+    """A placed piece of furniture.
+
+    Attributes
+    ----------
+    instance_id : int
+    kind : Kind
+    position_m : (x, y, z)
+        Centre of the lower side of its box.
+    yaw_rad : float
+        Rotation about +z.
+    size_m : (width, depth, height)
+    tone : float
+        Brightness factor of its colours.
+    """
 
     instance_id: int
     kind: Kind
-    position_m: tuple  # (3,) of the box's bottom centre
+    position_m: XYZ
     yaw_rad: float
-    size_m: tuple  # (3,) width, depth, height
-    tone: float  # brightness factor of its colours
+    size_m: XYZ
+    tone: float
 
-    def part_boxes(self):
-        """[(center (3,), size (3,), yaw, rgb)] in the aligned frame."""
+    def part_boxes(self) -> list[tuple[np.ndarray, np.ndarray, float, XYZ]]:
+        """[(center (3,), size (3,), yaw_rad, rgb)] of the parts, metres."""
         c, s = math.cos(self.yaw_rad), math.sin(self.yaw_rad)
         boxes = []
         for part in self.kind.parts:
             x, y, z = np.multiply(part.center, self.size_m)
             center = np.add(self.position_m, (c * x - s * y, s * x + c * y, z))
-            rgb = tuple(min(1.0, v * self.tone) for v in part.rgb)
+            r, g, b = (min(1.0, v * self.tone) for v in part.rgb)
             size = np.multiply(part.size, self.size_m)
-            boxes.append((center, size, self.yaw_rad, rgb))
+            boxes.append((center, size, self.yaw_rad, (r, g, b)))
         return boxes
 
-    def footprint_half_m(self):
-        """Half extents (2,) of the axis-aligned footprint."""
+    def corners_m(self) -> np.ndarray:
+        """(8 parts, 3) corners of all parts, metres."""
+        return np.concatenate([box_vertices(*box[:3]) for box in self.part_boxes()])
+
+    def footprint_half_m(self) -> np.ndarray:
+        """(2,) half extents of the axis-aligned footprint, metres."""
         c, s = abs(math.cos(self.yaw_rad)), abs(math.sin(self.yaw_rad))
         w, d = self.size_m[:2]
         return np.array([c * w + s * d, s * w + c * d]) / 2
@@ -232,23 +290,36 @@ class Furniture:
 
 @dataclass(frozen=True)
 class Room:
-    """A furnished room; ``floor_rects`` are disjoint (x0, y0, x1, y1) in metres."""
+    """A furnished room.
+
+    Attributes
+    ----------
+    scene_id : str
+    seed : int
+        Draws the room; also its camera paths.
+    style : Style
+    floor_rects : tuple of (x0, y0, x1, y1)
+        Disjoint rectangles, metres.
+    furniture : tuple of Furniture
+    T_aligned_from_scan : (16,) tuple of float
+        4x4 matrix, row-major, as in ``axisAlignment`` of ScanNet's ``.txt``.
+    """
 
     scene_id: str
     seed: int
     style: Style
-    floor_rects: tuple
-    furniture: tuple
-    T_aligned_from_scan: tuple  # 4x4 row-major: what .txt's axisAlignment holds
+    floor_rects: tuple[Rect, ...]
+    furniture: tuple[Furniture, ...]
+    T_aligned_from_scan: tuple[float, ...]
 
     @property
-    def floor_bounds_m(self):
-        """(min (2,), max (2,)) of the floor."""
+    def floor_bounds_m(self) -> tuple[np.ndarray, np.ndarray]:
+        """(min (2,), max (2,)) of the floor, metres."""
         rects = np.array(self.floor_rects)
         return rects[:, :2].min(axis=0), rects[:, 2:].max(axis=0)
 
-    def on_floor(self, points_xy):
-        """(n,) bool: which (n, 2) points lie on the floor."""
+    def on_floor(self, points_xy: npt.ArrayLike) -> npt.NDArray[np.bool_]:
+        """(n,) bool: which of the (n, 2) points, metres, lie on the floor."""
         points = np.atleast_2d(points_xy)
         inside = [
             ((points >= rect[:2]) & (points <= rect[2:])).all(axis=1)
@@ -257,20 +328,46 @@ class Room:
         return np.any(inside, axis=0)
 
 
-def draw_room(seed, style="furnished", scene_id=None):
-    """One room, a pure function of ``(seed, style)``.
+def box_vertices(
+    center: npt.ArrayLike, size: npt.ArrayLike, yaw_rad: float
+) -> np.ndarray:
+    """(8, 3) corners of a box with edge lengths ``size``, rotated about +z."""
+    local = _CORNERS * np.asarray(size) / 2
+    c, s = math.cos(yaw_rad), math.sin(yaw_rad)
+    rotation = np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]])
+    return local @ rotation.T + np.asarray(center)
+
+
+_CORNERS = np.array(
+    [(x, y, z) for z in (-1, 1) for y in (-1, 1) for x in (-1, 1)], dtype=np.float64
+)
+
+
+def draw_room(seed: int, style: str = "furnished", scene_id: str | None = None) -> Room:
+    """Draw one room, which depends on ``(seed, style)`` only.
 
     Parameters
     ----------
     seed : int
-        Non-negative; keys the generator together with the style's name.
+        Non-negative.
     style : str
-        A key of ``STYLES``.
+        Key of ``STYLES``.
     scene_id : str, optional
-        Defaults to ScanNet's pattern ``scene<seed>_00``.
+        Default: ScanNet's pattern ``scene<seed>_00``.
+
+    Raises
+    ------
+    SpacerError
+        If there is no such style, or no arrangement of the furniture was found.
     """
     if style not in STYLES:
-        raise SpacerError("room style", got=style, expected=sorted(STYLES))
+        raise SpacerError(
+            "room style",
+            kind="rooms.no-style",
+            got=style,
+            expected=", ".join(sorted(STYLES)),
+            remedy=nearest(style, sorted(STYLES)),
+        )
     rules = STYLES[style]
     rng = np.random.default_rng([seed, sum(map(ord, style))])
     for _ in range(50):
@@ -279,34 +376,29 @@ def draw_room(seed, style="furnished", scene_id=None):
         if furniture is not None:
             break
     else:
-        raise SpacerError(f"{style} room {seed}: no arrangement found in 50 tries")
+        raise SpacerError(
+            f"{style} room {seed}",
+            kind="rooms.no-arrangement",
+            got="no arrangement of the furniture in 50 attempts",
+            remedy="use another seed",
+        )
     angle = rng.uniform(-math.pi, math.pi)
     shift = rng.uniform(1.0, 4.0, size=2)
     c, s = math.cos(angle), math.sin(angle)
-    T = (
-        c,
-        -s,
-        0,
-        -c * shift[0] + s * shift[1],
-        s,
-        c,
-        0,
-        -s * shift[0] - c * shift[1],
-        0,
-        0,
-        1,
-        -0.05,
-        0,
-        0,
-        0,
-        1,
-    )
+    x, y = -c * shift[0] + s * shift[1], -s * shift[0] - c * shift[1]
+    rows = (c, -s, 0, x), (s, c, 0, y), (0, 0, 1, -0.05), (0, 0, 0, 1)
+    T_aligned_from_scan = tuple(value for row in rows for value in row)
     return Room(
-        scene_id or f"scene{seed:04d}_00", seed, rules, floor_rects, furniture, T
+        scene_id or f"scene{seed:04d}_00",
+        seed,
+        rules,
+        floor_rects,
+        furniture,
+        T_aligned_from_scan,
     )
 
 
-def _draw_floor(rng, rules):
+def _draw_floor(rng: np.random.Generator, rules: Style) -> tuple[Rect, ...]:
     width, depth = rng.uniform(*rules.width_m, size=2)
     x, y = width / 2, depth / 2
     if rng.random() >= rules.cut_corner:
@@ -317,10 +409,12 @@ def _draw_floor(rng, rules):
     for axis in (0, 1):
         if rng.random() < 0.5:
             rects[:, [axis, axis + 2]] = -rects[:, [axis + 2, axis]]
-    return tuple(tuple(float(v) for v in rect) for rect in rects)
+    return tuple((x0, y0, x1, y1) for x0, y0, x1, y1 in rects.tolist())
 
 
-def _furnish(rng, rules, floor_rects):
+def _furnish(
+    rng: np.random.Generator, rules: Style, floor_rects: tuple[Rect, ...]
+) -> tuple[Furniture, ...] | None:
     order = rng.permutation(len(rules.categories))
     singles = int(rng.integers(rules.singles[0], rules.singles[1] + 1))
     repeats = int(rng.integers(rules.repeats[0], rules.repeats[1] + 1))
@@ -328,7 +422,7 @@ def _furnish(rng, rules, floor_rects):
     wanted = [names[0]] * repeats + names[1 : singles + 1]
     # Large pieces first: they are the hardest to place.
     wanted.sort(key=lambda n: -KINDS[n].size_m[0] * KINDS[n].size_m[1])
-    placed = []
+    placed: list[Furniture] = []
     for category in wanted:
         piece = _place(rng, rules, floor_rects, placed, len(placed), category)
         if piece is None:
@@ -337,12 +431,20 @@ def _furnish(rng, rules, floor_rects):
     return tuple(placed)
 
 
-def _place(rng, rules, floor_rects, placed, instance_id, category):
+def _place(
+    rng: np.random.Generator,
+    rules: Style,
+    floor_rects: tuple[Rect, ...],
+    placed: list[Furniture],
+    instance_id: int,
+    category: str,
+) -> Furniture | None:
+    """A piece that stands on the floor, clear of the others; ``None``: none found."""
     kind = KINDS[category]
     rects = np.array(floor_rects)
     low, high = rects[:, :2].min(axis=0), rects[:, 2:].max(axis=0)
     for _ in range(60):
-        size = np.multiply(kind.size_m, rng.uniform(0.88, 1.12, size=3))
+        width, depth, height = np.multiply(kind.size_m, rng.uniform(0.88, 1.12, size=3))
         if kind.on_wall and rules.any_yaw:
             yaw = 0.0 if rng.random() < 0.5 else math.pi
         elif rules.any_yaw:
@@ -354,7 +456,7 @@ def _place(rng, rules, floor_rects, placed, instance_id, category):
             kind,
             (0.0, 0.0, kind.bottom_m),
             yaw,
-            tuple(size),
+            (width, depth, height),
             float(rng.uniform(0.85, 1.1)),
         )
         half = piece.footprint_half_m()

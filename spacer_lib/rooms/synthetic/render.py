@@ -1,26 +1,30 @@
-"""Cameras and ray-cast frames of a ``Room`` (Open3D's ``RaycastingScene``, CPU).
+"""Frames of a synthetic ``Room`` by ray casting (Open3D's ``RaycastingScene``, CPU).
 
-Camera convention (ScanNet's): x right, y down, z forward; a pose is the 4x4
-``T_aligned_from_camera``. Pixel (u, v) has its centre at integer coordinates.
+Cameras follow the convention of ``views``. This module loads Open3D: import it inside
+the function that renders.
 """
 
 import functools
 import itertools
-import math
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import open3d as o3d
 
-FLOOR, WALL, NOTHING = -1, -2, -3
+from spacer_lib.errors import SpacerError
+from spacer_lib.rooms.frames import FPS, sample_indices
+from spacer_lib.rooms.synthetic.layout import XYZ, Rect, Room, box_vertices, draw_room
+from spacer_lib.rooms.synthetic.views import VIEWS, View, pinhole, view_poses
+
+FLOOR, WALL, NOTHING = -1, -2, -3  # labels of pixels that show no furniture
 _LIGHT = np.array([0.35, -0.45, 0.82]) / np.linalg.norm([0.35, -0.45, 0.82])
 _BACKGROUND = np.array([0.0, 0.0, 0.0])
 _WALL_RGB = (0.82, 0.80, 0.76)
 _PLAIN_FLOOR_RGB = (0.62, 0.52, 0.42)
 _WALL_THICKNESS_M = 0.06
 
-_CORNERS = np.array(
-    [(x, y, z) for z in (-1, 1) for y in (-1, 1) for x in (-1, 1)], dtype=np.float64
-)
 _TRIANGLES = np.array(
     [
         (0, 2, 1),
@@ -39,20 +43,17 @@ _TRIANGLES = np.array(
 )
 
 
-def box_vertices(center, size, yaw_rad):
-    """(8, 3) corners of a box rotated about +z."""
-    local = _CORNERS * np.asarray(size) / 2
-    c, s = math.cos(yaw_rad), math.sin(yaw_rad)
-    rotation = np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]])
-    return local @ rotation.T + np.asarray(center)
+# Centre (3,) and edge lengths (3,) in metres, yaw_rad, rgb in [0, 1], label.
+LabelledBox = tuple[npt.ArrayLike, npt.ArrayLike, float, XYZ, int]
 
 
-def room_boxes(room):
-    """Every surface of a room as [(center, size, yaw_rad, rgb, label)].
+def room_boxes(room: Room) -> list[LabelledBox]:
+    """Every surface of a room as [(center, size, yaw_rad, rgb, label)], metres.
 
-    ``label`` is the instance id, or ``FLOOR`` / ``WALL``.
+    ``label`` is the instance id, or ``FLOOR`` or ``WALL``.
     """
-    boxes = []
+    center: npt.ArrayLike
+    boxes: list[LabelledBox] = []
     for x0, y0, x1, y1 in room.floor_rects:
         center = ((x0 + x1) / 2, (y0 + y1) / 2, -0.02)
         boxes.append((center, (x1 - x0, y1 - y0, 0.04), 0.0, _PLAIN_FLOOR_RGB, FLOOR))
@@ -66,8 +67,8 @@ def room_boxes(room):
     return boxes
 
 
-def _wall_segments(room):
-    """Axis-aligned boundary segments of the floor, (x0, y0, x1, y1) with x0<=x1."""
+def _wall_segments(room: Room) -> list[Rect]:
+    """Axis-aligned boundary segments of the floor: x0 = x1 or y0 = y1."""
     rects = np.array(room.floor_rects)
     xs, ys = np.unique(rects[:, [0, 2]]), np.unique(rects[:, [1, 3]])
     open_y = ys[0] if room.style.open_wall else None
@@ -86,9 +87,9 @@ def _wall_segments(room):
 
 
 class Renderer:
-    """Ray-casts one room from any pose."""
+    """Renders one room from any pose."""
 
-    def __init__(self, room):
+    def __init__(self, room: Room) -> None:
         boxes = room_boxes(room)
         vertices = np.concatenate(
             [box_vertices(c, s, yaw) for c, s, yaw, _, _ in boxes]
@@ -100,31 +101,37 @@ class Renderer:
         self._colors = np.repeat([b[3] for b in boxes], len(_TRIANGLES), axis=0)
         self._scene = o3d.t.geometry.RaycastingScene(nthreads=1)
         self._scene.add_triangles(
-            o3d.core.Tensor(vertices.astype(np.float32)),
-            o3d.core.Tensor(triangles.astype(np.uint32)),
+            o3d.core.Tensor.from_numpy(vertices.astype(np.float32)),
+            o3d.core.Tensor.from_numpy(triangles.astype(np.uint32)),
         )
 
-    def render(self, pose, intrinsic, width, height):
-        """One frame.
+    def render(
+        self, pose: npt.ArrayLike, intrinsic: np.ndarray, width: int, height: int
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Render one frame.
 
         Parameters
         ----------
-        pose : (4, 4) T_aligned_from_camera
-        intrinsic : (3, 3) pinhole matrix in pixels
+        pose : (4, 4)
+            T_aligned_from_camera.
+        intrinsic : (3, 3)
+            Pinhole matrix in pixels.
         width, height : int
 
         Returns
         -------
         rgb : (height, width, 3) uint8
-        depth_m : (height, width) float32, along the optical axis; 0 where nothing
-        labels : (height, width) int, instance id, ``FLOOR``, ``WALL`` or ``NOTHING``
+        depth_m : (height, width) float32
+            Along the optical axis; 0 where there is nothing.
+        labels : (height, width) int
+            Instance id, ``FLOOR``, ``WALL`` or ``NOTHING``.
         """
         directions = _ray_directions(tuple(map(tuple, intrinsic)), width, height)
         pose = np.asarray(pose, dtype=np.float64)
         world = directions @ pose[:3, :3].T  # z of `directions` is 1: t_hit is depth
         rays = np.empty((len(world), 6), dtype=np.float32)
         rays[:, :3], rays[:, 3:] = pose[:3, 3], world
-        hit = self._scene.cast_rays(o3d.core.Tensor(rays))
+        hit = self._scene.cast_rays(o3d.core.Tensor.from_numpy(rays))
         depth = hit["t_hit"].numpy()
         seen = np.isfinite(depth)
         primitive = np.where(seen, hit["primitive_ids"].numpy(), 0).astype(np.int64)
@@ -146,7 +153,8 @@ class Renderer:
             labels.reshape(shape),
         )
 
-    def _floor_rgb(self, xy):
+    def _floor_rgb(self, xy: np.ndarray) -> np.ndarray:
+        """(n, 3) colours in [0, 1] of the floor at (n, 2) points, metres."""
         tile = (np.floor(xy).sum(axis=1) % 2)[:, None]
         if not self.room.style.tinted_floor:
             return np.asarray(_PLAIN_FLOOR_RGB) * (0.9 + 0.1 * tile)
@@ -157,7 +165,8 @@ class Renderer:
 
 
 @functools.lru_cache(maxsize=8)
-def _ray_directions(intrinsic, width, height):
+def _ray_directions(intrinsic: Any, width: int, height: int) -> np.ndarray:
+    """(height x width, 3) directions of the pixels in the camera's frame, z = 1."""
     K = np.array(intrinsic)
     u, v = np.meshgrid(np.arange(width), np.arange(height))
     x = (u - K[0, 2]) / K[0, 0]
@@ -165,71 +174,53 @@ def _ray_directions(intrinsic, width, height):
     return np.stack([x, y, np.ones_like(x)], axis=-1).reshape(-1, 3)
 
 
-def pinhole(width, height, fov_deg=54.0):
-    """(3, 3) intrinsic with square pixels; the field of view is horizontal."""
-    f = width / 2 / math.tan(math.radians(fov_deg) / 2)
-    return np.array([[f, 0, (width - 1) / 2], [0, f, (height - 1) / 2], [0, 0, 1]])
-
-
-def look_at(eye, target):
-    """(4, 4) T_aligned_from_camera looking from ``eye`` to ``target``, +z up."""
-    forward = np.subtract(target, eye)
-    forward = forward / np.linalg.norm(forward)
-    right = np.cross(forward, (0.0, 0.0, 1.0))
-    right /= np.linalg.norm(right)
-    pose = np.eye(4)
-    pose[:3, :3] = np.stack([right, np.cross(forward, right), forward], axis=1)
-    pose[:3, 3] = eye
-    return pose
-
-
-def orbit_poses(room, times, azimuth_deg=0.0, sweep_deg=12.0, elevation_deg=59.0):
-    """(n, 4, 4) poses on an arc that looks down at the room's centre.
-
-    ``times`` (n,) runs from 0 to 1 over the whole video.
-
-    Azimuth 0 stands at -y and looks towards +y; positive azimuth walks
-    counter-clockwise seen from above. The distance frames the whole floor.
-    """
-    low, high = room.floor_bounds_m
-    distance = 1.32 * float(np.max(high - low))
-    poses = []
-    for t in times:
-        a = math.radians(azimuth_deg + (t - 0.5) * sweep_deg)
-        e = math.radians(elevation_deg)
-        eye = (
-            distance * math.cos(e) * math.sin(a),
-            -distance * math.cos(e) * math.cos(a),
-            distance * math.sin(e),
-        )
-        center = ((low[0] + high[0]) / 2, (low[1] + high[1]) / 2, 0.0)
-        poses.append(look_at(np.add(eye, center), np.add(center, (0, 0, 0.25))))
-    return np.stack(poses)
-
-
-def walk_poses(room, times, rng, eye_height_m=1.5):
-    """(n, 4, 4) poses of a hand-held-like walk inside the room, at ``times`` in [0, 1].
-
-    A closed curve around the middle of the largest floor rectangle, looking across
-    the room while turning once around, with a slow sway of height and gaze.
-    """
-    rects = np.array(room.floor_rects)
-    areas = (rects[:, 2] - rects[:, 0]) * (rects[:, 3] - rects[:, 1])
-    x0, y0, x1, y1 = rects[areas.argmax()]
-    center, half = (
-        np.array([(x0 + x1) / 2, (y0 + y1) / 2]),
-        np.array([x1 - x0, y1 - y0]),
+def render_frames(
+    room: Room, view: View, indices: Sequence[int], size: int
+) -> npt.NDArray[np.uint8]:
+    """(n, size, size, 3) uint8 RGB frames of a view's video at n frame indices."""
+    renderer, intrinsic = Renderer(room), pinhole(size, size)
+    return np.stack(
+        [
+            renderer.render(pose, intrinsic, size, size)[0]
+            for pose in view_poses(room, view, indices)
+        ]
     )
-    start, phase = rng.uniform(0, 2 * math.pi, size=2)
-    turn = 1 if rng.random() < 0.5 else -1
-    poses = []
-    for t in times:
-        angle = start + turn * 2 * math.pi * t
-        xy = center + 0.30 * half * (math.cos(angle), math.sin(angle))
-        sway = 0.05 * math.sin(6 * math.pi * t + phase)
-        eye = (xy[0], xy[1], eye_height_m + sway)
-        gaze = angle + math.pi + 0.35 * math.sin(4 * math.pi * t + phase)
-        pitch = -0.32 + 0.08 * math.sin(10 * math.pi * t + phase)
-        target = np.add(eye, (math.cos(gaze), math.sin(gaze), math.tan(pitch)))
-        poses.append(look_at(eye, target))
-    return np.stack(poses)
+
+
+@functools.lru_cache(maxsize=512)
+def frames_from_uri(
+    uri: str, count: int, size: int
+) -> tuple[npt.NDArray[np.uint8], tuple[int, ...], int, float]:
+    """Evenly spaced frames of the video at a ``room://view/seed`` address.
+
+    Returns
+    -------
+    frames : (count, size, size, 3) uint8
+        RGB, read-only: the cache returns the same array again.
+    indices : (count,) tuple of int
+        Of the frames in the full video.
+    total : int
+        Frames of the full video.
+    fps : float
+        Frame rate of the full video.
+
+    Raises
+    ------
+    SpacerError
+        If the address names no view or no seed, or ``count`` is below 1.
+    """
+    scheme, _, rest = uri.partition("://")
+    name, _, seed = rest.partition("/")
+    if scheme != "room" or name not in VIEWS or not seed.isdigit():
+        raise SpacerError(
+            "synthetic video address",
+            kind="rooms.bad-address",
+            got=uri,
+            expected=f"room://<{'|'.join(sorted(VIEWS))}>/<seed>",
+        )
+    view = VIEWS[name]
+    room = draw_room(int(seed), view.style)
+    indices = sample_indices(view.frames, count)
+    frames = render_frames(room, view, indices, size)
+    frames.setflags(write=False)
+    return frames, indices, view.frames, FPS

@@ -1,48 +1,57 @@
-"""The light path: a room straight to a ``Scene`` and video frames, no files.
+"""Camera paths of synthetic videos, and the short way from a room to a ``Scene``.
 
-Used where thousands of rooms are needed (the tiny model's data). It must agree with
-the long way round (``write`` → ``scannet.parse``); ``tests/unit/test_synthetic.py``
-holds both to the same boxes, map and floor.
+The short way writes no files and is used where thousands of rooms are needed (the tiny
+model's data). It must agree with the long way (``write``, then ``scannet.parse``):
+``tests/unit/test_synthetic.py`` compares boxes, map and floor. Nothing here renders;
+``render`` does.
+
+Camera convention (ScanNet's): x right, y down, z forward. A pose is the 4x4 matrix
+``T_aligned_from_camera``. Pixel (u, v) has its centre at integer coordinates.
 """
 
-import functools
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
-from spacer_lib.errors import SpacerError
+from spacer_lib.rooms.frames import FPS
 from spacer_lib.rooms.geometry import oriented_box
 from spacer_lib.rooms.scene import ObjectInstance, Scene
-from spacer_lib.rooms.synthetic.layout import draw_room
-from spacer_lib.rooms.synthetic.render import (
-    Renderer,
-    box_vertices,
-    orbit_poses,
-    pinhole,
-    walk_poses,
-)
-
-FPS = 24.0
+from spacer_lib.rooms.synthetic.layout import Room
 
 
 @dataclass(frozen=True)
 class View:
-    """How a synthetic video is shot.
+    """How a synthetic video is filmed.
 
-    ``azimuth_deg`` is a range: each room's seed picks one value in it.
+    Attributes
+    ----------
+    name : str
+    style : str
+        Key of ``layout.STYLES``: which rooms this view films.
+    camera : str
+        ``orbit`` looks down from outside, ``walk`` goes around inside the room.
+    azimuth_deg, elevation_deg : (low, high)
+        Ranges of an orbit's angles. The room's seed draws one value in each.
+    sweep_deg : float
+        Change of azimuth from the first frame to the last.
+    frames : int
+        Length of the video.
     """
 
     name: str
     style: str
-    camera: str  # "orbit" or "walk"
-    azimuth_deg: tuple = (0.0, 0.0)
-    elevation_deg: tuple = (56.0, 62.0)
+    camera: str
+    azimuth_deg: tuple[float, float] = (0.0, 0.0)
+    elevation_deg: tuple[float, float] = (56.0, 62.0)
     sweep_deg: float = 12.0
     frames: int = 48
 
 
-# `seen` is where the warm start has demonstrations; `new` is never demonstrated, and
-# no angle of its sweep is.
+# The warm start has demonstrations of `seen` only. The azimuths of `new` and its sweep
+# lie outside those of `seen`.
 VIEWS = {
     view.name: view
     for view in (
@@ -53,10 +62,117 @@ VIEWS = {
 }
 
 
-def view_poses(room, view, indices=None):
-    """(n, 4, 4) camera poses of a video, a function of (room.seed, view).
+def video_uri(view: str, seed: int) -> str:
+    """The address of a video that is rendered on request: ``room://seen/17``."""
+    return f"room://{view}/{seed}"
 
-    ``indices`` picks frames of the video; all of them by default.
+
+# ---------------------------------------------------------------- cameras
+
+
+def pinhole(width: int, height: int, fov_deg: float = 54.0) -> np.ndarray:
+    """(3, 3) pinhole matrix in pixels, square pixels; the field of view is horizontal.
+
+    Examples
+    --------
+    >>> pinhole(3, 3, fov_deg=90.0).round(2).tolist()
+    [[1.5, 0.0, 1.0], [0.0, 1.5, 1.0], [0.0, 0.0, 1.0]]
+    """
+    f = width / 2 / math.tan(math.radians(fov_deg) / 2)
+    return np.array([[f, 0, (width - 1) / 2], [0, f, (height - 1) / 2], [0, 0, 1]])
+
+
+def look_at(eye: npt.ArrayLike, target: npt.ArrayLike) -> np.ndarray:
+    """(4, 4) T_aligned_from_camera at ``eye`` (3,), looking to ``target`` (3,).
+
+    The picture's upper side is towards +z.
+    """
+    forward = np.subtract(target, eye)
+    forward = forward / np.linalg.norm(forward)
+    right = np.cross(forward, (0.0, 0.0, 1.0))
+    right /= np.linalg.norm(right)
+    pose = np.eye(4)
+    pose[:3, :3] = np.stack([right, np.cross(forward, right), forward], axis=1)
+    pose[:3, 3] = eye
+    return pose
+
+
+def orbit_poses(
+    room: Room,
+    times: Iterable[float],
+    azimuth_deg: float = 0.0,
+    sweep_deg: float = 12.0,
+    elevation_deg: float = 59.0,
+) -> np.ndarray:
+    """(n, 4, 4) poses on an arc outside the room that look down at its centre.
+
+    At azimuth 0 the camera stands at -y and looks towards +y; a larger azimuth is
+    further counter-clockwise, seen from above. The distance fits the whole floor into
+    the picture.
+
+    Parameters
+    ----------
+    room : Room
+    times : (n,) iterable of float
+        From 0 to 1 over the whole video.
+    azimuth_deg, sweep_deg, elevation_deg : float
+        Azimuth at time 0.5, its change over the video, and the height of the camera
+        as an angle above the floor.
+    """
+    low, high = room.floor_bounds_m
+    distance = 1.32 * float(np.max(high - low))
+    poses = []
+    for t in times:
+        a = math.radians(azimuth_deg + (t - 0.5) * sweep_deg)
+        e = math.radians(elevation_deg)
+        eye = (
+            distance * math.cos(e) * math.sin(a),
+            -distance * math.cos(e) * math.cos(a),
+            distance * math.sin(e),
+        )
+        center = ((low[0] + high[0]) / 2, (low[1] + high[1]) / 2, 0.0)
+        poses.append(look_at(np.add(eye, center), np.add(center, (0, 0, 0.25))))
+    return np.stack(poses)
+
+
+def walk_poses(
+    room: Room,
+    times: Iterable[float],
+    rng: np.random.Generator,
+    eye_height_m: float = 1.5,
+) -> np.ndarray:
+    """(n, 4, 4) poses of a walk inside the room, at ``times`` (n,) from 0 to 1.
+
+    The camera follows a closed curve around the middle of the largest floor rectangle
+    and looks across the room, so that it turns around once. Height and direction sway
+    slowly, as if held by hand.
+    """
+    rects = np.array(room.floor_rects)
+    areas = (rects[:, 2] - rects[:, 0]) * (rects[:, 3] - rects[:, 1])
+    x0, y0, x1, y1 = rects[areas.argmax()]
+    center = np.array([(x0 + x1) / 2, (y0 + y1) / 2])
+    half = np.array([x1 - x0, y1 - y0])
+    start, phase = rng.uniform(0, 2 * math.pi, size=2)
+    turn = 1 if rng.random() < 0.5 else -1
+    poses = []
+    for t in times:
+        angle = start + turn * 2 * math.pi * t
+        xy = center + 0.30 * half * (math.cos(angle), math.sin(angle))
+        sway = 0.05 * math.sin(6 * math.pi * t + phase)
+        eye = (xy[0], xy[1], eye_height_m + sway)
+        gaze = angle + math.pi + 0.35 * math.sin(4 * math.pi * t + phase)
+        pitch = -0.32 + 0.08 * math.sin(10 * math.pi * t + phase)
+        target = np.add(eye, (math.cos(gaze), math.sin(gaze), math.tan(pitch)))
+        poses.append(look_at(eye, target))
+    return np.stack(poses)
+
+
+def view_poses(
+    room: Room, view: View, indices: Sequence[int] | np.ndarray | None = None
+) -> np.ndarray:
+    """(n, 4, 4) poses of a video's frames; they depend on room and view only.
+
+    ``indices`` picks n frames; ``None`` means all of them.
     """
     rng = np.random.default_rng([room.seed, sum(map(ord, view.name)), 7])
     times = np.linspace(0, 1, view.frames)
@@ -70,18 +186,21 @@ def view_poses(room, view, indices=None):
     return orbit_poses(room, times, azimuth, view.sweep_deg, elevation)
 
 
-def first_in_view(room, view, every=12):
-    """``{instance_id: frame}`` in which an object's centre enters the picture.
+# ---------------------------------------------------------------- scenes
 
-    One frame in ``every`` is looked at, 4:3 pictures, and nothing hides anything: for
-    metadata without a video. The parser's first-seen frames know better.
+
+def first_in_view(room: Room, view: View, every: int = 12) -> dict[int, int]:
+    """``{instance_id: frame}`` in which an object's centre first is in the picture.
+
+    For meta-information without a video. Only one frame in ``every`` is tested, for
+    4:3 pictures, and occlusion is ignored: the parser's first-seen frames are exact.
     """
     indices = np.arange(0, view.frames, every)
     poses = view_poses(room, view, indices)  # (n, 4, 4) T_aligned_from_camera
     width, height = 320, 240
     K, first = pinhole(width, height), {}
     for piece in room.furniture:
-        corners = np.concatenate([box_vertices(*b[:3]) for b in piece.part_boxes()])
+        corners = piece.corners_m()
         middle = (corners.min(axis=0) + corners.max(axis=0)) / 2
         camera = np.einsum("nij,ni->nj", poses[:, :3, :3], middle - poses[:, :3, 3])
         depth = np.maximum(camera[:, 2], 1e-6)
@@ -92,16 +211,29 @@ def first_in_view(room, view, every=12):
     return first
 
 
-def to_scene(room, view=None, with_boxes=True, first_seen=False):
-    """``Room`` → ``Scene``, from the same corner points the mesh is made of.
+def to_scene(
+    room: Room,
+    view: View | None = None,
+    with_boxes: bool = True,
+    first_seen: bool = False,
+) -> Scene:
+    """``Room`` → ``Scene``, from the corner points that the mesh is made of.
 
-    ``with_boxes=False`` skips the minimal oriented boxes (axis-aligned ones take
-    their place): enough for maps, several times faster. ``first_seen`` adds the
-    frames of ``first_in_view``.
+    Parameters
+    ----------
+    room : Room
+    view : View, optional
+        Gives the scene the length of its video.
+    with_boxes : bool
+        Whether to compute minimal oriented boxes. Axis-aligned ones take their place
+        otherwise: enough for maps, and several times faster.
+    first_seen : bool
+        Whether to add the frames of ``first_in_view``; needs a view.
     """
-    instances, seen = [], first_in_view(room, view) if first_seen else {}
+    instances = []
+    seen = first_in_view(room, view) if first_seen and view else {}
     for piece in room.furniture:
-        corners = np.concatenate([box_vertices(*b[:3]) for b in piece.part_boxes()])
+        corners = piece.corners_m()
         low, high = corners.min(axis=0), corners.max(axis=0)
         if with_boxes:
             center, lengths, axes = oriented_box(corners)
@@ -111,11 +243,11 @@ def to_scene(room, view=None, with_boxes=True, first_seen=False):
             ObjectInstance(
                 piece.instance_id,
                 piece.kind.category,
-                center,
-                lengths,
+                tuple(center),
+                tuple(lengths),
                 tuple(axes.ravel()),
-                low,
-                high,
+                tuple(low),
+                tuple(high),
                 first_seen_frame=seen.get(piece.instance_id),
             )
         )
@@ -129,51 +261,9 @@ def to_scene(room, view=None, with_boxes=True, first_seen=False):
         instances=tuple(instances),
         room_size_m2=float(area),
         room_center_m=(*((low + high) / 2), top / 2),
-        floor_min_m=low,
-        floor_max_m=high,
+        floor_min_m=tuple(low),
+        floor_max_m=tuple(high),
         fps=FPS if view else None,
         frame_count=view.frames if view else None,
         source="synthetic light path",
     )
-
-
-def render_frames(room, view, indices, size):
-    """(n, size, size, 3) uint8 frames of the video at the given frame indices."""
-    renderer, intrinsic = Renderer(room), pinhole(size, size)
-    return np.stack(
-        [
-            renderer.render(pose, intrinsic, size, size)[0]
-            for pose in view_poses(room, view, indices)
-        ]
-    )
-
-
-def video_uri(view, seed):
-    """The address of a video that exists only as a recipe: ``room://seen/17``."""
-    return f"room://{view}/{seed}"
-
-
-@functools.lru_cache(maxsize=512)
-def frames_from_uri(uri, count, size):
-    """Frames behind a ``room://view/seed`` address.
-
-    Returns
-    -------
-    frames : (count, size, size, 3) uint8
-    indices : (count,) tuple of int into the full video
-    total, fps : int, float of the full video
-    """
-    scheme, _, rest = uri.partition("://")
-    name, _, seed = rest.partition("/")
-    if scheme != "room" or name not in VIEWS or not seed.isdigit():
-        raise SpacerError(
-            "synthetic video address",
-            got=uri,
-            expected=f"room://<{'|'.join(sorted(VIEWS))}>/<seed>",
-        )
-    view = VIEWS[name]
-    room = draw_room(int(seed), view.style)
-    indices = tuple(np.linspace(0, view.frames - 1, count).round().astype(int).tolist())
-    frames = render_frames(room, view, indices, size)
-    frames.setflags(write=False)  # the cache hands out this very array
-    return frames, indices, view.frames, FPS

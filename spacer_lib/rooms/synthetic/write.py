@@ -1,8 +1,11 @@
-"""A ``Room`` as ScanNet would have stored it, so that one parser serves both.
+"""Write a ``Room`` in ScanNet's file formats, so that one parser reads both.
 
-Mesh and poses are in a *scan* frame that differs from the aligned one, colour and
-depth differ in size and field of view, and some frames have lost tracking. The same
-room, view and size give the same bytes.
+As in ScanNet, mesh and poses are in a *scan* frame that differs from the aligned one,
+colour and depth images differ in size and field of view, and some frames have no pose.
+The same room, view and size give the same bytes.
+
+Source: http://www.scan-net.org (data organisation); the ``.sens`` layout in
+``scannet.sens``.
 """
 
 import json
@@ -11,14 +14,18 @@ import shutil
 import tempfile
 import zipfile
 import zlib
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
-from spacer_lib.artifacts import make_folder, write_text
+from spacer_lib.artifacts import PathLike, make_folder, write_text
 from spacer_lib.errors import SpacerError
+from spacer_lib.rooms.frames import FPS
 from spacer_lib.rooms.geometry import transform_points
 from spacer_lib.rooms.scannet.parse import AGGREGATION, INSTANCES_2D, MESH, SEGMENTS
 from spacer_lib.rooms.scannet.sens import (
@@ -29,13 +36,13 @@ from spacer_lib.rooms.scannet.sens import (
     OPENING,
     VERSION,
 )
-from spacer_lib.rooms.synthetic.layout import KINDS
-from spacer_lib.rooms.synthetic.render import FLOOR, WALL, Renderer, pinhole, room_boxes
-from spacer_lib.rooms.synthetic.views import FPS, view_poses
+from spacer_lib.rooms.synthetic.layout import KINDS, Room
+from spacer_lib.rooms.synthetic.render import FLOOR, WALL, Renderer, room_boxes
+from spacer_lib.rooms.synthetic.views import View, pinhole, view_poses
 
 VERTEX_SPACING_M = 0.05
-# Every vertex but a box's corners is drawn up to this far inwards, as scans are
-# never flat. The corners alone then span the hull, as they do in the light path.
+# Surfaces of scans are never flat: each vertex is moved inwards by up to this much.
+# A box's corners stay, so that the hull is the one of `views.to_scene`.
 ROUGHNESS_M = 0.001
 DEPTH_FOV_DEG = 58.0
 DEPTH_SHIFT = 1000.0
@@ -61,7 +68,7 @@ LABEL_COLUMNS = (
     "mpcat40index",
 )
 _SHELL = {FLOOR: ("floor", 2), WALL: ("wall", 1)}
-# Ids of the synthetic label table: the shell, then the furniture in its own order.
+# Ids of the synthetic label table: the shell, then the furniture in order of KINDS.
 LABEL_IDS = {
     raw: number
     for number, raw in enumerate(
@@ -71,23 +78,25 @@ LABEL_IDS = {
 }
 
 
-def write_scan(room, root, view, *, size=(320, 240)):
-    """Write ``root/scans/<scene_id>/`` with everything ScanNet ships for a scan.
+def write_scan(
+    room: Room, root: PathLike, view: View, *, size: tuple[int, int] = (320, 240)
+) -> Path:
+    """Write ``root/scans/<scene_id>/`` with all files that ScanNet has of a scan.
 
     Parameters
     ----------
     room : Room
-        Its seed also draws the roughness of the mesh and the lost poses.
+        Its seed also draws the roughness of the mesh and the frames without a pose.
     root : path
     view : View
-        One of ``light.VIEWS``: the camera path and the number of frames.
+        One of ``views.VIEWS``: the camera path and the number of frames.
     size : (width, height)
-        Of the colour images, even; depth images have half of both.
+        Of the colour images in pixels, even. Depth images have half of both.
 
     Returns
     -------
     Path
-        The scan's folder, whole: an older one of that name is replaced.
+        The scan's folder, whole; it replaces an older one of that name.
 
     Raises
     ------
@@ -95,7 +104,12 @@ def write_scan(room, root, view, *, size=(320, 240)):
         If the size is not even, or the folder cannot be written.
     """
     if min(size) < 2 or size[0] % 2 or size[1] % 2:
-        raise SpacerError("image size", got=size, expected="even sides, at least 2x2")
+        raise SpacerError(
+            "image size",
+            kind="rooms.odd-size",
+            got=size,
+            expected="even sides, at least 2x2",
+        )
     scans = make_folder(Path(root) / "scans")
     folder = scans / room.scene_id
     try:
@@ -103,6 +117,7 @@ def write_scan(room, root, view, *, size=(320, 240)):
     except OSError as error:
         raise SpacerError(
             f"cannot write {folder}",
+            kind="rooms.unwritable",
             got=error.strerror,
             expected="a writable folder",
             remedy="choose another output folder or change its permissions",
@@ -120,23 +135,23 @@ def write_scan(room, root, view, *, size=(320, 240)):
     return folder
 
 
-def write_dataset_files(root, val_ids=()):
-    """Write the label table and the split lists beside ``root/scans``.
+def write_dataset_files(root: PathLike, val_ids: Iterable[str] = ()) -> None:
+    """Write the label table and the split lists into ``root``.
 
     Parameters
     ----------
     root : path
     val_ids : iterable of str
-        Scans whose physical spaces make up ``scannetv2_val.txt``; every other scan
-        found under ``root/scans`` goes to ``scannetv2_train.txt``.
+        All scans of their spaces are listed in ``scannetv2_val.txt``; all others in
+        ``root/scans`` in ``scannetv2_train.txt``.
     """
     root = Path(root)
-    rows = [LABEL_COLUMNS]
+    rows = [list(LABEL_COLUMNS)]
     shell = [(raw, raw, nyu40id) for raw, nyu40id in _SHELL.values()]
-    # ScanNet's category column keeps the annotators' word; VSI-Bench renames it.
+    # ScanNet's column `category` has the annotators' word; VSI-Bench renames it.
     furniture = [(k.raw_label, k.raw_label, k.nyu40id) for k in KINDS.values()]
     for raw, category, nyu40id in shell + furniture:
-        row = dict.fromkeys(LABEL_COLUMNS, "")
+        row: dict[str, Any] = dict.fromkeys(LABEL_COLUMNS, "")
         row |= {"id": LABEL_IDS[raw], "raw_category": raw, "category": category}
         row |= {"count": 1, "nyu40id": nyu40id, "nyu40class": category}
         rows.append([str(row[name]) for name in LABEL_COLUMNS])
@@ -150,13 +165,16 @@ def write_dataset_files(root, val_ids=()):
         write_text(root / f"scannetv2_{name}.txt", "".join(f"{s}\n" for s in scans))
 
 
-def _cameras(size):
+Size = tuple[int, int]  # width, height in pixels
+
+
+def _cameras(size: Size) -> tuple[Size, np.ndarray, Size, np.ndarray]:
     """Colour and depth (width, height) and (3, 3) intrinsics."""
     depth_size = (size[0] // 2, size[1] // 2)
     return size, pinhole(*size), depth_size, pinhole(*depth_size, DEPTH_FOV_DEG)
 
 
-def _write_text_file(room, view, size, path):
+def _write_text_file(room: Room, view: View, size: Size, path: Path) -> None:
     (cw, ch), color, (dw, dh), depth = _cameras(size)
     values = {
         "axisAlignment": " ".join(f"{v:.9f}" for v in room.T_aligned_from_scan),
@@ -181,8 +199,16 @@ def _write_text_file(room, view, size, path):
     path.write_text("".join(f"{key} = {value}\n" for key, value in values.items()))
 
 
-def _face(center, size, yaw_rad, axis, sign, rng):
+def _face(
+    center: npt.ArrayLike,
+    edges: npt.ArrayLike,
+    yaw_rad: float,
+    axis: int,
+    sign: int,
+    rng: np.random.Generator,
+) -> tuple[np.ndarray, np.ndarray]:
     """One face of a box as a grid: (n, 3) vertices and (t, 3) triangles."""
+    size = np.asarray(edges)
     i, j = (k for k in range(3) if k != axis)
     ni, nj = (int(np.ceil(size[k] / VERTEX_SPACING_M)) + 1 for k in (i, j))
     local = np.empty((ni, nj, 3))  # box units, -1 .. 1
@@ -191,7 +217,7 @@ def _face(center, size, yaw_rad, axis, sign, rng):
     local[..., j] = np.linspace(-1, 1, nj)
     inwards = rng.uniform(0.2, 1.0, (ni, nj)) * ROUGHNESS_M
     inwards[np.ix_([0, -1], [0, -1])] = 0
-    half = np.asarray(size) / 2
+    half = size / 2
     local *= np.maximum(half - inwards[..., None], 0.5 * half)
     c, s = np.cos(yaw_rad), np.sin(yaw_rad)
     rotation = np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]])
@@ -205,22 +231,23 @@ def _face(center, size, yaw_rad, axis, sign, rng):
     return vertices, triangles if outwards else triangles[:, ::-1]
 
 
-def _write_mesh(room, folder):
-    """The mesh, its segments (one per face) and their aggregation into objects."""
+def _write_mesh(room: Room, folder: Path) -> None:
+    """Write the mesh, its segments (one per face) and their groups."""
     rng = np.random.default_rng([room.seed, 19])
-    vertices, triangles, colors, segments, owned = [], [], [], [], {}
+    vertices, triangles, colors, segments = [], [], [], []
+    owned: dict[int, list[int]] = {}
     total = 0
     for center, size, yaw, rgb, label in room_boxes(room):
         for axis in range(3):
             for sign in (-1, 1):
-                # A scanner sees the upper side of the floor only.
+                # A scanner records only the upper side of the floor.
                 if label == FLOOR and (axis, sign) != (2, 1):
                     continue
                 points, faces = _face(center, size, yaw, axis, sign, rng)
                 vertices.append(points)
                 triangles.append(faces + total)
                 colors.append(np.tile(np.multiply(rgb, 255), (len(points), 1)))
-                # A segment is named by one of its vertices.
+                # A segment's id is that of its first vertex.
                 segments.append(np.full(len(points), total))
                 owned.setdefault(label, []).append(total)
                 total += len(points)
@@ -243,7 +270,7 @@ def _write_mesh(room, folder):
         stream.write(text.encode() + vertex.tobytes() + face.tobytes())
 
     indices = np.concatenate(segments).tolist()
-    content = {
+    content: dict[str, Any] = {
         "params": {"kThresh": "0.0001", "segMinVerts": "20", "minPoints": "750"},
         "sceneId": scan,
         "segIndices": indices,
@@ -252,7 +279,7 @@ def _write_mesh(room, folder):
     names = {piece.instance_id: piece.kind.raw_label for piece in room.furniture}
     groups = [
         {"id": number, "objectId": number, "segments": owned[label], "label": name}
-        for label, number, name in _objects(room, names)
+        for label, number, name in _objects(names)
     ]
     content = {
         "sceneId": f"scannet.{scan}",
@@ -263,26 +290,26 @@ def _write_mesh(room, folder):
     (folder / f"{scan}{AGGREGATION}").write_text(json.dumps(content))
 
 
-def _objects(room, names):
+def _objects(names: dict[int, str]) -> list[tuple[int, int, str]]:
     """[(renderer's label, objectId, raw label)]: furniture first, then the shell."""
     free = max(names, default=-1) + 1
     shell = [(label, free + k, _SHELL[label][0]) for k, label in enumerate(_SHELL)]
     return [(number, number, name) for number, name in names.items()] + shell
 
 
-def _alignment(room):
+def _alignment(room: Room) -> np.ndarray:
     return np.array(room.T_aligned_from_scan, dtype=np.float64).reshape(4, 4)
 
 
-def _write_recording(room, view, size, folder):
-    """``.sens`` and the two 2-D archives, in one pass over the frames."""
+def _write_recording(room: Room, view: View, size: Size, folder: Path) -> None:
+    """Write ``.sens`` and the two 2-D archives in one pass over the frames."""
     scan, renderer = room.scene_id, Renderer(room)
     (cw, ch), color_K, (dw, dh), depth_K = _cameras(size)
     names = {piece.instance_id: piece.kind.raw_label for piece in room.furniture}
-    # Renderer's labels start at NOTHING = -3: shift them into a look-up table.
+    # The renderer's labels start at NOTHING = -3: 3 is added for the look-up tables.
     instance_of = np.zeros(max(names, default=-1) + 4, dtype=np.uint8)
     class_of = np.zeros(len(instance_of), dtype=np.uint16)
-    for label, number, name in _objects(room, names):
+    for label, number, name in _objects(names):
         instance_of[label + 3] = number + 1
         class_of[label + 3] = LABEL_IDS[name]
     T_aligned_from_camera = view_poses(room, view)
@@ -291,12 +318,12 @@ def _write_recording(room, view, size, folder):
     lost_count = max(1, round(LOST_POSES * view.frames))
     lost = set(rng.choice(view.frames, lost_count, replace=False).tolist())
 
-    def shoot(index):
+    def render(index: int) -> tuple[bytes, bytes, bytes, bytes]:
         pose = T_aligned_from_camera[index]
         rgb, _, labels = renderer.render(pose, color_K, cw, ch)
         _, depth, _ = renderer.render(pose, depth_K, dw, dh)
         millimetres = (depth * DEPTH_SHIFT).round().clip(0, 65535).astype("<u2")
-        # Label images are made by projecting the mesh: without a pose they are empty.
+        # ScanNet projects the mesh into these images: without a pose they are empty.
         labels = np.full_like(labels, -3) if index in lost else labels
         return (
             _encode(".jpg", rgb[..., ::-1], cv2.IMWRITE_JPEG_QUALITY, 95),
@@ -326,8 +353,8 @@ def _write_recording(room, view, size, folder):
         ThreadPoolExecutor(2) as pool,
     ):
         sens.write(header)
-        for index, (jpeg, depth, instance, label) in enumerate(
-            pool.map(shoot, range(view.frames))
+        for index, (jpeg, depth, instance_png, class_png) in enumerate(
+            pool.map(render, range(view.frames))
         ):
             pose = T_scan_from_aligned @ T_aligned_from_camera[index]
             pose = np.full((4, 4), -np.inf) if index in lost else pose
@@ -337,22 +364,27 @@ def _write_recording(room, view, size, folder):
             )
             sens.write(jpeg + depth)
             for archive, name, data in (
-                (instances, f"instance-filt/{index}.png", instance),
-                (classes, f"label-filt/{index}.png", label),
+                (instances, f"instance-filt/{index}.png", instance_png),
+                (classes, f"label-filt/{index}.png", class_png),
             ):
-                # A fixed date keeps the bytes a function of the seed.
+                # With a fixed date the bytes depend on the seed only.
                 archive.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), data)
         sens.write((0).to_bytes(8, "little"))  # inertial measurements
 
 
-def _square(K):
+def _square(K: np.ndarray) -> np.ndarray:
+    """(4, 4) form of a (3, 3) intrinsic."""
     matrix = np.eye(4)
     matrix[:3, :3] = K
     return matrix
 
 
-def _encode(suffix, image, *options):
+def _encode(suffix: str, image: np.ndarray, *options: int) -> bytes:
     done, data = cv2.imencode(suffix, np.ascontiguousarray(image), options)
     if not done:
-        raise SpacerError(f"cannot encode a {suffix} of {image.shape}")
+        raise SpacerError(
+            f"cannot encode an image as {suffix}",
+            kind="rooms.unencodable",
+            got=f"{image.dtype} {image.shape}",
+        )
     return data.tobytes()

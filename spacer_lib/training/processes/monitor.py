@@ -27,7 +27,7 @@ class LiveFigure:
     out_dir : path
         The run's folder.
     draw : callable
-        ``draw(rows, axes)`` on two axes, such as ``plots.training_curves``.
+        ``draw(rows, axes)`` on two axes, such as ``training_plots.training_curves``.
     every_s : float
         Least seconds between two drawings.
     """

@@ -1,16 +1,18 @@
-"""Side-by-side timings: what is compared and how; never how long it took."""
+"""Timings side by side: what is compared and how, but not how long it takes."""
 
 import dataclasses
 import itertools
 
 import numpy as np
 import pytest
+from support import refused
 
-from spacer_lib import benches, cli
-from spacer_lib.benches import BenchRow, compare
-from spacer_lib.errors import SpacerError
+from benches import data, timing
+from benches.timing import BenchRow, compare
+from spacer_lib import cli
+from spacer_lib.artifacts import read_json
 from spacer_lib.rooms import video
-from spacer_lib.rooms.scannet import SensReader
+from spacer_lib.rooms.scannet.sens import SensReader
 
 
 @pytest.mark.parametrize(
@@ -59,15 +61,15 @@ def test_sides_take_turns_and_medians_are_compared():
 def test_nothing_is_timed_when_results_differ(other):
     machine = Machine(ours=[1], other=[1])
     sides = machine.side("ours", 1.0), machine.side("other", other)
-    with pytest.raises(SpacerError, match="bench x: ours and other differ.*at most"):
+    with refused("benches.results-differ", says="ours and other"):
         compare("x", *sides, runs=3, tolerance=0.1)
     assert machine.calls == ["ours", "other"]
 
 
 def cheap_rows():
     return [
-        benches.distance_row(1, ((0.4, 0.4, 0.5), (0.6, 0.4, 0.5))),
-        benches.area_row(1, 400),
+        data.distance_row(1, ((0.4, 0.4, 0.5), (0.6, 0.4, 0.5))),
+        data.area_row(1, 400),
     ]
 
 
@@ -75,11 +77,11 @@ def cheap_rows():
 def test_cheap_rows_check_both_sides_first(monkeypatch):
     gaps = []
 
-    def watched(*results, gap=benches.largest_gap):
+    def watched(*results, gap=timing.largest_gap):
         gaps.append(gap(*results))
         return gaps[-1]
 
-    monkeypatch.setitem(benches.compare.__kwdefaults__, "gap", watched)
+    monkeypatch.setitem(data.compare.__kwdefaults__, "gap", watched)
     rows = cheap_rows()
     assert len(gaps) == 2 and gaps[0] < 1e-9 and gaps[1] < 0.01
     for row in rows:
@@ -90,15 +92,15 @@ def test_cheap_rows_check_both_sides_first(monkeypatch):
 @pytest.mark.parametrize("name", ["closest_distance_m", "alpha_shape_area_m2"])
 @pytest.mark.filterwarnings("ignore:the matrix subclass")
 def test_a_wrong_answer_of_ours_is_seen(monkeypatch, name):
-    monkeypatch.setattr(benches, name, lambda *_: 1.2345)
-    with pytest.raises(SpacerError, match="differ"):
+    monkeypatch.setattr(data, name, lambda *_: 1.2345)
+    with refused("benches.results-differ"):
         cheap_rows()
 
 
 @pytest.fixture(scope="module")
 def recording(tmp_path_factory):
     folder = tmp_path_factory.mktemp("bench")
-    return benches.write_recording(folder, frames=14, size=(320, 240))
+    return data.write_recording(folder, frames=14, size=(320, 240))
 
 
 def jpegs_of(path):
@@ -107,9 +109,9 @@ def jpegs_of(path):
 
 
 def test_video_rows_on_a_small_recording(recording):
-    encode = benches.encode_row(1, recording)
+    encode = data.encode_row(1, recording)
     assert "14 frames of 320x240" in encode.note
-    seek = benches.seek_row(1, recording)
+    seek = data.seek_row(1, recording)
     assert seek.name == "32 of 65 frames" and "MB" in seek.note
     assert video.probe(recording.with_name("sparse.mp4")).frame_count == 65
 
@@ -118,7 +120,7 @@ def test_both_encoders_have_the_same_settings(recording, tmp_path):
     jpegs = jpegs_of(recording)
     video.encode_jpegs(jpegs, tmp_path / "a.mp4")
     source = ["-f", "image2pipe", "-c:v", "mjpeg"]
-    benches.encode_with_ffmpeg(jpegs, tmp_path / "b.mp4", source, video.KEYFRAME_EVERY)
+    data.encode_with_ffmpeg(jpegs, tmp_path / "b.mp4", source, video.KEYFRAME_EVERY)
     # x264 writes its settings into the file.
     assert (tmp_path / "a.mp4").read_bytes() == (tmp_path / "b.mp4").read_bytes()
 
@@ -126,31 +128,44 @@ def test_both_encoders_have_the_same_settings(recording, tmp_path):
 def test_videos_of_other_length_or_pictures_are_no_match():
     frames = np.zeros((2, 4, 4, 3), np.uint8)
     brighter = frames + np.array([0, 9], np.uint8).reshape(2, 1, 1, 1)
-    assert benches.picture_gap((5, frames), (5, frames)) == 0
-    assert benches.picture_gap((5, frames), (5, brighter)) == 9
-    assert benches.picture_gap((5, frames), (6, frames)) == np.inf
-    assert benches.picture_gap((5, frames), (5, frames[:, :2])) == np.inf
+    assert data.picture_gap((5, frames), (5, frames)) == 0
+    assert data.picture_gap((5, frames), (5, brighter)) == 9
+    assert data.picture_gap((5, frames), (6, frames)) == np.inf
+    assert data.picture_gap((5, frames), (5, frames[:, :2])) == np.inf
 
 
 def test_without_ffmpeg_the_remedy_is_named(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(SpacerError, match="no ffmpeg on the PATH.*apt install"):
-        benches.encode_with_ffmpeg([b"x"], tmp_path / "x.mp4", [], 250)
+    with refused("benches.no-ffmpeg"):
+        data.encode_with_ffmpeg([b"x"], tmp_path / "x.mp4", [], 250)
 
 
 def test_ffmpegs_complaint_is_passed_on(tmp_path):
     source, frames = ["-f", "image2pipe", "-c:v", "mjpeg"], itertools.repeat(b"x", 9)
-    with pytest.raises(SpacerError, match="ffmpeg could not encode x.mp4: got ."):
-        benches.encode_with_ffmpeg(frames, tmp_path / "x.mp4", source, 250)
+    with refused("benches.ffmpeg-failed", says="x.mp4: got "):
+        data.encode_with_ffmpeg(frames, tmp_path / "x.mp4", source, 250)
 
 
-def test_the_suite_reports_each_row_as_it_comes(monkeypatch):
-    rows, seen = ["first", "second"], []
-    monkeypatch.setattr(benches, "_data_rows", lambda runs, folder: iter(rows))
-    assert benches.SUITES["data"](2, on_row=seen.append) == rows == seen
+def test_each_row_is_printed_as_it_comes_and_written(capsys, tmp_path):
+    row = BenchRow("thing", "one", "two", 1.0, 2.0, 2.0, 3)
+    options = timing.parser("x").parse_args(["--json", str(tmp_path / "rows.json")])
+
+    def work(given):
+        assert given.runs == 5
+        return timing.rows_as_they_come([row, row])
+
+    assert timing.main(work, options) == 0
+    assert capsys.readouterr().out == f"{row.line()}\n" * 2
+    assert read_json(options.json)["rows"][1]["ratio"] == 2
 
 
-def test_an_unknown_suite_is_refused(capsys):
+def test_a_mistake_is_one_line(capsys):
+    options = timing.parser("x").parse_args(["--runs", "0"])
+    assert timing.main(lambda given: pytest.fail("timed"), options) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_an_unknown_bench_is_refused(capsys):
     assert cli.main(["bench", "nonsense"]) == 2
     line = capsys.readouterr().err.strip()
     assert "nonsense" in line and "data" in line and "\n" not in line

@@ -1,40 +1,26 @@
-"""Tiny synthetic files in the schemas of STI-Bench, SPAR-Bench and Video-MMMU.
+"""STI-Bench, SPAR-Bench and Video-MMMU, tiny."""
 
-For tests, and to try a pipeline before a download: a coloured square crosses the
-frame, and the questions ask about it. Names and layout are those published.
-"""
-
-import io
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw
 
+from samples.square import COLOURS, FPS, FRAMES, clip, encoded, picture
 from spacer_lib.benchmarks import spar, sti, videommmu
 from spacer_lib.benchmarks.schema import write_parquet
-from spacer_lib.rooms.video import encode_jpegs
-
-WIDTH, HEIGHT, FRAMES, FPS = 64, 48, 8, 4
-_COLOURS = ("red", "green", "blue", "orange")
 
 
-def write_sti(folder, *, videos=2, seed=0):
+def write_sti(folder: Path, *, videos: int = 2, seed: int = 0) -> Path:
     """``qa.parquet`` and ``video/``: one question of each task on each video.
 
     The last row's answer is none of its candidates, as in a few published rows.
-
-    Returns
-    -------
-    Path
-        The folder.
     """
-    folder, rows = Path(folder), []
+    rows = []
     names = [
         f"{i + 1:06d}.mp4" if i % 2 else f"scene{i:04d}_00.mp4" for i in range(videos)
     ]
     for index, name in enumerate(names):
         rng = np.random.default_rng([seed, index])
-        _write_video(folder / "video" / name, rng)
+        clip(folder / "video" / name, _colour(rng))
         for number, task in enumerate(sti.TASKS):
             right = int(rng.integers(4))
             texts = [f"{1 + (i - right) % 4} m" for i in range(4)]
@@ -61,17 +47,12 @@ def write_sti(folder, *, videos=2, seed=0):
     return folder
 
 
-def write_spar(folder, *, videos=2, seed=0):
+def write_spar(folder: Path, *, videos: int = 2, seed: int = 0) -> Path:
     """``data/test-*-of-00002.parquet``: ``videos`` questions of each of twenty tasks.
 
     Pictures are PNG bytes, three for tasks over several views, else one.
-
-    Returns
-    -------
-    Path
-        The folder.
     """
-    folder, rows = Path(folder), []
+    rows = []
     for task, (_, kind) in spar.TASKS.items():
         several = task.endswith("_mv") or kind == "motion" or "_matching" in task
         for index in range(videos):
@@ -87,10 +68,7 @@ def write_spar(folder, *, videos=2, seed=0):
                     "img_type": "multi_view" if several else "single_view",
                     "format_type": "select" if kind == "choice" else "fill",
                     "source": ("scannet", "scannetpp", "structured3d")[index % 3],
-                    "image": [
-                        {"bytes": _png(_frame("red", 8 * i, 12)), "path": f"{i}.png"}
-                        for i in range(count)
-                    ],
+                    "image": [_image("red", 8 * i) for i in range(count)],
                 }
             )
     half = len(rows) // 2
@@ -117,17 +95,12 @@ def _ask_spar(kind, rng):
     return "\n".join(lines), "ABCD"[rng.integers(4)]
 
 
-def write_videommmu(folder, *, videos=2, seed=0):
+def write_videommmu(folder: Path, *, videos: int = 2, seed: int = 0) -> Path:
     """``{Track}/test-00000-of-00001.parquet`` and videos in their disciplines' folders.
 
     Every second adaptation question is open, the next one's type is ``None``.
-
-    Returns
-    -------
-    Path
-        The folder.
     """
-    folder, tables = Path(folder), {track: [] for track in videommmu.TRACKS}
+    tables = {track: [] for track in videommmu.TRACKS}
     shelves = [
         (shelf, subject)
         for shelf, subjects in videommmu.DISCIPLINES.values()
@@ -137,8 +110,9 @@ def write_videommmu(folder, *, videos=2, seed=0):
         rng = np.random.default_rng([seed, index])
         shelf, subject = shelves[index % len(shelves)]
         name = f"validation_{subject}_{index + 1}"
-        colour = _write_video(folder / shelf / f"{name}.mp4", rng)
-        options = [str(c) for c in rng.permutation(_COLOURS)]
+        colour = _colour(rng)
+        clip(folder / shelf / f"{name}.mp4", colour)
+        options = [str(c) for c in rng.permutation(COLOURS)]
         for track, rows in tables.items():
             kind = "multiple-choice"
             if track == "Adaptation":
@@ -155,35 +129,19 @@ def write_videommmu(folder, *, videos=2, seed=0):
             if kind == "open":
                 row |= {"question": "How many squares are there?", "answer": "1"}
             if track == "Adaptation":
-                row["image"] = {"bytes": _png(_frame(colour, 0, 12)), "path": "0.png"}
+                row["image"] = _image(colour, 0)
             rows.append(row)
     for track, rows in tables.items():
         write_parquet(folder / track / "test-00000-of-00001.parquet", rows)
     return folder
 
 
+def _colour(rng):
+    return COLOURS[rng.integers(len(COLOURS))]
+
+
+def _image(colour, left):
+    return {"bytes": encoded(picture(colour, left)), "path": f"{left}.png"}
+
+
 WRITERS = {"sti": write_sti, "spar": write_spar, "videommmu": write_videommmu}
-
-
-def _frame(colour, x, y):
-    picture = Image.new("RGB", (WIDTH, HEIGHT), "white")
-    ImageDraw.Draw(picture).rectangle((x, y, x + 15, y + 15), fill=colour)
-    return picture
-
-
-def _encoded(picture, kind):
-    memory = io.BytesIO()
-    picture.save(memory, kind)
-    return memory.getvalue()
-
-
-def _png(picture):
-    return _encoded(picture, "PNG")
-
-
-def _write_video(path, rng):
-    """A square crossing the frame; returns its colour."""
-    colour, y = _COLOURS[rng.integers(len(_COLOURS))], int(rng.integers(HEIGHT - 16))
-    frames = (_frame(colour, i * 6, y) for i in range(FRAMES))
-    encode_jpegs((_encoded(frame, "JPEG") for frame in frames), path, FPS)
-    return colour

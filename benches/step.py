@@ -1,23 +1,26 @@
-"""A GRPO step in its parts: each prompt computed once, and as stock trainers do.
+"""The parts of a GRPO step, with each prompt computed once and as stock trainers do.
 
-Stock is TRL's way: video and prompt are run again for every completion, either one row
-to a forward, which is how a device of batch 1 computes a group, or the whole group as
-one batch, padded, since no two completions are of one length. All forms score the same
-completions and must agree before they are timed; then they take turns. Models have
-published shapes and random weights, the video random pixels: what is computed, and how
-fast, does not depend on what was learnt.
+Stock means TRL: the model computes video and prompt again for every completion. Either
+each forward takes one row, as with batch size 1 per device, or one padded batch holds
+the whole group. All forms score the same completions and must agree before they are
+timed. Models have published shapes and random weights, and the video has random pixels:
+what is computed, and how fast, does not depend on training.
 
-The optimiser's own step is the same for all and left out.
+The optimiser's step is the same in all forms and is left out.
 """
 
+import argparse
 import contextlib
 import math
 import multiprocessing
 import statistics
+import sys
 import threading
 import time
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import psutil
 import torch
@@ -25,8 +28,8 @@ import transformers
 from torch.nn.utils.rnn import pad_sequence
 from transformers import LogitsProcessor
 
+from benches.timing import BenchRow, largest_gap, main, parser, show
 from spacer_lib.artifacts import PROJECT_ROOT
-from spacer_lib.benches import BenchRow, largest_gap
 from spacer_lib.errors import SpacerError
 from spacer_lib.models.inputs import join_media, token_types
 from spacer_lib.tiny.model import FAMILIES
@@ -57,7 +60,7 @@ _TOWER = {
     "fullatt_block_indexes": [7, 15, 23, 31],
     "tokens_per_second": 2,
 }
-MODELS = {
+MODELS: dict[str, dict[str, Any]] = {
     "small": {
         "text_config": {
             "hidden_size": 256,
@@ -130,14 +133,14 @@ WORKS = {"generation": (SHARED, BATCH), "log-probs": FORMS, "update": FORMS}
 
 @dataclass(frozen=True)
 class StepShape:
-    """What a step is made of.
+    """The sizes of a step.
 
     Attributes
     ----------
     model : str
         One of ``NAMES``.
     prompt, completion : int
-        Tokens; of the longest completion, each other is one shorter than the last.
+        Tokens. Of the longest completion; each next one is a token shorter.
     group : int
         Completions of the prompt.
     decode : int or None
@@ -150,26 +153,32 @@ class StepShape:
     group: int = 8
     decode: int | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.model not in NAMES:
-            raise SpacerError("bench model", got=self.model, expected=", ".join(NAMES))
+            raise SpacerError(
+                "bench model",
+                kind="benches.unknown-model",
+                got=self.model,
+                expected=", ".join(NAMES),
+            )
         if self.prompt < 2 * TEXT_TOKENS or min(self.completion, self.group) < 1:
             raise SpacerError(
                 "bench shape",
+                kind="benches.shape",
                 got=f"{self.prompt}, {self.completion} and {self.group}",
                 expected=f"a prompt of {2 * TEXT_TOKENS} tokens, and completions",
             )
 
     @property
-    def generated(self):
+    def generated(self) -> int:
         """Tokens that each completion is generated to."""
         return self.decode or self.completion
 
-    def lengths(self):
+    def lengths(self) -> list[int]:
         """Tokens of each completion."""
         return [max(1, self.completion - row) for row in range(self.group)]
 
-    def tokens(self):
+    def tokens(self) -> dict[str, dict[str, int]]:
         """Positions that the language model runs, by phase and form."""
         rows = self.group
         scored = {
@@ -186,7 +195,7 @@ class StepShape:
         }
 
 
-def law(prompt, completion, group):
+def law(prompt: int, completion: int, group: int) -> float:
     """Stock tokens over shared ones in scoring.
 
     Examples
@@ -197,7 +206,7 @@ def law(prompt, completion, group):
     return group * (prompt + completion) / (prompt + group * completion)
 
 
-def bench_config(name):
+def bench_config(name: str) -> Any:
     """The ``Qwen2_5_VLConfig`` of one of ``NAMES``."""
     if name == "tiny":
         folder = PROJECT_ROOT / "checkpoints" / "tiny_warmstart"
@@ -217,7 +226,9 @@ def bench_config(name):
     return CONFIG(**parts)
 
 
-def synthetic_prompt(config, length, seed=0):
+def synthetic_prompt(
+    config: Any, length: int, seed: int = 0
+) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     """A prompt of ``length`` tokens around one video of random pixels.
 
     Returns
@@ -249,7 +260,7 @@ def synthetic_prompt(config, length, seed=0):
     }
 
 
-def random_words(config, count, generator):
+def random_words(config: Any, count: int, generator: torch.Generator) -> torch.Tensor:
     """(count,) int tensor of tokens that stand for no picture."""
     size = config.get_text_config().vocab_size
     special = [
@@ -264,24 +275,25 @@ def random_words(config, count, generator):
 
 
 class _Clock(LogitsProcessor):
-    """Notes when the first token can be chosen."""
+    """Records when the first token can be chosen."""
 
-    def __init__(self, now):
-        self.now, self.first = now, None
+    def __init__(self, now: Callable[[], float]) -> None:
+        self.now = now
+        self.first = math.nan
 
-    def __call__(self, input_ids, scores):
-        if self.first is None:
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        if math.isnan(self.first):
             self.first = self.now()
         return scores
 
 
 @contextlib.contextmanager
-def _watched_memory(every_s=0.002):
-    """Yields a list of bytes that were resident, from now on to the end."""
+def _watched_memory(every_s: float = 0.002) -> Iterator[list[int]]:
+    """Yield a list to which resident bytes are added until the end."""
     process, done = psutil.Process(), threading.Event()
     resident = [process.memory_info().rss]
 
-    def watch():
+    def watch() -> None:
         while not done.wait(every_s):
             resident.append(process.memory_info().rss)
 
@@ -303,7 +315,7 @@ class Step:
     device : str or torch.device
     """
 
-    def __init__(self, shape, device):
+    def __init__(self, shape: StepShape, device: str | torch.device) -> None:
         # Only once `spacer_lib.models` has made torchvision importable.
         from trl.trainer.utils import add_fused_lm_head
 
@@ -329,7 +341,7 @@ class Step:
         self.completions = [one.to(self.device) for one in words]
         self.weights = torch.randn(shape.group, 1, generator=generator).to(self.device)
 
-    def now(self):
+    def now(self) -> float:
         """Seconds: of the clock once the GPU has done what it was given; on the CPU
         those of this process, which other jobs disturb least."""
         if self.device.type == "cuda":
@@ -337,7 +349,7 @@ class Step:
             return time.perf_counter()
         return time.process_time()
 
-    def _rows(self, completions):
+    def _rows(self, completions: Sequence[torch.Tensor]) -> dict[str, torch.Tensor]:
         rows = [torch.cat([self.prompt, completion]) for completion in completions]
         ids, mask = (
             pad_sequence(found, batch_first=True)
@@ -350,7 +362,7 @@ class Step:
             **join_media([self.media] * len(ids)),
         }
 
-    def scores(self, completions, form):
+    def scores(self, completions: Sequence[torch.Tensor], form: str) -> torch.Tensor:
         """(rows, tokens) log-probabilities; 0 at padding."""
         if form == SHARED:
             made = packed_scores(
@@ -363,13 +375,13 @@ class Step:
         output = self.model(**rows, labels=labels, fused_lm_head=True)
         return output.log_probs[:, len(self.prompt) - 1 :]
 
-    def _parts(self, form):
+    def _parts(self, form: str) -> Iterator[tuple[torch.Tensor, list[torch.Tensor]]]:
         rows = 1 if form == ONE_ROW else self.shape.group
         for start in range(0, self.shape.group, rows):
             part = slice(start, start + rows)
             yield self.weights[part], self.completions[part]
 
-    def log_probs(self, form):
+    def log_probs(self, form: str) -> torch.Tensor:
         """Log-probabilities without gradients, one after another: old, or reference."""
         with torch.no_grad():
             made = [(part, self.scores(part, form)) for _, part in self._parts(form)]
@@ -381,13 +393,13 @@ class Step:
             ]
         )
 
-    def update(self, form):
+    def update(self, form: str) -> None:
         """Forward and backward of a policy gradient."""
         self.model.zero_grad(set_to_none=True)
         for weights, part in self._parts(form):
             (weights * self.scores(part, form)).sum().backward()
 
-    def generation(self, form):
+    def generation(self, form: str) -> dict[str, float]:
         """Seconds until the first token, and of all that follow."""
         self.model.eval()  # checkpointed layers in training keep no cache
         start, clock = self.now(), _Clock(self.now)
@@ -417,7 +429,7 @@ class Step:
         self.model.train()
         return {"prefill": clock.first - start, "decode": end - clock.first}
 
-    def timed(self, work, form):
+    def timed(self, work: str, form: str) -> dict[str, float]:
         """``{phase: seconds}`` of one of ``WORKS``."""
         if work == "generation":
             return self.generation(form)
@@ -425,7 +437,7 @@ class Step:
         {"log-probs": self.log_probs, "update": self.update}[work](form)
         return {work: self.now() - start}
 
-    def peak_memory_gb(self, form):
+    def peak_memory_gb(self, form: str) -> float:
         """GiB while one update runs: allocated on the GPU, or, of a process that did
         nothing else yet, resident above what it held before."""
         if self.device.type == "cuda":
@@ -438,16 +450,18 @@ class Step:
         return (max(resident) - resident[0]) / 2**30
 
 
-def bench_step(shape, repeats=5, on_line=lambda line: None):
+def bench_step(
+    shape: StepShape, repeats: int = 5, on_line: Callable[[str], object] = print
+) -> dict[str, Any]:
     """Time the phases of a step, stock and shared in turns.
 
     Parameters
     ----------
     shape : StepShape
     repeats : int
-        At least 1; medians are over so many.
+        At least 1; medians are over this many runs.
     on_line : callable
-        Given what is going on and each comparison, as text.
+        Called with each line of text.
 
     Returns
     -------
@@ -473,11 +487,14 @@ def bench_step(shape, repeats=5, on_line=lambda line: None):
     on_line("memory: one update of each form")
     memory = _peaks(shape, step)
     tokens = shape.tokens()
-    for counts in (seconds, tokens):
-        counts["generation"] = {
-            form: sum(counts[phase][form] for phase in ("prefill", "decode"))
-            for form in WORKS["generation"]
-        }
+    for form in WORKS["generation"]:
+        phases = ("prefill", "decode")
+        seconds.setdefault("generation", {})[form] = sum(
+            seconds[phase][form] for phase in phases
+        )
+        tokens.setdefault("generation", {})[form] = sum(
+            tokens[phase][form] for phase in phases
+        )
     rows = [
         _row(phase, form, seconds[phase], tokens[phase], repeats)
         for phase in ("prefill", "decode", *WORKS)
@@ -505,22 +522,25 @@ def bench_step(shape, repeats=5, on_line=lambda line: None):
     }
 
 
-def _checked_gap(step):
+def _checked_gap(step: Step) -> float:
     scores = {form: step.log_probs(form).float().cpu() for form in FORMS}
     gap = max(largest_gap(scores[SHARED], scores[form]) for form in FORMS)
     most = TOLERANCE if step.dtype == torch.float32 else BF16_TOLERANCE
     if not gap <= most:
         raise SpacerError(
             "bench step: log-probabilities of shared and stock differ",
+            kind="benches.results-differ",
             got=f"{gap:.3g}",
             expected=f"at most {most:g}",
         )
     return gap
 
 
-def _seconds(step, repeats, on_line):
+def _seconds(
+    step: Step, repeats: int, on_line: Callable[[str], object]
+) -> dict[str, dict[str, float]]:
     """Medians ``{phase: {form: seconds}}``, the forms in turns."""
-    found = {}
+    found: dict[str, dict[str, float]] = {}
     for work, forms in WORKS.items():
         runs = []
         for number in range(1, repeats + 1):  # warm from the check
@@ -534,17 +554,23 @@ def _seconds(step, repeats, on_line):
     return found
 
 
-def _row(phase, form, seconds, tokens, repeats):
+def _row(
+    phase: str,
+    form: str,
+    seconds: dict[str, float],
+    tokens: dict[str, int],
+    repeats: int,
+) -> BenchRow:
     ours, other = seconds[SHARED], seconds[form]
     counts = f"{tokens[SHARED]} tokens against {tokens[form]}"
     return BenchRow(phase, SHARED, form, ours, other, other / ours, repeats, counts)
 
 
-def _name_of(device):
+def _name_of(device: torch.device) -> str:
     return torch.cuda.get_device_name() if device.type == "cuda" else "CPU"
 
 
-def _peaks(shape, step):
+def _peaks(shape: StepShape, step: Step) -> dict[str, float]:
     if step.device.type == "cuda":
         return {form: step.peak_memory_gb(form) for form in FORMS}
     # What a process once held it may keep: one of its own for each form.
@@ -554,5 +580,32 @@ def _peaks(shape, step):
         return dict(zip(FORMS, found, strict=True))
 
 
-def _peak_alone(shape, form):
+def _peak_alone(shape: StepShape, form: str) -> float:
     return Step(shape, "cpu").peak_memory_gb(form)
+
+
+def options() -> argparse.Namespace:
+    """The command line's shape and runs."""
+    default, found = StepShape(), parser(__doc__)
+    found.add_argument("--model", default=default.model, help=", ".join(NAMES))
+    for name, text in (
+        ("prompt", "tokens of the prompt"),
+        ("completion", "tokens of the longest completion"),
+        ("group", "completions of the prompt"),
+        ("decode", "tokens to generate; as many as --completion without it"),
+    ):
+        value = getattr(default, name)
+        found.add_argument(f"--{name}", type=int, default=value, help=text)
+    return found.parse_args()
+
+
+def run(given: argparse.Namespace) -> dict[str, Any]:
+    """``bench_step`` of the shape on the command line."""
+    shape = StepShape(
+        given.model, given.prompt, given.completion, given.group, given.decode
+    )
+    return bench_step(shape, given.runs, show)
+
+
+if __name__ == "__main__":
+    sys.exit(main(run, options()))

@@ -1,85 +1,33 @@
-"""Small synthetic benchmarks: the published files and folders, with true answers.
-
-Each video shows a coloured square that crosses a grey picture, so that the questions
-can be answered from it; VSI-Bench's are synthetic rooms. For tests, demonstrations and
-dry runs of a harness.
-"""
+"""Video-MME, TempCompass and LongVideoBench, tiny."""
 
 from pathlib import Path
 
-import cv2
 import numpy as np
 
+from samples.square import COLOURS, FPS, FRAMES, WAYS, clip
 from spacer_lib.artifacts import write_json
-from spacer_lib.benchmarks import held_out, samples_spatial
 from spacer_lib.benchmarks.longvideobench import PLACES
 from spacer_lib.benchmarks.schema import write_parquet
 from spacer_lib.benchmarks.tempcompass import FORMATS
-from spacer_lib.errors import SpacerError
-from spacer_lib.rooms.video import encode_jpegs
 
-FRAMES, FPS, SIDE_PX, SQUARE_PX = 16, 8.0, 112, 24
-_COLOURS_RGB = {
-    "red": (220, 40, 40),
-    "green": (40, 160, 60),
-    "blue": (40, 80, 220),
-    "yellow": (230, 210, 50),
-}
-_WAYS = ("left to right", "right to left")
 _LETTERS = "ABCDE"
 
 
-def write_sample(name, folder, *, videos=2, seed=0):
-    """Write a tiny synthetic benchmark as its authors publish the real one.
-
-    Parameters
-    ----------
-    name : str
-        A key of ``WRITERS``.
-    folder : path
-        Made if absent.
-    videos : int
-    seed : int
-        The same seed gives the same files.
-
-    Returns
-    -------
-    Path
-        The folder, for the benchmark's ``read``.
-
-    Raises
-    ------
-    SpacerError
-        For a name without a writer, or no video.
-    """
-    if name not in WRITERS:
-        raise SpacerError("sample of", got=name, expected=", ".join(WRITERS))
-    if videos < 1:
-        raise SpacerError("sample videos", got=videos, expected="1 or more")
-    folder = Path(folder)
-    WRITERS[name](folder, videos=videos, seed=seed)
-    return folder
-
-
-def _write_videomme(folder, videos, seed):
+def write_videomme(folder: Path, *, videos: int = 2, seed: int = 0) -> Path:
+    """``videomme/test-*.parquet`` and ``data/``: three questions a video."""
     rows = []
     for index in range(videos):
         rng = np.random.default_rng([seed, index])
         colour, way = _scene(rng)
         name, number = f"sample{index:05d}", f"{index + 1:03d}"
-        _clip(folder / "data" / f"{name}.mp4", colour, way)
+        clip(folder / "data" / f"{name}.mp4", colour, way)
         asked = (
-            (
-                "Attribute Perception",
-                "What colour is the square?",
-                colour,
-                _COLOURS_RGB,
-            ),
+            ("Attribute Perception", "What colour is the square?", colour, COLOURS),
             (
                 "Action Recognition",
                 "How does the square move?",
                 way,
-                (*_WAYS, "top to bottom", "It stands still"),
+                (*WAYS, "top to bottom", "It stands still"),
             ),
             (
                 "Counting Problem",
@@ -106,20 +54,21 @@ def _write_videomme(folder, videos, seed):
                 }
             )
     write_parquet(folder / "videomme/test-00000-of-00001.parquet", rows)
+    return folder
 
 
-def _write_tempcompass(folder, videos, seed):
+def write_tempcompass(folder: Path, *, videos: int = 2, seed: int = 0) -> Path:
     """Every second video is the one before, reversed: a conflicting pair."""
     tables = {name: [] for name in FORMATS}
     for index in range(videos):
         rng = np.random.default_rng([seed, index // 2])
         colour, way = _scene(rng)
         if index % 2:
-            way = _WAYS[1 - _WAYS.index(way)]
+            way = WAYS[1 - WAYS.index(way)]
         name = f"{1000000 + index // 2}{'_reverse' * (index % 2)}"
-        _clip(folder / "videos" / f"{name}.mp4", colour, way)
+        clip(folder / "videos" / f"{name}.mp4", colour, way)
         for dim, truth, options in (
-            ("direction", f"move from {way}", [f"move from {way}" for way in _WAYS]),
+            ("direction", f"move from {way}", [f"move from {way}" for way in WAYS]),
             ("action", "slide", ["slide", "jump", "spin"]),
         ):
             row = {"video_id": name, "dim": dim}
@@ -127,6 +76,7 @@ def _write_tempcompass(folder, videos, seed):
                 tables[kind].append(row | asked)
     for name, rows in tables.items():
         write_parquet(folder / name / "test-00000-of-00001.parquet", rows)
+    return folder
 
 
 def _tempcompass_questions(rng, dim, truth, options):
@@ -168,13 +118,14 @@ def _tempcompass_questions(rng, dim, truth, options):
     )
 
 
-def _write_longvideobench(folder, videos, seed):
+def write_longvideobench(folder: Path, *, videos: int = 2, seed: int = 0) -> Path:
+    """Both files of the validation split, and ``videos/``: two questions a video."""
     rows = []
     for index in range(videos):
         rng = np.random.default_rng([seed, index])
         colour, way = _scene(rng)
         name = f"sample{index:05d}"
-        _clip(folder / "videos" / f"{name}.mp4", colour, way)
+        clip(folder / "videos" / f"{name}.mp4", colour, way)
         write_json(folder / "subtitles" / f"{name}_en.json", [])
         for place, (category, question, answer, options) in enumerate(
             (
@@ -182,7 +133,7 @@ def _write_longvideobench(folder, videos, seed):
                     "S2A",
                     "On a grey ground, what colour is the square?",
                     colour,
-                    (*_COLOURS_RGB, "purple"),
+                    (*COLOURS, "purple"),
                 ),
                 (
                     "E2O",
@@ -222,6 +173,7 @@ def _write_longvideobench(folder, videos, seed):
         kept = {key: row[key] for key in row if key not in _ONLY_IN_JSON}
         tidy.append(kept | dict(zip(PLACES, options, strict=False)))
     write_parquet(folder / "validation-00000-of-00001.parquet", tidy)
+    return folder
 
 
 _ONLY_IN_JSON = (
@@ -233,14 +185,9 @@ _ONLY_IN_JSON = (
 )
 
 
-def _write_rooms(folder, videos, seed):
-    first = held_out.FIRST_SEED + 100 * seed
-    held_out.write(folder, rooms=videos, videos=True, first_seed=first)
-
-
 def _scene(rng):
     """(colour, way): what a clip shows."""
-    return str(rng.choice(list(_COLOURS_RGB))), str(rng.choice(_WAYS))
+    return str(rng.choice(COLOURS)), str(rng.choice(WAYS))
 
 
 def _shuffled(rng, options, answer):
@@ -250,22 +197,8 @@ def _shuffled(rng, options, answer):
     return lines, _LETTERS[texts.index(answer)]
 
 
-def _clip(path, colour, way):
-    """An mp4 of two seconds: a square crosses from one side to the other."""
-    starts = np.linspace(0, SIDE_PX - SQUARE_PX, FRAMES).astype(int)
-    jpegs, top = [], (SIDE_PX - SQUARE_PX) // 2
-    for left in starts if way == _WAYS[0] else starts[::-1]:
-        frame = np.full((SIDE_PX, SIDE_PX, 3), 128, np.uint8)
-        frame[top : top + SQUARE_PX, left : left + SQUARE_PX] = _COLOURS_RGB[colour]
-        encoded = cv2.imencode(".jpg", cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))[1]
-        jpegs.append(encoded.tobytes())
-    encode_jpegs(jpegs, path, FPS)
-
-
 WRITERS = {
-    "videomme": _write_videomme,
-    "tempcompass": _write_tempcompass,
-    "longvideobench": _write_longvideobench,
-    "vsi": _write_rooms,
-    **samples_spatial.WRITERS,
+    "videomme": write_videomme,
+    "tempcompass": write_tempcompass,
+    "longvideobench": write_longvideobench,
 }

@@ -1,0 +1,84 @@
+"""Questions: answers, shares, durations, rejected candidates."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from spacer_lib.pictures.style import INK, PALETTE, short_name
+from spacer_lib.rows import Question
+
+
+def answer_histogram(rows: Sequence[Question], ax: Axes, bins: int = 20) -> Axes:
+    """How often each answer occurs among questions of one type.
+
+    Each answer has a bar; more than twelve different numbers are binned.
+    """
+    answers = [row["ground_truth"] for row in rows]
+    kinds = sorted({str(row["question_type"]) for row in rows})
+    numbers = all(row["problem_type"] == "numerical" for row in rows)
+    counts = Counter(answers)
+    if numbers and len(counts) > 12:
+        ax.hist([float(a) for a in answers], bins=bins, color=PALETTE[0])
+    else:
+        labels = sorted(counts, key=float) if numbers else sorted(counts)
+        ax.bar(labels, [counts[a] for a in labels], color=PALETTE[0])
+    ax.set(
+        title=f"{', '.join(map(short_name, kinds))} (n = {len(rows)})",
+        xlabel="answer",
+        ylabel="questions",
+    )
+    return ax
+
+
+def share_donut(counts: Mapping[str, int], ax: Axes, title: str) -> Axes:
+    """Shares of a whole with names and counts, largest first.
+
+    Parameters
+    ----------
+    counts : dict
+        ``{name: count}``; names of question types are shortened.
+    """
+    ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    total = sum(counts.values())
+    colors = [PALETTE[i % len(PALETTE)] for i in range(len(ranked))]
+    wedges, _ = ax.pie(
+        [count for _, count in ranked],
+        colors=colors,
+        startangle=90,
+        counterclock=False,
+        wedgeprops={"width": 0.42, "edgecolor": "white"},
+    )
+    labels = [f"{short_name(n)}  {c:,} ({c / total:.1%})" for n, c in ranked]
+    ax.legend(wedges, labels, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    ax.set_title(f"{title} (n = {total:,})")
+    return ax
+
+
+def duration_histogram(seconds: Sequence[float], ax: Axes, bins: int = 24) -> Axes:
+    """Durations of videos and their median."""
+    ax.hist(seconds, bins=bins, color=PALETTE[0], edgecolor="white")
+    middle = float(np.median(seconds))
+    ax.axvline(middle, color=INK, ls="--", label=f"median {middle:.0f} s")
+    ax.set(xlabel="video duration (s)", ylabel="videos")
+    ax.set_title(f"durations (n = {len(seconds):,} videos)")
+    ax.legend()
+    return ax
+
+
+def rejection_bars(rejections: Mapping[tuple[str, str], int], ax: Axes) -> Axes:
+    """Why candidates did not become questions; the most frequent reason on top.
+
+    Parameters
+    ----------
+    rejections : dict
+        ``{(question_type, reason): count}``.
+    """
+    ranked = sorted(rejections.items(), key=lambda item: (item[1], item[0]))
+    labels = [f"{short_name(kind)}: {reason}" for (kind, reason), _ in ranked]
+    bars = ax.barh(labels, [count for _, count in ranked], color=PALETTE[1])
+    ax.bar_label(bars, padding=2, fontsize=7)
+    ax.set(xlabel="candidates rejected")
+    ax.grid(False, axis="y")
+    return ax

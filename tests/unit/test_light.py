@@ -1,0 +1,70 @@
+"""Rooms, maps and their names load no renderer, decoder or model library."""
+
+import subprocess
+import sys
+
+HEAVY = {
+    "alphashape",
+    "decord",
+    "open3d",
+    "plyfile",
+    "rtree",
+    "shapely",
+    "torch",
+    "torchvision",
+    "transformers",
+    "trimesh",
+}
+LIGHT = [
+    "spacer_lib.maps.grid",
+    "spacer_lib.maps.scores",
+    "spacer_lib.maps.text",
+    "spacer_lib.rooms.frames",
+    "spacer_lib.rooms.geometry",
+    "spacer_lib.rooms.identity",
+    "spacer_lib.rooms.scannet.frames2d",
+    "spacer_lib.rooms.scannet.labels",
+    "spacer_lib.rooms.scannet.parse",
+    "spacer_lib.rooms.scannet.sens",
+    "spacer_lib.rooms.scannet.splits",
+    "spacer_lib.rooms.scans",
+    "spacer_lib.rooms.scene",
+    "spacer_lib.rooms.synthetic.layout",
+    "spacer_lib.rooms.synthetic.views",
+    "spacer_lib.rooms.video",
+]
+
+
+def loaded_by(statement):
+    """Names of the top-level packages that a fresh Python has after a statement."""
+    code = f"{statement}\nimport sys\nprint(*{{n.split('.')[0] for n in sys.modules}})"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    return set(done.stdout.split())
+
+
+def test_rooms_and_maps_are_light():
+    assert not HEAVY & loaded_by("import " + ", ".join(LIGHT))
+
+
+def test_the_scene_of_a_synthetic_room_is_light():
+    assert not HEAVY & loaded_by(
+        "from spacer_lib.rooms.synthetic.layout import draw_room\n"
+        "from spacer_lib.rooms.synthetic.views import VIEWS, to_scene\n"
+        "to_scene(draw_room(1), VIEWS['walk'], first_seen=True)"
+    )
+
+
+def test_a_missing_scan_is_found_before_anything_heavy_is_loaded(tmp_path):
+    assert not HEAVY & loaded_by(
+        "from spacer_lib.errors import SpacerError\n"
+        "from spacer_lib.rooms.scans import parse_scans\n"
+        f"folder = {str(tmp_path)!r}\n"
+        "try:\n    parse_scans([folder + '/absent'], 'labels.tsv', folder)\n"
+        "except SpacerError as error:\n    assert error.kind == 'rooms.no-scan'"
+    )
+
+
+def test_the_check_sees_a_heavy_import():
+    assert "open3d" in loaded_by("import spacer_lib.rooms.synthetic.render")
