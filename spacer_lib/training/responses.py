@@ -53,8 +53,9 @@ def target_text(row: Question, style: PromptStyle) -> str | None:
     if mode == "direct":
         return tagged
     words = str(row.get("reasoning") or "")
-    if mode == "think_map" and row.get("map"):
-        drawn = map_to_text(row["map"], last=row.get("categories") or ())
+    cells = row.get("map")
+    if mode == "think_map" and cells:
+        drawn = map_to_text(cells, last=row.get("categories") or ())
         words = f"<map>{drawn}</map>{words}"
     if not words:
         raise SpacerError(
@@ -153,7 +154,7 @@ def _wrong_answer(row: Question, rng: np.random.Generator) -> str:
 def _wrong_number(row: Question, rng: np.random.Generator) -> str:
     truth = row["ground_truth"]
     value, failure = read_number(truth)
-    if failure:
+    if value is None:
         raise SpacerError(
             f"row {row.get('id', '(no id)')}: ground truth",
             kind="training.no-number",
