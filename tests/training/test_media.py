@@ -8,6 +8,7 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from PIL import Image
+from support import refused
 from transformers import AutoModelForImageTextToText, AutoProcessor
 from transformers.video_utils import VideoMetadata
 
@@ -40,7 +41,6 @@ from spacer_lib.rooms.video import RecentlyUsed, read_frames
 from spacer_lib.tiny import model as tiny
 from spacer_lib.tiny.curriculum import tokenizer_corpus
 from spacer_lib.training.baselines import ResponseCollator
-from support import refused
 
 ASKED = "How many chair(s) are in this room?"
 FRAME = tiny.FRAME_SIZE

@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from support import refused
 from transformers import AutoModelForImageTextToText
 
 from spacer_lib.evaluation.backends import load
@@ -14,7 +15,6 @@ from spacer_lib.models.patches.patch_embedding import (
 from spacer_lib.tiny import model as tiny
 from spacer_lib.tiny.curriculum import tokenizer_corpus
 from spacer_lib.training.assembly import build_trainer
-from support import refused
 
 
 def convolution(model):

@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from support import refused
 from transformers import AutoModelForImageTextToText
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLModel
 
@@ -14,7 +15,6 @@ from spacer_lib.models.patches.rope import (
     use_original_positions,
 )
 from spacer_lib.tiny.model import MERGE, PATCH, TEMPORAL
-from support import refused
 
 TYPES = {"text": 0, "image": 1, "video": 2}
 each_rule = pytest.mark.parametrize("rule", POSITION_RULES)
