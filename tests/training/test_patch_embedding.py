@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from support import refused
 from transformers import AutoModelForImageTextToText
 
 from spacer_lib.evaluation.backends import load
@@ -14,7 +15,6 @@ from spacer_lib.models.patches.patch_embedding import (
 from spacer_lib.tiny import model as tiny
 from spacer_lib.tiny.curriculum import tokenizer_corpus
 from spacer_lib.training.assembly import build_trainer
-from support import refused
 
 
 def convolution(model):
@@ -56,7 +56,7 @@ def test_features_and_gradients_are_those_of_the_convolution(
         assert (found - truth).abs().max() <= bound * truth.abs().max()
 
 
-def test_only_the_forward_is_another(model, tmp_path):
+def test_only_the_forward_changes(model, tmp_path):
     kept = dict(model.state_dict())
     use_linear_patches(use_linear_patches(model))
     assert all(torch.equal(w, kept.pop(n)) for n, w in model.state_dict().items())
