@@ -1,4 +1,4 @@
-"""Rows with a video, images or nothing to look at, in every family of Qwen-VL."""
+"""Rows with a video, images or text alone, in every family of Qwen-VL."""
 
 import copy
 from dataclasses import replace
@@ -165,7 +165,7 @@ def test_text_alone_is_encoded_as_by_the_processor(checkpoint):
     same(found, plain(processor, []))
 
 
-def test_only_qwen2_5_is_told_the_seconds_and_qwen3_reads_them(checkpoint):
+def test_seconds_are_a_tensor_for_qwen2_5_and_text_for_qwen3(checkpoint):
     family, _, processor = checkpoint
     row = question(video="room://new/3")
     (ids,), (tensors,) = encode_prompts(processor, [row], "tiny", VideoSettings())
@@ -302,7 +302,7 @@ def test_a_placeholder_among_the_words_is_refused(reader, images):
                 shown(reader, row, size=FRAME)
 
 
-# ------------------------------------------------------------ the tower, once
+# ------------------------------------------------------------ one run of the tower
 
 
 @pytest.fixture
@@ -370,7 +370,7 @@ def test_gradients_are_those_of_the_plain_call(checkpoint, mixed):
 
 
 def test_features_go_to_their_own_rows(checkpoint, mixed):
-    """Rows alone, each in a forward of its own, against the batch; and a control."""
+    """The batch equals each row in a forward of its own; swapped media differ."""
     _, model, processor = checkpoint
     text, media = batched(processor, mixed)
     with torch.no_grad(), media_once(model, media, "cpu") as tensors:
@@ -387,7 +387,7 @@ def test_features_go_to_their_own_rows(checkpoint, mixed):
     assert apart.tolist() == [False, False, True, True, False, False, False]
 
 
-def test_wrappers_are_looked_through(checkpoint, mixed, runs):
+def test_wrapped_models_work(checkpoint, mixed, runs):
     _, model, processor = checkpoint
     lora = LoraConfig(target_modules=r".*language_model.*q_proj", r=2)
     wrapped = torch.nn.ModuleDict({"module": get_peft_model(model, lora)})
@@ -405,12 +405,12 @@ def test_wrappers_are_looked_through(checkpoint, mixed, runs):
     torch.testing.assert_close(found, expected, rtol=0, atol=5e-5)
 
 
-def test_only_models_that_see_have_a_core():
+def test_a_model_without_a_vision_tower_is_refused():
     with refused("models.no-vision-tower", says="Linear"):
         core_of(torch.nn.Linear(1, 1))
 
 
-# ------------------------------------------------------------ nothing to look at
+# ------------------------------------------------------------ text alone
 
 
 def test_a_touched_tower_changes_nothing_but_has_gradients(checkpoint, runs):
@@ -440,7 +440,7 @@ def test_a_touched_tower_changes_nothing_but_has_gradients(checkpoint, runs):
 
 
 def test_every_batch_runs_the_same_modules_in_the_same_order(checkpoint, mixed):
-    """What ranks under ZeRO-3 must agree on, forwards and backwards."""
+    """Ranks under ZeRO-3 need this, forwards and backwards."""
     _, model, processor = checkpoint
     order, hooks = [], []
     for name, module in model.named_modules():
@@ -521,7 +521,7 @@ def test_placeholders_are_never_sampled(checkpoint):
 
 
 def test_collated_rows_are_mixed_too(checkpoint, mixed):
-    """As supervised fine-tuning hands them to the model."""
+    """Supervised fine-tuning uses the collator."""
     _, model, processor = checkpoint
     collate = ResponseCollator(
         processor, mixed, [("4",)] * 7, PromptStyle("tiny"), VideoSettings()
@@ -571,7 +571,7 @@ def test_positions_can_be_switched_where_a_video_is_one_block(checkpoint, mixed)
     assert apart.tolist() == [False, False, True, False]
 
 
-def test_families_are_what_they_say(checkpoint):
+def test_each_family_has_its_own_architecture(checkpoint):
     family, model, processor = checkpoint
     assert model.config.model_type == family
     assert sum(p.numel() for p in model.parameters()) < 2e6

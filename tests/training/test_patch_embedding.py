@@ -56,7 +56,7 @@ def test_features_and_gradients_are_those_of_the_convolution(
         assert (found - truth).abs().max() <= bound * truth.abs().max()
 
 
-def test_only_the_forward_is_another(model, tmp_path):
+def test_only_the_forward_changes(model, tmp_path):
     kept = dict(model.state_dict())
     use_linear_patches(use_linear_patches(model))
     assert all(torch.equal(w, kept.pop(n)) for n, w in model.state_dict().items())

@@ -114,7 +114,7 @@ def _encoding_once(
 ) -> Iterator[None]:
     kinds = [kind for kind in GRIDS if GRIDS[kind] in tensors]
     encode = core.get_image_features
-    waiting: dict[str, Any] = {}  # kind → output of the tower for it
+    waiting: dict[str, Any] = {}  # kind -> output of the tower for it
     # Where the features of each source are in the tower's output.
     place: dict[tuple[str, int], range] = {}
     parts: list[torch.Tensor] = []
