@@ -301,8 +301,11 @@ def test_public_functions_are_annotated(path):
 # ---------------------------------------------------------------- kinds of errors
 
 
+ERRORS = ("SpacerError", "MediaError", "TrainingFailed")
+
+
 def kinds_of(tree):
-    """``(line, kinds)`` of each ``SpacerError(...)``; ``None``: no literal kind.
+    """``(line, kinds)`` of each error that is made; ``None``: no literal kind.
 
     Left out are errors whose kind is passed on: a parameter of the function around
     them, or another error's kind.
@@ -311,7 +314,7 @@ def kinds_of(tree):
         for node in ast.iter_child_nodes(function):
             node.parent = function
     for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and ast.unparse(node.func) == "SpacerError":
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ERRORS:
             given = {word.arg: word.value for word in node.keywords}
             kind, around = given.get("kind"), node
             if isinstance(kind, ast.Attribute) and kind.attr == "kind":
