@@ -1,18 +1,19 @@
 """Question rows → completions, with every sampling setting spelled out.
 
-Evaluation and sample selection ask a model through here, so a published
-``generation_config.json`` (near-zero temperature, repetition penalty) wins nowhere.
+Evaluation and sample selection ask a model through here. Nothing is left to a published
+``generation_config.json`` (near-zero temperature, repetition penalty).
 """
 
-import contextlib
-import zlib
-from typing import NamedTuple
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 
 from spacer_lib.artifacts import config_hash
 from spacer_lib.errors import SpacerError
+from spacer_lib.language.prompts import PromptStyle
 from spacer_lib.models.inputs import (
     VideoSettings,
     encode_prompts,
@@ -21,6 +22,8 @@ from spacer_lib.models.inputs import (
 )
 from spacer_lib.models.patches.rope import position_rule
 from spacer_lib.models.patches.shared_media import media_once
+from spacer_lib.models.sampling import KeyedSampling, sequence_key
+from spacer_lib.rows import Question
 
 
 class Response(NamedTuple):
@@ -38,34 +41,36 @@ class Response(NamedTuple):
     tokens: int
 
 
-def generate(model, processor, rows, **settings):
+def generate(
+    model: Any, processor: Any, rows: Sequence[Question], **settings: Any
+) -> list[str]:
     """The texts of ``respond``."""
     return [made.text for made in respond(model, processor, rows, **settings)]
 
 
 def respond(
-    model,
-    processor,
-    rows,
+    model: Any,
+    processor: Any,
+    rows: Sequence[Question],
     *,
-    mode,
-    video=None,
-    max_new_tokens=128,
-    temperature=0.0,
-    top_p=1.0,
-    batch_size=32,
-    seed=0,
-    blind=False,
-    prefixes=None,
-):
-    """One completion per row, with its number of tokens.
+    mode: str | PromptStyle,
+    video: VideoSettings | None = None,
+    max_new_tokens: int = 128,
+    temperature: float = 0.0,
+    top_p: float = 1.0,
+    batch_size: int = 32,
+    seed: int = 0,
+    blind: bool = False,
+    prefixes: Sequence[str] | None = None,
+) -> list[Response]:
+    """One completion for each row, with its number of tokens.
 
     Parameters
     ----------
     model, processor : Qwen-VL model and its processor
-    rows : list of dict
-        Question rows, with a video, images or text alone; a row that stands in it
-        several times is sampled as often, its media encoded once a batch.
+    rows : list of Question
+        With a video, images or text alone. A row that stands here several times is
+        sampled each time anew; a batch encodes its media once.
     mode : str or PromptStyle
         Answer mode of ``prompts.messages``, with its frame and template if not ours.
     video : VideoSettings, optional
@@ -75,9 +80,10 @@ def respond(
         0 is greedy.
     top_p : float
         Nucleus of sampling.
-    batch_size, seed : int
-        A batch is sampled with a seed made of ``seed`` and the ids in it, so that a
-        resumed run draws what an unbroken one would have drawn.
+    batch_size : int
+    seed : int
+        A completion depends on ``seed``, the row's id and how often the id stood
+        before it, not on its batch (up to rounding).
     blind : bool
         Leave videos and images out.
     prefixes : list of str, optional
@@ -87,27 +93,31 @@ def respond(
     -------
     list of Response
     """
-    if prefixes is not None and len(prefixes) != len(rows):
-        raise SpacerError("prefixes", got=len(prefixes), expected=f"{len(rows)}")
-    responses = []
+    if prefixes is None:
+        prefixes = [""] * len(rows)
+    if len(prefixes) != len(rows):
+        raise SpacerError(
+            "prefixes", kind="models.prefixes", got=len(prefixes), expected=len(rows)
+        )
+    keys = _sequence_keys(seed, rows)
+    responses: list[Response] = []
     was_training = model.training
     model.eval()
     for start in range(0, len(rows), batch_size):
-        batch = rows[start : start + batch_size]
-        forced = [""] * len(batch)
-        if prefixes is not None:
-            forced = prefixes[start : start + batch_size]
-        with (
-            _inputs(model, processor, batch, mode, video, blind, forced) as inputs,
-            _seeded(seed, batch),
-            torch.inference_mode(),
-        ):
+        batch = slice(start, start + batch_size)
+        forced = prefixes[batch]
+        inputs = _inputs(model, processor, rows[batch], mode, video, blind, forced)
+        with inputs as tensors, torch.inference_mode():
+            width = tensors["input_ids"].shape[1]
+            sampler = None
+            if temperature > 0:
+                sampler = KeyedSampling(keys[batch], width, temperature, top_p)
             output = model.generate(
-                **inputs,
-                **sampling_settings(model, temperature, top_p),
+                **tensors,
+                **generation_settings(model, sampler),
                 max_new_tokens=max_new_tokens,
             )
-        new = output[:, inputs["input_ids"].shape[1] :]
+        new = output[:, width:]
         made = processor.tokenizer.batch_decode(
             new, skip_special_tokens=True, clean_up_tokenization_spaces=False
         )
@@ -117,7 +127,18 @@ def respond(
     return responses
 
 
-def _lengths(model, new):
+def _sequence_keys(seed: int, rows: Sequence[Question]) -> list[int]:
+    """A key for each row, of the seed, its id and how often the id stood before it."""
+    seen: Counter[str] = Counter()
+    keys = []
+    for row in rows:
+        name = str(row["id"])
+        keys.append(sequence_key(seed, name, seen[name]))
+        seen[name] += 1
+    return keys
+
+
+def _lengths(model: Any, new: torch.Tensor) -> list[int]:
     """Tokens of each row up to the first that ends it, or all of them."""
     ends = model.generation_config.eos_token_id
     ends = torch.as_tensor([] if ends is None else ends, device=new.device)
@@ -125,13 +146,21 @@ def _lengths(model, new):
     return (new.shape[1] - ended[:, :-1].sum(dim=1)).tolist()
 
 
-@contextlib.contextmanager
-def _inputs(model, processor, batch, mode, video, blind, forced):
+@contextmanager
+def _inputs(
+    model: Any,
+    processor: Any,
+    batch: Sequence[Question],
+    mode: str | PromptStyle,
+    video: VideoSettings | None,
+    blind: bool,
+    forced: Sequence[str],
+) -> Iterator[Mapping[str, torch.Tensor]]:
     tokenizer = processor.tokenizer
     ids, media = encode_prompts(
         processor, batch, mode, video or VideoSettings(), blind=blind
     )
-    starts = tokenizer(forced, add_special_tokens=False)["input_ids"]
+    starts = tokenizer(list(forced), add_special_tokens=False)["input_ids"]
     joined = [prompt + start for prompt, start in zip(ids, starts, strict=True)]
     input_ids, mask = pad_batch(joined, tokenizer.pad_token_id, "left")
     inputs = {"input_ids": input_ids, "attention_mask": mask}
@@ -142,30 +171,28 @@ def _inputs(model, processor, batch, mode, video, blind, forced):
         yield {**inputs, **tensors}
 
 
-def sampling_settings(model, temperature, top_p):
-    """Keyword arguments of ``generate`` that leave nothing to the checkpoint."""
-    # Spelled out in full: a published generation_config.json carries a near-zero
-    # temperature and a repetition penalty that would win in silence.
-    pads = [model.config.image_token_id, model.config.video_token_id]
-    common = {"suppress_tokens": pads, "repetition_penalty": 1.0}
-    if temperature == 0:  # the rest at transformers' defaults, or it warns
-        greedy = {"do_sample": False, "temperature": 1.0, "top_p": 1.0, "top_k": 50}
-        return {**common, **greedy}
-    sampled = {"do_sample": True, "temperature": temperature, "top_p": top_p}
-    return {**common, **sampled, "top_k": 0}
+def generation_settings(
+    model: Any, sampler: KeyedSampling | None = None
+) -> dict[str, Any]:
+    """Keyword arguments of ``generate`` that leave nothing to the checkpoint.
+
+    A published ``generation_config.json`` carries a near-zero temperature and a
+    repetition penalty, which would be used without a word. The largest score is taken;
+    ``sampler`` makes it a sample.
+    """
+    settings = {
+        "suppress_tokens": [model.config.image_token_id, model.config.video_token_id],
+        "repetition_penalty": 1.0,
+        "do_sample": False,
+        # At transformers' defaults, or it warns.
+        **{"temperature": 1.0, "top_p": 1.0, "top_k": 50},
+    }
+    if sampler is not None:
+        settings["logits_processor"] = [sampler]
+    return settings
 
 
-@contextlib.contextmanager
-def _seeded(seed, batch):
-    ids = "\n".join(str(row["id"]) for row in batch)
-    # Mixed down to 32 bits: torch's CPU generator ignores the bits above.
-    mixed = np.random.SeedSequence([seed, zlib.crc32(ids.encode())]).generate_state(1)
-    with torch.random.fork_rng():
-        torch.manual_seed(int(mixed[0]))
-        yield
-
-
-def weights_fingerprint(model):
+def weights_fingerprint(model: Any) -> str:
     """Twelve hex digits of a sample of every weight tensor (64 values each).
 
     Enough to tell two checkpoints of a training run apart, quick at any size. A rule

@@ -150,8 +150,9 @@ def build_trainer(config, out_dir, *, workers=1, on_cpu=True, rows=None, callbac
             how = f"apart for each completion: {alone}"
         print(f"prompts are computed {how}", flush=True)
     trainer.remove_callback(PrinterCallback)
-    trainer.add_callback(VisibilityCheck(trainer))
+    # First: it may give up packing, by which the visibility check scores.
     trainer.add_callback(PrefixCheck(trainer, config.shared_prefix))
+    trainer.add_callback(VisibilityCheck(trainer))
     adapt_models(trainer, config.positions)
     return trainer
 

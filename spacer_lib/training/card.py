@@ -4,8 +4,8 @@ from pathlib import Path
 
 from huggingface_hub import ModelCard, ModelCardData
 
+from spacer_lib.models.checkpoints import find_checkpoint
 from spacer_lib.training.record import meaning_of
-from spacer_lib.training.start import find_model
 
 METHODS = {
     "grpo": "SG-RLVR: GRPO with map-aware verifiable rewards",
@@ -83,7 +83,7 @@ def model_card(config, run):
     -------
     huggingface_hub.ModelCard
     """
-    local = Path(find_model(config.model_path)).is_dir()
+    local = Path(find_checkpoint(config.model_path)).is_dir()
     base = Path(config.model_path).name if local else config.model_path
     data = ModelCardData(
         base_model=None if local else base,  # a hub id or nothing

@@ -10,6 +10,7 @@ import importlib
 import inspect
 import textwrap
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -183,7 +184,7 @@ def _fault(hook: Hook) -> str | None:
     return None if order == sorted(order) else f"has another order: {', '.join(there)}"
 
 
-def _assigned(owner: type) -> set[str]:
+def _assigned(owner: Any) -> set[str]:
     """Names of the attributes that a class sets on ``self``."""
     tree = ast.parse(textwrap.dedent(inspect.getsource(owner)))
     return {

@@ -15,7 +15,7 @@ from spacer_lib.language.prompts import PromptStyle
 from spacer_lib.models import inputs
 from spacer_lib.models.generation import (
     generate,
-    sampling_settings,
+    generation_settings,
     weights_fingerprint,
 )
 from spacer_lib.models.inputs import (
@@ -34,6 +34,7 @@ from spacer_lib.models.patches.rope import (
     use_original_positions,
 )
 from spacer_lib.models.patches.shared_media import core_of, keep_features, media_once
+from spacer_lib.models.sampling import KeyedSampling
 from spacer_lib.rooms.video import RecentlyUsed, read_frames
 from spacer_lib.tiny import model as tiny
 from spacer_lib.tiny.curriculum import tokenizer_corpus
@@ -470,10 +471,15 @@ def test_mixed_rows_are_answered_as_each_alone(checkpoint, mixed):
     alone = [generate(model, processor, [row], **settings)[0] for row in mixed]
     assert together == alone
     assert together[0] == together[6] and len(set(together)) > 2
-    sampled = generate(
-        model, processor, mixed, temperature=1.0, **settings, prefixes=["<think>"] * 7
-    )
+    settings |= {"temperature": 1.0, "prefixes": ["<think>"] * 7}
+    sampled = generate(model, processor, mixed, **settings)
     assert all(text.startswith("<think>") for text in sampled)
+    # Sampled ones too; a row that stands there twice is drawn twice.
+    for batch_size in (1, 3):
+        again = generate(model, processor, mixed, batch_size=batch_size, **settings)
+        assert again == sampled
+    twice = generate(model, processor, [mixed[0]] * 2, **settings | {"prefixes": None})
+    assert twice[0] != twice[1]
 
 
 def test_generation_agrees_with_a_full_forward(checkpoint, mixed):
@@ -484,7 +490,7 @@ def test_generation_agrees_with_a_full_forward(checkpoint, mixed):
         made = model.generate(
             **text,
             **tensors,
-            **sampling_settings(model, 0, 1.0),
+            **generation_settings(model),
             max_new_tokens=5,
             min_new_tokens=5,
             output_logits=True,
@@ -504,9 +510,10 @@ def test_generation_agrees_with_a_full_forward(checkpoint, mixed):
 def test_placeholders_are_never_sampled(checkpoint):
     _, model, processor = checkpoint
     pads = [processor.image_token_id, processor.video_token_id]
-    for temperature in (0, 1.0):
-        settings = sampling_settings(model, temperature, 1.0)
+    for sampler in (None, KeyedSampling([1], 0)):
+        settings = generation_settings(model, sampler)
         assert settings["suppress_tokens"] == pads
+        assert (settings.get("logits_processor") == [sampler]) == (sampler is not None)
 
 
 def test_collated_rows_are_mixed_too(checkpoint, mixed):

@@ -23,7 +23,8 @@ from spacer_lib.errors import SpacerError
 from spacer_lib.rooms.video import RecentlyUsed
 
 FEATURE_BYTES = 512 * 2**20  # of features kept for a model, their pixels included
-_FEATURES = weakref.WeakKeyDictionary()  # of ``core_of(model)``: no copy has them
+# By ``core_of(model)``: copies of a model have none.
+_FEATURES: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 
 GRIDS = {"image": "image_grid_thw", "video": "video_grid_thw"}
 PIXELS = {"image": "pixel_values", "video": "pixel_values_videos"}
