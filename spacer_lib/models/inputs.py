@@ -9,9 +9,10 @@ import contextlib
 import functools
 import struct
 import weakref
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -26,6 +27,7 @@ from transformers.video_utils import VideoMetadata
 from spacer_lib.errors import SpacerError
 from spacer_lib.language.prompts import PromptStyle
 from spacer_lib.rooms.video import ROOM_SCHEME, RecentlyUsed, file_identity, read_frames
+from spacer_lib.rows import Question
 
 KEPT_BYTES = 512 * 2**20  # of encoded media
 
@@ -76,11 +78,11 @@ class MediaError(SpacerError):
         The path or address, as the row has it.
     """
 
-    def __init__(self, what, *, source=None, **parts):
+    def __init__(self, what: object, *, source: Any = None, **parts: Any) -> None:
         super().__init__(what, **parts)
         self.source = source
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple:
         make, arguments = super().__reduce__()
         return functools.partial(make, source=self.source), arguments
 
@@ -97,24 +99,32 @@ class Clip:
     """
 
     frames: np.ndarray
-    indices: tuple
+    indices: tuple[int, ...]
     total: int
     fps: float
 
-    def __str__(self):
+    def __str__(self) -> str:
         return f"clip {id(self)}"  # as good as a path: rows may share a clip
 
 
 class _Shown(NamedTuple):
     """One source: its parts of a chat turn, their words, and its tensors."""
 
-    parts: list
-    images: list
-    videos: list
-    tensors: dict
+    parts: list[dict[str, Any]]
+    images: list[str]
+    videos: list[str]
+    tensors: dict[str, torch.Tensor]
 
 
-def encode_prompts(processor, rows, mode, video, *, blind=False, ready=None):
+def encode_prompts(
+    processor: Any,
+    rows: Sequence[Question],
+    mode: str | PromptStyle,
+    video: VideoSettings,
+    *,
+    blind: bool = False,
+    ready: dict | None = None,
+) -> tuple[list[list[int]], list[dict[str, torch.Tensor]]]:
     """Tokenise prompts with their videos and images, unpadded.
 
     What was encoded lately is kept, up to ``KEPT_BYTES``; a file that changed is read
@@ -153,7 +163,8 @@ def encode_prompts(processor, rows, mode, video, *, blind=False, ready=None):
     encode = functools.partial(
         _encoded, processor, _settings(processor), video, dict(ready or {})
     )
-    encoded, texts, media = {}, [], []
+    encoded: dict[tuple, _Shown] = {}
+    texts, media = [], []
     for row in rows:
         (turn,) = style.messages(row)
         parts = [part for part in turn["content"] if part["type"] != "text"]
@@ -172,6 +183,7 @@ def encode_prompts(processor, rows, mode, video, *, blind=False, ready=None):
         if found != (len(shown.images), len(shown.videos)):
             raise SpacerError(
                 f"question {row.get('id')}",
+                kind="models.placeholder",
                 got="a placeholder among its words",
                 expected=f"no {processor.image_token} or {processor.video_token}",
             )
@@ -184,7 +196,12 @@ def encode_prompts(processor, rows, mode, video, *, blind=False, ready=None):
     return ids, media
 
 
-def encode_media(processor, rows, mode, video):
+def encode_media(
+    processor: Any,
+    rows: Iterable[Question],
+    mode: str | PromptStyle,
+    video: VideoSettings,
+) -> dict:
     """The videos and images of rows, without their words, for ``encode_prompts``.
 
     What cannot be read is left out: ``encode_prompts`` will say so. Tokenizers, which
@@ -195,7 +212,8 @@ def encode_media(processor, rows, mode, video):
     dict
     """
     style = PromptStyle(mode) if isinstance(mode, str) else mode
-    owner, ready = _settings(processor), {}
+    owner = _settings(processor)
+    ready: dict = {}
     for row in rows:
         (turn,) = style.messages(row)
         parts = [part for part in turn["content"] if part["type"] != "text"]
@@ -204,7 +222,13 @@ def encode_media(processor, rows, mode, video):
     return ready
 
 
-def _encoded(processor, owner, settings, ready, parts):
+def _encoded(
+    processor: Any,
+    owner: tuple,
+    settings: VideoSettings,
+    ready: dict,
+    parts: list[dict[str, Any]],
+) -> _Shown:
     """What parts show: one of ``ready``, kept from before, or made and added there."""
     make = functools.partial(_show, processor, parts, settings)
     if not all(isinstance(part[part["type"]], (str, Path)) for part in parts):
@@ -219,24 +243,26 @@ def _encoded(processor, owner, settings, ready, parts):
     return ready[key]
 
 
-def _identity(source):
+def _identity(source: Any) -> Any:
     if str(source).startswith(ROOM_SCHEME):
         return str(source)
     return str(source), *file_identity(source)
 
 
-def _settings(processor):
-    """What tells this processor, as it is set now, from any other."""
+def _settings(processor: Any) -> tuple:
+    """Identifies this processor with its present settings."""
     encoders = processor.image_processor, processor.video_processor
     # A weak reference equals no other once its processor is gone.
     return weakref.ref(processor), *(str(vars(encoder)) for encoder in encoders)
 
 
-def _size(shown):
+def _size(shown: _Shown) -> int:
     return sum(tensor.nbytes for tensor in shown.tensors.values())
 
 
-def _show(processor, parts, settings):
+def _show(
+    processor: Any, parts: list[dict[str, Any]], settings: VideoSettings
+) -> _Shown:
     if not parts:
         return _Shown([], [], [], {})
     if parts[0]["type"] == "image":
@@ -251,7 +277,9 @@ def _show(processor, parts, settings):
     return _show_video(processor, source, clip, settings)
 
 
-def _show_video(processor, source, clip, settings):
+def _show_video(
+    processor: Any, source: Any, clip: Clip, settings: VideoSettings
+) -> _Shown:
     metadata = VideoMetadata(
         total_num_frames=clip.total, fps=clip.fps, frames_indices=list(clip.indices)
     )
@@ -274,7 +302,12 @@ def _show_video(processor, source, clip, settings):
     return _Shown([{"type": "video", "video": source}], [], [words], tensors)
 
 
-def _show_images(processor, names, pictures, settings):
+def _show_images(
+    processor: Any,
+    names: Sequence[Any],
+    pictures: Sequence[Image.Image],
+    settings: VideoSettings,
+) -> _Shown:
     encoder = processor.image_processor
     encoded = _encode(encoder, names[0], _budget(encoder, settings), images=pictures)
     tensors = {key: encoded[key] for key in ("pixel_values", "image_grid_thw")}
@@ -286,7 +319,7 @@ def _show_images(processor, names, pictures, settings):
     return _Shown(parts, words, [], tensors)
 
 
-def read_clip(source, settings):
+def read_clip(source: Any, settings: VideoSettings) -> Clip:
     """A video's frames as the settings have them, before any pixel budget.
 
     Parameters
@@ -311,6 +344,7 @@ def read_clip(source, settings):
     except SpacerError as error:
         raise MediaError(
             error.what,
+            kind=error.kind,
             source=source,
             got=error.got,
             expected=error.expected,
@@ -322,11 +356,13 @@ def read_clip(source, settings):
     return replace(clip, frames=clip.frames[rng.permutation(len(clip.frames))])
 
 
-def fit_pixels(frames, max_pixels, multiple=28):
+def fit_pixels(
+    frames: np.ndarray, max_pixels: int | None, multiple: int = 28
+) -> np.ndarray:
     """Frames resized as Qwen-VL's processors resize them to a pixel budget.
 
-    What is resized here passes through such a processor unchanged, so that a server
-    far away sees what a model here would have seen.
+    Such a processor leaves the result unchanged, so a server gets the same frames as a
+    model here.
 
     Parameters
     ----------
@@ -352,7 +388,9 @@ def fit_pixels(frames, max_pixels, multiple=28):
             min_pixels=min(56 * 56, max_pixels),
         )
     except ValueError as error:
-        raise MediaError("frames cannot be shown to a model", got=error) from error
+        raise MediaError(
+            "frames cannot be shown to a model", kind="models.media-shape", got=error
+        ) from error
     fitted = tvF.resize(
         torch.from_numpy(frames).permute(0, 3, 1, 2),
         list(size),
@@ -362,7 +400,7 @@ def fit_pixels(frames, max_pixels, multiple=28):
     return fitted.permute(0, 2, 3, 1).numpy()
 
 
-def read_image(source, size=None):
+def read_image(source: Any, size: int | None = None) -> Image.Image:
     """An image file, upright and in RGB, as a PIL image; ``size`` squares it.
 
     A PIL image in place of a path counts as read.
@@ -380,6 +418,7 @@ def read_image(source, size=None):
     except _IMAGE_ERRORS as error:
         raise MediaError(
             f"image {source} cannot be read",
+            kind="models.image",
             source=source,
             got=str(error) or type(error).__name__,
             expected="a whole image",
@@ -388,16 +427,19 @@ def read_image(source, size=None):
     return image if size is None else image.resize((size, size))
 
 
-def _encode(encoder, source, budget, **inputs):
+def _encode(encoder: Any, source: Any, budget: dict, **inputs: Any) -> Any:
     try:
         return encoder(**inputs, **budget, return_tensors="pt")
     except ValueError as error:  # such as a side 200 times the other
         raise MediaError(
-            f"{source} cannot be shown to the model", source=source, got=error
+            f"{source} cannot be shown to the model",
+            kind="models.media-shape",
+            source=source,
+            got=error,
         ) from error
 
 
-def _budget(encoder, settings):
+def _budget(encoder: Any, settings: VideoSettings) -> dict[str, Any]:
     if settings.max_pixels is None:
         return {}
     # Qwen3-VL's budget is for a whole video, its elders' for each frame or image.
@@ -407,25 +449,27 @@ def _budget(encoder, settings):
     return {"size": {"shortest_edge": least, "longest_edge": most}}
 
 
-def join_media(media):
+def join_media(media: Sequence[Mapping[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
     """Per-row tensors → one batch's keyword arguments for the model."""
     keys = dict.fromkeys(key for one in media for key in one)
     return {key: torch.cat([one[key] for one in media if key in one]) for key in keys}
 
 
-def token_types(input_ids, config):
+def token_types(input_ids: torch.Tensor, config: Any) -> torch.Tensor:
     """(b, n) int: 2 at video tokens, 1 at image tokens, 0 elsewhere."""
     types = (input_ids == config.video_token_id).int() * 2
     return types + (input_ids == config.image_token_id).int()
 
 
-def pad_batch(sequences, pad_id, side):
+def pad_batch(
+    sequences: Sequence[Sequence[int]], pad_id: int, side: str
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Lists of ids → ``(input_ids, attention_mask)`` (b, n), padded on one side."""
     width = max(len(ids) for ids in sequences)
     rows, mask = [], []
     for ids in sequences:
         gap, ones = [pad_id] * (width - len(ids)), [1] * len(ids)
         zeros = [0] * len(gap)
-        rows.append(gap + ids if side == "left" else ids + gap)
+        rows.append([*gap, *ids] if side == "left" else [*ids, *gap])
         mask.append(zeros + ones if side == "left" else ones + zeros)
     return torch.tensor(rows), torch.tensor(mask)

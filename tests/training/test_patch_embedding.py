@@ -4,9 +4,9 @@ import copy
 
 import pytest
 import torch
+from support import refused
 from transformers import AutoModelForImageTextToText
 
-from spacer_lib.errors import SpacerError
 from spacer_lib.evaluation.backends import load
 from spacer_lib.models.patches.patch_embedding import (
     use_convolved_patches,
@@ -91,7 +91,7 @@ def test_a_larger_picture_is_still_convolved(model):
 
 def test_a_sliding_kernel_is_refused(model):
     convolution(model).stride = (1, 1, 1)
-    with pytest.raises(SpacerError, match="patch embedding: got Conv3d"):
+    with refused("models.patch-embedding", says="Conv3d"):
         use_linear_patches(model)
 
 

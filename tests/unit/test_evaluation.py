@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from support import refused
 
 from spacer_lib.artifacts import read_jsonl
 from spacer_lib.errors import SpacerError
@@ -271,7 +272,7 @@ def test_equal_ids_are_refused(checkpoint, rows, tmp_path):
 
 
 def test_a_checkpoint_that_is_not_there_is_named(tmp_path):
-    with pytest.raises(SpacerError, match="no config.json.*make it first"):
+    with refused("models.no-checkpoint", says=str(tmp_path / "model")):
         load(tmp_path / "model")
 
 

@@ -1,11 +1,14 @@
 """A key-value cache that does not copy itself at every token.
 
-transformers' ``DynamicCache`` puts each new token's keys and values behind the old
-ones with ``torch.cat``: for one token all of the cache is written anew, in every layer.
-Here layers are views into buffers with room to spare; the numbers are the same.
+transformers' ``DynamicCache`` appends each token's keys and values with ``torch.cat``,
+which copies the whole cache, in every layer. Here layers are views into buffers with
+free room; the numbers are the same.
 """
 
-from transformers.cache_utils import DynamicLayer
+from typing import Any
+
+import torch
+from transformers.cache_utils import DynamicCache, DynamicLayer
 
 ROOM = 128  # tokens a buffer grows by
 
@@ -13,12 +16,19 @@ ROOM = 128  # tokens a buffer grows by
 class RoomyLayer(DynamicLayer):
     """``DynamicLayer`` without autograd whose tensors lie in larger buffers."""
 
-    def __init__(self, layer):
+    def __init__(self, layer: DynamicLayer) -> None:
         super().__init__()
-        vars(self).update(vars(layer))
-        self._held = {}  # name → buffer and the view of it that is in use
+        self.__dict__.update(vars(layer))
+        # By name: a buffer and the view of it that is in use.
+        self._held: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
 
-    def update(self, key_states, value_states, *args, **kwargs):
+    def update(
+        self,
+        key_states: torch.Tensor,
+        value_states: torch.Tensor,
+        *args: Any,
+        **kwargs: Any,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Put keys and values (rows, heads, new tokens, d) behind the old ones."""
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
@@ -26,12 +36,12 @@ class RoomyLayer(DynamicLayer):
         self.values = self._appended("values", value_states)
         return self.keys, self.values
 
-    def _appended(self, name, new):
+    def _appended(self, name: str, new: torch.Tensor) -> torch.Tensor:
         old = getattr(self, name)
         count = old.shape[-2] if old.numel() else 0
         end = count + new.shape[-2]
-        buffer, view = self._held.get(name, (None, None))
-        # Whoever selects, repeats or crops rows puts another tensor in our place.
+        buffer, view = self._held.get(name, (old, None))
+        # Selecting, repeating or cropping rows replaces the tensor.
         if view is not old or end > buffer.shape[-2]:
             buffer = new.new_empty(*new.shape[:-2], end + ROOM, new.shape[-1])
             if count:
@@ -42,7 +52,7 @@ class RoomyLayer(DynamicLayer):
         return view
 
 
-def with_room(cache):
+def with_room(cache: DynamicCache) -> DynamicCache:
     """Give the plain layers of a ``DynamicCache`` room to grow; for generation only.
 
     Returns

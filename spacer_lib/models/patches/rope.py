@@ -1,24 +1,25 @@
-"""Where text goes on after an image or a video: two rules, and the switch between them.
+"""Two rules for the positions of text after an image or a video, and the switch.
 
 Qwen2-VL and Qwen2.5-VL number tokens on three axes: time, row, column. *Original*: text
-goes on one above the largest number of the vision block before it, on all axes. So it
-was when the published checkpoints were trained. *Library*: transformers since 5.3 goes
-on at the block's start plus its longer spatial side, so that after a long video text is
-numbered as if it were spoken in the middle of it. Nothing fails; a published checkpoint
-merely meets numbers it was not trained on. A checkpoint keeps the rule it was trained
-under: a published one the original; ours, the tiny one, the library's, which is what a
-model follows until told otherwise. (Its four small frames are numbered alike by both.)
-From Qwen3-VL on a video is one block per time step, with its time in words before it:
-the rules agree there, and there is nothing to switch.
+after a vision block starts at the block's largest number plus one, on all axes;
+published checkpoints were trained so. *Library*: transformers since 5.3 starts at the
+block's first number plus its longer spatial side, so after a long video the text gets
+numbers that lie inside the video. Nothing fails, but a published checkpoint meets
+numbers that it was not trained on. A checkpoint keeps the rule that it was trained
+under: published ones the original, the tiny one the library's, which is the default.
+(The tiny one's four small frames get the same numbers by both.) From Qwen3-VL on a
+video is one block for each time step, with its time in words before it: the rules
+agree, and there is no switch.
 
-The rule is no part of the weights or of ``config.json``: whoever loads a checkpoint
-says it again.
+The rule is not part of the weights or of ``config.json``: whoever loads a checkpoint
+has to name it.
 
 Source: https://github.com/huggingface/transformers/pull/35569 (Qwen's own code and
 worked example); https://github.com/huggingface/transformers/issues/45381 (the change).
 """
 
 import functools
+from typing import Any
 
 import torch
 
@@ -29,12 +30,12 @@ from spacer_lib.models.patches.shared_media import core_of
 ONE_BLOCK_FAMILIES = ("qwen2_vl", "qwen2_5_vl")
 
 
-def use_original_positions(model):
-    """Let text go on at a vision block's largest position + 1, in this model only.
+def use_original_positions(model: Any) -> Any:
+    """Start text at a vision block's largest position + 1, in this model only.
 
-    Does nothing if the model already numbers so, by an earlier call or because the
-    installed transformers does. Copies of the model follow the same rule; models loaded
-    elsewhere do not, and a trainer's reference model is one of those.
+    Does nothing if the model already does so, by an earlier call or because the
+    installed transformers does. Copies of the model follow the same rule. Models loaded
+    elsewhere do not, such as a trainer's reference model.
 
     Parameters
     ----------
@@ -54,6 +55,7 @@ def use_original_positions(model):
     if core.config.model_type not in ONE_BLOCK_FAMILIES:
         raise SpacerError(
             "original positions",
+            kind="models.one-rule",
             got=core.config.model_type,
             expected=" or ".join(ONE_BLOCK_FAMILIES),
             remedy="set positions: library",
@@ -64,21 +66,24 @@ def use_original_positions(model):
     return model
 
 
-def use_library_positions(model):
-    """Undo ``use_original_positions``: number as the installed transformers does."""
+def use_library_positions(model: Any) -> Any:
+    """Undo ``use_original_positions``: number as the installed transformers does.
+
+    Returns the same model.
+    """
     vars(core_of(model)).pop("get_rope_index", None)
     return model
 
 
-# What a recipe's word for the rule does to a model.
+# By the names of the rules in recipes.
 POSITION_RULES = {"library": use_library_positions, "original": use_original_positions}
 
 
-def position_rule(model):
+def position_rule(model: Any) -> str:
     """``"original"`` or ``"library"``: how this model numbers a three-step video.
 
-    Asked of the model by a probe, so that it stays true when transformers changes. Of a
-    family without such a rule always ``"library"``.
+    The model itself is asked, so the answer stays true when transformers changes. For a
+    family without such a rule it is always ``"library"``.
     """
     core = core_of(model)
     if core.config.model_type not in ONE_BLOCK_FAMILIES:
@@ -96,8 +101,13 @@ def position_rule(model):
 
 
 def _original_rope_index(
-    core, input_ids, mm_token_type_ids, *, attention_mask=None, **grids
-):
+    core: Any,
+    input_ids: torch.Tensor,
+    mm_token_type_ids: torch.Tensor,
+    *,
+    attention_mask: torch.Tensor | None = None,
+    **grids: Any,
+) -> tuple[torch.Tensor, torch.Tensor]:
     """The class's ``get_rope_index``, each block moved to one above the block before.
 
     Returns
@@ -105,8 +115,7 @@ def _original_rope_index(
     positions : (3, b, n) int tensor
         Time, row, column; zeros at padding.
     deltas : (b, 1) int tensor
-        What a row's next position exceeds its number of tokens by; cached generation
-        steps count on from it.
+        A row's next position minus its number of tokens; cached generation needs it.
     """
     positions, _ = type(core).get_rope_index(
         core, input_ids, mm_token_type_ids, attention_mask=attention_mask, **grids

@@ -1,14 +1,14 @@
 """Run the vision tower once per forward, on each distinct video or image of a batch.
 
-The rollouts of a group look at one video; encoding it for every row would be most of
-the vision work for nothing. The rows' features, and so log-probabilities and
-gradients, are those of the plain call (``tests/training/test_media.py``).
+The rollouts of a group look at one video; encoding it for each row would repeat the
+same work. Features, and so log-probabilities and gradients, are those of the plain
+call (``tests/training/test_media.py``).
 
-A tower that does not learn makes the same features each time: ``keep_features`` has
-them made once for as long as the media object lives.
+A frozen tower makes the same features each time: with ``keep_features`` they are made
+once for as long as the media object lives.
 
-One run whatever a batch holds: under ZeRO-3 all ranks must use the same modules in the
-same order, or they wait for each other for ever.
+The tower runs once whatever a batch holds: under ZeRO-3 all ranks must use the same
+modules in the same order, or they wait for each other forever.
 """
 
 import contextlib
@@ -16,6 +16,8 @@ import functools
 import itertools
 import math
 import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
 
@@ -26,11 +28,13 @@ FEATURE_BYTES = 512 * 2**20  # of features kept for a model, their pixels includ
 # By ``core_of(model)``: copies of a model have none.
 _FEATURES: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 
+# Tensors of one row's video or images by name (``models.inputs.encode_prompts``).
+Media = Mapping[str, torch.Tensor]
 GRIDS = {"image": "image_grid_thw", "video": "video_grid_thw"}
 PIXELS = {"image": "pixel_values", "video": "pixel_values_videos"}
 
 
-def core_of(model):
+def core_of(model: Any) -> Any:
     """The module that holds vision tower and language model, inside any wrappers.
 
     Raises
@@ -43,13 +47,20 @@ def core_of(model):
             return module
     raise SpacerError(
         "vision tower and language model",
+        kind="models.no-qwen-vl",
         got=type(model).__name__,
         expected="a Qwen-VL model, such as Qwen2.5-VL",
     )
 
 
 @contextlib.contextmanager
-def media_once(model, media, device, *, touch_vision=False):
+def media_once(
+    model: Any,
+    media: Sequence[Media],
+    device: Any,
+    *,
+    touch_vision: bool = False,
+) -> Iterator[dict[str, torch.Tensor]]:
     """While this is open, ``model`` takes each distinct video or image once.
 
     Parameters
@@ -76,6 +87,7 @@ def media_once(model, media, device, *, touch_vision=False):
     for key in dict.fromkeys(key for one in distinct for key in one):
         part = distinct if key in PIXELS.values() else media
         tensors[key] = torch.cat([one[key] for one in part if key in one]).to(device)
+    opened: contextlib.AbstractContextManager[None]
     if tensors:
         opened = _encoding_once(core, media, distinct, tensors)
     else:
@@ -85,28 +97,36 @@ def media_once(model, media, device, *, touch_vision=False):
 
 
 @contextlib.contextmanager
-def _encoding_once(core, media, distinct, tensors):
+def _encoding_once(
+    core: Any,
+    media: Sequence[Media],
+    distinct: Sequence[Media],
+    tensors: Media,
+) -> Iterator[None]:
     kinds = [kind for kind in GRIDS if GRIDS[kind] in tensors]
-    encode, waiting = core.get_image_features, {}
-    place, grids = {}, []  # of each source's features in the tower's output
+    encode = core.get_image_features
+    waiting: dict[str, Any] = {}
+    place: dict[tuple[str, int], range] = {}  # of a source's features in the output
+    parts: list[torch.Tensor] = []
     for kind in kinds:
         for one in distinct:
             if GRIDS[kind] in one:
-                start, count = sum(map(len, grids)), len(one[GRIDS[kind]])
+                start = sum(len(part) for part in parts)
+                count = len(one[GRIDS[kind]])
                 place[kind, id(one)] = range(start, start + count)
-                grids.append(one[GRIDS[kind]])
+                parts.append(one[GRIDS[kind]])
     order = {
         kind: [i for one in media for i in place.get((kind, id(one)), ())]
         for kind in kinds
     }
-    grids = torch.cat(grids).to(tensors[GRIDS[kinds[0]]].device)
+    grids = torch.cat(parts).to(tensors[GRIDS[kinds[0]]].device)
     recall = _recall(core, distinct, kinds, grids.device)
 
-    def encoder(kind):
+    def encoder(kind: str) -> Callable:
         # A video's features are made as an image's are, in all families; the
         # signature is kept because ``generate`` reads it.
         @functools.wraps(getattr(core, f"get_{kind}_features"))
-        def features(*args, **kwargs):
+        def features(*args: Any, **kwargs: Any) -> Any:
             if kind not in waiting:
                 kwargs = {k: v for k, v in kwargs.items() if k not in tensors}
                 if recall:
@@ -128,7 +148,7 @@ def _encoding_once(core, media, distinct, tensors):
             delattr(core, f"get_{kind}_features")
 
 
-def keep_features(model):
+def keep_features(model: Any) -> Any:
     """Let ``media_once`` keep what this model's tower makes, while the tower is frozen.
 
     They are made anew when a weight of the tower changes. Nothing is kept while one of
@@ -144,7 +164,9 @@ def keep_features(model):
     return model
 
 
-def _recall(core, distinct, kinds, device):
+def _recall(
+    core: Any, distinct: Sequence[Media], kinds: Sequence[str], device: torch.device
+) -> Callable | None:
     """``(encode) → output`` of all sources by way of what is kept, or ``None``."""
     kept, weights = _FEATURES.get(core), list(core.visual.parameters())
     # Tensors of inference mode could not serve in training later.
@@ -166,12 +188,12 @@ def _recall(core, distinct, kinds, device):
         if GRIDS[kind] in one
     }
 
-    def recall(encode):
+    def recall(encode: Callable) -> Any:
         entries = {key: kept.get(key) for key in sources}
         missing = [key for key, entry in entries.items() if entry is None]
         if missing:
             shown = [
-                [one[names[kind]] for one, kind in map(sources.get, missing)]
+                [one[names[kind]] for one, kind in (sources[key] for key in missing)]
                 for names in (PIXELS, GRIDS)
             ]
             with torch.no_grad():
@@ -187,26 +209,30 @@ def _recall(core, distinct, kinds, device):
     return recall
 
 
-def _bytes(entry):
+def _bytes(entry: tuple[Media, Any]) -> int:
     one, output = entry
     layers = [output.pooler_output, *output.get("deepstack_features", ())]
     features = (feature for layer in layers for feature in layer)
     return sum(tensor.nbytes for tensor in (*one.values(), *features))
 
 
-def _chained(outputs):
+def _chained(outputs: Sequence[Any]) -> Any:
     """Outputs of several runs of the tower as of one run."""
     chain = itertools.chain.from_iterable
-    parts = {"pooler_output": tuple(chain(o.pooler_output for o in outputs))}
+    parts: dict[str, Any] = {
+        "pooler_output": tuple(chain(o.pooler_output for o in outputs))
+    }
     if "deepstack_features" in outputs[0]:
         layers = zip(*(o.deepstack_features for o in outputs), strict=True)
         parts["deepstack_features"] = [tuple(chain(layer)) for layer in layers]
     return type(outputs[0])(**parts)
 
 
-def _picked(output, order):
+def _picked(output: Any, order: Iterable[int]) -> Any:
     """The tower's output with features (one per image or video) in another order."""
-    picked = {"pooler_output": tuple(output.pooler_output[i] for i in order)}
+    picked: dict[str, Any] = {
+        "pooler_output": tuple(output.pooler_output[i] for i in order)
+    }
     if "deepstack_features" in output:  # Qwen3-VL: one list per layer fed
         picked["deepstack_features"] = [
             tuple(layer[i] for i in order) for layer in output.deepstack_features
@@ -215,10 +241,10 @@ def _picked(output, order):
 
 
 @contextlib.contextmanager
-def _touching(core):
+def _touching(core: Any) -> Iterator[None]:
     patches, side = core.visual.patch_embed.proj, core.visual.spatial_merge_size
 
-    def add_nothing(module, args, embeddings):
+    def add_nothing(module: Any, args: Any, embeddings: torch.Tensor) -> torch.Tensor:
         shape = side**2, patches.in_channels * math.prod(patches.kernel_size)
         output = core.get_image_features(
             embeddings.new_zeros(shape),

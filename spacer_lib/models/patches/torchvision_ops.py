@@ -13,16 +13,16 @@ from pathlib import Path
 import torch
 
 _SCHEMA = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
-_LIBRARY = None  # keeps the definitions alive
+_LIBRARY: torch.library.Library | None = None  # keeps the definitions alive
 
 
-def define_missing():
+def define_missing() -> None:
     """Declare ``torchvision::nms`` and ``qnms`` if torchvision cannot do it itself."""
     global _LIBRARY
     if _LIBRARY is not None or "torchvision" in sys.modules:
         return
     spec = importlib.util.find_spec("torchvision")
-    if spec is None or torch.version.cuda:
+    if spec is None or spec.origin is None or torch.version.cuda:
         return
     if "+cu" not in (Path(spec.origin).parent / "version.py").read_text():
         return
