@@ -463,9 +463,8 @@ def log_rewards(trainer: "VideoGRPOTrainer", earned: Earned) -> None:
     """Means and standard deviations, by component and of the sum."""
     named = zip(trainer.reward_func_names, earned.components.T, strict=True)
     for name, values in named:
-        known = values[~values.isnan()]
-        trainer.log_metric(f"rewards/{name}/mean", known.mean().item())
-        spread = grpo.standard_deviation(known, dim=0)
+        trainer.log_metric(f"rewards/{name}/mean", values.nanmean().item())
+        spread = grpo.standard_deviation(values[~values.isnan()], dim=0)
         trainer.log_metric(f"rewards/{name}/std", spread.item())
     trainer.log_metric("reward", earned.total.mean().item())
     trainer.log_metric(
