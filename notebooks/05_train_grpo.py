@@ -17,7 +17,7 @@
 # **What you'll do.** Let a small video model answer the same question eight times, reward what can be checked, and make the better answers more likely: GRPO with SpaceR's map reward, on camera viewpoints for which the model has never seen an answer.
 #
 # **What you'll learn.**
-# - compute the advantage of each answer in a group by hand, and find the same numbers in TRL;
+# - compute the advantage of each answer in a group, and find the same numbers in the trainer;
 # - catch a trainer that trains without looking at the video;
 # - compute the prompt of a group once, exactly;
 # - launch one recipe on a laptop core, on two CPU ranks or on eight GPUs;
@@ -43,6 +43,7 @@ seed: int = 0  # of sampling and shuffling
 # %%
 import inspect
 import os
+import re
 import tempfile
 import time
 import warnings
@@ -66,6 +67,7 @@ from spacer_lib.pictures.style import PALETTE, short_name, use_house_style
 from spacer_lib.rewards.config import RewardConfig
 from spacer_lib.rewards.score import score
 from spacer_lib.tiny.curriculum import SEEDS, draw_rows
+from spacer_lib.training import grpo
 from spacer_lib.training.assembly import build_trainer
 from spacer_lib.training.prefix import branch_attention, visible
 from spacer_lib.training.processes.launch import launch, resolve_workers
@@ -106,7 +108,7 @@ print(dump_config(config))
 #
 # $$A_i = \frac{r_i - \operatorname{mean}(r)}{\operatorname{std}(r) + 10^{-4}}$$
 #
-# (SpaceR §4, after [DeepSeekMath](https://arxiv.org/abs/2402.03300); the small constant is the implementation's). Take one question and four answers written by hand: right with its map, right with a wrong map, wrong but well-formed, and no form at all.
+# (SpaceR Eq. 6, after [DeepSeekMath](https://arxiv.org/abs/2402.03300); the small constant is not in Eq. 6, but in SpaceR's code and in TRL). Take one question and four answers written by hand: right with its map, right with a wrong map, wrong but well-formed, and no form at all.
 
 # %%
 rows = draw_rows(SEEDS["develop"], 12, "new")
@@ -129,29 +131,35 @@ answers = {
 }
 
 
-# %%
-def advantages(rewards):
-    """(groups, G) rewards → advantages, each group by itself."""
-    rewards = torch.as_tensor(rewards, dtype=torch.float32)
-    spread = rewards.std(dim=-1, keepdim=True)  # divides by G - 1, as TRL does
-    return (rewards - rewards.mean(dim=-1, keepdim=True)) / (spread + 1e-4)
+# %% [markdown]
+# The function that the trainer calls (`spacer_lib/training/grpo.py`), and Eq. 6 written once more in numpy:
 
+# %%
+print(inspect.getsource(grpo.group_advantages))
+
+# %%
+four = np.array([5.0, 2.0, 1.0, 0.0])
+eq_6 = (four - four.mean()) / (four.std(ddof=1) + 1e-4)
+found = grpo.group_advantages(torch.tensor(four[None]))[0]
+np.testing.assert_allclose(found, eq_6)
+eq_6.round(2)
 
 # %%
 eq_5 = RewardConfig(map_scorer="decay", length_window=None)
 table = {}
 for name, rules in {"Eq. 5": eq_5, f"recipe {recipe}": config.reward}.items():
     earned = [score(text, row, rules) for text in answers.values()]
-    by_hand = advantages([breakdown.total for breakdown in earned])
-    table[name, "reward"] = [breakdown.total for breakdown in earned]
-    table[name, "advantage"] = by_hand
+    totals = [breakdown.total for breakdown in earned]
+    advantages = grpo.group_advantages(torch.tensor([totals]))[0]
+    table[name, "reward"] = totals
+    table[name, "advantage"] = advantages
 pd.DataFrame(table, index=answers).round(2)
 
 # %%
 figure, axes = plt.subplots(1, 2, figsize=(9, 2.6))
 reward_plots.reward_bars(earned, axes[0], list(answers))
-colors = [PALETTE[2] if a > 0 else PALETTE[5] for a in by_hand]
-axes[1].barh(list(answers), by_hand, color=colors)
+colors = [PALETTE[2] if a > 0 else PALETTE[5] for a in advantages]
+axes[1].barh(list(answers), advantages, color=colors)
 axes[1].invert_yaxis()
 _ = axes[1].set(xlabel="advantage", yticklabels=[])
 
@@ -160,7 +168,7 @@ _ = axes[1].set(xlabel="advantage", yticklabels=[])
 #
 # ## The same numbers from the real trainer
 #
-# Now the real model answers. A small trainer is built in this kernel (always the tiny model: this part is for looking), asked for groups of eight rollouts, and its advantages are compared with ours.
+# Now the real model answers. A small trainer is built in this kernel (always the tiny model: this part is for looking), asked for groups of eight rollouts, and its advantages are compared with Eq. 6.
 
 # %%
 look = {"advanced.num_iterations": 2, "seed": seed}
@@ -179,9 +187,11 @@ print(f"{len(texts)} rollouts, the first: {texts[0]}")
 # %%
 asked = [rows[number] for number in range(4) for _ in range(G)]
 totals = [score(t, r, small.reward).total for t, r in zip(texts, asked, strict=True)]
-ours = advantages(np.reshape(totals, (-1, G))).flatten()
-torch.testing.assert_close(ours, batch["advantages"], atol=1e-3, rtol=0)
-print(f"{len(texts)} advantages agree with TRL's")
+groups = np.reshape(totals, (-1, G))
+spread = groups.std(axis=1, ddof=1, keepdims=True) + 1e-4
+eq_6 = (groups - groups.mean(axis=1, keepdims=True)) / spread
+np.testing.assert_allclose(eq_6.flatten(), batch["advantages"], atol=1e-3)
+print(f"{len(texts)} advantages are those of Eq. 6")
 
 # %%
 figure, ax = plt.subplots(figsize=(7, 2.4))
@@ -224,39 +234,53 @@ _ = ax.legend()
 #
 # Why is the loss beside the own video so close to zero? Because nothing has changed between sampling and scoring: every ratio of Eq. 7 is 1, and the advantages of a group cancel. The *gradient* is not zero. (Beside another room's video it is far from zero mostly through the divergence term below: the reference scores were made beside the own one.)
 #
-# ## The loss, in fifteen lines
+# ## The loss
 #
 # $$J(\theta) = \frac{1}{G}\sum_i \frac{1}{|o_i|}\sum_t \left[\min\!\big(\rho_{i,t} A_i,\ \operatorname{clip}(\rho_{i,t}, 1-\epsilon, 1+\epsilon)\, A_i\big) - \beta\, D_{i,t}\right], \qquad \rho_{i,t} = \frac{\pi_\theta(o_{i,t} \mid q, o_{i,<t})}{\pi_{\theta_{old}}(o_{i,t} \mid q, o_{i,<t})}$$
 #
-# (Eq. 7, with GRPO's estimate of the divergence from the reference: $D = r - \log r - 1$, where $r = \pi_{ref}/\pi_\theta$; never negative, and zero where the two agree.) To see more than zeros, the policy has to move: all weights are shaken a little, and the loss is computed twice on the same tensors, below and by TRL.
+# (Eq. 7, with GRPO's estimate of the divergence from the reference: $D = r - \log r - 1$, where $r = \pi_{ref}/\pi_\theta$; never negative, and zero where the two agree. Eq. 7 prints one ratio for each response; SpaceR's code uses one for each token, as here.) The trainer calls these functions, one for each part of the equation:
+
+# %%
+parts = grpo.log_ratio, grpo.clipped_surrogate, grpo.kl_divergence
+for part in (*parts, grpo.mean_over_tokens):
+    code = inspect.getsource(part)
+    print(re.sub(r'    """.*?"""\n', "", code, flags=re.DOTALL))  # without docstrings
+
+# %% [markdown]
+# To see more than zeros, the policy has to move: all weights are shaken a little, and the loss is computed on the same rollouts, by the trainer and step by step.
 
 # %%
 with torch.no_grad():
     for weight in trainer.model.parameters():
         weight += 0.02 * weight.std() * torch.randn_like(weight)
-trl_loss, logps = trainer.score(batch)
-
-
-# %%
-def grpo_loss(logps, batch, epsilon, beta):
-    """(rows, tokens) log-probabilities and a rollout batch → the loss, -J."""
-    A, mask = batch["advantages"][:, None], batch["completion_mask"]
-    ratio = (logps - batch["old_per_token_logps"]).exp()
-    cut = ratio.clamp(1 - epsilon, 1 + epsilon)
-    gain = torch.minimum(ratio * A, cut * A)
-    gap = batch["ref_per_token_logps"] - logps
-    kl = gap.exp() - gap - 1
-    per_token = (gain - beta * kl) * mask
-    per_row = per_token.sum(dim=1) / mask.sum(dim=1)
-    return -per_row.mean(), ratio[mask == 1], kl[mask == 1]
-
+loss, logps = trainer.score(batch)
 
 # %%
-our_loss, ratio, kl = grpo_loss(logps, batch, small.advanced.epsilon, small.beta)
-torch.testing.assert_close(float(our_loss), trl_loss, rtol=1e-4, atol=1e-6)
-print(f"ours {our_loss:.6f}, TRL's {trl_loss:.6f}")
+mask, A = batch["completion_mask"], batch["advantages"]
+ratio = grpo.log_ratio(logps, batch["old_per_token_logps"], mask).exp()
+kl = grpo.kl_divergence(logps, batch["ref_per_token_logps"])
+gain = grpo.clipped_surrogate(ratio, A, small.advanced.epsilon)
+J = grpo.mean_over_tokens(gain - small.beta * kl, mask, "grpo")
+print(f"step by step {-J:.6f}, the trainer's {loss:.6f}")
+assert abs(loss + J) < 1e-6
+
+# %% [markdown]
+# One answer in numpy, from the equation:
 
 # %%
+there = mask[0].bool().numpy()
+lp, old, ref = (
+    values[0].numpy()[there]
+    for values in (logps, batch["old_per_token_logps"], batch["ref_per_token_logps"])
+)
+rho, r, a = np.exp(lp - old), np.exp(ref - lp), float(A[0])
+clipped = np.clip(rho, 1 - small.advanced.epsilon, 1 + small.epsilon)
+eq_7 = np.minimum(rho * a, clipped * a) - small.beta * (r - np.log(r) - 1)
+first = grpo.mean_over_tokens((gain - small.beta * kl)[:1], mask[:1], "grpo")
+np.testing.assert_allclose(first, eq_7.mean(), atol=1e-6)
+
+# %%
+ratio, kl = ratio[mask == 1], kl[mask == 1]
 figure, axes = plt.subplots(1, 2, figsize=(9, 2.6))
 axes[0].hist(ratio.numpy(), bins=60, color=PALETTE[0])
 for edge in (1 - small.advanced.epsilon, 1 + small.advanced.epsilon):
@@ -266,7 +290,7 @@ axes[1].scatter(logps[batch["completion_mask"] == 1].exp(), kl, s=4)
 _ = axes[1].set(xlabel="probability of a token", ylabel="KL estimate (nats)")
 
 # %% [markdown]
-# **What to notice.** Between the dotted lines the gradient is that of the ratio; outside, on the side that the advantage pushes to, it is cut off. With one update a batch, as published, no token ever gets there. Note too which mean is taken: over tokens of an answer first, then over answers, so that a token of a long answer counts for less. `loss_type` in a recipe selects other means (`dapo`, `bnpo`, `dr_grpo`), `importance_level: sequence` one ratio per answer (GSPO); `tests/training/test_group_options.py` writes each of them out by hand.
+# **What to notice.** Between the dotted lines the gradient is that of the ratio; outside, on the side that the advantage pushes to, it is cut off. With one update a batch, as published, no token ever gets there. Note too which mean is taken: over tokens of an answer first, then over answers, so that a token of a long answer counts for less. `loss_type` in a recipe selects other means (`dapo`, `bnpo`, `dr_grpo`), `importance_level: sequence` one ratio per answer (GSPO); `tests/training/test_grpo.py` compares each with TRL's own loss and with its formula in numpy.
 #
 # ## Each prompt once
 #
@@ -389,7 +413,7 @@ del trainer, batch
 #
 # The tiny recipe departs from SpaceR in four settings, each found necessary at its size (`LOG.md` has the runs without them):
 #
-# - the map counts eightfold, and whether or not the answer is right. With the weight of 1 and the gate of Eq. 5, the luck of an answer's 0 or 1 drowns what a group of eight can learn about its maps in a few dozen steps, and maps got *worse*;
+# - the map counts eightfold, and whether or not the answer is right. With the weight of 1 and the gate of Eq. 5, the noise of an answer's 0 or 1 hides what a group of eight can learn about its maps in a few dozen steps, and maps got *worse*;
 # - `decay` scores maps steeply, where the published score hardly tells good from bad (notebook 04);
 # - only the vision tower learns. What is new is the camera; the language model keeps the reasoning that it was taught. The tower's last layer stays frozen too: its weights are far smaller than the others, and Adam moves all by equal steps;
 # - the learning rate is large and falls to zero, so that the last steps leave no noise behind.
@@ -432,7 +456,7 @@ pd.DataFrame({k: part[list(shown)].mean() for k, part in ends.items()}).rename(
 ).round(3)
 
 # %% [markdown]
-# **What to notice.** *Format* has little left to gain: the warm start taught it. *Groups without advantage*: compare with the run without the map reward (`-p recipe tiny_no_map`), where right answers are all worth the same, so that a group of right answers falls silent. *Entropy* says how much the model still tries out; at zero there would be nothing left to compare.
+# **What to notice.** *Format* has little left to gain: the warm start taught it. *Groups without advantage*: compare with the run without the map reward (`-p recipe tiny_no_map`), where right answers are all worth the same, so that a group of right answers has no advantage. *Entropy* says how much the model still tries out; at zero there would be nothing left to compare.
 #
 # ## Read the rollouts
 #
@@ -484,7 +508,7 @@ for ax, rollout in zip(axes[0], late.itertuples(), strict=True):
 # - **8 GPUs.** `configs/spacer_7b.yaml` holds the paper's settings (ZeRO-3, 8 completions, 16 frames) and expects questions and videos made by notebooks 01 to 03 from ScanNet. `configs/README.md` lists every recipe with the source of its numbers; `spacer train --config spacer_7b --estimate` runs a few steps and says what all of them will take.
 # - **Several machines.** Start the notebook on each with the same `out_dir` on a shared disk: `-p nodes 2 -p node_rank 1 -p main_process_ip 10.0.0.1`. `scripts/train_slurm.sbatch` does it under SLURM, `scripts/train_two_hosts.md` by hand.
 # - **No GPU.** Asking for 8 still runs the tiny recipe: two CPU ranks with DeepSpeed ZeRO-2, and the first line says so. With some GPUs, but fewer than asked for, it refuses; so does a 7B recipe without any.
-# - **Any number of workers, the same rollouts.** Each completion's luck is keyed by seed, step and place, so one worker, two under DDP and two under ZeRO-2 or ZeRO-3 learn from the same answers; a test compares their losses and gradients.
+# - **Any number of workers, the same rollouts.** Each completion is sampled with a key made of seed, step and place, so one worker, two under DDP and two under ZeRO-2 or ZeRO-3 learn from the same answers; a test compares their losses and gradients.
 # - **Pictures and texts among the videos.** SpaceR-151k mixes them; a batch may hold all three. A file that cannot be read is replaced by the next row, counted (`media_skipped`) and named in the log.
 # - **A killed run.** The same command with `-p resume True` goes on from the last complete checkpoint; half-written ones are ignored. With other settings it refuses.
 # - **A second run in the same folder** moves the first one to `<out_dir>.old`.
@@ -499,7 +523,7 @@ for ax, rollout in zip(axes[0], late.itertuples(), strict=True):
 #
 # 1. Give all four hand-written answers the same reward. What do the advantages become, and what would the gradient be?
 # 2. Add 10 to every reward of one group. Which number in this notebook changes?
-# 3. Train with `-p recipe tiny_no_map` and lay the two curves of silent groups over each other.
+# 3. Train with `-p recipe tiny_no_map` and lay the two curves of zero-advantage groups over each other.
 #
 # ## References
 #

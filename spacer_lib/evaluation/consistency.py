@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from spacer_lib.benchmarks.rules import strict
 from spacer_lib.errors import SpacerError
 from spacer_lib.evaluation.bootstrap import bootstrap_interval
 from spacer_lib.language.choices import labelled_options, plain_text, read_choice
@@ -200,8 +201,13 @@ def cell_size_m(scene: Scene, grid_size: int = 10) -> npt.NDArray[np.float64]:
 
 
 def read_answer(prediction: Prediction, row: Question) -> str | None:
-    """The answer that was read, as a letter, number or words; ``None`` if none was."""
-    text, options = prediction.get("extracted"), row.get("options")
+    """The answer that was read, as a letter, number or words; ``None`` if none was.
+
+    Older files of predictions lack ``extracted``: their text is read by ``strict``.
+    """
+    if "extracted" not in prediction:
+        return strict(prediction["prediction"], row).answer
+    text, options = prediction["extracted"], row.get("options")
     return read_choice(text, options) if text is not None and options else text
 
 

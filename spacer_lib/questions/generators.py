@@ -274,7 +274,8 @@ def object_abs_distance(
         if rules.abs_distance == "closest":
             distance, where = closest_distance_m(*pair), "closest point"
         else:
-            distance = float(np.linalg.norm(np.subtract(*(i.centroid_m for i in pair))))
+            apart_m = np.subtract(pair[0].centroid_m, pair[1].centroid_m)
+            distance = float(np.linalg.norm(apart_m))
             where = "center"
         if distance < rules.abs_distance_min_m:
             yield Rejection(kind, "objects touch or nearly touch")

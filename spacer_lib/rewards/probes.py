@@ -217,7 +217,7 @@ def _spam(item: Question) -> str:
 
 
 def _drawing(
-    cells_of: Callable[[int, list[list[int]]], list[list[int]]],
+    cells_of: Callable[[int, Sequence[Sequence[int]]], list[list[int]]],
 ) -> Callable[[Question], str]:
     """A right answer with a map of the true categories at cells that are not seen.
 

@@ -126,14 +126,14 @@ def _batch_metrics(
 ) -> dict[str, float]:
     """Shares of failures and mean map scores over a batch, logged with the rewards."""
     unread = sum(b.answer_failure is not None for b in scored)
-    metrics = {"answer_failures": unread / len(scored)}
+    metrics: dict[str, float] = {"answer_failures": unread / len(scored)}
     mapped = [b for b in scored if b.map_total]
     if mapped:
         there = sum(b.map_total for b in mapped)
         unmapped = sum(b.map_failure is not None for b in mapped)
         for name in SCORERS:
             metrics[f"map_{name}"] = sum(
-                map_score(b.drawn_map, b.true_map, grid_size, scorer=name)
+                map_score(b.drawn_map or {}, b.true_map or {}, grid_size, scorer=name)
                 for b in mapped
             ) / len(mapped)
         metrics["map_hit_rate"] = sum(b.map_hits for b in mapped) / there

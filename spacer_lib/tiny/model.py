@@ -1,12 +1,15 @@
 """A Qwen2.5-VL of under a million weights, with its own tokenizer and processor.
 
-Its sisters are here too (``FAMILIES``): Qwen2-VL, and Qwen3-VL with mixed experts. Real
-classes, real files: what is saved reloads through ``AutoProcessor`` and
-``AutoModelForImageTextToText``, and video goes in natively. Only the sizes are ours.
-``initializer_range`` is 0.08: with the usual 0.02 a net this narrow hardly moves.
+``FAMILIES`` has two more: Qwen2-VL, and Qwen3-VL with a mixture of experts. Classes and
+files are those of transformers: a saved model loads through ``AutoProcessor`` and
+``AutoModelForImageTextToText``, and takes video. Only the sizes are ours.
+``initializer_range`` is 0.08: with the usual 0.02 so narrow a net learns very slowly.
 """
 
 import spacer_lib.models  # noqa: F401  # isort: skip  (before transformers)
+
+from collections.abc import Iterable
+from typing import Any
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, pre_tokenizers, trainers
 from tokenizers.models import BPE
@@ -32,13 +35,13 @@ from transformers.models.qwen3_vl.video_processing_qwen3_vl import (
     Qwen3VLVideoProcessor,
 )
 
-from spacer_lib.errors import SpacerError
+from spacer_lib.errors import SpacerError, nearest
 
 PATCH, MERGE, TEMPORAL = 7, 2, 2
 FRAME_SIZE, FRAME_COUNT = 56, 4  # 4 frames of 56 x 56 → 2 x 4 x 4 = 32 video tokens
 
 # Configuration, model, processor and video processor.
-FAMILIES = {
+FAMILIES: dict[str, tuple[Any, ...]] = {
     "qwen2_vl": (
         Qwen2VLConfig,
         Qwen2VLForConditionalGeneration,
@@ -68,7 +71,7 @@ SPECIAL_TOKENS = (
     "<|image_pad|>",
     "<|video_pad|>",
 )
-# Whole tokens, but plain text to the decoder: rewards read them in the completion.
+# One token each, but the decoder keeps them: rewards read them in the completion.
 TAG_TOKENS = ("<think>", "</think>", "<map>", "</map>", "<answer>", "</answer>")
 
 CHAT_TEMPLATE = (
@@ -83,11 +86,11 @@ CHAT_TEMPLATE = (
 )
 
 
-def build_tokenizer(corpus):
+def build_tokenizer(corpus: Iterable[str]) -> PreTrainedTokenizerFast:
     """Byte-level BPE in which every word of ``corpus`` is one token.
 
-    Digits always stand alone, so that coordinates are read digit by digit; any other
-    text still encodes (bytes are in the alphabet).
+    Each digit is one token, so coordinates are read digit by digit. Any other text can
+    be encoded too (bytes are in the alphabet).
 
     Parameters
     ----------
@@ -121,20 +124,28 @@ def build_tokenizer(corpus):
     )
 
 
-def _family(name):
+def _family(name: str) -> tuple[Any, ...]:
     if name not in FAMILIES:
-        raise SpacerError("tiny family", got=name, expected=", ".join(FAMILIES))
+        raise SpacerError(
+            "tiny family",
+            kind="tiny.no-such-family",
+            got=name,
+            expected=", ".join(FAMILIES),
+            remedy=nearest(name, FAMILIES),
+        )
     return FAMILIES[name]
 
 
-def build_processor(tokenizer, family="qwen2_5_vl"):
-    """Processor of one of ``FAMILIES`` for 56-pixel frames, patch 7."""
+def build_processor(
+    tokenizer: PreTrainedTokenizerFast, family: str = "qwen2_5_vl"
+) -> Any:
+    """Processor of one of ``FAMILIES``: frames of 56 x 56 pixels, patches of 7 x 7."""
     _, _, processor_type, video_processor_type = _family(family)
     size = {
         "shortest_edge": FRAME_SIZE * FRAME_SIZE,
         "longest_edge": FRAME_SIZE * FRAME_SIZE * FRAME_COUNT,
     }
-    sizes = dict(
+    sizes: dict[str, Any] = dict(
         size=size, patch_size=PATCH, temporal_patch_size=TEMPORAL, merge_size=MERGE
     )
     return processor_type(
@@ -148,16 +159,16 @@ def build_processor(tokenizer, family="qwen2_5_vl"):
 
 
 def build_config(
-    tokenizer,
-    family="qwen2_5_vl",
-    hidden=128,
-    layers=3,
-    vision_hidden=96,
-    vision_depth=1,
-):
+    tokenizer: PreTrainedTokenizerFast,
+    family: str = "qwen2_5_vl",
+    hidden: int = 128,
+    layers: int = 3,
+    vision_hidden: int = 96,
+    vision_depth: int = 1,
+) -> Any:
     """Configuration of the tiny model (0.9 million weights at the defaults)."""
     ids = {name: tokenizer.convert_tokens_to_ids(name) for name in SPECIAL_TOKENS}
-    text = dict(
+    text: dict[str, Any] = dict(
         vocab_size=len(tokenizer),
         hidden_size=hidden,
         intermediate_size=3 * hidden,
@@ -176,7 +187,7 @@ def build_config(
         pad_token_id=ids["<|endoftext|>"],
         tie_word_embeddings=True,
     )
-    vision = dict(
+    vision: dict[str, Any] = dict(
         depth=vision_depth,
         num_heads=2,
         patch_size=PATCH,
@@ -221,7 +232,9 @@ def build_config(
     )
 
 
-def build_model(tokenizer, family="qwen2_5_vl", **sizes):
+def build_model(
+    tokenizer: PreTrainedTokenizerFast, family: str = "qwen2_5_vl", **sizes: int
+) -> Any:
     """Freshly initialised model (seed torch first) that ends at ``<|im_end|>``.
 
     Parameters

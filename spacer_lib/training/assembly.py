@@ -11,10 +11,10 @@ from spacer_lib.errors import SpacerError
 from spacer_lib.rewards.trl import trl_reward_functions
 from spacer_lib.training.data import training_rows
 from spacer_lib.training.prefix import PrefixCheck, completions_per_forward
-from spacer_lib.training.sight import SightCheck
 from spacer_lib.training.start import adapt_models, load_start, lora_config
 from spacer_lib.training.temporal import TemporalBonus
 from spacer_lib.training.trainer import VideoGRPOTrainer
+from spacer_lib.training.visibility import VisibilityCheck
 
 
 def common_arguments(config, out_dir, workers=1, on_cpu=True):
@@ -77,6 +77,7 @@ def training_arguments(config, out_dir, *, workers=1, on_cpu=True):
         epsilon_high=config.advanced.epsilon_high,
         loss_type=config.advanced.loss_type,
         importance_sampling_level=config.advanced.importance_level,
+        scale_rewards=config.advanced.scale_rewards,
     )
 
 
@@ -152,7 +153,7 @@ def build_trainer(config, out_dir, *, workers=1, on_cpu=True, rows=None, callbac
             how = f"apart for each completion: {alone}"
         print(f"prompts are computed {how}", flush=True)
     trainer.remove_callback(PrinterCallback)
-    trainer.add_callback(SightCheck(trainer))
+    trainer.add_callback(VisibilityCheck(trainer))
     trainer.add_callback(PrefixCheck(trainer, config.advanced.shared_prefix))
     adapt_models(trainer, config.advanced.positions)
     return trainer

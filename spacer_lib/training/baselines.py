@@ -1,11 +1,10 @@
-"""Two baselines beside SG-RLVR: supervised fine-tuning (SFT) and DPO.
+"""The baselines of SG-RLVR: supervised fine-tuning (SFT) and DPO.
 
-Same rows, same encoding of prompts and videos, same checkpoints and log. TRL's own
-``SFTTrainer`` and ``DPOTrainer`` serve, because both hand a batch to the model as it
-comes: all that is ours is the collator, and that media go through ``media_once``, as in
-``trainer``. What would have stayed blind is TRL's own data path, whose dataset
-preparation and collators know texts and images, and no video. Losses cover the
-response alone; the released SFT of SpaceR has them on prompt and video tokens as well.
+They use the same rows, encoding, checkpoints and log as SG-RLVR. TRL's ``SFTTrainer``
+and ``DPOTrainer`` give a batch to the model unchanged, so only the collator is ours,
+and media go through ``media_once`` as in ``trainer``. TRL's own preparation of data and
+its collators handle texts and images, but no video. Losses cover the response alone;
+SpaceR's released SFT includes prompt and video tokens.
 
 Source: SpaceR §5 (SFT baseline); vsGRPO (SFT, and DPO with corrupted answers as
 rejected); https://arxiv.org/abs/2305.18290 for DPO.
@@ -15,7 +14,9 @@ import spacer_lib.training.environment  # noqa: F401  # isort: skip
 
 import contextlib
 import zlib
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import datasets
 import numpy as np
@@ -23,28 +24,32 @@ import torch
 from transformers.trainer_callback import PrinterCallback
 from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 
+from spacer_lib.artifacts import PathLike
 from spacer_lib.errors import SpacerError
+from spacer_lib.language.prompts import PromptStyle
 from spacer_lib.models.inputs import encode_prompts, pad_batch, token_types
 from spacer_lib.models.patches.shared_media import media_once
+from spacer_lib.rooms.frames import VideoSettings
+from spacer_lib.rows import Question
 from spacer_lib.training.assembly import common_arguments
 from spacer_lib.training.checkpoints import WholeCheckpoints
 from spacer_lib.training.data import training_rows
-from spacer_lib.training.order import RowOrder
+from spacer_lib.training.recipe import TrainConfig
 from spacer_lib.training.responses import CORRUPTIBLE, corrupt, target_text
-from spacer_lib.training.sight import SightCheck, with_pixels
+from spacer_lib.training.sampler import EpochOrder
 from spacer_lib.training.start import adapt_models, load_start, lora_config
+from spacer_lib.training.visibility import VisibilityCheck, with_pixels
 
 
 @dataclass(frozen=True, eq=False)
 class BatchMedia:
-    """What the sequences of a batch show, one dictionary each, shared where alike.
+    """The media of a batch: one dictionary per sequence, shared if they are equal.
 
-    No list or dictionary itself, so that data loader and trainer leave it alone: they
-    would copy what is shared, and under DeepSpeed cast time steps to bf16, which
-    would move the temporal positions.
+    It is not a list or a dictionary: data loader and trainer would copy what is shared,
+    and under DeepSpeed cast time steps to bf16, which would move temporal positions.
     """
 
-    sequences: list
+    sequences: list[Any]
 
 
 class ResponseCollator:
@@ -53,27 +58,33 @@ class ResponseCollator:
     Parameters
     ----------
     processor : processor of a Qwen-VL model
-    rows : list of dict
+    rows : list of Question
     responses : list of tuple of str
-        Of each row as many texts as there are sides: one to imitate, or a chosen and
-        a rejected one.
+        One text per side for each row: a target, or a chosen and a rejected response.
     style : PromptStyle
     video : VideoSettings
     """
 
-    def __init__(self, processor, rows, responses, style, video):
+    def __init__(
+        self,
+        processor: Any,
+        rows: Sequence[Question],
+        responses: Sequence[tuple[str, ...]],
+        style: PromptStyle,
+        video: VideoSettings,
+    ) -> None:
         self.processor, self.rows, self.responses = processor, rows, responses
         self.style, self.video = style, video
 
-    def __call__(self, examples):
+    def __call__(self, examples: Sequence[dict[str, int]]) -> dict[str, Any]:
         """Row numbers → model inputs, right-padded: the first sides, then the second.
 
         Returns
         -------
         dict
             ``input_ids``, ``attention_mask``, ``mm_token_type_ids``, ``labels`` (-100
-            but at the response and its end token), each (sides x rows, tokens), and
-            ``media``, every sequence's own.
+            except for the response and its end token), each (sides x rows, tokens),
+            and ``media``, one entry per sequence.
         """
         numbers = [example["image"] for example in examples]
         prompts, media = encode_prompts(
@@ -99,9 +110,9 @@ class ResponseCollator:
 
 
 class PreferenceCollator(ResponseCollator):
-    """``ResponseCollator`` for pairs, in DPO's words: a mask in place of labels."""
+    """``ResponseCollator`` for DPO's pairs, with a mask in place of labels."""
 
-    def __call__(self, examples):
+    def __call__(self, examples: Sequence[dict[str, int]]) -> dict[str, Any]:
         """Row numbers → model inputs and ``completion_mask``: all chosen first."""
         batch = super().__call__(examples)
         batch["completion_mask"] = (batch.pop("labels") != -100).long()
@@ -109,11 +120,16 @@ class PreferenceCollator(ResponseCollator):
 
 
 class _MediaBatches:
-    """Mixed into a trainer with a ``ResponseCollator``: its models see the media."""
+    """Mixed into a trainer with a ``ResponseCollator``: its models get the media."""
+
+    accelerator: Any
+    data_collator: Any
+    model_wrapped: Any
+    _prepare_inputs: Any
 
     @contextlib.contextmanager
-    def showing(self, batch, *models):
-        """While this is open, ``models`` take a batch's media once each.
+    def showing(self, batch: dict[str, Any], *models: Any) -> Iterator[dict[str, Any]]:
+        """While this is open, ``models`` take the media of a batch once each.
 
         Parameters
         ----------
@@ -127,9 +143,10 @@ class _MediaBatches:
             The batch with tensors in place of ``media``.
         """
         batch = dict(batch)
-        media, tensors = batch.pop("media").sequences, {}
-        # A rank whose rows are all text must still meet the others in the vision
-        # tower's collectives.
+        media: list[Any] = batch.pop("media").sequences
+        tensors: dict[str, Any] = {}
+        # A rank whose rows are all text must still take part in the collectives of the
+        # vision tower.
         touch = self.accelerator.num_processes > 1
         with contextlib.ExitStack() as opened:
             for model in models:
@@ -139,21 +156,26 @@ class _MediaBatches:
                 tensors = opened.enter_context(once)
             yield batch | tensors
 
-    def compute_loss(self, model, inputs, *args, **kwargs):
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any
+    ) -> Any:
         """TRL's, which runs the policy and, for DPO, the reference."""
         reference = getattr(self, "ref_model", None)  # SFT and adapters have none
         models = [model] if reference is None else [model, reference]
         with self.showing(inputs, *models) as batch:
-            return super().compute_loss(model, batch, *args, **kwargs)
+            above: Any = super()
+            return above.compute_loss(model, batch, *args, **kwargs)
 
-    def truth_scores(self, number, change=None):
+    def truth_scores(
+        self, number: int, change: Callable[[torch.Tensor], torch.Tensor] | None = None
+    ) -> torch.Tensor:
         """Log-probabilities of the next tokens over a row's own batch.
 
         Parameters
         ----------
         number : int
         change : callable, optional
-            Of the row's pixels.
+            Applied to the row's pixels.
 
         Returns
         -------
@@ -168,40 +190,44 @@ class _MediaBatches:
         batch, model = self._prepare_inputs(batch), self.model_wrapped
         with torch.no_grad(), self.showing(batch, model) as inputs:
             output = model(**inputs)
-        return output.logits.log_softmax(dim=-1)
+        scores: torch.Tensor = output.logits.log_softmax(dim=-1)
+        return scores
 
 
-class VideoSFTTrainer(_MediaBatches, RowOrder, WholeCheckpoints, SFTTrainer):
+class VideoSFTTrainer(_MediaBatches, EpochOrder, WholeCheckpoints, SFTTrainer):
     """TRL's SFT; its loss is the mean over all response tokens of a step."""
 
-    def __init__(self, *args, **kwargs):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        # Whether a step's tokens are counted. The model class says no, for its own
-        # loss, which is not used here; micro-batches would then weigh alike.
+        # Count the tokens of a step: otherwise each micro-batch would have the same
+        # weight. The model class says no, but for its own loss, which is not used.
         self.model_accepts_loss_kwargs = True
 
 
-class VideoDPOTrainer(_MediaBatches, RowOrder, WholeCheckpoints, DPOTrainer):
-    """TRL's DPO; the reference is the checkpoint that the run started from."""
+class VideoDPOTrainer(_MediaBatches, EpochOrder, WholeCheckpoints, DPOTrainer):
+    """TRL's DPO; the reference is the checkpoint that the run starts from."""
 
 
 # ---------------------------------------------------------------- responses
 
 
-def sft_responses(rows, style):
+Responses = list[tuple[Question, tuple[str, ...]]]
+
+
+def sft_responses(rows: Sequence[Question], style: PromptStyle) -> Responses:
     """``(row, (target,))`` of every row that has a target (see ``target_text``)."""
     pairs = ((row, target_text(row, style)) for row in rows)
     return [(row, (target,)) for row, target in pairs if target is not None]
 
 
-def dpo_responses(rows, style, seed):
+def dpo_responses(rows: Sequence[Question], style: PromptStyle, seed: int) -> Responses:
     """``(row, (chosen, rejected))`` of every row whose answer can be corrupted.
 
     The rejected response is the chosen one with another answer, drawn from ``seed``
     and the row's id.
     """
     usable = [row for row in rows if row["problem_type"] in CORRUPTIBLE]
-    pairs = []
+    pairs: Responses = []
     for row, (chosen,) in sft_responses(usable, style):
         rng = np.random.default_rng([seed, zlib.crc32(str(row["id"]).encode())])
         pairs.append((row, (chosen, corrupt(row, chosen, rng))))
@@ -211,20 +237,24 @@ def dpo_responses(rows, style, seed):
 # ---------------------------------------------------------------- assembly
 
 
-def build_sft(config, out_dir, *, workers=1, on_cpu=True, rows=None, callbacks=()):
-    """An SFT run put together; call inside each worker process.
+def build_sft(
+    config: TrainConfig,
+    out_dir: PathLike,
+    *,
+    workers: int = 1,
+    on_cpu: bool = True,
+    rows: Sequence[Question] | None = None,
+    callbacks: Sequence[Any] = (),
+) -> VideoSFTTrainer:
+    """The trainer of an SFT run; every worker process calls it.
 
     Parameters
     ----------
     config : TrainConfig
         ``prompts_per_step`` counts rows; ``num_generations``, sampling and reward
-        settings are not looked at.
+        settings are not used.
     out_dir, workers, rows, callbacks
-        See ``trainer.build_trainer``.
-
-    Returns
-    -------
-    VideoSFTTrainer
+        See ``assembly.build_trainer``.
 
     Raises
     ------
@@ -235,19 +265,24 @@ def build_sft(config, out_dir, *, workers=1, on_cpu=True, rows=None, callbacks=(
     found = sft_responses(rows, config.prompt_style)
     # First: under ZeRO-3 they decide how the model is loaded.
     args = SFTConfig(**common_arguments(config, out_dir, workers, on_cpu))
-    return _assemble(
+    trainer: VideoSFTTrainer = _assemble(
         VideoSFTTrainer, ResponseCollator, config, args, found, len(rows), callbacks
     )
+    return trainer
 
 
-def build_dpo(config, out_dir, *, workers=1, on_cpu=True, rows=None, callbacks=()):
-    """A DPO run put together; see ``build_sft``.
+def build_dpo(
+    config: TrainConfig,
+    out_dir: PathLike,
+    *,
+    workers: int = 1,
+    on_cpu: bool = True,
+    rows: Sequence[Question] | None = None,
+    callbacks: Sequence[Any] = (),
+) -> VideoDPOTrainer:
+    """The trainer of a DPO run; see ``build_sft``.
 
-    ``config.beta`` is DPO's β, ``config.seed`` also draws the wrong answers.
-
-    Returns
-    -------
-    VideoDPOTrainer
+    ``config.beta`` is DPO's β, and the wrong answers depend on ``config.seed``.
 
     Raises
     ------
@@ -258,15 +293,25 @@ def build_dpo(config, out_dir, *, workers=1, on_cpu=True, rows=None, callbacks=(
     found = dpo_responses(rows, config.prompt_style, config.seed)
     common = common_arguments(config, out_dir, workers, on_cpu)
     args = DPOConfig(**common, beta=config.beta)
-    return _assemble(
+    trainer: VideoDPOTrainer = _assemble(
         VideoDPOTrainer, PreferenceCollator, config, args, found, len(rows), callbacks
     )
+    return trainer
 
 
-def _assemble(trainer_type, collator_type, config, args, found, asked, callbacks):
+def _assemble(
+    trainer_type: Any,
+    collator_type: type[ResponseCollator],
+    config: TrainConfig,
+    args: Any,
+    found: Responses,
+    asked: int,
+    callbacks: Sequence[Any],
+) -> Any:
     if len(found) < config.prompts_per_step:
         raise SpacerError(
             "rows to learn from",
+            kind="training.too-few-responses",
             got=f"{len(found)} of {asked} with a response",
             expected=f"at least prompts_per_step = {config.prompts_per_step}",
         )
@@ -286,7 +331,7 @@ def _assemble(trainer_type, collator_type, config, args, found, asked, callbacks
     )
     trainer.rows, trainer.keep_checkpoints = rows, config.advanced.keep_checkpoints
     trainer.remove_callback(PrinterCallback)
-    trainer.add_callback(SightCheck(trainer))
+    trainer.add_callback(VisibilityCheck(trainer))
     adapt_models(trainer, config.advanced.positions)
     if asked > len(rows) and trainer.accelerator.is_main_process:
         print(f"{len(rows)} of {asked} rows have a response to learn from", flush=True)

@@ -1,9 +1,12 @@
-"""The README that a trained model carries: how it came about and how to load it."""
+"""The README of a trained model: how it was trained and how to load it."""
 
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from huggingface_hub import ModelCard, ModelCardData
 
+from spacer_lib.training.recipe import TrainConfig
 from spacer_lib.training.record import meaning_of
 from spacer_lib.training.start import find_model
 
@@ -12,7 +15,7 @@ METHODS = {
     "sft": "supervised fine-tuning on responses",
     "dpo": "DPO with corrupted answers as rejected",
 }
-# Shown of the last steps; the rest is in the run folder.
+# Metrics of the last steps that the card shows; the run folder has all.
 SHOWN = (
     "loss",
     "kl",
@@ -61,27 +64,23 @@ Means over the last {last} steps, from sampled training batches:
 
 ## Not evaluated
 
-The numbers above are the training's own. This model has not been scored on held-out
-questions or on any benchmark as part of its training, nor checked for anything but the
-rewards named here. `run.json` beside the model's folder holds the whole record.
+The numbers above come from training batches. Training asks no held-out questions and no
+benchmark, and checks nothing but the rewards named here. `run.json` beside the model's
+folder holds the whole record.
 """
 
 
 _ADAPTED = ", a LoRA adapter of rank {} merged into it (and alone in `adapter/`)"
 
 
-def model_card(config, run):
+def model_card(config: TrainConfig, run: Mapping[str, Any]) -> ModelCard:
     """The model card of a finished run.
 
     Parameters
     ----------
     config : TrainConfig
     run : dict
-        What ``run.json`` will hold; every number comes from it.
-
-    Returns
-    -------
-    huggingface_hub.ModelCard
+        The content of ``run.json``; every number comes from it.
     """
     local = Path(find_model(config.model_path)).is_dir()
     base = Path(config.model_path).name if local else config.model_path
@@ -120,7 +119,7 @@ def model_card(config, run):
     return ModelCard(f"---\n{data.to_yaml()}\n---\n\n{body}")
 
 
-def _settings(config):
+def _settings(config: TrainConfig) -> Iterator[tuple[Any, ...]]:
     yield "prompts a step", config.prompts_per_step
     yield "learning rate", f"{config.learning_rate:g}, {config.advanced.lr_scheduler}"
     yield "frames of a video", config.frames
@@ -130,20 +129,21 @@ def _settings(config):
     if config.method == "grpo":
         reward, window = config.reward, config.reward.length_window
         yield "completions a prompt", config.num_generations
-        yield "loss", f"`{config.advanced.loss_type}`, advantages over `group`"
+        loss, scale = config.advanced.loss_type, config.advanced.scale_rewards
+        yield "loss", f"`{loss}`, advantages over `{scale}`"
         yield "format reward", f"{reward.format_weight:g}"
         map_rule = f"gate `{reward.map_gate}`, scorer `{reward.map_scorer}`"
         yield "map reward", f"{reward.map_weight:g} x score, {map_rule}"
         yield "length reward", f"{reward.length_bonus:g} in {window}" if window else 0
 
 
-def _metrics(means):
+def _metrics(means: Mapping[str, float]) -> Iterator[tuple[Any, ...]]:
     for key, mean in means.items():
         if key.startswith(SHOWN):
             yield f"`{key}`", f"{mean:.4g}", meaning_of(key) or ""
 
 
-def _loading(config):
+def _loading(config: TrainConfig) -> str:
     lines = [
         "from transformers import AutoModelForImageTextToText, AutoProcessor",
         "",
@@ -160,19 +160,19 @@ def _loading(config):
 
 
 _POSITIONS = {
-    "original": "Text after a video goes on at the video's largest position plus one, "
+    "original": "Text after a video starts at the video's largest position plus one, "
     "as Qwen2.5-VL was published. The rule is not part of the weights: without the "
-    "last line above, transformers from 5.3 on numbers the text otherwise than in "
-    "training, and nothing fails.",
-    "library": "Text after a video is numbered as transformers {transformers} does. "
-    "The rule is not part of the weights: a version that numbers otherwise would show "
-    "the model positions that it was not trained on, and nothing would fail.",
+    "last line above, transformers 5.3 and later give the text other positions than in "
+    "training, without an error.",
+    "library": "Text after a video has the positions of transformers {transformers}. "
+    "The rule is not part of the weights: a version with another rule gives the model "
+    "positions that it was not trained on, without an error.",
 }
 
 
-def _positions(config, packages):
+def _positions(config: TrainConfig, packages: Mapping[str, str]) -> str:
     return _POSITIONS[config.advanced.positions].format(**packages)
 
 
-def _table(rows):
+def _table(rows: Iterable[Sequence[Any]]) -> str:
     return "\n".join("| " + " | ".join(map(str, row)) + " |" for row in rows)

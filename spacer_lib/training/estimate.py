@@ -1,7 +1,7 @@
-"""What a recipe will take, from its first steps: hours, GPU hours, memory.
+"""Estimate a recipe's hours, GPU hours and memory from its first steps.
 
-Rollouts grow or shrink as a model learns, and a step with them: early steps say what
-the run costs if it goes on as it begins.
+The length of rollouts changes as a model learns, and with it the time of a step: the
+estimate holds if the run continues as it begins.
 """
 
 import dataclasses
@@ -9,14 +9,17 @@ import math
 import shutil
 import statistics
 import time
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from spacer_lib.artifacts import PROJECT_ROOT, read_json
+from spacer_lib.artifacts import PROJECT_ROOT, PathLike, read_json
 from spacer_lib.errors import SpacerError
-from spacer_lib.training.processes.launch import launch
+from spacer_lib.training.processes.launch import Say, launch
+from spacer_lib.training.recipe import TrainConfig
 
-BATCHES = 5  # of rollouts that are measured; the first one warms up and is left out
+BATCHES = 5  # of rollouts that run; the first is a warm-up and not measured
 
 
 @dataclass(frozen=True)
@@ -35,13 +38,13 @@ class Estimate:
     seconds_per_step : float
         Median over the measured batches of rollouts, the first left out.
     start_seconds : float
-        All of the short run that is not training: imports, loading, saving the model.
+        The short run without training: imports, loading, saving the model.
     checkpoint_seconds, checkpoints : float, int
-        Seconds of one, and how many the whole run writes.
+        Seconds of one checkpoint, and their number in the whole run.
     hours : float
-        Of the whole run on what was measured.
+        Of the whole run on the machine measured.
     gpu_hours : float or None
-        ``None`` on CPU workers, which say nothing of GPUs.
+        ``None`` on CPU workers.
     cost : float or None
         GPU hours times the price given, in its currency.
     peak_memory_gb, peak_gpu_memory_gb : float
@@ -65,15 +68,15 @@ class Estimate:
     peak_gpu_memory_gb: float
 
     @property
-    def measured_on(self):
+    def measured_on(self) -> str:
         """Such as ``8 x NVIDIA H200``, or ``2 CPU workers, not 8 GPUs``."""
         if self.gpu_hours is not None:
             return f"{self.workers} x {self.device}"
         workers = f"{self.workers} CPU worker" + "s" * (self.workers > 1)
         return workers + f", not {self.gpus} GPUs" * (self.gpus > self.workers)
 
-    def lines(self):
-        """What the command line prints."""
+    def lines(self) -> Iterator[str]:
+        """The lines that the command prints."""
         again = f"{self.checkpoints} checkpoints of {self.checkpoint_seconds:.1f} s"
         yield f"{self.recipe}: {self.steps_measured} steps on {self.measured_on}"
         yield f"{self.seconds_per_step:.2f} s a step, {self.steps} steps, {again}"
@@ -83,48 +86,52 @@ class Estimate:
         yield f"start and end {self.start_seconds:.0f} s; at most {memory}"
         yield f"whole run: {self.hours:.2f} hours on {self.measured_on}"
         if self.gpu_hours is None:
-            yield "no GPU was measured, so nothing is said about GPU hours or cost"
+            yield "no GPU was measured: GPU hours and cost are unknown"
         else:
             cost = "" if self.cost is None else f", cost {self.cost:.2f}"
             yield f"GPU hours: {self.gpu_hours:.2f}{cost}"
 
 
-def estimate(config, out_dir=None, on_line=None, gpu_hour_price=None):
-    """Run the first steps of a recipe as it is and extrapolate.
+def estimate(
+    config: TrainConfig,
+    out_dir: PathLike | None = None,
+    on_line: Say | None = None,
+    gpu_hour_price: float | None = None,
+) -> Estimate:
+    """Run the first steps of a recipe and extrapolate.
 
     Parameters
     ----------
     config : TrainConfig
     out_dir : path, optional
-        Keeps the short run; by default it is deleted once it has been read.
+        Keeps the short run; by default it is deleted afterwards.
     on_line : callable, optional
         Called with every line the workers print.
     gpu_hour_price : float, optional
         Of one GPU for an hour, in any currency.
 
-    Returns
-    -------
-    Estimate
-
     Raises
     ------
     SpacerError
-        If the recipe spans several nodes, or cannot start here.
+        If the recipe needs several nodes, or cannot start here.
     """
     if config.advanced.nodes > 1:
         raise SpacerError(
             "an estimate is measured on one node",
+            kind="training.estimate-on-nodes",
             got=f"nodes = {config.advanced.nodes}",
             expected="nodes = 1",
             remedy="set advanced.nodes=1 and divide prompts_per_step by the nodes; "
-            "what they exchange over the network comes on top",
+            "add the time of their communication",
         )
     folder = Path(out_dir or PROJECT_ROOT / "runs" / f"{config.recipe}__estimate")
     if out_dir is None:
         shutil.rmtree(folder, ignore_errors=True)  # of an estimate that failed
     passes = passes_per_batch(config)
-    steps = min(BATCHES * passes, config.max_steps or math.inf)
-    # One checkpoint, at the end: it is timed by itself.
+    steps = BATCHES * passes
+    if config.max_steps:
+        steps = min(steps, config.max_steps)
+    # One checkpoint, at the end, is timed.
     quiet = dataclasses.replace(config.advanced, trackers=())
     short = dataclasses.replace(
         config, max_steps=steps, save_steps=steps, advanced=quiet
@@ -139,8 +146,14 @@ def estimate(config, out_dir=None, on_line=None, gpu_hour_price=None):
     return extrapolate(config, run, seconds, wall, gpu_hour_price)
 
 
-def extrapolate(config, run, seconds, wall, gpu_hour_price=None):
-    """The cost of a whole run from its beginning.
+def extrapolate(
+    config: TrainConfig,
+    run: Mapping[str, Any],
+    seconds: Sequence[float],
+    wall: float,
+    gpu_hour_price: float | None = None,
+) -> Estimate:
+    """The cost of a whole run from its first steps.
 
     Parameters
     ----------
@@ -151,15 +164,11 @@ def extrapolate(config, run, seconds, wall, gpu_hour_price=None):
     seconds : list of float
         Of each measured step.
     wall : float
-        Seconds of the short run, processes started and ended.
+        Seconds of the short run, with the start and end of its processes.
     gpu_hour_price : float, optional
-
-    Returns
-    -------
-    Estimate
     """
     passes = passes_per_batch(config)
-    # Of several passes over the same rollouts only the first pays for drawing them.
+    # Of several passes over the same rollouts only the first includes sampling them.
     batches = [seconds[i : i + passes] for i in range(0, len(seconds), passes)]
     means = [statistics.fmean(batch) for batch in batches]
     per_step = statistics.median(means[1:] or means)
@@ -168,8 +177,10 @@ def extrapolate(config, run, seconds, wall, gpu_hour_price=None):
     per_save = statistics.fmean(run["duration"]["checkpoints"])
     start = wall - run["duration"]["training"]
     hours = (start + steps * per_step + saves * per_save) / 3600
-    gpu_hours = None if run["on_cpu"] else hours * run["workers"]
-    priced = None not in (gpu_hours, gpu_hour_price)
+    gpu_hours = cost = None
+    if not run["on_cpu"]:
+        gpu_hours = hours * run["workers"]
+        cost = None if gpu_hour_price is None else gpu_hours * gpu_hour_price
     return Estimate(
         recipe=config.recipe,
         device=run["device"],
@@ -183,22 +194,22 @@ def extrapolate(config, run, seconds, wall, gpu_hour_price=None):
         checkpoints=saves,
         hours=hours,
         gpu_hours=gpu_hours,
-        cost=gpu_hours * gpu_hour_price if priced else None,
+        cost=cost,
         peak_memory_gb=sum(run["peak_memory_gb"]),
         peak_gpu_memory_gb=max(run["peak_gpu_memory_gb"]),
     )
 
 
-def passes_per_batch(config):
-    """Optimiser steps on the same rollouts; a baseline draws none."""
+def passes_per_batch(config: TrainConfig) -> int:
+    """Optimiser steps on the same rollouts; 1 for baselines, which have none."""
     return config.advanced.num_iterations if config.method == "grpo" else 1
 
 
-def steps_of_run(config, rows):
-    """Optimiser steps of a run on so many rows, counted as its trainer does.
+def steps_of_run(config: TrainConfig, rows: int) -> int:
+    """Optimiser steps of a run on ``rows`` rows, counted as its trainer does.
 
-    TRL leaves out the rows of an epoch that fill no whole batch of rollouts; a
-    baseline's last step is smaller instead.
+    TRL leaves out the last rows of an epoch that do not fill a batch of rollouts. The
+    last step of a baseline is smaller instead.
     """
     if config.max_steps:
         return config.max_steps

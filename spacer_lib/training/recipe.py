@@ -106,6 +106,8 @@ class AdvancedSettings:
     epsilon_high: float | None = None  # upper clip range; None: the same
     loss_type: str = "grpo"  # how token losses are averaged, in TRL's words
     importance_level: str = "token"  # of the ratio; sequence: GSPO
+    # What advantages are divided by: std of the group or the batch; none: Dr. GRPO
+    scale_rewards: str = "group"
     # Most extra generations of a step, each of which replaces the questions of
     # zero-advantage groups.
     refill: int = 0
@@ -151,6 +153,7 @@ class AdvancedSettings:
                 "lr_scheduler": SCHEDULERS,
                 "loss_type": LOSSES,
                 "importance_level": ("token", "sequence"),
+                "scale_rewards": ("group", "batch", "none"),
                 "shared_prefix": ("auto", "on", "off"),
                 "offload": ("none", "optimizer", "all"),
                 "vllm": (None, "server", "colocate"),

@@ -1,4 +1,4 @@
-"""What a run writes down as it goes: a line per step, and sampled rollouts."""
+"""What a run records: a line per step, sampled rollouts, and the data it used."""
 
 import spacer_lib.training.environment  # noqa: F401  # isort: skip
 
@@ -6,7 +6,9 @@ import fnmatch
 import resource
 import statistics
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any, cast
 
 import psutil
 import pyarrow as pa
@@ -15,6 +17,7 @@ from pyarrow import parquet
 from transformers import TrainerCallback
 
 from spacer_lib.artifacts import (
+    PathLike,
     append_jsonl,
     atomic_path,
     read_journal,
@@ -22,10 +25,18 @@ from spacer_lib.artifacts import (
 )
 from spacer_lib.language.tags import read_completion
 from spacer_lib.maps.text import map_to_text
-from spacer_lib.rows import questions_hash
+from spacer_lib.rewards.config import RewardConfig
+from spacer_lib.rows import (
+    ROLLOUT_QUESTION_KEYS,
+    CognitiveMap,
+    Question,
+    Rollout,
+    questions_hash,
+)
+from spacer_lib.training.recipe import TrainConfig
 
 # Keys of ``metrics.jsonl``; a star stands for any text. Means and shares are over the
-# step's rollouts on all workers. A value that applies to no rollout is null.
+# step's rollouts on all workers. A value that no rollout has is null.
 METRICS = {
     "step": "optimiser step, from 1",
     "epoch": "passes over the rows so far",
@@ -33,17 +44,17 @@ METRICS = {
     "seconds/step": "of this step; saving a checkpoint before it is left out",
     "step_time": "seconds of a training step in TRL, the optimiser left out",
     "seconds/data": "decoding and encoding the step's media",
-    "seconds/generate": "drawing the step's rollouts",
+    "seconds/generate": "sampling the step's rollouts",
     "seconds/score": "rewards, and old and reference log-probabilities",
     "seconds/update": "forward, backward and optimiser",
     "tokens_per_s": "tokens of prompts and completions a second, over all workers",
     "tokens/computed": "positions that the step's old, reference and policy scores ran",
-    "tokens/stock": "the same with a row to each completion, without padding",
+    "tokens/stock": "the same if each completion is a row of its own, without padding",
     "num_tokens": "tokens seen so far: prompts and completions",
     "media_skipped": "rows replaced because their media could not be read",
     "peak_memory_gb": "peak resident memory of the first worker so far, GiB",
     "peak_gpu_memory_gb": "peak memory of the first worker's GPU so far, GiB",
-    "loss": "the loss minimised; GRPO's is near 0 on a first pass, whatever is learnt",
+    "loss": "the loss minimised; GRPO's is near 0 on every first pass over rollouts",
     "grad_norm": "norm of the gradient before clipping",
     "learning_rate": "of this step",
     "policy_loss": "the loss without its entropy bonus",
@@ -55,15 +66,15 @@ METRICS = {
     "clip_ratio/*": "share of tokens whose ratio was clipped, below, above, either",
     "reward": "mean sum of all components",
     "reward_std": "standard deviation of that sum over all rollouts",
-    "frac_reward_zero_std": "groups whose rewards are all equal: no advantage",
+    "frac_reward_zero_std": "zero-advantage groups: all rewards are equal",
     "rewards/*/mean": "mean of one component, weight and gate applied",
     "rewards/*/std": "its standard deviation",
-    "refill/groups": "groups without advantage that were replaced by another row's",
-    "refill/rounds": "extra generations that took",
+    "refill/groups": "zero-advantage groups that were replaced by another row's",
+    "refill/rounds": "extra generations for these",
     "rollouts_identical": "groups whose completions are all the same text",
     "answer_failures": "answers that could not be read",
     "map_failures": "maps asked for and absent or unreadable",
-    "map_hit_rate": "objects drawn within 1.5 cells of the truth",
+    "map_hit_rate": "true instances drawn within 1.5 cells",
     "map_*": "mean map score under one scorer, paid or not",
     "completions/*_length": "tokens of a completion: mean, shortest, longest",
     "completions/*_terminated_length": "the same of completions that ended",
@@ -77,7 +88,7 @@ METRICS = {
     "logps/*": "DPO: summed log-probability of a response",
     "logits/*": "DPO: mean logit over a response",
 }
-# Counters and peaks: their mean over steps says nothing.
+# Counters and peaks: a mean over steps has no meaning.
 RUNNING = (
     "step",
     "epoch",
@@ -88,8 +99,8 @@ RUNNING = (
 )
 
 
-def meaning_of(key):
-    """What a key of ``metrics.jsonl`` stands for, or ``None`` if nobody said.
+def meaning_of(key: str) -> str | None:
+    """What a key of ``metrics.jsonl`` means, or ``None`` if ``METRICS`` lacks it.
 
     Examples
     --------
@@ -105,28 +116,39 @@ def meaning_of(key):
 
 
 class MetricsLog(TrainerCallback):
-    """One JSON line per optimiser step in ``metrics.jsonl``, one printed line too.
+    """One JSON line per optimiser step in ``metrics.jsonl``, and one printed line.
 
-    Keys are TRL's and those measured here; ``METRICS`` explains them. What is measured
-    here reaches the callbacks after this one as well.
+    Keys are TRL's and those measured here; ``METRICS`` explains them. Callbacks after
+    this one get the values measured here too.
+
+    Parameters
+    ----------
+    path : path
+    before : float
+        Seconds of training in earlier sessions.
     """
 
-    def __init__(self, path, before=0.0):
+    def __init__(self, path: PathLike, before: float = 0.0) -> None:
         self.path, self.before = Path(path), before
         self.start = self.last = time.perf_counter()
-        self.saves = []  # seconds of each checkpoint of this session
+        self.saves: list[float] = []  # seconds of each checkpoint of this session
 
-    def on_train_begin(self, args, state, control, **kwargs):
+    def on_train_begin(
+        self, args: Any, state: Any, control: Any, **kwargs: Any
+    ) -> None:
         """Start the clock."""
         self.start = self.last = time.perf_counter()
 
-    def seconds(self):
+    def seconds(self) -> float:
         """Seconds of training so far, earlier sessions included."""
         return round(self.before + time.perf_counter() - self.start, 2)
 
-    def duration(self):
-        """Seconds of this session: ``start`` of the process up to the first step,
-        ``training``, and of each of its ``checkpoints``."""
+    def duration(self) -> dict[str, Any]:
+        """Seconds of this session.
+
+        ``start``: from the start of the process to the first step; ``training``;
+        ``checkpoints``: of each one.
+        """
         training = self.seconds() - self.before
         start = time.time() - psutil.Process().create_time() - training
         return {
@@ -135,9 +157,16 @@ class MetricsLog(TrainerCallback):
             "checkpoints": self.saves,
         }
 
-    def on_log(self, args, state, control, logs=None, **kwargs):
+    def on_log(
+        self,
+        args: Any,
+        state: Any,
+        control: Any,
+        logs: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
         """Write and print what TRL has just logged."""
-        if "loss" not in logs:
+        if logs is None or "loss" not in logs:
             return  # the summary at the end
         resident, gpu = peak_memory_gb()
         logs["seconds/step"] = self._lap()
@@ -146,18 +175,18 @@ class MetricsLog(TrainerCallback):
         append_jsonl(self.path, [row])
         print(progress_line(row, state.max_steps), flush=True)
 
-    def on_save(self, args, state, control, **kwargs):
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Time the checkpoint, which follows its step's line."""
         self.saves.append(self._lap())
 
-    def _lap(self):
+    def _lap(self) -> float:
         now = time.perf_counter()
         seconds, self.last = now - self.last, now
         return round(seconds, 3)
 
 
-def progress_line(row, steps):
-    """The few numbers of a step that one watches."""
+def progress_line(row: Mapping[str, Any], steps: int) -> str:
+    """The line that is printed after a step."""
     parts = [f"step {row['step']}/{steps}", f"{row['seconds']:.0f} s"]
     if "reward" not in row:
         watched = ("loss", "mean_token_accuracy", "rewards/margins")
@@ -173,24 +202,24 @@ def progress_line(row, steps):
     return "  ".join(parts)
 
 
-def last_means(path, steps=10):
+def last_means(path: PathLike, steps: int = 10) -> dict[str, Any]:
     """Mean of each metric over the last steps of ``metrics.jsonl``.
 
     Returns
     -------
     dict
-        ``steps`` (how many there were) and ``metrics`` ``{key: mean}``; nulls are
-        passed over, counters and peaks (``RUNNING``) left out.
+        ``steps``, their number, and ``metrics`` ``{key: mean}``, without nulls and
+        without counters and peaks (``RUNNING``).
     """
     rows = read_journal(path)[-steps:]
-    keys = {key: None for row in rows for key in row if key not in RUNNING}
+    keys = dict.fromkeys(key for row in rows for key in row if key not in RUNNING)
     values = {k: [r[k] for r in rows if r.get(k) is not None] for k in keys}
     means = {k: statistics.fmean(v) for k, v in values.items() if v}
     return {"steps": len(rows), "metrics": means}
 
 
-def peak_memory_gb():
-    """Peak resident memory of this process, and peak GPU memory (0 without one)."""
+def peak_memory_gb() -> tuple[float, float]:
+    """Peak resident memory of this process and peak GPU memory (0 without one), GiB."""
     resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     gpu = torch.cuda.max_memory_allocated() / 2**30 if torch.cuda.is_available() else 0
     return round(resident, 2), round(gpu, 2)
@@ -200,51 +229,52 @@ def peak_memory_gb():
 
 
 class RolloutTable(TrainerCallback):
-    """Turns the journal ``rollouts.jsonl`` into ``rollouts.parquet`` at every
-    checkpoint, the last of which is the end of the run.
+    """Writes ``rollouts.parquet`` from ``rollouts.jsonl`` at every checkpoint.
+
+    The last checkpoint is the end of the run.
 
     Parameters
     ----------
     folder : path
     reward : RewardConfig
-        Says how completions are read: their shape and the maps' size.
+        How completions are read: their shape and the maps' size.
     """
 
-    def __init__(self, folder, reward):
+    def __init__(self, folder: PathLike, reward: RewardConfig) -> None:
         self.folder, self.reward = Path(folder), reward
 
-    def on_save(self, args, state, control, **kwargs):
-        """Write the table again, whole."""
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Write the whole table again."""
         journal = self.folder / "rollouts.jsonl"
         if journal.exists():
             with atomic_path(self.folder / "rollouts.parquet") as temporary:
-                table = rollout_table(read_journal(journal), self.reward)
+                rows = cast(list[Rollout], read_journal(journal))
+                table = rollout_table(rows, self.reward)
                 parquet.write_table(table, temporary)
 
 
-def rollout_table(rows, reward):
-    """Sampled rollouts, a row each, typed even where a column is all null.
+def rollout_table(rows: Sequence[Rollout], reward: RewardConfig) -> pa.Table:
+    """Sampled rollouts, one per row; a column of nulls has its type too.
 
     Parameters
     ----------
-    rows : list of dict
+    rows : list of Rollout
         Of ``rollouts.jsonl``.
     reward : RewardConfig
 
     Returns
     -------
     pyarrow.Table
-        ``step``; of the prompt ``id``, ``question``, ``options``, ``problem_type``,
-        ``question_type``, ``video``; ``ground_truth`` and ``true_map``; the
-        ``completion``, the ``map`` read from it (both maps as JSON text) and what is
-        wrong with either, ``failure`` and ``map_failure``; ``reward/<component>``,
-        weights and gates applied; ``advantage``.
+        The keys of ``Rollout``; the true map is ``true_map``, and ``map`` is the one
+        read from the completion (both as JSON text). ``failure`` and ``map_failure``:
+        why no answer or map was read. ``reward/<component>``: weights and gates
+        applied.
     """
     names = list(dict.fromkeys(name for row in rows for name in row["rewards"]))
-    texts = ("id", "question", "problem_type", "question_type", "video", "ground_truth")
+    texts = [key for key in ROLLOUT_QUESTION_KEYS if key not in ("image", "options")]
     table = []
     for row in rows:
-        said = read_completion(
+        completion = read_completion(
             row["completion"],
             grid_size=reward.grid_size,
             shape=reward.shape,
@@ -252,14 +282,16 @@ def rollout_table(rows, reward):
         )
         table.append(
             {
-                **{key: row[key] for key in ("step", "completion", "advantage")},
                 **{key: _text(row.get(key)) for key in texts},
+                "step": row["step"],
                 "options": row.get("options"),
                 "true_map": _map_text(row.get("map")),
-                "map": _map_text(said.map),
-                "failure": said.failure,
-                "map_failure": said.map_failure,
+                "completion": row["completion"],
+                "map": _map_text(completion.map),
+                "failure": completion.failure,
+                "map_failure": completion.map_failure,
                 **{f"reward/{name}": row["rewards"].get(name) for name in names},
+                "advantage": row["advantage"],
             }
         )
     string, number = pa.string(), pa.float64()
@@ -285,19 +317,19 @@ def rollout_table(rows, reward):
     return pa.Table.from_pylist(table, schema=schema)
 
 
-def _text(value):
+def _text(value: object) -> str | None:
     return None if value is None else str(value)
 
 
-def _map_text(cells):
+def _map_text(cells: CognitiveMap | None) -> str | None:
     return None if cells is None else map_to_text(cells)
 
 
 # ---------------------------------------------------------------- the run as a whole
 
 
-def dataset_record(config, rows):
-    """What a run learnt from: ``path``, ``part``, number of ``rows`` and ``sha256``."""
+def dataset_record(config: TrainConfig, rows: Sequence[Question]) -> dict[str, Any]:
+    """The data of a run: ``path``, ``part``, number of ``rows`` and ``sha256``."""
     return {
         "path": config.data_path or "drawn rooms",
         "part": config.data_part,
@@ -309,8 +341,8 @@ def dataset_record(config, rows):
 # ---------------------------------------------------------------- journals
 
 
-def drop_later_steps(path, step):
-    """Cut a log back to a checkpoint's step; returns the seconds spent until there."""
+def drop_later_steps(path: PathLike, step: int) -> float:
+    """Cut a log back to a checkpoint's step; returns training seconds until then."""
     rows = read_journal(path) if Path(path).exists() else []
     rows = [row for row in rows if row["step"] <= step]
     write_jsonl(path, rows)

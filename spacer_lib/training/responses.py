@@ -1,18 +1,21 @@
-"""What a baseline imitates and what it avoids: responses made from a row's truth."""
+"""Responses for the baselines: right ones, and the same with a wrong answer."""
 
 import itertools
 import re
 from decimal import Decimal
 
+import numpy as np
+
 from spacer_lib.errors import SpacerError
 from spacer_lib.language.choices import labelled_options, plain_text, read_choice
 from spacer_lib.language.numbers import MAX_NUMBER, read_number
-from spacer_lib.language.prompts import TINY_MODES
+from spacer_lib.language.prompts import TINY_MODES, PromptStyle
 from spacer_lib.maps.text import map_to_text
+from spacer_lib.rows import Question
 from spacer_lib.tiny.demonstrations import TINY_TASKS, demonstrate
 
-# Questions whose answer has wrong neighbours; a text read off or written freely has
-# none that the row names.
+# Problem types for which the row gives wrong answers too. For text that is read from a
+# picture or written freely it gives none.
 CORRUPTIBLE = ("multiple choice", "numerical", "regression", "option-free")
 _SIDES = (
     ("left", "right"),
@@ -21,13 +24,13 @@ _SIDES = (
 )
 
 
-def target_text(row, style):
-    """The right response in a prompt style, or ``None`` where there is none to show.
+def target_text(row: Question, style: PromptStyle) -> str | None:
+    """The right response in a prompt style, or ``None`` if the row has none.
 
     Parameters
     ----------
     row : dict
-        Question row; ``reasoning``, where it has any, is put into its think block.
+        Question row; its ``reasoning``, if any, goes into the think block.
     style : PromptStyle
         ``tiny`` and its forms: the worked demonstration; ``think_map``: the true map,
         then the row's reasoning; ``think`` and ``observe``: the row's reasoning;
@@ -36,8 +39,8 @@ def target_text(row, style):
     Raises
     ------
     SpacerError
-        If the style asks for words of which the row has none. An empty think block
-        would teach a known hack.
+        If the style needs reasoning and the row has none. An empty think block would
+        teach a known reward hack.
     """
     mode, answer = style.mode, row["ground_truth"]
     if mode in TINY_MODES:
@@ -49,13 +52,15 @@ def target_text(row, style):
     tagged = f"<answer>{answer}</answer>"
     if mode == "direct":
         return tagged
-    words = row.get("reasoning") or ""
-    if mode == "think_map" and row.get("map"):
-        drawn = map_to_text(row["map"], last=row.get("categories") or ())
+    words = str(row.get("reasoning") or "")
+    cells = row.get("map")
+    if mode == "think_map" and cells:
+        drawn = map_to_text(cells, last=row.get("categories") or ())
         words = f"<map>{drawn}</map>{words}"
     if not words:
         raise SpacerError(
             f"row {row.get('id', '(no id)')}",
+            kind="training.no-reasoning",
             got=f"no reasoning to imitate in {mode}",
             expected="rows with a `reasoning`",
             remedy="choose prompt_mode direct or vanilla, or think_map for rows with "
@@ -65,29 +70,29 @@ def target_text(row, style):
     return f"<{tag}>{words}</{tag}>{tagged}"
 
 
-def corrupt(row, text, rng):
-    """A response with its answer made wrong, everything else as it was.
+def corrupt(row: Question, text: str, rng: np.random.Generator) -> str:
+    """A response with a wrong answer; the rest is unchanged.
 
     Parameters
     ----------
     row : dict
         Question row of one of the ``CORRUPTIBLE`` types.
     text : str
-        A response: its one answer tag, or all of it where it has none, is replaced.
+        A response. Its answer tag is replaced, or all of it if it has no tag.
     rng : numpy.random.Generator
 
     Returns
     -------
     str
-        Its answer can be read, is written as the ground truth is, and differs from
-        it: another option; a number off by at least half of itself (no mean relative
-        accuracy left) with as many decimals; for option-free rows another side,
-        another order or another category.
+        The answer can be read, has the form of the ground truth, and differs from it:
+        another option; a number that is off by at least half (its mean relative
+        accuracy is 0) with as many decimals; for option-free rows another side, order
+        or category.
 
     Raises
     ------
     SpacerError
-        If the row names no wrong answer, or the response has several.
+        If the row gives no wrong answer, or the response has several answers.
 
     Source: vsGRPO's DPO baseline (rejected = corrupted answer). It prints no recipe;
     the choices are ours.
@@ -107,13 +112,14 @@ def corrupt(row, text, rng):
     if (len(opened), len(closed)) != (2, 2):
         raise SpacerError(
             f"row {row.get('id', '(no id)')}: response to corrupt",
+            kind="training.several-answers",
             got=repr(text[-80:]),
             expected="one answer tag, or none",
         )
     return f"{opened[0]}<answer>{wrong}</answer>{closed[1]}"
 
 
-def _wrong_answer(row, rng):
+def _wrong_answer(row: Question, rng: np.random.Generator) -> str:
     kind, truth = row["problem_type"], row["ground_truth"]
     others = []
     if kind in ("numerical", "regression"):
@@ -126,7 +132,7 @@ def _wrong_answer(row, rng):
         form = "{letter}. {text}"
         if truth.strip() == right:
             form = "{letter}"
-        elif plain_text(truth) == plain_text(texts[right]):
+        elif right and plain_text(truth) == plain_text(texts[right]):
             form = "{text}"
         others = [
             form.format(letter=letter, text=text)
@@ -138,18 +144,20 @@ def _wrong_answer(row, rng):
     if not others:
         raise SpacerError(
             f"row {row.get('id', '(no id)')}: wrong answer to {kind}",
+            kind="training.no-wrong-answer",
             got="none known",
             expected=f"options, or one of {', '.join(CORRUPTIBLE)}",
         )
     return others[int(rng.integers(len(others)))]
 
 
-def _wrong_number(row, rng):
+def _wrong_number(row: Question, rng: np.random.Generator) -> str:
     truth = row["ground_truth"]
     value, failure = read_number(truth)
-    if failure:
+    if value is None:
         raise SpacerError(
             f"row {row.get('id', '(no id)')}: ground truth",
+            kind="training.no-number",
             got=repr(truth),
             expected=f"one number ({failure})",
         )
@@ -169,7 +177,7 @@ def _wrong_number(row, rng):
     return f"{sign}{Decimal(wrong).scaleb(-decimals):f}"
 
 
-def _other_words(row):
+def _other_words(row: Question) -> list[str]:
     """Wrong answers in words: other sides, other orders, or other categories."""
     truth = row["ground_truth"]
     level = {"easy": 0, "medium": 1, "hard": 2}.get(row["question_type"].split("_")[-1])

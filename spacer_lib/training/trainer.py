@@ -1,123 +1,119 @@
-"""SG-RLVR on TRL's GRPO trainer, made to see the video wherever it scores a token.
+"""SG-RLVR on TRL's GRPO trainer: every score of a token sees the video.
 
 TRL hands videos to ``generate`` and then computes old, reference and policy
-log-probabilities without them: training runs, blind, without a word. Here one class
-carries each row's video or images through all of them; text-only rows may stand in
-the same batch. Departures from TRL's defaults follow SpaceR: ``loss_type="grpo"``
-(mean over sequences of token means) and a plain k3 KL
-(``use_bias_correction_kl=False``).
+log-probabilities without them: it trains blind, and nothing fails. Here the step is
+our own (``training.step``); TRL keeps the loop, the optimiser and the logs. What is
+used of TRL's and transformers' private parts is listed in ``training.seam``.
 
-Source: SpaceR §4 and Eq. 7; https://arxiv.org/abs/2402.03300 for GRPO.
+Departures from TRL's defaults follow SpaceR: ``loss_type="grpo"`` (mean over sequences
+of token means) and a plain k3 KL (``use_bias_correction_kl=False``).
+
+Source: SpaceR §4 and Eq. 7, https://arxiv.org/abs/2504.01805; GRPO,
+https://arxiv.org/abs/2402.03300.
 """
 
 import spacer_lib.training.environment  # noqa: F401  # isort: skip
 
-import contextlib
-import dataclasses
-import itertools
 import math
 import time
-from collections import Counter, defaultdict
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 import datasets
-import numpy as np
 import torch
 from trl import GRPOTrainer
-from trl.models import unwrap_model_for_generation
 from trl.trainer.utils import split_tensor_dict
 
-from spacer_lib.artifacts import append_jsonl
-from spacer_lib.errors import SpacerError
-from spacer_lib.models.inputs import (
-    MediaError,
-    encode_media,
-    encode_prompts,
-    pad_batch,
-    read_image,
-    token_types,
-)
-from spacer_lib.models.patches.cache import with_room
-from spacer_lib.models.patches.shared_media import media_once
-from spacer_lib.models.sampling import KeyedSampling, sequence_key
-from spacer_lib.rewards.score import score_batch
-from spacer_lib.rows import ROLLOUT_QUESTION_KEYS
-from spacer_lib.training.ahead import Ahead
+from spacer_lib.artifacts import PathLike
+from spacer_lib.language.prompts import PromptStyle
+from spacer_lib.rooms.frames import VideoSettings
+from spacer_lib.rows import Question
+from spacer_lib.training import step
+from spacer_lib.training.batches import Batch, RowSource
 from spacer_lib.training.checkpoints import WholeCheckpoints
-from spacer_lib.training.order import RowOrder
-from spacer_lib.training.prefix import (
-    last_positions,
-    packed_scores,
-    permuted_blocks,
-    prefill,
-    require_one_prompt,
-    use_branches,
-)
-from spacer_lib.training.refill import replace_rows
-from spacer_lib.training.sight import with_pixels
+from spacer_lib.training.prefix import permuted_blocks, use_branches
+from spacer_lib.training.refill import refilled
+from spacer_lib.training.sampler import EpochOrder
+from spacer_lib.training.scores import Scores, Sequences, score_apart, score_packed
+from spacer_lib.training.temporal import TemporalBonus
+from spacer_lib.training.visibility import with_pixels
 
-# From this many rollouts on, all groups being all alike is no accident.
-ENOUGH_ROLLOUTS = 16
 CHECKED_TOKENS = 32  # of each completion with which packing is checked
-CPU_FORWARD_ROWS = 16  # activations of more fall out of the caches: a third slower
-MAX_BROKEN = 0.1  # of the rows: more unreadable media than this are no accident
 PHASES = ("data", "generate", "score")  # of a step; the rest of it is the update
 
 
-class VideoGRPOTrainer(RowOrder, WholeCheckpoints, GRPOTrainer):
+class StepClock:
+    """Seconds of the phases of one optimiser step, and the positions it scored."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = defaultdict(float)
+        self.computed = self.stock = 0
+
+    @contextmanager
+    def __call__(self, phase: str) -> Iterator[None]:
+        """Add the seconds that pass while this is open."""
+        start = time.perf_counter()
+        yield
+        self.seconds[phase] += time.perf_counter() - start
+
+
+class VideoGRPOTrainer(EpochOrder, WholeCheckpoints, GRPOTrainer):
     """GRPO on question rows whose media are decoded once per generation batch.
 
-    Rollouts depend on the seed, the step and their place in it, not on how many
-    workers share them (``models.sampling``).
+    Rollouts depend on the seed, the step and their place in it, not on the number of
+    workers (``models.sampling``).
 
     Parameters
     ----------
     model, processor
         A Qwen-VL model and its processor.
-    rows : list of dict
-        Question rows. The dataset holds their numbers only: TRL copies and gathers
-        prompts across ranks, and Arrow would merge all maps into one wide struct.
+    rows : list of Question
+        TRL's dataset holds their numbers only: TRL copies and gathers prompts across
+        ranks, and Arrow would merge all maps into one wide struct.
     mode : PromptStyle or str
         Answer mode of ``prompts.messages``.
     video : VideoSettings
     refill : int
-        Rounds, at most, in which groups without advantage are asked another question.
+        Rounds, at most, in which zero-advantage groups are asked another question.
     temporal : TemporalBonus, optional
         T-GRPO: also among ``reward_funcs``.
     shared_prefix : int or None
-        Completions of one prompt to a packed forward (``training.prefix``); ``None``:
-        a row for each, as TRL has it.
+        Completions of one prompt in a packed forward (``training.prefix``); ``None``:
+        one row for each, as TRL has it.
     rollouts_path : path or None
         JSON lines that receive ``rollouts_per_step`` completions of each generation
         with their rewards.
+    keep_checkpoints : int
+        Older ones are deleted.
     **kwargs
         As for ``GRPOTrainer`` (``args``, ``reward_funcs``, ``callbacks`` …).
     """
 
     def __init__(
         self,
-        model,
-        processor,
-        rows,
+        model: Any,
+        processor: Any,
+        rows: list[Question],
         *,
-        mode,
-        video,
-        refill=0,
-        temporal=None,
-        shared_prefix=None,
-        rollouts_path=None,
-        rollouts_per_step=4,
-        keep_checkpoints=2,
-        **kwargs,
-    ):
-        self.rows, self.mode, self.video = rows, mode, video
+        mode: PromptStyle | str,
+        video: VideoSettings,
+        refill: int = 0,
+        temporal: TemporalBonus | None = None,
+        shared_prefix: int | None = None,
+        rollouts_path: PathLike | None = None,
+        rollouts_per_step: int = 4,
+        keep_checkpoints: int = 2,
+        **kwargs: Any,
+    ) -> None:
+        self.source = RowSource(processor, rows, mode, video)
         self.refill, self.temporal = refill, temporal
+        self.shared_prefix = shared_prefix
         self.rollouts_path, self.rollouts_per_step = rollouts_path, rollouts_per_step
         self.keep_checkpoints = keep_checkpoints
-        self._media, self._scored = None, None  # of the rows at hand
-        self._prompt_ids, self._images, self._round = None, None, 0
-        self._broken = set()  # numbers of rows whose media cannot be read
-        self._spent = defaultdict(float)  # seconds of this optimiser step, by phase
-        self._tokens = Counter()  # that its scoring ran
+        self.clock = StepClock()
+        self._parts: list[dict[str, Any]] = []  # of the generation batch in use
         super().__init__(
             model=model,
             processing_class=processor,
@@ -126,511 +122,221 @@ class VideoGRPOTrainer(RowOrder, WholeCheckpoints, GRPOTrainer):
             ),
             **kwargs,
         )
-        self.data_collator = self._look_ahead
-        self._ahead = Ahead(self._media_of)
+        self.data_collator = self._prefetch
         if temporal is not None:
             temporal.accelerator = self.accelerator
-        self.shared_prefix = shared_prefix
         if shared_prefix:
             use_branches(self.model)
             if self.ref_model is not None:
                 use_branches(self.ref_model)
 
-    # ------------------------------------------------------------ rows
+    # ------------------------------------------------------------ what a step asks
 
-    def _readable(self, number):
-        """The row itself, or the next one whose media can be read.
+    @property
+    def rows(self) -> list[Question]:
+        """The training rows."""
+        return self.source.rows
 
-        By number, so that ranks that share a group agree.
-        """
-        while number in self._broken:
-            number = (number + 1) % len(self.rows)
-        return self.rows[number]
+    @property
+    def group_size(self) -> int:
+        """Completions of a prompt."""
+        training = self.model.training
+        return self.num_generations if training else self.num_generations_eval
 
-    def _look_ahead(self, examples):
-        """TRL's data collator, which changes nothing, told of batches to come."""
-        self._ahead.start([_number(example["prompt"]) for example in examples])
-        return examples
+    @property
+    def forward_rows(self) -> int:
+        """Rows of a forward of old and reference scores."""
+        args = self.args
+        if self.model.training:
+            return args.per_device_train_batch_size
+        return args.per_device_eval_batch_size
 
-    def _media_of(self, numbers):
-        rows = [self._readable(number) for number in dict.fromkeys(numbers)]
-        return encode_media(self.processing_class, rows, self.mode, self.video)
+    @property
+    def first_step(self) -> bool:
+        """Whether nothing has been learnt yet in this session."""
+        return self._step == 0
 
-    def _load(self, numbers, ready=None, **changes):
-        """Row numbers → rows, token ids and media; unreadable media are replaced.
+    def log_metric(self, name: str, value: float) -> None:
+        """Add a value to a metric; the log shows the mean over a step."""
+        self._metrics["train" if self.model.training else "eval"][name].append(value)
 
-        ``ready`` as for ``encode_prompts``; ``changes`` are those of ``VideoSettings``.
-        """
-        video = dataclasses.replace(self.video, **changes)
-        while True:
-            rows = [self._readable(number) for number in numbers]
-            try:
-                ids, media = encode_prompts(
-                    self.processing_class, rows, self.mode, video, ready=ready
-                )
-            except MediaError as error:
-                self._give_up(error)
-            else:
-                return rows, ids, media
+    def log_total(self, name: str, value: float) -> None:
+        """Set a metric that counts over the whole run."""
+        self._metrics["train" if self.model.training else "eval"][name] = [value]
 
-    def _give_up(self, error):
-        """Leave out the rows of one unreadable file; refuse when they are many."""
-        paths = (row.get("video") or row.get("image") for row in self.rows)
-        self._broken.update(
-            number
-            for number, path in enumerate(paths)
-            if path == error.source or isinstance(path, list) and error.source in path
-        )
-        print(f"skipped from now on: {error}", flush=True)
-        if len(self._broken) > MAX_BROKEN * len(self.rows):
-            raise SpacerError(
-                "media of the training rows",
-                got=f"{len(self._broken)} of {len(self.rows)} rows unreadable, such as "
-                f"{error.source}",
-                expected=f"at most {MAX_BROKEN:.0%}",
-                remedy="make the videos again, or drop the rows",
-            ) from error
+    def draw_by_vllm(
+        self, batch: Batch
+    ) -> tuple[list[list[int]], list[list[float | None]]]:
+        """Completions and their log-probabilities by TRL's vLLM client."""
+        images = [step.opened_images(row.get("image")) for row in batch.rows]
+        return self._generate_single_turn(batch.prompt_ids, images, {}, self.group_size)
 
-    # ------------------------------------------------------------ rollouts
-
-    def _tokenize_prompts(self, prompts):
-        # No images, even where there are: TRL would encode them once more.
-        return self._prompt_ids, None, {}
-
-    def _generate_single_turn(self, prompt_ids, images, fields, *args, **kwargs):
-        with self._timed("generate"):
-            if not self.use_vllm:
-                return self._sample(prompt_ids, self._media), None
-            return super()._generate_single_turn(
-                prompt_ids, self._images, fields, *args, **kwargs
-            )
-
-    def _sample(self, prompt_ids, media, purpose="rollout"):
-        """One completion a prompt, as lists of ids up to the end token."""
-        first = self.accelerator.process_index * len(prompt_ids)
-        luck = self.args.seed, self.state.global_step, self._round, purpose
-        keys = [sequence_key(*luck, first + i) for i in range(len(prompt_ids))]
-        width = max(map(len, prompt_ids))
-        with (
-            unwrap_model_for_generation(
-                self.model_wrapped,
-                self.accelerator,
-                gather_deepspeed3_params=self.args.ds3_gather_for_generation,
-                generation_kwargs=self.generation_kwargs,
-            ) as model,
-            torch.no_grad(),
-            self._prompts(model, prompt_ids, media) as inputs,
-        ):
-            output = model.generate(
-                **inputs,
-                generation_config=self.generation_config,
-                logits_processor=[
-                    KeyedSampling(keys, width, self.temperature, self.top_p)
-                ],
-            )
-        ends = set(self.eos_token_ids)
-        return [_until(row, ends) for row in output[:, width:].tolist()]
-
-    @contextlib.contextmanager
-    def _prompts(self, model, prompt_ids, media):
-        """Keyword arguments of ``generate`` for a batch of prompts."""
-        device = self.accelerator.device
-        pad = self.processing_class.tokenizer.pad_token_id
-        if self.shared_prefix:
-            made = prefill(model, prompt_ids, media, pad, device)
-            yield made | {"past_key_values": with_room(made["past_key_values"])}
-            return
-        input_ids, mask = pad_batch(prompt_ids, pad, "left")
-        types = token_types(input_ids, model.config)
-        with media_once(model, media, device) as tensors:
-            yield {
-                "input_ids": input_ids.to(device),
-                "attention_mask": mask.to(device),
-                "mm_token_type_ids": types.to(device),
-                **tensors,
-            }
-
-    def _prepare_inputs(self, generation_batch):
-        """TRL's, but where prompts are shared whole groups are shuffled."""
-        if not (self.shared_prefix and self.model.training):
-            return super()._prepare_inputs(generation_batch)
-        parts, step = self.args.steps_per_generation, self._step
-        if step % (parts * self.num_iterations) == 0 or self._buffered_inputs is None:
-            made = self._generate_and_score_completions(generation_batch)
-            size = math.gcd(self.num_generations, len(made["completion_ids"]))
-            made = permuted_blocks(made, size)
-            self._buffered_inputs = split_tensor_dict(made, parts)
-        return self._buffered_inputs[step % parts]
-
-    def _generate_and_score_completions(self, inputs):
-        self._round = 0
-        numbers = [_number(example["prompt"]) for example in inputs]
-        output = self._answer(numbers)
-        self._check_spread()
-        if self.accelerator.is_main_process and self.rollouts_path is not None:
-            append_jsonl(self.rollouts_path, self._sampled_rollouts())
-        return self._refilled(output)
-
-    def _answer(self, numbers):
-        """TRL's batch of the rows, with each row's media."""
-        start, before = time.perf_counter(), sum(self._spent.values())
-        with self._timed("data"):
-            rows, self._prompt_ids, self._media = self._load(
-                numbers, self._ahead.take(numbers)
-            )
-            if self.use_vllm:
-                self._images = [_opened(row.get("image")) for row in rows]
-        if self.temporal is not None:
-            self.temporal.shuffled = self._answer_shuffled(numbers, rows)
-        # Reward functions receive every key of a row as a column; an ``image`` column
-        # would make TRL rebuild the prompts.
-        names = sorted(set().union(*rows) - {"video", "image"})
-        inputs = [
-            {**{name: row.get(name) for name in names}, "prompt": _prompt(number)}
-            for row, number in zip(rows, numbers, strict=True)
-        ]
-        output = super()._generate_and_score_completions(inputs)
-        output["media"] = self._media  # a list: TRL shuffles and splits it with rows
-        self._metrics["train"]["media_skipped"].append(float(len(self._broken)))
-        rest = time.perf_counter() - start - sum(self._spent.values()) + before
-        self._spent["score"] += rest  # rewards, old and reference log-probabilities
-        return output
-
-    def _check_spread(self):
-        """Log the share of groups of identical rollouts; refuse a first step of them.
-
-        Sampling settings of a published checkpoint (temperature near zero) would
-        leave GRPO nothing to compare, and nothing would fail.
-        """
-        texts = [completion[0]["content"] for completion in self._logs["completion"]]
-        size = self.num_generations
-        groups = [set(texts[i : i + size]) for i in range(0, len(texts), size)]
-        identical = sum(len(group) == 1 for group in groups) / len(groups)
-        self._metrics["train"]["rollouts_identical"].append(identical)
-        if identical == 1 and self._step == 0 and len(texts) >= ENOUGH_ROLLOUTS:
-            raise SpacerError(
-                "rollouts of every group are identical",
-                got=f"temperature {self.temperature}, top_p {self.top_p}",
-                remedy="raise temperature, or start from a less certain checkpoint",
-            )
-
-    def _sampled_rollouts(self):
-        """The first rollouts of the last generation, all of one prompt if possible."""
-        logs = self._logs
-        for i in range(min(self.rollouts_per_step, len(logs["prompt"]))):
-            row = self._readable(_number(logs["prompt"][i]))
-            yield {
-                "step": self.state.global_step + 1,
-                **{key: row.get(key) for key in ROLLOUT_QUESTION_KEYS},
-                "completion": logs["completion"][i][0]["content"],
-                "rewards": {name: v[i] for name, v in logs["rewards"].items()},
-                "advantage": logs["advantages"][i],
-            }
-
-    def _refilled(self, output):
-        """Groups without advantage replaced by groups of other rows, where those
-        have one; at most ``refill`` more generations.
-
-        Metrics of the step stay those of the rows it drew first.
-        """
-        if not self.refill or not self.model.training:
-            return output
-        size, world = self.num_generations, self.accelerator.num_processes
-        metrics = self._metrics["train"]
-        counts = {key: len(values) for key, values in metrics.items()}
-        replaced = 0
-        for number in range(1, self.refill + 1):
-            silent = _silent_groups(output, size)
-            most = torch.tensor(len(silent), device=self.accelerator.device)
-            most = int(self.accelerator.gather(most).max())
-            if most == 0:
-                break
-            self._round = number
-            # The same for all ranks, each of which takes its share.
-            key = self.args.seed, self.state.global_step, number
-            rng = np.random.default_rng(key)
-            drawn = rng.integers(len(self.rows), size=(world, most))
-            mine = drawn[self.accelerator.process_index]
-            extra = self._answer([int(n) for n in mine for _ in range(size)])
-            spread = sorted(set(range(most)) - set(_silent_groups(extra, size)))
-            pairs = list(zip(silent, spread, strict=False))
-            replaced += len(pairs)
-            output = replace_rows(
-                output,
-                extra,
-                {
-                    old * size + i: new * size + i
-                    for old, new in pairs
-                    for i in range(size)
-                },
-                self.processing_class.tokenizer.pad_token_id,
-            )
-        tokens = output["completion_mask"].sum()
-        output["num_items_in_batch"] = self.accelerator.gather(tokens).sum()
-        for key in list(metrics):
-            del metrics[key][counts.get(key, 0) :]
-        total = torch.tensor(float(replaced), device=self.accelerator.device)
-        total = self.accelerator.reduce(total, reduction="sum").item()
-        metrics["refill/groups"].append(total)
-        metrics["refill/rounds"].append(float(self._round))
-        return output
-
-    def _answer_shuffled(self, numbers, rows):
-        """T-GRPO's control: task rewards of half as many answers, frames shuffled.
-
-        Returns
-        -------
-        (groups, G / 2) array of float
-            Of all ranks; NaN for rows without a video.
-        """
-        first = self.accelerator.process_index * len(numbers)
-        half = [i for i in range(len(numbers)) if (first + i) % 2]
-        with self._timed("data"):
-            _, ids, media = self._load(
-                [numbers[i] for i in half], shuffle=self.state.global_step + 1
-            )
-        with self._timed("generate"):
-            made = self._sample(ids, media, "shuffled")
-        texts = self.processing_class.batch_decode(made, skip_special_tokens=True)
-        asked = [rows[i] for i in half]
-        scored = score_batch(texts, asked, self.temporal.config)
-        earned = torch.tensor(
-            [
-                b.task if row.get("video") else float("nan")
-                for b, row in zip(scored, asked, strict=True)
-            ],
-            device=self.accelerator.device,
-        )
-        earned = self.accelerator.gather(earned).cpu().numpy()
-        return earned.reshape(-1, self.num_generations // 2)
-
-    # ------------------------------------------------------------ time
-
-    @contextlib.contextmanager
-    def _timed(self, phase):
-        start = time.perf_counter()
-        yield
-        self._spent[phase] += time.perf_counter() - start
-
-    def training_step(self, *args, **kwargs):
-        """TRL's, with the seconds of each phase and tokens a second logged."""
-        seen = self.state.num_input_tokens_seen
-        forwards = self.current_gradient_accumulation_steps
-        if self._step % forwards == 0:
-            self._tokens.clear()  # also of the checks at the start
-        with self._timed("step"):
-            loss = super().training_step(*args, **kwargs)
-        self._spent["tokens"] += self.state.num_input_tokens_seen - seen
-        if self._step % forwards == 0:
-            spent, self._spent = self._spent, defaultdict(float)
-            metrics = self._metrics["train"]
-            for phase in PHASES:
-                metrics[f"seconds/{phase}"].append(spent[phase])
-            rest = spent["step"] - sum(spent[phase] for phase in PHASES)
-            metrics["seconds/update"].append(rest)
-            if spent["tokens"]:  # none where rollouts serve a second time
-                metrics["tokens_per_s"].append(spent["tokens"] / spent["step"])
-            names = "computed", "stock"
-            counts = torch.tensor(
-                [float(self._tokens[name]) for name in names],
-                device=self.accelerator.device,
-            )
-            counts = self.accelerator.reduce(counts, reduction="sum").tolist()
-            for name, count in zip(names, counts, strict=True):
-                metrics[f"tokens/{name}"].append(count)
-        return loss
-
-    # ------------------------------------------------------------ log-probabilities
-
-    def _compute_loss(self, model, inputs):
-        self._media = inputs["media"]
-        loss = super()._compute_loss(model, inputs)
-        if "old_per_token_logps" in inputs:
-            # 0 on the first pass over a generation, or the two passes saw different
-            # inputs; later the policy has moved.
-            change = (self._scored - inputs["old_per_token_logps"]).abs()
-            largest = (change * inputs["completion_mask"]).max()
-            largest = self.accelerator.gather(largest).max().item()
-            self._metrics["train"]["logp_change/max"].append(largest)
-        return loss
-
-    def _get_per_token_logps_and_entropies(
+    def log_probs(
         self,
-        model,
-        input_ids,
-        attention_mask,
-        logits_to_keep,
-        batch_size=None,
-        **kwargs,
-    ):
-        """Old, reference and policy scores all come through here."""
-        self._tokens["stock"] += int(attention_mask.sum())
-        rows = model, input_ids, attention_mask, logits_to_keep
+        model: Any,
+        sequences: Sequences,
+        *,
+        forward_rows: int | None = None,
+        balance: bool = False,
+    ) -> Scores:
+        """Old, reference and policy scores; positions are counted."""
         if self.shared_prefix:
-            scores = self._packed(*rows)
+            scores = self._scores_packed(model, sequences)
         else:
-            scores = self._apart(*rows, batch_size, **kwargs)
-        self._scored = scores[0].detach()
+            scores = self._scores_apart(model, sequences, forward_rows, balance)
+        self.clock.stock += int(sequences.mask.sum())
+        self.clock.computed += scores.positions
         return scores
 
-    def _apart(
+    def _scores_packed(self, model: Any, sequences: Sequences) -> Scores:
+        size = math.gcd(self.shared_prefix or 1, self.group_size)
+        return score_packed(model, sequences, self.accelerator, size)
+
+    def _scores_apart(
         self,
-        model,
-        input_ids,
-        attention_mask,
-        logits_to_keep,
-        batch_size=None,
-        **kwargs,
-    ):
-        """Scores by TRL, a row to each completion.
-
-        TRL shuffles rows; here they stand in order of length and prompt again, so that
-        a forward encodes few videos and carries little padding.
-        """
-        device, config = self.accelerator.device, self.model.config
-        batch_size = batch_size or len(input_ids)
-        if device.type == "cpu":
-            batch_size = min(batch_size, CPU_FORWARD_ROWS)
-        lengths = attention_mask[:, :-logits_to_keep].sum(dim=1).tolist()
-        # By their tokens, so that a run repeated adds in the same order; rows of one
-        # prompt share a video.
-        tokens = input_ids.tolist()
-        order = sorted(range(len(tokens)), key=lambda i: (lengths[i], tokens[i]))
-        media = iter([self._media[i] for i in order])
-        # Widths change sums in the last bit. Where all rows of a generation are scored
-        # together, a row's width is the same each time, and so are old and new scores.
-        trim = self.args.steps_per_generation == 1
-
-        def with_media(input_ids, attention_mask, labels, **inputs):
-            rows = list(itertools.islice(media, len(input_ids)))
-            first = int(attention_mask.argmax(dim=1).min()) if trim else 0
-            input_ids = input_ids[:, first:]
-            self._tokens["computed"] += input_ids.numel()
-            with (
-                # A rank whose rows are all text must still meet the others in the
-                # vision tower's collectives.
-                media_once(
-                    model,
-                    rows,
-                    device,
-                    touch_vision=self.accelerator.num_processes > 1,
-                ) as tensors,
-                last_positions(model, logits_to_keep + 1),
-            ):
-                return model(
-                    input_ids=input_ids,
-                    attention_mask=attention_mask[:, first:],
-                    labels=labels[:, -logits_to_keep - 1 :],
-                    mm_token_type_ids=token_types(input_ids, config),
-                    **tensors,
-                    **inputs,
-                )
-
-        scores = super()._get_per_token_logps_and_entropies(
-            with_media,
-            input_ids[order],
-            attention_mask[order],
-            logits_to_keep,
-            batch_size,
-            **kwargs,
+        model: Any,
+        sequences: Sequences,
+        forward_rows: int | None = None,
+        balance: bool = False,
+    ) -> Scores:
+        return score_apart(
+            model,
+            sequences,
+            self.accelerator,
+            self.model.config,
+            forward_rows=forward_rows,
+            # If all rows of a generation are scored together, a row is as wide each
+            # time.
+            trim=self.args.steps_per_generation == 1,
+            balance=balance,
         )
-        back = torch.tensor(order).argsort().to(device)
-        # The third, of mixtures of experts, is one number for the batch.
-        logps, entropies, balance = scores
-        entropies = entropies if entropies is None else entropies[back]
-        return logps[back], entropies, balance
 
-    def _packed(self, model, input_ids, attention_mask, logits_to_keep):
-        """Scores of rows that come in blocks of one prompt, a forward for a block.
+    # ------------------------------------------------------------ TRL's hooks
 
-        Every rank has as many blocks, so under ZeRO-3 all make as many forwards.
-        """
-        real = attention_mask.bool()
-        training = self.model.training
-        group = self.num_generations if training else self.num_generations_eval
-        size = math.gcd(self.shared_prefix, group, len(input_ids))
-        logps, entropies = [], []
-        for start in range(0, len(input_ids), size):
-            rows = range(start, start + size)
-            prompts = [
-                input_ids[i, :-logits_to_keep][real[i, :-logits_to_keep]] for i in rows
-            ]
-            media = self._media[start : start + size]
-            require_one_prompt(prompts, media)
-            completions = [
-                input_ids[i, -logits_to_keep:][real[i, -logits_to_keep:]] for i in rows
-            ]
-            with self.accelerator.autocast():
-                made = packed_scores(
-                    model,
-                    prompts[0],
-                    completions,
-                    media[0],
-                    self.accelerator.device,
-                    touch_vision=self.accelerator.num_processes > 1,
-                )
-            self._tokens["computed"] += len(prompts[0]) - 1 + made[0].numel()
-            for found, kept in zip(made, (logps, entropies), strict=True):
-                if found is not None:
-                    short = logits_to_keep - found.shape[1]
-                    kept.append(torch.nn.functional.pad(found, (0, short)))
-        return torch.cat(logps), torch.cat(entropies) if entropies else None, None
+    def _prefetch(self, examples: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """TRL's data collator, which changes nothing; later batches are read ahead."""
+        self.source.prefetch([_number(example) for example in examples])
+        return examples
 
-    def both_scores(self, number):
+    def _prepare_inputs(self, generation_batch: Any) -> dict[str, Any]:
+        """The part of a generation batch that the next forward learns from."""
+        if not self.model.training:
+            return self._generate_and_score_completions(generation_batch)
+        count = self.args.steps_per_generation
+        if self._step % (count * self.num_iterations) == 0 or not self._parts:
+            made = self._generate_and_score_completions(generation_batch)
+            # With shared prompts whole blocks of a prompt are shuffled.
+            size = 1
+            if self.shared_prefix:
+                size = math.gcd(self.num_generations, len(made["completion_ids"]))
+            self._parts = split_tensor_dict(permuted_blocks(made, size), count)
+        return self._parts[self._step % count]
+
+    def _generate_and_score_completions(
+        self, inputs: Sequence[Mapping[str, Any]]
+    ) -> dict[str, Any]:
+        numbers = [_number(example) for example in inputs]
+
+        def generate(numbers: list[int], extra_round: int = 0) -> dict[str, Any]:
+            return step.generation_batch(self, numbers, extra_round)
+
+        made = generate(numbers)
+        if self.refill and self.model.training:
+            made = refilled(self, made, generate)
+        return made
+
+    def _compute_loss(self, model: Any, inputs: Mapping[str, Any]) -> torch.Tensor:
+        return step.policy_loss(self, model, inputs)[0]
+
+    def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """TRL's, with the seconds of each phase and the tokens a second logged."""
+        seen = self.state.num_input_tokens_seen
+        forwards = self.current_gradient_accumulation_steps
+        clock = self.clock
+        if self._step % forwards == 0:
+            clock.computed = clock.stock = 0  # the checks at the start counted too
+        with clock("step"):
+            loss = super().training_step(*args, **kwargs)
+        clock.seconds["tokens"] += self.state.num_input_tokens_seen - seen
+        if self._step % forwards == 0:
+            self._log_clock(clock)
+            self.clock = StepClock()
+        return loss
+
+    def _log_clock(self, clock: StepClock) -> None:
+        spent = clock.seconds
+        for phase in PHASES:
+            self.log_metric(f"seconds/{phase}", spent[phase])
+        rest = spent["step"] - sum(spent[phase] for phase in PHASES)
+        self.log_metric("seconds/update", rest)
+        if spent["tokens"]:  # none where rollouts serve a second time
+            self.log_metric("tokens_per_s", spent["tokens"] / spent["step"])
+        counts = torch.tensor(
+            [float(clock.computed), float(clock.stock)], device=self.accelerator.device
+        )
+        counts = self.accelerator.reduce(counts, reduction="sum").tolist()
+        for name, count in zip(("computed", "stock"), counts, strict=True):
+            self.log_metric(f"tokens/{name}", count)
+
+    # ------------------------------------------------------------ checks at the start
+
+    def both_scores(self, number: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Log-probabilities of made-up completions of a row: packed, and apart.
 
         Returns
         -------
         packed, apart : (completions, tokens) tensor
         """
-        device, tokenizer = self.accelerator.device, self.processing_class.tokenizer
-        (row,), (prompt,), (media,) = self._load([number])
-        words = tokenizer(row["question"], add_special_tokens=False)["input_ids"]
-        words = words[:CHECKED_TOKENS]
-        completions = [
-            words[i % len(words) :] + words[: i % len(words)]
-            for i in range(self.shared_prefix)
-        ]
-        ids = torch.tensor([prompt + words for words in completions], device=device)
+        batch = self.source.load([number])
+        (row,), (prompt,) = batch.rows, batch.prompt_ids
+        words = self._tokens(row["question"])[:CHECKED_TOKENS]
+        ids = torch.tensor(
+            [
+                prompt + words[i % len(words) :] + words[: i % len(words)]
+                for i in range(self.shared_prefix or 1)
+            ],
+            device=self.accelerator.device,
+        )
         mask = torch.ones_like(ids)
         mask[1:2, len(prompt) + 1 :] = 0  # one is shorter than the others
-        self._media = [media] * len(ids)
+        sequences = Sequences(ids, mask, len(words), batch.media * len(ids))
         with torch.no_grad():
-            packed, apart = (
-                score(self.model_wrapped, ids, mask, len(words))[0]
-                for score in (self._packed, self._apart)
-            )
+            packed = self._scores_packed(self.model_wrapped, sequences).logps
+            apart = self._scores_apart(self.model_wrapped, sequences).logps
         return packed, apart
 
-    def truth_scores(self, number, change=None):
-        """Log-probabilities of a row's ground truth, by the path the loss takes.
+    def truth_scores(
+        self, number: int, change: Callable[[torch.Tensor], torch.Tensor] | None = None
+    ) -> torch.Tensor:
+        """Log-probabilities of a row's ground truth, by the path that the loss takes.
 
         Parameters
         ----------
         number : int
         change : callable, optional
-            Of the row's pixels.
+            Applied to the row's pixels.
 
         Returns
         -------
         (tokens,) tensor
         """
-        device, tokenizer = self.accelerator.device, self.processing_class.tokenizer
-        (row,), (prompt,), (media,) = self._load([number])
-        truth = tokenizer(row["ground_truth"], add_special_tokens=False)["input_ids"]
+        batch = self.source.load([number])
+        (row,), (prompt,), (media,) = batch.rows, batch.prompt_ids, batch.media
+        truth = self._tokens(row["ground_truth"])
         if change is not None:
             media = with_pixels(media, change)
-        self._media = [media]
-        ids = torch.tensor([prompt + truth], device=device)
+        ids = torch.tensor([prompt + truth], device=self.accelerator.device)
+        sequences = Sequences(ids, torch.ones_like(ids), len(truth), [media])
         with torch.no_grad():
-            logps, _, _ = self._get_per_token_logps_and_entropies(
-                self.model_wrapped, ids, torch.ones_like(ids), len(truth)
-            )
-        return logps[0]
+            return self.log_probs(self.model_wrapped, sequences).logps[0]
+
+    def _tokens(self, text: str) -> list[int]:
+        tokenizer = self.processing_class.tokenizer
+        return tokenizer(text, add_special_tokens=False)["input_ids"]
 
     # ------------------------------------------------------------ by hand
 
-    def roll_out(self, numbers):
+    def roll_out(self, numbers: Sequence[int]) -> dict[str, Any]:
         """One generation batch outside the training loop, for looking at.
 
         Parameters
@@ -641,8 +347,7 @@ class VideoGRPOTrainer(RowOrder, WholeCheckpoints, GRPOTrainer):
         Returns
         -------
         dict
-            TRL's batch: ``completion_ids`` and ``completion_mask`` (rows, tokens),
-            ``advantages`` (rows,) …, and ``media``, one entry per row.
+            See ``step.generation_batch``.
         """
         self.model.train()
         repeated = [n for n in numbers for _ in range(self.num_generations)]
@@ -650,7 +355,11 @@ class VideoGRPOTrainer(RowOrder, WholeCheckpoints, GRPOTrainer):
             [{"prompt": _prompt(number)} for number in repeated]
         )
 
-    def score(self, batch, media=None):
+    def score(
+        self,
+        batch: Mapping[str, Any],
+        media: Sequence[Mapping[str, torch.Tensor]] | None = None,
+    ) -> tuple[float, torch.Tensor]:
         """Loss and log-probabilities of a batch, as the next step would see them.
 
         Parameters
@@ -663,42 +372,21 @@ class VideoGRPOTrainer(RowOrder, WholeCheckpoints, GRPOTrainer):
         Returns
         -------
         loss : float
-        logps : (rows, tokens) tensor
+        logps : (b, t) tensor
             0 at padding.
         """
         self.model.train()
         self.current_gradient_accumulation_steps = 1
+        batch = {**batch, "media": media or batch["media"]}
         with torch.no_grad():
-            loss = self._compute_loss(
-                self.model, {**batch, "media": media or batch["media"]}
-            )
-        return float(loss), self._scored * batch["completion_mask"]
+            loss, scores = step.policy_loss(self, self.model, batch)
+        return float(loss), scores.logps * batch["completion_mask"]
 
 
-def _prompt(number):
+def _prompt(number: int) -> list[dict[str, str]]:
     """What TRL carries for a row: its number, in the form of a conversation."""
     return [{"role": "user", "content": str(number)}]
 
 
-def _number(prompt):
-    return int(prompt[0]["content"])
-
-
-def _until(ids, ends):
-    """``ids`` up to and with the first end token."""
-    stops = (i + 1 for i, token in enumerate(ids) if token in ends)
-    return ids[: next(stops, len(ids))]
-
-
-def _silent_groups(batch, size):
-    """Numbers of the groups in which no answer has an advantage."""
-    advantages = batch["advantages"].view(-1, size)
-    return (advantages == 0).all(dim=1).nonzero().flatten().tolist()
-
-
-def _opened(image):
-    """An image column → list of PIL images for vLLM, or ``None``."""
-    if not image:
-        return None
-    paths = [image] if isinstance(image, str) else image
-    return [read_image(path) for path in paths]
+def _number(example: Mapping[str, Any]) -> int:
+    return int(example["prompt"][0]["content"])

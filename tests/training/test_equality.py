@@ -93,16 +93,17 @@ def test_exchanged_media_of_a_mixed_batch_are_noticed(recipe, tmp_path):
     config = recipe()
     trainer = build_trainer(config, tmp_path)
     batch = trainer.roll_out([0, 1, 2, 3])  # video, picture, video, text
-    trainer.score(batch)
+    _, own = trainer.score(batch)
     assert trainer._metrics["train"]["logp_change/max"] == [0.0]
-    own = trainer._scored
     media = batch["media"]
-    trainer.score(batch, [*media[8:12], *media[4:8], *media[:4], *media[12:]])
-    moved = (own - trainer._scored).abs().view(4, -1).amax(dim=1)
+    _, other = trainer.score(
+        batch, [*media[8:12], *media[4:8], *media[:4], *media[12:]]
+    )
+    moved = (own - other).abs().view(4, -1).amax(dim=1)
     assert (moved[[0, 2]] > 1e-4).all() and (moved[[1, 3]] == 0).all()
     picture = {**media[4], "pixel_values": -media[4]["pixel_values"]}
-    trainer.score(batch, [*media[:4], *[picture] * 4, *media[8:]])
-    moved = (own - trainer._scored).abs().view(4, -1).amax(dim=1)
+    _, other = trainer.score(batch, [*media[:4], *[picture] * 4, *media[8:]])
+    moved = (own - other).abs().view(4, -1).amax(dim=1)
     assert moved[1] > 1e-4 and (moved[[0, 2, 3]] == 0).all()
 
 

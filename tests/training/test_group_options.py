@@ -1,14 +1,12 @@
 """What may be switched on around a group: losses, refill, T-GRPO, broken media."""
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from spacer_lib.errors import SpacerError
 from spacer_lib.models.inputs import MediaError
-from spacer_lib.training import assembly
-from spacer_lib.training import trainer as training
+from spacer_lib.training import assembly, batches, grpo, step
 from spacer_lib.training.assembly import build_trainer, training_arguments
 from spacer_lib.training.refill import replace_rows
 
@@ -29,28 +27,6 @@ def variety(monkeypatch):
 # ---------------------------------------------------------------- losses
 
 
-def by_hand(kind, level, logps, old, ref, advantages, mask, *, beta, low, high, length):
-    """The loss of each variant from its paper, in numpy, token by token."""
-    total, counts = [], []
-    for lp, o, r, a, m in zip(logps, old, ref, advantages, mask, strict=True):
-        kept = m.astype(bool)
-        ratio = np.exp(lp - o)[kept]
-        if level == "sequence":  # GSPO: the geometric mean of the token ratios
-            ratio = np.full_like(ratio, np.exp((lp - o)[kept].mean()))
-        gain = np.minimum(ratio * a, np.clip(ratio, 1 - low, 1 + high) * a)
-        gap = (r - lp)[kept]
-        loss = -gain + beta * (np.exp(gap) - gap - 1)
-        total.append(loss.sum())
-        counts.append(kept.sum())
-    total, counts = np.array(total), np.array(counts)
-    return {
-        "grpo": (total / counts).mean(),
-        "bnpo": total.sum() / counts.sum(),
-        "dapo": total.sum() / counts.sum(),
-        "dr_grpo": total.sum() / (len(total) * length),
-    }[kind]
-
-
 @pytest.mark.parametrize(
     ("kind", "level"),
     [
@@ -61,9 +37,7 @@ def by_hand(kind, level, logps, old, ref, advantages, mask, *, beta, low, high, 
         ("grpo", "sequence"),
     ],
 )
-def test_every_loss_is_the_published_formula(
-    small, rows, tmp_path, variety, kind, level
-):
+def test_settings_of_the_loss_reach_it(small, rows, tmp_path, variety, kind, level):
     rows = [{**row, "silent": False} for row in rows]
     config = small(
         num_iterations=2,
@@ -79,30 +53,25 @@ def test_every_loss_is_the_published_formula(
         for weight in trainer.model.parameters():
             weight += 0.01 * weight.std() * torch.randn_like(weight)
     loss, logps = trainer.score(batch)
-    names = (
-        "old_per_token_logps",
-        "ref_per_token_logps",
-        "advantages",
-        "completion_mask",
-    )
-    old, ref, advantages, mask = (batch[name].double().numpy() for name in names)
-    logps = logps.double().numpy()
-    ratio = np.exp(logps - old)[mask.astype(bool)]
+    names = "old_per_token_logps", "ref_per_token_logps", "advantages"
+    old, ref, advantages = (batch[name].double() for name in names)
+    logps, mask = logps.double(), batch["completion_mask"]
+    ratio = torch.exp(logps - old)[mask.bool()]
     assert ratio.min() < 0.99 and ratio.max() > 1.02
-    expected = by_hand(
-        kind,
-        level,
+    expected, *_ = grpo.loss(
         logps,
         old,
-        ref,
         advantages,
         mask,
+        ref_logps=ref,
         beta=0.04,
-        low=0.01,
-        high=0.02,
-        length=config.max_completion_length,
+        epsilon=0.01,
+        epsilon_high=0.02,
+        level=level,
+        variant=kind,
+        max_length=config.max_completion_length,
     )
-    assert loss == pytest.approx(expected, rel=1e-4, abs=1e-7)
+    assert loss == pytest.approx(float(expected), rel=1e-4, abs=1e-7)
 
 
 # ---------------------------------------------------------------- refill
@@ -169,13 +138,13 @@ def test_temporal_bonus_compares_with_shuffled_frames(
     small, rows, tmp_path, monkeypatch
 ):
     seen = []
-    encode = training.encode_prompts
+    encode = batches.encode_prompts
 
     def spy(processor, asked, mode, video, **ready):
         seen.append(video.shuffle)
         return encode(processor, asked, mode, video, **ready)
 
-    monkeypatch.setattr(training, "encode_prompts", spy)
+    monkeypatch.setattr(batches, "encode_prompts", spy)
     trainer = build_trainer(small(temporal_bonus=0.3), tmp_path, rows=rows)
     right = iter([1.0] * 2 + [0.0] * 2)  # by group: shuffled right, shuffled wrong
     task = {"shuffled": right}
@@ -185,14 +154,15 @@ def test_temporal_bonus_compares_with_shuffled_frames(
             return [Scored(next(task["shuffled"])) for _ in texts]
         return [Scored(float(i % 4 == 0)) for i in range(len(texts))]
 
-    monkeypatch.setattr(training, "score_batch", scored)
     monkeypatch.setattr("spacer_lib.training.temporal.score_batch", scored)
+    found = []
+    monkeypatch.setattr(step, "log_rewards", lambda _, earned: found.append(earned))
     trainer.roll_out([0, 1])
     assert seen == [None, 1]  # one encoding in order, one shuffled
-    bonus = list(trainer._logs["rewards"]["temporal"])
+    bonus = found[0].components[:, trainer.reward_func_names.index("temporal")]
     # Group 0: shuffled answers did better (mean 1 against 1/4): nothing.
     # Group 1: ordered ones did: its right answer earns the bonus.
-    assert bonus == pytest.approx([0, 0, 0, 0, 0.3, 0, 0, 0])
+    assert bonus.tolist() == pytest.approx([0, 0, 0, 0, 0.3, 0, 0, 0])
 
 
 class Scored:
@@ -204,10 +174,9 @@ class Scored:
 
 def test_shuffled_frames_are_the_same_frames_in_another_order(small, rows, tmp_path):
     trainer = build_trainer(small(), tmp_path, rows=rows)
-    _, ids, own = trainer._load([0])
-    _, same_ids, shuffled = trainer._load([0], shuffle=3)
-    assert ids == same_ids
-    own, shuffled = (m[0]["pixel_values_videos"] for m in (own, shuffled))
+    ordered, other = trainer.source.load([0]), trainer.source.load([0], shuffle=3)
+    assert ordered.prompt_ids == other.prompt_ids
+    own, shuffled = (b.media[0]["pixel_values_videos"] for b in (ordered, other))
     assert own.shape == shuffled.shape and not torch.equal(own, shuffled)
     # A patch holds two frames side by side; sums over frames are the same.
     torch.testing.assert_close(own.sum(), shuffled.sum(), rtol=1e-4, atol=1e-2)
@@ -279,24 +248,23 @@ def test_vllm_is_handed_images_and_expanded_prompts(small, rows, tmp_path, varie
     pad = trainer.model.config.image_token_id
     assert [ids.count(pad) for ids in given["prompts"]] == [16] * 4 + [0] * 4
     assert batch["completion_ids"][3].tolist() == [23, 30, end]
-    trainer.score(batch)  # and the loss sees the image
-    own = trainer._scored
+    _, own = trainer.score(batch)  # and the loss sees the image
     grey = {
         id(m): {k: v * 0 if "pixel" in k else v for k, v in m.items()}
         for m in batch["media"]
     }
-    trainer.score(batch, [grey[id(m)] for m in batch["media"]])
-    moved = (own - trainer._scored).abs().amax(dim=1)
+    _, other = trainer.score(batch, [grey[id(m)] for m in batch["media"]])
+    moved = (own - other).abs().amax(dim=1)
     assert (moved[:4] > 0).all() and (moved[4:] == 0).all()
 
 
 def test_media_errors_name_their_source(small, rows, tmp_path):
     trainer = build_trainer(small(), tmp_path, rows=rows)
     with pytest.raises(MediaError) as caught:
-        training.encode_prompts(
+        batches.encode_prompts(
             trainer.processing_class,
             [{**rows[0], "video": "nowhere.mp4"}],
             "tiny",
-            trainer.video,
+            trainer.source.video,
         )
     assert caught.value.source == "nowhere.mp4"

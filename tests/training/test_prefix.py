@@ -4,6 +4,7 @@ The oracle is the stock path with one row to a forward. Negative controls are wr
 one way each, and differ.
 """
 
+import dataclasses
 import functools
 from types import SimpleNamespace
 
@@ -14,8 +15,7 @@ from transformers import AutoModelForImageTextToText
 from spacer_lib.errors import SpacerError
 from spacer_lib.tiny import model as tiny
 from spacer_lib.tiny.curriculum import tokenizer_corpus
-from spacer_lib.training import assembly, prefix
-from spacer_lib.training import trainer as training
+from spacer_lib.training import assembly, prefix, scores, step
 from spacer_lib.training.assembly import build_trainer
 from spacer_lib.training.record import MetricsLog, meaning_of, read_journal
 
@@ -27,7 +27,7 @@ LENGTHS = 12, 1, 5, 0, 12, 3, 7, 12
 @pytest.fixture
 def stock_by_rows(monkeypatch):
     """The stock path scores one row to a forward, as on a device of batch 1."""
-    monkeypatch.setattr(training, "CPU_FORWARD_ROWS", 1)
+    monkeypatch.setattr(scores, "CPU_FORWARD_ROWS", 1)
 
 
 @pytest.fixture
@@ -90,14 +90,15 @@ def graded(trainer, batch, count):
     trainer.model.train()
     trainer.model.zero_grad(set_to_none=True)
     trainer.current_gradient_accumulation_steps = 1
-    loss = trainer._compute_loss(trainer.model, batch)
+    loss, found = step.policy_loss(trainer, trainer.model, batch)
     loss.backward()
     gradients = {
         name: parameter.grad
         for name, parameter in trainer.model.named_parameters()
         if parameter.requires_grad
     }
-    return loss.detach(), trainer._scored * batch["completion_mask"], gradients
+    logps = found.logps.detach() * batch["completion_mask"]
+    return loss.detach(), logps, gradients
 
 
 def largest_gap(ours, stock):
@@ -223,13 +224,15 @@ def test_a_run_is_the_stock_run(make, tmp_path_factory, change):
         assert row["tokens/computed"] < row["tokens/stock"]
 
 
-def test_tokens_are_counted_over_every_pass(make, tmp_path):
+def test_tokens_are_counted_over_every_pass(make, tmp_path, monkeypatch):
     """Old, reference and policy: each packs P - 1 + k C positions of every group."""
     trainer = make(max_steps=1, prompts_per_step=1)
     trainer.add_callback(MetricsLog(tmp_path / "metrics.jsonl"))
     made = []
-    roll_out = trainer._answer
-    trainer._answer = lambda *args: made.append(roll_out(*args)) or made[-1]
+    roll_out = step.generation_batch
+    monkeypatch.setattr(
+        step, "generation_batch", lambda *args: made.append(roll_out(*args)) or made[-1]
+    )
     trainer.train()
     (row,), (batch,) = read_journal(tmp_path / "metrics.jsonl"), made
     prompt = int(batch["prompt_mask"][0].sum())
@@ -283,7 +286,7 @@ def test_rollouts_depend_on_every_rows_positions(make, monkeypatch):
             model.model.rope_deltas = change(model.model.rope_deltas)
             return inputs
 
-        monkeypatch.setattr(training, "prefill", made)
+        monkeypatch.setattr(step, "prefill", made)
         return drawn(trainer, GROUP)
 
     assert wrong(lambda deltas: deltas) == expected
@@ -396,11 +399,12 @@ def test_rows_of_several_prompts_are_refused(make):
     for wrong in (media[::-1], [media[16], *media[1:]]):
         with pytest.raises(SpacerError, match="packed forward: got different videos"):
             graded(trainer, {**batch, "media": wrong[:4] + media[4:]}, GROUP)
-    trainer._media = [media[0]] * len(media)
-    ids = torch.cat([batch["prompt_ids"], batch["completion_ids"]], dim=1)
-    width = batch["completion_ids"].shape[1]
+    sequences = scores.joined({**batch, "media": [media[0]] * len(media)})
+    several = dataclasses.replace(
+        sequences, input_ids=sequences.input_ids[4:12], mask=sequences.mask[4:12]
+    )
     with pytest.raises(SpacerError, match="got different prompts; expected complet"):
-        trainer._packed(trainer.model, ids[4:12], torch.ones_like(ids[4:12]), width)
+        scores.score_packed(trainer.model, several, trainer.accelerator, GROUP)
 
 
 # ------------------------------------------------------------ the packed row

@@ -2,6 +2,7 @@
 
 import json
 
+import datasets
 import pytest
 import torch
 from transformers import AutoModelForImageTextToText, AutoProcessor
@@ -22,11 +23,11 @@ from spacer_lib.rooms.frames import VideoSettings
 from spacer_lib.rooms.synthetic.render import frames_from_uri
 from spacer_lib.tiny.model import FRAME_SIZE, PATCH
 from spacer_lib.training import assembly
-from spacer_lib.training import trainer as training
 from spacer_lib.training.assembly import build_trainer
 from spacer_lib.training.checkpoints import COMPLETE, complete_checkpoints
 from spacer_lib.training.data import training_rows
 from spacer_lib.training.record import MetricsLog, drop_later_steps
+from spacer_lib.training.scores import joined
 
 GROUP = 4
 # What a score is about; every other key of a batch is evidence (or belongs to it).
@@ -119,7 +120,7 @@ def test_stock_trl_is_blind_and_the_guard_sees_it(model_dir, two_videos, tmp_pat
         model=model,
         processing_class=processor,
         args=args,
-        train_dataset=training.datasets.Dataset.from_dict({"prompt": ["unused"] * 4}),
+        train_dataset=datasets.Dataset.from_dict({"prompt": ["unused"] * 4}),
         reward_funcs=lambda completions, **_: [float(len(c)) for c in completions],
     )
     own, other = (prompts(row) for row in two_videos)
@@ -239,13 +240,10 @@ def test_scores_are_those_of_a_plain_forward(small, rows, tmp_path):
     """Oracle: one row at a time through the model's own ``forward`` and log_softmax."""
     trainer = build_trainer(small(temperature=0.7), tmp_path, rows=rows)
     batch = trainer.roll_out([0, 4])
-    ids = torch.cat([batch["prompt_ids"], batch["completion_ids"]], dim=1)
-    mask = torch.cat([batch["prompt_mask"], batch["completion_mask"]], dim=1)
-    count = batch["completion_ids"].shape[1]
+    sequences = joined(batch)
+    ids, mask = sequences.input_ids, sequences.mask
     with torch.no_grad():
-        ours = trainer._get_per_token_logps_and_entropies(
-            trainer.model, ids, mask, count
-        )[0]
+        ours = trainer.log_probs(trainer.model, sequences).logps
         for i, video in enumerate(batch["media"]):
             real = mask[i].bool()
             row = ids[i : i + 1, real]

@@ -12,8 +12,8 @@ from spacer_lib.artifacts import PROJECT_ROOT
 from spacer_lib.models import inputs
 from spacer_lib.rooms.video import RecentlyUsed
 from spacer_lib.training import assembly
-from spacer_lib.training.ahead import Ahead
 from spacer_lib.training.assembly import build_trainer
+from spacer_lib.training.prefetch import Prefetch
 
 DEADLINE_S = 60
 
@@ -25,7 +25,7 @@ def test_results_are_those_of_the_calls_and_each_is_made_once():
         calls.append((numbers, threading.current_thread()))
         return sum(numbers)
 
-    ahead = Ahead(make)
+    ahead = Prefetch(make)
     for numbers in ([1, 1], [1, 1], [2, 2], [2, 2]):
         ahead.start(numbers)
     assert ahead.take([3]) is None
@@ -38,14 +38,14 @@ def test_an_error_waits_for_its_taker():
     def make(numbers):
         raise ZeroDivisionError(numbers)
 
-    ahead = Ahead(make)
+    ahead = Prefetch(make)
     ahead.start([1])
     with pytest.raises(ZeroDivisionError):
         ahead.take([1])
 
 
 def test_batches_nobody_takes_are_let_go():
-    ahead = Ahead(list)
+    ahead = Prefetch(list)
     for number in range(5):
         ahead.start([number])
     assert [ahead.take([number]) for number in range(5)] == [None] * 3 + [[3], [4]]
@@ -124,8 +124,8 @@ def test_an_unreadable_video_is_replaced_as_ever(small, rows, tmp_path, where, c
 def test_a_process_that_ends_does_not_wait_for_what_is_begun(tmp_path):
     """As training processes end: at once."""
     code = (
-        "import os, time; from spacer_lib.training.ahead import Ahead\n"
-        f"ahead = Ahead(lambda numbers: time.sleep({DEADLINE_S}))\n"
+        "import os, time; from spacer_lib.training.prefetch import Prefetch\n"
+        f"ahead = Prefetch(lambda numbers: time.sleep({DEADLINE_S}))\n"
         "ahead.start([1]); os._exit(7)"
     )
     start = time.perf_counter()

@@ -1,0 +1,136 @@
+"""Training rows by number, with their prompts' tokens and their media."""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from spacer_lib.errors import SpacerError
+from spacer_lib.language.prompts import PromptStyle
+from spacer_lib.models.inputs import MediaError, encode_media, encode_prompts
+from spacer_lib.rooms.frames import VideoSettings
+from spacer_lib.rows import Question
+from spacer_lib.training.prefetch import Prefetch
+
+MAX_BROKEN = 0.1  # share of rows: if more cannot be read, the media folder is wrong
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows with their prompts, one entry for each completion to be drawn.
+
+    Attributes
+    ----------
+    numbers : list of int
+        Of the rows in the training set, as asked for.
+    rows : list of Question
+        Another row stands in where media cannot be read.
+    prompt_ids : list of list of int
+        Token ids, not padded.
+    media : list of dict
+        Pixels, grids and times (``encode_prompts``); rows that show the same share
+        the object.
+    """
+
+    numbers: list[int]
+    rows: list[Question]
+    prompt_ids: list[list[int]]
+    media: list[dict[str, torch.Tensor]]
+
+
+class RowSource:
+    """The training rows. It reads media ahead and replaces rows with broken media.
+
+    Parameters
+    ----------
+    processor : processor of a Qwen-VL model
+    rows : list of Question
+    style : PromptStyle or str
+        See ``encode_prompts``.
+    video : VideoSettings
+
+    Attributes
+    ----------
+    broken : set of int
+        Numbers of rows whose media cannot be read.
+    """
+
+    def __init__(
+        self,
+        processor: Any,
+        rows: list[Question],
+        style: PromptStyle | str,
+        video: VideoSettings,
+    ) -> None:
+        self.processor, self.rows = processor, rows
+        self.style, self.video = style, video
+        self.broken: set[int] = set()
+        self._prefetch = Prefetch(self._encode_media)
+
+    def row(self, number: int) -> Question:
+        """The row of this number, or the next one whose media can be read.
+
+        By number, so that ranks that share a group agree.
+        """
+        while number in self.broken:
+            number = (number + 1) % len(self.rows)
+        return self.rows[number]
+
+    def prefetch(self, numbers: Sequence[int]) -> None:
+        """Begin to read the media of a later ``load`` of the same numbers."""
+        self._prefetch.start(numbers)
+
+    def load(self, numbers: Sequence[int], *, shuffle: int | None = None) -> Batch:
+        """Rows, tokens and media; a row with broken media is replaced.
+
+        Parameters
+        ----------
+        numbers : list of int
+        shuffle : int, optional
+            Seed: show the frames of videos in another order (T-GRPO's control).
+
+        Raises
+        ------
+        SpacerError
+            If more than ``MAX_BROKEN`` of all rows have broken media.
+        """
+        ready, video = None, self.video
+        if shuffle is None:
+            ready = self._prefetch.take(numbers)
+        else:
+            video = dataclasses.replace(video, shuffle=shuffle)
+        while True:
+            rows = [self.row(number) for number in numbers]
+            try:
+                ids, media = encode_prompts(
+                    self.processor, rows, self.style, video, ready=ready
+                )
+            except MediaError as error:
+                self._leave_out(error)
+            else:
+                return Batch(list(numbers), rows, ids, media)
+
+    def _encode_media(self, numbers: Sequence[int]) -> dict:
+        rows = [self.row(number) for number in dict.fromkeys(numbers)]
+        return encode_media(self.processor, rows, self.style, self.video)
+
+    def _leave_out(self, error: MediaError) -> None:
+        """Mark the rows of one unreadable file as broken."""
+        paths = (row.get("video") or row.get("image") for row in self.rows)
+        self.broken.update(
+            number
+            for number, path in enumerate(paths)
+            if path == error.source or isinstance(path, list) and error.source in path
+        )
+        print(f"skipped from now on: {error}", flush=True)
+        if len(self.broken) > MAX_BROKEN * len(self.rows):
+            raise SpacerError(
+                "media of the training rows",
+                kind="training.broken-media",
+                got=f"{len(self.broken)} of {len(self.rows)} rows unreadable, such as "
+                f"{error.source}",
+                expected=f"at most {MAX_BROKEN:.0%}",
+                remedy="make the videos again, or drop the rows",
+            ) from error

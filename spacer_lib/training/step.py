@@ -1,0 +1,546 @@
+"""One GRPO step as functions that pass values.
+
+``generation_batch``: rows -> prompts -> completions -> rewards -> advantages -> scores.
+``policy_loss``: the same completions, scored again by the policy in training -> loss.
+
+The trainer (``training.trainer``) supplies model, accelerator and settings; the
+formulas are in ``training.grpo``.
+
+Source: SpaceR §4 and Eq. 5 to 7, https://arxiv.org/abs/2504.01805.
+"""
+
+import spacer_lib.training.environment  # noqa: F401  # isort: skip
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import torch
+from accelerate.utils import gather_object
+from trl.models import unwrap_model_for_generation
+from trl.models.utils import disable_gradient_checkpointing
+
+from spacer_lib.artifacts import append_jsonl
+from spacer_lib.errors import SpacerError
+from spacer_lib.models.inputs import pad_batch, read_image, token_types
+from spacer_lib.models.patches.cache import with_room
+from spacer_lib.models.patches.shared_media import media_once
+from spacer_lib.models.sampling import KeyedSampling, sequence_key
+from spacer_lib.rows import ROLLOUT_QUESTION_KEYS, Rollout
+from spacer_lib.training import grpo
+from spacer_lib.training.batches import Batch
+from spacer_lib.training.prefix import prefill
+from spacer_lib.training.scores import Scores, joined
+
+if TYPE_CHECKING:
+    from spacer_lib.training.trainer import VideoGRPOTrainer
+
+# From this number of rollouts on, it is no accident that all groups are identical.
+ENOUGH_ROLLOUTS = 16
+
+
+@dataclass(frozen=True)
+class Completions:
+    """Completions of a batch, one for each entry.
+
+    Attributes
+    ----------
+    ids : list of list of int
+        Token ids up to and with the first end token.
+    texts : list of str
+        Without special tokens.
+    logps : list of list of float, optional
+        Log-probabilities at the program that sampled, if that was vLLM.
+    """
+
+    ids: list[list[int]]
+    texts: list[str]
+    logps: list[list[float | None]] | None = None
+
+
+@dataclass(frozen=True)
+class Earned:
+    """Rewards of all ranks.
+
+    Attributes
+    ----------
+    components : (n, components) tensor
+        Weights applied; NaN where a component does not apply.
+    total : (n,) tensor
+    advantages : (n,) tensor
+    metrics : dict
+        Numbers that reward functions log, of this rank.
+    """
+
+    components: torch.Tensor
+    total: torch.Tensor
+    advantages: torch.Tensor
+    metrics: dict[str, list[float]]
+
+
+def generation_batch(
+    trainer: "VideoGRPOTrainer", numbers: list[int], extra_round: int = 0
+) -> dict[str, Any]:
+    """Completions of rows with everything that the loss needs.
+
+    Parameters
+    ----------
+    trainer : VideoGRPOTrainer
+    numbers : list of int
+        Of rows; each stands there once for each completion.
+    extra_round : int
+        0, or the number of a refill, which logs nothing.
+
+    Returns
+    -------
+    dict
+        ``prompt_ids``, ``prompt_mask`` (b, p), padded on the left; ``completion_ids``,
+        ``completion_mask`` (b, t), padded on the right; ``advantages`` (b,); ``media``,
+        a list of b; ``num_items_in_batch``, completion tokens of all ranks; where they
+        are needed ``old_per_token_logps``, ``ref_per_token_logps`` (b, t) and
+        ``sampler_weights`` (b, 1). The keys are TRL's.
+    """
+    with trainer.clock("data"):
+        batch = trainer.source.load(numbers)
+    shuffled = None
+    if trainer.temporal is not None:
+        shuffled = shuffled_rewards(trainer, batch)
+    with trainer.clock("generate"):
+        completions = draw(trainer, batch, "rollout", extra_round)
+    with trainer.clock("score"):
+        made = padded(trainer, batch, completions)
+        made |= scored_before(trainer, made, completions)
+        earned = reward(trainer, batch, completions, shuffled)
+        first = trainer.accelerator.process_index * len(numbers)
+        made["advantages"] = earned.advantages[first : first + len(numbers)]
+        log_tokens(trainer, batch, completions, quiet=extra_round > 0)
+        if not extra_round:
+            log_rewards(trainer, earned)
+            log_rollouts(trainer, batch, completions, earned)
+    return made
+
+
+# ---------------------------------------------------------------- completions
+
+
+def draw(
+    trainer: "VideoGRPOTrainer", batch: Batch, purpose: str, extra_round: int = 0
+) -> Completions:
+    """Sample one completion for each entry of a batch.
+
+    Random choices are keyed by seed, step, round, purpose and the place among the
+    completions of all ranks (``models.sampling``).
+    """
+    if trainer.use_vllm and purpose == "rollout":
+        ids, logps = trainer.draw_by_vllm(batch)
+    else:
+        place = trainer.args.seed, trainer.state.global_step, extra_round, purpose
+        first = trainer.accelerator.process_index * len(batch.rows)
+        keys = [sequence_key(*place, first + i) for i in range(len(batch.rows))]
+        ids, logps = _sampled(trainer, batch, keys), None
+    texts = trainer.processing_class.batch_decode(ids, skip_special_tokens=True)
+    return Completions(ids, texts, logps)
+
+
+def _sampled(
+    trainer: "VideoGRPOTrainer", batch: Batch, keys: list[int]
+) -> list[list[int]]:
+    width = max(map(len, batch.prompt_ids))
+    noise = KeyedSampling(keys, width, trainer.temperature, trainer.top_p)
+    with (
+        unwrap_model_for_generation(
+            trainer.model_wrapped,
+            trainer.accelerator,
+            gather_deepspeed3_params=trainer.args.ds3_gather_for_generation,
+            generation_kwargs=trainer.generation_kwargs,
+        ) as model,
+        torch.no_grad(),
+        _prompt_inputs(trainer, model, batch) as inputs,
+    ):
+        output = model.generate(
+            **inputs,
+            generation_config=trainer.generation_config,
+            logits_processor=[noise],
+        )
+    ends = set(trainer.eos_token_ids)
+    return [_until_end(row, ends) for row in output[:, width:].tolist()]
+
+
+@contextmanager
+def _prompt_inputs(
+    trainer: "VideoGRPOTrainer", model: Any, batch: Batch
+) -> Iterator[dict[str, Any]]:
+    """Keyword arguments of ``generate`` for a batch of prompts."""
+    device = trainer.accelerator.device
+    pad_id = trainer.processing_class.tokenizer.pad_token_id
+    if trainer.shared_prefix:
+        made = prefill(model, batch.prompt_ids, batch.media, pad_id, device)
+        yield made | {"past_key_values": with_room(made["past_key_values"])}
+        return
+    input_ids, mask = pad_batch(batch.prompt_ids, pad_id, "left")
+    with media_once(model, batch.media, device) as tensors:
+        yield {
+            "input_ids": input_ids.to(device),
+            "attention_mask": mask.to(device),
+            "mm_token_type_ids": token_types(input_ids, model.config).to(device),
+            **tensors,
+        }
+
+
+def _until_end(ids: list[int], ends: set[int]) -> list[int]:
+    """``ids`` up to and with the first end token."""
+    stops = (i + 1 for i, token in enumerate(ids) if token in ends)
+    return ids[: next(stops, len(ids))]
+
+
+def opened_images(image: str | list[str] | None) -> list[Any] | None:
+    """A row's images as PIL images for vLLM."""
+    if not image:
+        return None
+    return [read_image(path) for path in ([image] if isinstance(image, str) else image)]
+
+
+def padded(
+    trainer: "VideoGRPOTrainer", batch: Batch, completions: Completions
+) -> dict[str, Any]:
+    """Prompts and completions as tensors, with the media and the count of tokens."""
+    pad_id = trainer.processing_class.tokenizer.pad_token_id
+    device, made = trainer.accelerator.device, {}
+    prompts, answers = (batch.prompt_ids, "left"), (completions.ids, "right")
+    for name, (ids, side) in {"prompt": prompts, "completion": answers}.items():
+        tensors = pad_batch(ids, pad_id, side)
+        made[f"{name}_ids"], made[f"{name}_mask"] = (t.to(device) for t in tensors)
+    tokens = made["completion_mask"].sum()
+    made["num_items_in_batch"] = trainer.accelerator.gather(tokens).sum()
+    return {**made, "media": batch.media}
+
+
+# ---------------------------------------------------------------- rewards
+
+
+def reward(
+    trainer: "VideoGRPOTrainer",
+    batch: Batch,
+    completions: Completions,
+    shuffled: Any = None,
+) -> Earned:
+    """Call every reward function; rewards and advantages of all ranks."""
+    metrics: dict[str, list[float]] = defaultdict(list)
+    # Media stay out: a reward is about the text.
+    names = sorted(set().union(*batch.rows) - {"video", "image"})
+    columns = {name: [row.get(name) for row in batch.rows] for name in names}
+    chats = [[{"role": "assistant", "content": text}] for text in completions.texts]
+    found = [
+        function(
+            prompts=batch.numbers,
+            completions=chats,
+            completion_ids=completions.ids,
+            log_metric=lambda name, value: metrics[name].append(value),
+            shuffled=shuffled,
+            **columns,
+        )
+        for function in trainer.reward_funcs
+    ]
+    numbers = [
+        [float("nan") if value is None else value for value in values]
+        for values in zip(*found, strict=True)
+    ]
+    device = trainer.accelerator.device
+    components = torch.tensor(numbers, dtype=torch.float32, device=device)
+    components = trainer.accelerator.gather(components)
+    total = components.nansum(dim=1)
+    groups = total.view(-1, trainer.group_size)
+    advantages = grpo.group_advantages(groups, trainer.args.scale_rewards)
+    return Earned(components, total, advantages.flatten(), metrics)
+
+
+def shuffled_rewards(trainer: "VideoGRPOTrainer", batch: Batch) -> np.ndarray:
+    """T-GRPO's control: task rewards of completions that saw the frames shuffled.
+
+    Returns
+    -------
+    (groups, G / 2) array of float
+        Of all ranks; NaN for rows without a video.
+    """
+    bonus = trainer.temporal
+    assert bonus is not None
+    first = trainer.accelerator.process_index * len(batch.numbers)
+    half = [n for i, n in enumerate(batch.numbers) if (first + i) % 2]
+    with trainer.clock("data"):
+        control = trainer.source.load(half, shuffle=trainer.state.global_step + 1)
+    with trainer.clock("generate"):
+        texts = draw(trainer, control, "shuffled").texts
+    earned = torch.tensor(
+        bonus.control_rewards(texts, control.rows), device=trainer.accelerator.device
+    )
+    earned = trainer.accelerator.gather(earned).cpu().numpy()
+    return earned.reshape(-1, trainer.group_size // 2)
+
+
+# ---------------------------------------------------------------- scores
+
+
+def scored_before(
+    trainer: "VideoGRPOTrainer", made: Mapping[str, Any], completions: Completions
+) -> dict[str, torch.Tensor]:
+    """Log-probabilities at the old policy and the reference, where the loss needs them.
+
+    Without a second use of the completions the old policy is the policy itself, and
+    its log-probabilities come with the loss.
+    """
+    args, model, found = trainer.args, trainer.model, {}
+    uses = args.steps_per_generation * trainer.num_iterations
+    corrected = trainer.use_vllm and trainer.vllm_importance_sampling_correction
+    rows, sequences = trainer.forward_rows, joined(made)
+    with (
+        torch.no_grad(),
+        disable_gradient_checkpointing(model, args.gradient_checkpointing_kwargs),
+    ):
+        if args.gradient_accumulation_steps % uses or corrected:
+            old = trainer.log_probs(model, sequences, forward_rows=rows).logps
+            found["old_per_token_logps"] = old
+        if corrected:
+            found["sampler_weights"] = _sampler_weights(
+                trainer, old, completions, made["completion_mask"]
+            )
+        if trainer.beta != 0:
+            reference, without = trainer.ref_model, nullcontext()
+            if reference is None:  # LoRA: the policy without its adapter
+                reference = model
+                without = trainer.accelerator.unwrap_model(model).disable_adapter()
+            with without:
+                scores = trainer.log_probs(reference, sequences, forward_rows=rows)
+            found["ref_per_token_logps"] = scores.logps
+    return found
+
+
+def _sampler_weights(
+    trainer: "VideoGRPOTrainer",
+    old: torch.Tensor,
+    completions: Completions,
+    mask: torch.Tensor,
+) -> torch.Tensor:
+    """Weights of completions that vLLM sampled; logs how far it is from the trainer."""
+    there = torch.full_like(old, float("nan"))
+    for row, logps in enumerate(completions.logps or []):
+        known = [float("nan") if value is None else value for value in logps]
+        there[row, : len(known)] = torch.tensor(known).to(there)
+    weights = grpo.sampler_weights(old, there, mask)
+    change = (old - there).abs()[mask.bool()]
+    change = change[~change.isnan()]
+    change = change if change.numel() else change.new_zeros(1)
+    found = {
+        "sampling_logp_difference/mean": change.mean(),
+        "sampling_logp_difference/max": change.max(),
+        "importance_sampling_ratio/min": weights.min(),
+        "importance_sampling_ratio/mean": weights.mean(),
+        "importance_sampling_ratio/max": weights.max(),
+    }
+    for name, value in found.items():
+        over_ranks = getattr(trainer.accelerator.gather(value), name.rsplit("/")[-1])
+        trainer.log_metric(f"sampling/{name}", over_ranks().item())
+    return weights
+
+
+# ---------------------------------------------------------------- loss
+
+
+def policy_loss(
+    trainer: "VideoGRPOTrainer", model: Any, made: Mapping[str, Any]
+) -> tuple[torch.Tensor, Scores]:
+    """The loss of a part of a generation batch, and the policy's scores.
+
+    It is divided so that the sum over the forwards of a step is the step's loss. The
+    metrics of TRL's loss are logged under TRL's names.
+    """
+    training = trainer.model.training
+    forwards = trainer.current_gradient_accumulation_steps if training else 1
+    tokens = made["num_items_in_batch"].clamp(min=1) / trainer.accelerator.num_processes
+    if training:
+        tokens = tokens * forwards / trainer.args.steps_per_generation
+    experts = trainer.aux_loss_enabled
+    scores = trainer.log_probs(model, joined(made), balance=experts)
+    old = made.get("old_per_token_logps")
+    loss, ratio, kl = grpo.loss(
+        scores.logps,
+        scores.logps.detach() if old is None else old,
+        made["advantages"],
+        made["completion_mask"],
+        ref_logps=made.get("ref_per_token_logps"),
+        beta=trainer.beta,
+        epsilon=trainer.epsilon_low,
+        epsilon_high=trainer.epsilon_high,
+        level=trainer.importance_sampling_level,
+        variant=trainer.loss_type,
+        weights=made.get("sampler_weights"),
+        max_length=trainer.max_completion_length,
+        token_count=tokens,
+    )
+    if trainer.loss_type != "dapo":  # which counts the tokens of all forwards
+        loss = loss / forwards
+    if experts:
+        loss = loss + trainer.router_aux_loss_coef * scores.balance / forwards
+        balance = trainer.accelerator.gather_for_metrics(scores.balance)
+        trainer.log_metric("aux_loss", balance.mean().item())
+    _log_loss(trainer, made, scores, ratio, kl)
+    return loss, scores
+
+
+def _log_loss(
+    trainer: "VideoGRPOTrainer",
+    made: Mapping[str, Any],
+    scores: Scores,
+    ratio: torch.Tensor,
+    kl: torch.Tensor | None,
+) -> None:
+    accelerator, mask = trainer.accelerator, made["completion_mask"]
+
+    def mean(values: torch.Tensor) -> float:
+        """Over the tokens of all ranks, or over completions if there is one each."""
+        weight = mask if values.shape[1] > 1 else torch.ones_like(values)
+        sums = torch.stack([(values * weight).sum(), weight.sum().float()])
+        total, count = accelerator.reduce(sums, reduction="sum")
+        return (total / count.clamp(min=1)).item()
+
+    def shares(clipped: torch.Tensor) -> torch.Tensor:
+        """Of each completion of all ranks that is not masked."""
+        weight = mask if clipped.shape[1] > 1 else torch.ones_like(clipped)
+        found = accelerator.gather((clipped * weight).sum(dim=1) / weight.sum(dim=1))
+        kept = found[~found.isnan()]
+        return kept if kept.numel() else found[:1]
+
+    if kl is not None:
+        trainer.log_metric("kl", mean(kl))
+    if scores.entropies is not None:
+        trainer.log_metric("entropy", mean(scores.entropies))
+    low, high = grpo.clipped_tokens(
+        ratio, made["advantages"], trainer.epsilon_low, trainer.epsilon_high
+    )
+    for name, clipped in {"low": low, "high": high, "region": low | high}.items():
+        trainer.log_metric(f"clip_ratio/{name}_mean", mean(clipped.float()))
+    trainer.log_metric("clip_ratio/low_min", shares(low).min().item())
+    trainer.log_metric("clip_ratio/high_max", shares(high).max().item())
+    if "old_per_token_logps" in made:
+        # 0 at the first use of the completions, unless the two scores saw different
+        # inputs; later the policy has moved.
+        change = (scores.logps.detach() - made["old_per_token_logps"]).abs()
+        largest = accelerator.gather((change * mask).max())
+        trainer.log_metric("logp_change/max", largest.max().item())
+
+
+# ---------------------------------------------------------------- logging
+
+
+def log_tokens(
+    trainer: "VideoGRPOTrainer", batch: Batch, completions: Completions, quiet: bool
+) -> None:
+    """Count the tokens seen; unless ``quiet``, log the lengths of completions."""
+    gather, device = trainer.accelerator.gather, trainer.accelerator.device
+    prompts = gather(torch.tensor([len(i) for i in batch.prompt_ids], device=device))
+    lengths = gather(torch.tensor([len(i) for i in completions.ids], device=device))
+    ends = [*trainer.eos_token_ids, trainer.processing_class.tokenizer.pad_token_id]
+    cut = [ids[-1] not in ends for ids in completions.ids]
+    clipped = gather(torch.tensor(cut, device=device))
+    if trainer.model.training:
+        trainer.state.num_input_tokens_seen += (prompts.sum() + lengths.sum()).item()
+    trainer.log_total("num_tokens", trainer.state.num_input_tokens_seen)
+    if quiet:
+        return
+    ended = lengths[~clipped]
+    ended = ended if len(ended) else torch.zeros(1, device=device)
+    for kind, values in {"": lengths, "terminated_": ended}.items():
+        values = values.float()
+        trainer.log_metric(f"completions/mean_{kind}length", values.mean().item())
+        trainer.log_metric(f"completions/min_{kind}length", values.min().item())
+        trainer.log_metric(f"completions/max_{kind}length", values.max().item())
+    trainer.log_metric("completions/clipped_ratio", clipped.float().mean().item())
+
+
+def log_rewards(trainer: "VideoGRPOTrainer", earned: Earned) -> None:
+    """Means and standard deviations, by component and of the sum."""
+    named = zip(trainer.reward_func_names, earned.components.T, strict=True)
+    for name, values in named:
+        known = values[~values.isnan()]
+        trainer.log_metric(f"rewards/{name}/mean", known.mean().item())
+        spread = grpo.standard_deviation(known, dim=0)
+        trainer.log_metric(f"rewards/{name}/std", spread.item())
+    trainer.log_metric("reward", earned.total.mean().item())
+    trainer.log_metric(
+        "reward_std", grpo.standard_deviation(earned.total, dim=0).item()
+    )
+    groups = earned.total.view(-1, trainer.group_size)
+    spread = grpo.standard_deviation(groups, dim=1)
+    alike = torch.isclose(spread, torch.zeros_like(spread))
+    trainer.log_metric("frac_reward_zero_std", alike.float().mean().item())
+    accelerator = trainer.accelerator
+    # Sorted: all ranks gather the same metric at the same time.
+    for name in sorted(set(gather_object(list(earned.metrics)))):
+        values = earned.metrics.get(name, [])
+        sums = torch.tensor([sum(values), len(values)], device=accelerator.device)
+        total, count = accelerator.gather(sums.float()).view(-1, 2).sum(dim=0).tolist()
+        trainer.log_metric(name, total / count)
+
+
+def log_rollouts(
+    trainer: "VideoGRPOTrainer", batch: Batch, completions: Completions, earned: Earned
+) -> None:
+    """Log the share of identical groups, and write some rollouts to a file.
+
+    Raises
+    ------
+    SpacerError
+        If all groups of the first step are identical. Sampling settings of a published
+        checkpoint (a temperature near zero) would leave GRPO nothing to compare.
+    """
+    trainer.log_metric("media_skipped", float(len(trainer.source.broken)))
+    numbers, texts = gather_object(batch.numbers), gather_object(completions.texts)
+    size = trainer.group_size
+    groups = [set(texts[i : i + size]) for i in range(0, len(texts), size)]
+    identical = sum(len(group) == 1 for group in groups) / len(groups)
+    trainer.log_metric("rollouts_identical", identical)
+    if identical == 1 and trainer.first_step and len(texts) >= ENOUGH_ROLLOUTS:
+        raise SpacerError(
+            "rollouts of every group are identical",
+            kind="training.identical-rollouts",
+            got=f"temperature {trainer.temperature}, top_p {trainer.top_p}",
+            remedy="raise temperature, or start from a less certain checkpoint",
+        )
+    if not trainer.accelerator.is_main_process or trainer.rollouts_path is None:
+        return
+    names, shown = trainer.reward_func_names, trainer.rollouts_per_step
+    rewards = earned.components[:shown].tolist()
+    append_jsonl(
+        trainer.rollouts_path,
+        (
+            _rollout(trainer, number, text, dict(zip(names, paid, strict=True)), gain)
+            for number, text, paid, gain in zip(
+                numbers[:shown],
+                texts[:shown],
+                rewards,
+                earned.advantages[:shown].tolist(),
+                strict=True,
+            )
+        ),
+    )
+
+
+def _rollout(
+    trainer: "VideoGRPOTrainer",
+    number: int,
+    text: str,
+    rewards: dict[str, float | None],
+    advantage: float,
+) -> Rollout:
+    row = trainer.source.row(number)
+    kept: dict[str, Any] = {key: row.get(key) for key in ROLLOUT_QUESTION_KEYS}
+    made = {
+        "step": trainer.state.global_step + 1,
+        **kept,
+        "completion": text,
+        "rewards": rewards,
+        "advantage": advantage,
+    }
+    return cast(Rollout, made)

@@ -1,0 +1,299 @@
+"""GRPO's functions against TRL's own code, and against the formulas in numpy."""
+
+import itertools
+from collections import defaultdict
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from support import refused
+from trl import GRPOTrainer
+
+from spacer_lib.training import grpo
+from spacer_lib.training.assembly import build_trainer
+
+ROWS, WIDTH, LONGEST, TOKENS = 6, 7, 9, 31
+LENGTHS = 7, 1, 4, 0, 7, 3  # of the completions; one is wholly masked
+EPSILON, EPSILON_HIGH = 0.1, 0.25
+
+
+def numbers(dtype=torch.float64):
+    """Log-probabilities far enough apart that both sides of the clip bind."""
+    generator = torch.Generator().manual_seed(3)
+
+    def drawn(scale, shift=0.0):
+        values = torch.randn(ROWS, WIDTH, generator=generator, dtype=torch.float64)
+        return (shift + scale * values).to(dtype)
+
+    old = drawn(0.3, -1.5)
+    made = {
+        "logps": old + drawn(0.3),
+        "old_logps": old,
+        "advantages": torch.tensor([1.5, -0.5, 0.0, 2.0, -1.0, -2.0], dtype=dtype),
+        "mask": (torch.arange(WIDTH) < torch.tensor(LENGTHS)[:, None]).long(),
+        "ref_logps": old + drawn(0.4),
+    }
+    ratio = torch.exp(made["logps"] - old)[made["mask"].bool()]
+    assert ratio.min() < 1 - EPSILON and ratio.max() > 1 + EPSILON_HIGH
+    return made
+
+
+CASES = list(itertools.product(grpo.VARIANTS, grpo.LEVELS, (0.0, 0.04), (False, True)))
+
+
+def ours(made, variant, level, beta, weighted, **changes):
+    """``grpo.loss`` of the fixed numbers."""
+    weights = torch.linspace(0.5, 1.5, ROWS, dtype=torch.float64)[:, None].to(
+        made["logps"]
+    )
+    options = {
+        "beta": beta,
+        "epsilon": EPSILON,
+        "epsilon_high": EPSILON_HIGH,
+        "level": level,
+        "variant": variant,
+        "weights": weights if weighted else None,
+        "max_length": LONGEST,
+        "token_count": TOKENS,
+    }
+    return grpo.loss(**made, **options | changes)
+
+
+# ---------------------------------------------------------------- TRL
+
+
+def trl_loss(made, variant, level, beta, weighted):
+    """``GRPOTrainer._compute_loss`` itself, given log-probabilities; its metrics."""
+    scores = made["logps"], torch.zeros_like(made["logps"]), None
+    accelerator = SimpleNamespace(
+        num_processes=1,
+        reduce=lambda values, reduction: values,
+        gather=lambda values: values,
+    )
+    trainer = SimpleNamespace(
+        _get_per_token_logps_and_entropies=lambda *_, **__: scores,
+        args=SimpleNamespace(
+            use_bias_correction_kl=False, delta=None, steps_per_generation=1
+        ),
+        accelerator=accelerator,
+        model=SimpleNamespace(training=True),
+        current_gradient_accumulation_steps=1,
+        aux_loss_enabled=False,
+        top_entropy_quantile=1.0,
+        off_policy_mask_threshold=None,
+        importance_sampling_level=level,
+        beta=beta,
+        loss_type=variant,
+        epsilon_low=EPSILON,
+        epsilon_high=EPSILON_HIGH,
+        use_vllm=weighted,
+        vllm_importance_sampling_correction=weighted,
+        max_completion_length=LONGEST,
+        _entropy_bonus_enabled=False,
+        _metrics={"train": defaultdict(list)},
+    )
+    inputs = {
+        "prompt_ids": torch.zeros(ROWS, 2, dtype=torch.long),
+        "prompt_mask": torch.ones(ROWS, 2, dtype=torch.long),
+        "completion_ids": torch.zeros(ROWS, WIDTH, dtype=torch.long),
+        "completion_mask": made["mask"],
+        "advantages": made["advantages"],
+        "old_per_token_logps": made["old_logps"],
+        "ref_per_token_logps": made["ref_logps"],
+        "num_items_in_batch": torch.tensor(TOKENS),
+        "importance_sampling_ratio": torch.linspace(
+            0.5, 1.5, ROWS, dtype=torch.float64
+        )[:, None],
+    }
+    loss = GRPOTrainer._compute_loss(trainer, None, inputs)
+    return loss, {key: value[0] for key, value in trainer._metrics["train"].items()}
+
+
+@pytest.mark.parametrize(("variant", "level", "beta", "weighted"), CASES)
+def test_loss_and_gradient_are_trls(variant, level, beta, weighted):
+    made = numbers()
+    found = []
+    for function in (ours, trl_loss):
+        logps = made["logps"].clone().requires_grad_()
+        loss, *_ = function({**made, "logps": logps}, variant, level, beta, weighted)
+        loss.backward()
+        found.append((loss.detach(), logps.grad))
+    torch.testing.assert_close(*found, rtol=1e-6, atol=1e-9)
+    assert found[0][1].abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("level", grpo.LEVELS)
+def test_shares_of_clipped_tokens_and_kl_are_trls(level):
+    made = numbers()
+    _, metrics = trl_loss(made, "grpo", level, 0.04, False)
+    _, ratio, kl = ours(made, "grpo", level, 0.04, False)
+    low, high = grpo.clipped_tokens(ratio, made["advantages"], EPSILON, EPSILON_HIGH)
+    weight = made["mask"] if level == "token" else torch.ones(ROWS, 1)
+    for name, clipped in {"low": low, "high": high, "region": low | high}.items():
+        share = float((clipped * weight).sum() / weight.sum())
+        assert share == pytest.approx(metrics[f"clip_ratio/{name}_mean"], abs=1e-6)
+    assert (low | high).any()
+    mean = float((kl * made["mask"]).sum() / made["mask"].sum())
+    assert mean == pytest.approx(metrics["kl"], rel=1e-6)
+
+
+@pytest.mark.parametrize("scale", grpo.SCALES)
+def test_advantages_are_trls(small, rows, tmp_path, scale):
+    """TRL's generation method, given completions and rewards."""
+    trainer = build_trainer(small(scale_rewards=scale), tmp_path, rows=rows)
+    rewards = torch.tensor([[1.0, 0, 3, 2.5], [2, 2, 2, 2]])
+    chats = [[{"role": "assistant", "content": "x"}]] * 8
+    trainer._generate = lambda prompts: (
+        ([[1]] * 8, [[2]] * 8, None, chats, None, {}, None, [])
+    )
+    trainer._calculate_rewards = lambda *_: rewards.view(-1, 1)
+    trainer.reward_func_names = ["only"]
+    trainer.reward_weights = torch.ones(1)
+    prompt = [{"role": "user", "content": "0"}]
+    trainer.model.train()
+    made = GRPOTrainer._generate_and_score_completions(
+        trainer, [{"prompt": prompt}] * 8
+    )
+    advantages = grpo.group_advantages(rewards, scale)
+    torch.testing.assert_close(advantages.flatten(), made["advantages"])
+    assert grpo.zero_advantage_groups(advantages).tolist() == [False, True]
+
+
+# ---------------------------------------------------------------- numpy
+
+
+def loss_in_numpy(made, variant, level, beta, weighted):
+    """The published formulas, completion by completion."""
+    sums, counts = [], []
+    weights = np.linspace(0.5, 1.5, ROWS) if weighted else np.ones(ROWS)
+    arrays = (values.double().numpy() for values in made.values())
+    for lp, old, a, mask, ref, w in zip(*arrays, weights, strict=True):
+        kept = mask.astype(bool)
+        difference = (lp - old)[kept]
+        if level == "sequence" and kept.any():  # GSPO: geometric mean of the ratios
+            difference = np.full_like(difference, difference.mean())
+        ratio = np.exp(difference)
+        gain = np.minimum(ratio * a, np.clip(ratio, 1 - EPSILON, 1 + EPSILON_HIGH) * a)
+        r = np.exp(ref - lp)[kept]
+        sums.append((-w * gain + beta * (r - 1 - np.log(r))).sum())
+        counts.append(kept.sum())
+    sums, counts = np.array(sums), np.array(counts)
+    return {
+        "grpo": (sums / np.maximum(counts, 1)).mean(),
+        "bnpo": sums.sum() / counts.sum(),
+        "dr_grpo": sums.sum() / (ROWS * LONGEST),
+        "dapo": sums.sum() / TOKENS,
+    }[variant]
+
+
+@pytest.mark.parametrize(("variant", "level", "beta", "weighted"), CASES)
+def test_loss_is_the_published_formula(variant, level, beta, weighted):
+    case = variant, level, beta, weighted
+    expected = loss_in_numpy(numbers(), *case)
+    assert float(ours(numbers(), *case)[0]) == pytest.approx(expected, abs=1e-12)
+    single = ours(numbers(torch.float32), *case)[0]
+    assert float(single) == pytest.approx(expected, abs=1e-6)
+
+
+def test_gradient_is_that_of_finite_differences():
+    made = numbers()
+
+    def of(logps):
+        return ours({**made, "logps": logps}, "grpo", "token", 0.04, True)[0]
+
+    logps = made["logps"].clone().requires_grad_()
+    assert torch.autograd.gradcheck(of, (logps,), eps=1e-7, atol=1e-6)
+
+
+@pytest.mark.parametrize("scale", grpo.SCALES)
+def test_advantages_are_the_published_formula(scale):
+    rewards = np.array([[1.0, 0, 3, 2.5], [2, 2, 2, 2], [0, 0, 1, 0]])
+    spread = {
+        "group": rewards.std(axis=1, ddof=1, keepdims=True) + 1e-4,
+        "batch": rewards.std(ddof=1) + 1e-4,
+        "none": 1.0,
+    }[scale]
+    expected = (rewards - rewards.mean(axis=1, keepdims=True)) / spread
+    found = grpo.group_advantages(torch.tensor(rewards), scale)
+    np.testing.assert_allclose(found, expected, atol=1e-12)
+
+
+def test_estimators_of_the_divergence():
+    """k1 and k3 have the true mean, k2 nearly; k3 is never negative."""
+    generator = torch.Generator().manual_seed(0)
+    policy, reference = torch.tensor([[1.0, 0.3, -0.4], [0.9, 0.45, -0.5]]).log_softmax(
+        -1
+    )
+    drawn = torch.multinomial(policy.exp(), 400_000, True, generator=generator)[None]
+    true = float((policy.exp() * (policy - reference)).sum())
+    for name, within in {"k1": 0.1, "k2": 0.1, "k3": 0.02}.items():
+        found = grpo.kl_divergence(policy[drawn], reference[drawn], name)
+        assert float(found.mean()) == pytest.approx(true, rel=within), name
+    assert found.min() >= 0
+    same = grpo.kl_divergence(policy[drawn], policy[drawn])
+    assert float(same.abs().max()) == 0
+
+
+def test_weights_of_another_sampler():
+    here = torch.tensor([[-1.0, -1.0], [-1.0, -1.0], [-1.0, 7.0]]).double()
+    there = torch.tensor([[-1.5, float("nan")], [-3.0, -1.0], [-1.0, -7.0]]).double()
+    mask = torch.tensor([[1, 1], [1, 1], [1, 0]])
+    found = grpo.sampler_weights(here, there, mask)
+    assert found.flatten().tolist() == pytest.approx([np.exp(0.5), 0.0, 1.0])
+
+
+def test_padding_and_zero_advantages_give_no_gradient():
+    made = numbers()
+    made["logps"].requires_grad_()
+    ours(made, "dapo", "token", 0.0, False)[0].backward()
+    gradient = made["logps"].grad
+    assert (gradient[made["mask"] == 0] == 0).all() and (gradient[2] == 0).all()
+
+
+# ---------------------------------------------------------------- the contract
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        ({"mask": torch.ones(ROWS, WIDTH - 1)}, "input"),
+        ({"logps": torch.zeros(ROWS)}, "input"),
+        ({"advantages": torch.ones(ROWS - 1)}, "input"),
+        ({"advantages": torch.full((ROWS,), torch.nan)}, "not-finite"),
+        ({"logps": torch.full((ROWS, WIDTH), torch.inf)}, "not-finite"),
+        ({"ref_logps": None}, "input"),
+        ({"variant": "gspo"}, "unknown"),
+        ({"level": "word"}, "unknown"),
+        ({"variant": "dr_grpo", "max_length": None}, "input"),
+    ],
+)
+def test_wrong_inputs_of_the_loss_are_refused(change, fault):
+    names = set(numbers())
+    made = numbers() | {k: v for k, v in change.items() if k in names}
+    options = {k: v for k, v in change.items() if k not in names}
+    case = options.pop("variant", "grpo"), options.pop("level", "token"), 0.04, False
+    with refused(f"training.grpo-{fault}"):
+        ours(made, *case, **options)
+
+
+@pytest.mark.parametrize(
+    ("rewards", "scale", "fault"),
+    [
+        (torch.zeros(4), "group", "input"),
+        (torch.zeros(4, 1), "group", "input"),
+        (torch.tensor([[0.0, torch.nan]]), "group", "not-finite"),
+        (torch.zeros(1, 2), "std", "unknown"),
+    ],
+)
+def test_wrong_rewards_are_refused(rewards, scale, fault):
+    with refused(f"training.grpo-{fault}"):
+        grpo.group_advantages(rewards, scale)
+
+
+def test_what_padding_holds_does_not_matter():
+    made = numbers()
+    holes = made["mask"] == 0
+    expected = ours(made, "grpo", "token", 0.0, False)[0]
+    changed = {**made, "logps": made["logps"].masked_fill(holes, -3.0)}
+    assert ours(changed, "grpo", "token", 0.0, False)[0] == expected
