@@ -142,7 +142,9 @@ def build_trainer(
         # transformers' defaults, or it warns.
         greedy = {"do_sample": False, "temperature": 1.0, "top_p": 1.0, "top_k": 50}
         args.generation_kwargs |= greedy
-    rewards = trl_reward_functions(config.reward, tokenizer=processor.tokenizer)
+    rewards: list[Any] = trl_reward_functions(
+        config.reward, tokenizer=processor.tokenizer
+    )
     temporal = None
     if config.advanced.temporal_bonus:
         temporal = TemporalBonus(

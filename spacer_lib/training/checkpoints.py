@@ -31,10 +31,11 @@ class WholeCheckpoints:
     model: Any
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        trainer: Any = super()
         step, folder = self.state.global_step, Path(self.args.output_dir)
         target = folder / f"checkpoint-{step}"
         try:
-            super()._save_checkpoint(model, trial)
+            trainer._save_checkpoint(model, trial)
         except (OSError, RuntimeError, SafetensorError) as error:
             if not disk_is_full(error):
                 raise
@@ -64,7 +65,8 @@ class WholeCheckpoints:
         # the others, finds none, warns, and goes on from the weights of the start.
         model = self.model if model is None else model
         if is_peft_model(model):  # an adapter has one name only
-            super()._load_from_checkpoint(resume_from_checkpoint, model)
+            trainer: Any = super()
+            trainer._load_from_checkpoint(resume_from_checkpoint, model)
             return
         saved = type(model).from_pretrained(resume_from_checkpoint, dtype=model.dtype)
         model.load_state_dict(saved.state_dict())
@@ -73,14 +75,15 @@ class WholeCheckpoints:
         # Resumed from its last step, a run has nothing left to train; transformers
         # would look at the count only after one step more.
         if self.state.global_step < self.state.max_steps:
-            super()._run_epoch(**kwargs)
+            trainer: Any = super()
+            trainer._run_epoch(**kwargs)
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """Do nothing: ``training.card`` writes the card, TRL does not."""
 
 
 def disk_is_full(error: BaseException) -> bool:
-    """Whether an error of saving is that of a full disk, which libraries word freely."""
+    """Whether an error of saving is that of a full disk; libraries word it freely."""
     if getattr(error, "errno", None) == errno.ENOSPC:
         return True
     return any(words in str(error) for words in _FULL)

@@ -524,7 +524,7 @@ class PrefixCheck(TrainerCallback):
 
 def prefill(
     model: Any,
-    prompt_ids: Sequence[Sequence[int]],
+    prompt_ids: Sequence[list[int]],
     media: Sequence[Mapping[str, torch.Tensor]],
     pad_token_id: int,
     device: Any,
