@@ -22,7 +22,7 @@ import spacer_lib.training.environment  # noqa: F401  # isort: skip
 import contextlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch.nn.attention.bias import causal_lower_right
@@ -40,9 +40,7 @@ from spacer_lib.errors import SpacerError
 from spacer_lib.models.inputs import pad_batch, token_types
 from spacer_lib.models.patches.shared_media import core_of, media_once
 from spacer_lib.rows import MEDIA_KEYS
-
-if TYPE_CHECKING:
-    from spacer_lib.training.recipe import TrainConfig
+from spacer_lib.training.recipe import TrainConfig
 
 BRANCHES = "spacer_branches"
 FAMILIES = ("qwen2_vl", "qwen2_5_vl")
@@ -380,7 +378,7 @@ def permuted_blocks(batch: Mapping[str, Any], size: int) -> dict[str, Any]:
 
 
 def completions_per_forward(
-    config: "TrainConfig", model: Any, workers: int
+    config: TrainConfig, model: Any, workers: int
 ) -> tuple[int | None, str | None]:
     """How many completions of one prompt a forward takes, or the reason for one.
 
@@ -422,7 +420,7 @@ def _refused(reason: str) -> SpacerError:
 
 
 def _obstacle(
-    config: "TrainConfig", architecture: Any, count: int, forwards: int
+    config: TrainConfig, architecture: Any, count: int, forwards: int
 ) -> str | None:
     """Why packed rows would not be what the stock path computes, or ``None``."""
     text = architecture.get_text_config()

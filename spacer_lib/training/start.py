@@ -4,7 +4,7 @@ import spacer_lib.training.environment  # noqa: F401  # isort: skip
 
 import importlib.util
 import re
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from peft import LoraConfig
@@ -13,12 +13,10 @@ from transformers import BitsAndBytesConfig
 from spacer_lib.errors import SpacerError
 from spacer_lib.models.checkpoints import adapt, find_checkpoint, load_checkpoint
 from spacer_lib.models.patches.shared_media import keep_features
-
-if TYPE_CHECKING:
-    from spacer_lib.training.recipe import TrainConfig
+from spacer_lib.training.recipe import TrainConfig
 
 
-def load_start(config: "TrainConfig") -> tuple[Any, Any]:
+def load_start(config: TrainConfig) -> tuple[Any, Any]:
     """``(model, processor)`` that a run starts from, ``frozen`` parts frozen.
 
     Raises
@@ -42,7 +40,7 @@ def load_start(config: "TrainConfig") -> tuple[Any, Any]:
     return model, processor
 
 
-def _four_bit(config: "TrainConfig") -> BitsAndBytesConfig | None:
+def _four_bit(config: TrainConfig) -> BitsAndBytesConfig | None:
     """Settings of QLoRA's frozen weights."""
     if not config.lora.four_bit:
         return None
@@ -63,7 +61,7 @@ def _four_bit(config: "TrainConfig") -> BitsAndBytesConfig | None:
     )
 
 
-def lora_config(config: "TrainConfig") -> LoraConfig | None:
+def lora_config(config: TrainConfig) -> LoraConfig | None:
     """PEFT's configuration of ``config.lora``, or ``None`` at rank 0.
 
     The reference model is then the policy with its adapter switched off.
