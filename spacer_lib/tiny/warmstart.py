@@ -1,32 +1,40 @@
-"""The tiny model's warm start: see, then reason from maps, then both at once.
+"""The tiny model's warm start: vision, reasoning from maps, then both together.
 
-Four stages, each resumable and each with its own fresh rooms:
+Four stages, each with its own new rooms; a finished stage is not repeated:
 
-1. *vision*: a linear head on every video token names category and cell; stands in for
-   the pretrained vision tower that a published checkpoint brings along;
+1. *vision*: a linear head on every video token predicts category and cell. It replaces
+   the pretrained vision tower of a published checkpoint;
 2. *text*: map → computation → answer without video: the language model learns to look
-   coordinates up and calculate;
+   up coordinates and to calculate;
 3. *align*: video → map alone, tower frozen: the language model learns to read video
-   tokens in short, cheap sequences (without it, stage 4 stays blind: LOG.md);
-4. *joint*: supervised fine-tuning on video → map → answer, the vision loss kept on.
+   tokens in short sequences (without it, stage 4 does not use the video: LOG.md);
+4. *joint*: supervised fine-tuning on video → map → answer, with the vision loss.
 
-Stages 1 and 2 train disjoint weights and run side by side. Departure from SpaceR: the
-paper starts from an instruction-tuned 7B model and needs none of this.
+Stages 1 and 2 train different weights and run at the same time. Departure from SpaceR:
+the paper starts from an instruction-tuned 7B model and needs none of this.
 """
 
+import functools
 import json
 import math
 import multiprocessing
 import shutil
+import statistics
 import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
 from spacer_lib.artifacts import (
+    PathLike,
     atomic_path,
     config_hash,
     make_folder,
@@ -48,6 +56,7 @@ from spacer_lib.rooms.frames import VideoSettings
 from spacer_lib.rooms.synthetic.layout import STYLES, draw_room
 from spacer_lib.rooms.synthetic.views import VIEWS, to_scene, video_uri
 from spacer_lib.rooms.video import read_frames
+from spacer_lib.rows import CognitiveMap, Question
 from spacer_lib.tiny import model as tiny
 from spacer_lib.tiny.curriculum import SEEDS, draw_row, tokenizer_corpus
 from spacer_lib.tiny.demonstrations import demonstrate
@@ -55,7 +64,7 @@ from spacer_lib.tiny.demonstrations import demonstrate
 CATEGORIES = STYLES["dollhouse"].categories
 GRID = 10
 VIDEO = VideoSettings(tiny.FRAME_COUNT, tiny.FRAME_SIZE)
-# Where the rooms of each stage start, after SEEDS["warmstart"].
+# First room of each stage, counted from SEEDS["warmstart"].
 STAGE_OFFSETS = {
     "vision": 0,
     "text": 1_000_000,
@@ -63,6 +72,10 @@ STAGE_OFFSETS = {
     "align": 3_000_000,
 }
 STAGES = tuple(STAGE_OFFSETS)
+LOGGED = 50  # steps from one line of metrics.jsonl to the next
+
+Shown = tuple[Question, str]  # a row and the completion to imitate
+Losses = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -83,32 +96,53 @@ class WarmstartConfig:
     joint_steps: int = 350
     joint_batch: int = 32
     joint_lr: float = 1e-3
-    vision_weight: float = 0.05  # of the vision loss (per room) beside the token loss
+    vision_weight: float = 0.05  # of the vision loss (per room) in the joint stage
 
 
-def first_seed(config, stage):
-    """First room seed of a stage; stages and runs never share rooms."""
+def first_seed(config: WarmstartConfig, stage: str) -> int:
+    """First room seed of a stage; no room is in two stages or runs."""
     return SEEDS["warmstart"] + STAGE_OFFSETS[stage] + 200_000 * config.seed
 
 
-# ---------------------------------------------------------------- data streams
+# ---------------------------------------------------------------- batches
 
 
-class Stream(torch.utils.data.IterableDataset):
-    """Batches made from consecutive room seeds; ``make(seed)`` may return ``None``.
+class Stream(torch.utils.data.IterableDataset[Any]):
+    """Batches made from consecutive room seeds.
 
-    A pool of batches is sorted by length before it is cut, so that short questions
-    are not padded to the longest.
+    Parameters
+    ----------
+    first : int
+        First room seed.
+    batch : int
+        Items in a batch.
+    make : callable
+        Seed → item, or None to leave the seed out.
+    collate : callable
+        Items → batch.
+    length : callable, optional
+        Items of a pool of batches are sorted by it before they are cut into batches,
+        so that short questions are not padded to the longest.
+    pool : int
+        Batches in a pool.
     """
 
-    def __init__(self, first, batch, make, collate, length=None, pool=8):
+    def __init__(
+        self,
+        first: int,
+        batch: int,
+        make: Callable[[int], Any],
+        collate: Callable[[list[Any]], Any],
+        length: Callable[[Any], int] | None = None,
+        pool: int = 8,
+    ) -> None:
         self.first, self.batch = first, batch
         self.make, self.collate, self.length, self.pool = make, collate, length, pool
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[Any]:
         seed, rng = self.first, np.random.default_rng(self.first)
         while True:
-            items = []
+            items: list[Any] = []
             while len(items) < self.batch * (self.pool if self.length else 1):
                 item = self.make(seed)
                 seed += 1
@@ -123,37 +157,35 @@ class Stream(torch.utils.data.IterableDataset):
                 yield self.collate(batches[index])
 
 
-def _loader(stream):
+def _as_it_is(items: Any) -> Any:
+    return items
+
+
+def _in_background(stream: Stream) -> Iterator[Any]:
+    """The batches of a stream, made by another process."""
     return iter(
         torch.utils.data.DataLoader(
             stream,
             batch_size=None,
             num_workers=1,
             prefetch_factor=4,
-            collate_fn=_no_collate,
+            collate_fn=_as_it_is,
         )
     )
 
 
-def _no_collate(items):
-    return items
+def room_cells(
+    view: str, seed: int
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]:
+    """Frames of a room and its ``cell_grid``: input and target of the vision stage."""
+    source = video_uri(view, seed)
+    frames, *_ = read_frames(source, VIDEO.frames, VIDEO.size)
+    room = draw_room(seed, VIEWS[view].style)
+    return frames, cell_grid(rasterize(to_scene(room, with_boxes=False), GRID))
 
 
-class RoomCells:
-    """Seed → (frames, target): what the vision stage sees and has to say."""
-
-    def __init__(self, view):
-        self.view = view
-
-    def __call__(self, seed):
-        source = video_uri(self.view, seed)
-        frames, *_ = read_frames(source, VIDEO.frames, VIDEO.size)
-        room = draw_room(seed, VIEWS[self.view].style)
-        return frames, cell_grid(rasterize(to_scene(room, with_boxes=False), GRID))
-
-
-def cell_grid(cells):
-    """Map → (categories, 2, 10) float32: which columns and rows hold the category."""
+def cell_grid(cells: CognitiveMap) -> npt.NDArray[np.float32]:
+    """Map → (categories, 2, 10): 1 for columns and rows with the category."""
     grid = np.zeros((len(CATEGORIES), 2, GRID), np.float32)
     for name, spots in cells.items():
         for x, y in spots:
@@ -162,368 +194,359 @@ def cell_grid(cells):
     return grid
 
 
-class Demonstrations:
-    """Seed → (row, completion) whose computed answer is right, or ``None``."""
-
-    def __init__(self, view):
-        self.view = view
-
-    def __call__(self, seed):
-        row = draw_row(seed, self.view, exact_boxes=False)
-        completion = demonstrate(row) if row else None
-        return (row, completion) if completion else None
+def demonstration(view: str, seed: int) -> Shown | None:
+    """(row, completion), or ``None`` if the answer computed from cells is wrong."""
+    row = draw_row(seed, view, exact_boxes=False)
+    completion = demonstrate(row) if row else None
+    return (row, completion) if row and completion else None
 
 
-class Encode:
-    """Rows and completions → model inputs; loss on the response only.
+def caption(view: str, seed: int) -> Shown:
+    """(row without a question, completion with the map alone)."""
+    room = draw_room(seed, VIEWS[view].style)
+    cells = rasterize(to_scene(room, with_boxes=False), GRID)
+    names = list(cells)
+    np.random.default_rng(seed).shuffle(names)  # questions need any order
+    row: Question = {
+        "id": f"caption:{seed}",
+        "problem_type": "",
+        "ground_truth": "",
+        "question": "",
+        "options": None,
+        "video": video_uri(view, seed),
+    }
+    return row, f"<think><map>{map_to_text(cells, last=names)}</map>"
 
-    Without video the map's cells cannot be known, so their digits carry no loss.
+
+def encode(processor: Any, items: Sequence[Shown], *, video: bool) -> dict[str, Any]:
+    """Rows and completions → model inputs; the loss covers the response only.
+
+    Without video the cells of the map are unknown, so their digits have no loss.
     """
-
-    def __init__(self, processor, with_video):
-        self.processor, self.with_video = processor, with_video
-        tokenizer = processor.tokenizer
-        self.map_end = tokenizer.convert_tokens_to_ids("</map>")
-        self.digits = set(tokenizer.convert_tokens_to_ids(list("0123456789")))
-
-    def __call__(self, items):
-        tokenizer = self.processor.tokenizer
-        rows = [row for row, _ in items]
-        prompts, media = encode_prompts(
-            self.processor, rows, "tiny", VIDEO, blind=not self.with_video
-        )
-        sequences, targets = [], []
-        for prompt, (_, completion) in zip(prompts, items, strict=True):
-            text = completion + tokenizer.eos_token
-            response = tokenizer(text, add_special_tokens=False)["input_ids"]
-            labels = list(response)
-            if not self.with_video:
-                for i in range(response.index(self.map_end)):
-                    if response[i] in self.digits:
-                        labels[i] = -100
-            sequences.append(prompt + response)
-            targets.append([-100] * len(prompt) + labels)
-        input_ids, attention_mask = pad_batch(
-            sequences, tokenizer.pad_token_id, "right"
-        )
-        labels, _ = pad_batch(targets, -100, "right")
-        return {
-            "input_ids": input_ids,
-            "attention_mask": attention_mask,
-            "labels": labels,
-            **join_media(media),
-        }
+    tokenizer = processor.tokenizer
+    map_end = tokenizer.convert_tokens_to_ids("</map>")
+    digits = set(tokenizer.convert_tokens_to_ids(list("0123456789")))
+    rows = [row for row, _ in items]
+    prompts, media = encode_prompts(processor, rows, "tiny", VIDEO, blind=not video)
+    sequences, targets = [], []
+    for prompt, (_, completion) in zip(prompts, items, strict=True):
+        text = completion + tokenizer.eos_token
+        response = tokenizer(text, add_special_tokens=False)["input_ids"]
+        labels = list(response)
+        if not video:
+            for i in range(response.index(map_end)):
+                if response[i] in digits:
+                    labels[i] = -100
+        sequences.append(prompt + response)
+        targets.append([-100] * len(prompt) + labels)
+    input_ids, attention_mask = pad_batch(sequences, tokenizer.pad_token_id, "right")
+    labels, _ = pad_batch(targets, -100, "right")
+    return {
+        "input_ids": input_ids,
+        "attention_mask": attention_mask,
+        "labels": labels,
+        **join_media(media),
+    }
 
 
-def _length(item):
+def encode_with_targets(
+    processor: Any, items: Sequence[Shown]
+) -> tuple[dict[str, Any], Tensor]:
+    """Demonstrations → model inputs, and the vision targets of the same rooms."""
+    grids = np.stack([cell_grid(row["map"] or {}) for row, _ in items])
+    return encode(processor, items, video=True), torch.from_numpy(grids)
+
+
+def _length(item: Shown) -> int:
     row, completion = item
     return len(completion) + len(row["question"])
 
 
-# ---------------------------------------------------------------- losses
+# ---------------------------------------------------------------- vision loss
 
 
 class MapHead(torch.nn.Linear):
-    """Per-token logits of (category, column) and (category, row); a room's are their
-    logsumexp over tokens.
+    """Logits of (category, column) and (category, row) for every video token.
 
-    Columns and rows apart, because a map is written digit by digit: with one output
-    per cell the language model could hardly read the features (LOG.md).
+    The logits of a room are their logsumexp over tokens. Columns and rows are separate,
+    since a map is written digit by digit: with one output per cell the language model
+    could hardly read the features (LOG.md).
     """
 
-    def __init__(self, hidden):
+    def __init__(self, hidden: int) -> None:
         super().__init__(hidden, len(CATEGORIES) * 2 * GRID)
-        tokens = VIDEO.frames // tiny.TEMPORAL * (VIDEO.size // tiny.PATCH // 2) ** 2
-        with torch.no_grad():  # start at the prior: five objects somewhere in a room
+        size = tiny.FRAME_SIZE
+        tokens = VIDEO.frames // tiny.TEMPORAL * (size // tiny.PATCH // 2) ** 2
+        with torch.no_grad():  # start at the prior: about five objects in a room
             self.weight.mul_(0.5)
             self.bias.fill_(math.log(10 / self.out_features / tokens))
 
-    def room_logits(self, features, rooms):
+    def room_logits(self, features: Tensor, rooms: int) -> Tensor:
+        """(tokens of all rooms, hidden) → (rooms, categories, 2, 10)."""
         logits = self(features.view(rooms, -1, self.in_features))
         return logits.logsumexp(dim=1).view(rooms, len(CATEGORIES), 2, GRID)
 
-    def loss(self, features, target):
-        """Binary cross-entropy summed over cells, averaged over rooms."""
+    def loss(self, features: Tensor, target: Tensor) -> Tensor:
+        """Binary cross-entropy, summed over cells, mean over rooms.
+
+        ``target``: (rooms, categories, 2, 10), see ``cell_grid``.
+        """
         logits = self.room_logits(features, len(target))
         loss = F.binary_cross_entropy_with_logits(logits, target, reduction="sum")
         return loss / len(target)
 
 
-def _features(output):
-    return output.pooler_output if hasattr(output, "pooler_output") else output
+def _features(output: Any) -> Tensor:
+    features: Tensor = getattr(output, "pooler_output", output)
+    return features
 
 
-def _pixels(processor, frames):
-    videos = [torch.from_numpy(f).permute(0, 3, 1, 2) for f in frames]
+def _video_features(tower: Any, encoded: Any) -> Tensor:
+    pixels, grid = encoded["pixel_values_videos"], encoded["video_grid_thw"]
+    return _features(tower(pixels, grid_thw=grid))
+
+
+def _pixels(processor: Any, frames: Iterable[npt.NDArray[np.uint8]]) -> Any:
+    frames = list(frames)
     return processor.video_processor(
-        videos=videos,
+        videos=[torch.from_numpy(f).permute(0, 3, 1, 2) for f in frames],
         do_sample_frames=False,
         return_tensors="pt",
         video_metadata=[{"total_num_frames": len(f), "fps": 1.0} for f in frames],
     )
 
 
-def _targets(items):
-    return torch.from_numpy(np.stack([target for _, target in items]))
+# ---------------------------------------------------------------- one loop for all
+
+
+def _train(
+    config: WarmstartConfig,
+    stage: str,
+    parameters: Iterable[torch.nn.Parameter],
+    loss_at: Callable[[int], Losses],
+    out_dir: Path,
+) -> None:
+    """AdamW with warm-up and cosine decay; losses go into ``metrics.jsonl``."""
+    parameters = list(parameters)
+    steps = getattr(config, f"{stage}_steps")
+    lr = getattr(config, f"{stage}_lr")
+    optimizer = torch.optim.AdamW(
+        parameters, lr=lr, betas=(0.9, 0.98), weight_decay=0.01
+    )
+    history: list[dict[str, float]] = []
+    start = time.perf_counter()
+    bar = tqdm(range(steps), desc=f"warm start: {stage}", mininterval=5)
+    for step in bar:
+        ramp = min(1.0, (step + 1) / 50)
+        cosine = 0.5 * (1 + math.cos(math.pi * step / steps))
+        for group in optimizer.param_groups:
+            group["lr"] = lr * ramp * (0.03 + 0.97 * cosine)
+        losses = loss_at(step)
+        optimizer.zero_grad()
+        functools.reduce(torch.add, losses.values()).backward()
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+        history.append({name: float(v.detach()) for name, v in losses.items()})
+        if (step + 1) % LOGGED == 0 or step + 1 == steps:
+            means = _means(history[-LOGGED:])
+            bar.set_postfix(means)
+            seconds = round(time.perf_counter() - start, 1)
+            line = {"stage": stage, "step": step + 1, **means, "seconds": seconds}
+            with open(out_dir / "metrics.jsonl", "a") as file:
+                file.write(json.dumps(line) + "\n")
+
+
+def _means(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Mean of each loss over the steps that have it."""
+    names = sorted({name for row in rows for name in row})
+    values = {name: [row[name] for row in rows if name in row] for name in names}
+    return {name: round(statistics.fmean(v), 4) for name, v in values.items()}
 
 
 # ---------------------------------------------------------------- stages
 
 
-class _Trainer:
-    """AdamW, warm-up and cosine, metrics file and progress: one loop for all."""
-
-    def __init__(self, parameters, lr, steps, out_dir, stage):
-        self.parameters = list(parameters)
-        self.optimizer = torch.optim.AdamW(
-            self.parameters, lr=lr, betas=(0.9, 0.98), weight_decay=0.01
-        )
-        self.lr, self.steps, self.stage, self.out_dir = lr, steps, stage, out_dir
-
-    def run(self, loss_at):
-        history, start = [], time.perf_counter()
-        bar = tqdm(range(self.steps), desc=f"warm start: {self.stage}", mininterval=5)
-        for step in bar:
-            ramp = min(1.0, (step + 1) / 50)
-            cosine = 0.5 * (1 + math.cos(math.pi * step / self.steps))
-            for group in self.optimizer.param_groups:
-                group["lr"] = self.lr * ramp * (0.03 + 0.97 * cosine)
-            losses = loss_at(step)
-            self.optimizer.zero_grad()
-            sum(losses.values()).backward()
-            torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
-            self.optimizer.step()
-            history.append({name: float(v.detach()) for name, v in losses.items()})
-            if (step + 1) % 50 == 0 or step + 1 == self.steps:
-                recent = history[-50:]
-                means = {
-                    k: round(
-                        sum(r[k] for r in recent if k in r)
-                        / max(1, sum(k in r for r in recent)),
-                        4,
-                    )
-                    for k in sorted({k for r in recent for k in r})
-                }
-                bar.set_postfix(means)
-                line = {
-                    "stage": self.stage,
-                    "step": step + 1,
-                    **means,
-                    "seconds": round(time.perf_counter() - start, 1),
-                }
-                with open(self.out_dir / "metrics.jsonl", "a") as file:
-                    file.write(json.dumps(line) + "\n")
-
-
-def _build(config):
+def _build(config: WarmstartConfig) -> tuple[Any, Any, MapHead]:
+    """Processor, model and vision head, initialised from the seed."""
     torch.set_num_threads(1)
     torch.manual_seed(config.seed)
     tokenizer = tiny.build_tokenizer(tokenizer_corpus())
-    return tiny.build_processor(tokenizer), tiny.build_model(tokenizer)
+    processor, model = tiny.build_processor(tokenizer), tiny.build_model(tokenizer)
+    return processor, model, MapHead(model.config.text_config.hidden_size)
 
 
-def train_vision(config, out_dir):
-    """Stage 1; writes ``vision.pt`` (tower and head)."""
-    processor, model = _build(config)
-    tower, head = model.model.visual, MapHead(model.config.text_config.hidden_size)
-    stream = Stream(
-        first_seed(config, "vision"),
-        config.vision_batch,
-        RoomCells(config.view),
-        _no_collate,
-    )
-    loader = _loader(stream)
-
-    def loss_at(step):
-        items = next(loader)
-        encoded = _pixels(processor, [frames for frames, _ in items])
-        features = _features(
-            tower(encoded["pixel_values_videos"], grid_thw=encoded["video_grid_thw"])
+def _texts(config: WarmstartConfig, processor: Any, stage: str) -> Iterator[Any]:
+    """Batches of demonstrations without video, beside the stage's own batches."""
+    return _in_background(
+        Stream(
+            first_seed(config, stage) + 100_000,
+            config.joint_batch,
+            functools.partial(demonstration, config.view),
+            functools.partial(encode, processor, video=False),
+            _length,
         )
-        return {"vision": head.loss(features, _targets(items))}
+    )
+
+
+def train_vision(config: WarmstartConfig, out_dir: Path) -> None:
+    """Stage 1; writes ``vision.pt`` (tower and head)."""
+    processor, model, head = _build(config)
+    tower = model.model.visual
+    batches = _in_background(
+        Stream(
+            first_seed(config, "vision"),
+            config.vision_batch,
+            functools.partial(room_cells, config.view),
+            _as_it_is,
+        )
+    )
+
+    def loss_at(step: int) -> Losses:
+        frames, targets = zip(*next(batches), strict=True)
+        features = _video_features(tower, _pixels(processor, frames))
+        target = torch.from_numpy(np.stack(targets))
+        return {"vision": head.loss(features, target)}
 
     parameters = [*tower.parameters(), *head.parameters()]
-    trainer = _Trainer(
-        parameters, config.vision_lr, config.vision_steps, out_dir, "vision"
-    )
-    trainer.run(loss_at)
+    _train(config, "vision", parameters, loss_at, out_dir)
     _save(out_dir / "vision.pt", {"tower": tower, "head": head})
 
 
-def train_text(config, out_dir):
+def train_text(config: WarmstartConfig, out_dir: Path) -> None:
     """Stage 2; writes ``text.pt`` (language model)."""
-    processor, model = _build(config)
-    stream = Stream(
-        first_seed(config, "text"),
-        config.text_batch,
-        Demonstrations(config.view),
-        Encode(processor, with_video=False),
-        _length,
+    processor, model, _ = _build(config)
+    batches = _in_background(
+        Stream(
+            first_seed(config, "text"),
+            config.text_batch,
+            functools.partial(demonstration, config.view),
+            functools.partial(encode, processor, video=False),
+            _length,
+        )
     )
-    loader = _loader(stream)
 
-    def loss_at(step):
-        return {"text": model(**next(loader)).loss}
+    def loss_at(step: int) -> Losses:
+        return {"text": model(**next(batches)).loss}
 
-    trainer = _Trainer(
-        model.model.language_model.parameters(),
-        config.text_lr,
-        config.text_steps,
-        out_dir,
-        "text",
-    )
-    trainer.run(loss_at)
-    _save(out_dir / "text.pt", {"language_model": model.model.language_model})
+    language_model = model.model.language_model
+    _train(config, "text", language_model.parameters(), loss_at, out_dir)
+    _save(out_dir / "text.pt", {"language_model": language_model})
 
 
-class Captions:
-    """Seed → (row without a question, completion that is only the map)."""
-
-    def __init__(self, view):
-        self.view = view
-
-    def __call__(self, seed):
-        room = draw_room(seed, VIEWS[self.view].style)
-        cells = rasterize(to_scene(room, with_boxes=False), GRID)
-        names = list(cells)
-        np.random.default_rng(seed).shuffle(names)  # questions ask for any order
-        row = {"question": "", "options": None, "video": video_uri(self.view, seed)}
-        return row, f"<think><map>{map_to_text(cells, last=names)}</map>"
-
-
-def train_align(config, out_dir):
+def train_align(config: WarmstartConfig, out_dir: Path) -> None:
     """Stage 3; writes ``align.pt`` (tower, head, language model)."""
-    processor, model = _build(config)
-    head = MapHead(model.config.text_config.hidden_size)
-    vision = torch.load(out_dir / "vision.pt", weights_only=True)
-    text = torch.load(out_dir / "text.pt", weights_only=True)
-    parts = {
-        "tower": model.model.visual,
-        "head": head,
-        "language_model": model.model.language_model,
-    }
-    for name, module in parts.items():
-        module.load_state_dict({**vision, **text}[name])
+    processor, model, head = _build(config)
+    parts = _parts(model, head)
+    _load(parts, out_dir / "vision.pt", out_dir / "text.pt")
     model.tie_weights()
-    _match_scale(model, head, processor, RoomCells(config.view), config)
+    _match_scale(model, head, processor, config)
     model.model.visual.requires_grad_(False)
-    first = first_seed(config, "align")
-    captions = Stream(
-        first,
-        config.align_batch,
-        Captions(config.view),
-        Encode(processor, True),
-        _length,
+    captions = _in_background(
+        Stream(
+            first_seed(config, "align"),
+            config.align_batch,
+            functools.partial(caption, config.view),
+            functools.partial(encode, processor, video=True),
+            _length,
+        )
     )
-    texts = Stream(
-        first + 100_000,
-        config.joint_batch,
-        Demonstrations(config.view),
-        Encode(processor, False),
-        _length,
-    )
-    captions, texts = _loader(captions), _loader(texts)
+    texts = _texts(config, processor, "align")
 
-    def loss_at(step):
+    def loss_at(step: int) -> Losses:
         inputs = next(captions)
         types = token_types(inputs["input_ids"], model.config)
         losses = {"align": model(**inputs, mm_token_type_ids=types).loss}
-        if step % 4 == 0:  # what stage 2 taught would fade
+        if step % 4 == 0:  # otherwise the model forgets stage 2
             losses["text"] = 0.5 * model(**next(texts)).loss
         return losses
 
     parameters = model.model.language_model.parameters()
-    trainer = _Trainer(
-        parameters, config.align_lr, config.align_steps, out_dir, "align"
-    )
-    trainer.run(loss_at)
+    _train(config, "align", parameters, loss_at, out_dir)
     _save(out_dir / "align.pt", parts)
 
 
-def train_joint(config, out_dir):
+def train_joint(config: WarmstartConfig, out_dir: Path) -> None:
     """Stage 4; writes the model folder ``model/`` with its processor."""
-    processor, model = _build(config)
-    head = MapHead(model.config.text_config.hidden_size)
-    aligned = torch.load(out_dir / "align.pt", weights_only=True)
-    model.model.visual.load_state_dict(aligned["tower"])
-    head.load_state_dict(aligned["head"])
-    model.model.language_model.load_state_dict(aligned["language_model"])
+    processor, model, head = _build(config)
+    _load(_parts(model, head), out_dir / "align.pt")
     model.tie_weights()
-    seen = {}
+    shown: dict[str, Tensor] = {}
     model.model.visual.register_forward_hook(
-        lambda module, args, output: seen.update(features=_features(output))
+        lambda module, args, output: shown.update(features=_features(output))
     )
-    first, batch = first_seed(config, "joint"), config.joint_batch
-    demonstrations = Demonstrations(config.view)
-    videos = _loader(
-        Stream(first, batch, demonstrations, JointCollate(processor), _length)
-    )
-    texts = _loader(
+    videos = _in_background(
         Stream(
-            first + 100_000, batch, demonstrations, Encode(processor, False), _length
+            first_seed(config, "joint"),
+            config.joint_batch,
+            functools.partial(demonstration, config.view),
+            functools.partial(encode_with_targets, processor),
+            _length,
         )
     )
+    texts = _texts(config, processor, "joint")
 
-    def loss_at(step):
+    def loss_at(step: int) -> Losses:
         inputs, target = next(videos)
         types = token_types(inputs["input_ids"], model.config)
         losses = {"joint": model(**inputs, mm_token_type_ids=types).loss}
-        losses["vision"] = config.vision_weight * head.loss(seen["features"], target)
+        losses["vision"] = config.vision_weight * head.loss(shown["features"], target)
         if step % 2 == 0:
             losses["text"] = 0.5 * model(**next(texts)).loss
         return losses
 
     parameters = [*model.parameters(), *head.parameters()]
-    trainer = _Trainer(
-        parameters, config.joint_lr, config.joint_steps, out_dir, "joint"
-    )
-    trainer.run(loss_at)
+    _train(config, "joint", parameters, loss_at, out_dir)
     _save_model(out_dir / "model", model, processor)
 
 
-def _match_scale(model, head, processor, rooms, config):
-    """Give video tokens the mean and size of word embeddings; the head stays exact.
+def _match_scale(
+    model: Any, head: MapHead, processor: Any, config: WarmstartConfig
+) -> None:
+    """Give video tokens the mean and size of word embeddings.
 
-    Stage 1 leaves features some twenty times longer than embeddings, around a large
-    common vector: what layers add to such tokens is drowned. The tower's last linear
-    layer takes the shift and scale, and the head takes them back.
+    After stage 1 features are about twenty times longer than embeddings, around a large
+    common vector; what layers add to such tokens has no effect. The tower's last linear
+    layer takes the shift and scale, and the head inverts them: its output is the same.
     """
     first = first_seed(config, "vision")
-    pixels = _pixels(processor, [rooms(first + i)[0] for i in range(64)])
+    pixels = _pixels(
+        processor, [room_cells(config.view, first + i)[0] for i in range(64)]
+    )
     last = model.model.visual.merger.mlp[-1]
     words = model.get_input_embeddings().weight
     with torch.no_grad():
-        features = _features(
-            model.model.visual(
-                pixels["pixel_values_videos"], grid_thw=pixels["video_grid_thw"]
-            )
-        )
+        features = _video_features(model.model.visual, pixels)
         mean = features.mean(dim=0)
         scale = (features - mean).norm(dim=1).mean() / words.norm(dim=1).mean()
-        head.bias += head.weight @ mean
-        head.weight *= scale
+        head.bias.add_(head.weight @ mean)
+        head.weight.mul_(scale)
         last.bias.sub_(mean).div_(scale)
         last.weight.div_(scale)
 
 
-class JointCollate:
-    """Demonstrations → (model inputs, vision targets of the same rooms)."""
-
-    def __init__(self, processor):
-        self.encode = Encode(processor, with_video=True)
-
-    def __call__(self, items):
-        targets = np.stack([cell_grid(row["map"]) for row, _ in items])
-        return self.encode(items), torch.from_numpy(targets)
+def _parts(model: Any, head: MapHead) -> dict[str, torch.nn.Module]:
+    return {
+        "tower": model.model.visual,
+        "head": head,
+        "language_model": model.model.language_model,
+    }
 
 
-def _save(path, modules):
+def _load(parts: Mapping[str, torch.nn.Module], *paths: Path) -> None:
+    weights: dict[str, Any] = {}
+    for path in paths:
+        weights |= torch.load(path, weights_only=True)
+    for name, module in parts.items():
+        module.load_state_dict(weights[name])
+
+
+def _save(path: Path, modules: Mapping[str, torch.nn.Module]) -> None:
     with atomic_path(path) as temporary:
         torch.save({k: m.state_dict() for k, m in modules.items()}, temporary)
 
 
-def _save_model(folder, model, processor):
-    """Write the folder under another name first: a whole model or none."""
+def _save_model(folder: Path, model: Any, processor: Any) -> None:
+    """Write under another name and rename: the folder is whole or absent."""
     draft = folder.with_name(folder.name + ".part")
     shutil.rmtree(draft, ignore_errors=True)
     model.save_pretrained(draft)
@@ -531,8 +554,15 @@ def _save_model(folder, model, processor):
     draft.rename(folder)
 
 
-def run(out_dir, config=WarmstartConfig(), evaluate=None):
-    """The whole chain into ``out_dir``; finished stages are skipped on a second call.
+# ---------------------------------------------------------------- the chain
+
+
+def run(
+    out_dir: PathLike,
+    config: WarmstartConfig = WarmstartConfig(),
+    evaluate: Callable[[Path], Any] | None = None,
+) -> Path:
+    """All stages into ``out_dir``; a second call skips finished stages.
 
     Parameters
     ----------
@@ -544,12 +574,12 @@ def run(out_dir, config=WarmstartConfig(), evaluate=None):
     Returns
     -------
     Path
-        The model's folder; ``provenance.json`` lies beside it.
+        The model's folder; ``provenance.json`` is beside it.
 
     Raises
     ------
     SpacerError
-        If ``out_dir`` holds a warm start of another configuration, or a stage died.
+        If ``out_dir`` holds a warm start of another configuration, or a stage failed.
     """
     out_dir = make_folder(out_dir)
     fingerprint = config_hash(config)
@@ -557,6 +587,7 @@ def run(out_dir, config=WarmstartConfig(), evaluate=None):
     if stamp.exists() and read_json(stamp)["hash"] != fingerprint:
         raise SpacerError(
             f"{out_dir} holds a warm start of another configuration",
+            kind="tiny.other-configuration",
             got=read_json(stamp)["hash"],
             expected=fingerprint,
             remedy="choose another folder or delete this one",
@@ -564,14 +595,14 @@ def run(out_dir, config=WarmstartConfig(), evaluate=None):
     if not stamp.exists():
         origin = provenance(config=asdict(config))
         write_json(stamp, {"hash": fingerprint, **origin})
-    stages = {"vision.pt": train_vision, "text.pt": train_text}
-    left = [f for name, f in stages.items() if not (out_dir / name).exists()]
-    _side_by_side(left, config, out_dir)
-    if not (out_dir / "align.pt").exists():
-        _side_by_side([train_align], config, out_dir)
     model = out_dir / "model"
-    if not model.exists():
-        _side_by_side([train_joint], config, out_dir)
+    for stages in (
+        {"vision.pt": train_vision, "text.pt": train_text},
+        {"align.pt": train_align},
+        {"model": train_joint},
+    ):
+        left = [s for name, s in stages.items() if not (out_dir / name).exists()]
+        _side_by_side(left, config, out_dir)
     done = out_dir / "provenance.json"
     if not done.exists():
         rows = read_jsonl(out_dir / "metrics.jsonl")
@@ -588,7 +619,12 @@ def run(out_dir, config=WarmstartConfig(), evaluate=None):
     return model
 
 
-def _side_by_side(stages, config, out_dir):
+def _side_by_side(
+    stages: Sequence[Callable[[WarmstartConfig, Path], None]],
+    config: WarmstartConfig,
+    out_dir: Path,
+) -> None:
+    """Run stages at the same time, each in its own process."""
     context = multiprocessing.get_context("spawn")
     workers = [context.Process(target=s, args=(config, out_dir)) for s in stages]
     for worker in workers:
@@ -599,5 +635,6 @@ def _side_by_side(stages, config, out_dir):
         if worker.exitcode != 0:
             raise SpacerError(
                 f"warm start: {stage.__name__} ended with code {worker.exitcode}",
+                kind="tiny.stage-failed",
                 remedy="read its traceback above; run again to resume",
             )

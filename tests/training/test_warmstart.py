@@ -4,9 +4,9 @@ import dataclasses
 
 import pytest
 import torch
+from support import refused
 
 from spacer_lib.artifacts import read_json, read_jsonl
-from spacer_lib.errors import SpacerError
 from spacer_lib.evaluation.backends import load
 from spacer_lib.tiny import warmstart
 
@@ -55,5 +55,5 @@ def test_a_second_call_runs_nothing(folder, monkeypatch):
 
 def test_another_configuration_is_refused(folder):
     other = dataclasses.replace(CONFIG, seed=1)
-    with pytest.raises(SpacerError, match="another configuration"):
+    with refused("tiny.other-configuration"):
         warmstart.run(folder, other)
