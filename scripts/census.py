@@ -248,9 +248,20 @@ def hidden_options(decorator: ast.expr, values: dict[str, ast.expr]) -> int:
     return 0
 
 
-def imports(source: Source) -> Iterator[str]:
-    """Dotted names below the library that a file imports, at any depth of code."""
+def imports(source: Source, *, types: bool = True) -> Iterator[str]:
+    """Dotted names below the library that a file imports, at any depth of code.
+
+    ``types=False`` leaves out what only a type checker imports.
+    """
+    skipped = {
+        id(inner)
+        for node in ast.walk(source.tree)
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        for inner in ast.walk(node)
+    }
     for node in ast.walk(source.tree):
+        if not types and id(node) in skipped:
+            continue
         names = []
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
@@ -289,16 +300,17 @@ def graph(sources: list[Source], floors: list[str]) -> dict[str, Any]:
         "arrows between wings": sum(map(len, arrows.values())),
         "arrows upwards": sorted(upwards),
         "circles of wings": circles(arrows),
-        "circles of modules": circles(module_arrows(sources)),
+        "circles of modules": circles(module_arrows(sources, types=False)),
+        "circles with imports for types": circles(module_arrows(sources)),
     }
 
 
-def module_arrows(sources: list[Source]) -> dict[str, set[str]]:
+def module_arrows(sources: list[Source], *, types: bool = True) -> dict[str, set[str]]:
     """``{module: modules it imports}``."""
     names = {".".join(one.parts).removesuffix(".__init__"): one for one in sources}
     arrows: dict[str, set[str]] = defaultdict(set)
     for name, source in names.items():
-        for imported in imports(source):
+        for imported in imports(source, types=types):
             # ``maps.grid.turned`` is a name in ``maps.grid``.
             whole = imported if imported in names else imported.rpartition(".")[0]
             if whole in names and whole != name:
