@@ -75,9 +75,13 @@ def nearest(name: object, known: Iterable[object]) -> str:
     --------
     >>> nearest("tinny", ["tiny", "spacer_7b"])
     'did you mean tiny?'
+    >>> nearest("05", ["04_design_rewards", "05_train_grpo"])
+    'did you mean 05_train_grpo?'
     >>> nearest("x", ["tiny", "spacer_7b"])
     'choose from tiny, spacer_7b'
     """
     names = [str(other) for other in known]
     found = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
+    # "05" is far from "05_train_grpo" by letters.
+    found = found or [other for other in names if other.startswith(str(name))][:1]
     return f"did you mean {found[0]}?" if found else f"choose from {', '.join(names)}"
