@@ -3,11 +3,11 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 # ninja and accelerate are looked up on PATH by the processes that need them.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
-.PHONY: help setup demo test warmstart study studies evaluation bench bench-step notebooks \
-    lab clean
+.PHONY: help setup demo check test warmstart study studies evaluation bench bench-step \
+    notebooks lab clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' Makefile
 
 setup: ## Build .venv (quick when it is up to date)
 	@scripts/setup.sh
@@ -15,7 +15,10 @@ setup: ## Build .venv (quick when it is up to date)
 demo: setup ## Run every notebook and write papermill_runs/summary.json
 	@.venv/bin/spacer demo
 
-test: setup ## Lint, tests, then every notebook in its cheap mode (ARGS="-k maps")
+check: setup ## Lint, types and the quick tests: two minutes (ARGS="-k maps")
+	@scripts/test.sh --check $(ARGS)
+
+test: setup ## Lint, types, all tests, every notebook in its cheap mode (ARGS="-k maps")
 	@scripts/test.sh $(ARGS)
 
 warmstart: setup ## Train the shipped warm-start checkpoint again

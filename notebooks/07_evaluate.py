@@ -12,18 +12,18 @@
 # ---
 
 # %% [markdown]
-# # 07 · Evaluate on rooms nobody trained on
+# # 07 · Evaluate on rooms outside training
 #
-# **What you'll do.** Ask the model of notebook 05 questions about new rooms, before and after SG-RLVR, beside floors that need no eyes, and find out where its answers come from.
+# **What you'll do.** Ask the model of notebook 05 questions about new rooms, before and after SG-RLVR. Compare the scores with floors, which are reached without the video, and find out where the answers come from.
 #
 # **What you'll learn.**
 # - place every score between a floor and an interval;
 # - compare two models question by question, and say *up*, *down* or *not distinguishable*;
-# - test whether an answer comes from the drawn map by exchanging the map, or the room;
-# - read a benchmark's files, run it so that it resumes, and see what the reading rule is worth;
-# - read map accuracy beside map scores, and see why one of them says so little.
+# - test whether an answer comes from the drawn map: exchange the map, or the room;
+# - read a benchmark's files, run it so that it resumes, and see how much the reading rule changes;
+# - compare hit rates with map scores, and see why some map scores say little.
 #
-# **What you'll need.** The warm-start checkpoint (in the repository) and the run of notebook 05; without the run this notebook says so and evaluates the warm start alone. One CPU core, about four minutes, 1.5 GB of memory.
+# **What you'll need.** The warm-start checkpoint (in the repository) and the run of notebook 05; without the run this notebook evaluates the warm start alone and says so. One CPU core, about four minutes, 1.5 GB of memory.
 #
 # SpaceR §5 (evaluation), Table 5 (maps); VSI-Bench for the task averages.
 
@@ -90,9 +90,9 @@ if not has_after:
     print("cd notebooks; papermill 05_train_grpo.ipynb ../papermill_runs/05.ipynb")
 
 # %% [markdown]
-# ## Rooms that nobody trained on
+# ## Rooms outside training
 #
-# A room is its seed. Warm start, SG-RLVR and this evaluation draw from ranges that never meet, and each question has a room of its own. Tasks come in turn, so that each is equally frequent.
+# A synthetic room is defined by its seed. Warm start, SG-RLVR and this evaluation draw seeds from separate ranges, and each question has its own room. All tasks are equally frequent.
 
 # %%
 rows = draw_rows(SEEDS["test"], questions, view)
@@ -112,11 +112,11 @@ map_plots.cognitive_map(example["map"], axes[4]).legend_.remove()
 print(example["question"], *example["options"], f"(true: {example['ground_truth']})")
 
 # %% [markdown]
-# **What to notice.** Four frames of 56 x 56 pixels are all the model sees. The map on the right is the truth it has to draw before it answers. The floor's colour depends on the place: a crutch that lets a net of under a million weights learn in minutes, and one reason why its numbers say nothing about real rooms.
+# **What to notice.** Four frames of 56 x 56 pixels are all the model sees. The map on the right is the true map, which it has to draw before it answers. The floor's colour depends on the place. That lets a network of under a million weights learn in minutes, and it is one reason why these numbers say nothing about real rooms.
 #
-# ## Floors: what needs no eyes
+# ## Floors: scores without the video
 #
-# A share of right answers means nothing alone. The first floor always gives the most frequent answer of a task, counted on *other* rooms and scored by the same scorer.
+# A share of right answers needs something to compare it with. The first floor always gives the most frequent answer of a task, counted on *other* rooms. It is scored by the same rule.
 
 # %%
 majority = floors(rows, train_rows=draw_rows(SEEDS["develop"], 240, view))
@@ -125,7 +125,7 @@ columns = ["name", "n", "score", "score_low", "score_high", "exact"]
 floor.loc[floor["level"] != "kind", columns].round(3)
 
 # %% [markdown]
-# $\text{score}$ is 1 or 0 for a choice and the mean relative accuracy for a number (SpaceR Eq. 3); `exact` counts only scores of 1. Intervals resample rooms, since questions of one room stand and fall together. `macro` averages the kinds of task, direction's three difficulties counting as one kind (VSI-Bench); `overall` is the mean over questions.
+# $\text{score}$ is 1 or 0 for a choice and the mean relative accuracy for a number (SpaceR Eq. 3); `exact` counts only scores of 1. Intervals resample rooms, since questions of one room depend on each other. `macro` averages the kinds of task; the three difficulties of direction are one kind (VSI-Bench). `overall` is the mean over questions.
 #
 # Two more floors use the model itself: the same questions beside **another room's video**, and with **no video**.
 
@@ -151,7 +151,7 @@ figure, ax = plt.subplots(figsize=(9, 3.2))
 _ = evaluation_plots.accuracy_bars(tables, ax, floors=floor)
 
 # %% [markdown]
-# **What to notice.** Grey blocks are the majority floor. Beside another room's video, or none, the answers should fall to about that floor: the questions give nothing away, and whatever stands above it was seen.
+# **What to notice.** Grey blocks are the majority floor. With another room's video, or none, the score should fall to about that floor. Then the questions alone do not give the answers, and a score above the floor comes from the video.
 #
 # ## The warm start, on its own camera and on the new one
 #
@@ -169,11 +169,11 @@ measures = ["score", "exact", "hits", "failures", "map_failures"]
 pd.DataFrame({k: row[measures] for k, row in overall.items()}).astype(float).round(3)
 
 # %% [markdown]
-# **What to notice.** `hits` is map accuracy: the share of objects drawn within 1.5 cells of where they are. `failures` counts answers that could not be read; they stay in the mean, as wrong.
+# **What to notice.** `hits` is the hit rate: the share of objects drawn within 1.5 cells of their true cell. `failures` counts answers that could not be read; they stay in the mean, as wrong.
 #
 # ## After SG-RLVR
 #
-# The same questions again, answered by the trained model. Each question is its own control: what is resampled is the *difference*, room by room.
+# The same questions again, answered by the trained model. Each question is compared with itself: the *difference* is resampled, room by room.
 
 # %%
 if has_after:
@@ -202,7 +202,7 @@ kinds = change[(change["level"] == "kind") & (change["measure"] == "score")]
 dict(zip(kinds["name"].map(short_name), kinds["verdict"], strict=True))
 
 # %% [markdown]
-# **What to notice.** *Not distinguishable* is a result too: with this many questions the interval of one task is wide, and a point estimate on the right side of zero is no gain. The same comparison on the camera that the warm start knew tells adaptation from general sharpening:
+# **What to notice.** *Not distinguishable* is a result too. With this many questions the interval of one task is wide, and a difference above zero need not be a gain. The same comparison on the camera of the warm start separates adaptation to the new camera from a general gain:
 
 # %%
 known = change_seen[change_seen["level"] == "overall"].set_index("measure")
@@ -212,7 +212,7 @@ known.loc[["score", "exact", "hits"], columns].round(3)
 # %% [markdown]
 # ### Sampled answers
 #
-# Greedy decoding shows the most likely path only. At temperature 1, as in training, errors of a single token count as well; a large gap between the two columns means a model that knows better than it speaks.
+# Greedy decoding shows only the most likely answer. At temperature 1, as in training, single unlikely tokens cause errors too. A large gap between the two columns shows how many of the errors come from sampling.
 
 # %%
 sampled = ask(rows, "sampled", settings=replace(GREEDY, temperature=1.0, seed=seed))
@@ -223,7 +223,7 @@ pd.DataFrame({k: row[measures] for k, row in pair.items()}).astype(float).round(
 # %% [markdown]
 # ## Do the answers come from the map?
 #
-# Exchange the map and see. *Oracle*: the response is forced to begin with the true map, and the model only has to go on. *Other*: it watches another room. If the answer is computed from the map, oracle must help and another room must hurt.
+# Exchange the map. *Oracle*: the response is forced to begin with the true map, and the model continues it. *Other*: the model sees another room. If the answer is computed from the map, the oracle must help and another room must hurt.
 
 # %%
 figure, ax = plt.subplots(figsize=(9, 3.2))
@@ -231,11 +231,11 @@ by_map = {c: summarize(end[c]) for c in ("oracle", "own", "other")}
 _ = evaluation_plots.accuracy_bars(by_map, ax, floors=floor)
 
 # %% [markdown]
-# **What to notice.** The gap between *own* and *oracle* is what better eyes could still bring; what is missing above *oracle* is reasoning. Notebook 08 asks of every single answer whether it follows from the map beside it.
+# **What to notice.** The gap between *own* and *oracle* is what a better map could gain. The gap between *oracle* and 1 is reasoning. Notebook 08 tests for every answer whether it follows from its map.
 #
-# ## Map accuracy beside map scores
+# ## Hit rate and map scores
 #
-# Four scores of the same drawings (see notebooks 02 and 04), with two maps that need no eyes: every object in the middle, and every object anywhere.
+# Four scores of the same drawings (see notebooks 02 and 04), with two maps that are drawn without the video: every object in the middle, and every object in a random cell.
 
 # %%
 rng, truth = np.random.default_rng(seed), [row["map"] for row in rows]
@@ -265,7 +265,7 @@ _ = ax.set(ylabel="map score", ylim=(0, 1))
 
 
 # %% [markdown]
-# **What to notice.** Under the published scores (`released`, `paper`) a map with everything in the middle earns nearly what a careful one earns; `decay` and the share of hits keep them apart, and `aligned` gives what needs no eyes about nothing. A map score alone is no map accuracy.
+# **What to notice.** Under the published scores (`released`, `paper`) a map with everything in the middle scores nearly as much as a good one. `decay` and the hit rate separate the two, and `aligned` gives maps drawn without the video about 0. Read a map score together with the hit rate.
 #
 # ## Look at the drawings
 #
@@ -297,11 +297,11 @@ print(asked["question"], *(asked["options"] or ()), sep="\n")
 print(f"true: {asked['ground_truth']}\n{missed['prediction']}")
 
 # %% [markdown]
-# **What to notice.** The text after the map is a calculation over cells that can be checked by eye: where it goes wrong, either a cell was misplaced or a step was miscounted.
+# **What to notice.** The text after the map is a calculation over cells, which you can check. Where it goes wrong, either a cell was misplaced or a step was miscalculated.
 #
 # ## A benchmark as it is published
 #
-# So far rows were made on the spot. Public benchmarks come as files, with rules and aggregates of their own; `spacer_lib.benchmarks` reads them as published and scores them as their authors do.
+# So far the rows were made in this notebook. Public benchmarks come as files, each with its rule and aggregate. `spacer_lib.benchmarks` reads them as published and scores them as their authors do.
 
 # %%
 entries = {
@@ -311,7 +311,7 @@ columns = ["title", "overall", "asked in mode", "files"]
 pd.DataFrame.from_dict(entries, orient="index", columns=columns)
 
 # %% [markdown]
-# `macro` is the mean over tasks, `micro` over questions. `held-out` is ours: rooms that no run has seen, in VSI-Bench's schema, about six questions to a room.
+# `macro` is the mean over tasks, `micro` over questions. `held-out` is ours: rooms that no run trains on, in VSI-Bench's schema, about six questions a room.
 
 # %%
 bench = named("held-out")
@@ -322,7 +322,7 @@ print(len(held), "questions about", len({row["scene_name"] for row in held}), "r
 {key: held[-1][key] for key in keys}
 
 # %% [markdown]
-# `run` asks any backend (a checkpoint here, vLLM, any OpenAI-compatible server, or a floor) and appends each answer to `predictions.jsonl` as it comes, so that a killed run goes on where it was. `spacer evaluate` is the same from the command line.
+# `run` asks any backend (a checkpoint here, vLLM, any OpenAI-compatible server, or a floor) and appends each answer to `predictions.jsonl` as it arrives, so that a killed run resumes. `spacer evaluate` is the same from the command line.
 
 # %%
 records = run(
@@ -333,11 +333,11 @@ found = totals(records, bench)
 found["tasks"], {key: found[key] for key in ("macro", "micro", "rule", "failures")}
 
 # %% [markdown]
-# **What to notice.** Micro and macro differ, because the tasks are not equally frequent; a table that does not say which it prints can be off by that much. Two or more questions share a room here, and intervals resample rooms.
+# **What to notice.** Micro and macro differ, because the tasks are not equally frequent. A table should say which of the two it prints. Two or more questions share a room here, and intervals resample rooms.
 #
-# ## What a reading rule is worth
+# ## How much a reading rule changes
 #
-# One model scores 32.5 to 38.7 on VSI-Bench in five public harnesses. Part of it is how text becomes an answer. The same outputs under five rules: ours (`strict`: the answer tag, one letter or one number, or nothing), VSI-Bench's own (`official`: the text up to the first space), the same behind the answer tag, and two of many scripts (the first number or letter anywhere; the last).
+# One model scores 32.5 to 38.7 on VSI-Bench in five public harnesses. Part of the difference is how text becomes an answer. Here are the same outputs under five rules: ours (`strict`: the answer tag, one letter or one number, or nothing), VSI-Bench's own (`official`: the text up to the first space), the same behind the answer tag, and two rules that many scripts use (the first number or letter anywhere; the last).
 
 # %%
 said = [Answer(made["prediction"]) for made in records]
@@ -354,11 +354,11 @@ for kind in ("first_number", "last_letter"):
         print("  ", worst)
 
 # %% [markdown]
-# **What to notice.** VSI-Bench's rule was made for bare answers and finds nothing but a tag in a model that thinks; numbers of two papers compare only if the rule does. The first number anywhere is a cell of the map; the last happens to be the answer, because this model says nothing after it. A rule can be right by the habit of one model, and then it ranks models by their habits.
+# **What to notice.** VSI-Bench's rule was made for bare answers. In the output of a model that thinks it finds only a tag. So scores of two papers can be compared only if they use the same rule. The first number anywhere is a cell of the map. The last one is the answer, because this model writes nothing after it; with another model it may not be.
 #
 # ## Three seeds, with and without the map reward
 #
-# One run proves little. `make study` trains every arm with several seeds from the same warm start, asks the same fresh rooms, and writes `papermill_runs/study.json`. Large dots pool the seeds of an arm, small ones are single runs.
+# One run is not enough. `make study` trains every arm with several seeds from the same warm start, asks the same fresh rooms, and writes `papermill_runs/study.json`. Large dots pool the seeds of an arm, small ones are single runs.
 
 # %%
 path = PROJECT_ROOT / "papermill_runs" / "study.json"
@@ -380,7 +380,7 @@ for name, gain in (study["differences"] if study else {}).items():
 
 
 # %% [markdown]
-# **What to notice.** Intervals resample rooms, with all seeds of a room together. They tell how sure we are about *these* runs on other rooms; three seeds are too few to speak for a fourth, so look at the spread of the small dots.
+# **What to notice.** Intervals resample rooms, with all seeds of a room together. They hold for *these* runs on other rooms. Three seeds are too few to predict a fourth, so look at the spread of the small dots too.
 #
 # ## Keep the numbers
 
@@ -426,15 +426,15 @@ write_json(folder / "summary.json", {**summary, "provenance": provenance()})
 # spacer report runs/vsi runs/vsi_majority --published spacer_table1 --out runs/report
 # ```
 #
-# - **Resume.** Predictions are written batch by batch, with the hash of weights, rows and settings. The same command skips what it finds under the same hash and answers the rest; anything else is answered anew.
-# - **Raw text is kept.** A prediction can be scored again with another rule without asking the model again; harnesses that differ in reading answers differ by several points on the same text.
-# - **Missing media is a wrong answer.** A row without its video is scored 0 and named `missing_media`, not skipped.
-# - **Decoding is spelled out.** Published checkpoints carry sampling settings that would win in silence; greedy here means greedy.
-# - **How many questions?** Intervals shrink with the root of the number of *rooms*, not of questions; the ablation gaps of published tables are often smaller than their intervals.
+# - **Resume.** Predictions are appended one by one, with a hash of weights, rows and settings. The same command keeps those with the same hash and asks the rest.
+# - **Raw text is kept.** A prediction can be scored by another rule without asking the model again. Harnesses with different rules differ by several points on the same text.
+# - **Missing media is a wrong answer.** A row without its video scores 0, and its failure is `missing_media`. It is not skipped.
+# - **All decoding settings are given.** Published checkpoints come with sampling settings, which apply where none are given. Here greedy is greedy.
+# - **How many questions?** Intervals shrink with the root of the number of *rooms*, not of questions; gaps between ablations in published tables are often smaller than their intervals.
 #
 # ## Summary
 #
-# Floors first, then intervals, then pairs. A score says that an answer was right; exchanging the room or the map says why.
+# Look at floors first, then at intervals, then at paired differences. A score says whether answers are right. Exchanging the room or the map shows why.
 #
 # ## Exercises
 #

@@ -12,15 +12,15 @@
 # ---
 
 # %% [markdown]
-# # 08 · Ablate what the answers are made of
+# # 08 · Ablate: what the answers depend on
 #
-# **What you'll do.** Line up every ablation with its interval, then take one model's answers apart: exchange the map, let a small geometric program answer from the map alone, and name each failure.
+# **What you'll do.** Show every ablation with its interval. Then analyse one model's answers: exchange the map, let a geometric solver answer from the map alone, and name each failure.
 #
 # **What you'll learn.**
 # - read a table of ablations with the words *not distinguishable* in it;
 # - force a true, a drawn or a random map, and see how much of a score each leaves;
-# - tell seeing from reasoning: is the map wrong, or what is made of it?
-# - see what a map accuracy on a coarser grid is worth, and what a count of spatial words is not;
+# - separate perception from reasoning: is the map wrong, or the conclusion from it?
+# - see what a hit rate on a coarser grid means, and what a count of spatial words does not mean;
 # - take a quiz on maps yourself, and measure agreement by AC1.
 #
 # **What you'll need.** Notebook 07. Nothing else from disk: the warm-start checkpoint and the studies' results are in the repository. One CPU core, about two minutes, 1.5 GB of memory.
@@ -139,7 +139,7 @@ if has_table:
     display(against[["n", "before", "after", "verdict"]].round(3))
 
 # %% [markdown]
-# **What to notice.** Floors first: *no video* and *another room* stand where the majority answer stands, so what is above them was seen. SG-RLVR gains on the warm start, and without its map reward the gain is gone. Imitating true maps (`SFT`), which SG-RLVR never sees, gains as much or more. Preference pairs (`DPO`) lose. *Relative distance* stays at its floor in every arm: a macro mean hides that, the columns do not. The three forms of an answer set out from a start of their own (notebook 06), so their line is not theirs alone.
+# **What to notice.** Floors first: *no video* and *another room* score like the majority answer, so a score above them comes from the video. SG-RLVR gains on the warm start, and without its map reward the gain is gone. Imitating true maps (`SFT`), which SG-RLVR never sees, gains as much or more. Preference pairs (`DPO`) lose. *Relative distance* stays at its floor in every arm: a macro mean hides that, the columns show it. The three forms of an answer start from another checkpoint (notebook 06), so their rows are not comparable with the others.
 #
 # ## Every ablation, with its interval
 #
@@ -171,11 +171,11 @@ for row in labelled[labelled["measure"] == "score"].itertuples():
           f"{100 * row.high:+.1f}], {row.seeds} seed(s): {row.verdict}")  # fmt: skip
 
 # %% [markdown]
-# **What to notice.** *Up* means that the first arm is better, *down* the second. An interval that holds zero says *not distinguishable*, whichever side its point is on. The interval speaks of other rooms, not of other seeds: a comparison of one seed stays an anecdote however narrow it is. And a gap in `hits` (objects drawn within 1.5 cells) is no gap in `score`: imitation of true maps (`sft`) draws far better maps than SG-RLVR, and the answers cannot be told apart.
+# **What to notice.** *Up* means that the first arm is better, *down* the second. An interval that contains zero is *not distinguishable*, whatever its mean. The interval is over rooms, not over seeds: with one seed a narrow interval says nothing about the next seed. And a gap in `hits` (objects drawn within 1.5 cells) need not be a gap in `score`: imitation of true maps (`sft`) draws far better maps than SG-RLVR, and the scores are not distinguishable.
 #
 # ### Thinking or answering at once
 #
-# SpaceR's Table 3 sets accuracy beside the length of the thoughts. In the study `modes` one start was taught three forms of an answer and then trained in each.
+# SpaceR's Table 3 compares accuracy with the length of the thoughts. In the study `modes` one start was taught three forms of an answer and then trained in each.
 
 # %%
 forms = []
@@ -186,11 +186,11 @@ forms = pd.DataFrame(forms, columns=["form", "tokens", "score"])
 forms.groupby("form", sort=False).mean().round(3)
 
 # %% [markdown]
-# **What to notice.** Here the thought holds a calculation, and it pays. `observe` writes the map without the calculation and gains nothing over no words at all (`vanilla`): it is not the length that helps, and not the map by itself. With predictions on disk, `analyses.think_vs_direct` makes the paired table for any two runs.
+# **What to notice.** Here the thought contains a calculation, and it helps. `observe` writes the map without the calculation and gains nothing over the bare answer (`vanilla`). So neither the length nor the map alone helps. With predictions on disk, `statistics.compare` makes the paired table of any two runs.
 #
 # ## The map at inference: drawn, true, random
 #
-# SpaceR's Table 5 exchanges the map. Two conditions force the start of the response: `oracle` with the true map, `random_map` with the same categories and counts in random cells. `own` draws its map itself; `blind` has to do it without the video.
+# SpaceR's Table 5 exchanges the map. Two conditions force the start of the response: `oracle` with the true map, `random_map` with the same categories and counts in random cells. With `own` the model draws its map itself; with `blind` it does so without the video.
 
 # %%
 rows = draw_rows(SEEDS["develop"], questions, view)
@@ -221,7 +221,7 @@ for ax, name in zip(axes, ("oracle", "random_map"), strict=True):
     ax.set_xlabel(f"score: {name} minus own (percentage points, 95% interval)")
 
 # %% [markdown]
-# **What to notice.** Directions fall with the map, though the video is still there: the answer is computed from what was written. Counting *rises* under `random_map`, because a random map with true counts gives the count away. A single number over all tasks (`macro`) adds the gift to the loss and comes out as no difference at all; read it by task. SpaceR's random maps cost counting 10.7 points, so theirs did not keep the counts.
+# **What to notice.** With a random map the score of directions falls, although the video is still shown: the answer is computed from the written map. The score of counting *rises* under `random_map`, because a random map with true counts contains the answer. In one number over all tasks (`macro`) the gain and the loss cancel, so read it by task. In SpaceR counting loses 10.7 points with random maps, so theirs did not keep the counts.
 #
 # `hits` is the hit rate (SpaceR: map accuracy), the share of objects drawn within one cell. Random cells reach this by chance:
 
@@ -231,11 +231,11 @@ for size in (5, 10, 15, 20):
 
 
 # %% [markdown]
-# A single object in a grid of $M \times M$ has $(3M-2)^2$ pairs of cells in reach of each other, out of $M^4$. Objects that a room repeats may pair with any of their kind, which raises it (`random_map` above). SpaceR's Table 5 prints 10.5% for random maps on 10 x 10, so its unnamed "map accuracy" may well be this one.
+# A single object in a grid of $M \times M$ has $(3M-2)^2$ pairs of cells in reach of each other, out of $M^4$. Where a room has several objects of a category, each may pair with any of them, which raises the rate (`random_map` above). SpaceR's Table 5 prints 10.5% for random maps on 10 x 10, so its undefined "map accuracy" may be this one.
 #
-# ### The same eyes on a coarser grid
+# ### The same maps on a coarser grid
 #
-# SpaceR's Table 6 compares map sizes by this accuracy, and 5 x 5 comes out more accurate than 10 x 10. Take the drawings above and only write them down more coarsely, two cells into one:
+# SpaceR's Table 6 compares map sizes by this accuracy, and 5 x 5 is more accurate than 10 x 10. Here are the maps drawn above on a coarser grid, with two by two cells joined into one:
 
 # %%
 def coarser(cells):
@@ -253,13 +253,13 @@ sizes = map_size_table({5: (half, half_rows), 10: (by_map["own"], rows)}, seed=s
 sizes[["within_one_cell", "by_chance", "same_distance", "same_distance_by_chance"]]
 
 # %% [markdown]
-# **What to notice.** Nothing was seen better, and the accuracy within one cell rises, as it does for random maps. A fair comparison holds the *distance* fixed (`same_distance`: 1.5 cells of the 10 x 10 grid, which on 5 x 5 means the very cell) and looks at the answers.
+# **What to notice.** The maps are the same, and the share within one cell rises, as it does for random maps. A fair comparison keeps the *distance* fixed (`same_distance`: 1.5 cells of the 10 x 10 grid, which on 5 x 5 is the cell itself) and looks at the answers.
 #
 # ## Does the answer follow from the map?
 #
-# `consistency.answer_from_map` answers from a map and nothing else: it counts cells, takes bearings between cells, and finds the nearest. What it cannot know it says: metres need a scale, sizes and orders are not in a map, ties stay ties.
+# `consistency.answer_from_map` answers from a map and nothing else: it counts cells, takes bearings between cells, and finds the nearest. It says what it cannot answer and why: metres need a scale, sizes and orders are not in a map, and a tie has no answer.
 #
-# Three shares for each task: the model's answer *follows* from its own drawing; the *drawn* map gives the right answer; the *true* map gives it, that is, a perfect map would have sufficed.
+# Three shares for each task: the model's answer *follows* from its own map; the *drawn* map gives the right answer; the *true* map gives it, so that a perfect map would suffice.
 
 # %%
 judged = {name: failures(answers, rows) for name, answers in by_map.items()}
@@ -277,11 +277,11 @@ counts = given.pivot(index="name", columns="measure", values="n")[measures[1:]]
 counts.rename(columns=lambda name: name.replace("right_if_", "n: "))
 
 # %% [markdown]
-# **What to notice.** A true 10 x 10 map would answer nearly all of these questions, and most drawings of this model would, too. Counting stands and falls with the map. Relative distance is the opposite: the drawn map holds the right answer and the model does not find it, so no better eyes would help there. (A share of 100% gets an interval of no width from resampling; with twenty questions it is still a share of twenty.)
+# **What to notice.** A true 10 x 10 map would answer nearly all of these questions, and most maps that this model draws would, too. Counting is right where the map is right. Relative distance is the opposite: the drawn map contains the right answer and the model does not find it, so that better maps would not help there. (Resampling gives a share of 100% an interval of width 0, even with only twenty questions.)
 #
-# ## What went wrong, one by one
+# ## What failed, question by question
 #
-# SpaceR's Figure 8 shows two failures, of perception and of localisation. With the solver every wrong answer gets a name:
+# SpaceR's Figure 8 shows two failures, of perception and of localisation. With the solver every wrong answer gets a label:
 
 # %%
 for label, meaning in FAILURES.items():
@@ -295,7 +295,7 @@ for ax, name in zip(axes, ("own", "random_map"), strict=True):
 
 
 # %% [markdown]
-# **What to notice.** With random maps nearly all errors become *localisation*: the labels find a fault that was planted. Absolute distance stays *undetermined*, since a map carries no metres (`cell_sizes` adds them; it asks for the gap between surfaces, which centres do not give).
+# **What to notice.** With random maps nearly all errors become *localisation*, as they should: there the places are wrong by construction. Absolute distance stays *undetermined*, since a map has no metres. `cell_sizes` adds them, but the questions ask for the gap between surfaces, and a map has only centres.
 #
 # One drawing for each kind of failure; squares are true, dots are drawn:
 
@@ -321,7 +321,7 @@ for label, (row, answer, judgement) in chosen.items():
 # %% [markdown]
 # ### Where the reasoning breaks
 #
-# The model writes its calculation down: offsets between cells first, `sofa-3+0` for a direction (signed) and `bed3,2` for a distance (without signs), then what follows from them. So each step can be held against the one before.
+# The model writes its calculation down: offsets between cells first, `sofa-3+0` for a direction (signed) and `bed3,2` for a distance (without signs), then what follows from them. So each step can be checked against the one before.
 
 # %%
 def offsets(row, prediction):
@@ -356,7 +356,7 @@ sound = [length == cell_distance((0, 0), gap) for *gap, length in found]
 print(f"{np.mean(sound):.2f} of {len(sound)} distances are those of the offset written")
 
 # %% [markdown]
-# **What to notice.** The arithmetic after the offset is sound, and signed offsets are mostly looked up rightly. The unsigned offsets of the distance tasks are nearly all made up, with a true map before the model's eyes too: it learned what such a line looks like, not where its numbers come from. A score says *wrong*; the map beside the thought says *where*.
+# **What to notice.** The arithmetic after the offset is right, and most signed offsets agree with the map. Nearly all unsigned offsets of the distance tasks disagree with it, even when the true map is given: the model learned the form of such a line, not where its numbers come from. A score says that an answer is wrong; comparing map and thought shows where.
 #
 # ## Spatial words
 #
@@ -371,11 +371,11 @@ figure, ax = plt.subplots(figsize=(6, 2.4))
 _ = evaluation_plots.words_against_score(words, ax)
 
 # %% [markdown]
-# **What to notice.** This model was taught a calculation and not prose: it has one or two such words (`turn`, `left`), the same in every condition, whatever the score does. So here the count explains nothing (`rho`, the correlation within a type of question, does not exist where the count never varies). Over a few checkpoints anything that grows in training correlates with anything else that does; `word_table` asks the sharper question within each run.
+# **What to notice.** This model learned a calculation and not prose. It writes one or two such words (`turn`, `left`), the same in every condition, whatever the score. So here the count explains nothing (`rho`, the correlation within a type of question, is undefined where the count does not vary). Over a few checkpoints any two quantities that grow in training correlate. `word_table` therefore compares within each run.
 #
 # ## A quiz: could you answer from the map?
 #
-# SpaceR gave three people 50 rightly answered questions with the drawn map and without the video: 41 could be solved. Your turn. Write letters or numbers into `my_answers` and run the rest again.
+# SpaceR gave three people 50 rightly answered questions with the drawn map and without the video: 41 could be solved. Now you: write letters or numbers into `my_answers` and run the rest again.
 
 # %%
 asked = quiz(rows, quiz_questions, seed, predictions=by_map["own"])
@@ -409,7 +409,7 @@ for other in ("with_truth", "with_solver"):
         print(f"AC1 {other.replace('_', ' ')}: {found.coefficient:.2f} {interval}")
 
 # %% [markdown]
-# Agreement is corrected for chance by Gwet's AC1, $(p_a - p_e) / (1 - p_e)$ with $p_e = \frac{1}{q-1}\sum_k \pi_k (1 - \pi_k)$: $p_a$ is the share of agreeing pairs, $\pi_k$ how often category $k$ of $q$ is given. Without answers by hand the second line is 1 by construction. The failure case that AC1 was made for: two raters who agree on 95 of 100, nearly always on *yes*.
+# Agreement is corrected for chance by Gwet's AC1, $(p_a - p_e) / (1 - p_e)$ with $p_e = \frac{1}{q-1}\sum_k \pi_k (1 - \pi_k)$: $p_a$ is the share of agreeing pairs, $\pi_k$ how often category $k$ of $q$ is given. Without answers by hand the second line is 1 by construction. AC1 was made for cases like this one: two raters agree on 95 of 100, nearly always on *yes*.
 
 # %%
 ratings = [["yes", "yes"]] * 95 + [["yes", "no"]] * 3 + [["no", "yes"]] * 2
@@ -421,7 +421,7 @@ print(f"observed {ac1.observed:.2f}: AC1 {ac1.coefficient:.2f}, Cohen's κ {kapp
 # %% [markdown]
 # ### The whole quiz, by the solver
 #
-# All rightly answered questions of the run, as SpaceR's 50, with the solver as the only reader:
+# All questions that the run answered rightly, like SpaceR's 50, with the solver as the only reader:
 
 # %%
 every = quiz(rows, len(rows), seed, predictions=by_map["own"])
@@ -454,19 +454,19 @@ kept["failures"]
 #     -p checkpoint runs/05_train_grpo/model -p view new -p questions 480
 # ```
 #
-# - **Any run.** All functions take prediction records and question rows; records of a public benchmark will do. VSI-Bench's questions are parsed from their words. Its true maps come from `Scene.from_meta` and `rasterize`; without them, what needs the truth is left out.
-# - **Real rooms.** On the 44 published ScanNet rooms true 10 x 10 maps answer nearly all direction questions (LOG.md), where SpaceR with true maps reports 44.7: there, too, it is not the map that is missing.
+# - **Any run.** All functions take predictions and questions, those of a public benchmark too. Objects of VSI-Bench's questions are read from their words. Its true maps come from `Scene.from_meta` and `rasterize`; without them, measures that need the true map are left out.
+# - **Real rooms.** On the 44 published ScanNet rooms true 10 x 10 maps answer nearly all direction questions (LOG.md), where SpaceR with true maps reports 44.7: there, too, the map is not the limit.
 # - **Data scale and sample selection** (Figures 3 and 7): `run_table({size: predictions, …}, reference=…)` for the scores.
-# - **Random maps with true counts** flatter counting; for a map that knows nothing use condition `blind` or another room's video (`other`).
+# - **Random maps with true counts** raise the score of counting; for a map without information use condition `blind` or another room's video (`other`).
 #
 # ## Summary
 #
-# A gap without an interval is no ablation; a map accuracy without its chance level is no accuracy; and a wrong answer with a right map is a different fault from a wrong map.
+# Give every difference an interval and every hit rate its chance level. A wrong answer with a right map is another failure than a wrong map.
 #
 # ## Exercises
 #
-# 1. Run with `-p view new`. Which kinds of failure grow: those of seeing or those of reasoning?
-# 2. Force the true map turned by 90° (`cogmap.turned`). For which tasks does the solver still agree with the truth?
+# 1. Run with `-p view new`. Which failures grow: perception and localisation, or reasoning?
+# 2. Force the true map turned by 90° (`maps.grid.turned`). For which tasks does the solver still agree with the truth?
 # 3. Give the solver `cell_sizes` and find how far from the truth the centre distance lies. Why is it mostly too long?
 #
 # ## References

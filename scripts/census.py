@@ -169,11 +169,9 @@ def key_lists(source: Source, keys: set[str]) -> Iterator[ast.stmt]:
             continue
         if isinstance(value, ast.Call) and value.args:  # frozenset({...})
             value = value.args[0]
-        parts = value.keys if isinstance(value, ast.Dict) else None
-        if isinstance(value, (ast.Tuple, ast.List, ast.Set)):
-            parts = value.elts
-        names = [part.value for part in parts or () if isinstance(part, ast.Constant)]
-        if len(names) >= 3 and len(names) == len(parts or ()) and set(names) <= keys:
+        parts: list[Any] = list(getattr(value, "elts", getattr(value, "keys", ())))
+        names = [part.value for part in parts if isinstance(part, ast.Constant)]
+        if len(names) >= 3 and len(names) == len(parts) and set(names) <= keys:
             yield node
 
 
@@ -194,9 +192,9 @@ def settings(sources: list[Source]) -> dict[str, Any]:
     fields = {}
     for source in sources:
         for node in source.tree.body:
-            named = isinstance(node, ast.ClassDef) and re.search(
-                r"(Config|Settings|Recipe|Study)$", node.name
-            )
+            if not isinstance(node, ast.ClassDef):
+                continue
+            named = re.search(r"(Config|Settings|Recipe|Study)$", node.name)
             if named and any(
                 "dataclass" in ast.unparse(d) for d in node.decorator_list
             ):
@@ -223,10 +221,9 @@ def commands(sources: list[Source]) -> dict[str, Any]:
             if not isinstance(node, FUNCTION):
                 continue
             for decorator in node.decorator_list:
-                called = isinstance(decorator, ast.Call)
-                name = ast.unparse(decorator.func if called else decorator)
+                name = ast.unparse(decorator).partition("(")[0]
                 options = len(parameters(node)) + 1  # --json
-                hidden = hidden_options(decorator, values) if called else 0
+                hidden = hidden_options(decorator, values)
                 if name == "command":
                     found["first path"][node.name] = options - hidden
                 if name == "extra" or (name == "command" and hidden):
@@ -242,9 +239,9 @@ def commands(sources: list[Source]) -> dict[str, Any]:
     }
 
 
-def hidden_options(decorator: ast.Call, values: dict[str, ast.expr]) -> int:
+def hidden_options(decorator: ast.expr, values: dict[str, ast.expr]) -> int:
     """Options that ``advanced=`` leaves out of the first path."""
-    for word in decorator.keywords:
+    for word in getattr(decorator, "keywords", ()):
         if word.arg == "advanced":
             names: Any = values.get(ast.unparse(word.value), word.value)
             return len(names.elts)

@@ -1,13 +1,14 @@
-"""Keep of a run or study folder what notebook 09 draws, small enough to commit.
+"""Copy what notebook 09 draws of a run or study folder, small enough to commit.
 
     python scripts/keep_run.py runs/study_beta papermill_runs/study_beta
 
-Of each ``answers.jsonl`` the first questions, of each ``metrics.jsonl`` the rewards,
-of each ``selection.jsonl`` the scores; the folders in between stay.
+It keeps the first questions of ``answers.jsonl``, the rewards of ``metrics.jsonl`` and
+the scores of ``selection.jsonl``, in the same folders.
 """
 
 import sys
 from pathlib import Path
+from typing import Any
 
 from spacer_lib.artifacts import read_jsonl, write_jsonl
 
@@ -25,8 +26,8 @@ KEPT = {
 }
 
 
-def keep(source, target):
-    """Write the kept files below ``target``; of answers only the first seed's."""
+def keep(source: Path, target: Path) -> None:
+    """Write the kept files below ``target``; answers of the first seed only."""
     for path in sorted(source.rglob("*.jsonl")):
         if path.name not in KEPT or "checkpoints" in path.parts:
             continue
@@ -39,8 +40,8 @@ def keep(source, target):
         write_jsonl(target / path.relative_to(source), kept)
 
 
-def tidy(value):
-    """Four decimals are more than a curve shows."""
+def tidy(value: Any) -> Any:
+    """Round to four decimals, which is more than a curve shows."""
     return round(value, 4) if isinstance(value, float) else value
 
 

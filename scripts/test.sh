@@ -1,14 +1,20 @@
 #!/usr/bin/env bash
-# Lint, tests, notebooks: all three always run; the exit status is 0 only if all pass.
-# Arguments go to the pytest run over tests/ (scripts/test.sh -k maps -x).
+# Lint, types, tests and notebooks. Every stage runs; the exit status is 0 only if all
+# pass. Arguments go to pytest (scripts/test.sh -k maps -x).
+#
+#   scripts/test.sh          everything
+#   scripts/test.sh --check  two minutes: lint, types, and the tests that train nothing,
+#                            open no video and start no other process
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 
 export PATH="$PWD/.venv/bin:$PATH"
-# One thread each, so that parallel ranks and kernels do not fight over the cores;
-# offline, so that nothing is fetched behind a test's back.
+# One thread each, since tests run in parallel; offline, so that no test can download.
 export OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 export HF_HUB_OFFLINE=1 TQDM_DISABLE=1
+
+check=false
+if [[ ${1:-} == --check ]]; then check=true && shift; fi
 
 names=() states=() seconds=()
 failed=0
@@ -21,11 +27,45 @@ stage() { # stage NAME COMMAND...
     names+=("$name") seconds+=($((SECONDS - start)))
 }
 
-stage lint python -m ruff check .
-stage tests env MPLBACKEND=Agg python -m pytest tests -q --durations=15 "$@"
-# Figures stay inline here, so no MPLBACKEND; SPACER_QUICK is the cheap mode.
-stage notebooks env -u MPLBACKEND SPACER_QUICK=1 \
-    python -m pytest --nbval-lax -q --durations=6 notebooks
+layout() { python -m ruff check . && python -m ruff format --check .; }
+
+some_tests() { # some_tests OPTION...: passes too where the arguments select no test
+    MPLBACKEND=Agg python -m pytest tests -q --durations=10 "$@"
+    local status=$?
+    ((status == 0 || status == 5))
+}
+
+# Two notebooks at a time. 07 reads the model of 05, and 03 the rooms of 01, so each
+# group runs in order. Figures stay inline, so there is no MPLBACKEND; SPACER_QUICK
+# makes the notebooks cheap.
+book_group() { # book_group NUMBER...
+    env -u MPLBACKEND SPACER_QUICK=1 python -m pytest --nbval-lax -q --durations=4 \
+        "${@/#/notebooks/}"
+}
+books() {
+    local log first=0 second=0
+    log=$(mktemp)
+    book_group 05_train_grpo.ipynb 06_train_baselines.ipynb 07_evaluate.ipynb \
+        >"$log" 2>&1 &
+    book_group 01_parse_scannet.ipynb 02_rasterize_maps.ipynb 03_generate_qa.ipynb \
+        04_design_rewards.ipynb 08_ablate.ipynb 09_reproduce_figures.ipynb || first=1
+    wait $! || second=1
+    cat "$log"
+    rm -f "$log"
+    ((first == 0 && second == 0))
+}
+
+stage layout layout
+stage types python -m mypy
+if $check; then
+    stage tests some_tests -n 2 --dist loadfile \
+        -m "not (training or video or processes or slow)" "$@"
+else
+    stage tests some_tests -n 2 --dist loadfile -m "not processes" "$@"
+    # These start processes of their own or measure time and memory: one at a time.
+    stage processes some_tests -m processes "$@"
+    stage notebooks books
+fi
 
 printf '\n== summary\n'
 for i in "${!names[@]}"; do

@@ -288,11 +288,9 @@ def provenance(**extra: Any) -> dict[str, Any]:
 class Manifest:
     """What an output folder has finished: ``manifest.json``, written atomically.
 
-    ``done(key, fingerprint)`` is true only if that key was recorded with the same
-    fingerprint **and** its files still exist, so an interrupted run resumes by
-    skipping what is proved done. Use it as a context manager: records reach the disk
-    at most once a second and when the block ends, however it ends. Entries are
-    sorted, so the order in which workers finish leaves no trace.
+    An interrupted run skips the keys that ``done`` reports. Used as a context manager,
+    a manifest is written at most once a second and when the block ends, also by an
+    error. Entries are sorted: the file does not depend on which worker ended first.
     """
 
     def __init__(self, folder: PathLike) -> None:
@@ -309,6 +307,7 @@ class Manifest:
             self._save()
 
     def done(self, key: str, fingerprint: Any) -> bool:
+        """Whether ``key`` was recorded with this fingerprint and its files exist."""
         entry = self.entries.get(key)
         return (
             entry is not None
@@ -317,12 +316,13 @@ class Manifest:
         )
 
     def record(self, key: str, fingerprint: Any, files: Iterable[str]) -> None:
+        """Record ``key`` and its files, named relative to the folder."""
         self.entries[key] = {"fingerprint": fingerprint, "files": list(files)}
         self._dirty = True
         if time.monotonic() - self._saved > 1:
             self._save()
 
-    def _save(self):
+    def _save(self) -> None:
         entries = dict(sorted(self.entries.items()))
         write_json(self.path, {"provenance": provenance(), "entries": entries})
         self._saved, self._dirty = time.monotonic(), False

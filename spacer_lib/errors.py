@@ -37,7 +37,7 @@ class SpacerError(Exception):
         self,
         what: object,
         *,
-        kind: str = "",
+        kind: str,
         got: object = None,
         expected: object = None,
         remedy: object = None,

@@ -1,4 +1,7 @@
-"""Session set-up: one thread, no network, no windows, real metadata when named."""
+"""Session set-up: one thread, no network, no windows, real metadata when named.
+
+Whole files get the markers that ``scripts/test.sh`` selects by.
+"""
 
 import os
 from pathlib import Path
@@ -11,6 +14,32 @@ os.environ.setdefault("TQDM_DISABLE", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
 
 import pytest  # noqa: E402
+
+# Folders, or files without ``test_`` and suffix.
+MARKS = {
+    "training": (
+        "training",
+        "ask",
+        "cli",
+        "evaluation",
+        "sampling",
+        "bench_step",
+        "study",
+    ),
+    "video": ("build", "cli", "bench_data", "scannet", "scans", "synthetic", "video"),
+    "processes": ("cluster", "equality", "lab", "launch"),
+    "slow": ("qa_properties",),
+}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Mark the tests of whole files, before any is deselected."""
+    for item in items:
+        names = item.path.parent.name, item.path.stem.removeprefix("test_")
+        for mark, marked in MARKS.items():
+            if not set(names).isdisjoint(marked):
+                item.add_marker(mark)
 
 
 def _named_file(variable, what):

@@ -50,6 +50,7 @@ each_file = pytest.mark.parametrize(
 FUNCTION = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 
+@functools.cache
 def parse(path):
     return ast.parse(path.read_text(encoding="utf-8"), str(path))
 
@@ -300,8 +301,11 @@ def test_public_functions_are_annotated(path):
 # ---------------------------------------------------------------- kinds of errors
 
 
+ERRORS = ("SpacerError", "MediaError", "TrainingFailed")
+
+
 def kinds_of(tree):
-    """``(line, kinds)`` of each ``SpacerError(...)``; ``None``: no literal kind.
+    """``(line, kinds)`` of each error that is made; ``None``: no literal kind.
 
     Left out are errors whose kind is passed on: a parameter of the function around
     them, or another error's kind.
@@ -310,7 +314,7 @@ def kinds_of(tree):
         for node in ast.iter_child_nodes(function):
             node.parent = function
     for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and ast.unparse(node.func) == "SpacerError":
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ERRORS:
             given = {word.arg: word.value for word in node.keywords}
             kind, around = given.get("kind"), node
             if isinstance(kind, ast.Attribute) and kind.attr == "kind":
@@ -320,6 +324,16 @@ def kinds_of(tree):
             if isinstance(kind, ast.Name) and around:
                 parameters = around.args.args + around.args.kwonlyargs
                 if kind.id in [one.arg for one in parameters]:
+                    continue
+                values = [
+                    one.value
+                    for one in ast.walk(around)
+                    if isinstance(one, ast.Assign)
+                    and ast.unparse(one.targets[0]) == kind.id
+                ]
+                for value in values:
+                    yield value.lineno, literal_kinds(value)
+                if values:
                     continue
             yield node.lineno, literal_kinds(kind)
 
@@ -361,6 +375,7 @@ def test_errors_have_a_kind_of_their_wing(path):
         ("SpacerError('x', kind=error.kind)", []),
         ("def f(kind):\n    raise SpacerError('x', kind=kind)", []),
         ("def f():\n    raise SpacerError('x', kind=kind)", [None]),
+        ("def f():\n    k = 'a.b'\n    raise SpacerError('x', kind=k)", ["a.b"]),
     ],
 )
 def test_kinds_are_read(source, kinds):

@@ -41,6 +41,8 @@ MISTAKES = (
     "select --out x --set rewrad.map_weight=0",
     "study --config mapp",
     "study --config absent.yaml",
+    "study --arms mapp",
+    "study --set learnin_rate=1",
     "evaluate --benchmark vis --data . --floor majority",
     "evaluate --benchmark vsi --data absent --floor majority",
     f"{ASK} --floor majorty",

@@ -16,7 +16,7 @@ from spacer_lib.artifacts import (
     write_jsonl,
 )
 from spacer_lib.cli.app import Setting, command, extra
-from spacer_lib.cli.choices import check_choice, check_exists, names_in, one_of
+from spacer_lib.cli.choices import CONFIGS, check_choice, names_in, one_of
 
 CHECKPOINT = PROJECT_ROOT / "checkpoints" / "tiny_warmstart"
 Recipe = Annotated[
@@ -138,7 +138,7 @@ def study(
     setting: Setting = [],
 ) -> Any:
     """Train several arms over several seeds and compare; a stopped run continues."""
-    _check_study(config)
+    _check_study(config, arms, setting)
     from spacer_lib.study import load_study, run_study, study_table
 
     chosen = load_study(
@@ -154,12 +154,16 @@ def study(
     return read_json(out / "study.json")
 
 
-def _check_study(config: str) -> None:
-    """Refuse the name of no study before torch is loaded."""
-    if not Path(config).suffix:
-        check_choice("study", config, names_in("study"), "cli.unknown-study")
-    else:
-        check_exists(Path(config), "study")
+def _check_study(config: str, arms: list[str], setting: list[str]) -> None:
+    """Refuse unknown studies, arms and settings before torch is loaded."""
+    from spacer_lib.settings import read_yaml
+    from spacer_lib.training.recipe import load_config
+
+    study = read_yaml(config, CONFIGS / "study", what="study")
+    known = tuple(study.get("arms") or ())
+    for arm in arms:
+        check_choice("study arm", arm, known, "cli.unknown-arm")
+    load_config(str(study.get("recipe", "tiny")), setting)
 
 
 @extra("spacer extras select --config tiny --out runs/kept.jsonl --k 8 --rows 400")

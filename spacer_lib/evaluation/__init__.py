@@ -1,17 +1,27 @@
-"""Held-out questions: generate, score, compare, with floors and intervals.
+"""Held-out questions: ask, score, compare, with floors and intervals.
 
+Asking
 ``config``        how a benchmark is asked
-``backends``      who answers; ``chat``: a server; ``offline_vllm``; ``serve``: our own
+``backends``      what answers: the interface, and a checkpoint in this process
+``chat``          a server; ``offline_vllm``: vLLM in this process
+``serve``         a checkpoint as a server
+``floors``        answers without the video
 ``conditions``    what is shown
-``runner``        asks, scores, resumes → ``predictions.jsonl``
-``predictions``   one record per question
-``foreign``       predictions made elsewhere, joined with their questions
-``audit``         the same outputs under every extraction rule
+``ask``           the loop that asks, and its journal
+``runner``        a benchmark → a folder; our own questions → a file
 ``fallback``      a second reader, off by default
-``floors``        what can be had without a model
-``statistics``    tidy tables, paired differences, intervals
+``selection``     questions that training can learn from
+
+Scoring
+``predictions``   one prediction per question, by a reading rule
+``foreign``       predictions made elsewhere, joined with their questions
+``audit``         the same outputs under every reading rule
+
+Comparing
+``bootstrap``     intervals over rooms
+``statistics``    tidy tables and paired differences
 ``report``        tables of runs for a paper
-``consistency``   what a map says by itself, and kinds of failure
+``consistency``   a solver that answers from a map, and kinds of failure
 ``analyses``      the papers' further tables, from any runs
 ``agreement``     a quiz on maps, and Gwet's AC1
 """

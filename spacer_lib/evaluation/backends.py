@@ -15,18 +15,13 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import torch
 
-from spacer_lib.artifacts import PROJECT_ROOT, PathLike, config_hash
-from spacer_lib.errors import SpacerError
+from spacer_lib.artifacts import PathLike, config_hash
 from spacer_lib.language.asking import AskSettings
 from spacer_lib.language.prompts import media_parts
+from spacer_lib.models.checkpoints import adapt, load_checkpoint
 from spacer_lib.models.generation import respond, weights_fingerprint
 from spacer_lib.models.inputs import MediaError
-from spacer_lib.models.patches.patch_embedding import use_linear_patches
-from spacer_lib.models.patches.rope import (
-    ONE_BLOCK_FAMILIES,
-    POSITION_RULES,
-    position_rule,
-)
+from spacer_lib.models.patches.rope import position_rule
 from spacer_lib.rows import Question
 
 
@@ -97,39 +92,16 @@ def keyed(seed: int, name: object) -> np.random.Generator:
 def load(checkpoint: PathLike, positions: str | None = "library") -> tuple[Any, Any]:
     """``(model, processor)`` of a checkpoint folder or hub name, as it was saved.
 
-    A relative folder is looked up in the working directory first, then in the
-    repository. The model goes to a GPU if there is one. ``positions`` is the rule that
-    it was trained under (``models.patches.rope``): ``original`` for published
-    checkpoints. ``None``: original in the families that have two rules.
+    The model goes to a GPU if there is one. ``positions`` is the rule it was trained
+    under: see ``models.checkpoints.adapt``.
 
     Raises
     ------
     SpacerError
-        If there is no such checkpoint.
+        See ``models.checkpoints.load_checkpoint``.
     """
-    # Imported late: spacer_lib.models has to come before transformers.
-    from transformers import AutoModelForImageTextToText, AutoProcessor
-
-    places = [Path(checkpoint), PROJECT_ROOT / checkpoint]
-    found = [str(p) for p in places if (p / "config.json").exists()]
-    name = found[0] if found else str(checkpoint)
-    try:
-        if not found and Path(checkpoint).is_absolute():
-            raise FileNotFoundError("no config.json in this folder")
-        model = AutoModelForImageTextToText.from_pretrained(name, dtype="auto")
-        processor = AutoProcessor.from_pretrained(name)
-    except OSError as error:
-        raise SpacerError(
-            f"checkpoint {checkpoint}",
-            kind="evaluation.no-checkpoint",
-            got=str(error).splitlines()[0],
-            expected="a folder written by save_pretrained, or a hub name",
-            remedy="fix the path, or make it first (notebook 05, make warmstart)",
-        ) from error
-    if positions is None:
-        two_rules = model.config.model_type in ONE_BLOCK_FAMILIES
-        positions = "original" if two_rules else "library"
-    POSITION_RULES[positions](use_linear_patches(model))
+    model, processor = load_checkpoint(checkpoint, dtype="auto")
+    model = adapt(model, positions)
     return model.to("cuda" if torch.cuda.is_available() else "cpu"), processor
 
 

@@ -1,7 +1,7 @@
 """A second reader for outputs that the strict rule could not read; off by default.
 
 Another model is shown the question, the options and the output, and names the answer
-that the output gives. What it reads stands beside the score (``fallback_extracted``,
+that the output gives. What it reads is kept beside the score (``fallback_extracted``,
 ``fallback_score``). It replaces the score only if the run says ``strict+fallback``.
 """
 

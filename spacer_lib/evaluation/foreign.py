@@ -1,6 +1,6 @@
 """Predictions made elsewhere → one text per question.
 
-Three shapes are told apart by what a file holds, not by its name:
+The content of a file, not its name, decides which of three shapes it has:
 
 plain       ``id, prediction``: ours, or of any other program
 lmms-eval   sample logs: ``doc_id``, ``resps``, ``filtered_resps``; the question in the

@@ -8,6 +8,7 @@ from spacer_lib.errors import SpacerError
 from spacer_lib.evaluation.backends import Replies, Reply, keyed, media_failure
 from spacer_lib.evaluation.chat import shown_media
 from spacer_lib.language.asking import AskSettings
+from spacer_lib.models.checkpoints import find_checkpoint, load_processor
 from spacer_lib.models.inputs import MediaError
 from spacer_lib.rows import Question
 
@@ -56,15 +57,14 @@ class OfflineVllm:
                 remedy="pip install vllm in an environment of its own, or leave "
                 "--vllm out (transformers), or ask a vLLM server with --endpoint",
             ) from error
-        from transformers import AutoProcessor
-
         self.name, self.multiple = str(checkpoint), multiple
         self.version = vllm.__version__
         self.sampling = vllm.SamplingParams
-        self.processor = AutoProcessor.from_pretrained(self.name)
+        path = find_checkpoint(checkpoint)
+        self.processor = load_processor(path)
         # A benchmark's row shows a few images, or one video of ``frames`` frames.
         most = {"image": max(frames, 32), "video": 1}
-        self.llm = vllm.LLM(model=self.name, limit_mm_per_prompt=most, **options)
+        self.llm = vllm.LLM(model=path, limit_mm_per_prompt=most, **options)
 
     def identity(self) -> dict[str, Any]:
         """Name of the checkpoint and vLLM's version."""

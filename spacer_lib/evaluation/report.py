@@ -127,8 +127,8 @@ def read_run(path: PathLike, name: str | None = None) -> Run:
     Raises
     ------
     SpacerError
-        If a line is no scored prediction, with the line and the missing key; if there
-        is none.
+        If a line is not a scored prediction, with the line and the missing key; if
+        there is no line.
     """
     path = Path(path)
     folder, file = path, path / "predictions.jsonl"

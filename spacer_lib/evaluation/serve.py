@@ -53,7 +53,7 @@ def make_server(
     name : str
         What the model is called in requests.
     host : str
-        This machine only, unless it is given: there is no key.
+        By default only this machine can connect: there is no key.
     port : int
         0: any free one; see ``server_address``.
     max_pixels : int, optional

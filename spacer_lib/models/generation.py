@@ -1,15 +1,14 @@
 """Question rows → completions, with every sampling setting spelled out.
 
-Evaluation and sample selection ask a model through here, so a published
-``generation_config.json`` (near-zero temperature, repetition penalty) wins nowhere.
+Evaluation and sample selection ask a model through here. Nothing is left to a published
+``generation_config.json`` (near-zero temperature, repetition penalty).
 """
 
-import contextlib
-import zlib
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 
 from spacer_lib.artifacts import config_hash
@@ -18,6 +17,7 @@ from spacer_lib.language.asking import AskSettings
 from spacer_lib.models.inputs import encode_prompts, pad_batch, token_types
 from spacer_lib.models.patches.rope import position_rule
 from spacer_lib.models.patches.shared_media import media_once
+from spacer_lib.models.sampling import KeyedSampling, sequence_key
 from spacer_lib.rows import Question
 
 
@@ -36,7 +36,13 @@ class Response(NamedTuple):
     tokens: int
 
 
-def generate(model, processor, rows, settings, **options):
+def generate(
+    model: Any,
+    processor: Any,
+    rows: Sequence[Question],
+    settings: AskSettings,
+    **options: Any,
+) -> list[str]:
     """The texts of ``respond``."""
     return [made.text for made in respond(model, processor, rows, settings, **options)]
 
@@ -50,15 +56,17 @@ def respond(
     blind: bool = False,
     prefixes: Sequence[str] | None = None,
 ) -> list[Response]:
-    """One completion per row, with its number of tokens.
+    """One completion for each row, with its number of tokens.
 
     Parameters
     ----------
     model, processor : Qwen-VL model and its processor
     rows : list of Question
-        With a video, images or text alone. Of rows with the same media the media are
-        encoded once a batch.
+        With a video, images or text alone. A row that stands here several times is
+        sampled each time anew; a batch encodes its media once.
     settings : AskSettings
+        A completion depends on ``settings.seed``, the row's id and how often the id
+        stood before it, not on its batch (up to rounding).
     blind : bool
         Leave videos and images out.
     prefixes : list of str, optional
@@ -68,32 +76,36 @@ def respond(
     -------
     list of Response
     """
-    if prefixes is not None and len(prefixes) != len(rows):
+    if prefixes is None:
+        prefixes = [""] * len(rows)
+    if len(prefixes) != len(rows):
         raise SpacerError(
             "prefixes",
             kind="models.uneven-prefixes",
             got=len(prefixes),
-            expected=f"{len(rows)}",
+            expected=len(rows),
         )
+    keys = _sequence_keys(settings.seed, rows)
     responses: list[Response] = []
     was_training = model.training
     model.eval()
     for start in range(0, len(rows), settings.batch_size):
-        batch = rows[start : start + settings.batch_size]
-        forced = [""] * len(batch)
-        if prefixes is not None:
-            forced = list(prefixes[start : start + settings.batch_size])
-        with (
-            _inputs(model, processor, batch, settings, blind, forced) as inputs,
-            _seeded(settings.seed, batch),
-            torch.inference_mode(),
-        ):
+        batch = slice(start, start + settings.batch_size)
+        forced = prefixes[batch]
+        inputs = _inputs(model, processor, rows[batch], settings, blind, forced)
+        with inputs as tensors, torch.inference_mode():
+            width = tensors["input_ids"].shape[1]
+            sampler = None
+            if settings.temperature > 0:
+                sampler = KeyedSampling(
+                    keys[batch], width, settings.temperature, settings.top_p
+                )
             output = model.generate(
-                **inputs,
-                **sampling_settings(model, settings.temperature, settings.top_p),
+                **tensors,
+                **generation_settings(model, sampler),
                 max_new_tokens=settings.max_new_tokens,
             )
-        new = output[:, inputs["input_ids"].shape[1] :]
+        new = output[:, width:]
         made = processor.tokenizer.batch_decode(
             new, skip_special_tokens=True, clean_up_tokenization_spaces=False
         )
@@ -103,7 +115,18 @@ def respond(
     return responses
 
 
-def _lengths(model, new):
+def _sequence_keys(seed: int, rows: Sequence[Question]) -> list[int]:
+    """A key for each row, of the seed, its id and how often the id stood before it."""
+    seen: Counter[str] = Counter()
+    keys = []
+    for row in rows:
+        name = str(row["id"])
+        keys.append(sequence_key(seed, name, seen[name]))
+        seen[name] += 1
+    return keys
+
+
+def _lengths(model: Any, new: torch.Tensor) -> list[int]:
     """Tokens of each row up to the first that ends it, or all of them."""
     ends = model.generation_config.eos_token_id
     ends = torch.as_tensor([] if ends is None else ends, device=new.device)
@@ -111,13 +134,20 @@ def _lengths(model, new):
     return (new.shape[1] - ended[:, :-1].sum(dim=1)).tolist()
 
 
-@contextlib.contextmanager
-def _inputs(model, processor, batch, settings, blind, forced):
+@contextmanager
+def _inputs(
+    model: Any,
+    processor: Any,
+    batch: Sequence[Question],
+    settings: AskSettings,
+    blind: bool,
+    forced: Sequence[str],
+) -> Iterator[Mapping[str, torch.Tensor]]:
     tokenizer = processor.tokenizer
     ids, media = encode_prompts(
         processor, batch, settings.style, settings.video, blind=blind
     )
-    starts = tokenizer(forced, add_special_tokens=False)["input_ids"]
+    starts = tokenizer(list(forced), add_special_tokens=False)["input_ids"]
     joined = [prompt + start for prompt, start in zip(ids, starts, strict=True)]
     input_ids, mask = pad_batch(joined, tokenizer.pad_token_id, "left")
     inputs = {"input_ids": input_ids, "attention_mask": mask}
@@ -128,30 +158,28 @@ def _inputs(model, processor, batch, settings, blind, forced):
         yield {**inputs, **tensors}
 
 
-def sampling_settings(model, temperature, top_p):
-    """Keyword arguments of ``generate`` that leave nothing to the checkpoint."""
-    # Spelled out in full: a published generation_config.json carries a near-zero
-    # temperature and a repetition penalty that would win in silence.
-    pads = [model.config.image_token_id, model.config.video_token_id]
-    common = {"suppress_tokens": pads, "repetition_penalty": 1.0}
-    if temperature == 0:  # the rest at transformers' defaults, or it warns
-        greedy = {"do_sample": False, "temperature": 1.0, "top_p": 1.0, "top_k": 50}
-        return {**common, **greedy}
-    sampled = {"do_sample": True, "temperature": temperature, "top_p": top_p}
-    return {**common, **sampled, "top_k": 0}
+def generation_settings(
+    model: Any, sampler: KeyedSampling | None = None
+) -> dict[str, Any]:
+    """Keyword arguments of ``generate`` that leave nothing to the checkpoint.
+
+    A published ``generation_config.json`` carries a near-zero temperature and a
+    repetition penalty, which would be used without a word. The largest score is taken;
+    ``sampler`` makes it a sample.
+    """
+    settings = {
+        "suppress_tokens": [model.config.image_token_id, model.config.video_token_id],
+        "repetition_penalty": 1.0,
+        "do_sample": False,
+        # At transformers' defaults, or it warns.
+        **{"temperature": 1.0, "top_p": 1.0, "top_k": 50},
+    }
+    if sampler is not None:
+        settings["logits_processor"] = [sampler]
+    return settings
 
 
-@contextlib.contextmanager
-def _seeded(seed, batch):
-    ids = "\n".join(str(row["id"]) for row in batch)
-    # Mixed down to 32 bits: torch's CPU generator ignores the bits above.
-    mixed = np.random.SeedSequence([seed, zlib.crc32(ids.encode())]).generate_state(1)
-    with torch.random.fork_rng():
-        torch.manual_seed(int(mixed[0]))
-        yield
-
-
-def weights_fingerprint(model):
+def weights_fingerprint(model: Any) -> str:
     """Twelve hex digits of a sample of every weight tensor (64 values each).
 
     Enough to tell two checkpoints of a training run apart, quick at any size. A rule

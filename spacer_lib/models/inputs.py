@@ -1,19 +1,24 @@
-"""Question rows → what a Qwen-VL model's forward and generate take.
+"""Question rows as inputs of a Qwen-VL model's forward and ``generate``.
 
-One function encodes prompts for the warm start, for rollouts, for log-probabilities
-and for evaluation, so that all of them see the same pixels, grids and time steps. A
-row shows a video, images, or nothing; a batch may mix them.
+One function encodes prompts for the warm start, rollouts, log-probabilities and
+evaluation, so all of them use the same pixels, grids and time steps. A row shows a
+video, images or nothing. A batch may mix the three.
+
+Source: Qwen2.5-VL, https://arxiv.org/abs/2502.13923; Qwen3-VL,
+https://arxiv.org/abs/2511.21631.
 """
 
 import contextlib
 import functools
 import struct
 import weakref
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from PIL import Image, ImageOps
 from torchvision.transforms.v2 import functional as tvF
@@ -23,9 +28,12 @@ from transformers.models.qwen3_vl.video_processing_qwen3_vl import (
 )
 from transformers.video_utils import VideoMetadata
 
+from spacer_lib.artifacts import PathLike
 from spacer_lib.errors import SpacerError
 from spacer_lib.language.prompts import PromptStyle
+from spacer_lib.rooms.frames import VideoSettings
 from spacer_lib.rooms.video import ROOM_SCHEME, RecentlyUsed, file_identity, read_frames
+from spacer_lib.rows import Question
 
 KEPT_BYTES = 512 * 2**20  # of encoded media
 
@@ -41,97 +49,112 @@ _IMAGE_ERRORS = (
 
 
 class MediaError(SpacerError):
-    """A video or image that cannot be read: its row can be left out.
+    """A video or image that cannot be read. Its row can be left out.
 
     Attributes
     ----------
-    source : str
-        The path or address, as the row has it.
+    source : object
+        The path, address or picture, as the row has it.
     """
 
-    def __init__(self, what, *, source=None, **parts):
+    def __init__(self, what: object, *, source: object = None, **parts: Any) -> None:
         super().__init__(what, **parts)
         self.source = source
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple:
         make, arguments = super().__reduce__()
         return functools.partial(make, source=self.source), arguments
 
 
 @dataclass(frozen=True, eq=False)
 class Clip:
-    """Frames already sampled; may stand in a row where a video's path would.
+    """Sampled frames of a video. A row may hold a clip in place of a video's path.
 
     Attributes
     ----------
-    frames : (n, height, width, 3) uint8, RGB
-    indices : (n,) tuple of int into the full video
-    total, fps : int, float of the full video
+    frames : (n, height, width, 3) uint8
+        RGB.
+    indices : (n,) tuple of int
+        Of the frames in the full video.
+    total : int
+        Frames of the full video.
+    fps : float
+        Frame rate of the full video.
     """
 
-    frames: np.ndarray
-    indices: tuple
+    frames: npt.NDArray[np.uint8]
+    indices: tuple[int, ...]
     total: int
     fps: float
 
-    def __str__(self):
-        return f"clip {id(self)}"  # as good as a path: rows may share a clip
+    def __str__(self) -> str:
+        return f"clip {id(self)}"  # names the clip as a path names a file
 
 
 class _Shown(NamedTuple):
-    """One source: its parts of a chat turn, their words, and its tensors."""
+    """What one row shows, encoded."""
 
-    parts: list
-    images: list
-    videos: list
-    tensors: dict
+    parts: list[dict[str, Any]]  # of the chat turn
+    images: list[str]  # text that replaces the placeholder of each image
+    videos: list[str]  # the same for the video
+    tensors: dict[str, torch.Tensor]  # keyword arguments of the model
 
 
-def encode_prompts(processor, rows, mode, video, *, blind=False, ready=None):
-    """Tokenise prompts with their videos and images, unpadded.
+def encode_prompts(
+    processor: Any,
+    rows: Sequence[Question],
+    mode: PromptStyle | str,
+    video: VideoSettings,
+    *,
+    blind: bool = False,
+    ready: Mapping[Hashable, Any] | None = None,
+) -> tuple[list[list[int]], list[dict[str, torch.Tensor]]]:
+    """Tokenise prompts with their videos and images, without padding.
 
-    What was encoded lately is kept, up to ``KEPT_BYTES``; a file that changed is read
-    and encoded again.
+    The most recently used encoded media are kept, up to ``KEPT_BYTES``. A file that
+    changed is read and encoded again.
 
     Parameters
     ----------
     processor : processor of a Qwen-VL model
-    rows : list of dict
-        Question rows; see ``prompts.media_parts`` for what they show.
-    mode : str or PromptStyle
-        Answer mode of ``prompts.messages``, with its frame and template if not ours.
+    rows : list of Question
+        ``prompts.media_parts`` says which media a row shows.
+    mode : PromptStyle or str
+        A string is an answer mode with the default frame and template.
     video : VideoSettings
     blind : bool
-        Leave videos and images out (the no-video floor).
+        Leave videos and images out (the blind floor).
     ready : dict, optional
-        Of ``encode_media``, which then need not be done here.
+        Result of ``encode_media`` for these rows.
 
     Returns
     -------
     input_ids : list of list of int
-    media : list of dict
-        Per row, and the same object for rows that show the same:
-        ``pixel_values_videos`` (patches, channels), ``video_grid_thw`` (1, 3) and,
-        for Qwen2.5-VL, ``second_per_grid_ts`` (1,); or ``pixel_values`` (patches,
-        channels) and ``image_grid_thw`` (images, 3); or nothing.
+    media : list of dict of tensors
+        One per row; rows that show the same share one object. A video has
+        ``pixel_values_videos`` (patches, channels), ``video_grid_thw`` (1, 3) and, for
+        Qwen2.5-VL, ``second_per_grid_ts`` (1,). Images have ``pixel_values`` (patches,
+        channels) and ``image_grid_thw`` (images, 3). Text alone has no tensor.
 
     Raises
     ------
     MediaError
         If a video or image cannot be read.
     SpacerError
-        If a question holds the model's own placeholder of an image or video.
+        If the text of a question contains the model's placeholder of an image or
+        video.
     """
     style = PromptStyle(mode) if isinstance(mode, str) else mode
     encode = functools.partial(
         _encoded, processor, _settings(processor), video, dict(ready or {})
     )
-    encoded, texts, media = {}, [], []
+    encoded: dict[Hashable, _Shown] = {}
+    texts, media = [], []
     for row in rows:
         (turn,) = style.messages(row)
         parts = [part for part in turn["content"] if part["type"] != "text"]
         words = [part for part in turn["content"] if part["type"] == "text"]
-        # Rows of a group share a source: decode and patch it once.
+        # The rows of a group show the same media, which is encoded once.
         key = () if blind else tuple((p["type"], str(p[p["type"]])) for p in parts)
         if key not in encoded:
             encoded[key] = encode([] if blind else parts)
@@ -145,8 +168,10 @@ def encode_prompts(processor, rows, mode, video, *, blind=False, ready=None):
         if found != (len(shown.images), len(shown.videos)):
             raise SpacerError(
                 f"question {row.get('id')}",
-                got="a placeholder among its words",
+                kind="models.placeholder-in-text",
+                got="a placeholder of media in its text",
                 expected=f"no {processor.image_token} or {processor.video_token}",
+                remedy="remove it from the question or its options",
             )
         (text,), _ = processor.get_text_with_replacements(
             [text], shown.images, shown.videos
@@ -157,18 +182,30 @@ def encode_prompts(processor, rows, mode, video, *, blind=False, ready=None):
     return ids, media
 
 
-def encode_media(processor, rows, mode, video):
-    """The videos and images of rows, without their words, for ``encode_prompts``.
+def encode_media(
+    processor: Any,
+    rows: Sequence[Question],
+    mode: PromptStyle | str,
+    video: VideoSettings,
+) -> dict[Hashable, Any]:
+    """Encode the videos and images of rows ahead, for ``encode_prompts``.
 
-    What cannot be read is left out: ``encode_prompts`` will say so. Tokenizers, which
-    two threads must not use at once, are left alone.
+    Media that cannot be read are left out; ``encode_prompts`` then raises the error.
+    This function uses no tokenizer, so it may run in a second thread.
+
+    Parameters
+    ----------
+    processor, rows, mode, video
+        As for ``encode_prompts``.
 
     Returns
     -------
     dict
+        Argument ``ready`` of ``encode_prompts``.
     """
     style = PromptStyle(mode) if isinstance(mode, str) else mode
-    owner, ready = _settings(processor), {}
+    owner = _settings(processor)
+    ready: dict[Hashable, Any] = {}
     for row in rows:
         (turn,) = style.messages(row)
         parts = [part for part in turn["content"] if part["type"] != "text"]
@@ -177,39 +214,48 @@ def encode_media(processor, rows, mode, video):
     return ready
 
 
-def _encoded(processor, owner, settings, ready, parts):
-    """What parts show: one of ``ready``, kept from before, or made and added there."""
+def _encoded(
+    processor: Any,
+    owner: tuple,
+    settings: VideoSettings,
+    ready: dict[Hashable, Any],
+    parts: list[dict[str, Any]],
+) -> _Shown:
+    """The encoded parts, from ``ready`` or ``_KEPT`` if there; added to ``ready``."""
     make = functools.partial(_show, processor, parts, settings)
     if not all(isinstance(part[part["type"]], (str, Path)) for part in parts):
-        return make()  # frames in memory have no name to keep them by
+        return make()  # frames in memory have no name that could be the key
     try:
         sources = [(part["type"], _identity(part[part["type"]])) for part in parts]
     except OSError:
-        return make()  # says what is wrong with it
+        return make()  # raises a MediaError that names the file
     key = owner, settings, *sources
     if key not in ready:
         ready[key] = _KEPT.recall(key, make, _size, KEPT_BYTES) if parts else make()
     return ready[key]
 
 
-def _identity(source):
+def _identity(source: PathLike) -> Hashable:
     if str(source).startswith(ROOM_SCHEME):
         return str(source)
     return str(source), *file_identity(source)
 
 
-def _settings(processor):
-    """What tells this processor, as it is set now, from any other."""
+def _settings(processor: Any) -> tuple:
+    """A key of this processor with its present settings."""
     encoders = processor.image_processor, processor.video_processor
-    # A weak reference equals no other once its processor is gone.
+    # Not id(): a later processor may get the same one. A dead weak reference equals
+    # only itself.
     return weakref.ref(processor), *(str(vars(encoder)) for encoder in encoders)
 
 
-def _size(shown):
+def _size(shown: _Shown) -> int:
     return sum(tensor.nbytes for tensor in shown.tensors.values())
 
 
-def _show(processor, parts, settings):
+def _show(
+    processor: Any, parts: list[dict[str, Any]], settings: VideoSettings
+) -> _Shown:
     if not parts:
         return _Shown([], [], [], {})
     if parts[0]["type"] == "image":
@@ -224,7 +270,9 @@ def _show(processor, parts, settings):
     return _show_video(processor, source, clip, settings)
 
 
-def _show_video(processor, source, clip, settings):
+def _show_video(
+    processor: Any, source: object, clip: Clip, settings: VideoSettings
+) -> _Shown:
     metadata = VideoMetadata(
         total_num_frames=clip.total, fps=clip.fps, frames_indices=list(clip.indices)
     )
@@ -247,7 +295,12 @@ def _show_video(processor, source, clip, settings):
     return _Shown([{"type": "video", "video": source}], [], [words], tensors)
 
 
-def _show_images(processor, names, pictures, settings):
+def _show_images(
+    processor: Any,
+    names: Sequence[object],
+    pictures: list[Image.Image],
+    settings: VideoSettings,
+) -> _Shown:
     encoder = processor.image_processor
     encoded = _encode(encoder, names[0], _budget(encoder, settings), images=pictures)
     tensors = {key: encoded[key] for key in ("pixel_values", "image_grid_thw")}
@@ -259,14 +312,15 @@ def _show_images(processor, names, pictures, settings):
     return _Shown(parts, words, [], tensors)
 
 
-def read_clip(source, settings):
-    """A video's frames as the settings have them, before any pixel budget.
+def read_clip(source: PathLike | Clip, settings: VideoSettings) -> Clip:
+    """Sample the frames of a video. The pixel budget is applied later.
 
     Parameters
     ----------
     source : path, str or Clip
-        A clip is taken as it is.
+        A clip is returned unchanged.
     settings : VideoSettings
+        Its ``frames``, ``size`` and ``shuffle`` are used.
 
     Returns
     -------
@@ -275,7 +329,7 @@ def read_clip(source, settings):
     Raises
     ------
     MediaError
-        If it cannot be read.
+        If the video cannot be read; its kind is that of ``video.read_frames``.
     """
     if isinstance(source, Clip):
         return source
@@ -284,6 +338,7 @@ def read_clip(source, settings):
     except SpacerError as error:
         raise MediaError(
             error.what,
+            kind=error.kind,
             source=source,
             got=error.got,
             expected=error.expected,
@@ -295,25 +350,33 @@ def read_clip(source, settings):
     return replace(clip, frames=clip.frames[rng.permutation(len(clip.frames))])
 
 
-def fit_pixels(frames, max_pixels, multiple=28):
-    """Frames resized as Qwen-VL's processors resize them to a pixel budget.
+def fit_pixels(
+    frames: npt.NDArray[np.uint8], max_pixels: int | None, multiple: int = 28
+) -> npt.NDArray[np.uint8]:
+    """Resize frames to a pixel budget by the rule of Qwen-VL's processors.
 
-    What is resized here passes through such a processor unchanged, so that a server
-    far away sees what a model here would have seen.
+    A processor with the same budget leaves the result unchanged. A model behind a
+    server therefore gets the pixels that a local model gets.
 
     Parameters
     ----------
     frames : (n, height, width, 3) uint8
     max_pixels : int or None
-        Of one frame; ``None`` leaves the frames alone.
+        Budget of one frame. ``None``: the frames are returned unchanged.
     multiple : int
-        Sides become multiples of it: patch size times merge size, 28 of Qwen2.5-VL,
-        32 of Qwen3-VL.
+        Each side becomes a multiple of this number of pixels: patch size times merge
+        size, 28 for Qwen2.5-VL and 32 for Qwen3-VL.
+
+    Returns
+    -------
+    (n, new height, new width, 3) uint8
 
     Raises
     ------
     MediaError
-        If one side is 200 times the other.
+        If one side is more than 200 times the other.
+
+    Source: ``smart_resize`` of transformers, ``models/qwen2_vl``.
     """
     if max_pixels is None:
         return frames
@@ -325,7 +388,9 @@ def fit_pixels(frames, max_pixels, multiple=28):
             min_pixels=min(56 * 56, max_pixels),
         )
     except ValueError as error:
-        raise MediaError("frames cannot be shown to a model", got=error) from error
+        raise MediaError(
+            "frames cannot be encoded", kind="models.not-encodable", got=error
+        ) from error
     fitted = tvF.resize(
         torch.from_numpy(frames).permute(0, 3, 1, 2),
         list(size),
@@ -335,15 +400,27 @@ def fit_pixels(frames, max_pixels, multiple=28):
     return fitted.permute(0, 2, 3, 1).numpy()
 
 
-def read_image(source, size=None):
-    """An image file, upright and in RGB, as a PIL image; ``size`` squares it.
+def read_image(
+    source: PathLike | IO[bytes] | Image.Image, size: int | None = None
+) -> Image.Image:
+    """Read an image file, turned upright by its EXIF orientation.
 
-    A PIL image in place of a path counts as read.
+    Parameters
+    ----------
+    source : path, str, binary file or PIL image
+        A PIL image is returned unchanged.
+    size : int, optional
+        Side in pixels of a square that the image is resized to.
+
+    Returns
+    -------
+    PIL image
+        RGB, if read from a file.
 
     Raises
     ------
     MediaError
-        If it cannot be read.
+        If the file is missing, broken or no image.
     """
     if isinstance(source, Image.Image):
         return source
@@ -353,6 +430,7 @@ def read_image(source, size=None):
     except _IMAGE_ERRORS as error:
         raise MediaError(
             f"image {source} cannot be read",
+            kind="models.unreadable-image",
             source=source,
             got=str(error) or type(error).__name__,
             expected="a whole image",
@@ -361,39 +439,76 @@ def read_image(source, size=None):
     return image if size is None else image.resize((size, size))
 
 
-def _encode(encoder, source, budget, **inputs):
+def _encode(
+    encoder: Any, source: object, budget: dict[str, Any], **inputs: Any
+) -> dict[str, torch.Tensor]:
     try:
         return encoder(**inputs, **budget, return_tensors="pt")
-    except ValueError as error:  # such as a side 200 times the other
+    except ValueError as error:  # such as one side more than 200 times the other
         raise MediaError(
-            f"{source} cannot be shown to the model", source=source, got=error
+            f"{source} cannot be encoded",
+            kind="models.not-encodable",
+            source=source,
+            got=error,
         ) from error
 
 
-def _budget(encoder, settings):
+def _budget(encoder: Any, settings: VideoSettings) -> dict[str, Any]:
     if settings.max_pixels is None:
         return {}
-    # Qwen3-VL's budget is for a whole video, its elders' for each frame or image.
+    # Qwen3-VL's video processor has one budget for all frames; the other processors
+    # have a budget for each frame or image.
     whole = isinstance(encoder, Qwen3VLVideoProcessor)
     most = settings.max_pixels * (settings.frames if whole else 1)
     least = min(encoder.size["shortest_edge"], most)
     return {"size": {"shortest_edge": least, "longest_edge": most}}
 
 
-def join_media(media):
-    """Per-row tensors → one batch's keyword arguments for the model."""
+def join_media(media: Sequence[Mapping[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+    """Concatenate the tensors of rows: keyword arguments of the model for one batch.
+
+    Parameters
+    ----------
+    media : list of dict of tensors
+        One per row, as ``encode_prompts`` returns them.
+    """
     keys = dict.fromkeys(key for one in media for key in one)
     return {key: torch.cat([one[key] for one in media if key in one]) for key in keys}
 
 
-def token_types(input_ids, config):
-    """(b, n) int: 2 at video tokens, 1 at image tokens, 0 elsewhere."""
+def token_types(input_ids: torch.Tensor, config: Any) -> torch.Tensor:
+    """Mark the tokens of media: 2 for video tokens, 1 for image tokens, else 0.
+
+    Parameters
+    ----------
+    input_ids : (b, n) int tensor
+    config : model configuration or processor
+        Its ``video_token_id`` and ``image_token_id`` are used.
+
+    Returns
+    -------
+    (b, n) int32 tensor
+    """
     types = (input_ids == config.video_token_id).int() * 2
     return types + (input_ids == config.image_token_id).int()
 
 
-def pad_batch(sequences, pad_id, side):
-    """Lists of ids → ``(input_ids, attention_mask)`` (b, n), padded on one side."""
+def pad_batch(
+    sequences: Sequence[list[int]], pad_id: int, side: str
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Pad lists of token ids to the longest one.
+
+    Parameters
+    ----------
+    sequences : list of list of int
+    pad_id : int
+    side : str
+        ``left`` or ``right``: where the padding goes.
+
+    Returns
+    -------
+    input_ids, attention_mask : (b, n) int64 tensors
+    """
     width = max(len(ids) for ids in sequences)
     rows, mask = [], []
     for ids in sequences:

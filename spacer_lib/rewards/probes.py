@@ -55,7 +55,7 @@ def make_probes(items: Sequence[Question]) -> tuple[Probe, ...]:
     Parameters
     ----------
     items : sequence of Question
-        Questions of ``questions.dataset``. Frequent answers and mean sizes are counted
+        Questions of ``questions.build``. Frequent answers and mean sizes are counted
         on them, which raises the score of a guess a little.
     """
     frequent = _frequent_answers(items)

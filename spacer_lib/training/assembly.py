@@ -2,23 +2,31 @@
 
 import spacer_lib.training.environment  # noqa: F401  # isort: skip
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+from transformers import TrainerCallback
 from transformers.trainer_callback import PrinterCallback
 from trl import GRPOConfig
 
+from spacer_lib.artifacts import PathLike
 from spacer_lib.errors import SpacerError
 from spacer_lib.rewards.trl import trl_reward_functions
+from spacer_lib.rows import Question
 from spacer_lib.training.data import training_rows
 from spacer_lib.training.prefix import PrefixCheck, completions_per_forward
+from spacer_lib.training.recipe import TrainConfig
 from spacer_lib.training.start import adapt_models, load_start, lora_config
 from spacer_lib.training.temporal import TemporalBonus
 from spacer_lib.training.trainer import VideoGRPOTrainer
 from spacer_lib.training.visibility import VisibilityCheck
 
 
-def common_arguments(config, out_dir, workers=1, on_cpu=True):
-    """``TrainConfig`` → what every one of TRL's configurations is told, as keywords."""
+def common_arguments(
+    config: TrainConfig, out_dir: PathLike, workers: int = 1, on_cpu: bool = True
+) -> dict[str, Any]:
+    """``TrainConfig`` → the keywords that all of TRL's configurations share."""
     batch, accumulation = config.batch_shape(workers)
     return dict(
         output_dir=str(Path(out_dir) / "checkpoints"),
@@ -44,18 +52,21 @@ def common_arguments(config, out_dir, workers=1, on_cpu=True):
     )
 
 
-def training_arguments(config, out_dir, *, workers=1, on_cpu=True):
+def training_arguments(
+    config: TrainConfig, out_dir: PathLike, *, workers: int = 1, on_cpu: bool = True
+) -> GRPOConfig:
     """``TrainConfig`` → TRL's ``GRPOConfig`` for one of ``workers`` processes."""
     common = common_arguments(config, out_dir, workers, on_cpu)
     batch, forwards = config.batch_shape(workers)
     if config.advanced.refill and batch * forwards % config.num_generations:
         raise SpacerError(
             "setting advanced.refill",
+            kind="training.refill",
             got=f"{batch * forwards} completions on each worker",
             expected=f"whole groups of {config.num_generations}",
             remedy="change prompts_per_step or the number of workers",
         )
-    served = {}
+    served: dict[str, Any] = {}
     if config.advanced.vllm:
         served = dict(
             use_vllm=True,
@@ -81,7 +92,15 @@ def training_arguments(config, out_dir, *, workers=1, on_cpu=True):
     )
 
 
-def build_trainer(config, out_dir, *, workers=1, on_cpu=True, rows=None, callbacks=()):
+def build_trainer(
+    config: TrainConfig,
+    out_dir: PathLike,
+    *,
+    workers: int = 1,
+    on_cpu: bool = True,
+    rows: list[Question] | None = None,
+    callbacks: Sequence[TrainerCallback] = (),
+) -> VideoGRPOTrainer:
     """Everything of a run put together; call inside each worker process.
 
     Parameters
@@ -103,6 +122,7 @@ def build_trainer(config, out_dir, *, workers=1, on_cpu=True, rows=None, callbac
     if config.advanced.vllm and any(row.get("video") for row in rows):
         raise SpacerError(
             "rollouts by vLLM",
+            kind="training.vllm-video",
             got="rows with videos",
             expected="images and text: TRL's vLLM generation takes no video",
             remedy="set advanced.vllm=null, or advanced.as_images with frames "
@@ -111,7 +131,7 @@ def build_trainer(config, out_dir, *, workers=1, on_cpu=True, rows=None, callbac
     # First: under ZeRO-3 they decide how the model is loaded.
     args = training_arguments(config, out_dir, workers=workers, on_cpu=on_cpu)
     model, processor = load_start(config)
-    _sample_as_told(model, config)
+    _set_sampling(model, config)
     pads = [model.config.image_token_id, model.config.video_token_id]
     args.generation_kwargs = {
         # A sampled pad token would ask for visual features that do not exist.
@@ -122,7 +142,9 @@ def build_trainer(config, out_dir, *, workers=1, on_cpu=True, rows=None, callbac
         # transformers' defaults, or it warns.
         greedy = {"do_sample": False, "temperature": 1.0, "top_p": 1.0, "top_k": 50}
         args.generation_kwargs |= greedy
-    rewards = trl_reward_functions(config.reward, tokenizer=processor.tokenizer)
+    rewards: list[Any] = trl_reward_functions(
+        config.reward, tokenizer=processor.tokenizer
+    )
     temporal = None
     if config.advanced.temporal_bonus:
         temporal = TemporalBonus(
@@ -153,17 +175,18 @@ def build_trainer(config, out_dir, *, workers=1, on_cpu=True, rows=None, callbac
             how = f"apart for each completion: {alone}"
         print(f"prompts are computed {how}", flush=True)
     trainer.remove_callback(PrinterCallback)
-    trainer.add_callback(VisibilityCheck(trainer))
+    # First: it may give up packing, by which the visibility check scores.
     trainer.add_callback(PrefixCheck(trainer, config.advanced.shared_prefix))
+    trainer.add_callback(VisibilityCheck(trainer))
     adapt_models(trainer, config.advanced.positions)
     return trainer
 
 
-def _sample_as_told(model, config):
+def _set_sampling(model: Any, config: TrainConfig) -> None:
     """Overwrite a checkpoint's own sampling settings.
 
-    Published ones carry a temperature near zero, ``top_k=1`` and a repetition
-    penalty; whatever a trainer leaves unset would be taken from there.
+    Published ones carry a temperature near zero, ``top_k=1`` and a repetition penalty,
+    which transformers uses wherever a trainer sets nothing.
     """
     generation = model.generation_config
     generation.do_sample = True

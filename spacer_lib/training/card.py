@@ -6,9 +6,9 @@ from typing import Any
 
 from huggingface_hub import ModelCard, ModelCardData
 
+from spacer_lib.models.checkpoints import find_checkpoint
 from spacer_lib.training.recipe import TrainConfig
 from spacer_lib.training.record import meaning_of
-from spacer_lib.training.start import find_model
 
 METHODS = {
     "grpo": "SG-RLVR: GRPO with map-aware verifiable rewards",
@@ -82,7 +82,7 @@ def model_card(config: TrainConfig, run: Mapping[str, Any]) -> ModelCard:
     run : dict
         The content of ``run.json``; every number comes from it.
     """
-    local = Path(find_model(config.model_path)).is_dir()
+    local = Path(find_checkpoint(config.model_path)).is_dir()
     base = Path(config.model_path).name if local else config.model_path
     data = ModelCardData(
         base_model=None if local else base,  # a hub id or nothing

@@ -5,16 +5,17 @@ import spacer_lib.training.environment  # noqa: F401  # isort: skip
 import errno
 import shutil
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate.utils import is_peft_model
 from peft import PeftModel
 from safetensors import SafetensorError
 
-from spacer_lib.artifacts import write_json, write_text
+from spacer_lib.artifacts import PathLike, write_json, write_text
 from spacer_lib.errors import SpacerError
 
-COMPLETE = "complete.json"  # written last: a checkpoint without it was cut off
+COMPLETE = "complete.json"  # written last: a checkpoint without it is not whole
 # How torch and safetensors, which do not raise OSError, word a full disk.
 _FULL = ("No space left", "os error 28", "unexpected pos", "file write failed")
 
@@ -24,12 +25,17 @@ class WholeCheckpoints:
     resumed run starts from the checkpoint's weights."""
 
     keep_checkpoints = 2
+    state: Any
+    args: Any
+    accelerator: Any
+    model: Any
 
-    def _save_checkpoint(self, model, trial):
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        trainer: Any = super()
         step, folder = self.state.global_step, Path(self.args.output_dir)
         target = folder / f"checkpoint-{step}"
         try:
-            super()._save_checkpoint(model, trial)
+            trainer._save_checkpoint(model, trial)
         except (OSError, RuntimeError, SafetensorError) as error:
             if not disk_is_full(error):
                 raise
@@ -37,6 +43,7 @@ class WholeCheckpoints:
             kept = complete_checkpoints(folder)
             raise SpacerError(
                 f"checkpoint of step {step} cannot be written",
+                kind="training.disk-full",
                 got=f"no space left on the disk of {folder}",
                 expected=f"room for one checkpoint more than keep_checkpoints = "
                 f"{self.keep_checkpoints}",
@@ -50,44 +57,48 @@ class WholeCheckpoints:
             for old in complete_checkpoints(folder)[: -self.keep_checkpoints]:
                 shutil.rmtree(old)
 
-    def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
+    def _load_from_checkpoint(
+        self, resume_from_checkpoint: str, model: Any = None
+    ) -> None:
         # Called where no DeepSpeed loads its own. transformers saves Qwen2.5-VL under
         # the published names ("visual.…" for "model.visual.…"); its Trainer looks for
         # the others, finds none, warns, and goes on from the weights of the start.
         model = self.model if model is None else model
         if is_peft_model(model):  # an adapter has one name only
-            super()._load_from_checkpoint(resume_from_checkpoint, model)
+            trainer: Any = super()
+            trainer._load_from_checkpoint(resume_from_checkpoint, model)
             return
         saved = type(model).from_pretrained(resume_from_checkpoint, dtype=model.dtype)
         model.load_state_dict(saved.state_dict())
 
-    def _run_epoch(self, **kwargs):
+    def _run_epoch(self, **kwargs: Any) -> None:
         # Resumed from its last step, a run has nothing left to train; transformers
         # would look at the count only after one step more.
         if self.state.global_step < self.state.max_steps:
-            super()._run_epoch(**kwargs)
+            trainer: Any = super()
+            trainer._run_epoch(**kwargs)
 
-    def create_model_card(self, *args, **kwargs):
-        """No card of TRL's: ``record.model_card`` writes ours."""
+    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+        """Do nothing: ``training.card`` writes the card, TRL does not."""
 
 
-def disk_is_full(error):
-    """Whether an error of saving, in whatever words, is that of a full disk."""
+def disk_is_full(error: BaseException) -> bool:
+    """Whether an error of saving is that of a full disk; libraries word it freely."""
     if getattr(error, "errno", None) == errno.ENOSPC:
         return True
     return any(words in str(error) for words in _FULL)
 
 
-def complete_checkpoints(folder):
+def complete_checkpoints(folder: PathLike) -> list[Path]:
     """Checkpoints that were written to the end, oldest first."""
     found = [path.parent for path in Path(folder).glob(f"checkpoint-*/{COMPLETE}")]
     return sorted(found, key=lambda path: int(path.name.split("-")[1]))
 
 
-def save_model(trainer, folder, card):
+def save_model(trainer: Any, folder: Path, card: str) -> None:
     """Model, processor and README (``card``) into ``folder``, all or nothing.
 
-    Of a LoRA run: the merged model, and the adapter in ``adapter/`` below it.
+    After LoRA: the merged model, and the adapter in ``adapter/`` below it.
     """
     temporary = folder.with_name(f".{folder.name}.part")
     adapted = is_peft_model(trainer.accelerator.unwrap_model(trainer.model))
@@ -105,8 +116,8 @@ def save_model(trainer, folder, card):
         temporary.rename(folder)
 
 
-def _merge(trainer, adapter, folder):
-    """Base weights with the adapter added, read again: a rank may hold a part only."""
+def _merge(trainer: Any, adapter: Path, folder: Path) -> None:
+    """Save the base with the adapter added; both read anew: a rank may hold a part."""
     wrapped = trainer.accelerator.unwrap_model(trainer.model)
     base = type(wrapped.get_base_model()).from_pretrained(
         wrapped.peft_config["default"].base_model_name_or_path, dtype=torch.float32

@@ -1,7 +1,7 @@
-"""Each prompt of a group computed once: packed scoring and cached prefill, exactly.
+"""Shared prefix: each prompt of a group is computed once, exactly.
 
 A group is one video prompt with many completions. Stock trainers run the prompt again
-for every completion. Here one row holds
+for every completion. Here one packed row holds
 
     prompt without its last token | branch 1 | branch 2 | … | branch k
 
@@ -21,7 +21,8 @@ import spacer_lib.training.environment  # noqa: F401  # isort: skip
 
 import contextlib
 import math
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch.nn.attention.bias import causal_lower_right
@@ -38,14 +39,29 @@ from transformers.masking_utils import sdpa_mask
 from spacer_lib.errors import SpacerError
 from spacer_lib.models.inputs import pad_batch, token_types
 from spacer_lib.models.patches.shared_media import core_of, media_once
+from spacer_lib.rows import MEDIA_KEYS
+from spacer_lib.training.recipe import TrainConfig
 
 BRANCHES = "spacer_branches"
 FAMILIES = ("qwen2_vl", "qwen2_5_vl")
 IGNORED = -100  # label of a position that is not scored
-# Largest difference from the stock path's log-probabilities that is taken for rounding.
-# bf16 keeps 8 bits: logits near 20 lie 0.125 apart, and kernels may round to different
-# ones. What is wrong moves some by more than 1 (tests/training/test_prefix.py).
+# A larger difference from the stock path's log-probabilities is more than rounding.
+# bf16 keeps 8 bits: logits near 20 lie 0.125 apart, and kernels may round differently.
+# An error moves some by more than 1 (tests/training/test_prefix.py).
 TOLERANCE, BF16_TOLERANCE = 1e-4, 0.5
+
+
+# What a forward may raise on a model or device that cannot compute packed rows.
+FAILURES = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    MemoryError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
 
 
 class Packed(NamedTuple):
@@ -62,10 +78,10 @@ class Packed(NamedTuple):
 
     input_ids: torch.Tensor
     labels: torch.Tensor
-    branches: tuple
+    branches: tuple[int, int, int]
 
 
-def pack(prompt, completions):
+def pack(prompt: torch.Tensor, completions: Sequence[torch.Tensor]) -> Packed:
     """Lay out a prompt and its completions.
 
     Parameters
@@ -93,10 +109,11 @@ def pack(prompt, completions):
     )
 
 
-def visible(branches):
-    """What each position of a packed row attends to: (S, S) bool, rows look at columns.
+def visible(branches: tuple[int, int, int]) -> torch.Tensor:
+    """What each position of a packed row attends to: (S, S) bool, rows to columns.
 
-    What ``branch_attention`` computes in two pieces, for looking at and for tests.
+    ``branch_attention`` computes the same in two pieces; this is for pictures and
+    tests.
     """
     before, count, width = branches
     size = before + count * width
@@ -107,7 +124,12 @@ def visible(branches):
     return causal & ((branch[:, None] == branch) | (branch == 0))
 
 
-def packed_positions(model, prompt, media, branches):
+def packed_positions(
+    model: Any,
+    prompt: torch.Tensor,
+    media: Mapping[str, torch.Tensor],
+    branches: tuple[int, int, int],
+) -> torch.Tensor:
     """Rotary positions of a packed row: the model's own on the prompt, then each
     branch from the prompt's last position on.
 
@@ -130,17 +152,17 @@ def packed_positions(model, prompt, media, branches):
 
 
 def branch_attention(
-    module,
-    query,
-    key,
-    value,
-    attention_mask,
+    module: Any,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
     *,
-    branches=None,
-    dropout=0.0,
-    scaling=None,
-    **kwargs,
-):
+    branches: tuple[int, int, int] | None = None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    **kwargs: Any,
+) -> tuple[torch.Tensor, None]:
     """Attention of a packed row; without ``branches`` exactly transformers' ``sdpa``.
 
     Parameters
@@ -166,15 +188,16 @@ def branch_attention(
             **kwargs,
         )
     before, count, width = branches
+    query, key, value = map(_as_autocast, (query, key, value))
     key = repeat_kv(key, module.num_key_value_groups)
     value = repeat_kv(value, module.num_key_value_groups)
-    options = {"dropout_p": dropout, "scale": scaling}
+    options: Any = {"dropout_p": dropout, "scale": scaling}
 
-    def own(states):  # (1, h, S, d) → (k, h, C, d)
+    def own(states: torch.Tensor) -> torch.Tensor:  # (1, h, S, d) → (k, h, C, d)
         split = states[0, :, before:].unflatten(1, (count, width))
         return split.transpose(0, 1)
 
-    def seen(states):  # (1, h, S, d) → (k, h, P - 1 + C, d)
+    def seen(states: torch.Tensor) -> torch.Tensor:  # → (k, h, P - 1 + C, d)
         shared = states[:, :, :before].expand(count, -1, -1, -1)
         return torch.cat([shared, own(states)], dim=2)
 
@@ -188,26 +211,43 @@ def branch_attention(
     inside = inside.permute(0, 2, 1, 3).flatten(0, 1)[None]  # (1, k * C, h, d)
     if not before:
         return inside, None
-    first = scaled_dot_product_attention(
-        *(states[:, :, :before] for states in (query, key, value)),
-        is_causal=True,
-        **options,
-    )
+    query, key, value = (states[:, :, :before] for states in (query, key, value))
+    first = scaled_dot_product_attention(query, key, value, is_causal=True, **options)
     return torch.cat([first.transpose(1, 2), inside], dim=1), None
+
+
+def _as_autocast(states: torch.Tensor) -> torch.Tensor:
+    """Under autocast in its type: with a causal bias torch checks types before it
+    casts, and rotary positions leave queries and keys in float32."""
+    device = states.device.type
+    if not torch.is_autocast_enabled(device):
+        return states
+    return states.to(torch.get_autocast_dtype(device))
 
 
 AttentionInterface.register(BRANCHES, branch_attention)
 AttentionMaskInterface.register(BRANCHES, sdpa_mask)
 
 
-def use_branches(model):
-    """Let the language model's layers take packed rows; the tower stays on sdpa."""
+def use_branches(model: Any) -> Any:
+    """Let the language model's layers take packed rows; the tower stays on sdpa.
+
+    Returns the same model.
+    """
     text = core_of(model).language_model
     text.config._attn_implementation = BRANCHES
     return model
 
 
-def packed_scores(model, prompt, completions, media, device, *, touch_vision=False):
+def packed_scores(
+    model: Any,
+    prompt: torch.Tensor,
+    completions: Sequence[torch.Tensor],
+    media: Mapping[str, torch.Tensor],
+    device: Any,
+    *,
+    touch_vision: bool = False,
+) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Log-probabilities of completions of one prompt, in one forward.
 
     Parameters
@@ -251,13 +291,13 @@ def packed_scores(model, prompt, completions, media, device, *, touch_vision=Fal
 
 
 @contextlib.contextmanager
-def last_positions(model, count):
+def last_positions(model: Any, count: int) -> Iterator[None]:
     """While open, the head sees the last ``count`` positions of each row only.
 
     Off the GPU, TRL's fused head would score the whole prompt and discard it.
     """
 
-    def cut(module, args, output):
+    def cut(module: Any, args: Any, output: Any) -> Any:
         output.last_hidden_state = output.last_hidden_state[:, -count:]
         return output
 
@@ -268,7 +308,9 @@ def last_positions(model, count):
         hook.remove()
 
 
-def distinct_rows(ids, media):
+def distinct_rows(
+    ids: Sequence[Sequence[int]], media: Sequence[Mapping[str, torch.Tensor]]
+) -> tuple[list[int], list[int]]:
     """Rows that differ in tokens or media.
 
     Returns
@@ -278,7 +320,9 @@ def distinct_rows(ids, media):
     which : list of int
         For every row, its place in ``first``.
     """
-    places, first, which = {}, [], []
+    places: dict[tuple, int] = {}
+    first: list[int] = []
+    which: list[int] = []
     for row, (tokens, shown) in enumerate(zip(ids, media, strict=True)):
         key = tuple(tokens), id(shown)
         if key not in places:
@@ -288,7 +332,9 @@ def distinct_rows(ids, media):
     return first, which
 
 
-def require_one_prompt(prompts, media):
+def require_one_prompt(
+    prompts: Sequence[torch.Tensor], media: Sequence[Mapping[str, torch.Tensor]]
+) -> None:
     """Refuse to pack rows of several prompts.
 
     Raises
@@ -300,14 +346,15 @@ def require_one_prompt(prompts, media):
     if not same or any(shown is not media[0] for shown in media):
         raise SpacerError(
             "rows of a packed forward",
+            kind="training.several-prompts",
             got="different videos" if same else "different prompts",
             expected="completions of one prompt",
             remedy="set advanced.shared_prefix=off",
         )
 
 
-def permuted_blocks(batch, size):
-    """TRL's batch with blocks of rows in a random order, rows within a block in theirs.
+def permuted_blocks(batch: Mapping[str, Any], size: int) -> dict[str, Any]:
+    """A batch with its blocks of rows in a random order; a block keeps its order.
 
     Parameters
     ----------
@@ -320,7 +367,7 @@ def permuted_blocks(batch, size):
     order = torch.randperm(rows // size)
     index = (order[:, None] * size + torch.arange(size)).flatten()
 
-    def moved(value):
+    def moved(value: Any) -> Any:
         if value is None or isinstance(value, torch.Tensor) and not value.ndim:
             return value
         if isinstance(value, torch.Tensor):
@@ -330,8 +377,10 @@ def permuted_blocks(batch, size):
     return {key: moved(value) for key, value in batch.items()}
 
 
-def completions_per_forward(config, model, workers):
-    """How many completions of one prompt a forward takes, or why only one.
+def completions_per_forward(
+    config: TrainConfig, model: Any, workers: int
+) -> tuple[int | None, str | None]:
+    """How many completions of one prompt a forward takes, or the reason for one.
 
     Parameters
     ----------
@@ -344,7 +393,7 @@ def completions_per_forward(config, model, workers):
     -------
     count : int or None
     reason : str or None
-        Of ``None``.
+        Why ``count`` is ``None``.
 
     Raises
     ------
@@ -361,15 +410,18 @@ def completions_per_forward(config, model, workers):
     return (None, reason) if reason else (count, None)
 
 
-def _refused(reason):
+def _refused(reason: str) -> SpacerError:
     return SpacerError(
         "setting advanced.shared_prefix",
+        kind="training.shared-prefix",
         got=f"on, but {reason}",
         expected="auto or off",
     )
 
 
-def _obstacle(config, architecture, count, forwards):
+def _obstacle(
+    config: TrainConfig, architecture: Any, count: int, forwards: int
+) -> str | None:
     """Why packed rows would not be what the stock path computes, or ``None``."""
     text = architecture.get_text_config()
     if architecture.model_type not in FAMILIES:
@@ -390,8 +442,8 @@ def _obstacle(config, architecture, count, forwards):
     return None
 
 
-def packing_error(trainer):
-    """Largest difference between packed and stock log-probabilities.
+def packing_error(trainer: Any) -> float:
+    """Largest difference between packed and stock log-probabilities, of all workers.
 
     Asked of the first row with a video, with images and without either; the
     completions are its question's words, each from another word on.
@@ -400,58 +452,81 @@ def packing_error(trainer):
     ----------
     trainer
         With ``rows`` and ``both_scores(number)``.
-
-    Returns
-    -------
-    float
-        Over all workers, so that they decide alike.
     """
-    first = {}
+    return _over_workers(trainer, _own_error(trainer))
+
+
+def _own_error(trainer: Any) -> float:
+    first: dict[str, int] = {}
     for number, row in enumerate(trainer.rows):
-        kind = next((kind for kind in ("video", "image") if row.get(kind)), "text")
+        kind = next((kind for kind in MEDIA_KEYS if row.get(kind)), "text")
         first.setdefault(kind, number)
     errors = [trainer.both_scores(number) for number in first.values()]
-    errors = torch.stack([(ours - stock).abs().max() for ours, stock in errors])
-    return trainer.accelerator.gather(errors).max().item()
+    gaps = [(packed - apart).abs().max() for packed, apart in errors]
+    return float(torch.stack(gaps).max())
+
+
+def _over_workers(trainer: Any, error: float) -> float:
+    """The largest error, so that all workers decide alike; NaN if any has one."""
+    accelerator = trainer.accelerator
+    own = torch.tensor(error, device=accelerator.device)
+    return accelerator.gather(own).max().item()
 
 
 class PrefixCheck(TrainerCallback):
-    """Before the first step: are packed log-probabilities the stock path's?
+    """Before the first step: are packed log-probabilities those of the stock path?
 
     Parameters
     ----------
     trainer : VideoGRPOTrainer
     setting : str
-        ``auto`` goes on without shared prompts where they are not.
+        ``auto`` goes on without shared prompts where they are not, or where packing
+        fails.
 
     Raises
     ------
     SpacerError
-        If they are not and the setting is ``on``.
+        If they are not, or packing fails, and the setting is ``on``.
     """
 
-    def __init__(self, trainer, setting):
+    def __init__(self, trainer: Any, setting: str) -> None:
         self.trainer, self.setting = trainer, setting
 
-    def on_train_begin(self, args, state, control, **kwargs):
-        """Check on all ranks together, and say what was found."""
+    def on_train_begin(
+        self, args: Any, state: Any, control: Any, **kwargs: Any
+    ) -> None:
+        """Check on all ranks together, and print the result."""
         trainer = self.trainer
         if not trainer.shared_prefix:
             return
-        error = packing_error(trainer)
+        failure: Exception | None = None
+        try:
+            own = _own_error(trainer)
+        except FAILURES as raised:
+            own, failure = math.inf, raised
+        error = _over_workers(trainer, own)
         most = BF16_TOLERANCE if args.bf16 else TOLERANCE
         found = f"packed log-probabilities differ from separate ones by {error:.2g}"
         if not error <= most:  # also where it is no number
             reason = f"{found}, more than {most:g}"
+            if failure is not None:
+                lines = str(failure).splitlines() or [""]
+                reason = f"packing fails: {type(failure).__name__}: {lines[0]}"
             if self.setting == "on":
-                raise _refused(reason)
+                raise _refused(reason) from failure
             trainer.shared_prefix = None
             found = f"prompts are computed apart for each completion: {reason}"
         if trainer.accelerator.is_main_process:
             print(found, flush=True)
 
 
-def prefill(model, prompt_ids, media, pad_token_id, device):
+def prefill(
+    model: Any,
+    prompt_ids: Sequence[list[int]],
+    media: Sequence[Mapping[str, torch.Tensor]],
+    pad_token_id: int,
+    device: Any,
+) -> dict[str, Any]:
     """Each distinct prompt run once; keys and values copied to the rows that share it.
 
     Parameters

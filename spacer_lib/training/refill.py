@@ -8,20 +8,18 @@ of extra rounds is bounded.
 """
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from torch.nn.functional import pad
 
 from spacer_lib.training import grpo
-
-if TYPE_CHECKING:
-    from spacer_lib.training.trainer import VideoGRPOTrainer
+from spacer_lib.training.step import Trainer
 
 
 def refilled(
-    trainer: "VideoGRPOTrainer",
+    trainer: Trainer,
     made: dict[str, Any],
     generate: Callable[[list[int], int], dict[str, Any]],
 ) -> dict[str, Any]:

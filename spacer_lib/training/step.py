@@ -15,7 +15,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -35,8 +35,8 @@ from spacer_lib.training.batches import Batch
 from spacer_lib.training.prefix import prefill
 from spacer_lib.training.scores import Scores, joined
 
-if TYPE_CHECKING:
-    from spacer_lib.training.trainer import VideoGRPOTrainer
+# A ``training.trainer.VideoGRPOTrainer``, which imports this module.
+Trainer = Any
 
 # From this number of rollouts on, it is no accident that all groups are identical.
 ENOUGH_ROLLOUTS = 16
@@ -82,7 +82,7 @@ class Earned:
 
 
 def generation_batch(
-    trainer: "VideoGRPOTrainer", numbers: list[int], extra_round: int = 0
+    trainer: Trainer, numbers: list[int], extra_round: int = 0
 ) -> dict[str, Any]:
     """Completions of rows with everything that the loss needs.
 
@@ -127,7 +127,7 @@ def generation_batch(
 
 
 def draw(
-    trainer: "VideoGRPOTrainer", batch: Batch, purpose: str, extra_round: int = 0
+    trainer: Trainer, batch: Batch, purpose: str, extra_round: int = 0
 ) -> Completions:
     """Sample one completion for each entry of a batch.
 
@@ -145,9 +145,7 @@ def draw(
     return Completions(ids, texts, logps)
 
 
-def _sampled(
-    trainer: "VideoGRPOTrainer", batch: Batch, keys: list[int]
-) -> list[list[int]]:
+def _sampled(trainer: Trainer, batch: Batch, keys: list[int]) -> list[list[int]]:
     width = max(map(len, batch.prompt_ids))
     noise = KeyedSampling(keys, width, trainer.temperature, trainer.top_p)
     with (
@@ -171,7 +169,7 @@ def _sampled(
 
 @contextmanager
 def _prompt_inputs(
-    trainer: "VideoGRPOTrainer", model: Any, batch: Batch
+    trainer: Trainer, model: Any, batch: Batch
 ) -> Iterator[dict[str, Any]]:
     """Keyword arguments of ``generate`` for a batch of prompts."""
     device = trainer.accelerator.device
@@ -203,9 +201,7 @@ def opened_images(image: str | list[str] | None) -> list[Any] | None:
     return [read_image(path) for path in ([image] if isinstance(image, str) else image)]
 
 
-def padded(
-    trainer: "VideoGRPOTrainer", batch: Batch, completions: Completions
-) -> dict[str, Any]:
+def padded(trainer: Trainer, batch: Batch, completions: Completions) -> dict[str, Any]:
     """Prompts and completions as tensors, with the media and the count of tokens."""
     pad_id = trainer.processing_class.tokenizer.pad_token_id
     device, made = trainer.accelerator.device, {}
@@ -222,7 +218,7 @@ def padded(
 
 
 def reward(
-    trainer: "VideoGRPOTrainer",
+    trainer: Trainer,
     batch: Batch,
     completions: Completions,
     shuffled: Any = None,
@@ -257,7 +253,7 @@ def reward(
     return Earned(components, total, advantages.flatten(), metrics)
 
 
-def shuffled_rewards(trainer: "VideoGRPOTrainer", batch: Batch) -> np.ndarray:
+def shuffled_rewards(trainer: Trainer, batch: Batch) -> np.ndarray:
     """T-GRPO's control: task rewards of completions that saw the frames shuffled.
 
     Returns
@@ -284,7 +280,7 @@ def shuffled_rewards(trainer: "VideoGRPOTrainer", batch: Batch) -> np.ndarray:
 
 
 def scored_before(
-    trainer: "VideoGRPOTrainer", made: Mapping[str, Any], completions: Completions
+    trainer: Trainer, made: Mapping[str, Any], completions: Completions
 ) -> dict[str, torch.Tensor]:
     """Log-probabilities at the old policy and the reference, where the loss needs them.
 
@@ -318,7 +314,7 @@ def scored_before(
 
 
 def _sampler_weights(
-    trainer: "VideoGRPOTrainer",
+    trainer: Trainer,
     old: torch.Tensor,
     completions: Completions,
     mask: torch.Tensor,
@@ -349,7 +345,7 @@ def _sampler_weights(
 
 
 def policy_loss(
-    trainer: "VideoGRPOTrainer", model: Any, made: Mapping[str, Any]
+    trainer: Trainer, model: Any, made: Mapping[str, Any]
 ) -> tuple[torch.Tensor, Scores]:
     """The loss of a part of a generation batch, and the policy's scores.
 
@@ -390,7 +386,7 @@ def policy_loss(
 
 
 def _log_loss(
-    trainer: "VideoGRPOTrainer",
+    trainer: Trainer,
     made: Mapping[str, Any],
     scores: Scores,
     ratio: torch.Tensor,
@@ -435,7 +431,7 @@ def _log_loss(
 
 
 def log_tokens(
-    trainer: "VideoGRPOTrainer", batch: Batch, completions: Completions, quiet: bool
+    trainer: Trainer, batch: Batch, completions: Completions, quiet: bool
 ) -> None:
     """Count the tokens seen; unless ``quiet``, log the lengths of completions."""
     gather, device = trainer.accelerator.gather, trainer.accelerator.device
@@ -459,13 +455,12 @@ def log_tokens(
     trainer.log_metric("completions/clipped_ratio", clipped.float().mean().item())
 
 
-def log_rewards(trainer: "VideoGRPOTrainer", earned: Earned) -> None:
+def log_rewards(trainer: Trainer, earned: Earned) -> None:
     """Means and standard deviations, by component and of the sum."""
     named = zip(trainer.reward_func_names, earned.components.T, strict=True)
     for name, values in named:
-        known = values[~values.isnan()]
-        trainer.log_metric(f"rewards/{name}/mean", known.mean().item())
-        spread = grpo.standard_deviation(known, dim=0)
+        trainer.log_metric(f"rewards/{name}/mean", values.nanmean().item())
+        spread = grpo.standard_deviation(values[~values.isnan()], dim=0)
         trainer.log_metric(f"rewards/{name}/std", spread.item())
     trainer.log_metric("reward", earned.total.mean().item())
     trainer.log_metric(
@@ -485,7 +480,7 @@ def log_rewards(trainer: "VideoGRPOTrainer", earned: Earned) -> None:
 
 
 def log_rollouts(
-    trainer: "VideoGRPOTrainer", batch: Batch, completions: Completions, earned: Earned
+    trainer: Trainer, batch: Batch, completions: Completions, earned: Earned
 ) -> None:
     """Log the share of identical groups, and write some rollouts to a file.
 
@@ -528,7 +523,7 @@ def log_rollouts(
 
 
 def _rollout(
-    trainer: "VideoGRPOTrainer",
+    trainer: Trainer,
     number: int,
     text: str,
     rewards: dict[str, float | None],

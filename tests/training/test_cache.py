@@ -1,4 +1,4 @@
-"""The cache with room: the tensors of transformers' own, without its copies."""
+"""The cache with free room holds the tensors of transformers' own cache."""
 
 import pytest
 import torch

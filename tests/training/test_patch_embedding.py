@@ -4,9 +4,9 @@ import copy
 
 import pytest
 import torch
+from support import refused
 from transformers import AutoModelForImageTextToText
 
-from spacer_lib.errors import SpacerError
 from spacer_lib.evaluation.backends import load
 from spacer_lib.models.patches.patch_embedding import (
     use_convolved_patches,
@@ -56,7 +56,7 @@ def test_features_and_gradients_are_those_of_the_convolution(
         assert (found - truth).abs().max() <= bound * truth.abs().max()
 
 
-def test_only_the_forward_is_another(model, tmp_path):
+def test_only_the_forward_changes(model, tmp_path):
     kept = dict(model.state_dict())
     use_linear_patches(use_linear_patches(model))
     assert all(torch.equal(w, kept.pop(n)) for n, w in model.state_dict().items())
@@ -91,7 +91,7 @@ def test_a_larger_picture_is_still_convolved(model):
 
 def test_a_sliding_kernel_is_refused(model):
     convolution(model).stride = (1, 1, 1)
-    with pytest.raises(SpacerError, match="patch embedding: got Conv3d"):
+    with refused("models.sliding-kernel", says="Conv3d"):
         use_linear_patches(model)
 
 

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from support import refused
 from transformers import AutoModelForImageTextToText
 
 from spacer_lib.errors import SpacerError
@@ -397,13 +398,13 @@ def test_rows_of_several_prompts_are_refused(make):
     media = batch["media"]
     # The second group's rows beside the first and second group's pictures.
     for wrong in (media[::-1], [media[16], *media[1:]]):
-        with pytest.raises(SpacerError, match="packed forward: got different videos"):
+        with refused("training.several-prompts", says="videos"):
             graded(trainer, {**batch, "media": wrong[:4] + media[4:]}, GROUP)
     sequences = scores.joined({**batch, "media": [media[0]] * len(media)})
     several = dataclasses.replace(
         sequences, input_ids=sequences.input_ids[4:12], mask=sequences.mask[4:12]
     )
-    with pytest.raises(SpacerError, match="got different prompts; expected complet"):
+    with refused("training.several-prompts", says="different prompts"):
         scores.score_packed(trainer.model, several, trainer.accelerator, GROUP)
 
 
@@ -504,7 +505,7 @@ def test_what_cannot_be_packed_is_refused_or_left_to_the_stock_path(small, reaso
     assert plan(small()) == (4, None)
     count, found = plan(small(**changes), **architecture)
     assert count is None and found.startswith(reason)
-    with pytest.raises(SpacerError, match=f"shared_prefix: got on, but {reason}"):
+    with refused("training.shared-prefix", says=reason):
         plan(small(shared_prefix="on", **changes), **architecture)
     assert plan(small(shared_prefix="off", **changes)) == (None, "switched off")
 
@@ -552,9 +553,7 @@ def test_wrong_scores_are_found_before_the_first_step(
     positions_go_on(monkeypatch, None)
     trainer = make(shared_prefix=setting, max_steps=1)
     if setting == "on":
-        with pytest.raises(
-            SpacerError, match="got on, but packed log-prob.*than 0.000"
-        ):
+        with refused("training.shared-prefix", says="more than 0.0001"):
             trainer.train()
         assert trainer.state.global_step == 0
     else:
@@ -571,3 +570,31 @@ def test_bf16_rounds_within_its_tolerance(make, monkeypatch):
     assert 1e-4 < prefix.packing_error(trainer) < prefix.BF16_TOLERANCE / 2
     siblings_seen(monkeypatch, trainer)
     assert prefix.packing_error(trainer) > 2 * prefix.BF16_TOLERANCE
+
+
+@pytest.mark.parametrize("setting", ["auto", "on"])
+def test_bf16_without_deepspeed_packs(make, capsys, setting):
+    """Weights stay fp32 under autocast: queries and keys too, but not values."""
+    trainer = make(shared_prefix=setting, bf16=True, max_steps=1)
+    assert trainer.model.dtype == torch.float32
+    trainer.train()
+    assert trainer.shared_prefix == GROUP and trainer.state.global_step == 1
+    assert "packed log-probabilities differ" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("setting", ["auto", "on"])
+def test_packing_that_fails_is_refused_or_left_out(make, monkeypatch, capsys, setting):
+    trainer = make(shared_prefix=setting, max_steps=1)
+
+    def fail(*args, **kwargs):
+        raise RuntimeError("no kernel for this\nlong explanation")
+
+    monkeypatch.setattr(scores, "packed_scores", fail)
+    if setting == "on":
+        with refused("training.shared-prefix", says="no kernel for this"):
+            trainer.train()
+        return
+    trainer.train()
+    assert trainer.shared_prefix is None and trainer.state.global_step == 1
+    said = capsys.readouterr().out
+    assert "apart for each completion: packing fails: RuntimeError: no kernel" in said

@@ -4,10 +4,10 @@ import copy
 
 import pytest
 import torch
+from support import refused
 from transformers import AutoModelForImageTextToText
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLModel
 
-from spacer_lib.errors import SpacerError
 from spacer_lib.models.patches.rope import (
     POSITION_RULES,
     position_rule,
@@ -25,7 +25,7 @@ def model(model_dir):
     return AutoModelForImageTextToText.from_pretrained(model_dir).eval()
 
 
-# A prompt is a list of parts: so many tokens of text, or one vision block.
+# A prompt is a list of parts, each a number of tokens of text or one vision block.
 
 
 def text(tokens):
@@ -33,7 +33,7 @@ def text(tokens):
 
 
 def video(steps, rows, columns, seconds=1.0):
-    """A video of that many tokens along each axis, ``seconds`` between time steps."""
+    """A video: tokens along each axis, and the seconds between time steps."""
     return "video", (steps, rows, columns), seconds
 
 
@@ -134,7 +134,7 @@ def test_worked_example_of_the_original_code(model):
 
 
 def test_four_small_frames_are_numbered_alike(model):
-    """So the tiny checkpoint, trained under one rule, may be run under either."""
+    """The tiny checkpoint may therefore run under both rules."""
     parts = [text(5), video(2, 4, 4, 1.0), text(7)]
     inputs = batch(model, [parts])
     found = [numbered(switch(model), inputs) for switch in POSITION_RULES.values()]
@@ -246,7 +246,7 @@ def stepped(model, inputs, tokens):
     [
         ("original", 4, True),
         ("library", 40, True),
-        # The library counts on from the video's reach, which its text has not come to.
+        # Cached steps continue from the largest position, which is the video's.
         ("library", 4, False),
     ],
 )
@@ -263,7 +263,7 @@ def test_cached_steps_without_positions(model, rule, tail, agree):
     assert apart < 1e-5 if agree else apart > 1e-2
 
 
-def test_the_rule_is_seen_by_the_model(model):
+def test_the_rule_changes_the_logits(model):
     inputs = batch(model, SHOWN, pixels=True)
     with torch.no_grad():
         library = model(**inputs).logits
@@ -347,7 +347,7 @@ def test_nothing_is_saved(model, tmp_path):
     assert position_rule(again) == "library"
 
 
-def test_wrappers_are_looked_through(model):
+def test_wrapped_models_work(model):
     wrapped = torch.nn.ModuleDict({"module": model})
     assert use_original_positions(wrapped) is wrapped
     assert position_rule(wrapped) == position_rule(model) == "original"
@@ -372,7 +372,7 @@ def test_a_library_with_the_original_rule_is_left_alone(model, monkeypatch):
     assert position_rule(use_library_positions(model)) == "original"
 
 
-def test_only_qwen_has_such_a_rule():
+def test_a_model_without_a_vision_tower_is_refused():
     for call in (*POSITION_RULES.values(), position_rule):
-        with pytest.raises(SpacerError, match=r"got Linear.*Qwen2\.5-VL"):
+        with refused("models.no-vision-tower", says="Linear"):
             call(torch.nn.Linear(1, 1))

@@ -483,7 +483,7 @@ def test_lost_media_fail_alone_and_are_listed(
 
 
 class Counting:
-    """A backend that counts what it is asked, and may stop after so many rows."""
+    """A backend that counts what it is asked, and may stop after some rows."""
 
     name = "counting"
 

@@ -43,7 +43,7 @@ NUMBERS = {  # output: what the five rules score, truth 10
     "10 chairs": [1, 1, 1, 1, 1],
     "<think>2 here, 8 there</think><answer>10</answer>": [1, 0, 0, 1, 1],
     "<answer>10</answer> or 4": [1, 0, 1, 0, 1],
-    # On the official floats an error of 0.2 is over 1 - 0.8, by luck.
+    # In floating point an error of 0.2 is over 1 - 0.8 under the official rule.
     "8 or 10": [0, 0.6, 0.7, 1, 0.6],
     "there are ten": [1, 0, 0, 0, 0],
     "many": [0, 0, 0, 0, 0],

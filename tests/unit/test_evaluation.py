@@ -23,7 +23,7 @@ from spacer_lib.evaluation.statistics import (
 )
 from spacer_lib.language.asking import AskSettings
 from spacer_lib.maps.text import parse_map
-from spacer_lib.models.generation import generate, sampling_settings
+from spacer_lib.models.generation import generate, generation_settings
 from spacer_lib.tiny import model as tiny
 from spacer_lib.tiny.curriculum import draw_rows
 from spacer_lib.tiny.demonstrations import demonstrate
@@ -104,8 +104,7 @@ def test_padding_does_not_change_a_greedy_answer(checkpoint, rows):
 def test_pads_of_pictures_are_never_written(checkpoint, rows):
     model, _ = checkpoint
     banned = [model.config.image_token_id, model.config.video_token_id]
-    options = sampling_settings(model, 1.0, 0.9)
-    assert options["suppress_tokens"] == banned and options["top_p"] == 0.9
+    assert generation_settings(model)["suppress_tokens"] == banned
 
 
 # ---------------------------------------------------------------- conditions
@@ -281,7 +280,7 @@ def test_equal_ids_are_refused(checkpoint, rows, tmp_path):
 
 
 def test_a_checkpoint_that_is_not_there_is_named(tmp_path):
-    with refused("evaluation.no-checkpoint", says=str(tmp_path / "model")):
+    with refused("models.no-checkpoint", says=str(tmp_path / "model")):
         load(tmp_path / "model")
 
 
@@ -406,9 +405,9 @@ def test_summarize_by_hand():
 
 def test_intervals_are_wider_when_questions_share_rooms():
     rng = np.random.default_rng(0)
-    room_luck = rng.integers(2, size=20).repeat(10).astype(float)
-    apart = [prediction(i, v) for i, v in enumerate(room_luck)]
-    shared = [prediction(i, v, scene=i // 10) for i, v in enumerate(room_luck)]
+    by_room = rng.integers(2, size=20).repeat(10).astype(float)
+    apart = [prediction(i, v) for i, v in enumerate(by_room)]
+    shared = [prediction(i, v, scene=i // 10) for i, v in enumerate(by_room)]
     widths = []
     for made in (apart, shared):
         row = row_of(summarize(made), "overall")

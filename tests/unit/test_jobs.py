@@ -4,6 +4,7 @@ import os
 import signal
 
 import pytest
+from support import refused
 
 from spacer_lib.errors import SpacerError
 from spacer_lib.jobs import each
@@ -15,7 +16,9 @@ def square(n):
 
 def refuse_three(n):
     if n == 3:
-        raise SpacerError("item 3", got=3, expected="anything else", remedy="skip it")
+        raise SpacerError(
+            "item 3", kind="jobs.three", got=3, expected="no three", remedy="skip it"
+        )
     return n
 
 
@@ -34,15 +37,15 @@ def test_every_item_comes_back_with_its_result(workers):
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_an_error_keeps_its_words(workers):
-    with pytest.raises(SpacerError, match="item 3: got 3.*Remedy: skip it"):
+    with refused("jobs.three", says="item 3: got 3"):
         list(each(refuse_three, range(6), workers=workers))
 
 
 def test_a_dead_worker_is_one_clear_message():
-    with pytest.raises(SpacerError, match="pool: a worker process died.*what is done"):
+    with refused("jobs.worker-died", says="pool"):
         list(each(die_at_two, range(6), workers=2, what="pool"))
 
 
 def test_no_workers_is_refused():
-    with pytest.raises(SpacerError, match="workers"):
+    with refused("jobs.workers", says="got 0"):
         list(each(square, [1], workers=0))

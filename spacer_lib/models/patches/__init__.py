@@ -1,1 +1,1 @@
-"""Changes to transformers at run time, each with its equality test."""
+"""Changes to transformers at run time. Each has a test of equal numbers."""

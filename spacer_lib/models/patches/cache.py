@@ -1,38 +1,61 @@
-"""A key-value cache that does not copy itself at every token.
+"""A key-value cache that copies its tensors rarely instead of at every token.
 
-transformers' ``DynamicCache`` puts each new token's keys and values behind the old
-ones with ``torch.cat``: for one token all of the cache is written anew, in every layer.
-Here layers are views into buffers with room to spare; the numbers are the same.
+transformers' ``DynamicCache`` appends the keys and values of a new token with
+``torch.cat``, which copies the whole cache of every layer. Here the tensors of a layer
+are views into larger buffers, and a new token is written into the free part. The
+numbers are the same.
 """
 
+from typing import Any
+
+import torch
 from transformers.cache_utils import DynamicLayer
 
-ROOM = 128  # tokens a buffer grows by
+ROOM = 128  # free tokens of a new buffer
 
 
 class RoomyLayer(DynamicLayer):
-    """``DynamicLayer`` without autograd whose tensors lie in larger buffers."""
+    """``DynamicLayer`` with its tensors in larger buffers; not for autograd.
 
-    def __init__(self, layer):
+    Parameters
+    ----------
+    layer : DynamicLayer
+        Its tensors and settings are taken over.
+    """
+
+    def __init__(self, layer: Any) -> None:
         super().__init__()
-        vars(self).update(vars(layer))
-        self._held = {}  # name → buffer and the view of it that is in use
+        self.__dict__.update(vars(layer))
+        # Name -> its buffer, and the view of the part in use.
+        self._held: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
 
-    def update(self, key_states, value_states, *args, **kwargs):
-        """Put keys and values (rows, heads, new tokens, d) behind the old ones."""
+    def update(
+        self,
+        key_states: torch.Tensor,
+        value_states: torch.Tensor,
+        *args: Any,
+        **kwargs: Any,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Append keys and values (rows, heads, new tokens, d).
+
+        Returns
+        -------
+        keys, values : (rows, heads, tokens, d) tensors
+            Of all tokens so far.
+        """
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
         self.keys = self._appended("keys", key_states)
         self.values = self._appended("values", value_states)
         return self.keys, self.values
 
-    def _appended(self, name, new):
+    def _appended(self, name: str, new: torch.Tensor) -> torch.Tensor:
         old = getattr(self, name)
         count = old.shape[-2] if old.numel() else 0
         end = count + new.shape[-2]
         buffer, view = self._held.get(name, (None, None))
-        # Whoever selects, repeats or crops rows puts another tensor in our place.
-        if view is not old or end > buffer.shape[-2]:
+        # Selecting, repeating or cropping rows replaces our view by another tensor.
+        if buffer is None or view is not old or end > buffer.shape[-2]:
             buffer = new.new_empty(*new.shape[:-2], end + ROOM, new.shape[-1])
             if count:
                 buffer[..., :count, :] = old
@@ -42,12 +65,17 @@ class RoomyLayer(DynamicLayer):
         return view
 
 
-def with_room(cache):
-    """Give the plain layers of a ``DynamicCache`` room to grow; for generation only.
+def with_room(cache: Any) -> Any:
+    """Replace the plain layers of a cache by ``RoomyLayer``; for generation only.
+
+    Parameters
+    ----------
+    cache : DynamicCache
+        Changed in place. Layers of other types stay.
 
     Returns
     -------
-    cache
+    DynamicCache
         The same object.
     """
     cache.layers = [

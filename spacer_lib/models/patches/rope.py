@@ -1,40 +1,48 @@
-"""Where text goes on after an image or a video: two rules, and the switch between them.
+"""Position numbers of text after an image or a video: two rules and a switch.
 
-Qwen2-VL and Qwen2.5-VL number tokens on three axes: time, row, column. *Original*: text
-goes on one above the largest number of the vision block before it, on all axes. So it
-was when the published checkpoints were trained. *Library*: transformers since 5.3 goes
-on at the block's start plus its longer spatial side, so that after a long video text is
-numbered as if it were spoken in the middle of it. Nothing fails; a published checkpoint
-merely meets numbers it was not trained on. A checkpoint keeps the rule it was trained
-under: a published one the original; ours, the tiny one, the library's, which is what a
-model follows until told otherwise. (Its four small frames are numbered alike by both.)
-From Qwen3-VL on a video is one block per time step, with its time in words before it:
-the rules agree there, and there is nothing to switch.
+Qwen2-VL and Qwen2.5-VL number tokens on three axes: time, row and column. The rules
+differ in where text continues after a vision block.
 
-The rule is no part of the weights or of ``config.json``: whoever loads a checkpoint
-says it again.
+*original*: at the largest number of the block plus one, on all axes. The published
+checkpoints were trained under this rule.
+
+*library*: at the start of the block plus its longer spatial side. transformers uses
+this rule since 5.3. The text after a long video then gets numbers from the middle of
+the video. A published checkpoint runs without an error, but it was not trained on such
+numbers.
+
+A checkpoint needs the rule that it was trained under: a published one ``original``, one
+trained in this project the rule of its recipe. A loaded model follows ``library``. The
+four small frames of the tiny model get the same numbers by both rules.
+
+From Qwen3-VL on, a video is one block per time step with its time as text before it.
+The two rules agree there, so these families have no switch.
+
+The rule is stored neither in the weights nor in ``config.json``. State it at each load.
 
 Source: https://github.com/huggingface/transformers/pull/35569 (Qwen's own code and
 worked example); https://github.com/huggingface/transformers/issues/45381 (the change).
 """
 
 import functools
+from collections.abc import Callable
+from typing import Any
 
 import torch
 
 from spacer_lib.errors import SpacerError
-from spacer_lib.models.patches.shared_media import core_of
+from spacer_lib.models.patches.shared_media import Model, core_of
 
-# Families in which a video is one block, however long.
+# Families in which a video is one block, of any length.
 ONE_BLOCK_FAMILIES = ("qwen2_vl", "qwen2_5_vl")
 
 
-def use_original_positions(model):
-    """Let text go on at a vision block's largest position + 1, in this model only.
+def use_original_positions(model: Model) -> Model:
+    """Switch this model to the rule ``original``.
 
-    Does nothing if the model already numbers so, by an earlier call or because the
-    installed transformers does. Copies of the model follow the same rule; models loaded
-    elsewhere do not, and a trainer's reference model is one of those.
+    A model that already follows it is left unchanged. Copies of the model follow the
+    same rule. Models that are loaded separately do not; a trainer's reference model is
+    one of them.
 
     Parameters
     ----------
@@ -48,37 +56,47 @@ def use_original_positions(model):
     Raises
     ------
     SpacerError
-        If there is no Qwen-VL inside, or one of a family without such a rule.
+        If this is no Qwen-VL model, or its family has one rule only.
     """
     core = core_of(model)
     if core.config.model_type not in ONE_BLOCK_FAMILIES:
         raise SpacerError(
             "original positions",
+            kind="models.one-position-rule",
             got=core.config.model_type,
             expected=" or ".join(ONE_BLOCK_FAMILIES),
             remedy="set positions: library",
         )
     if position_rule(model) != "original":
-        # A partial, not a method or a closure: a deep copy then refers to itself.
+        # A deep copy copies the module inside a partial; a closure would keep the old
+        # one.
         core.get_rope_index = functools.partial(_original_rope_index, core)
     return model
 
 
-def use_library_positions(model):
-    """Undo ``use_original_positions``: number as the installed transformers does."""
+def use_library_positions(model: Model) -> Model:
+    """Undo ``use_original_positions``; returns the same object."""
     vars(core_of(model)).pop("get_rope_index", None)
     return model
 
 
-# What a recipe's word for the rule does to a model.
-POSITION_RULES = {"library": use_library_positions, "original": use_original_positions}
+# Name of the rule in a recipe -> function that switches a model to it.
+POSITION_RULES: dict[str, Callable[[Any], Any]] = {
+    "library": use_library_positions,
+    "original": use_original_positions,
+}
 
 
-def position_rule(model):
-    """``"original"`` or ``"library"``: how this model numbers a three-step video.
+def position_rule(model: torch.nn.Module) -> str:
+    """The rule that a model follows: ``original`` or ``library``.
 
-    Asked of the model by a probe, so that it stays true when transformers changes. Of a
-    family without such a rule always ``"library"``.
+    The model numbers a video of three time steps, so the result holds for every version
+    of transformers. Families with one rule only return ``library``.
+
+    Raises
+    ------
+    SpacerError
+        If this is no Qwen-VL model.
     """
     core = core_of(model)
     if core.config.model_type not in ONE_BLOCK_FAMILIES:
@@ -96,17 +114,24 @@ def position_rule(model):
 
 
 def _original_rope_index(
-    core, input_ids, mm_token_type_ids, *, attention_mask=None, **grids
-):
-    """The class's ``get_rope_index``, each block moved to one above the block before.
+    core: Any,
+    input_ids: torch.Tensor,
+    mm_token_type_ids: torch.Tensor,
+    *,
+    attention_mask: torch.Tensor | None = None,
+    **grids: Any,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The class's ``get_rope_index`` with the start of each block moved.
+
+    A block starts one above the largest position of the block before it.
 
     Returns
     -------
     positions : (3, b, n) int tensor
         Time, row, column; zeros at padding.
     deltas : (b, 1) int tensor
-        What a row's next position exceeds its number of tokens by; cached generation
-        steps count on from it.
+        A row's next position minus its number of tokens. Generation adds it to the
+        number of cached tokens.
     """
     positions, _ = type(core).get_rope_index(
         core, input_ids, mm_token_type_ids, attention_mask=attention_mask, **grids
@@ -117,7 +142,8 @@ def _original_rope_index(
     for row, real in enumerate(attention_mask.bool()):
         types = mm_token_type_ids[row, real]
         _, lengths = types.unique_consecutive(return_counts=True)
-        moved, start = [], 0
+        moved: list[torch.Tensor] = []
+        start: torch.Tensor | int = 0
         for block in positions[:, row, real].split(lengths.tolist(), dim=1):
             moved.append(block - block.min() + start)
             start = moved[-1].max() + 1

@@ -1,14 +1,14 @@
 """Run the vision tower once per forward, on each distinct video or image of a batch.
 
-The rollouts of a group look at one video; encoding it for every row would be most of
-the vision work for nothing. The rows' features, and so log-probabilities and
-gradients, are those of the plain call (``tests/training/test_media.py``).
+The completions of a group share one video. Without this module the tower would encode
+it once per completion. Features, log-probabilities and gradients equal those of the
+plain call (``tests/training/test_media.py``).
 
-A tower that does not learn makes the same features each time: ``keep_features`` has
-them made once for as long as the media object lives.
+A frozen tower returns the same features each time. ``keep_features`` keeps them between
+forwards, up to ``FEATURE_BYTES``.
 
-One run whatever a batch holds: under ZeRO-3 all ranks must use the same modules in the
-same order, or they wait for each other for ever.
+The tower runs exactly once whatever the batch contains: under ZeRO-3 all ranks must run
+the same modules in the same order, otherwise they wait for each other without end.
 """
 
 import contextlib
@@ -16,96 +16,126 @@ import functools
 import itertools
 import math
 import weakref
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 import torch
 
 from spacer_lib.errors import SpacerError
 from spacer_lib.rooms.video import RecentlyUsed
 
-FEATURE_BYTES = 512 * 2**20  # of features kept for a model, their pixels included
-_FEATURES = weakref.WeakKeyDictionary()  # of ``core_of(model)``: no copy has them
+Model = TypeVar("Model", bound=torch.nn.Module)
+Media = Sequence[Mapping[str, torch.Tensor]]  # one mapping per row
+
+FEATURE_BYTES = 512 * 2**20  # of features kept for a model, with their pixels
+# Key: ``core_of(model)``, so a copy of the model has no entry.
+_FEATURES: weakref.WeakKeyDictionary[torch.nn.Module, RecentlyUsed] = (
+    weakref.WeakKeyDictionary()
+)
 
 GRIDS = {"image": "image_grid_thw", "video": "video_grid_thw"}
 PIXELS = {"image": "pixel_values", "video": "pixel_values_videos"}
 
 
-def core_of(model):
+def core_of(model: torch.nn.Module) -> Any:
     """The module that holds vision tower and language model, inside any wrappers.
+
+    Parameters
+    ----------
+    model : Qwen-VL model, bare or wrapped (DeepSpeed, DDP, PEFT)
 
     Raises
     ------
     SpacerError
-        If no part of the model has both, as Qwen-VL models have.
+        If no module has both ``visual`` and ``language_model``.
     """
     for module in model.modules():
         if {"visual", "language_model"} <= dict(module.named_children()).keys():
             return module
     raise SpacerError(
         "vision tower and language model",
+        kind="models.no-vision-tower",
         got=type(model).__name__,
         expected="a Qwen-VL model, such as Qwen2.5-VL",
     )
 
 
 @contextlib.contextmanager
-def media_once(model, media, device, *, touch_vision=False):
-    """While this is open, ``model`` takes each distinct video or image once.
+def media_once(
+    model: torch.nn.Module,
+    media: Media,
+    device: torch.device | str,
+    *,
+    touch_vision: bool = False,
+) -> Iterator[dict[str, torch.Tensor]]:
+    """A context in which ``model`` encodes each distinct video or image once.
 
     Parameters
     ----------
     model : Qwen-VL model, bare or wrapped (DeepSpeed, DDP, PEFT)
-    media : list of dict
-        Per row, as ``encode_prompts`` returns them: rows that share a source share the
-        dictionary **object**.
+    media : list of dict of tensors
+        One per row, as ``encode_prompts`` returns them. Rows with the same media share
+        one dictionary **object**.
     device : torch.device
     touch_vision : bool
-        If no row has media, run the tower on one blank picture and add nothing of it
-        to the text, so that this rank runs what ranks with media run; the tower's
-        gradients are then 0 instead of absent.
+        If no row has media, run the tower on one blank picture and multiply the result
+        by 0. The rank then runs the same modules as ranks with media. The tower's
+        gradients are 0 instead of absent.
 
     Yields
     ------
-    dict
+    dict of tensors
         Keyword arguments for the model's forward or ``generate``: pixels of the
-        distinct sources, grids and time steps of every row.
+        distinct media, grids and time steps of all rows.
+
+    Raises
+    ------
+    SpacerError
+        If this is no Qwen-VL model.
     """
-    core = core_of(model)  # inside, so that wrappers see one ordinary forward
+    core = core_of(model)  # inside the wrappers, which see an ordinary forward
     distinct = list({id(one): one for one in media}.values())
-    tensors = {}
+    tensors: dict[str, torch.Tensor] = {}
     for key in dict.fromkeys(key for one in distinct for key in one):
         part = distinct if key in PIXELS.values() else media
         tensors[key] = torch.cat([one[key] for one in part if key in one]).to(device)
+    opened: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
     if tensors:
         opened = _encoding_once(core, media, distinct, tensors)
-    else:
-        opened = _touching(core) if touch_vision else contextlib.nullcontext()
+    elif touch_vision:
+        opened = _touching(core)
     with opened:
         yield tensors
 
 
 @contextlib.contextmanager
-def _encoding_once(core, media, distinct, tensors):
+def _encoding_once(
+    core: Any, media: Media, distinct: Media, tensors: dict[str, torch.Tensor]
+) -> Iterator[None]:
     kinds = [kind for kind in GRIDS if GRIDS[kind] in tensors]
-    encode, waiting = core.get_image_features, {}
-    place, grids = {}, []  # of each source's features in the tower's output
+    encode = core.get_image_features
+    waiting: dict[str, Any] = {}  # kind -> output of the tower for it
+    # Where the features of each source are in the tower's output.
+    place: dict[tuple[str, int], range] = {}
+    parts: list[torch.Tensor] = []
     for kind in kinds:
         for one in distinct:
             if GRIDS[kind] in one:
-                start, count = sum(map(len, grids)), len(one[GRIDS[kind]])
+                start, count = sum(map(len, parts)), len(one[GRIDS[kind]])
                 place[kind, id(one)] = range(start, start + count)
-                grids.append(one[GRIDS[kind]])
+                parts.append(one[GRIDS[kind]])
     order = {
         kind: [i for one in media for i in place.get((kind, id(one)), ())]
         for kind in kinds
     }
-    grids = torch.cat(grids).to(tensors[GRIDS[kinds[0]]].device)
+    grids = torch.cat(parts).to(tensors[GRIDS[kinds[0]]].device)
     recall = _recall(core, distinct, kinds, grids.device)
 
-    def encoder(kind):
-        # A video's features are made as an image's are, in all families; the
-        # signature is kept because ``generate`` reads it.
+    def encoder(kind: str) -> Callable[..., Any]:
+        # All families encode videos and images alike, so one function serves both.
+        # ``generate`` reads the signature, which ``wraps`` keeps.
         @functools.wraps(getattr(core, f"get_{kind}_features"))
-        def features(*args, **kwargs):
+        def features(*args: Any, **kwargs: Any) -> Any:
             if kind not in waiting:
                 kwargs = {k: v for k, v in kwargs.items() if k not in tensors}
                 if recall:
@@ -127,12 +157,16 @@ def _encoding_once(core, media, distinct, tensors):
             delattr(core, f"get_{kind}_features")
 
 
-def keep_features(model):
-    """Let ``media_once`` keep what this model's tower makes, while the tower is frozen.
+def keep_features(model: Model) -> Model:
+    """Let ``media_once`` keep the features of this model's frozen vision tower.
 
-    They are made anew when a weight of the tower changes. Nothing is kept while one of
-    its weights learns, nor under ZeRO-3, where all ranks have to run the tower
-    together. Copies of the model keep nothing.
+    The tower runs again when one of its weights has changed. Nothing is kept while a
+    weight of the tower is trained, in inference mode, or under ZeRO-3, where all ranks
+    have to run the tower together. Copies of the model keep nothing.
+
+    Parameters
+    ----------
+    model : Qwen-VL model, bare or wrapped (DeepSpeed, DDP, PEFT)
 
     Returns
     -------
@@ -143,10 +177,15 @@ def keep_features(model):
     return model
 
 
-def _recall(core, distinct, kinds, device):
-    """``(encode) → output`` of all sources by way of what is kept, or ``None``."""
+def _recall(
+    core: Any, distinct: Media, kinds: list[str], device: torch.device
+) -> Callable[[Callable[..., Any]], Any] | None:
+    """A function that encodes the sources which are not kept and joins all outputs.
+
+    ``None`` where nothing may be kept.
+    """
     kept, weights = _FEATURES.get(core), list(core.visual.parameters())
-    # Tensors of inference mode could not serve in training later.
+    # Autograd does not accept tensors that were made in inference mode.
     if kept is None or torch.is_inference_mode_enabled():
         return None
     if any(w.requires_grad or hasattr(w, "ds_id") for w in weights):
@@ -157,20 +196,23 @@ def _recall(core, distinct, kinds, device):
         *((w.data_ptr(), w._version, w.dtype) for w in weights),
     )
 
-    # With its features the object itself is kept: no other has its id.
-    sources = {
+    # The entry holds the source too, so that no other object can get its id.
+    sources: dict[Hashable, tuple[Mapping[str, torch.Tensor], str]] = {
         (kind, id(one), state): (one, kind)
         for kind in kinds
         for one in distinct
         if GRIDS[kind] in one
     }
 
-    def recall(encode):
-        entries = {key: kept.get(key) for key in sources}
+    def keep(key: Hashable, entry: Any) -> None:
+        kept.recall(key, lambda: entry, _bytes, FEATURE_BYTES)
+
+    def recall(encode: Callable[..., Any]) -> Any:
+        entries: dict[Hashable, Any] = {key: kept.get(key) for key in sources}
         missing = [key for key, entry in entries.items() if entry is None]
         if missing:
             shown = [
-                [one[names[kind]] for one, kind in map(sources.get, missing)]
+                [one[names[kind]] for one, kind in map(sources.__getitem__, missing)]
                 for names in (PIXELS, GRIDS)
             ]
             with torch.no_grad():
@@ -180,32 +222,36 @@ def _recall(core, distinct, kinds, device):
                 start, end = end, end + len(grid)
                 entries[key] = sources[key][0], _picked(output, range(start, end))
         for key, entry in entries.items():
-            kept.recall(key, lambda entry=entry: entry, _bytes, FEATURE_BYTES)
+            keep(key, entry)
         return _chained([output for _, output in entries.values()])
 
     return recall
 
 
-def _bytes(entry):
+def _bytes(entry: tuple[Mapping[str, torch.Tensor], Any]) -> int:
     one, output = entry
     layers = [output.pooler_output, *output.get("deepstack_features", ())]
     features = (feature for layer in layers for feature in layer)
     return sum(tensor.nbytes for tensor in (*one.values(), *features))
 
 
-def _chained(outputs):
-    """Outputs of several runs of the tower as of one run."""
+def _chained(outputs: list[Any]) -> Any:
+    """The outputs of several runs of the tower, joined as if from one run."""
     chain = itertools.chain.from_iterable
-    parts = {"pooler_output": tuple(chain(o.pooler_output for o in outputs))}
+    parts: dict[str, Any] = {
+        "pooler_output": tuple(chain(o.pooler_output for o in outputs))
+    }
     if "deepstack_features" in outputs[0]:
         layers = zip(*(o.deepstack_features for o in outputs), strict=True)
         parts["deepstack_features"] = [tuple(chain(layer)) for layer in layers]
     return type(outputs[0])(**parts)
 
 
-def _picked(output, order):
-    """The tower's output with features (one per image or video) in another order."""
-    picked = {"pooler_output": tuple(output.pooler_output[i] for i in order)}
+def _picked(output: Any, order: Sequence[int]) -> Any:
+    """The tower's output with the features of the images or videos ``order``."""
+    picked: dict[str, Any] = {
+        "pooler_output": tuple(output.pooler_output[i] for i in order)
+    }
     if "deepstack_features" in output:  # Qwen3-VL: one list per layer fed
         picked["deepstack_features"] = [
             tuple(layer[i] for i in order) for layer in output.deepstack_features
@@ -214,10 +260,10 @@ def _picked(output, order):
 
 
 @contextlib.contextmanager
-def _touching(core):
+def _touching(core: Any) -> Iterator[None]:
     patches, side = core.visual.patch_embed.proj, core.visual.spatial_merge_size
 
-    def add_nothing(module, args, embeddings):
+    def add_nothing(module: Any, args: Any, embeddings: torch.Tensor) -> torch.Tensor:
         shape = side**2, patches.in_channels * math.prod(patches.kernel_size)
         output = core.get_image_features(
             embeddings.new_zeros(shape),
@@ -228,7 +274,7 @@ def _touching(core):
         seen = sum(feature.mean() for layer in layers for feature in layer)
         return embeddings + 0 * seen.to(embeddings)
 
-    # Behind the embedding of tokens, where the tower runs if there is media.
+    # After the embedding of tokens, where the tower runs for a batch with media.
     hook = core.get_input_embeddings().register_forward_hook(add_nothing)
     try:
         yield

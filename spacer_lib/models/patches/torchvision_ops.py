@@ -1,9 +1,9 @@
-"""Let a CUDA-built torchvision import beside a CPU torch.
+"""Make a CUDA build of torchvision importable beside a CPU build of torch.
 
-Such a wheel cannot load its compiled operators, and its Python code then fails while
-registering shapes for ``torchvision::nms``, an operator we never call. Declaring the
-two missing schemas is enough. Where torchvision's own operators load, they are
-declared already and nothing is done.
+Such a torchvision cannot load its compiled operators. Its import then fails where it
+registers shapes for ``torchvision::nms``, an operator that this project never calls.
+Two declared schemas are enough for the import. Where torchvision loads its own
+operators, nothing is declared here.
 """
 
 import importlib.util
@@ -13,16 +13,16 @@ from pathlib import Path
 import torch
 
 _SCHEMA = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
-_LIBRARY = None  # keeps the definitions alive
+_LIBRARY: torch.library.Library | None = None  # the schemas live as long as it does
 
 
-def define_missing():
-    """Declare ``torchvision::nms`` and ``qnms`` if torchvision cannot do it itself."""
+def define_missing() -> None:
+    """Declare ``torchvision::nms`` and ``qnms`` where torchvision cannot do so."""
     global _LIBRARY
     if _LIBRARY is not None or "torchvision" in sys.modules:
         return
     spec = importlib.util.find_spec("torchvision")
-    if spec is None or torch.version.cuda:
+    if spec is None or spec.origin is None or torch.version.cuda:
         return
     if "+cu" not in (Path(spec.origin).parent / "version.py").read_text():
         return

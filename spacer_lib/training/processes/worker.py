@@ -159,7 +159,7 @@ def save_results(plan: RunPlan, trainer: Any, log: MetricsLog) -> None:
     """Write ``model/`` with its card, and ``run.json``; all ranks call it."""
     accelerator = trainer.accelerator
     record: dict[str, Any] = {}
-    card = None
+    card = ""  # rank 0 alone writes it
     if accelerator.is_main_process:
         record = run_record(plan, trainer, log)
         card = str(model_card(plan.config, record))
