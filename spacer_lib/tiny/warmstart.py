@@ -240,11 +240,10 @@ def encode(processor: Any, items: Sequence[Shown], *, video: bool) -> dict[str, 
         sequences.append(prompt + response)
         targets.append([-100] * len(prompt) + labels)
     input_ids, attention_mask = pad_batch(sequences, tokenizer.pad_token_id, "right")
-    padded, _ = pad_batch(targets, -100, "right")
     return {
         "input_ids": input_ids,
         "attention_mask": attention_mask,
-        "labels": padded,
+        "labels": pad_batch(targets, -100, "right")[0],
         **join_media(media),
     }
 

@@ -204,7 +204,7 @@ def test_a_recipe_is_read_without_torch():
 import sys
 from spacer_lib.training.recipe import load_config
 load_config("tiny")
-heavy = {"torch", "transformers", "trl", "peft", "deepspeed"}
+heavy = {"torch", "transformers", "trl", "open3d", "decord", "deepspeed"}
 print(*sorted(heavy & set(sys.modules)))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
