@@ -9,6 +9,7 @@ import torch
 from accelerate.utils import is_peft_model
 from peft import PeftModel
 from safetensors import SafetensorError
+from transformers import Trainer
 
 from spacer_lib.artifacts import PathLike, write_json, write_text
 from spacer_lib.errors import SpacerError
@@ -18,15 +19,11 @@ COMPLETE = "complete.json"  # written last: a checkpoint without it is not whole
 _FULL = ("No space left", "os error 28", "unexpected pos", "file write failed")
 
 
-class WholeCheckpoints:
-    """Mixed into a trainer: checkpoints are marked once complete, old ones go, and a
-    resumed run starts from the checkpoint's weights."""
+class WholeCheckpoints(Trainer):
+    """Mixin for a trainer: it marks checkpoints once they are complete, deletes old
+    ones, and starts a resumed run from the checkpoint's weights."""
 
     keep_checkpoints = 2
-    state: Any
-    args: Any
-    accelerator: Any
-    model: Any
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         step, folder = self.state.global_step, Path(self.args.output_dir)
@@ -78,7 +75,7 @@ class WholeCheckpoints:
 
 
 def disk_is_full(error: BaseException) -> bool:
-    """Whether an error of saving is that of a full disk, which libraries word freely."""
+    """Whether an error of saving comes from a full disk."""
     if getattr(error, "errno", None) == errno.ENOSPC:
         return True
     return any(words in str(error) for words in _FULL)
