@@ -40,8 +40,9 @@ def find_checkpoint(name: Any) -> str:
             )
     if Path(name).is_absolute() or str(name).startswith(LOCAL):
         raise SpacerError(
-            f"model folder {name} is missing",
+            f"model folder {name}",
             kind="models.no-checkpoint",
+            got="no config.json there",
             remedy="fix the path, or make the tiny one with `make warmstart`",
         )
     return str(name)

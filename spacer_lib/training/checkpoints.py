@@ -1,7 +1,5 @@
 """Checkpoints that are whole or absent, and runs that resume from their weights."""
 
-import spacer_lib.training.environment  # noqa: F401  # isort: skip
-
 import errno
 import shutil
 from pathlib import Path
@@ -11,6 +9,7 @@ import torch
 from accelerate.utils import is_peft_model
 from peft import PeftModel
 from safetensors import SafetensorError
+from transformers import Trainer
 
 from spacer_lib.artifacts import PathLike, write_json, write_text
 from spacer_lib.errors import SpacerError
@@ -20,22 +19,17 @@ COMPLETE = "complete.json"  # written last: a checkpoint without it is not whole
 _FULL = ("No space left", "os error 28", "unexpected pos", "file write failed")
 
 
-class WholeCheckpoints:
-    """Mixed into a trainer: checkpoints are marked once complete, old ones go, and a
-    resumed run starts from the checkpoint's weights."""
+class WholeCheckpoints(Trainer):
+    """Mixin for a trainer: it marks checkpoints once they are complete, deletes old
+    ones, and starts a resumed run from the checkpoint's weights."""
 
     keep_checkpoints = 2
-    state: Any
-    args: Any
-    accelerator: Any
-    model: Any
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        trainer: Any = super()
         step, folder = self.state.global_step, Path(self.args.output_dir)
         target = folder / f"checkpoint-{step}"
         try:
-            trainer._save_checkpoint(model, trial)
+            super()._save_checkpoint(model, trial)
         except (OSError, RuntimeError, SafetensorError) as error:
             if not disk_is_full(error):
                 raise
@@ -65,8 +59,7 @@ class WholeCheckpoints:
         # the others, finds none, warns, and goes on from the weights of the start.
         model = self.model if model is None else model
         if is_peft_model(model):  # an adapter has one name only
-            trainer: Any = super()
-            trainer._load_from_checkpoint(resume_from_checkpoint, model)
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
             return
         saved = type(model).from_pretrained(resume_from_checkpoint, dtype=model.dtype)
         model.load_state_dict(saved.state_dict())
@@ -75,15 +68,14 @@ class WholeCheckpoints:
         # Resumed from its last step, a run has nothing left to train; transformers
         # would look at the count only after one step more.
         if self.state.global_step < self.state.max_steps:
-            trainer: Any = super()
-            trainer._run_epoch(**kwargs)
+            super()._run_epoch(**kwargs)
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """Do nothing: ``training.card`` writes the card, TRL does not."""
 
 
 def disk_is_full(error: BaseException) -> bool:
-    """Whether an error of saving is that of a full disk; libraries word it freely."""
+    """Whether an error of saving comes from a full disk."""
     if getattr(error, "errno", None) == errno.ENOSPC:
         return True
     return any(words in str(error) for words in _FULL)

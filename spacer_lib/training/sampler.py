@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from torch.utils.data import Sampler
+from transformers import Trainer
 from trl.trainer.utils import RepeatSampler
 
 from spacer_lib.models.sampling import sequence_key
@@ -36,13 +37,8 @@ class EpochSampler(RepeatSampler):
         return super().__iter__()
 
 
-class EpochOrder:
+class EpochOrder(Trainer):
     """Mixin for a trainer of ``transformers`` or TRL that uses ``EpochSampler``."""
-
-    train_dataset: Any
-    args: Any
-    accelerator: Any
-    state: Any
 
     def _get_train_sampler(self, dataset: Any = None) -> Sampler:
         dataset = self.train_dataset if dataset is None else dataset
