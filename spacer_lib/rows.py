@@ -80,6 +80,7 @@ class Prediction(TypedDict, total=False):
     extracted: str | None
     score: Required[float]  # 0 to 1
     failure: Required[str | None]
+    how: str | None  # how it was read, see ``language.answers``
     map_failure: str | None
     map_hits: int  # true instances drawn within 1.5 cells
     map_total: int  # true instances

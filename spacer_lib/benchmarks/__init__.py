@@ -17,7 +17,13 @@ from spacer_lib.benchmarks import (
     videommmu,
     vsi,
 )
-from spacer_lib.benchmarks.rules import first_number, last_letter, strict
+from spacer_lib.benchmarks.rules import (
+    after_tag,
+    first_number,
+    last_letter,
+    spacer_released,
+    strict,
+)
 from spacer_lib.benchmarks.schema import Benchmark, Rule
 from spacer_lib.errors import SpacerError, nearest
 
@@ -62,12 +68,17 @@ def named(name: str) -> Benchmark:
 
 
 def rules_of(benchmark: Benchmark) -> dict[str, Rule]:
-    """Reading rules by name: ours, the benchmark's own, and two common ones."""
+    """Reading rules by name: ours, the benchmark's own, SpaceR's, and two common ones.
+
+    ``official_after_tag`` is the benchmark's own rule on the content of the answer tag.
+    """
     return {
         "strict": benchmark.strict or strict,
         "official": benchmark.official,
         "first_number": first_number,
         "last_letter": last_letter,
+        "official_after_tag": after_tag(benchmark.official),
+        "spacer_released": spacer_released,
     }
 
 

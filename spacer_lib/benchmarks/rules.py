@@ -1,20 +1,23 @@
-"""Reading rules: how a completion becomes an answer. Ours, and two common ones.
+"""Reading rules: how a completion becomes an answer. Ours, and others to compare with.
 
-``strict``        the answer tag if there are tags, else the whole text; one letter, one
-                  number or nothing
-``first_number``  the first number, or the first capital letter that is an option
-``last_letter``   the last of them
+``strict``           the answer tag; without tags the text after the thinking, or the
+                     whole text; one letter, one number or nothing
+``after_tag``        a benchmark's own rule on the content of the answer tag
+``spacer_released``  as SpaceR's released evaluation reads VSI-Bench
+``first_number``     the first number, or the first capital letter that is an option
+``last_letter``      the last of them
 
-The two common rules show what they would have scored on the same completions. Each
+The other rules show what they would have scored on the same completions. Each
 benchmark's own rule is in its module.
 """
 
 import re
 
-from spacer_lib.benchmarks.schema import Verdict
-from spacer_lib.language.choices import labelled_options, read_choice
-from spacer_lib.language.numbers import read_number, unit_of
-from spacer_lib.language.tags import read_completion
+import numpy as np
+
+from spacer_lib.benchmarks.schema import Rule, Verdict
+from spacer_lib.language.choices import labelled_options
+from spacer_lib.language.tags import answer_part, tagged_answer
 from spacer_lib.rewards.config import RewardConfig
 from spacer_lib.rewards.metrics import mean_relative_accuracy
 from spacer_lib.rewards.score import score
@@ -27,6 +30,7 @@ _ANSWER_ALONE = RewardConfig(
     length_window=None,
     shape="vanilla",
     read_units=True,
+    answer_grammar="wide",
 )
 
 
@@ -42,22 +46,113 @@ def strict(text: str, row: Question) -> Verdict:
     Returns
     -------
     Verdict
-        ``failure`` as ``rewards.score`` names it.
+        ``failure`` as ``rewards.score`` names it, ``how`` as ``language.answers`` does.
     """
     mapless: Question = {**row, "map": None}
-    breakdown = score(text, mapless, _ANSWER_ALONE)
+    breakdown = score(answer_part(text), mapless, _ANSWER_ALONE)
     failure = breakdown.answer_failure
     if failure:
         return Verdict(0.0, None, failure)
-    answer = read_completion(text, shape="vanilla").answer or ""
-    kind = row["problem_type"]
-    if kind == "multiple choice":
-        return Verdict(breakdown.task, read_choice(answer, row["options"]))
-    if kind in ("numerical", "regression"):
-        value = read_number(answer, unit_of(row["question"]))[0]
-        return Verdict(breakdown.task, f"{value:.12g}")
-    return Verdict(breakdown.task, answer)
+    return Verdict(breakdown.task, breakdown.answer, None, breakdown.how)
 
+
+def after_tag(rule: Rule) -> Rule:
+    """A rule on the content of the answer tag.
+
+    Without one, the rule reads what ``language.tags.tagged_answer`` gives.
+    """
+
+    def tagged(text: str, row: Question) -> Verdict:
+        return rule(tagged_answer(text), row)
+
+    return tagged
+
+
+# ---------------------------------------------------------------- SpaceR's evaluation
+
+# In the order in which its code looks for them, wherever they stand in the text.
+_SPACER_WORDS = {
+    **{
+        word: number
+        for number, word in enumerate(
+            "one two three four five six seven eight nine ten eleven twelve thirteen "
+            "fourteen fifteen sixteen seventeen eighteen nineteen twenty".split(),
+            start=1,
+        )
+    },
+    **{
+        word: number
+        for number, word in zip(
+            range(30, 100, 10),
+            "thirty forty fifty sixty seventy eighty ninety".split(),
+            strict=True,
+        )
+    },
+    "zero": 0,
+    "a": 1,
+    "an": 1,
+}
+_SPACER_NUMBER = re.compile(r"\d+(?:\.\d+)?")
+_SPACER_TAG = re.compile("<answer>(.*?)</answer>", re.DOTALL)
+_CONFIDENCES = np.linspace(0.5, 0.95, 10)
+
+
+def spacer_released(text: str, row: Question) -> Verdict:
+    """As SpaceR's released evaluation reads and scores VSI-Bench.
+
+    The first answer block is read, or the whole text if no such tag is opened. A number
+    is the first entry of its list of number words that occurs, else the first digits:
+    "12 chairs and a lamp" is 1. A choice is a capital letter A to D before the first
+    space, else the whole text, compared with the truth up to case.
+
+    Source: SpaceR-Eval, ``vsi_util.py``, https://github.com/OuyangKun10/SpaceR. Other
+    benchmarks have other readers there; this rule is VSI-Bench's on all of them.
+    """
+    if "<answer>" in text:
+        block = _SPACER_TAG.search(text)
+        text = block[1].strip() if block else "None"
+    truth = row["ground_truth"]
+    if row["problem_type"] == "multiple choice":
+        text = text.replace("Answer:", "")
+        word = text.split(" ")[0].strip()
+        letter = re.fullmatch("([A-D])[.]?", word)
+        answer = letter[1] if letter else text.strip()
+        named = answer.upper() in labelled_options(row.get("options") or [])
+        right = float(answer.lower() == truth.lower())
+        if not (named or right):
+            return Verdict(0.0, None, "not_an_option")
+        return Verdict(right, answer, None, "letter" if letter else "text")
+    if row["problem_type"] not in ("numerical", "regression"):
+        return Verdict(0.0, None, "not_a_number_question")
+    said = text.strip().lower()
+    words = set(re.findall(r"\w+", said))
+    spoken = next((word for word in _SPACER_WORDS if word in words), None)
+    digits = None if spoken else _SPACER_NUMBER.search(said)
+    if spoken:
+        value, how = float(_SPACER_WORDS[spoken]), "number_word"
+    elif digits:
+        value, how = float(digits[0]), "first_number"
+    else:
+        return Verdict(0.0, None, "no_number")
+    return Verdict(float_accuracy(value, float(truth)), f"{value:.12g}", None, how)
+
+
+def float_accuracy(value: float, truth: float) -> float:
+    """Mean relative accuracy in plain floats, without a tolerance, as published code.
+
+    A truth of 0, by which that code would divide, is met exactly or not at all.
+
+    Examples
+    --------
+    >>> float_accuracy(8, 10)  # the error is a little more than 1 - 0.8
+    0.6
+    """
+    if truth == 0:
+        return float(value == 0)
+    return float((abs(value - truth) / truth <= 1 - _CONFIDENCES).mean())
+
+
+# ---------------------------------------------------------------- two common rules
 
 _NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?")
 

@@ -35,11 +35,15 @@ class Verdict(NamedTuple):
         What the rule found.
     failure : str or None
         Why the rule found nothing; ``None`` for a wrong answer.
+    how : str or None
+        How the rule found it, where the rule says so; ``strict`` says one of
+        ``language.answers.HOWS``.
     """
 
     score: float
     answer: str | None
     failure: str | None = None
+    how: str | None = None
 
 
 Rule = Callable[[str, Question], Verdict]

@@ -46,7 +46,7 @@ from spacer_lib.benchmarks.schema import (
 )
 from spacer_lib.errors import SpacerError
 from spacer_lib.language.choices import labelled_options, read_choice
-from spacer_lib.language.tags import read_completion
+from spacer_lib.language.tags import answer_part, read_completion
 from spacer_lib.rewards.metrics import mean_relative_accuracy
 from spacer_lib.rows import Prediction, Question
 
@@ -369,7 +369,7 @@ def strict(text: str, row: Question) -> Verdict:
     """
     if row["question_type"] != "view_change_infer":
         return rules.strict(text, row)
-    reading = read_completion(text, shape="vanilla")
+    reading = read_completion(answer_part(text), shape="vanilla")
     if not reading.answer:
         return Verdict(0.0, None, reading.failure or "empty_answer")
     said = _motion("".join(reading.answer.split()).removesuffix("."))
@@ -379,7 +379,7 @@ def strict(text: str, row: Question) -> Verdict:
     scores = [
         mean_relative_accuracy(_along(said, axis), _along(truth, axis)) for axis in AXES
     ]
-    return Verdict(float(np.mean(scores)), reading.answer)
+    return Verdict(float(np.mean(scores)), reading.answer, None, "text")
 
 
 def aggregate(predictions: Iterable[Prediction]) -> dict[str, float]:

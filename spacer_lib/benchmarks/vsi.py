@@ -13,9 +13,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from spacer_lib.artifacts import PathLike
+from spacer_lib.benchmarks.rules import float_accuracy
 from spacer_lib.benchmarks.schema import (
     Benchmark,
     Record,
@@ -51,7 +50,6 @@ COLUMNS: dict[str, Any] = {
     "ground_truth": str,
     "options": (list, type(None)),
 }
-_CONFIDENCES = np.linspace(0.5, 0.95, 10)
 
 
 def read_rows(path: PathLike, *, debiased: bool = False) -> list[Question]:
@@ -159,10 +157,9 @@ def official(text: str, row: Question) -> Verdict:
             None if named else "not_an_option",
         )
     try:
-        error = abs(float(word) - float(truth)) / float(truth)
+        return Verdict(float_accuracy(float(word), float(truth)), word)
     except ValueError:
         return Verdict(0.0, None, "no_number")
-    return Verdict(float((error <= 1 - _CONFIDENCES).mean()), word)
 
 
 def benchmark(

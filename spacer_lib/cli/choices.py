@@ -33,8 +33,21 @@ PRESETS = (
     "vsgrpo-vanilla",
     "ours",
 )
-RULES = ("strict", "official", "first_number", "last_letter")
-EXTRACTIONS = ("strict", "official", "strict+fallback")
+RULES = (
+    "strict",
+    "official",
+    "first_number",
+    "last_letter",
+    "official_after_tag",
+    "spacer_released",
+)
+EXTRACTIONS = (
+    "strict",
+    "official",
+    "official_after_tag",
+    "spacer_released",
+    "strict+fallback",
+)
 POSITIONS = ("library", "original")
 
 

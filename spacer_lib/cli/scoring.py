@@ -80,7 +80,9 @@ def score(
     benchmark: Benchmark,
     predictions: Annotated[
         Path,
-        typer.Option(help="File of this project, of lmms-eval or of VLMEvalKit."),
+        typer.Option(
+            help="File of this project, of lmms-eval, VLMEvalKit or SpaceR-Eval."
+        ),
     ],
     data: Annotated[
         Optional[Path], typer.Option(help="The benchmark's folder or file.")
@@ -88,6 +90,10 @@ def score(
     extraction: Annotated[
         str, typer.Option(metavar="RULE", help=f"Reading rule: {one_of(RULES)}.")
     ] = "strict",
+    column: Annotated[
+        Optional[str],
+        typer.Option(metavar="prediction=NAME", help="Column of the raw output."),
+    ] = None,
     audit: Annotated[
         bool, typer.Option(help="Compare the scores of all reading rules.")
     ] = False,
@@ -95,6 +101,14 @@ def score(
     """Score predictions made elsewhere, with intervals over rooms or videos."""
     check_choice("extraction", extraction, RULES, "cli.unknown-rule")
     check_exists(predictions, "predictions")
+    key, _, output = (column or "").partition("=")
+    if column is not None and (key != "prediction" or not output):
+        raise SpacerError(
+            "--column",
+            kind="cli.invalid-column",
+            got=repr(column),
+            expected="prediction=NAME",
+        )
     from spacer_lib.benchmarks import named, rules_of
 
     chosen = named(benchmark)
@@ -103,7 +117,7 @@ def score(
     from spacer_lib.evaluation.predictions import record
     from spacer_lib.evaluation.statistics import intervals, summarize, totals
 
-    rows, answers = gather(chosen, predictions, data)
+    rows, answers = gather(chosen, predictions, data, output or None)
     records = [
         record(row, answer.text, rules[extraction], failure=answer.failure)
         for row, answer in zip(rows, answers, strict=True)
@@ -138,6 +152,7 @@ def score(
                 "score": made["score"],
                 "answer": made["extracted"],
                 "failure": made["failure"],
+                "how": made["how"],
             }
             for key, made in zip(ids, records, strict=True)
         ],
@@ -170,6 +185,9 @@ def _audited(
         print(
             f"{rule:20}{line.answered:>6}{line.wrong:>7}{line.unread:>8}{alike:>14.1%}"
         )
+    hows = found.readings.groupby(["rule", "how"], sort=False)["n"].sum()
+    for (rule, how), count in hows.items():
+        print(f"{rule + ', read as':34}{how:16}{count:>6}")
     shown = []
     for rule in counts.index:
         cases = [case for case in found.disagreements if case["rule"] == rule]
@@ -190,6 +208,7 @@ def _audited(
             .where(found.table.notna(), None)
             .to_dict("records"),
             "reasons": found.reasons.to_dict("records"),
+            "readings": found.readings.to_dict("records"),
             "agreement": found.agreement.to_dict(),
             "examples": shown,
             "disagreements": {

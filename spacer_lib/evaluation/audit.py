@@ -12,11 +12,10 @@ import numpy as np
 import pandas as pd
 
 from spacer_lib.benchmarks import rules_of
-from spacer_lib.benchmarks.schema import Benchmark, Rule, Verdict
+from spacer_lib.benchmarks.schema import Benchmark
 from spacer_lib.evaluation.foreign import Answer
 from spacer_lib.evaluation.predictions import reason, record
 from spacer_lib.evaluation.statistics import summarize
-from spacer_lib.language.tags import read_completion
 from spacer_lib.questions.generators import task_kind
 from spacer_lib.rows import Prediction, Question
 
@@ -34,6 +33,9 @@ class Audit(NamedTuple):
         ``score``, ``score_low``, ``score_high``, ``answered``, ``wrong``, ``unread``.
     reasons : pandas.DataFrame
         Why nothing was read: ``rule``, ``name`` (task), ``reason``, ``n``.
+    readings : pandas.DataFrame
+        How answers were read, for the rules that say so: ``rule``, ``name`` (task),
+        ``how``, ``n``.
     agreement : pandas.DataFrame
         Rules by rules: share of outputs that both score alike.
     disagreements : list of dict
@@ -43,31 +45,9 @@ class Audit(NamedTuple):
 
     table: pd.DataFrame
     reasons: pd.DataFrame
+    readings: pd.DataFrame
     agreement: pd.DataFrame
     disagreements: list[dict[str, Any]]
-
-
-def audit_rules(benchmark: Benchmark) -> dict[str, Rule]:
-    """``{name: rule}``: all of ``rules_of``, and the official one after the tag."""
-
-    def official_after_tag(text: str, row: Question) -> Verdict:
-        return benchmark.official(tagged_answer(text), row)
-
-    return {**rules_of(benchmark), "official_after_tag": official_after_tag}
-
-
-def tagged_answer(text: str) -> str:
-    """What stands in the one answer tag; the whole text where there is no such tag.
-
-    Older rules read the first word, which is a tag in the output of a thinking model.
-
-    Examples
-    --------
-    >>> tagged_answer("<think>two</think><answer> B </answer>"), tagged_answer("B")
-    ('B', 'B')
-    """
-    answer = read_completion(text, shape="vanilla").answer
-    return text if answer is None else answer
 
 
 def audit(
@@ -91,10 +71,11 @@ def audit(
             record(row, answer.text, rule, failure=answer.failure)
             for row, answer in zip(rows, answers, strict=True)
         ]
-        for name, rule in audit_rules(benchmark).items()
+        for name, rule in rules_of(benchmark).items()
     }
     tables: list[pd.DataFrame] = []
     reasons: list[tuple[str, str, str, int]] = []
+    readings: list[tuple[str, str, str, int]] = []
     for name, records in made.items():
         table = summarize(records).rename(columns={"failures": "unread"})
         table = table[table["level"].isin(LEVELS)]
@@ -106,6 +87,10 @@ def audit(
             if r["failure"]
         )
         reasons += [(name, *pair, count) for pair, count in unread.most_common()]
+        read = Counter(
+            (task_kind(r["question_type"]), how) for r in records if (how := r["how"])
+        )
+        readings += [(name, *pair, count) for pair, count in read.most_common()]
     columns = [
         "rule",
         "level",
@@ -126,6 +111,7 @@ def audit(
     return Audit(
         pd.concat(tables, ignore_index=True)[columns],
         pd.DataFrame(reasons, columns=["rule", "name", "reason", "n"]),
+        pd.DataFrame(readings, columns=["rule", "name", "how", "n"]),
         pd.DataFrame(alike),
         [case for name in made if name != REFERENCE for case in _cases(made, name)],
     )

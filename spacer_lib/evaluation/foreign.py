@@ -1,11 +1,12 @@
 """Predictions made elsewhere → one text per question.
 
-The content of a file, not its name, decides which of three shapes it has:
+The content of a file, not its name, decides which of four shapes it has:
 
 plain       ``id, prediction``: ours, or of any other program
 lmms-eval   sample logs: ``doc_id``, ``resps``, ``filtered_resps``; the question in the
             metrics that list rows, or in ``doc``
 VLMEvalKit  tables: ``index, question, answer, prediction``
+SpaceR-Eval records: ``id, predicted_answer``
 
 Each may be JSON lines, a JSON list, CSV, TSV, Parquet or an Excel sheet. Every cell
 stays a text: "nan", "None" and "5.0" are answers. Nothing is unpickled.
@@ -34,6 +35,7 @@ from spacer_lib.rows import Question
 IDS = ("id", "question_id", "ID")
 VIDEOS = ("scene_name", "video", "video_id", "videoID", "video_path", "Video")
 _RESPONSES = ("resps", "filtered_resps")
+_TEXTS = ("prediction", "predicted_answer")  # the column of the raw output
 _VLMEVALKIT_FAILED = "Failed to obtain answer"
 
 
@@ -59,8 +61,14 @@ _Records = Iterator[tuple[str, dict[str, Any]]]  # (place in a file, its columns
 # ---------------------------------------------------------------- files
 
 
-def read_predictions(path: PathLike) -> list[Line]:
+def read_predictions(path: PathLike, column: str | None = None) -> list[Line]:
     """The predictions of a file, or of a run's folder.
+
+    Parameters
+    ----------
+    path : path
+    column : str, optional
+        The column of the raw output, where none of the known shapes has it.
 
     Returns
     -------
@@ -77,6 +85,8 @@ def read_predictions(path: PathLike) -> list[Line]:
     lines: list[Line] = []
     keys: dict[str, None] = {}
     for place, record in _records(path):
+        if column is not None and column in record:
+            record = {**record, "prediction": record[column]}
         lines.append(_line(place, record))
         keys |= dict.fromkeys(record)
     if not lines:
@@ -86,13 +96,19 @@ def read_predictions(path: PathLike) -> list[Line]:
             got="no rows",
             expected="predictions",
         )
-    if not {"prediction", *_RESPONSES} & set(keys):
+    known = {*_TEXTS, *_RESPONSES} if column is None else {column}
+    if not known & set(keys):
         raise SpacerError(
             f"{path}: predictions",
             kind="evaluation.unknown-columns",
             got=f"columns {', '.join(map(str, keys))}"[:200],
-            expected="id and prediction, a sample log of lmms-eval or a table of "
-            "VLMEvalKit",
+            expected=f"a column {column}"
+            if column
+            else "id and prediction, a sample log of lmms-eval, a table of VLMEvalKit "
+            "or records of SpaceR-Eval",
+            remedy=None
+            if column
+            else "name the column of the output: --column prediction=NAME",
         )
     return lines
 
@@ -202,7 +218,8 @@ def _excel(path: Path) -> _Records:
 
 
 def _line(place: str, record: dict[str, Any]) -> Line:
-    about, value = dict(record), record.get("prediction")
+    about = dict(record)
+    value = next((record[key] for key in _TEXTS if key in record), None)
     if "extracted" in record:  # a record of ours, where answer is the truth
         about["ground_truth"] = record.get("answer")
     if "doc_id" in record or set(_RESPONSES) & set(record):
@@ -236,7 +253,10 @@ def _line(place: str, record: dict[str, Any]) -> Line:
 
 
 def gather(
-    benchmark: Benchmark, predictions: PathLike, data: PathLike | None = None
+    benchmark: Benchmark,
+    predictions: PathLike,
+    data: PathLike | None = None,
+    column: str | None = None,
 ) -> tuple[list[Question], list[Answer]]:
     """The questions of a benchmark with what was answered to each.
 
@@ -247,6 +267,8 @@ def gather(
         A file of ``read_predictions``.
     data : path, optional
         The benchmark's questions. Without it, those that the file itself has.
+    column : str, optional
+        The column of the raw output; see ``read_predictions``.
 
     Returns
     -------
@@ -263,7 +285,7 @@ def gather(
         For a prediction twice, or of no question; for a question twice; for a file
         without questions.
     """
-    lines = read_predictions(predictions)
+    lines = read_predictions(predictions, column)
     if data is None:
         rows, asked = _carried(lines, predictions, benchmark)
     else:

@@ -8,7 +8,6 @@ or the task reward of training (``reward_rule``).
 from typing import Any, cast
 
 from spacer_lib.benchmarks.schema import Rule, Verdict
-from spacer_lib.language.choices import read_choice
 from spacer_lib.language.tags import read_completion
 from spacer_lib.maps.scores import SCORERS, hits
 from spacer_lib.maps.scores import score as map_score
@@ -53,7 +52,8 @@ def record(
     Returns
     -------
     Prediction
-        ``extracted`` is what the rule read and ``failure`` why it read nothing. The
+        ``extracted`` is what the rule read, ``how`` how, if the rule says so, and
+        ``failure`` why it read nothing. The
         prediction repeats enough of its question to be judged again by another rule.
         The keys that start with ``map_`` are there for a row with a true map.
     """
@@ -72,6 +72,7 @@ def record(
         "extracted": verdict.answer,
         "score": verdict.score,
         "failure": verdict.failure,
+        "how": verdict.how,
     }
     true = {name: cells for name, cells in (row.get("map") or {}).items() if cells}
     if true:
@@ -114,7 +115,7 @@ def reward_rule(rewards: RewardConfig | None = None) -> Rule:
         if breakdown.answer_failure is None:
             answer = read_completion(text, shape=config.shape).answer
             if answer and row.get("options"):
-                answer = read_choice(answer, row["options"])
-        return Verdict(breakdown.task, answer, breakdown.failure)
+                answer = breakdown.answer
+        return Verdict(breakdown.task, answer, breakdown.failure, breakdown.how)
 
     return rule

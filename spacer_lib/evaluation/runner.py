@@ -37,7 +37,13 @@ from spacer_lib.language.asking import AskSettings
 from spacer_lib.rewards.config import RewardConfig
 from spacer_lib.rows import Prediction, Question
 
-EXTRACTIONS = ("strict", "official", "strict+fallback")
+EXTRACTIONS = (
+    "strict",
+    "official",
+    "official_after_tag",
+    "spacer_released",
+    "strict+fallback",
+)
 
 
 # ---------------------------------------------------------------- benchmarks

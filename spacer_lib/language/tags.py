@@ -139,6 +139,42 @@ def read_completion(
     )
 
 
+def answer_part(text: str) -> str:
+    """The part of an output that a reader of answers looks at.
+
+    Where there is no answer tag, this is the text after the last closed think block,
+    without its map. The opening tag may be missing: some chat templates write it into
+    the prompt. Every other text is returned as it is.
+
+    Examples
+    --------
+    >>> answer_part("<think>A or B?</think>\\n\\nB"), answer_part("A or B?</think>B")
+    ('B', 'B')
+    >>> answer_part("<think>A or B?")
+    '<think>A or B?'
+    """
+    if _ANSWER_TAG.search(text):
+        return text
+    _, closed, after = text.rpartition("</think>")
+    if not closed or "<think>" in after:
+        return text
+    return _without_map(after).strip()
+
+
+def tagged_answer(text: str) -> str:
+    """The content of the one answer tag; without such a tag, the ``answer_part``.
+
+    Older rules read the first word, which is a tag in the output of a thinking model.
+
+    Examples
+    --------
+    >>> tagged_answer("<think>two</think><answer> B </answer>"), tagged_answer("B")
+    ('B', 'B')
+    """
+    answer = read_completion(text, shape="vanilla").answer
+    return answer_part(text) if answer is None else answer
+
+
 def write_completion(
     answer: str, thought: str = "", cells: CognitiveMap | None = None
 ) -> str:
@@ -169,6 +205,7 @@ class _Block:
 
 
 _TAG = re.compile("</?(?:think|observe|answer)>")
+_ANSWER_TAG = re.compile("</?answer>")
 _MISSING = {"answer": "no_answer_tag", "think": "no_think", "map": "no_map"}
 
 

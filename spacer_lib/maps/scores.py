@@ -47,6 +47,10 @@ def score(
     aligned   exp(-(d / 1.5)² / 2)   greatest sum (Hungarian)   max(#drawn, #true)
     ========  =====================  =========================  ======================
 
+    ``released`` breaks ties as its code does: of equally close pairs, the first drawn
+    cell goes first, then the first true cell, in the order that the maps are written.
+    The other scorers do not depend on that order.
+
     ``released`` and ``paper`` vary little: with all objects at the centre a map earns
     about 0.7. ``paper``, as printed, does not count surplus cells.
 
@@ -94,7 +98,8 @@ def score(
             expected=", ".join(SCORERS),
             remedy=nearest(scorer, SCORERS),
         )
-    seen, there = _joined(predicted), _joined(true)
+    in_order = scorer == "released"  # as its code breaks ties
+    seen, there = _joined(predicted, in_order), _joined(true, in_order)
     count = _require_instances(there)
     if scorer == "aligned":
         chance = chance_level(there, grid_size).level
@@ -282,11 +287,13 @@ def _frames(spots: npt.ArrayLike, grid_size: int) -> np.ndarray:
     return np.array(frames).swapaxes(1, 2)
 
 
-def _joined(cells: CognitiveMap) -> dict[str, list[Cell]]:
-    """The map with normalised names and sorted cells, so that order has no effect."""
+def _joined(cells: CognitiveMap, in_order: bool = False) -> dict[str, list[Cell]]:
+    """The map with normalised names, and sorted cells unless their order counts."""
     joined: dict[str, list[Cell]] = {}
     for name, spots in cells.items():
         joined.setdefault(normal_category(name), []).extend((x, y) for x, y in spots)
+    if in_order:
+        return joined
     return {name: sorted(spots) for name, spots in joined.items()}
 
 

@@ -1,5 +1,8 @@
 """Reward settings, and the published systems as presets.
 
+The presets of published systems read answers strictly, so that training also teaches
+the asked-for form. ``ours`` reads the same answers as evaluation does.
+
 Departures from the released code, in every preset: each completion is scored by the
 type and map of its own question, and a bad map never costs a right answer its task
 reward.
@@ -14,6 +17,7 @@ import math
 from dataclasses import dataclass
 
 from spacer_lib.errors import SpacerError, nearest
+from spacer_lib.language.answers import GRAMMARS
 from spacer_lib.language.tags import SHAPES
 from spacer_lib.maps.scores import SCORERS
 
@@ -64,6 +68,10 @@ class RewardConfig:
         Whether an empty or template think block loses the format reward.
     read_units : bool
         Whether the unit of a numerical answer is converted to the question's.
+    answer_grammar : str
+        How the answer tag's content is read. ``strict``: a letter, an option in full,
+        an option's text, or one number. ``wide``: also in markup, in a phrase and
+        before a note; see ``language.answers``.
 
     Raises
     ------
@@ -84,6 +92,7 @@ class RewardConfig:
     shape: str = "think"
     strict_think: bool = False
     read_units: bool = False
+    answer_grammar: str = "strict"
 
     def __post_init__(self) -> None:
         if self.length_window is not None:
@@ -98,6 +107,7 @@ class RewardConfig:
             ("shape", SHAPES),
             ("length_rule", LENGTH_RULES),
             ("number_score", NUMBER_SCORES),
+            ("answer_grammar", GRAMMARS),
         ):
             self._require(name, getattr(self, name) in known, ", ".join(known))
         self._require("grid_size", self.grid_size > 0, "more than 0")
@@ -160,6 +170,7 @@ PRESETS: dict[str, RewardConfig] = {
         length_window=None,  # length alone earns nothing
         strict_think=True,
         read_units=True,
+        answer_grammar="wide",  # a right answer earns its reward as it is written
     ),
 }
 

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from spacer_lib.errors import SpacerError
+from spacer_lib.language.answers import Reading, read_figure, read_letter
 from spacer_lib.language.choices import MAX_ANSWER_CHARS, read_choice
 from spacer_lib.language.numbers import read_number, unit_of
 from spacer_lib.language.tags import read_completion
@@ -68,6 +69,10 @@ class RewardBreakdown:
         Why each of ``COMPONENTS`` is what it is, such as ``map: gate shut (task 0.4)``.
     drawn_map, true_map : dict or None
         The two maps compared: ``{category: [(x_col, y_row), …]}``.
+    answer : str or None
+        What was read: a letter, a number in digits and the question's unit, or a text.
+    how : str or None
+        How it was read, one of ``language.answers.HOWS``.
     """
 
     format: float
@@ -85,6 +90,8 @@ class RewardBreakdown:
     reasons: tuple[str, ...] = ()
     drawn_map: CognitiveMap | None = None
     true_map: CognitiveMap | None = None
+    answer: str | None = None
+    how: str | None = None
 
 
 def score(
@@ -178,9 +185,8 @@ def _score(
         grid_size=config.grid_size,
         shape=config.shape,
     )
-    task, answer_failure = _task_reward(reading.answer, truth)
-    if not reading.answer:
-        answer_failure = reading.failure
+    task, said = _task_reward(reading.answer, truth)
+    answer_failure = said.failure if reading.answer else reading.failure
     right = task > 1 - 1e-9
     form_failure = reading.failure
     if form_failure is None and config.strict_think:
@@ -221,6 +227,8 @@ def _score(
         reasons=reasons,
         drawn_map=drawn,
         true_map=truth.map,
+        answer=said.answer,
+        how=said.how,
     )
 
 
@@ -305,7 +313,7 @@ def _without_length(breakdown: RewardBreakdown) -> RewardBreakdown:
 
 # ---------------------------------------------------------------- task
 
-_Judge = Callable[[str], tuple[float, str | None]]  # answer → (reward, failure)
+_Judge = Callable[[str], tuple[float, Reading]]  # answer → (reward, what was read)
 _NUMBER_SCORES: dict[str, Callable[[float, float], float]] = {
     "mra": mean_relative_accuracy,
     "mra-11": functools.partial(
@@ -315,12 +323,12 @@ _NUMBER_SCORES: dict[str, Callable[[float, float], float]] = {
 }
 
 
-def _task_reward(answer: str | None, truth: "_Truth") -> tuple[float, str | None]:
-    """Reward in [0, 1], and the failure or ``None``."""
+def _task_reward(answer: str | None, truth: "_Truth") -> tuple[float, Reading]:
+    """Reward in [0, 1], and what was read."""
     if not answer:
-        return 0.0, None  # the completion's failure says why
+        return 0.0, Reading(None)  # the completion's failure says why
     if len(answer) > MAX_ANSWER_CHARS:
-        return 0.0, "answer_too_long"
+        return 0.0, Reading(None, failure="answer_too_long")
     return truth.judge(answer)
 
 
@@ -345,9 +353,9 @@ def _choice_task(item: Question, truth: str, config: RewardConfig) -> _Judge:
             "not-an-option",
         )
 
-    def judge(answer: str) -> tuple[float, str | None]:
-        chosen = read_choice(answer, options)
-        return float(chosen == letter), None if chosen else "not_an_option"
+    def judge(answer: str) -> tuple[float, Reading]:
+        chosen = read_letter(answer, options, config.answer_grammar)
+        return float(chosen.answer == letter), chosen
 
     return judge
 
@@ -366,11 +374,10 @@ def _number_task(item: Question, truth: str, config: RewardConfig) -> _Judge:
     measure = _NUMBER_SCORES[config.number_score] if numerical else regression_score
     unit = unit_of(item.get("question") or "") if config.read_units else None
 
-    def judge(answer: str) -> tuple[float, str | None]:
-        number, failure = read_number(answer, unit)
-        if number is None:
-            return 0.0, failure
-        return measure(number, true_number), None
+    def judge(answer: str) -> tuple[float, Reading]:
+        stated = read_figure(answer, unit, config.answer_grammar)
+        number = stated.value
+        return 0.0 if number is None else measure(number, true_number), stated
 
     return judge
 
@@ -379,7 +386,10 @@ def _text_task(
     measure: Callable[[str, str], float],
 ) -> Callable[[Question, str, RewardConfig], _Judge]:
     def task(item: Question, truth: str, config: RewardConfig) -> _Judge:
-        return lambda answer: (measure(answer, truth), None)
+        def judge(answer: str) -> tuple[float, Reading]:
+            return measure(answer, truth), Reading(answer, how="text")
+
+        return judge
 
     return task
 

@@ -1,5 +1,7 @@
 """Checkpoints that are whole or absent, and runs that resume from their weights."""
 
+import spacer_lib.training.environment  # noqa: F401  # isort: skip
+
 import errno
 import shutil
 from pathlib import Path
