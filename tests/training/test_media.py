@@ -18,7 +18,7 @@ from spacer_lib.language.prompts import PromptStyle
 from spacer_lib.models import inputs
 from spacer_lib.models.generation import (
     generate,
-    sampling_settings,
+    generation_settings,
     weights_fingerprint,
 )
 from spacer_lib.models.inputs import (
@@ -36,6 +36,7 @@ from spacer_lib.models.patches.rope import (
     use_original_positions,
 )
 from spacer_lib.models.patches.shared_media import core_of, keep_features, media_once
+from spacer_lib.models.sampling import KeyedSampling
 from spacer_lib.rooms.frames import VideoSettings
 from spacer_lib.rooms.video import RecentlyUsed, read_frames
 from spacer_lib.tiny import model as tiny
@@ -495,7 +496,7 @@ def test_generation_agrees_with_a_full_forward(checkpoint, mixed):
         made = model.generate(
             **text,
             **tensors,
-            **sampling_settings(model, 0, 1.0),
+            **generation_settings(model),
             max_new_tokens=5,
             min_new_tokens=5,
             output_logits=True,
@@ -515,9 +516,10 @@ def test_generation_agrees_with_a_full_forward(checkpoint, mixed):
 def test_placeholders_are_never_sampled(checkpoint):
     _, model, processor = checkpoint
     pads = [processor.image_token_id, processor.video_token_id]
-    for temperature in (0, 1.0):
-        settings = sampling_settings(model, temperature, 1.0)
+    for sampler in (None, KeyedSampling([1], 0)):
+        settings = generation_settings(model, sampler)
         assert settings["suppress_tokens"] == pads
+        assert (settings.get("logits_processor") == [sampler]) == (sampler is not None)
 
 
 def test_collated_rows_are_mixed_too(checkpoint, mixed):
