@@ -14,16 +14,16 @@
 # %% [markdown]
 # # 06 · Train baselines beside SG-RLVR
 #
-# **What you'll do.** Teach the same small model the same questions in other ways (imitation, preferences, GRPO without a map), and read what studies over several seeds say about each.
+# **What you'll do.** Train the same small model on the same questions by other methods (SFT, DPO, GRPO without a map reward), and compare them in studies over several seeds.
 #
 # **What you'll learn.**
-# - see which tokens a supervised loss counts, and which it must not;
-# - build a chosen and a rejected answer, and watch what DPO's margin hides;
-# - answer every question eight times, and drop those that teach nothing;
-# - measure on the same answers what a map reward adds to a group;
+# - see which tokens a supervised loss includes, and which it must leave out;
+# - build a chosen and a rejected response, and see what DPO's margin does not show;
+# - answer every question eight times, and drop those with zero advantage;
+# - measure on the same completions what a map reward adds to a group;
 # - read a table of arms: equal seconds, KL weights, answer modes, a reward that can be hacked.
 #
-# **What you'll need.** Notebooks 04 and 05. Nothing from disk: rooms are made on the spot, the starting checkpoint and the studies' results are in the repository. One CPU core, about three minutes, 2 GB of memory.
+# **What you'll need.** Notebooks 04 and 05. No downloads: the notebook draws the rooms, and the repository holds the starting checkpoint and the results of the studies. One CPU core, about three minutes, 2 GB of memory.
 #
 # SpaceR §5 (SFT baseline), §5.2 (sample selection); vsGRPO (DPO, answer modes, β).
 
@@ -101,11 +101,11 @@ video = tiny.video_settings
 # %% [markdown]
 # ## Imitate: supervised fine-tuning
 #
-# SFT shows the model a response and raises its likelihood,
+# SFT raises the likelihood of a given response,
 #
 # $$L_{SFT} = -\frac{1}{|y|}\sum_t \log \pi_\theta(y_t \mid q, y_{<t}),$$
 #
-# where $q$ is the question with its video and $y$ the response. The response has to come from somewhere. Here it is a worked demonstration computed from the **true** map: an oracle that SG-RLVR never sees. It knows a map only by the reward its own drawing earns.
+# where $q$ is the question with its video and $y$ the response. Here the response is a demonstration that a program computes from the **true** map. SG-RLVR never sees the true map; it only gets the reward of the map that it drew.
 
 # %%
 rows = draw_rows(SEEDS["develop"], questions, tiny.view)
@@ -115,7 +115,7 @@ print(row["question"], *row["options"], f"(true: {row['ground_truth']})", sep="\
 print(target)
 
 # %% [markdown]
-# The collator joins prompt, video and response, and labels what the loss may count. Label -100 means *given, not taught*.
+# The collator joins prompt, video and response, and labels the tokens that the loss includes. Label -100 means: no loss.
 
 # %%
 model, processor = load(tiny.model_path)
@@ -147,9 +147,9 @@ print(f"the loss counts {counted} of {len(ids)} tokens")
 print(f"labels on all of them would add {len(ids) - counted}, {pixels} of them video")
 
 # %% [markdown]
-# **What to notice.** Blue is taught: the response and its end token. The grey question is the examiner's to write, and a video pad stands for pixels: a loss on it teaches the model to predict a constant. That is the failure case, and no accident: the released SFT of SpaceR counts prompt and video tokens too.
+# **What to notice.** Blue tokens have a loss: the response and its end token. Grey tokens have none. The model never has to write the question, and video pads stand for pixels: a loss on them teaches the model to predict a constant. This failure case is real: SpaceR's released SFT includes prompt and video tokens.
 #
-# Now train. The run goes through the same launcher as SG-RLVR, and leaves the same kind of folder.
+# Now train. The run uses the same launcher as SG-RLVR, and its folder has the same files.
 
 # %%
 live = LiveFigure(folder / "sft", training_plots.sft_curves)
@@ -167,15 +167,15 @@ def cost(run):
 print("SFT:", cost(sft_run))
 
 # %% [markdown]
-# **What to notice.** A step costs one forward and one backward pass. SG-RLVR must first generate eight responses a question, token after token, so its step costs several times as much (notebook 05 prints its seconds). Comparing the two after equal *steps* flatters SG-RLVR's data, after equal *seconds* SFT's; the study below has both.
+# **What to notice.** A step costs one forward and one backward pass. SG-RLVR first generates eight completions per question, token by token, so its step costs several times as much (notebook 05 prints its seconds). After equal *steps* SG-RLVR has used much more time; after equal *seconds* SFT has seen many more questions. The study below has both comparisons.
 #
 # ## Prefer: DPO
 #
-# DPO needs pairs. vsGRPO takes the right response as *chosen* and the same response with a corrupted answer as *rejected*; with the frozen start as reference,
+# DPO needs pairs. vsGRPO takes the right response as *chosen* and the same response with a wrong answer as *rejected*. The reference is the starting model, frozen:
 #
 # $$L_{DPO} = -\log \sigma\!\left(\beta \log\frac{\pi_\theta(y^+)}{\pi_{ref}(y^+)} - \beta \log\frac{\pi_\theta(y^-)}{\pi_{ref}(y^-)}\right)$$
 #
-# ([Rafailov et al.](https://arxiv.org/abs/2305.18290)). How to corrupt is printed nowhere: another option, or a number off by at least half of itself.
+# ([Rafailov et al.](https://arxiv.org/abs/2305.18290)). vsGRPO does not print how it makes the answer wrong. Here it is another option, or a number that is off by at least half.
 
 # %%
 pairs = dpo_responses(rows, dpo.prompt_style, seed)
@@ -209,11 +209,11 @@ for side, value in zip(("chosen", "rejected"), change, strict=True):
 
 
 # %% [markdown]
-# **What to notice.** The margin is a *difference*. It grows when the chosen response becomes likelier, and just as well when both fall and the rejected one falls faster: look at the right panel before trusting the left. Pairs that share everything but one token leave the map, which is nearly all of the text, unpaid on both sides.
+# **What to notice.** The margin is a *difference*. It grows when the chosen response becomes more likely, and also when both become less likely and the rejected one does so faster: the right panel shows which. The two responses of a pair differ in the answer only. The map, nearly all of the text, is equal in both and so gets no preference.
 #
-# ## Ask before believing
+# ## Test on held-out questions
 #
-# Held-out questions, greedy, before and after; what is resampled is the difference, room by room.
+# Held-out questions, greedy decoding, before and after training. The intervals resample the difference by room.
 
 # %%
 def ask(name, checkpoint):
@@ -245,11 +245,11 @@ for name in ("SFT", "DPO"):
             print(f"    {found.verdict}")
 
 # %% [markdown]
-# **What to notice.** One run each on few questions: a look, no result. The study at the end repeats it with seeds.
+# **What to notice.** This is one run per method on few questions: too little for a conclusion. The study at the end repeats it with several seeds.
 #
-# ## Select: which questions still teach
+# ## Select: questions with an advantage
 #
-# A group whose answers are all right has no loser, one whose answers are all wrong no winner; either way the advantages are zero. SpaceR (§5.2) therefore answers each question eight times with the base model *before* training, and drops both.
+# If all answers of a group are right, or all are wrong, their rewards are equal and the advantages are zero. SpaceR (§5.2) therefore answers each question eight times with the base model *before* training, and drops both kinds.
 
 # %%
 needed = -(-samples // tiny.prompts_per_step)  # steps that draw so many rows
@@ -286,11 +286,11 @@ for gone_row, record in gone[:2]:
 
 
 # %% [markdown]
-# **What to notice.** Selection is a statement about *this* model: after some training other questions would fall silent, which is why the trainer can also replace silent groups as it goes (`refill`). And a number that is partly right keeps its row: mean relative accuracy still tells the answers apart.
+# **What to notice.** The selection is valid for *this* model only: after some training other questions have zero-advantage groups. So the trainer can also replace such groups during training (`advanced.refill`). A question whose answers are partly right numbers is kept: their mean relative accuracies differ.
 #
 # ## Without a map: the same answers, another reward
 #
-# "Silent" depends on what is paid. Score the very same answers twice, with the recipe's map reward and without any (`tiny_no_map`), and count the groups in which all rewards are equal.
+# Whether a group has zero advantage depends on the reward. Score the same completions twice, with the recipe's map reward and without it (`tiny_no_map`), and count the groups whose rewards are all equal.
 
 # %%
 def silent(rules):
@@ -307,22 +307,22 @@ with_map, without = recipe("tiny").reward, recipe("tiny_no_map").reward
 pd.DataFrame({"with map": silent(with_map), "without": silent(without)}).round(3)
 
 # %% [markdown]
-# **What to notice.** Drawings differ where answers agree, so the map gives nearly every group something to compare. That is a reason to expect more from it, not yet a result: the spread could as well be noise. Whether it is worth anything is what the first study asks.
+# **What to notice.** Completions with the same answer have different maps, so with the map reward nearly every group has different rewards. This does not show that the map reward helps: the differences could be noise. The first study below tests it.
 #
 # ## Answer in another form
 #
-# vsGRPO compares three answer modes: *think* (reason, then answer), *observe* (say what is seen, then answer) and *vanilla* (answer). For the tiny model they are map and working, the map alone, and nothing but the answer:
+# vsGRPO compares three answer modes: *think* (reason, then answer), *observe* (describe the video, then answer) and *vanilla* (answer). For the tiny model these are map, computation and answer; map and answer; the answer alone:
 
 # %%
 for mode in TINY_MODES:
     print(f"{mode:13} {target_text(row, PromptStyle(mode))}")
 
 # %% [markdown]
-# The tiny prompt has no words to ask for a form, so the study first teaches each by a short SFT on the demonstrated camera, in rooms of its own, and only then starts GRPO on the new camera, paid for the answer and (but in vanilla) the format.
+# The tiny prompt has no words for a form. So the study first teaches each form by a short SFT with the demonstrated camera and separate rooms. Then GRPO starts with the new camera; it rewards the answer and, except in vanilla, the format.
 #
-# ## What the studies say
+# ## What the studies show
 #
-# Each study is a YAML file in `configs/study`: arms, seeds, held-out questions. Training them takes hours; the results below are read from `papermill_runs/`. `-p rerun True` trains them again.
+# Each study is a YAML file in `configs/study`: arms, seeds, held-out questions. Training takes hours, so the results below are read from `papermill_runs/`; `-p rerun True` trains again.
 
 # %%
 studies = {}
@@ -358,17 +358,17 @@ def show(name):
 # %% [markdown]
 # ### SG-RLVR, GRPO without map, SFT
 #
-# All from the shipped warm start, on the new camera. `sft` has about the seconds of `map` (see the column) and sees demonstrations made from true maps; `map` and `no_map` see none. Two further arms, `sft_same_rows` (the questions of `map`, each once) and `dpo`, train on request (`--arms`). `up` in a line means that the first arm is ahead.
+# All arms start from the shipped warm start and use the new camera. `sft` trains for about as many seconds as `map` (see the column) on demonstrations made from true maps; `map` and `no_map` see none. `--arms` runs two more: `sft_same_rows` (the questions of `map`, each once) and `dpo`. In a line, `up` means that the first arm is better.
 
 # %%
 show("baselines")
 
 # %% [markdown]
-# **What to notice.** If imitation wins, remember what it was given: for real videos nobody has worked demonstrations from true maps for every question, while the reward needs the map only to *score*. The comparison says what supervision is worth where it exists.
+# **What to notice.** If SFT is better, consider its data: for real videos there are no demonstrations from true maps for every question, while the reward needs the true map only to *score*. The comparison shows the value of such supervision if it exists.
 #
 # ### How much KL
 #
-# $\beta$ holds the policy to its start. vsGRPO reports a collapse at 0 and uses $10^{-4}$; SpaceR's script has 0.04.
+# $\beta$ keeps the policy close to its start. vsGRPO reports a collapse at 0 and uses $10^{-4}$; SpaceR's script has 0.04.
 
 # %%
 show("beta")
@@ -388,7 +388,7 @@ def training(name, keys):
 training("beta", ["reward", "kl", "entropy"])
 
 # %% [markdown]
-# **What to notice.** A collapse would show as falling reward and an entropy that runs to an end. A few dozen steps with a frozen language model leave little room for one: not seeing a collapse here is no evidence against it at thousands of steps.
+# **What to notice.** In a collapse the reward falls, and the entropy goes to zero or grows without bound. A collapse is unlikely in a few dozen steps with a frozen language model: these runs say nothing about thousands of steps.
 #
 # ### Think, observe, vanilla
 
@@ -403,11 +403,11 @@ for run in studies.get("modes", {"runs": []})["runs"]:
         print(f"    before {example['before']}\n    after  {example['after']}")
 
 # %% [markdown]
-# **What to notice.** Compare each arm with its *own* start: the starts differ in what they can compute, since a model this small cannot work out a direction without writing the steps down. `vanilla` draws no map, so it has no hits.
+# **What to notice.** Compare each arm with its *own* start. The starts differ: so small a model cannot compute a direction without writing the steps. `vanilla` draws no map, so it has no hits.
 #
 # ### A reward that can be hacked
 #
-# SpaceR pays right answers a bonus for tokens within a window, so that thoughts grow longer; vsGRPO tried such a reward and dropped it. Here the window starts just above the length that the warm start writes, the bonus is large, the whole model learns, and no map is paid; `plain` is the same without the bonus. The training log tells what the policy was paid, the held-out questions what it learned.
+# SpaceR gives right answers a bonus if their number of tokens lies in a window, so that reasoning becomes longer; vsGRPO tried such a reward and dropped it. Here the window starts just above the usual length of the warm start's completions, the bonus is large, no layer is frozen, and the map earns nothing; `plain` is the same without the bonus. The training log shows the reward, and the held-out questions show what the model learned.
 
 # %%
 show("hacking")
@@ -417,7 +417,7 @@ paid = ["reward", "rewards/task/mean", "rewards/length/mean"]
 training("hacking", [*paid, "completions/mean_length", "map_hit_rate"])
 
 # %% [markdown]
-# **What to notice.** Rewards of different arms are in different currencies: compare each with its own first steps, and both by the held-out measures. A reward that rises while score and hits do not is a hack, whether or not anybody meant it. How does a model make a map response longer? By drawing more into its map. Had the log shown the reward alone, such a run would have looked like a success.
+# **What to notice.** Rewards of different arms cannot be compared: compare each arm with its own first steps, and the arms by the held-out measures. If the reward rises and score and hits do not, the model has found a reward hack. Here it makes completions longer by drawing more into its map. The reward alone would not have shown this.
 #
 # ## In practice
 #
@@ -430,19 +430,19 @@ training("hacking", [*paid, "completions/mean_length", "map_hit_rate"])
 # spacer extras study --config modes --set max_steps=2 --questions 12 --out runs/trial
 # ```
 #
-# - **Own studies.** Copy a file of `configs/study`, change arms, pass its path. An arm may name another recipe, change settings, and start from a run of its own; a misspelt setting of the last arm stops before the first has started.
-# - **Selection at scale.** Eight responses to 91,000 questions cost more than many epochs of SFT; the answers are kept beside the rows, so another rule needs no second run.
-# - **Reasoning to imitate.** SFT in a think mode asks rows for a `reasoning`, and refuses rows without: an empty think block would teach a known hack. `direct` and `vanilla` need the answer alone.
+# - **Own studies.** Copy a file of `configs/study`, change its arms, and pass its path. An arm may use another recipe, change settings, and start from a model that another run trains. A misspelt setting in any arm is refused before the first run starts.
+# - **Selection at scale.** Eight responses to 91,000 questions cost more than many epochs of SFT. The answers are kept in a file, so another selection rule needs no second run.
+# - **Reasoning to imitate.** SFT in a think mode needs rows with a `reasoning` and refuses others: an empty think block would teach a known reward hack. `direct` and `vanilla` need the answer alone.
 #
 # ## Summary
 #
-# Imitation is cheap where somebody can write the response down; preferences need pairs, and their margin can grow for the wrong reason; a verifiable reward needs only a scorer, and teaches only where a group's rewards differ. Which one to use is a question of what supervision exists, and only arms, seeds and intervals say what it was worth.
+# SFT is cheap if the responses exist. DPO needs pairs, and its margin can grow for the wrong reason. A verifiable reward needs only a scorer, and a group changes the policy only if its rewards differ. The choice depends on the supervision that exists; arms, seeds and intervals show what it contributes.
 #
 # ## Exercises
 #
 # 1. Corrupt the *map* instead of the answer in DPO's rejected response (`training/responses.py`). What happens to hits?
-# 2. Select with `-p responses 2`, then with 16. Which questions change sides, and why?
-# 3. Write a study with SFT on 75, 150, 300 and 600 steps. Where does it stop paying?
+# 2. Select with `-p responses 2`, then with 16. Which questions are kept in one case and dropped in the other, and why?
+# 3. Write a study with SFT on 75, 150, 300 and 600 steps. From which number of steps on does it no longer help?
 #
 # ## References
 #
