@@ -274,7 +274,7 @@ lp, old, ref = (
     for values in (logps, batch["old_per_token_logps"], batch["ref_per_token_logps"])
 )
 rho, r, a = np.exp(lp - old), np.exp(ref - lp), float(A[0])
-clipped = np.clip(rho, 1 - small.advanced.epsilon, 1 + small.epsilon)
+clipped = np.clip(rho, 1 - small.advanced.epsilon, 1 + small.advanced.epsilon)
 eq_7 = np.minimum(rho * a, clipped * a) - small.beta * (r - np.log(r) - 1)
 first = grpo.mean_over_tokens((gain - small.beta * kl)[:1], mask[:1], "grpo")
 np.testing.assert_allclose(first, eq_7.mean(), atol=1e-6)
