@@ -44,6 +44,45 @@ class Batch:
     media: list[dict[str, torch.Tensor]]
 
 
+@dataclass(frozen=True)
+class Completions:
+    """Completions of a batch, one for each entry.
+
+    Attributes
+    ----------
+    ids : list of list of int
+        Token ids up to and with the first end token.
+    texts : list of str
+        Without special tokens.
+    logps : list of list of float, optional
+        Log-probabilities at the program that sampled, if that was vLLM.
+    """
+
+    ids: list[list[int]]
+    texts: list[str]
+    logps: list[list[float | None]] | None = None
+
+
+@dataclass(frozen=True)
+class Earned:
+    """Rewards of all ranks.
+
+    Attributes
+    ----------
+    components : (n, components) tensor
+        Weights applied; NaN where a component does not apply.
+    total : (n,) tensor
+    advantages : (n,) tensor
+    metrics : dict
+        Numbers that reward functions log, of this rank.
+    """
+
+    components: torch.Tensor
+    total: torch.Tensor
+    advantages: torch.Tensor
+    metrics: dict[str, list[float]]
+
+
 class RowSource:
     """The training rows. It reads media ahead and replaces rows with broken media.
 
