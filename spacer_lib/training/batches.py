@@ -16,6 +16,9 @@ from spacer_lib.training.prefetch import Prefetch
 
 MAX_BROKEN = 0.1  # share of rows: if more cannot be read, the media folder is wrong
 
+# A ``training.trainer.VideoGRPOTrainer``, which imports the modules of a step.
+Trainer = Any
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -38,6 +41,45 @@ class Batch:
     rows: list[Question]
     prompt_ids: list[list[int]]
     media: list[dict[str, torch.Tensor]]
+
+
+@dataclass(frozen=True)
+class Completions:
+    """Completions of a batch, one for each entry.
+
+    Attributes
+    ----------
+    ids : list of list of int
+        Token ids up to and with the first end token.
+    texts : list of str
+        Without special tokens.
+    logps : list of list of float, optional
+        Log-probabilities at the program that sampled, if that was vLLM.
+    """
+
+    ids: list[list[int]]
+    texts: list[str]
+    logps: list[list[float | None]] | None = None
+
+
+@dataclass(frozen=True)
+class Earned:
+    """Rewards of all ranks.
+
+    Attributes
+    ----------
+    components : (n, components) tensor
+        Weights applied; NaN where a component does not apply.
+    total : (n,) tensor
+    advantages : (n,) tensor
+    metrics : dict
+        Numbers that reward functions log, of this rank.
+    """
+
+    components: torch.Tensor
+    total: torch.Tensor
+    advantages: torch.Tensor
+    metrics: dict[str, list[float]]
 
 
 class RowSource:

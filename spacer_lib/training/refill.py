@@ -15,7 +15,7 @@ import torch
 from torch.nn.functional import pad
 
 from spacer_lib.training import grpo
-from spacer_lib.training.step import Trainer
+from spacer_lib.training.batches import Trainer
 
 
 def refilled(

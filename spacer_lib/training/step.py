@@ -14,71 +14,27 @@ import spacer_lib.training.environment  # noqa: F401  # isort: skip
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
-from accelerate.utils import gather_object
 from trl.models import unwrap_model_for_generation
 from trl.models.utils import disable_gradient_checkpointing
 
-from spacer_lib.artifacts import append_jsonl
-from spacer_lib.errors import SpacerError
 from spacer_lib.models.inputs import pad_batch, read_image, token_types
 from spacer_lib.models.patches.cache import with_room
 from spacer_lib.models.patches.shared_media import media_once
 from spacer_lib.models.sampling import KeyedSampling, sequence_key
-from spacer_lib.rows import ROLLOUT_QUESTION_KEYS, Rollout
 from spacer_lib.training import grpo
-from spacer_lib.training.batches import Batch
+from spacer_lib.training.batches import Batch, Completions, Earned, Trainer
 from spacer_lib.training.prefix import prefill
 from spacer_lib.training.scores import Scores, joined
-
-# A ``training.trainer.VideoGRPOTrainer``, which imports this module.
-Trainer = Any
-
-# From this number of rollouts on, it is no accident that all groups are identical.
-ENOUGH_ROLLOUTS = 16
-
-
-@dataclass(frozen=True)
-class Completions:
-    """Completions of a batch, one for each entry.
-
-    Attributes
-    ----------
-    ids : list of list of int
-        Token ids up to and with the first end token.
-    texts : list of str
-        Without special tokens.
-    logps : list of list of float, optional
-        Log-probabilities at the program that sampled, if that was vLLM.
-    """
-
-    ids: list[list[int]]
-    texts: list[str]
-    logps: list[list[float | None]] | None = None
-
-
-@dataclass(frozen=True)
-class Earned:
-    """Rewards of all ranks.
-
-    Attributes
-    ----------
-    components : (n, components) tensor
-        Weights applied; NaN where a component does not apply.
-    total : (n,) tensor
-    advantages : (n,) tensor
-    metrics : dict
-        Numbers that reward functions log, of this rank.
-    """
-
-    components: torch.Tensor
-    total: torch.Tensor
-    advantages: torch.Tensor
-    metrics: dict[str, list[float]]
+from spacer_lib.training.step_metrics import (
+    log_loss,
+    log_rewards,
+    log_rollouts,
+    log_tokens,
+)
 
 
 def generation_batch(
@@ -112,7 +68,7 @@ def generation_batch(
         completions = draw(trainer, batch, "rollout", extra_round)
     with trainer.clock("score"):
         made = padded(trainer, batch, completions)
-        made |= scored_before(trainer, made, completions)
+        made |= scored_before(trainer, made, completions, quiet=extra_round > 0)
         earned = reward(trainer, batch, completions, shuffled)
         first = trainer.accelerator.process_index * len(numbers)
         made["advantages"] = earned.advantages[first : first + len(numbers)]
@@ -280,7 +236,10 @@ def shuffled_rewards(trainer: Trainer, batch: Batch) -> np.ndarray:
 
 
 def scored_before(
-    trainer: Trainer, made: Mapping[str, Any], completions: Completions
+    trainer: Trainer,
+    made: Mapping[str, Any],
+    completions: Completions,
+    quiet: bool = False,
 ) -> dict[str, torch.Tensor]:
     """Log-probabilities at the old policy and the reference, where the loss needs them.
 
@@ -300,7 +259,7 @@ def scored_before(
             found["old_per_token_logps"] = old
         if corrected:
             found["sampler_weights"] = _sampler_weights(
-                trainer, old, completions, made["completion_mask"]
+                trainer, old, completions, made["completion_mask"], quiet
             )
         if trainer.beta != 0:
             reference, without = trainer.ref_model, nullcontext()
@@ -318,13 +277,17 @@ def _sampler_weights(
     old: torch.Tensor,
     completions: Completions,
     mask: torch.Tensor,
+    quiet: bool,
 ) -> torch.Tensor:
-    """Weights of completions that vLLM sampled; logs how far it is from the trainer."""
+    """Weights of completions that vLLM sampled; unless ``quiet``, logs how far its
+    log-probabilities are from the trainer's."""
     there = torch.full_like(old, float("nan"))
     for row, logps in enumerate(completions.logps or []):
         known = [float("nan") if value is None else value for value in logps]
         there[row, : len(known)] = torch.tensor(known).to(there)
     weights = grpo.sampler_weights(old, there, mask)
+    if quiet:
+        return weights
     change = (old - there).abs()[mask.bool()]
     change = change[~change.isnan()]
     change = change if change.numel() else change.new_zeros(1)
@@ -381,161 +344,5 @@ def policy_loss(
         loss = loss + trainer.router_aux_loss_coef * scores.balance / forwards
         balance = trainer.accelerator.gather_for_metrics(scores.balance)
         trainer.log_metric("aux_loss", balance.mean().item())
-    _log_loss(trainer, made, scores, ratio, kl)
+    log_loss(trainer, made, scores, ratio, kl)
     return loss, scores
-
-
-def _log_loss(
-    trainer: Trainer,
-    made: Mapping[str, Any],
-    scores: Scores,
-    ratio: torch.Tensor,
-    kl: torch.Tensor | None,
-) -> None:
-    accelerator, mask = trainer.accelerator, made["completion_mask"]
-
-    def mean(values: torch.Tensor) -> float:
-        """Over the tokens of all ranks, or over completions if there is one each."""
-        weight = mask if values.shape[1] > 1 else torch.ones_like(values)
-        sums = torch.stack([(values * weight).sum(), weight.sum().float()])
-        total, count = accelerator.reduce(sums, reduction="sum")
-        return (total / count.clamp(min=1)).item()
-
-    def shares(clipped: torch.Tensor) -> torch.Tensor:
-        """Of each completion of all ranks that is not masked."""
-        weight = mask if clipped.shape[1] > 1 else torch.ones_like(clipped)
-        found = accelerator.gather((clipped * weight).sum(dim=1) / weight.sum(dim=1))
-        kept = found[~found.isnan()]
-        return kept if kept.numel() else found[:1]
-
-    if kl is not None:
-        trainer.log_metric("kl", mean(kl))
-    if scores.entropies is not None:
-        trainer.log_metric("entropy", mean(scores.entropies))
-    low, high = grpo.clipped_tokens(
-        ratio, made["advantages"], trainer.epsilon_low, trainer.epsilon_high
-    )
-    for name, clipped in {"low": low, "high": high, "region": low | high}.items():
-        trainer.log_metric(f"clip_ratio/{name}_mean", mean(clipped.float()))
-    trainer.log_metric("clip_ratio/low_min", shares(low).min().item())
-    trainer.log_metric("clip_ratio/high_max", shares(high).max().item())
-    if "old_per_token_logps" in made:
-        # 0 at the first use of the completions, unless the two scores saw different
-        # inputs; later the policy has moved.
-        change = (scores.logps.detach() - made["old_per_token_logps"]).abs()
-        largest = accelerator.gather((change * mask).max())
-        trainer.log_metric("logp_change/max", largest.max().item())
-
-
-# ---------------------------------------------------------------- logging
-
-
-def log_tokens(
-    trainer: Trainer, batch: Batch, completions: Completions, quiet: bool
-) -> None:
-    """Count the tokens seen; unless ``quiet``, log the lengths of completions."""
-    gather, device = trainer.accelerator.gather, trainer.accelerator.device
-    prompts = gather(torch.tensor([len(i) for i in batch.prompt_ids], device=device))
-    lengths = gather(torch.tensor([len(i) for i in completions.ids], device=device))
-    ends = [*trainer.eos_token_ids, trainer.processing_class.tokenizer.pad_token_id]
-    cut = [ids[-1] not in ends for ids in completions.ids]
-    clipped = gather(torch.tensor(cut, device=device))
-    if trainer.model.training:
-        trainer.state.num_input_tokens_seen += (prompts.sum() + lengths.sum()).item()
-    trainer.log_total("num_tokens", trainer.state.num_input_tokens_seen)
-    if quiet:
-        return
-    ended = lengths[~clipped]
-    ended = ended if len(ended) else torch.zeros(1, device=device)
-    for kind, values in {"": lengths, "terminated_": ended}.items():
-        values = values.float()
-        trainer.log_metric(f"completions/mean_{kind}length", values.mean().item())
-        trainer.log_metric(f"completions/min_{kind}length", values.min().item())
-        trainer.log_metric(f"completions/max_{kind}length", values.max().item())
-    trainer.log_metric("completions/clipped_ratio", clipped.float().mean().item())
-
-
-def log_rewards(trainer: Trainer, earned: Earned) -> None:
-    """Means and standard deviations, by component and of the sum."""
-    named = zip(trainer.reward_func_names, earned.components.T, strict=True)
-    for name, values in named:
-        trainer.log_metric(f"rewards/{name}/mean", values.nanmean().item())
-        spread = grpo.standard_deviation(values[~values.isnan()], dim=0)
-        trainer.log_metric(f"rewards/{name}/std", spread.item())
-    trainer.log_metric("reward", earned.total.mean().item())
-    trainer.log_metric(
-        "reward_std", grpo.standard_deviation(earned.total, dim=0).item()
-    )
-    groups = earned.total.view(-1, trainer.group_size)
-    spread = grpo.standard_deviation(groups, dim=1)
-    alike = torch.isclose(spread, torch.zeros_like(spread))
-    trainer.log_metric("frac_reward_zero_std", alike.float().mean().item())
-    accelerator = trainer.accelerator
-    # Sorted: all ranks gather the same metric at the same time.
-    for name in sorted(set(gather_object(list(earned.metrics)))):
-        values = earned.metrics.get(name, [])
-        sums = torch.tensor([sum(values), len(values)], device=accelerator.device)
-        total, count = accelerator.gather(sums.float()).view(-1, 2).sum(dim=0).tolist()
-        trainer.log_metric(name, total / count)
-
-
-def log_rollouts(
-    trainer: Trainer, batch: Batch, completions: Completions, earned: Earned
-) -> None:
-    """Log the share of identical groups, and write some rollouts to a file.
-
-    Raises
-    ------
-    SpacerError
-        If all groups of the first step are identical. Sampling settings of a published
-        checkpoint (a temperature near zero) would leave GRPO nothing to compare.
-    """
-    trainer.log_metric("media_skipped", float(len(trainer.source.broken)))
-    numbers, texts = gather_object(batch.numbers), gather_object(completions.texts)
-    size = trainer.group_size
-    groups = [set(texts[i : i + size]) for i in range(0, len(texts), size)]
-    identical = sum(len(group) == 1 for group in groups) / len(groups)
-    trainer.log_metric("rollouts_identical", identical)
-    if identical == 1 and trainer.first_step and len(texts) >= ENOUGH_ROLLOUTS:
-        raise SpacerError(
-            "rollouts of every group are identical",
-            kind="training.identical-rollouts",
-            got=f"temperature {trainer.temperature}, top_p {trainer.top_p}",
-            remedy="raise temperature, or start from a less certain checkpoint",
-        )
-    if not trainer.accelerator.is_main_process or trainer.rollouts_path is None:
-        return
-    names, shown = trainer.reward_func_names, trainer.rollouts_per_step
-    rewards = earned.components[:shown].tolist()
-    append_jsonl(
-        trainer.rollouts_path,
-        (
-            _rollout(trainer, number, text, dict(zip(names, paid, strict=True)), gain)
-            for number, text, paid, gain in zip(
-                numbers[:shown],
-                texts[:shown],
-                rewards,
-                earned.advantages[:shown].tolist(),
-                strict=True,
-            )
-        ),
-    )
-
-
-def _rollout(
-    trainer: Trainer,
-    number: int,
-    text: str,
-    rewards: dict[str, float | None],
-    advantage: float,
-) -> Rollout:
-    row = trainer.source.row(number)
-    kept: dict[str, Any] = {key: row.get(key) for key in ROLLOUT_QUESTION_KEYS}
-    made = {
-        "step": trainer.state.global_step + 1,
-        **kept,
-        "completion": text,
-        "rewards": rewards,
-        "advantage": advantage,
-    }
-    return cast(Rollout, made)

@@ -268,3 +268,38 @@ def test_media_errors_name_their_source(small, rows, tmp_path):
             trainer.source.video,
         )
     assert caught.value.source == "nowhere.mp4"
+
+
+def test_completions_of_vllm_are_weighted(small, rows, tmp_path, variety):
+    """vLLM's log-probabilities as the trainer's, and one row far too unlikely there."""
+    texts = [{**row, "alike": False, "video": None} for row in rows]
+    trainer = build_trainer(small(), tmp_path, rows=texts)
+    end = trainer.processing_class.tokenizer.eos_token_id
+
+    class Served:
+        logps = -1.0
+
+        def sync_weights(self):
+            pass
+
+        def generate(self, prompts, images, num_generations, profiler):
+            made = [[20 + i, 30, end] for i in range(len(prompts))]
+            there = [[[self.logps]] * 3 for _ in made]
+            there[1] = [[-50.0]] * 3
+            there[2] = [[None]] * 3
+            return None, made, there, None
+
+    trainer.use_vllm, trainer.vllm_generation = True, Served()
+    trainer._last_loaded_step = -1
+    trainer.vllm_importance_sampling_correction = True
+    batch = trainer.roll_out([0, 1])
+    old, weights = batch["old_per_token_logps"], batch["sampler_weights"].flatten()
+    expected = torch.exp((old + 1).sum(dim=1))
+    expected[1], expected[2] = 0, 1
+    expected[expected > 3] = 0
+    torch.testing.assert_close(weights, expected)
+    metrics = trainer._metrics["train"]
+    assert metrics["sampling/importance_sampling_ratio/min"] == [0.0]
+    assert metrics["sampling/sampling_logp_difference/max"][0] > 20
+    loss, _ = trainer.score(batch)
+    assert loss == loss and "alike" in texts[0]

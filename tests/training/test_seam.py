@@ -13,6 +13,7 @@ FOLDER = Path(spacer_lib.training.__file__).parent
 MODULES = (
     "trainer",
     "step",
+    "step_metrics",
     "scores",
     "refill",
     "temporal",
