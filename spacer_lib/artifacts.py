@@ -108,7 +108,7 @@ def write_json(path: PathLike, value: Any, indent: int | None = 1) -> None:
 
 
 def read_json(path: PathLike) -> Any:
-    """Read one JSON file, with or without a byte-order mark.
+    """Read one JSON file: UTF-8, 16 or 32, with or without a byte-order mark.
 
     Raises
     ------
@@ -116,7 +116,7 @@ def read_json(path: PathLike) -> Any:
         If it is missing, cannot be read or is not JSON.
     """
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8-sig"))
+        return json.loads(Path(path).read_bytes())
     except FileNotFoundError as error:
         raise SpacerError(
             f"{path} is missing",

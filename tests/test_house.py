@@ -164,14 +164,30 @@ def is_broad(handler):
     )
 
 
+# Functions that record any failure as that of one item, and go on with the others.
+BOUNDARIES = {("rooms/scans.py", "_parse_scan"): "one scan of a batch"}
+
+
+def boundary_handlers(path):
+    """Lines of the handlers in the functions of ``BOUNDARIES``."""
+    for node in ast.walk(parse(path)):
+        if isinstance(node, FUNCTION) and path.is_relative_to(LIBRARY):
+            if (path.relative_to(LIBRARY).as_posix(), node.name) in BOUNDARIES:
+                for inner in ast.walk(node):
+                    if isinstance(inner, ast.ExceptHandler):
+                        yield inner.lineno
+
+
 @each_file
 def test_no_error_is_swallowed(path):
-    """A handler of everything is allowed only if it ends by raising again."""
+    """A handler of everything ends by raising again, or is a named boundary."""
+    allowed = set(boundary_handlers(path))
     for node in ast.walk(parse(path)):
         if isinstance(node, ast.ExceptHandler) and is_broad(node):
             last = node.body[-1]
             again = isinstance(last, ast.Raise) and last.exc is None
-            assert again, f"line {node.lineno}: broad except"
+            where = f"line {node.lineno}: broad except"
+            assert again or node.lineno in allowed, where
 
 
 @each_file

@@ -50,7 +50,12 @@ def _scan_folders(folder: Path, scenes: list[str]) -> list[Path]:
         found = {folder.name: folder}
     else:
         folder = folder / "scans" if (folder / "scans").is_dir() else folder
-        found = {path.name: path for path in folder.iterdir() if path.is_dir()}
+        found = {
+            path.name: path
+            for path in folder.iterdir()
+            # Not what macOS, a Synology disk or a version control system leaves there.
+            if path.is_dir() and not path.name.startswith((".", "__MACOSX", "@eaDir"))
+        }
     absent = sorted(set(scenes) - set(found))
     if absent or not found:
         raise SpacerError(
@@ -106,10 +111,10 @@ def parse(
 ) -> dict[str, Any]:
     """Parse scan folders into scenes and 24 fps videos; a stopped run continues."""
     clock, folders = Clock(), _scan_folders(scans, scenes)
-    from spacer_lib.rooms.scans import LABELS, parse_scans
+    from spacer_lib.rooms.scans import LABELS, require_no_failures, try_scans
 
     labels = labels or folders[0].parent.parent / LABELS
-    parsed = parse_scans(
+    parsed, failures = try_scans(
         folders, labels, out, workers=workers, client=_client(scheduler), video=video
     )
     for scene in parsed:
@@ -117,6 +122,7 @@ def parse(
             print(f"{scene.scene_id}: {note}")
     objects = sum(len(scene.instances) for scene in parsed)
     print(f"{out}: {len(parsed)} scenes with {objects} objects")
+    require_no_failures(failures, len(parsed) + len(failures))
     return {
         "scenes": {
             s.scene_id: {

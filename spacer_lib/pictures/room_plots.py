@@ -12,7 +12,7 @@ from scipy.spatial import ConvexHull
 from spacer_lib.errors import SpacerError
 from spacer_lib.pictures.style import INK, PALETTE, category_styles
 from spacer_lib.rooms.geometry import box_corners
-from spacer_lib.rooms.scene import STRUCTURAL_CATEGORIES, Scene
+from spacer_lib.rooms.scene import Scene, is_structural
 
 
 def floor_plan(scene: Scene, ax: Axes) -> Axes:
@@ -21,7 +21,7 @@ def floor_plan(scene: Scene, ax: Axes) -> Axes:
     ax.add_patch(
         Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, ec=INK, lw=1, gid="floor")
     )
-    shown = [i for i in scene.instances if i.category not in STRUCTURAL_CATEGORIES]
+    shown = [i for i in scene.instances if not is_structural(i.category)]
     styles = category_styles(i.category for i in shown)
     for instance in shown:
         corners = box_corners(

@@ -7,7 +7,9 @@ stopped continues where it stopped, with any number of workers.
 import dataclasses
 import functools
 import os
-from collections.abc import Iterable
+import re
+import time
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -151,66 +153,165 @@ def parse_scans(
     Raises
     ------
     SpacerError
-        After all scans were tried: the first failure, and how many there were. The
-        scans that could be read are kept.
+        After all scans were tried: each failure with the name of its scan. The scans
+        that could be read are kept.
 
     Source: SpaceR §3 "Data Collection".
     """
-    out_dir, folders = Path(out_dir), [Path(folder) for folder in scan_dirs]
-    failures: list[tuple[str, SpacerError]] = []
-    prints = {d: _fingerprint(d, label_tsv, video) for d in folders}
+    scenes, failures = try_scans(
+        scan_dirs, label_tsv, out_dir, workers=workers, client=client, video=video
+    )
+    require_no_failures(failures, len(scenes) + len(failures))
+    return scenes
+
+
+def try_scans(
+    scan_dirs: Iterable[PathLike],
+    label_tsv: PathLike,
+    out_dir: PathLike,
+    *,
+    workers: int = 1,
+    client: Any = None,
+    video: bool = True,
+) -> tuple[list[Scene], dict[str, SpacerError]]:
+    """Parse as ``parse_scans``; return the failures instead of raising them.
+
+    Returns
+    -------
+    scenes : list of Scene
+        Of the scans that could be read, in the order of ``scan_dirs``.
+    failures : dict
+        ``{folder name: error}`` of the others. Folders that are two spellings of one
+        scan fail, because each would overwrite the files of the other.
+    """
+    out_dir = Path(out_dir)
+    folders = list(dict.fromkeys(Path(os.path.abspath(path)) for path in scan_dirs))
     with Manifest(out_dir) as manifest:
-        todo = [d for d in folders if not manifest.done(d.name, prints[d])]
+        failures = _same_scan_twice(folders, manifest.entries)
+        prints = {d: _fingerprint(d, label_tsv, video) for d in folders}
+        todo = [
+            d
+            for d in folders
+            if d.name not in failures and not manifest.done(d.name, prints[d])
+        ]
         parse = functools.partial(_parse_scan, Path(label_tsv), out_dir, video)
         for scan_dir, result in each(
             parse, todo, workers=workers, client=client, what="scans"
         ):
             if isinstance(result, SpacerError):
-                failures.append((scan_dir.name, result))
+                failures[scan_dir.name] = result
             else:
                 manifest.record(scan_dir.name, prints[scan_dir], result)
         files = {d: manifest.entries.get(d.name, {}).get("files") for d in folders}
-    if failures:
-        (_, first), *others = sorted(failures, key=lambda pair: pair[0])
-        if not others:
-            raise first
-        raise SpacerError(
-            f"{len(failures)} of {len(folders)} scans could not be parsed",
-            kind="rooms.scans-failed",
-            got=f"first: {first}; also " + ", ".join(name for name, _ in others),
-            remedy="repair or leave out these scans and run again; the others are done",
+    kept = [d for d in folders if d.name not in failures]
+    scenes = [s for d in kept for s in read_meta_file(out_dir / files[d][0])]
+    return scenes, dict(sorted(failures.items()))
+
+
+def require_no_failures(failures: Mapping[str, SpacerError], total: int) -> None:
+    """Raise one error that lists the failures of ``try_scans``, if there are any.
+
+    A single failure is raised as it is. Scans that failed for one reason share a line.
+    """
+    if not failures:
+        return
+    if len(failures) == 1:
+        raise next(iter(failures.values()))
+    reasons: dict[str, list[str]] = {}
+    for name, error in failures.items():
+        reasons.setdefault(str(error), []).append(name)
+    lines = [f"\n  {', '.join(names)}: {text}" for text, names in reasons.items()]
+    raise SpacerError(
+        f"{len(failures)} of {total} scans could not be parsed",
+        kind="rooms.scans-failed",
+        got="".join(lines) + "\n",
+        remedy="repair or leave out these scans and run again; the others are done",
+    )
+
+
+def _same_scan_twice(
+    folders: Iterable[Path], recorded: Iterable[str]
+) -> dict[str, SpacerError]:
+    """Failures of the folders whose scan another folder holds too.
+
+    ``recorded`` are the names of folders whose scenes are in the output already.
+    """
+    given = [(folder.name, str(folder)) for folder in folders]
+    names: dict[object, set[str]] = {}
+    for name, where in [*given, *((name, "") for name in recorded)]:
+        # A recorded name stands for the folder of that name, wherever it was.
+        known = {other.split(os.sep)[-1] for other in names.get(_scan_key(name), ())}
+        if where or name not in known:
+            names.setdefault(_scan_key(name), set()).add(where or name)
+    return {
+        name: SpacerError(
+            f"{name}: folders with one scan",
+            kind="rooms.same-scan-twice",
+            got=" and ".join(sorted(names[_scan_key(name)])),
+            expected="one folder per scan: their scenes have the same file name",
+            remedy="keep the complete folder, or parse them into different outputs",
         )
-    return [scene for d in folders for scene in read_meta_file(out_dir / files[d][0])]
+        for name, _ in given
+        if len(names[_scan_key(name)]) > 1
+    }
+
+
+def _scan_key(name: str) -> object:
+    """Equal for all spellings of a scan's name, such as 0011_00 and Scene0011_00."""
+    name = name.casefold().removeprefix("scannet.")
+    scan = re.fullmatch(r"(?:scene)?0*(\d{1,12})_0*(\d{1,12})", name)
+    return scan.groups() if scan else name
 
 
 def _parse_scan(
     label_tsv: Path, out_dir: Path, video: bool, scan_dir: Path
 ) -> list[str] | SpacerError:
-    """The files written for one scan, or the error that prevented it."""
-    recording = scan_dir / f"{scan_dir.name}{RECORDING}"
-    filmed = video and recording.exists()
+    """The files written for one scan, or the error that prevented it.
+
+    This is the boundary of one scan: whatever is wrong with its files, and whichever
+    library finds it, the other scans are parsed.
+    """
     try:
-        # Parsing first finds a scan that cannot be used before it is encoded.
-        scene = parse_scene(scan_dir, label_tsv)
-        name, files = scene.scene_id, []
-        if filmed:
-            mp4 = f"videos/{name}.mp4"
-            scene = dataclasses.replace(scene, video_path=mp4)
-            encode_sens(recording, out_dir / mp4)
-            files = [mp4, f"videos/{name}{FRAMES_SUFFIX}"]
-        write_json(out_dir / f"scenes/{name}.json", {name: scene.to_meta()})
+        return _write_scene(label_tsv, out_dir, video, scan_dir)
     except SpacerError as error:
         return error
+    except Exception as error:
+        lines = str(error).strip().splitlines() or ["no message"]
+        return SpacerError(
+            f"{scan_dir.name} cannot be parsed",
+            kind="rooms.scan-failed",
+            got=f"{type(error).__name__}: {lines[0][:200]}",
+            remedy=f"download the files of {scan_dir.name} again",
+        )
+
+
+def _write_scene(
+    label_tsv: Path, out_dir: Path, video: bool, scan_dir: Path
+) -> list[str]:
+    recording = scan_dir / f"{scan_dir.name}{RECORDING}"
+    # Parsing first finds a scan that cannot be used before it is encoded.
+    scene = parse_scene(scan_dir, label_tsv)
+    name, files = scene.scene_id, []
+    if video and recording.exists():
+        mp4 = f"videos/{name}.mp4"
+        scene = dataclasses.replace(scene, video_path=mp4)
+        encode_sens(recording, out_dir / mp4)
+        files = [mp4, f"videos/{name}{FRAMES_SUFFIX}"]
+    write_json(out_dir / f"scenes/{name}.json", {name: scene.to_meta()})
     return [f"scenes/{name}.json", *files]
 
 
 def _fingerprint(scan_dir: Path, label_tsv: PathLike, video: bool) -> list[Any]:
     """Parser version, and name, bytes and time of change of each file it reads."""
-    files = [Path(label_tsv)]
-    if scan_dir.is_dir():
-        files += sorted(path for path in scan_dir.iterdir() if path.is_file())
-    stats = [(path, path.stat()) for path in files if path.is_file()]
-    rows = [[p.name, s.st_size, s.st_mtime_ns] for p, s in stats]
+    rows = []
+    try:
+        files = sorted(scan_dir.iterdir()) if scan_dir.is_dir() else []
+        for path in (Path(label_tsv), *files):
+            if path.is_file():
+                stat = path.stat()
+                rows.append([path.name, stat.st_size, stat.st_mtime_ns])
+    except OSError as error:
+        rows.append([type(error).__name__, 0, time.time_ns()])  # parsing says why
     return [PARSER_VERSION, bool(video), *rows]
 
 

@@ -52,8 +52,20 @@ STRUCTURAL_CATEGORIES = frozenset(
         "misc",
         "remove",
         "splice",
+        "split",
+        "delete",
+        "void",
+        "unannotated",
+        "unlabeled",
+        "unlabelled",
     }
 )
+
+
+def is_structural(category: str) -> bool:
+    """Whether a category, in any spelling, is in ``STRUCTURAL_CATEGORIES`` or blank."""
+    name = " ".join(category.replace("_", " ").casefold().split())
+    return not name or name in STRUCTURAL_CATEGORIES
 
 
 # Ids become file names: no separators, parent folders or control characters.
@@ -290,7 +302,7 @@ class Scene:
         """``{category: [instances]}`` without structural categories, in their order."""
         groups: dict[str, list[ObjectInstance]] = {}
         for instance in self.instances:
-            if instance.category not in STRUCTURAL_CATEGORIES:
+            if not is_structural(instance.category):
                 groups.setdefault(instance.category, []).append(instance)
         return groups
 

@@ -1,5 +1,6 @@
 """ScanNet's files → ``Scene``, on a scan small enough to work out by hand."""
 
+import csv
 import json
 import os
 import shutil
@@ -16,7 +17,7 @@ from support import refused
 from spacer_lib.artifacts import write_json as write_any_json
 from spacer_lib.rooms.geometry import box_corners
 from spacer_lib.rooms.scannet.frames2d import read_frame_numbers, read_instance_frames
-from spacer_lib.rooms.scannet.labels import normalise_category, read_labels
+from spacer_lib.rooms.scannet.labels import find_label, normalise_category, read_labels
 from spacer_lib.rooms.scannet.parse import (
     parse_scene,
     read_alignment,
@@ -670,6 +671,91 @@ def test_broken_tables(tmp_path, text, kind, says):
     path = tmp_path / "labels.tsv"
     path.write_text(text)
     with refused(kind, says=says):
+        read_labels(path)
+
+
+ENCODINGS = ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"]
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+@pytest.mark.parametrize("name", ["labels", ".txt", "segs", "groups"])
+def test_files_in_another_encoding_are_read_as_before(scan, encoding, name):
+    plain = parse(scan)
+    path = {
+        "labels": scan.parent.parent / "labels.tsv",
+        ".txt": scan / f"{SCAN}.txt",
+    }.get(name) or scan / NAMES[name]
+    path.write_bytes(path.read_text().encode(encoding))
+    again = parse(scan)
+    assert again.instances == plain.instances and again.warnings == plain.warnings
+    assert again.provenance["aligned"] and again.room_size_m2 == plain.room_size_m2
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "<html>no access</html>", "axisAlignment: 1 0 0 0", "\0\0axisAlignment"],
+)
+def test_a_text_file_without_the_scans_lines_is_not_an_old_release(scan, text):
+    (scan / f"{SCAN}.txt").write_text(text)
+    with refused("rooms.not-a-scan-text", says=f"{SCAN}.txt"):
+        read_alignment(scan)
+
+
+@pytest.mark.parametrize("sep", ["\t", ",", ";"])
+def test_a_table_that_was_saved_again(scan, sep):
+    path = scan.parent.parent / "labels.tsv"
+    plain = read_labels(path)
+    rows = [line.split("\t") for line in TABLE.splitlines()]
+    rows = [rows[0]] + [[r[0] + ".0", *r[1:4], r[4] + ".0", r[5]] for r in rows[1:]]
+    rows += [[""] * 6, ["7", "tent", "tent", "", "nan", ""], ["", "", "", "", "", ""]]
+    with path.open("w", newline="") as stream:
+        writer = csv.writer(stream, delimiter=sep)
+        writer.writerow(["", *rows[0]])  # the index of a data frame has no name
+        writer.writerows([str(k), *row] for k, row in enumerate(rows[1:]))
+    again = read_labels(path)
+    assert again.pop("tent").nyu40id == 0
+    assert again == plain
+
+
+@pytest.mark.parametrize(
+    "label", ["Office Chair", "office chair ", " office  chair", "OFFICE_CHAIR"]
+)
+def test_a_label_is_found_in_any_spelling(tmp_path, label):
+    scene = parse(write_scan(tmp_path, chair=label))
+    assert scene.object_counts == {"chair": 1, "trash bin": 1}
+    assert scene.warnings == ()
+
+
+def test_the_exact_label_comes_first(tmp_path):
+    path = tmp_path / "labels.tsv"
+    path.write_text(TABLE + "70\tDesk\tstand\t1\t40\totherprop\n")
+    labels = read_labels(path)
+    assert find_label(labels, "Desk").category == "stand"
+    assert find_label(labels, "DESK").category == "table"
+    assert find_label(labels, "disc") is None
+
+
+@pytest.mark.parametrize(
+    "label", ["split", "REMOVE", " Wall", "Object", "  ", "Floor"]
+)
+def test_marks_and_structure_are_no_objects_in_any_spelling(tmp_path, label):
+    assert parse(write_scan(tmp_path, chair=label)).object_counts == {"trash bin": 1}
+    meta = META | {"object_bbox": {label: [box()], "bed": [box()]}}
+    assert list(Scene.from_meta("a", meta).by_category()) == ["bed"]
+
+
+@pytest.mark.parametrize("cell", ["9" * 5000, "1e999", "5.5", "x"])
+def test_numbers_that_are_no_label_numbers(tmp_path, cell):
+    path = tmp_path / "labels.tsv"
+    path.write_text(TABLE + f"71\ttent\ttent\t1\t{cell}\totherprop\n")
+    with refused("rooms.label-number", says="line 11"):
+        read_labels(path)
+
+
+def test_a_cell_above_the_limit_of_csv(tmp_path):
+    path = tmp_path / "labels.tsv"
+    path.write_text(TABLE + f"71\t{'t' * 200_000}\ttent\t1\t5\tchair\n")
+    with refused("rooms.label-row", says="line 11"):
         read_labels(path)
 
 

@@ -8,6 +8,7 @@ import pytest
 from support import refused
 
 from spacer_lib.artifacts import read_json, write_json
+from spacer_lib.errors import SpacerError
 from spacer_lib.rooms import scans as scanning
 from spacer_lib.rooms.scannet.parse import AGGREGATION
 from spacer_lib.rooms.scans import (
@@ -15,6 +16,7 @@ from spacer_lib.rooms.scans import (
     read_scenes,
     synthetic_meta,
     synthetic_scans,
+    try_scans,
 )
 from spacer_lib.rooms.scene import read_meta_file, space_of
 from spacer_lib.rooms.synthetic.layout import draw_room
@@ -133,6 +135,110 @@ def test_broken_scans_are_named_and_the_others_done(copied, tmp_path):
     with refused("rooms.scans-failed", says="2 of 3") as caught:
         parse_scans(scan_dirs, label_tsv, tmp_path / "out", video=False)
     assert bad.name in caught.value.got and scan_dirs[0].name in caught.value.got
+
+
+def break_nesting(scan):
+    (scan / f"{scan.name}{AGGREGATION}").write_text("[" * 200_000)
+
+
+def break_number(scan):
+    path = scan / f"{scan.name}{AGGREGATION}"
+    path.write_text(
+        path.read_text().replace('"objectId": 1,', f'"objectId": {"1" * 5000},')
+    )
+
+
+def break_zip_method(scan):
+    path = scan / f"{scan.name}_2d-instance-filt.zip"
+    data = bytearray(path.read_bytes())
+    at = data.find(b"PK\x01\x02")
+    while at >= 0:
+        data[at + 10 : at + 12] = (97).to_bytes(2, "little")
+        at = data.find(b"PK\x01\x02", at + 4)
+    path.write_bytes(bytes(data))
+
+
+def break_member(scan):
+    path = scan / f"{scan.name}_2d-instance-filt.zip"
+    data = path.read_bytes()
+    path.write_bytes(data[:2000] + data[-len(data) // 2 :])
+
+
+def break_into_folder(scan):
+    path = scan / f"{scan.name}_vh_clean_2.0.010000.segs.json"
+    path.unlink()
+    path.mkdir()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [break_nesting, break_number, break_zip_method, break_member, break_into_folder],
+)
+def test_one_bad_file_costs_one_scan(copied, tmp_path, damage):
+    scan_dirs, label_tsv = copied
+    damage(scan_dirs[0])
+    scenes, failures = try_scans(scan_dirs, label_tsv, tmp_path / "out", video=False)
+    assert [s.scene_id for s in scenes] == [d.name for d in scan_dirs[1:]]
+    assert list(failures) == [scan_dirs[0].name]
+    assert scan_dirs[0].name in str(failures[scan_dirs[0].name])
+    with pytest.raises(SpacerError):
+        parse_scans(scan_dirs, label_tsv, tmp_path / "out", video=False)
+
+
+@pytest.mark.parametrize("error", [RecursionError, MemoryError, OSError, KeyError])
+def test_any_failure_is_that_of_its_scan(copied, tmp_path, monkeypatch, error):
+    scan_dirs, label_tsv = copied
+    real = scanning.parse_scene
+
+    def fails(scan_dir, *args):
+        if scan_dir.name == scan_dirs[1].name:
+            raise error("what a library says\nover two lines")
+        return real(scan_dir, *args)
+
+    monkeypatch.setattr(scanning, "parse_scene", fails)
+    with refused("rooms.scan-failed", says=scan_dirs[1].name) as caught:
+        parse_scans(scan_dirs, label_tsv, tmp_path / "out", video=False)
+    assert error.__name__ in caught.value.got
+    done = read_json(tmp_path / "out" / "manifest.json")["entries"]
+    assert list(done) == sorted([scan_dirs[0].name, scan_dirs[2].name])
+
+
+def test_scans_that_fail_for_one_reason_share_a_line(copied, tmp_path):
+    scan_dirs, _ = copied
+    table = tmp_path / "absent.tsv"
+    with refused("rooms.scans-failed", says="3 of 3") as caught:
+        parse_scans(scan_dirs, table, tmp_path / "out", video=False)
+    assert caught.value.got.count(str(table)) == 1
+
+
+def respelled(scan, name):
+    """A copy of the scan's folder under another name, files included."""
+    copy = shutil.copytree(scan, scan.with_name(name))
+    for path in list(copy.iterdir()):
+        path.rename(path.with_name(path.name.replace(scan.name, name)))
+    return copy
+
+
+@pytest.mark.parametrize("name", ["20000_00", "Scene20000_00", "scene020000_00"])
+def test_two_spellings_of_a_scan_are_refused_together(copied, tmp_path, name):
+    scan_dirs, label_tsv = copied
+    twin = respelled(scan_dirs[0], name)
+    folders, out = [*scan_dirs, twin], tmp_path / "out"
+    scenes, failures = try_scans(folders, label_tsv, out, video=False)
+    assert [s.scene_id for s in scenes] == [d.name for d in scan_dirs[1:]]
+    assert set(failures) == {scan_dirs[0].name, name}
+    for error in failures.values():
+        assert error.kind == "rooms.same-scan-twice"
+        assert str(scan_dirs[0]) in error.got and str(twin) in error.got
+
+
+def test_a_second_spelling_does_not_overwrite_an_earlier_run(copied, tmp_path):
+    scan_dirs, label_tsv = copied
+    out = tmp_path / "out"
+    parse_scans(scan_dirs[:1] * 2, label_tsv, out, video=False)  # given twice: once
+    with refused("rooms.same-scan-twice", says=scan_dirs[0].name):
+        parse_scans([respelled(scan_dirs[0], "20000_00")], label_tsv, out, video=False)
+    assert parse_scans(scan_dirs[:1], label_tsv, out, video=False)
 
 
 def test_a_missing_folder_is_the_parsers_error(demo, tmp_path):

@@ -28,14 +28,20 @@ from spacer_lib.rooms.geometry import (
     transform_points,
 )
 from spacer_lib.rooms.scannet.frames2d import read_frame_numbers, read_instance_frames
-from spacer_lib.rooms.scannet.labels import Label, normalise_category, read_labels
+from spacer_lib.rooms.scannet.labels import (
+    Label,
+    find_label,
+    normalise_category,
+    read_labels,
+)
 from spacer_lib.rooms.scannet.sens import SensReader
+from spacer_lib.rooms.scannet.text import read_text
 from spacer_lib.rooms.scene import (
     PARSER_VERSION,
-    STRUCTURAL_CATEGORIES,
     CameraPosition,
     ObjectInstance,
     Scene,
+    is_structural,
     require_scene_id,
 )
 
@@ -193,20 +199,17 @@ def _named(
     groups: list[Group], labels: dict[str, Label], warnings: list[str]
 ) -> list[NamedGroup]:
     """[(group, category)]; a label that the table lacks is its own category."""
-    unknown = Counter(group.label for group in groups if group.label not in labels)
+    found = {group.label: find_label(labels, group.label) for group in groups}
+    unknown = Counter(group.label for group in groups if found[group.label] is None)
     if unknown:
         warnings.append(
             f"{len(unknown)} labels absent from the table: {_listed(unknown)}"
         )
-    return [
-        (
-            group,
-            normalise_category(group.label)
-            if group.label in unknown
-            else labels[group.label].category,
-        )
-        for group in groups
-    ]
+    categories = {
+        name: label.category if label else normalise_category(name)
+        for name, label in found.items()
+    }
+    return [(group, categories[group.label]) for group in groups]
 
 
 def _listed(counts: Counter[str]) -> str:
@@ -246,7 +249,7 @@ def _sort_groups(
     unusable: Counter[str] = Counter()
     for group, category in named_groups:
         mine = points[group.vertices]
-        if category in STRUCTURAL_CATEGORIES:
+        if is_structural(category):
             structural[category] += 1
         elif not len(mine):
             unusable[f"{category} without segments"] += 1
@@ -314,19 +317,21 @@ def _file_sizes(scan_dir: Path, label_tsv: PathLike) -> dict[str, int]:
 def read_alignment(scan_dir: PathLike) -> np.ndarray | None:
     """(4, 4) T_aligned_from_scan: ``axisAlignment`` of the scan's ``.txt``.
 
-    ``None`` if the file has no such line.
+    ``None`` if the file has no such line, as in old releases.
 
     Raises
     ------
     SpacerError
-        If the file is missing, or the line is not 16 numbers of a rigid transform.
+        If the file is missing or not of the form ``key = value``, or the line is not
+        16 numbers of a rigid transform.
 
     Source: https://github.com/ScanNet/ScanNet (``<scanId>.txt``).
     """
     path = _require(scan_dir, TEXT, "rooms.no-text")
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+    text = read_text(path)
+    for line in text.splitlines():
         key, _, value = line.partition("=")
-        if key.strip() == "axisAlignment":
+        if key.strip().casefold() == "axisalignment":
             try:
                 numbers = [float(word) for word in value.split()]
             except ValueError:
@@ -340,6 +345,15 @@ def read_alignment(scan_dir: PathLike) -> np.ndarray | None:
                     remedy="download the scan's .txt again",
                 )
             return require_rigid(numbers, f"{path}: axisAlignment")
+    # Without the line the scan's axes are kept; that must not come from a broken file.
+    if "=" not in text or "axisalignment" in text.casefold():
+        raise SpacerError(
+            f"{path} is not the text file of a scan",
+            kind="rooms.not-a-scan-text",
+            got=repr(text.strip()[:60]),
+            expected="lines of the form key = value",
+            remedy="download the scan's .txt again",
+        )
     return None
 
 
@@ -416,7 +430,7 @@ def read_groups(scan_dir: PathLike, vertex_count: int) -> list[Group]:
         stored = [
             (
                 int(group["objectId"]),
-                str(group.get("label") or "unknown"),
+                _label_of(group),
                 np.unique(np.asarray(group["segments"], dtype=np.int64)),
             )
             for group in aggregation["segGroups"]
@@ -462,6 +476,13 @@ def read_groups(scan_dir: PathLike, vertex_count: int) -> list[Group]:
         chosen[np.searchsorted(known, ids)] = True
         groups.append(Group(object_id, label, np.flatnonzero(chosen[place])))
     return groups
+
+
+def _label_of(group: Any) -> str:
+    """The annotator's text; "unknown" if it is absent or blank."""
+    label = group.get("label")
+    text = "" if label is None else str(label)
+    return text if text.strip() else "unknown"
 
 
 def _require_own(path: Path, content: Any, scan: str) -> None:
