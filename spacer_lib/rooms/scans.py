@@ -295,7 +295,9 @@ def _write_scene(
     if video and recording.exists():
         mp4 = f"videos/{name}.mp4"
         scene = dataclasses.replace(scene, video_path=mp4)
-        encode_sens(recording, out_dir / mp4)
+        note = encode_sens(recording, out_dir / mp4).note
+        notes = (*scene.warnings, *([note] if note else []))
+        scene = dataclasses.replace(scene, warnings=notes)
         files = [mp4, f"videos/{name}{FRAMES_SUFFIX}"]
     write_json(out_dir / f"scenes/{name}.json", {name: scene.to_meta()})
     return [f"scenes/{name}.json", *files]

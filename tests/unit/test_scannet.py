@@ -216,6 +216,7 @@ def test_provenance(scan):
         "minimum_visible": "0.1% of the image's pixels",
         "groups": {
             "annotated": 4,
+            "duplicates": 0,
             "objects": 2,
             "structural": {"floor": 1, "wall": 1},
             "unusable": {},
@@ -735,9 +736,7 @@ def test_the_exact_label_comes_first(tmp_path):
     assert find_label(labels, "disc") is None
 
 
-@pytest.mark.parametrize(
-    "label", ["split", "REMOVE", " Wall", "Object", "  ", "Floor"]
-)
+@pytest.mark.parametrize("label", ["split", "REMOVE", " Wall", "Object", "  ", "Floor"])
 def test_marks_and_structure_are_no_objects_in_any_spelling(tmp_path, label):
     assert parse(write_scan(tmp_path, chair=label)).object_counts == {"trash bin": 1}
     meta = META | {"object_bbox": {label: [box()], "bed": [box()]}}
