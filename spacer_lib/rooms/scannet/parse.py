@@ -60,6 +60,9 @@ DEPTH_TOLERANCE_M = 0.08
 # The camera path keeps the first frame with a pose, then the next one at least this
 # many frames after the last one kept: two per second of video.
 CAMERA_PATH_EVERY = 12
+MAX_OBJECT_M = 30.0  # longest side of an object's axis-aligned box
+MIN_ROOM_M, MAX_ROOM_M = 0.5, 150.0  # longest side of the mesh
+MIN_ROOM_M2, MAX_ROOM_M2 = 0.1, 2000.0
 MAX_CAMERA_DISTANCE_M = 10.0  # from the mesh's bounds, along each axis
 
 # Vertices this close to z = 0 are the floor if none is labelled as floor.
@@ -163,15 +166,26 @@ def parse_scene(
     if alignment is None:
         warnings.append("no axisAlignment: the scan's own axes are kept")
     vertices, _ = read_vertices(scan_dir)
+    _require_metres(scan, vertices)
     stored = read_groups(scan_dir, len(vertices))
     groups = _merged(stored, warnings)
     named_groups = _named(groups, labels, warnings)
     points = transform_points(T_aligned_from_scan, vertices)  # (n, 3) m, aligned
 
     area_m2, floor_min_m, floor_max_m = _floor(scan, points, named_groups, warnings)
+    if not MIN_ROOM_M2 <= area_m2 <= MAX_ROOM_M2:
+        raise SpacerError(
+            f"{scan}: area of the room",
+            kind="rooms.room-area",
+            got=f"{area_m2:.2f} m2",
+            expected=f"{MIN_ROOM_M2} to {MAX_ROOM_M2:.0f} m2",
+            remedy="check the label of the floor and the axisAlignment",
+        )
     middle_z = (points[:, 2].min() + points[:, 2].max()) / 2
     kept, fate = _sort_groups(named_groups, points, warnings)
     fate["annotated"], fate["duplicates"] = len(stored), len(stored) - len(groups)
+    if fate["duplicates"]:
+        fate["note"] += f", and {fate['duplicates']} duplicates of them"
     recording = _read_recording(scan_dir, vertices, T_aligned_from_scan, warnings)
     first_seen, method = _first_seen(
         scan_dir,
@@ -203,6 +217,19 @@ def parse_scene(
             "groups": fate,
         },
     )
+
+
+def _require_metres(scan: str, vertices: np.ndarray) -> None:
+    """Refuse a mesh in millimetres or another unit."""
+    side = float(np.ptp(vertices, axis=0).max())
+    if not MIN_ROOM_M <= side <= MAX_ROOM_M:
+        raise SpacerError(
+            f"{scan}: the mesh is not in metres",
+            kind="rooms.mesh-unit",
+            got=f"a longest side of {side:.4g}",
+            expected=f"{MIN_ROOM_M} to {MAX_ROOM_M:.0f} m",
+            remedy="convert the vertices to metres (millimetres are divided by 1000)",
+        )
 
 
 def _merged(groups: list[Group], warnings: list[str]) -> list[Group]:
@@ -285,6 +312,8 @@ def _sort_groups(
             unusable[f"{category} without segments"] += 1
         elif not np.ptp(mine, axis=0).any():
             unusable[f"{category} of a single point"] += 1
+        elif np.ptp(mine, axis=0).max() > MAX_OBJECT_M:
+            unusable[f"{category} of more than {MAX_OBJECT_M:.0f} m"] += 1
         else:
             kept.append((group, category))
     parts = [f"{len(kept)} objects"]
