@@ -224,7 +224,7 @@ def require_no_failures(failures: Mapping[str, SpacerError], total: int) -> None
     raise SpacerError(
         f"{len(failures)} of {total} scans could not be parsed",
         kind="rooms.scans-failed",
-        got="".join(lines) + "\n",
+        got="".join(lines),
         remedy="repair or leave out these scans and run again; the others are done",
     )
 
@@ -245,7 +245,7 @@ def _same_scan_twice(
             names.setdefault(_scan_key(name), set()).add(where or name)
     return {
         name: SpacerError(
-            f"{name}: folders with one scan",
+            "folders with one scan",
             kind="rooms.same-scan-twice",
             got=" and ".join(sorted(names[_scan_key(name)])),
             expected="one folder per scan: their scenes have the same file name",
@@ -295,7 +295,9 @@ def _write_scene(
     if video and recording.exists():
         mp4 = f"videos/{name}.mp4"
         scene = dataclasses.replace(scene, video_path=mp4)
-        encode_sens(recording, out_dir / mp4)
+        note = encode_sens(recording, out_dir / mp4).note
+        notes = (*scene.warnings, *([note] if note else []))
+        scene = dataclasses.replace(scene, warnings=notes)
         files = [mp4, f"videos/{name}{FRAMES_SUFFIX}"]
     write_json(out_dir / f"scenes/{name}.json", {name: scene.to_meta()})
     return [f"scenes/{name}.json", *files]

@@ -21,7 +21,7 @@ import numpy as np
 from spacer_lib.artifacts import PathLike, read_json
 from spacer_lib.errors import SpacerError
 
-PARSER_VERSION = "2"
+PARSER_VERSION = "3"
 
 CameraPosition = tuple[int, float, float, float]  # frame, x, y, z
 

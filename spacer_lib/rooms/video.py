@@ -6,6 +6,7 @@ renderer are imported when the first video is opened.
 """
 
 import contextlib
+import dataclasses
 import shutil
 import subprocess
 import tempfile
@@ -22,6 +23,7 @@ import numpy.typing as npt
 
 from spacer_lib.artifacts import PathLike, atomic_path
 from spacer_lib.errors import SpacerError
+from spacer_lib.rooms.damage import BrokenFrames
 from spacer_lib.rooms.frames import FPS, sample_indices
 from spacer_lib.rooms.scannet.sens import SensReader
 
@@ -71,12 +73,16 @@ _CACHE = RecentlyUsed()
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """What ``probe`` finds. Sizes are in pixels."""
+    """What ``probe`` finds. Sizes are in pixels.
+
+    ``note`` tells which frames ``encode_sens`` had to replace; empty if none.
+    """
 
     frame_count: int
     fps: float
     width: int
     height: int
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -181,9 +187,14 @@ def encode_sens(sens_path: PathLike, mp4_path: PathLike, fps: float = FPS) -> Vi
     """Encode the colour images of a ``.sens`` recording as an mp4.
 
     Frames whose pose is invalid stay in the video, so that frame numbers keep their
-    meaning. The table of ``read_frame_times`` is written beside the video
-    (``frame_times_path``) in the same pass, whole or not at all. Errors are those of
-    ``encode_jpegs``.
+    meaning. A broken image is replaced by the one before it (at the start, by the first
+    whole one). The table of ``read_frame_times`` is written beside the video
+    (``frame_times_path``) in the same pass, whole or not at all.
+
+    Raises
+    ------
+    SpacerError
+        As ``encode_jpegs``, or if more frames are broken than ``BrokenFrames`` allows.
     """
     with (
         SensReader(sens_path) as recording,
@@ -200,7 +211,33 @@ def encode_sens(sens_path: PathLike, mp4_path: PathLike, fps: float = FPS) -> Vi
                 )
                 yield frame.jpeg
 
-        return encode_jpegs(jpegs(), mp4_path, fps)
+        broken = BrokenFrames(str(sens_path), "colour images", recording.frame_count)
+        info = encode_jpegs(_whole_jpegs(jpegs(), broken), mp4_path, fps)
+        note = broken.note("the image before is shown") if broken.frames else ""
+        return dataclasses.replace(info, note=note)
+
+
+def _whole_jpegs(jpegs: Iterable[bytes], broken: BrokenFrames) -> Iterator[bytes]:
+    """As many images as ``jpegs``, each broken one replaced by a whole neighbour."""
+    last, waiting = b"", 0
+    for index, jpeg in enumerate(jpegs):
+        if not _is_whole(jpeg):
+            broken.add(index, f"{len(jpeg)} bytes are no whole JPEG")
+            if not last:
+                waiting += 1
+                continue
+        else:
+            last = jpeg
+        yield from [last] * (waiting + 1)
+        waiting = 0
+
+
+def _is_whole(jpeg: bytes) -> bool:
+    """Whether a JPEG decodes and has its end (some cameras add zeros after it)."""
+    if not jpeg.startswith(b"\xff\xd8") or b"\xff\xd9" not in jpeg[-64:]:
+        return False
+    pixels = np.frombuffer(jpeg, np.uint8)
+    return cv2.imdecode(pixels, cv2.IMREAD_REDUCED_GRAYSCALE_8) is not None
 
 
 def frame_times_path(mp4_path: PathLike) -> Path:

@@ -15,6 +15,7 @@ import pytest
 from support import refused
 
 from spacer_lib.artifacts import write_json as write_any_json
+from spacer_lib.errors import SpacerError
 from spacer_lib.rooms.geometry import box_corners
 from spacer_lib.rooms.scannet.frames2d import read_frame_numbers, read_instance_frames
 from spacer_lib.rooms.scannet.labels import find_label, normalise_category, read_labels
@@ -216,6 +217,7 @@ def test_provenance(scan):
         "minimum_visible": "0.1% of the image's pixels",
         "groups": {
             "annotated": 4,
+            "duplicates": 0,
             "objects": 2,
             "structural": {"floor": 1, "wall": 1},
             "unusable": {},
@@ -373,6 +375,127 @@ def test_projection_agrees_with_the_instance_images(tmp_path):
             apart.append(np.inf if None in frames else abs(frames[0] - frames[1]))
     share = np.mean(np.array(apart) <= 4)
     assert len(apart) > 35 and share >= 0.9, f"{share:.0%} of {len(apart)}"
+
+
+# --- messy scans
+
+
+def change_recording(folder, change):
+    """Apply ``change(index, pose) -> (pose, depth bytes or None)`` to each frame."""
+    path = folder / f"{SCAN}.sens"
+    data = path.read_bytes()
+    at = 16 + struct.calcsize("<64fiiIIIIfQ")
+    out = data[:at]
+    for index in range(FRAME_COUNT):
+        values = struct.unpack_from("<16f4Q", data, at)
+        at += struct.calcsize("<16f4Q")
+        jpeg = data[at : at + values[18]]
+        depth = data[at + values[18] : at + values[18] + values[19]]
+        at += values[18] + values[19]
+        pose, changed = change(index, np.array(values[:16]).reshape(4, 4))
+        depth = depth if changed is None else changed
+        out += struct.pack("<16f4Q", *pose.ravel(), 0, 0, len(jpeg), len(depth))
+        out += jpeg + depth
+    path.write_bytes(out)
+
+
+def test_groups_with_the_same_vertices_are_one_object(scan):
+    content = read_content(scan, "groups")
+    groups = content["segGroups"]
+    copies = [dict(g, id=g["id"] + 9, objectId=g["objectId"] + 9) for g in groups]
+    plain = parse(scan)
+    write_json(scan, "groups", content | {"segGroups": content["segGroups"] + copies})
+    scene = parse(scan)
+    assert scene.instances == plain.instances
+    assert scene.object_counts == plain.object_counts
+    assert scene.warnings[0].startswith("4 duplicates")
+    groups = scene.provenance["groups"]
+    assert (groups["annotated"], groups["duplicates"], groups["objects"]) == (8, 4, 2)
+    # The images may show the id of either copy.
+    write_json(scan, "groups", content | {"segGroups": copies + content["segGroups"]})
+    assert parse(scan).instances[0].first_seen_frame == 6
+
+
+@pytest.mark.parametrize(("count", "kept"), [(1, True), (2, True), (3, False)])
+@pytest.mark.parametrize("wild", ["millimetres", "transposed", "scaled"])
+def test_wild_poses_are_left_out_and_too_many_cost_the_path(scan, wild, count, kept):
+    def change(index, pose):
+        if index < count:
+            pose[:3, 3] += 1
+            pose = {
+                "millimetres": np.vstack([pose[:3] * [1, 1, 1, 1e5], pose[3:]]),
+                "transposed": pose.T,
+                "scaled": np.diag([2, 2, 2, 1]) @ pose,
+            }[wild]
+        return pose, None
+
+    change_recording(scan, change)
+    scene = parse(scan)
+    assert scene.warnings[0].startswith(f"{count} of {FRAME_COUNT} camera poses")
+    assert bool(scene.camera_path_m) == kept
+    assert scene.instances[0].first_seen_frame == 6
+    if kept:
+        assert scene.camera_path_m[0][0] == count
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_broken_depth_images_are_left_out_up_to_a_tenth(scan, count):
+    (scan / f"{SCAN}_2d-instance-filt.zip").unlink()
+    bad = range(4, 4 + count)
+    change_recording(scan, lambda i, pose: (pose, b"bad" if i in bad else None))
+    if count > 0.1 * FRAME_COUNT:
+        with refused("rooms.broken-frames", says=f"3 of {FRAME_COUNT}"):
+            parse(scan)
+    else:
+        named = ", ".join(map(str, bad))
+        assert any(f"(frame {named})" in note for note in parse(scan).warnings)
+
+
+def test_a_recording_of_colour_alone(scan):
+    path = scan / f"{SCAN}.sens"
+    change_recording(scan, lambda index, pose: (pose, b""))
+    data = bytearray(path.read_bytes())
+    at = 16 + 256 + 16  # after the opening, the matrices, codecs and colour size
+    data[at : at + 12] = bytes(12)  # depth size, depth shift
+    path.write_bytes(bytes(data))
+    scene = parse(scan)
+    assert scene.frame_count == FRAME_COUNT and scene.camera_path_m
+    assert scene.instances[0].first_seen_frame == 6 and scene.warnings == ()
+    (scan / f"{SCAN}_2d-instance-filt.zip").unlink()
+    assert "no depth images: first frames are unknown" in parse(scan).warnings[0]
+
+
+@pytest.mark.parametrize("scale", [1000, 0.001])
+def test_a_mesh_in_another_unit(scan, scale):
+    path = scan / f"{SCAN}_vh_clean_2.ply"
+    mesh = plyfile.PlyData.read(path, mmap=False)
+    for axis in "xyz":
+        mesh["vertex"].data[axis] *= scale
+    mesh.write(path)
+    with refused("rooms.mesh-unit", says=SCAN):
+        parse(scan)
+
+
+def test_an_object_longer_than_a_room(scan):
+    path = scan / f"{SCAN}_vh_clean_2.ply"
+    mesh = plyfile.PlyData.read(path, mmap=False)
+    chair = read_groups(scan, len(mesh["vertex"].data))[1]
+    mesh["vertex"].data["x"][chair.vertices[0]] += 40
+    mesh.write(path)
+    scene = parse(scan)
+    assert scene.object_counts == {"trash bin": 1}
+    assert scene.provenance["groups"]["unusable"] == {"chair of more than 30 m": 1}
+
+
+def test_a_floor_of_no_area(scan):
+    content = read_content(scan, "segs")
+    floor = [k for k, s in enumerate(content["segIndices"]) if s in (7, 8)]
+    for k in floor[4:]:
+        content["segIndices"][k] = 999
+    write_json(scan, "segs", content)
+    with pytest.raises(SpacerError) as caught:
+        parse(scan)
+    assert caught.value.kind in ("rooms.room-area", "rooms.no-floor-area")
 
 
 # --- broken scans
@@ -735,9 +858,7 @@ def test_the_exact_label_comes_first(tmp_path):
     assert find_label(labels, "disc") is None
 
 
-@pytest.mark.parametrize(
-    "label", ["split", "REMOVE", " Wall", "Object", "  ", "Floor"]
-)
+@pytest.mark.parametrize("label", ["split", "REMOVE", " Wall", "Object", "  ", "Floor"])
 def test_marks_and_structure_are_no_objects_in_any_spelling(tmp_path, label):
     assert parse(write_scan(tmp_path, chair=label)).object_counts == {"trash bin": 1}
     meta = META | {"object_bbox": {label: [box()], "bed": [box()]}}

@@ -232,6 +232,30 @@ def test_a_broken_recording_keeps_the_older_video_and_table(tmp_path, broken):
     assert len(list(tmp_path.iterdir())) == 3
 
 
+@pytest.mark.parametrize("bad", [[0], [1, 2], [9], [0, 1]])
+@pytest.mark.parametrize("damage", ["empty", "cut", "noise"])
+def test_a_broken_image_is_replaced_by_its_neighbour(tmp_path, bad, damage):
+    whole = list(jpegs(20))
+    broken = {"empty": b"", "cut": whole[9][:-40], "noise": b"\x07" * 900}[damage]
+    pictures = [broken if k in bad else jpeg for k, jpeg in enumerate(whole)]
+    sens = write_sens(tmp_path / "a.sens", 20, pictures=pictures)
+    info = encode_sens(sens, tmp_path / "a.mp4")
+    assert info.frame_count == probe(tmp_path / "a.mp4").frame_count == 20
+    named = ", ".join(map(str, bad))
+    assert f"{len(bad)} of 20" in info.note and f"(frame {named})" in info.note
+    frames, *_ = read_frames(tmp_path / "a.mp4", 20)
+    shown = [2 if 0 in bad and 1 in bad else 1] if 0 in bad else [bad[0] - 1]
+    assert abs(frames[bad[0]].mean() - 6 * shown[0]) < 4
+
+
+def test_more_broken_images_than_a_tenth_cost_the_video(tmp_path):
+    pictures = [b"" if k < 3 else jpeg for k, jpeg in enumerate(jpegs(20))]
+    sens = write_sens(tmp_path / "a.sens", 20, pictures=pictures)
+    with refused("rooms.broken-frames", says="3 of 20"):
+        encode_sens(sens, tmp_path / "a.mp4")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.sens"]
+
+
 def test_a_corrupt_recording_makes_no_video(tmp_path):
     (tmp_path / "a.sens").write_bytes(b"\x04\x00\x00\x00")
     with refused("rooms.sens-truncated", says="a.sens, header: got 4 bytes"):

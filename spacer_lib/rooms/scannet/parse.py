@@ -7,6 +7,7 @@ Source: SpaceR §3 "Data Collection"; ScanNet's data organisation,
 https://github.com/ScanNet/ScanNet.
 """
 
+import dataclasses
 import os
 import re
 from collections import Counter
@@ -20,6 +21,7 @@ import numpy.typing as npt
 
 from spacer_lib.artifacts import PathLike, read_json
 from spacer_lib.errors import SpacerError
+from spacer_lib.rooms.damage import MAX_BROKEN, BrokenFrames
 from spacer_lib.rooms.frames import FPS
 from spacer_lib.rooms.geometry import (
     alpha_shape_area_m2,
@@ -58,6 +60,10 @@ DEPTH_TOLERANCE_M = 0.08
 # The camera path keeps the first frame with a pose, then the next one at least this
 # many frames after the last one kept: two per second of video.
 CAMERA_PATH_EVERY = 12
+MAX_OBJECT_M = 30.0  # longest side of an object's axis-aligned box
+MIN_ROOM_M, MAX_ROOM_M = 0.5, 150.0  # longest side of the mesh
+MIN_ROOM_M2, MAX_ROOM_M2 = 0.1, 2000.0
+MAX_CAMERA_DISTANCE_M = 10.0  # from the mesh's bounds, along each axis
 
 # Vertices this close to z = 0 are the floor if none is labelled as floor.
 FLOOR_BAND_M = 0.1
@@ -79,11 +85,15 @@ VISIBLE = {
 
 @dataclass(frozen=True)
 class Group:
-    """One annotated group; ``vertices`` (n,) are indices into the mesh."""
+    """One annotated group; ``vertices`` (n,) are indices into the mesh.
+
+    ``other_ids`` are the object ids of further groups with the same vertices.
+    """
 
     object_id: int
     label: str
     vertices: np.ndarray
+    other_ids: tuple[int, ...] = ()
 
 
 NamedGroup = tuple[Group, str]  # with its category
@@ -156,16 +166,30 @@ def parse_scene(
     if alignment is None:
         warnings.append("no axisAlignment: the scan's own axes are kept")
     vertices, _ = read_vertices(scan_dir)
-    named_groups = _named(read_groups(scan_dir, len(vertices)), labels, warnings)
+    _require_metres(scan, vertices)
+    stored = read_groups(scan_dir, len(vertices))
+    groups = _merged(stored, warnings)
+    named_groups = _named(groups, labels, warnings)
     points = transform_points(T_aligned_from_scan, vertices)  # (n, 3) m, aligned
 
     area_m2, floor_min_m, floor_max_m = _floor(scan, points, named_groups, warnings)
+    if not MIN_ROOM_M2 <= area_m2 <= MAX_ROOM_M2:
+        raise SpacerError(
+            f"{scan}: area of the room",
+            kind="rooms.room-area",
+            got=f"{area_m2:.2f} m2",
+            expected=f"{MIN_ROOM_M2} to {MAX_ROOM_M2:.0f} m2",
+            remedy="check the label of the floor and the axisAlignment",
+        )
     middle_z = (points[:, 2].min() + points[:, 2].max()) / 2
     kept, fate = _sort_groups(named_groups, points, warnings)
-    recording = _read_recording(scan_dir, T_aligned_from_scan, warnings)
+    fate["annotated"], fate["duplicates"] = len(stored), len(stored) - len(groups)
+    if fate["duplicates"]:
+        fate["note"] += f", and {fate['duplicates']} duplicates of them"
+    recording = _read_recording(scan_dir, vertices, T_aligned_from_scan, warnings)
     first_seen, method = _first_seen(
         scan_dir,
-        {g.object_id: vertices[g.vertices] for g, _ in kept},
+        {i: vertices[g.vertices] for g, _ in kept for i in (g.object_id, *g.other_ids)},
         recording,
         warnings,
     )
@@ -193,6 +217,39 @@ def parse_scene(
             "groups": fate,
         },
     )
+
+
+def _require_metres(scan: str, vertices: np.ndarray) -> None:
+    """Refuse a mesh in millimetres or another unit."""
+    side = float(np.ptp(vertices, axis=0).max())
+    if not MIN_ROOM_M <= side <= MAX_ROOM_M:
+        raise SpacerError(
+            f"{scan}: the mesh is not in metres",
+            kind="rooms.mesh-unit",
+            got=f"a longest side of {side:.4g}",
+            expected=f"{MIN_ROOM_M} to {MAX_ROOM_M:.0f} m",
+            remedy="convert the vertices to metres (millimetres are divided by 1000)",
+        )
+
+
+def _merged(groups: list[Group], warnings: list[str]) -> list[Group]:
+    """The groups, those with the same vertices as one: the first of them."""
+    merged: dict[object, Group] = {}
+    for position, group in enumerate(groups):
+        # Groups without vertices have nothing in common.
+        key = group.vertices.tobytes() or position
+        if key in merged:
+            first = merged[key]
+            ids = (*first.other_ids, group.object_id)
+            merged[key] = dataclasses.replace(first, other_ids=ids)
+        else:
+            merged[key] = group
+    if len(merged) < len(groups):
+        warnings.append(
+            f"{len(groups) - len(merged)} duplicates: groups with the vertices of an "
+            "earlier one are counted once"
+        )
+    return list(merged.values())
 
 
 def _named(
@@ -255,6 +312,8 @@ def _sort_groups(
             unusable[f"{category} without segments"] += 1
         elif not np.ptp(mine, axis=0).any():
             unusable[f"{category} of a single point"] += 1
+        elif np.ptp(mine, axis=0).max() > MAX_OBJECT_M:
+            unusable[f"{category} of more than {MAX_OBJECT_M:.0f} m"] += 1
         else:
             kept.append((group, category))
     parts = [f"{len(kept)} objects"]
@@ -277,7 +336,7 @@ def _sort_groups(
 def _instance(
     group: Group, category: str, points: np.ndarray, first_seen: dict[int, int]
 ) -> ObjectInstance:
-    mine = points[group.vertices]
+    mine, ids = points[group.vertices], (group.object_id, *group.other_ids)
     centroid_m, axes_lengths_m, axes = oriented_box(mine)
     return ObjectInstance(
         instance_id=group.object_id,
@@ -288,7 +347,9 @@ def _instance(
         aabb_min_m=tuple(mine.min(axis=0)),
         aabb_max_m=tuple(mine.max(axis=0)),
         vertex_count=len(mine),
-        first_seen_frame=first_seen.get(group.object_id),
+        first_seen_frame=min(
+            (first_seen[i] for i in ids if i in first_seen), default=None
+        ),
     )
 
 
@@ -500,25 +561,59 @@ def _require_own(path: Path, content: Any, scan: str) -> None:
 
 
 def _read_recording(
-    scan_dir: Path, T_aligned_from_scan: np.ndarray, warnings: list[str]
+    scan_dir: Path,
+    vertices: np.ndarray,
+    T_aligned_from_scan: np.ndarray,
+    warnings: list[str],
 ) -> Recording | None:
-    """The scan's ``Recording``, or ``None`` and a warning; no image is read."""
+    """The scan's ``Recording``, or ``None`` and a warning; no image is read.
+
+    A wild pose (no rigid transform, or far outside the mesh) counts as none. If more
+    than ``MAX_BROKEN`` of them are wild, none is used.
+    """
     path = _file(scan_dir, RECORDING)
     if not path.is_file():
         warnings.append(f"no {RECORDING}: no video, no frame rate, no camera path")
         return None
     posed: list[int] = []
+    wild: list[int] = []
     camera_path_m: list[CameraPosition] = []
+    low, high = vertices.min(axis=0), vertices.max(axis=0)
     with SensReader(path) as reader:
         for index, T_scan_from_camera in reader.poses():
             if T_scan_from_camera is None:
+                continue
+            if _is_wild(T_scan_from_camera, low, high):
+                wild.append(index)
                 continue
             posed.append(index)
             if not camera_path_m or index - camera_path_m[-1][0] >= CAMERA_PATH_EVERY:
                 center = T_scan_from_camera[None, :3, 3]
                 x, y, z = transform_points(T_aligned_from_scan, center)[0].tolist()
                 camera_path_m.append((index, x, y, z))
+        total = len(posed) + len(wild)
+        if wild:
+            few = len(wild) <= MAX_BROKEN * total
+            warnings.append(
+                f"{len(wild)} of {total} camera poses are no rigid transform in metres "
+                f"near the mesh (first: frame {wild[0]}): "
+                + ("left out" if few else "no pose is used, there is no camera path")
+            )
+            if not few:
+                posed, camera_path_m = [], []
         return Recording(path, reader.frame_count, tuple(posed), tuple(camera_path_m))
+
+
+def _is_wild(T_scan_from_camera: np.ndarray, low: np.ndarray, high: np.ndarray) -> bool:
+    center = T_scan_from_camera[:3, 3]
+    reach = MAX_CAMERA_DISTANCE_M
+    if not ((center >= low - reach) & (center <= high + reach)).all():
+        return True
+    try:
+        require_rigid(T_scan_from_camera, "pose")
+    except SpacerError:
+        return True
+    return False
 
 
 def _first_seen(
@@ -538,9 +633,18 @@ def _first_seen(
     if recording is None:
         warnings.append(f"no {INSTANCES_2D[1:]} either: first frames are unknown")
         return {}, None
-    warnings.append(f"no {INSTANCES_2D[1:]}: first frames by projection")
     with SensReader(recording.path) as reader:
-        return _first_seen_by_projection(reader, vertices), "projection"
+        if not (reader.has_depth and recording.posed):
+            what = "poses" if reader.has_depth else "depth images"
+            warnings.append(
+                f"no {INSTANCES_2D[1:]} and no {what}: first frames are unknown"
+            )
+            return {}, None
+        warnings.append(f"no {INSTANCES_2D[1:]}: first frames by projection")
+        posed = set(recording.posed)
+        return _first_seen_by_projection(
+            reader, posed, vertices, warnings
+        ), "projection"
 
 
 def _require_whole(zip_path: Path, recording: Recording | None) -> None:
@@ -585,9 +689,15 @@ def _first_seen_in_images(zip_path: Path, object_ids: Iterable[int]) -> dict[int
 
 
 def _first_seen_by_projection(
-    recording: SensReader, vertices: dict[int, np.ndarray]
+    recording: SensReader,
+    posed: set[int],
+    vertices: dict[int, np.ndarray],
+    warnings: list[str],
 ) -> dict[int, int]:
-    """``{object_id: frame}`` by projecting vertices into the depth images."""
+    """``{object_id: frame}`` by projecting vertices into the depth images.
+
+    Broken depth images are left out; see ``BrokenFrames``.
+    """
     waiting = {}
     for object_id, points in vertices.items():
         count = min(len(points), MAX_PROJECTED_VERTICES)
@@ -595,14 +705,18 @@ def _first_seen_by_projection(
     first_seen: dict[int, int] = {}
     K = recording.depth_intrinsic
     width, height = recording.depth_size
+    broken = BrokenFrames(str(recording.path), "depth images", recording.frame_count)
+    read = False
     for frame in recording:
-        if frame.T_scan_from_camera is None:
+        if frame.T_scan_from_camera is None or frame.index not in posed:
             continue
-        T_scan_from_camera = require_rigid(
-            frame.T_scan_from_camera, f"{recording.path}, frame {frame.index}"
-        )
-        depth = frame.depth_m()
-        R, t = T_scan_from_camera[:3, :3], T_scan_from_camera[:3, 3]
+        try:
+            depth = frame.depth_m()
+        except SpacerError as error:
+            broken.add(frame.index, error.got)
+            continue
+        read = read or bool(depth.any())
+        R, t = frame.T_scan_from_camera[:3, :3], frame.T_scan_from_camera[:3, 3]
         for object_id, points in list(waiting.items()):
             camera = (points - t) @ R  # R^T (p - t), as rows
             camera = camera[camera[:, 2] > 0.05]
@@ -616,4 +730,8 @@ def _first_seen_by_projection(
                 del waiting[object_id]
         if not waiting:
             break
+    if broken.frames:
+        warnings.append(broken.note("projection leaves them out"))
+    if not read:
+        warnings.append("the depth images hold no reading: first frames are unknown")
     return first_seen

@@ -166,17 +166,17 @@ class SensReader:
         color_format, self._depth_format = values[64:66]
         self.color_size, self.depth_size = values[66:68], values[68:70]
         self.depth_shift, self.frame_count = values[70:72]
-        if color_format != COLOR_JPEG or self._depth_format not in (
-            DEPTH_RAW,
-            DEPTH_ZLIB,
-        ):
+        known_depth = self._depth_format in (DEPTH_RAW, DEPTH_ZLIB)
+        if color_format != COLOR_JPEG or not (known_depth or self.depth_size == (0, 0)):
             raise self._error(
                 "compression",
                 "header",
                 f"colour compression {color_format}, depth {self._depth_format}",
                 f"colour {COLOR_JPEG} (jpeg), depth {DEPTH_RAW} or {DEPTH_ZLIB} (zlib)",
             )
-        sides = (*self.color_size, *self.depth_size)
+        # Recordings of colour alone have no depth: its size is 0 x 0.
+        self.has_depth = self.depth_size != (0, 0)
+        sides = (*self.color_size, *(self.depth_size if self.has_depth else ()))
         if min(sides) < 1 or max(sides) > _MAX_SIDE_PIXELS:
             raise self._error(
                 "sides",
@@ -184,7 +184,8 @@ class SensReader:
                 f"image sides {sides}",
                 f"1 to {_MAX_SIDE_PIXELS} pixels",
             )
-        if not (np.isfinite(self.depth_shift) and self.depth_shift > 0):
+        shifted = np.isfinite(self.depth_shift) and self.depth_shift > 0
+        if self.has_depth and not shifted:
             raise self._error(
                 "depth-shift", "header", f"depth shift {self.depth_shift}", "above 0"
             )
