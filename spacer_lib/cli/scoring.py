@@ -152,7 +152,6 @@ def score(
                 "score": made["score"],
                 "answer": made["extracted"],
                 "failure": made["failure"],
-                "how": made["how"],
             }
             for key, made in zip(ids, records, strict=True)
         ],

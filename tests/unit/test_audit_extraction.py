@@ -7,13 +7,21 @@ import pytest
 
 from spacer_lib import cli
 from spacer_lib.artifacts import read_json
-from spacer_lib.benchmarks import named
-from spacer_lib.evaluation.audit import audit, audit_rules, tagged_answer
+from spacer_lib.benchmarks import named, rules_of
+from spacer_lib.evaluation.audit import audit
 from spacer_lib.evaluation.foreign import Answer
+from spacer_lib.language.tags import tagged_answer
 from spacer_lib.pictures import evaluation_plots
 
 VSI = named("vsi")
-RULES = ["strict", "official", "first_number", "last_letter", "official_after_tag"]
+RULES = [
+    "strict",
+    "official",
+    "first_number",
+    "last_letter",
+    "official_after_tag",
+    "spacer_released",
+]
 
 
 def rows():
@@ -38,25 +46,25 @@ def rows():
     return number, letter
 
 
-NUMBERS = {  # output: what the five rules score, truth 10
-    "10": [1, 1, 1, 1, 1],
-    "10 chairs": [1, 1, 1, 1, 1],
-    "<think>2 here, 8 there</think><answer>10</answer>": [1, 0, 0, 1, 1],
-    "<answer>10</answer> or 4": [1, 0, 1, 0, 1],
+NUMBERS = {  # output: what the six rules score, truth 10
+    "10": [1, 1, 1, 1, 1, 1],
+    "10 chairs": [1, 1, 1, 1, 1, 1],
+    "<think>2 here, 8 there</think><answer>10</answer>": [1, 0, 0, 1, 1, 1],
+    "<answer>10</answer> or 4": [1, 0, 1, 0, 1, 1],
     # In floating point an error of 0.2 is over 1 - 0.8 under the official rule.
-    "8 or 10": [0, 0.6, 0.7, 1, 0.6],
-    "there are ten": [1, 0, 0, 0, 0],
-    "many": [0, 0, 0, 0, 0],
+    "8 or 10": [0, 0.6, 0.7, 1, 0.6, 0.6],
+    "there are ten": [1, 0, 0, 0, 0, 1],
+    "many": [0, 0, 0, 0, 0, 0],
 }
 LETTERS = {  # truth B
-    "B": [1, 1, 1, 1, 1],
-    "b.": [1, 1, 0, 0, 1],
-    "B. right": [1, 1, 1, 1, 1],
-    "Based on the map, A": [0, 0, 1, 0, 0],
-    "<answer>B</answer>": [1, 0, 1, 1, 1],
-    "<think>A or C</think><answer>B. right</answer>": [1, 0, 0, 1, 1],
-    "right": [1, 0, 0, 0, 0],
-    "": [0, 0, 0, 0, 0],
+    "B": [1, 1, 1, 1, 1, 1],
+    "b.": [1, 1, 0, 0, 1, 0],
+    "B. right": [1, 1, 1, 1, 1, 1],
+    "Based on the map, A": [0, 0, 1, 0, 0, 0],
+    "<answer>B</answer>": [1, 0, 1, 1, 1, 1],
+    "<think>A or C</think><answer>B. right</answer>": [1, 0, 0, 1, 1, 1],
+    "right": [1, 0, 0, 0, 0, 0],
+    "": [0, 0, 0, 0, 0, 0],
 }
 
 
@@ -70,7 +78,7 @@ def asked():
 
 def test_each_rule_on_each_output():
     made, answers, expected = asked()
-    rules = audit_rules(VSI)
+    rules = rules_of(VSI)
     assert list(rules) == RULES
     for row, answer, scores in zip(made, answers, expected, strict=True):
         found = [rule(answer.text, row).score for rule in rules.values()]
@@ -95,6 +103,15 @@ def test_tables_of_the_audit():
     assert reasons["strict", "object_counting", "ambiguous_number"] == 1
     assert reasons["strict", "object_rel_direction", "empty_answer"] == 1
     assert all(reasons[rule, "object_counting", "missing_video"] == 1 for rule in RULES)
+    readings = found.readings.set_index(["rule", "name", "how"])["n"]
+    # "10", "10 chairs" and the like: a unit of length alone is part of a number.
+    assert readings["strict", "object_counting", "number"] == 3
+    assert readings["strict", "object_counting", "sentence"] == 2
+    assert readings["strict", "object_rel_direction", "letter"] == 3
+    assert readings["strict", "object_rel_direction", "letter_and_text"] == 2
+    assert readings["strict", "object_rel_direction", "option_text"] == 1
+    assert readings["spacer_released", "object_counting", "number_word"] == 1
+    assert set(readings.index.get_level_values("rule")) == {"strict", "spacer_released"}
     assert found.reasons.groupby("rule")["n"].sum().to_dict() == (
         found.table[found.table["level"] == "overall"]
         .set_index("rule")["unread"]
@@ -133,6 +150,8 @@ def test_agreement_and_disagreements():
         ),
         ("<think>3</think>\n<answer>\n5 m </answer>", "5 m"),
         (" 5", "5"),
+        ("<think>3</think>\n\n5 m", "5 m"),
+        ("3</think>5 m", "5 m"),
     ],
 )
 def test_the_answer_tag_or_the_whole(text, answer):

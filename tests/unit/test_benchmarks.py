@@ -10,7 +10,12 @@ import pytest
 from support import refused
 
 from spacer_lib.benchmarks import BENCHMARKS, held_out, named, rules_of, vsi
-from spacer_lib.benchmarks.rules import first_number, last_letter, strict
+from spacer_lib.benchmarks.rules import (
+    first_number,
+    last_letter,
+    spacer_released,
+    strict,
+)
 from spacer_lib.benchmarks.schema import find_file, read_table
 from spacer_lib.evaluation.predictions import record
 from spacer_lib.evaluation.statistics import summarize, totals
@@ -242,14 +247,24 @@ def test_aggregates_by_hand(tmp_path):
         ("chair", 1, "B", None),
         ("Based on the map", 0, None, "not_an_option"),
         ("A or B", 0, None, "not_an_option"),
-        ("<think>B</think>", 0, None, "no_answer_tag"),
+        ("The answer is **B**.", 1, "B", None),
+        ("<think>A or B?</think>\n\nB", 1, "B", None),
+        ("A or B?</think> B. chair", 1, "B", None),  # the prompt opened it
+        ("<think>A</think>x<think>C</think>B", 1, "B", None),  # after the last
+        ("<think>so</think><map>{}</map>B", 1, "B", None),
+        ("<think>B</think>", 0, None, "empty_answer"),
+        ("<think>so</think>A or B", 0, None, "not_an_option"),
+        ("<think>B", 0, None, "no_answer_tag"),
+        ("<think>so</think><think>B", 0, None, "no_answer_tag"),
         ("<think>x</think><answer>B", 0, None, "unclosed_answer"),
         ("<answer>A</answer><answer>B</answer>", 0, None, "two_answers"),
         ("", 0, None, "empty_answer"),
     ],
 )
 def test_strict_choice(tmp_path, text, score, answer, failure):
-    assert strict(text, read([CHOICE], tmp_path)[0]) == (score, answer, failure)
+    found = strict(text, read([CHOICE], tmp_path)[0])
+    assert found[:3] == (score, answer, failure)
+    assert (found.how is None) == (failure is not None)
 
 
 @pytest.mark.parametrize(
@@ -268,7 +283,43 @@ def test_strict_choice(tmp_path, text, score, answer, failure):
 )
 def test_strict_number(tmp_path, text, score, answer, failure):
     found = strict(text, read([NUMBER], tmp_path)[0])
-    assert found == (pytest.approx(score), answer, failure)
+    assert found[:3] == (pytest.approx(score), answer, failure)
+
+
+@pytest.mark.parametrize(
+    ("text", "number", "choice"),
+    [  # truths 200 and B; what SpaceR's released evaluation reads
+        ("<think>a</think><answer>200</answer>", ("200", 1), ("200", 0)),
+        ("200 cm", ("200", 1), (None, 0)),
+        ("a table of 200 cm", ("1", 0), (None, 0)),  # "a" is a number word
+        ("nine or four", ("4", 0), (None, 0)),  # in its list's order
+        ("about 190.5 or 200", ("190.5", 1), (None, 0)),  # error 0.0475
+        ("B", (None, 0), ("B", 1)),
+        ("b", (None, 0), ("b", 1)),
+        ("B. chair", (None, 0), ("B", 1)),
+        ("B) chair", (None, 0), (None, 0)),
+        ("Answer: B", (None, 0), ("B", 1)),
+        ("<answer>B", (None, 0), (None, 0)),  # never closed
+        ("<answer>A</answer><answer>B</answer>", ("1", 0), ("A", 0)),
+    ],
+)
+def test_the_rule_of_spacer(tmp_path, text, number, choice):
+    one, other = read([CHOICE, NUMBER], tmp_path)
+    for row, (answer, score) in ((one, choice), (other, number)):
+        if answer == "200" and row is one:
+            answer = None  # no option
+        found = spacer_released(text, row)
+        assert (found.answer, found.score) == (answer, pytest.approx(score))
+        assert (found.failure is None) == (answer is not None)
+
+
+def test_the_official_rule_after_the_tag(tmp_path):
+    one, other = read([CHOICE, NUMBER], tmp_path)
+    rule = rules_of(named("vsi"))["official_after_tag"]
+    assert rule("<think>A</think><answer>B. chair</answer>", one).score == 1
+    assert rule("<think>3</think>\n<answer>\n200 cm </answer>", other).score == 1
+    assert rule("<think>3</think>\n\n200 cm", other).score == 1
+    assert vsi.official("<answer>200</answer>", other).score == 0
 
 
 def test_common_rules_read_letters_and_numbers_anywhere(tmp_path):

@@ -120,8 +120,16 @@ def vlmevalkit(*, ids=True):
     return made if ids else [{k: v for k, v in r.items() if k != "id"} for r in made]
 
 
+def spacer_eval():
+    return [
+        {"id": doc["id"], "question": doc["question"], "predicted_answer": text}
+        for doc, text in zip(DOCS, TEXTS, strict=True)
+    ]
+
+
 SHAPES = {
     "plain": plain,
+    "spacer_eval": spacer_eval,
     "lmms": lmms_eval,
     "lmms_metric": lambda: lmms_eval(False),
     "vlmevalkit": vlmevalkit,
@@ -416,3 +424,15 @@ def test_an_id_twice_in_the_data(tmp_path, data):
 def test_values_that_arrow_gives_back(tmp_path, data):
     records = [{"id": np.int64(7), "prediction": "4"}]
     assert gather(VSI, write(tmp_path / "x.parquet", records), data)[1][0].text == "4"
+
+
+def test_a_column_of_another_name(tmp_path, data):
+    records = [
+        {"id": doc["id"], "reply": text, "prediction": "not this"}
+        for doc, text in zip(DOCS, TEXTS, strict=True)
+    ]
+    path = write(tmp_path / "p.jsonl", records)
+    _, answers = gather(VSI, path, data, column="reply")
+    assert [answer.text for answer in answers] == TEXTS
+    with refused("evaluation.unknown-columns", says="said"):
+        gather(VSI, path, data, column="said")

@@ -354,6 +354,7 @@ configs = st.builds(
     shape=st.sampled_from(["think", "observe", "vanilla"]),
     strict_think=st.booleans(),
     read_units=st.booleans(),
+    answer_grammar=st.sampled_from(["strict", "wide"]),
 )
 
 

@@ -14,6 +14,7 @@ import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from spacer_lib.artifacts import PathLike
 from spacer_lib.errors import SpacerError
@@ -111,7 +112,7 @@ def read_labels(path: PathLike) -> dict[str, Label]:
     head, *lines = read_text(path).splitlines() or [""]
     mark = max("\t,;", key=head.count)
     # ScanNet's own table has tabs, and quotes that are part of a label.
-    quoting = csv.QUOTE_NONE if mark == "\t" else csv.QUOTE_MINIMAL
+    quoting: Any = csv.QUOTE_NONE if mark == "\t" else csv.QUOTE_MINIMAL
     columns = [_unquoted(name).strip() for name in head.split(mark)]
     absent = [name for name in COLUMNS if name not in columns]
     if absent:
