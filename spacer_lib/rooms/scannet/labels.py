@@ -14,7 +14,6 @@ import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from spacer_lib.artifacts import PathLike
 from spacer_lib.errors import SpacerError
@@ -112,7 +111,7 @@ def read_labels(path: PathLike) -> dict[str, Label]:
     head, *lines = read_text(path).splitlines() or [""]
     mark = max("\t,;", key=head.count)
     # ScanNet's own table has tabs, and quotes that are part of a label.
-    quoting: Any = csv.QUOTE_NONE if mark == "\t" else csv.QUOTE_MINIMAL
+    quotes = None if mark == "\t" else '"'
     columns = [_unquoted(name).strip() for name in head.split(mark)]
     absent = [name for name in COLUMNS if name not in columns]
     if absent:
@@ -124,7 +123,7 @@ def read_labels(path: PathLike) -> dict[str, Label]:
             remedy="download scannetv2-labels.combined.tsv again",
         )
     labels: dict[str, Label] = {}
-    rows = csv.reader(lines, delimiter=mark, quoting=quoting)
+    rows = csv.reader(lines, delimiter=mark, quotechar=quotes)
     try:
         for cells in rows:
             row = dict(zip(columns, map(_unquoted, cells), strict=False))
