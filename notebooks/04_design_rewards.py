@@ -190,7 +190,6 @@ ax.bar_label(bars, padding=2)
 ax.invert_yaxis()
 _ = ax.set(xlabel=f"texts (n = {len(texts)})")
 
-
 # %% [markdown]
 # **What to notice.** "4 or 5" is two answers, and so is a list of numbers. A reader that took one of them would pay for hedging, so both are ambiguous and score 0.
 #

@@ -130,7 +130,6 @@ answers = {
     "no form": f"I think it is {right}",
 }
 
-
 # %% [markdown]
 # The function that the trainer calls (`spacer_lib/training/grpo.py`), and Eq. 6 written once more in numpy:
 

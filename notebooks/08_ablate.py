@@ -12,7 +12,7 @@
 # ---
 
 # %% [markdown]
-# # 08 · Ablate: what the answers depend on
+# # 08 · Ablate what the answers depend on
 #
 # **What you'll do.** Show every ablation with its interval. Then analyse one model's answers: exchange the map, let a geometric solver answer from the map alone, and name each failure.
 #
@@ -48,6 +48,7 @@ import torch
 from IPython.display import display
 from transformers.utils.logging import disable_progress_bar
 
+# %%
 from spacer_lib.artifacts import PROJECT_ROOT, commit, provenance, read_json, write_json
 from spacer_lib.errors import SpacerError
 from spacer_lib.evaluation.agreement import gwet_ac1, quiz, score_quiz
@@ -292,7 +293,6 @@ figure, axes = plt.subplots(1, 2, figsize=(13, 3.2))
 for ax, name in zip(axes, ("own", "random_map"), strict=True):
     evaluation_plots.failure_bars(judged[name], ax)
     ax.set_xlabel(f"{name}: questions (%)")
-
 
 # %% [markdown]
 # **What to notice.** With random maps nearly all errors become *localisation*, as they should: there the places are wrong by construction. Absolute distance stays *undetermined*, since a map has no metres. `cell_sizes` adds them, but the questions ask for the gap between surfaces, and a map has only centres.

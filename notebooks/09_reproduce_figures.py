@@ -64,6 +64,8 @@ from spacer_lib.pictures import (
     training_plots,
 )
 from spacer_lib.pictures.style import PALETTE, short_name, use_house_style
+
+# %%
 from spacer_lib.questions.build import build_dataset
 from spacer_lib.questions.recipes import load_recipe
 from spacer_lib.rooms.scans import FIRST_ROOM, read_scenes, synthetic_meta
@@ -280,7 +282,6 @@ if chosen:
 fates = {"mended": mended, "broken": lambda row, a, b: mended(row, b, a)}
 counts = {name: sum(found(*pair) for pair in pairs) for name, found in fates.items()}
 print(f"of {len(pairs)} questions:", counts if from_runs else "none was asked")
-
 
 # %% [markdown]
 # The paper names two kinds of failure. *Perception*: an object is missing from the map. *Localisation*: all objects are drawn, in the wrong places. The classifier of notebook 08 finds the first answer of each kind after training:
