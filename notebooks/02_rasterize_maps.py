@@ -356,7 +356,7 @@ turned, centre = draw["rotated by 90°"], draw["all at the centre"]
 for scorer in ("released", "paper", "decay"):
     f = measures[scorer]
     lost = np.mean([f(turned(m), m) < f(centre(m), m) for m in maps])
-    print(f"{scorer:9} true map turned by 90° earns less than a constant map: {lost:.0%}")
+    print(f"{scorer:9} turned by 90°, earns less than a constant map: {lost:.0%}")
 assert earned.loc["all at the centre", "released"] > earned.loc["random", "released"]
 
 # %% [markdown]
