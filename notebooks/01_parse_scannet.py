@@ -219,7 +219,7 @@ pd.DataFrame(
          "room_m2": round(s.room_size_m2, 1), "warnings": len(s.warnings)}
         for s in again
     ]
-)  # fmt: skip
+)
 
 # %%
 figure, ax = plt.subplots(figsize=(5.4, 4))

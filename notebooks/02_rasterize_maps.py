@@ -289,7 +289,7 @@ def jittered(cells, spread):
 # %%
 measures = {
     s: lambda p, t, s=s: score(p, t, grid_size, scorer=s) for s in SCORERS
-}  # fmt: skip
+}
 measures["hit rate"] = lambda p, t: np.divide(*hits(p, t))
 spreads = (0, 0.5, 1, 1.5, 2, 3, 4, 6)
 worse = {s: [jittered(m, s) for m in maps] for s in spreads}
@@ -427,7 +427,7 @@ if real:
 if real:
     for name, way in draw.items():
         got = [np.mean([measures[s](way(m), m) for m in real_maps.values()])
-               for s in ("released", "aligned")]  # fmt: skip
+               for s in ("released", "aligned")]
         print(f"{name:20} released {got[0]:.3f}, aligned {got[1]:.3f}")
     for name, some in (("real", real_maps.values()), ("synthetic", maps)):
         mean = np.mean([sum(map(len, m.values())) for m in some])

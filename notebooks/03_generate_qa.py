@@ -115,7 +115,7 @@ pd.Series(dataclasses.asdict(rules)).to_frame("value")
 # %%
 scene = next(s for s in scenes if max(s.object_counts.values()) > 1)
 only = {name: group[0] for name, group in scene.by_category().items()
-        if len(group) == 1}  # fmt: skip
+        if len(group) == 1}
 figure, ax = plt.subplots(figsize=(5.4, 4))
 _ = room_plots.floor_plan(scene, ax).set(title=scene.scene_id)
 
@@ -255,7 +255,7 @@ ordered = next(
     s for s in scenes
     if any(isinstance(q, Draft) for q in GENERATORS["obj_appearance_order"](
         s, np.random.default_rng(seed), rules))
-)  # fmt: skip
+)
 question = first_question("obj_appearance_order", ordered)
 
 # %%
@@ -300,7 +300,7 @@ drawn = [to_scene(draw_room(1000 + n), with_boxes=False) for n in range(150)]
 many = [
     row for room in drawn for row in question_rows(
         room, seed, per_task=9, tasks=["object_counting"])[0]
-]  # fmt: skip
+]
 flat = flatten_answers(many, "object_counting", np.random.default_rng(seed))
 
 # %%

@@ -222,7 +222,7 @@ def ask(name, checkpoint):
     return evaluate(
         *load(checkpoint), rows, settings, condition="own",
         out_path=folder / f"{name}.jsonl",
-    )  # fmt: skip
+    )
 
 
 answers = {"start": ask("start", tiny.model_path)}
@@ -257,11 +257,11 @@ asked = training_rows(recipe("tiny", needed))[:samples]
 sampling = AskSettings(
     tiny.prompt_style, video, tiny.max_completion_length, temperature=1.0, seed=seed,
     batch_size=6,
-)  # fmt: skip
+)
 sampled = select_samples(
     model, processor, asked, folder / "selection.jsonl", sampling, k=responses,
     rewards=tiny.reward,
-)  # fmt: skip
+)
 right = [record["scores"] for record in sampled]
 
 # %%

@@ -197,7 +197,7 @@ _ = evaluation_plots.delta_forest(shown, axes[1], measure="hits")
 whole = change[(change["level"] == "overall") & change["measure"].isin(measures)]
 for row in whole.itertuples():
     print(f"{row.measure:6} {row.before:.3f} → {row.after:.3f}: {row.delta:+.3f} "
-          f"[{row.low:+.3f}, {row.high:+.3f}], {row.verdict}")  # fmt: skip
+          f"[{row.low:+.3f}, {row.high:+.3f}], {row.verdict}")
 kinds = change[(change["level"] == "kind") & (change["measure"] == "score")]
 dict(zip(kinds["name"].map(short_name), kinds["verdict"], strict=True))
 
@@ -328,7 +328,7 @@ print(len(held), "questions about", len({row["scene_name"] for row in held}), "r
 records = run(
     bench, held, LocalModel(model, processor, Path(after).parent.name),
     folder / "held_out", GREEDY, overwrite=True,
-)  # fmt: skip
+)
 found = totals(records, bench)
 found["tasks"], {key: found[key] for key in ("macro", "micro", "rule", "failures")}
 

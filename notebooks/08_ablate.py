@@ -130,7 +130,7 @@ if has_table:
         f"{r.Index} ({r.seeds} seed{'s' * (r.seeds > 1)})":
             (100 * r.delta, 100 * r.low, 100 * r.high)
         for r in against.itertuples()
-    }  # fmt: skip
+    }
     figure, ax = plt.subplots(figsize=(9, 0.36 * len(lines) + 0.8))
     evaluation_plots.interval_dots(lines, ax)
     _ = ax.set_xlabel("macro score minus warm start (percentage points, 95% interval)")
@@ -169,7 +169,7 @@ for ax, measure in zip(axes, ("score", "hits"), strict=True):
 # %%
 for row in labelled[labelled["measure"] == "score"].itertuples():
     print(f"{row.name:34} {100 * row.delta:+5.1f} [{100 * row.low:+.1f}, "
-          f"{100 * row.high:+.1f}], {row.seeds} seed(s): {row.verdict}")  # fmt: skip
+          f"{100 * row.high:+.1f}], {row.seeds} seed(s): {row.verdict}")
 
 # %% [markdown]
 # **What to notice.** *Up* means that the first arm is better, *down* the second. An interval that contains zero is *not distinguishable*, whatever its mean. The interval is over rooms, not over seeds: with one seed a narrow interval says nothing about the next seed. And a gap in `hits` (objects drawn within 1.5 cells) need not be a gap in `score`: imitation of true maps (`sft`) draws far better maps than SG-RLVR, and the scores are not distinguishable.
@@ -202,7 +202,7 @@ by_map = {
         condition=condition, out_path=folder / f"{condition}.jsonl",
     )
     for condition in ("oracle", "own", "random_map", "blind")
-}  # fmt: skip
+}
 
 # %%
 types = run_table(by_map, reference="own", seed=seed)
@@ -440,7 +440,7 @@ kept = {
     "map_types": types.astype(object).where(types.notna(), None).to_dict("index"),
     "shares": own.to_dict("records"),
     "failures": {k: t["label"].value_counts().to_dict() for k, t in judged.items()},
-}  # fmt: skip
+}
 write_json(folder / "summary.json", {**kept, "provenance": provenance()})
 kept["failures"]
 

@@ -13,7 +13,6 @@ import torch
 from support import refused
 from transformers import AutoModelForImageTextToText
 
-from spacer_lib.errors import SpacerError
 from spacer_lib.tiny import model as tiny
 from spacer_lib.tiny.curriculum import tokenizer_corpus
 from spacer_lib.training import assembly, prefix, scores, step
@@ -530,7 +529,7 @@ def test_completions_of_a_forward(small, changes, workers, shape, count):
 
 
 def test_completions_of_a_forward_divide_a_group(small):
-    with pytest.raises(SpacerError, match="completions_per_forward: got 3.*divisor of"):
+    with refused("training.setting-value", says="completions_per_forward"):
         small(completions_per_forward=3)
     # Without packing they are no matter: micro-batches are per_device_batch's.
     off = small(completions_per_forward=2, shared_prefix="off")

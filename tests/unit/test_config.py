@@ -6,7 +6,6 @@ import sys
 import pytest
 from support import refused
 
-from spacer_lib.errors import SpacerError
 from spacer_lib.training.recipe import (
     AdvancedSettings,
     TrainConfig,
@@ -181,7 +180,7 @@ def test_a_prompt_style_carries_frame_grid_and_template(tmp_path):
     assert text == "Q: Which? A. x\nB. y"
     with refused("training.setting-value", says="start_view"):
         AdvancedSettings(map_frame="north")
-    with pytest.raises(SpacerError, match="absent.txt"):
+    with refused("language.template-unreadable", says="absent.txt"):
         _ = template("absent.txt").prompt_style
 
 
