@@ -81,7 +81,7 @@ use_house_style()
 {"commit": commit(), **provenance()["packages"]}
 
 # %% [markdown]
-# The parameters above change the recipe; a misspelt setting stops here, not after a night of training. `SPACER_QUICK=1` in the environment (the test suite sets it) cuts the run to two small steps in a folder of its own.
+# The parameters above change the recipe; a misspelt setting is refused here, before training. `SPACER_QUICK=1` in the environment (the test suite sets it) cuts the run to two small steps in a folder of its own.
 
 # %%
 given = {"max_steps": max_steps, "model_path": model_path, "data_path": data_dir}
@@ -163,7 +163,7 @@ axes[1].invert_yaxis()
 _ = axes[1].set(xlabel="advantage", yticklabels=[])
 
 # %% [markdown]
-# **What to notice.** Advantages of a group sum to zero: there is always a loser. Under Eq. 5 a right answer with a bad map still gains, but less than one that drew the room. Under the tiny recipe (the bars) the map counts eightfold and has no gate, so it decides: a wrong answer beside a true map gains, a right one beside a bad map loses. Why a small model needs that is said under *Launch*. Had all four earned the same, every advantage would be zero and the group would teach nothing; the trainer logs that share as `frac_reward_zero_std`.
+# **What to notice.** Advantages of a group sum to zero, so some are negative. Under Eq. 5 a right answer with a bad map still gains, but less than one that drew the room. Under the tiny recipe (the bars) the map counts eightfold and has no gate, so it decides: a wrong answer beside a true map gains, a right one beside a bad map loses. *Launch* says why a small model needs that. If all four earned the same, every advantage would be zero and the group would change nothing; the trainer logs the share of such groups as `frac_reward_zero_std`.
 #
 # ## The same numbers from the real trainer
 #
