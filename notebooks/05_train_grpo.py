@@ -14,16 +14,16 @@
 # %% [markdown]
 # # 05 · Train with verifiable rewards (SG-RLVR)
 #
-# **What you'll do.** Let a small video model answer the same question eight times, reward what can be checked, and make the better answers more likely: GRPO with SpaceR's map reward, on camera viewpoints for which the model has never seen an answer.
+# **What you'll do.** Sample eight completions of each question from a small video model, reward each with a program, and make the better ones more likely. This is GRPO with SpaceR's map reward. The camera view is `new`: the model has seen no demonstrations from it.
 #
 # **What you'll learn.**
-# - compute the advantage of each answer in a group, and find the same numbers in the trainer;
-# - catch a trainer that trains without looking at the video;
-# - compute the prompt of a group once, exactly;
+# - compute the advantage of each completion in a group, and find the same numbers in the trainer;
+# - detect a trainer whose loss ignores the video;
+# - compute the prompt of a group once, with the same loss up to rounding;
 # - launch one recipe on a laptop core, on two CPU ranks or on eight GPUs;
-# - read the curves: which rewards move, and which groups teach nothing.
+# - read the training curves: which rewards change, and which groups have zero advantage.
 #
-# **What you'll need.** Notebook 04 for the rewards. Nothing from disk: rooms are made on the spot, and the starting checkpoint is in the repository. One CPU core, about five minutes, 2 GB of memory.
+# **What you'll need.** Notebook 04 for the rewards. No downloads: the notebook makes the rooms, and the repository holds the starting checkpoint. One CPU core, about five minutes, 2 GB of memory.
 #
 # SpaceR §4 (SG-RLVR), Eq. 5 and 7; §5.1 (settings).
 
@@ -81,7 +81,7 @@ use_house_style()
 {"commit": commit(), **provenance()["packages"]}
 
 # %% [markdown]
-# The parameters above change the recipe; a misspelt setting is refused here, before training. `SPACER_QUICK=1` in the environment (the test suite sets it) cuts the run to two small steps in a folder of its own.
+# The parameters above change the recipe. A misspelt setting is refused here, before training. `SPACER_QUICK=1` in the environment (the test suite sets it) shortens the run to two small steps in a separate folder.
 
 # %%
 given = {"max_steps": max_steps, "model_path": model_path, "data_path": data_dir}
@@ -104,11 +104,11 @@ print(dump_config(config))
 # %% [markdown]
 # ## A group of answers, and what each is worth
 #
-# GRPO needs no value network. It asks the same question $G$ times and compares the answers with each other: with rewards $r_1 \dots r_G$, answer $i$ has the advantage
+# GRPO needs no value network. It samples $G$ completions of one question and compares their rewards $r_1 \dots r_G$. Completion $i$ has the advantage
 #
 # $$A_i = \frac{r_i - \operatorname{mean}(r)}{\operatorname{std}(r) + 10^{-4}}$$
 #
-# (SpaceR Eq. 6, after [DeepSeekMath](https://arxiv.org/abs/2402.03300); the small constant is not in Eq. 6, but in SpaceR's code and in TRL). Take one question and four answers written by hand: right with its map, right with a wrong map, wrong but well-formed, and no form at all.
+# (SpaceR Eq. 6, after [DeepSeekMath](https://arxiv.org/abs/2402.03300)). Eq. 6 has no $10^{-4}$; SpaceR's code and TRL add it. Take one question and four completions written by hand: a right answer with the true map, a right answer with a wrong map, a wrong answer with the true map, and the right letter without tags.
 
 # %%
 rows = draw_rows(SEEDS["develop"], 12, "new")
@@ -131,7 +131,7 @@ answers = {
 }
 
 # %% [markdown]
-# The function that the trainer calls (`spacer_lib/training/grpo.py`), and Eq. 6 written once more in numpy:
+# Below is the function that the trainer calls (`spacer_lib/training/grpo.py`). The next cell computes Eq. 6 in numpy:
 
 # %%
 print(inspect.getsource(grpo.group_advantages))
@@ -163,11 +163,11 @@ axes[1].invert_yaxis()
 _ = axes[1].set(xlabel="advantage", yticklabels=[])
 
 # %% [markdown]
-# **What to notice.** Advantages of a group sum to zero, so some are negative. Under Eq. 5 a right answer with a bad map still gains, but less than one that drew the room. Under the tiny recipe (the bars) the map counts eightfold and has no gate, so it decides: a wrong answer beside a true map gains, a right one beside a bad map loses. *Launch* says why a small model needs that. If all four earned the same, every advantage would be zero and the group would change nothing; the trainer logs the share of such groups as `frac_reward_zero_std`.
+# **What to notice.** The advantages of a group sum to zero, so some are negative. Under Eq. 5 a right answer with a bad map still has a positive advantage, but a smaller one than a right answer with a good map. In the tiny recipe (the bars) the map reward has weight 8 and no gate, so the map decides: a wrong answer with the true map has a positive advantage, and a right answer with a bad map has a negative one. *Launch* explains why a small model needs this. If all four rewards were equal, every advantage would be zero and the group would change nothing. The trainer logs the share of such groups as `frac_reward_zero_std`.
 #
 # ## The same numbers from the real trainer
 #
-# Now the real model answers. A small trainer is built in this kernel (always the tiny model: this part is for looking), asked for groups of eight rollouts, and its advantages are compared with Eq. 6.
+# Now the real model answers. This kernel builds a small trainer, with the tiny model for every recipe. The trainer samples groups of eight rollouts. The cells compare its advantages with Eq. 6.
 
 # %%
 look = {"advanced.num_iterations": 2, "seed": seed}
@@ -200,11 +200,11 @@ ticks = [short_name(r["question_type"]) for r in rows[:4]]
 _ = ax.set(xticks=range(4), xticklabels=ticks, ylabel="advantage")
 
 # %% [markdown]
-# **What to notice.** Each stem is one rollout of one question. Groups differ in spread: where answers are all alike there is no stem at all.
+# **What to notice.** Each stem is one rollout of one question. The groups differ in spread. A group whose rewards are all equal has no stems.
 #
 # ## Does the loss look at the video?
 #
-# TRL's stock trainer gives the video to `generate`, and then computes log-probabilities, hence the loss, **without** it. Nothing fails: the curves even move. Our trainer carries each row's video into every score. The check is simple: score the same rollouts once beside their own video and once beside another room's. Every run makes it before its first step, with grey frames, and refuses to train blind.
+# TRL's stock trainer gives the video to `generate`, but computes the log-probabilities, and so the loss, **without** it. Nothing fails, and the training curves still change. Our trainer gives each row's video to every score. The visibility check scores the same rollouts twice: with their own video and with another room's. Every run makes this check before its first step, with grey frames in place of the other room, and refuses to start if the loss ignores the video.
 
 # %%
 other = batch["media"][G:] + batch["media"][:G]  # the next question's room
@@ -229,15 +229,15 @@ ax.set(ylabel="log-probability of token")
 _ = ax.legend()
 
 # %% [markdown]
-# **What to notice.** The brackets and names are as likely beside either room; what drops is what had to be *seen*, the cells of the map. A blind loss would draw one line, and could only learn to write maps of the average room. `tests/training/test_trainer.py` runs this check on our trainer, where it must pass, and on TRL's own, where it must fail.
+# **What to notice.** Brackets and names have about the same log-probability with either video. The log-probability drops for the cells of the map, which the model must *see*. If the loss ignored the video, the two lines would be the same, and the model could only learn to write maps of the average room. `tests/training/test_trainer.py` runs this check on our trainer, where it must pass, and on TRL's own, where it must fail.
 #
-# Why is the loss beside the own video so close to zero? Because nothing has changed between sampling and scoring: every ratio of Eq. 7 is 1, and the advantages of a group cancel. The *gradient* is not zero. (Beside another room's video it is far from zero mostly through the divergence term below: the reference scores were made beside the own one.)
+# The loss with the own video is close to zero, because nothing has changed between sampling and scoring: every ratio of Eq. 7 is 1, and the advantages of a group sum to zero. The *gradient* is not zero. With another room's video the loss is far from zero, mostly because of the KL term below: the reference scores were made with the own video.
 #
 # ## The loss
 #
 # $$J(\theta) = \frac{1}{G}\sum_i \frac{1}{|o_i|}\sum_t \left[\min\!\big(\rho_{i,t} A_i,\ \operatorname{clip}(\rho_{i,t}, 1-\epsilon, 1+\epsilon)\, A_i\big) - \beta\, D_{i,t}\right], \qquad \rho_{i,t} = \frac{\pi_\theta(o_{i,t} \mid q, o_{i,<t})}{\pi_{\theta_{old}}(o_{i,t} \mid q, o_{i,<t})}$$
 #
-# (Eq. 7, with GRPO's estimate of the divergence from the reference: $D = r - \log r - 1$, where $r = \pi_{ref}/\pi_\theta$; never negative, and zero where the two agree. Eq. 7 prints one ratio for each response; SpaceR's code uses one for each token, as here.) The trainer calls these functions, one for each part of the equation:
+# This is Eq. 7 as SpaceR's released code computes it. The published Eq. 7 has one ratio for each response and no mean over tokens; the released code has one ratio for each token and a mean over tokens, as here. $D = r - \log r - 1$, where $r = \pi_{ref}/\pi_\theta$, is GRPO's estimate of the KL divergence from the reference. It is never negative, and zero where the two agree. The trainer calls these functions, one for each part of the equation:
 
 # %%
 parts = grpo.log_ratio, grpo.clipped_surrogate, grpo.kl_divergence
@@ -246,7 +246,7 @@ for part in (*parts, grpo.mean_over_tokens):
     print(re.sub(r'    """.*?"""\n', "", code, flags=re.DOTALL))  # without docstrings
 
 # %% [markdown]
-# To see more than zeros, the policy has to move: all weights are shaken a little, and the loss is computed on the same rollouts, by the trainer and step by step.
+# All ratios are 1 and the KL term is 0 until the policy changes. The next cell adds a little noise to all weights. Then the trainer computes the loss on the same rollouts, and a cell computes it step by step.
 
 # %%
 with torch.no_grad():
@@ -264,7 +264,7 @@ print(f"step by step {-J:.6f}, the trainer's {loss:.6f}")
 assert abs(loss + J) < 1e-6
 
 # %% [markdown]
-# One answer in numpy, from the equation:
+# One completion in numpy, from the equation:
 
 # %%
 there = mask[0].bool().numpy()
@@ -289,11 +289,11 @@ axes[1].scatter(logps[batch["completion_mask"] == 1].exp(), kl, s=4)
 _ = axes[1].set(xlabel="probability of a token", ylabel="KL estimate (nats)")
 
 # %% [markdown]
-# **What to notice.** Between the dotted lines the gradient is that of the ratio; outside, on the side that the advantage pushes to, it is cut off. With one update a batch, as published, no token ever gets there. Note too which mean is taken: over tokens of an answer first, then over answers, so that a token of a long answer counts for less. `loss_type` in a recipe selects other means (`dapo`, `bnpo`, `dr_grpo`), `importance_level: sequence` one ratio per answer (GSPO); `tests/training/test_grpo.py` compares each with TRL's own loss and with its formula in numpy.
+# **What to notice.** Between the dotted lines the gradient is that of the ratio. It is zero above the upper line for a positive advantage, and below the lower line for a negative one. With one update a batch, as published, no token gets there. The loss takes the mean over the tokens of a completion first, then over completions, so a token of a long completion has less weight. `loss_type` in a recipe selects other means (`dapo`, `bnpo`, `dr_grpo`). `importance_level: sequence` selects one ratio per completion (GSPO). `tests/training/test_grpo.py` compares each with TRL's own loss and with its formula in numpy.
 #
 # ## Each prompt once
 #
-# A group is one video prompt of $P$ tokens with $G$ answers of $C$ tokens. A row for each answer repeats the prompt, video included, $G$ times: in the rollout, and in old, reference and policy scores. None of it has to be: what an answer sees of the prompt is the same for all. So the prompt stands once in a row with all its answers behind it as *branches*; a branch sees the prompt and itself, never a sibling, and counts its positions on from the prompt.
+# A group is one video prompt of $P$ tokens with $G$ completions of $C$ tokens. With a row for each completion, the prompt and its video are computed $G$ times: in the rollout, and in old, reference and policy scores. Once is enough, because the prompt's keys and values are the same for all completions. So one row holds the prompt once and all completions after it as *branches*. A branch attends to the prompt and to itself, not to another branch. Its positions continue those of the prompt.
 
 # %%
 figure, ax = plt.subplots(figsize=(3.6, 3.4))
@@ -306,7 +306,7 @@ for edge in (7.5, 12.5, 17.5):
 _ = ax.set(xlabel="looked at", ylabel="looking")
 
 # %% [markdown]
-# No mask of this size is ever made. The attention comes in two pieces, the prompt by itself and each branch behind its own copy of the prompt's keys, both of which causal kernels do; and it gives what the picture says:
+# The full mask is never made. The attention has two parts: the prompt alone, and each branch after its own copy of the prompt's keys. Causal kernels compute both. The result is the same as with the full mask:
 
 # %%
 print(inspect.getsource(branch_attention))
@@ -322,7 +322,7 @@ whole = scaled_dot_product_attention(query, key, value, attn_mask=visible(length
 np.testing.assert_allclose(split.transpose(1, 2), whole, atol=1e-6)
 
 # %% [markdown]
-# Every target is the next token of its own answer, so log-probabilities and gradients are those of separate rows, for $P + GC$ positions in place of $G(P + C)$:
+# Every target is the next token of its own completion. So log-probabilities and gradients are those of separate rows, with $P + GC$ positions in place of $G(P + C)$:
 
 # %%
 P = int(batch["prompt_mask"].sum(dim=1)[0])
@@ -357,9 +357,9 @@ for name, found in passes.items():
 print(f"log-probabilities differ by {gap:.1g} at most")
 
 # %% [markdown]
-# **What to notice.** Rounding apart nothing changes but the seconds. `advanced.shared_prefix: auto` (the default) does this wherever it is exact, checks it on real rows before the first step, and says why where it is not (dropout, other model families, groups cut into single answers); `advanced.completions_per_forward` trades it for memory.
+# **What to notice.** The seconds change; loss and log-probabilities stay the same up to rounding. `advanced.shared_prefix: auto` (the default) shares the prompt wherever the result is exact, and checks it on real rows before the first step. Elsewhere (dropout, other model families, groups cut into single completions) it says why it does not. `advanced.completions_per_forward` needs less memory and saves less time.
 #
-# If seconds went by tokens, what it gains would be $G(P+C)/(P+GC)$, the curves below. The dots are measured: updates (forward and backward) of a Qwen2.5-VL of hidden size 256 on one CPU core, beside a stock trainer with one row to a forward and one with the whole group, padded, as a batch. One of $P$, $C$ and $G$ changes at a time; the others stay at 600, 100 and 8.
+# If the seconds were proportional to the tokens, the ratio of seconds would be $G(P+C)/(P+GC)$: the curves below. The dots are measured: updates (forward and backward) of a Qwen2.5-VL of hidden size 256 on one CPU core. One stock trainer computes one row per forward, the other the whole group as a padded batch. One of $P$, $C$ and $G$ changes at a time; the others stay at 600, 100 and 8.
 
 # %%
 kept = PROJECT_ROOT / "papermill_runs" / "bench_step"
@@ -375,7 +375,7 @@ axes[0].set(ylabel="update: stock seconds / shared")
 _ = axes[0].legend()
 
 # %% [markdown]
-# At SpaceR's proportions ($P=1100$, $C=400$, $G=8$), phase by phase, how many times as long the two stock forms take; and how many times the memory.
+# The table has SpaceR's proportions ($P=1100$, $C=400$, $G=8$). It shows the seconds of the two stock forms divided by ours, for each phase. The last row shows the same ratio for memory.
 
 # %%
 published = read_json(kept / "1100_400_8.json")
@@ -387,11 +387,11 @@ phases.loc["memory of an update"] = memory / memory["shared"]
 phases.round(2)
 
 # %% [markdown]
-# **What to notice.** One row to a forward lies a little above the curve, because the vision tower runs once in place of $G$ times and counts no tokens here. The padded batch lies far above it: its activations outgrow the caches, and the mask of its padding slows its attention. Long answers are where little is left to gain. A forward of $k$ completions of a larger group (`completions_per_forward`) is a group of $k$ in the right panel. Decoding gains nothing: each answer still makes its own tokens, one at a time, so generation gains the prefill only. `python -m benches.step` measures any shape, here or on a GPU, with random weights of the published 3B and 7B configurations too; `make bench-step` repeats these.
+# **What to notice.** One row per forward lies a little above the curve: the vision tower runs once in place of $G$ times, and the formula does not count its tokens. The padded batch lies far above the curve: its activations exceed the caches, and its padding mask slows the attention. The ratio is small for long completions. A forward of $k$ completions of a larger group (`completions_per_forward`) is a group of $k$ in the right panel. Generation saves only the prefill: each completion still decodes its own tokens, one at a time. `python -m benches.step` measures any shape, here or on a GPU, with random weights of the published 3B and 7B configurations too; `make bench-step` repeats these.
 #
 # ## Ways to learn nothing
 #
-# A published checkpoint brings its own sampling settings, and Qwen2.5-VL's temperature is near zero. A group of equal answers has no advantage; the run would go on, its loss exactly zero. Here is what the trainer says instead.
+# A published checkpoint brings its own sampling settings, and Qwen2.5-VL's temperature is near zero. Then the completions of a group are equal, and their advantages are zero. Without a check the run would continue with a loss of exactly zero. The trainer stops with this error:
 
 # %%
 greedy = load_config("tiny", look | {"temperature": 1e-4})
@@ -410,14 +410,14 @@ del trainer, batch
 # %% [markdown]
 # ## Launch
 #
-# The tiny recipe departs from SpaceR in four settings, each found necessary at its size (`LOG.md` has the runs without them):
+# The tiny recipe differs from SpaceR in four settings. Each was found necessary at this size (`LOG.md` has the runs without them):
 #
-# - the map counts eightfold, and whether or not the answer is right. With the weight of 1 and the gate of Eq. 5, the noise of an answer's 0 or 1 hides what a group of eight can learn about its maps in a few dozen steps, and maps got *worse*;
-# - `decay` scores maps steeply, where the published score hardly tells good from bad (notebook 04);
-# - only the vision tower learns. What is new is the camera; the language model keeps the reasoning that it was taught. The tower's last layer stays frozen too: its weights are far smaller than the others, and Adam moves all by equal steps;
-# - the learning rate is large and falls to zero, so that the last steps leave no noise behind.
+# - the map reward has weight 8 and no gate: it counts for wrong answers too. With weight 1 and the gate of Eq. 5, the differences in the task reward (0 or 1) hide those in the map reward. A group of eight then learns too little about its maps in a few dozen steps, and maps got *worse*;
+# - `decay` scores maps steeply. The published score differs little between good and bad maps (notebook 04);
+# - only the vision tower learns. Only the camera is new; the language model keeps the reasoning that it was taught. The tower's last layer stays frozen too: its weights are far smaller than the others, and Adam changes all by equal steps;
+# - the learning rate is large and falls to zero, so the last steps add little noise.
 #
-# The run goes through `accelerate launch` in processes of its own: on one core as one plain process, otherwise through DeepSpeed. This kernel stays free; if it is interrupted, the workers save a checkpoint and end, and `resume=True` goes on from there. Everything the run leaves lies in one folder: recipe, log, metrics, sampled rollouts, checkpoints, the final model.
+# `accelerate launch` starts the run in separate processes: one plain process on one core, otherwise DeepSpeed. This kernel stays free. If it is interrupted, the workers save a checkpoint and end; `resume=True` continues from there. One folder holds all files of the run: recipe, log, metrics, sampled rollouts, checkpoints, the final model.
 
 # %%
 live = LiveFigure(run_dir, training_plots.training_curves)
@@ -432,7 +432,7 @@ print(message + ", finished earlier" * result.skipped)
 # %% [markdown]
 # ## What moved
 #
-# Means over the first and the last ten steps. Rooms are fresh in every step, so these are sampled answers to questions the model has not trained on; still, a training curve is no evaluation. Notebook 07 asks held-out questions.
+# The table shows means over the first and the last ten steps. Rooms are new in every step, so the model has not trained on these questions before it answers them. Still, a training curve is not an evaluation. Notebook 07 asks held-out questions.
 
 # %%
 metrics = pd.DataFrame(result.metrics())
@@ -455,11 +455,11 @@ pd.DataFrame({k: part[list(shown)].mean() for k, part in ends.items()}).rename(
 ).round(3)
 
 # %% [markdown]
-# **What to notice.** *Format* has little left to gain: the warm start taught it. *Groups without advantage*: compare with the run without the map reward (`-p recipe tiny_no_map`), where right answers are all worth the same, so that a group of right answers has no advantage. *Entropy* says how much the model still tries out; at zero there would be nothing left to compare.
+# **What to notice.** *Format* can improve little: the warm start taught it. *Groups without advantage*: compare with the run without the map reward (`-p recipe tiny_no_map`). There all right answers have the same reward, so a group of right answers has zero advantage. *Entropy* measures how much the model's completions vary; at zero, all completions of a group are equal.
 #
 # ## Read the rollouts
 #
-# Rollouts of one question from the first step and of one from the last, as they were sampled; what each earned; and the maps drawn in the last step (squares: the truth, dots: the rollout).
+# The next cells show the rollouts of one question from the first step and of one from the last, as sampled. The bars show their rewards. The maps are those of the last step (squares: the true map, dots: the rollout).
 
 # %%
 rollouts = pd.DataFrame(result.rollouts())
@@ -493,7 +493,7 @@ for ax, rollout in zip(axes[0], late.itertuples(), strict=True):
 # %% [markdown]
 # ## In practice
 #
-# The cells above are the cells of the real run; parameters select the scale:
+# A full-size run uses the same cells; parameters select the scale:
 #
 # ```bash
 # cd notebooks
@@ -504,25 +504,25 @@ for ax, rollout in zip(axes[0], late.itertuples(), strict=True):
 #     -p recipe spacer_7b -p gpus 8 -p out_dir ../runs/05_spacer_7b --log-output
 # ```
 #
-# - **8 GPUs.** `configs/spacer_7b.yaml` holds the paper's settings (ZeRO-3, 8 completions, 16 frames) and expects questions and videos made by notebooks 01 to 03 from ScanNet. `configs/README.md` lists every recipe with the source of its numbers; `spacer train --config spacer_7b --estimate` runs a few steps and says what all of them will take.
-# - **Several machines.** Start the notebook on each with the same `out_dir` on a shared disk: `-p nodes 2 -p node_rank 1 -p main_process_ip 10.0.0.1`. `scripts/train_slurm.sbatch` does it under SLURM, `scripts/train_two_hosts.md` by hand.
-# - **No GPU.** Asking for 8 still runs the tiny recipe: two CPU ranks with DeepSpeed ZeRO-2, and the first line says so. With some GPUs, but fewer than asked for, it refuses; so does a 7B recipe without any.
-# - **Any number of workers, the same rollouts.** Each completion is sampled with a key made of seed, step and place, so one worker, two under DDP and two under ZeRO-2 or ZeRO-3 learn from the same answers; a test compares their losses and gradients.
-# - **Pictures and texts among the videos.** SpaceR-151k mixes them; a batch may hold all three. A file that cannot be read is replaced by the next row, counted (`media_skipped`) and named in the log.
-# - **A killed run.** The same command with `-p resume True` goes on from the last complete checkpoint; half-written ones are ignored. With other settings it refuses.
+# - **8 GPUs.** `configs/spacer_7b.yaml` holds the paper's settings (ZeRO-3, 8 completions, 16 frames). It expects questions and videos that notebooks 01 to 03 make from ScanNet. `configs/README.md` lists every recipe with the source of its numbers. `spacer train --config spacer_7b --estimate` runs a few steps and estimates the time of the whole run.
+# - **Several machines.** Start the notebook on each with the same `out_dir` on a shared disk: `-p nodes 2 -p node_rank 1 -p main_process_ip 10.0.0.1`. `scripts/train_slurm.sbatch` does this under SLURM; `scripts/train_two_hosts.md` shows the commands without SLURM.
+# - **No GPU.** With `gpus` 8 the tiny recipe still runs, on two CPU ranks with DeepSpeed ZeRO-2, and the first line says so. With some GPUs, but fewer than `gpus`, it refuses. A 7B recipe refuses to start without a GPU.
+# - **Any number of workers, the same rollouts.** Each completion is sampled with a key made of seed, step and place. So one worker, two under DDP and two under ZeRO-2 or ZeRO-3 learn from the same completions; a test compares their losses and gradients.
+# - **Pictures and texts among the videos.** SpaceR-151k mixes them; a batch may hold all three. If a file cannot be read, the next row replaces it. The trainer counts such files (`media_skipped`) and logs their names.
+# - **A killed run.** The same command with `-p resume True` continues from the last complete checkpoint and ignores incomplete ones. With other settings it refuses.
 # - **A second run in the same folder** moves the first one to `<out_dir>.old`.
-# - **Sampling settings of published checkpoints.** Qwen2.5-VL ships a temperature near zero. Left alone, all rollouts of a group would be the same, and GRPO would learn nothing without failing; the trainer overwrites it, logs `rollouts_identical`, and refuses a first step made of identical groups.
-# - **A second pass over the same rollouts** (`advanced.num_iterations` 2) logs `logp_change/max`: exactly 0 on the first pass, or old and new scores have seen different inputs.
+# - **Sampling settings of published checkpoints.** Qwen2.5-VL ships a temperature near zero. With it all rollouts of a group would be the same, and GRPO would learn nothing and raise no error. The trainer overwrites the temperature, logs `rollouts_identical`, and refuses a first step made of identical groups.
+# - **A second pass over the same rollouts** (`advanced.num_iterations` 2) logs `logp_change/max`. It must be exactly 0 on the first pass; otherwise old and new scores had different inputs.
 #
 # ## Summary
 #
-# A group of answers is its own baseline. The reward decides what is better, the map reward gives every group something to compare, and the loss must see the video it is about. The trained model lies in the run's `model/` folder.
+# The mean reward of a group is its baseline. The reward decides which completions are better. The map reward makes the rewards of nearly every group differ. The loss must depend on the video. The trained model is in the run's `model/` folder.
 #
 # ## Exercises
 #
 # 1. Give all four hand-written answers the same reward. What do the advantages become, and what would the gradient be?
 # 2. Add 10 to every reward of one group. Which number in this notebook changes?
-# 3. Train with `-p recipe tiny_no_map` and lay the two curves of zero-advantage groups over each other.
+# 3. Train with `-p recipe tiny_no_map` and plot the two curves of zero-advantage groups in one figure.
 #
 # ## References
 #

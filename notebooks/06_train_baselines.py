@@ -101,7 +101,7 @@ video = tiny.video_settings
 # %% [markdown]
 # ## Imitate: supervised fine-tuning
 #
-# SFT raises the likelihood of a given response,
+# SFT makes a given response more likely. Its loss is
 #
 # $$L_{SFT} = -\frac{1}{|y|}\sum_t \log \pi_\theta(y_t \mid q, y_{<t}),$$
 #
@@ -115,7 +115,7 @@ print(row["question"], *row["options"], f"(true: {row['ground_truth']})", sep="\
 print(target)
 
 # %% [markdown]
-# The collator joins prompt, video and response, and labels the tokens that the loss includes. Label -100 means: no loss.
+# The collator joins prompt, video and response, and labels the tokens that the loss includes. A token with label -100 has no loss.
 
 # %%
 model, processor = load(tiny.model_path)
@@ -147,7 +147,7 @@ print(f"the loss counts {counted} of {len(ids)} tokens")
 print(f"labels on all of them would add {len(ids) - counted}, {pixels} of them video")
 
 # %% [markdown]
-# **What to notice.** Blue tokens have a loss: the response and its end token. Grey tokens have none. The model never has to write the question, and video pads stand for pixels: a loss on them teaches the model to predict a constant. This failure case is real: SpaceR's released SFT includes prompt and video tokens.
+# **What to notice.** Blue tokens have a loss: the response and its end token. Grey tokens have none. The model never has to write the question, and video pads stand for pixels. A loss on them teaches the model to predict a constant. SpaceR's released SFT has this fault: its loss includes prompt and video tokens.
 #
 # Now train. The run uses the same launcher as SG-RLVR, and its folder has the same files.
 
@@ -213,7 +213,7 @@ for side, value in zip(("chosen", "rejected"), change, strict=True):
 #
 # ## Test on held-out questions
 #
-# Held-out questions, greedy decoding, before and after training. The intervals resample the difference by room.
+# The models before and after training answer held-out questions with greedy decoding. The intervals of the differences resample the rooms.
 
 # %%
 def ask(name, checkpoint):
@@ -245,7 +245,7 @@ for name in ("SFT", "DPO"):
             print(f"    {found.verdict}")
 
 # %% [markdown]
-# **What to notice.** This is one run per method on few questions: too little for a conclusion. The study at the end repeats it with several seeds.
+# **What to notice.** This is one run per method on few questions: not enough for a conclusion. The study at the end repeats it with several seeds.
 #
 # ## Select: questions with an advantage
 #
@@ -311,14 +311,14 @@ pd.DataFrame({"with map": silent(with_map), "without": silent(without)}).round(3
 #
 # ## Answer in another form
 #
-# vsGRPO compares three answer modes: *think* (reason, then answer), *observe* (describe the video, then answer) and *vanilla* (answer). For the tiny model these are map, computation and answer; map and answer; the answer alone:
+# vsGRPO compares three answer modes: *think* (reason, then answer), *observe* (describe the video, then answer) and *vanilla* (answer). For the tiny model, *think* writes the map, a computation and the answer; *observe* the map and the answer; *vanilla* the answer alone:
 
 # %%
 for mode in TINY_MODES:
     print(f"{mode:13} {target_text(row, PromptStyle(mode))}")
 
 # %% [markdown]
-# The tiny prompt has no words for a form. So the study first teaches each form by a short SFT with the demonstrated camera and separate rooms. Then GRPO starts with the new camera; it rewards the answer and, except in vanilla, the format.
+# The tiny prompt does not describe the form. So the study first teaches each form by a short SFT with the demonstrated camera and separate rooms. Then GRPO starts with the new camera; it rewards the answer and, except in vanilla, the format.
 #
 # ## What the studies show
 #
@@ -364,7 +364,7 @@ def show(name):
 show("baselines")
 
 # %% [markdown]
-# **What to notice.** If SFT is better, consider its data: for real videos there are no demonstrations from true maps for every question, while the reward needs the true map only to *score*. The comparison shows the value of such supervision if it exists.
+# **What to notice.** If SFT is better, consider its data: for real videos there are no demonstrations from true maps for every question, while the reward needs the true map only to *score*. The comparison shows what such supervision is worth where it exists.
 #
 # ### How much KL
 #
@@ -403,11 +403,11 @@ for run in studies.get("modes", {"runs": []})["runs"]:
         print(f"    before {example['before']}\n    after  {example['after']}")
 
 # %% [markdown]
-# **What to notice.** Compare each arm with its *own* start. The starts differ: so small a model cannot compute a direction without writing the steps. `vanilla` draws no map, so it has no hits.
+# **What to notice.** Compare each arm with its *own* start. The starts differ, because a model of this size cannot compute a direction without writing the steps. `vanilla` draws no map, so it has no hits.
 #
 # ### A reward that can be hacked
 #
-# SpaceR gives right answers a bonus if their number of tokens lies in a window, so that reasoning becomes longer; vsGRPO tried such a reward and dropped it. Here the window starts just above the usual length of the warm start's completions, the bonus is large, no layer is frozen, and the map earns nothing; `plain` is the same without the bonus. The training log shows the reward, and the held-out questions show what the model learned.
+# SpaceR gives right answers a bonus if their number of tokens lies in a window, so that reasoning becomes longer; vsGRPO tried such a reward and dropped it. In this study the window starts just above the usual length of the warm start's completions, the bonus is large, no layer is frozen, and the map earns nothing; `plain` is the same without the bonus. The training log shows the reward, and the held-out questions show what the model learned.
 
 # %%
 show("hacking")
@@ -442,7 +442,7 @@ training("hacking", [*paid, "completions/mean_length", "map_hit_rate"])
 #
 # 1. Corrupt the *map* instead of the answer in DPO's rejected response (`training/responses.py`). What happens to hits?
 # 2. Select with `-p responses 2`, then with 16. Which questions are kept in one case and dropped in the other, and why?
-# 3. Write a study with SFT on 75, 150, 300 and 600 steps. From which number of steps on does it no longer help?
+# 3. Write a study with SFT on 75, 150, 300 and 600 steps. After how many steps does more training no longer help?
 #
 # ## References
 #
