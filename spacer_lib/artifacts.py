@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import fcntl
 import functools
 import hashlib
 import json
@@ -77,6 +78,43 @@ def make_folder(path: PathLike) -> Path:
             remedy="choose another output folder or change its permissions",
         ) from error
     return path
+
+
+@contextlib.contextmanager
+def sole_writer(folder: PathLike) -> Iterator[None]:
+    """Hold a run's folder against a second run; the lock ends with the process.
+
+    The lock is a hidden file beside the folder, since a folder may be moved away.
+
+    Raises
+    ------
+    SpacerError
+        If another process holds it.
+    """
+    folder = Path(folder).absolute()
+    make_folder(folder.parent)
+    lock = folder.parent / f".{folder.name}.lock"
+    try:
+        file = open(lock, "w")
+    except OSError as error:
+        raise SpacerError(
+            f"cannot write {lock}",
+            kind="artifacts.unwritable",
+            got=error.strerror,
+            expected="a writable folder",
+            remedy="choose another output folder or change its permissions",
+        ) from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise SpacerError(
+                f"{folder} is in use",
+                kind="artifacts.folder-in-use",
+                got="another run that writes it",
+                remedy="wait for it, or choose another --out",
+            ) from error
+        yield
 
 
 def write_text(path: PathLike, text: str) -> None:

@@ -8,9 +8,8 @@ with missing media or an unreadable answer counts as wrong and says why.
 """
 
 import contextlib
-import fcntl
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,6 +19,7 @@ from spacer_lib.artifacts import (
     make_folder,
     provenance,
     read_json,
+    sole_writer,
     to_jsonable,
     write_json,
     write_jsonl,
@@ -129,7 +129,8 @@ def run(
         **asked,
         **provenance(),
     }
-    with _sole_writer(make_folder(out_dir)) as folder:
+    folder = make_folder(out_dir)
+    with sole_writer(folder):
         _prepare(folder, header, overwrite)
         path = folder / "predictions.jsonl"
         journal = Journal(path, dict.fromkeys(ids, header["config"]))
@@ -208,22 +209,6 @@ def _differences(old: Mapping[str, Any], new: Mapping[str, Any], at: str = "") -
         else:
             apart.append(f"{at}{key} {str(before)[:40]}, now {str(now)[:40]}")
     return "; ".join(apart)
-
-
-@contextlib.contextmanager
-def _sole_writer(folder: Path) -> Iterator[Path]:
-    """Hold a folder against a second run; the lock ends with the process."""
-    with open(folder / ".lock", "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise SpacerError(
-                f"{folder} is in use",
-                kind="evaluation.folder-in-use",
-                got="another run that writes it",
-                remedy="wait for it, or choose another --out",
-            ) from error
-        yield folder
 
 
 # ---------------------------------------------------------------- our own rows

@@ -14,7 +14,7 @@ import pytest
 import torch
 from support import refused
 
-from spacer_lib.artifacts import PROJECT_ROOT, read_json, read_jsonl
+from spacer_lib.artifacts import PROJECT_ROOT, read_json, read_jsonl, sole_writer
 from spacer_lib.training.checkpoints import complete_checkpoints
 from spacer_lib.training.processes import extensions
 from spacer_lib.training.processes import launch as launching
@@ -67,6 +67,13 @@ def test_no_compiler_is_one_clear_message(monkeypatch, small, tmp_path):
     monkeypatch.setenv("CXX", "no-such-compiler")
     with refused("training.no-compiler", says="no-such-compiler"):
         launch(small(gpus=2), tmp_path / "run")
+
+
+def test_a_folder_has_one_run_at_a_time(small, tmp_path):
+    folder = tmp_path / "run"
+    with sole_writer(folder), refused("artifacts.folder-in-use", says=str(folder)):
+        launch(small(), folder)
+    assert not folder.exists()
 
 
 @pytest.mark.parametrize("name", ["deepspeed_shm_comm", "cpu_adam"])
@@ -161,7 +168,7 @@ def test_several_cpu_workers_go_through_deepspeed(small, tmp_path, instant):
 
 def test_an_unwritable_folder_is_one_clear_message(small, tmp_path, instant):
     (tmp_path / "file").write_text("")
-    with refused("artifacts.unwritable", says="file/run"):
+    with refused("artifacts.unwritable", says=str(tmp_path / "file")):
         launch(small(), tmp_path / "file" / "run")
 
 

@@ -26,10 +26,10 @@ from spacer_lib.artifacts import (
     read_json,
     read_jsonl,
     resume_journal,
+    sole_writer,
     write_jsonl,
 )
 from spacer_lib.benchmarks import named
-from spacer_lib.evaluation import runner
 from spacer_lib.evaluation.ask import Journal
 from spacer_lib.evaluation.ask import ask as ask_rows
 from spacer_lib.evaluation.backends import LocalModel, Reply, load
@@ -575,8 +575,8 @@ def test_answers_of_unknown_origin_and_a_second_writer_are_refused(rows, tmp_pat
     with refused("evaluation.other-run", says="no evaluation.json"):
         run(VSI, rows, Counting(), tmp_path, TINY)
     with (
-        runner._sole_writer(tmp_path),
-        refused("evaluation.folder-in-use", says=str(tmp_path)),
+        sole_writer(tmp_path),
+        refused("artifacts.folder-in-use", says=str(tmp_path)),
     ):
         run(VSI, rows, Counting(), tmp_path, TINY)
 

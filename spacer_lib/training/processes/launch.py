@@ -32,6 +32,7 @@ from spacer_lib.artifacts import (
     make_folder,
     read_json,
     read_jsonl,
+    sole_writer,
     write_json,
     write_text,
 )
@@ -244,8 +245,22 @@ def launch(
     say(message)
     environment = worker_environment(plan, os.environ)
     ready_extensions(extensions_of(plan), environment, say)
-    if node_rank == 0:
-        _prepare_folder(plan)
+    # Node 0 writes what all nodes share.
+    alone = sole_writer(plan.out_dir) if node_rank == 0 else contextlib.nullcontext()
+    with alone:
+        if node_rank == 0:
+            _prepare_folder(plan)
+        return _run(plan, node_rank, address, environment, say)
+
+
+def _run(
+    plan: RunPlan,
+    node_rank: int,
+    address: tuple[str, int] | None,
+    environment: dict[str, str],
+    say: Say,
+) -> RunResult:
+    """Start this node's workers, follow them to their end, and read the result."""
     with _failure_noted(plan, node_rank):
         if address is not None and node_rank:
             say(f"node {node_rank} waits for node 0 at {address[0]}:{address[1]}")
