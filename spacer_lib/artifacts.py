@@ -107,6 +107,8 @@ def sole_writer(folder: PathLike) -> Iterator[None]:
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.fstat(file.fileno()).st_nlink == 0:  # released a moment ago
+                raise BlockingIOError
         except BlockingIOError as error:
             raise SpacerError(
                 f"{folder} is in use",
@@ -114,7 +116,10 @@ def sole_writer(folder: PathLike) -> Iterator[None]:
                 got="another run that writes it",
                 remedy="wait for it, or choose another --out",
             ) from error
-        yield
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)  # while it is held
 
 
 def write_text(path: PathLike, text: str) -> None:
