@@ -47,13 +47,7 @@ def atomic_path(path: PathLike) -> Iterator[Path]:
             dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix
         )
     except OSError as error:
-        raise SpacerError(
-            f"cannot write {path}",
-            kind="artifacts.unwritable",
-            got=error.strerror,
-            expected="a writable folder",
-            remedy="choose another output folder or change its permissions",
-        ) from error
+        raise _unwritable(path, error) from error
     os.close(handle)
     temporary = Path(name)
     try:
@@ -62,6 +56,16 @@ def atomic_path(path: PathLike) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _unwritable(path: Path, error: OSError) -> SpacerError:
+    return SpacerError(
+        f"cannot write {path}",
+        kind="artifacts.unwritable",
+        got=error.strerror,
+        expected="a writable folder",
+        remedy="choose another output folder or change its permissions",
+    )
 
 
 def make_folder(path: PathLike) -> Path:
@@ -97,13 +101,7 @@ def sole_writer(folder: PathLike) -> Iterator[None]:
     try:
         file = open(lock, "w")
     except OSError as error:
-        raise SpacerError(
-            f"cannot write {lock}",
-            kind="artifacts.unwritable",
-            got=error.strerror,
-            expected="a writable folder",
-            remedy="choose another output folder or change its permissions",
-        ) from error
+        raise _unwritable(lock, error) from error
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
