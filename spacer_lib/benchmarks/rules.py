@@ -4,6 +4,7 @@
                      whole text; one letter, one number or nothing
 ``after_tag``        a benchmark's own rule on the content of the answer tag
 ``spacer_released``  as SpaceR's released evaluation reads VSI-Bench
+``final_answer``     ``strict``; if it reads nothing, what the text ends on
 ``first_number``     the first number, or the first capital letter that is an option
 ``last_letter``      the last of them
 
@@ -12,6 +13,7 @@ benchmark's own rule is in its module.
 """
 
 import re
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -66,6 +68,63 @@ def after_tag(rule: Rule) -> Rule:
         return rule(tagged_answer(text), row)
 
     return tagged
+
+
+# ---------------------------------------------------------------- chains of thought
+
+_CUE = re.compile(
+    r"\b(?:answer|conclusion|result)\b[^.:=\n]{0,60}?(?:\b(?:is|are|be)\b|[:=])+[ \t]*",
+    re.IGNORECASE,
+)
+_SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n+")
+_OFFERED = re.compile(r"(?:\b(?:or|and|to|nor|not|than)|[-–/])\s*$", re.IGNORECASE)
+_LAST_NUMBER = re.compile(r"(?<![\w.])[-+]?\d[\d,]*(?:\.\d+)?(?!\d)[^\d]*$")
+
+
+def final_answer(text: str, row: Question) -> Verdict:
+    """``strict``; where it reads nothing, what a chain of thought ends on.
+
+    The text is that of ``tagged_answer``. The first of these that ``strict`` can read
+    counts, and ``how`` names it:
+
+    answer_phrase  what follows the last "answer is", "Answer:", "result =" …
+    last_line
+    last_sentence
+    last_number    of a number question: the last number of the last sentence that has
+                   one, with the words after it, such as its unit
+
+    If a multiple-choice text has such a phrase and nothing can be read behind it,
+    nothing is read.
+    """
+    verdict = strict(text, row)
+    if verdict.failure is None:
+        return verdict
+    for how, said in _endings(tagged_answer(text), row["problem_type"]):
+        found = strict(said, row)
+        if found.failure is None:
+            return found._replace(how=how)
+    return verdict
+
+
+def _endings(text: str, problem_type: str) -> Iterator[tuple[str, str]]:
+    """The places where a chain of thought may state its answer, best first."""
+    sentences = [part for part in _SENTENCE_END.split(text) if part.strip()]
+    if not sentences:
+        return
+    cues = list(_CUE.finditer(text))
+    if cues:
+        said = text[cues[-1].end() :].lstrip()
+        yield "answer_phrase", _SENTENCE_END.split(said, maxsplit=1)[0]
+        if problem_type == "multiple choice":
+            return
+    yield "last_line", text.strip().rpartition("\n")[2]
+    yield "last_sentence", sentences[-1]
+    if problem_type in ("numerical", "regression"):
+        counted = [part for part in sentences if re.search(r"\d", part)]
+        number = _LAST_NUMBER.search(counted[-1]) if counted else None
+        # "8 or 10", "between 3 and 4" and "not 5" settle on no number.
+        if number and not _OFFERED.search(counted[-1], 0, number.start()):
+            yield "last_number", number[0]
 
 
 # ---------------------------------------------------------------- SpaceR's evaluation

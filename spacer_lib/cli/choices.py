@@ -36,6 +36,7 @@ PRESETS = (
 RULES = (
     "strict",
     "official",
+    "final_answer",
     "first_number",
     "last_letter",
     "official_after_tag",
@@ -44,6 +45,7 @@ RULES = (
 EXTRACTIONS = (
     "strict",
     "official",
+    "final_answer",
     "official_after_tag",
     "spacer_released",
     "strict+fallback",

@@ -964,6 +964,31 @@ def test_a_fallback_reads_apart_and_counts_only_when_asked(rows, stub, tmp_path)
         run(VSI, asked, first.endpoint(), tmp_path, **options)
 
 
+def test_the_fallback_reads_files_of_others(rows, stub, tmp_path):
+    asked = numbered([r for r in rows if r["question_type"] == "object_counting"][:2])
+    data, made = tmp_path / "data.jsonl", tmp_path / "made.jsonl"
+    write_jsonl(data, asked)
+    replies = [asked[0]["ground_truth"], f"9, or rather {asked[1]['ground_truth']}"]
+    lines = [
+        {"id": r["id"], "prediction": t} for r, t in zip(asked, replies, strict=True)
+    ]
+    write_jsonl(made, lines)
+    judge = stub(lambda _: said(asked[1]["ground_truth"]))
+    out = tmp_path / "scores.json"
+    command = ["score", "--benchmark", "held-out", "--data", str(data)]
+    command += ["--predictions", str(made), "--json", str(out)]
+    assert cli.main(command) == 0
+    alone = read_json(out)
+    assert [row["score"] for row in alone["rows"]] == [1, 0] and not judge.asked
+    command += ["--fallback-endpoint", judge.url, "--fallback-model", "judge"]
+    assert cli.main(command) == 0
+    helped = read_json(out)
+    assert [row["score"] for row in helped["rows"]] == [1, 1]
+    assert helped["extraction"] == "strict+fallback"
+    assert len(judge.asked) == 1  # the answer that was read is not asked about
+    assert cli.main(command[:-2]) == 2  # a server and no model
+
+
 # ---------------------------------------------------------------- vLLM
 
 
