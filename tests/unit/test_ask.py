@@ -932,6 +932,17 @@ def test_draws_of_a_floor_belong_to_the_row(rows):
     assert other != forwards
 
 
+@pytest.mark.parametrize("word", ["<|video_pad|>", "<|im_end|>", "<|image_pad|>"])
+def test_a_control_word_costs_its_question_alone(local, rows, tmp_path, word):
+    asked = [dict(row) for row in rows[:3]]
+    asked[1]["question"] += f" {word}"
+    found = run(VSI, asked, local, tmp_path, TINY)
+    assert found[1]["failure"] == f"control_word: {word}" and found[1]["score"] == 0
+    assert all(found[i]["prediction"] for i in (0, 2))
+    assert read_json(tmp_path / "scores.json")["failures"] == {"control_word": 1}
+    assert run(VSI, asked, local, tmp_path, TINY) == found
+
+
 # ---------------------------------------------------------------- a second reader
 
 
