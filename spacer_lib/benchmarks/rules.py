@@ -15,13 +15,12 @@ benchmark's own rule is in its module.
 import re
 from collections.abc import Iterator
 
-import numpy as np
-
 from spacer_lib.benchmarks.schema import Rule, Verdict
 from spacer_lib.language.choices import labelled_options
+from spacer_lib.language.released import first_number as read_as_spacer
 from spacer_lib.language.tags import answer_part, tagged_answer
 from spacer_lib.rewards.config import RewardConfig
-from spacer_lib.rewards.metrics import mean_relative_accuracy
+from spacer_lib.rewards.metrics import float_accuracy, mean_relative_accuracy
 from spacer_lib.rewards.score import score
 from spacer_lib.rows import Question
 
@@ -129,31 +128,7 @@ def _endings(text: str, problem_type: str) -> Iterator[tuple[str, str]]:
 
 # ---------------------------------------------------------------- SpaceR's evaluation
 
-# In the order in which its code looks for them, wherever they stand in the text.
-_SPACER_WORDS = {
-    **{
-        word: number
-        for number, word in enumerate(
-            "one two three four five six seven eight nine ten eleven twelve thirteen "
-            "fourteen fifteen sixteen seventeen eighteen nineteen twenty".split(),
-            start=1,
-        )
-    },
-    **{
-        word: number
-        for number, word in zip(
-            range(30, 100, 10),
-            "thirty forty fifty sixty seventy eighty ninety".split(),
-            strict=True,
-        )
-    },
-    "zero": 0,
-    "a": 1,
-    "an": 1,
-}
-_SPACER_NUMBER = re.compile(r"\d+(?:\.\d+)?")
 _SPACER_TAG = re.compile("<answer>(.*?)</answer>", re.DOTALL)
-_CONFIDENCES = np.linspace(0.5, 0.95, 10)
 
 
 def spacer_released(text: str, row: Question) -> Verdict:
@@ -183,32 +158,11 @@ def spacer_released(text: str, row: Question) -> Verdict:
         return Verdict(right, answer, None, "letter" if letter else "text")
     if row["problem_type"] not in ("numerical", "regression"):
         return Verdict(0.0, None, "not_a_number_question")
-    said = text.strip().lower()
-    words = set(re.findall(r"\w+", said))
-    spoken = next((word for word in _SPACER_WORDS if word in words), None)
-    digits = None if spoken else _SPACER_NUMBER.search(said)
-    if spoken:
-        value, how = float(_SPACER_WORDS[spoken]), "number_word"
-    elif digits:
-        value, how = float(digits[0]), "first_number"
-    else:
+    read = read_as_spacer(text)
+    if read is None:
         return Verdict(0.0, None, "no_number")
+    value, how = read
     return Verdict(float_accuracy(value, float(truth)), f"{value:.12g}", None, how)
-
-
-def float_accuracy(value: float, truth: float) -> float:
-    """Mean relative accuracy in plain floats, without a tolerance, as published code.
-
-    A truth of 0, by which that code would divide, is met exactly or not at all.
-
-    Examples
-    --------
-    >>> float_accuracy(8, 10)  # the error is a little more than 1 - 0.8
-    0.6
-    """
-    if truth == 0:
-        return float(value == 0)
-    return float((abs(value - truth) / truth <= 1 - _CONFIDENCES).mean())
 
 
 # ---------------------------------------------------------------- two common rules

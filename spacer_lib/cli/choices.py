@@ -28,6 +28,7 @@ PRESETS = (
     "spacer-paper",
     "spacer-released",
     "spatial-r1",
+    "spatial-r1-released",
     "vsgrpo-think",
     "vsgrpo-observe",
     "vsgrpo-vanilla",
