@@ -25,6 +25,7 @@ import numpy.typing as npt
 
 from spacer_lib.artifacts import PathLike, read_json
 from spacer_lib.errors import SpacerError
+from spacer_lib.rooms.geometry import box_corners
 from spacer_lib.rooms.recording import (
     FrameFolder,
     StoredFrame,
@@ -53,6 +54,9 @@ FPS = 10.0  # if there is a single frame
 # Largest difference between the times of an image and of its pose.
 POSE_TOLERANCE_S = 0.005
 BOX_MARGIN_M = 0.02
+# The lowest part of a box holds the floor's vertices too: it is left out of boxes that
+# are four times as high.
+UNDER_M = 0.03
 FLOOR_BIN_M = 0.05
 CATEGORIES = {"tv monitor": "tv"}  # VSI-Bench's name
 
@@ -203,10 +207,14 @@ def _read_boxes(
 def _inside(
     box: tuple[np.ndarray, np.ndarray, np.ndarray], vertices: np.ndarray
 ) -> npt.NDArray[np.int64]:
-    """Indices of the vertices in a box."""
+    """Indices of the vertices in a box, without those of the floor under it."""
     center, lengths, axes = box
     local = np.abs((vertices - center) @ axes.T)
-    return np.flatnonzero((local <= lengths / 2 + BOX_MARGIN_M).all(axis=1))
+    inside = (local <= lengths / 2 + BOX_MARGIN_M).all(axis=1)
+    z = box_corners(*box)[:, 2]
+    if np.ptp(z) >= 4 * UNDER_M:
+        inside &= vertices[:, 2] >= z.min() + UNDER_M
+    return np.flatnonzero(inside)
 
 
 def _by_time(folder: Path, suffix: str) -> dict[float, Path]:
