@@ -550,10 +550,21 @@ def test_the_command_reads_every_layout(scan, plusplus, arkit, labels, tmp_path)
     exported(scan)
     for folder in (scan.parent, plusplus.parent, arkit.parent.parent):
         done = subprocess.run(
-            [sys.executable, "-m", "spacer_lib", "parse", str(folder), "--out",
-             str(tmp_path / "out"), "--labels", str(labels), "--no-video"],
-            capture_output=True, text=True,
-        )  # fmt: skip
+            [
+                sys.executable,
+                "-m",
+                "spacer_lib",
+                "parse",
+                str(folder),
+                "--out",
+                str(tmp_path / "out"),
+                "--labels",
+                str(labels),
+                "--no-video",
+            ],
+            capture_output=True,
+            text=True,
+        )
         assert done.returncode == 0, done.stderr
     found = {path.stem for path in (tmp_path / "out" / "scenes").iterdir()}
     assert found == {scan.name, PLUSPLUS, ARKIT}
