@@ -26,8 +26,17 @@ MARKS = {
         "bench_step",
         "study",
     ),
-    "video": ("build", "cli", "bench_data", "scannet", "scans", "synthetic", "video"),
-    "processes": ("cluster", "equality", "lab", "launch"),
+    "video": (
+        "build",
+        "cli",
+        "bench_data",
+        "layouts",
+        "scannet",
+        "scans",
+        "synthetic",
+        "video",
+    ),
+    "processes": ("cluster", "equality", "lab", "launch", "notebook_scans"),
     "slow": ("qa_properties",),
 }
 

@@ -385,7 +385,9 @@ def _fields_from_meta(scene_id: str, meta: Any) -> dict[str, Any]:
         )
     instances: list[ObjectInstance] = []
     warnings = list(meta.get("warnings", ()))
-    for category, boxes in meta["object_bbox"].items():
+    # VLM-3R's files have the same boxes under another key.
+    key = "object_bbox" if "object_bbox" in meta else "object_bboxes"
+    for category, boxes in meta[key].items():
         for box in boxes:
             instances.append(_instance_from_meta(len(instances), category, box))
     if "floor_min" in meta:
