@@ -19,7 +19,7 @@
 # **What you'll learn.**
 # - read ScanNet's files: colour, depth, poses, mesh, segments, instance images;
 # - transform points from the scan frame to the aligned frame;
-# - compute a room's size from its floor;
+# - compute a room's size, by two published rules;
 # - find the fault of a broken scan from the error message.
 #
 # **What you'll need.** No earlier notebook and no download: synthetic rooms are written in ScanNet's file formats. One CPU core, under a minute, 1 GB of memory. For real scans, accept ScanNet's terms of use and give their folder as `scans_dir`, or a published metadata file as `meta_file`. Copies of ScanNet with exported frames, or without a recording, work too; cells that need what is absent say so.
@@ -51,11 +51,19 @@ from spacer_lib.errors import SpacerError
 # %%
 from spacer_lib.pictures import room_plots
 from spacer_lib.pictures.style import FAINT, INK, PALETTE, use_house_style
-from spacer_lib.rooms.geometry import alpha_shape_area_m2, transform_points
+from spacer_lib.rooms.area import AREA_RULES
+from spacer_lib.rooms.geometry import transform_points
 from spacer_lib.rooms.layouts import find_scans
 from spacer_lib.rooms.scannet import parse
 from spacer_lib.rooms.scannet.frames2d import read_instance_frames
-from spacer_lib.rooms.scans import LABELS, parse_scans, read_scenes, synthetic_scans
+from spacer_lib.rooms.scans import (
+    LABELS,
+    parse_scans,
+    read_scenes,
+    synthetic_ids,
+    synthetic_scans,
+)
+from spacer_lib.rooms.synthetic.layout import draw_room
 from spacer_lib.rooms.video import (
     frame_times_path,
     probe,
@@ -267,35 +275,46 @@ pd.DataFrame(
 # %% [markdown]
 # ## Room size by alpha shape
 #
-# Which area do the floor's points cover? They are triangulated, and the triangles with a small circumscribed circle are kept:
+# Which area do the mesh's vertices cover, seen from above? They are triangulated, and the triangles with a small circumscribed circle are kept:
 #
-# $$A = \sum_{\triangle:\ r_\triangle < \alpha} \operatorname{area}(\triangle), \qquad \alpha = 0.5\ \text{m}$$
+# $$A = \sum_{\triangle:\ r_\triangle < \alpha} \operatorname{area}(\triangle)$$
 #
-# A convex hull would fill the recesses of the floor. With a very small α, holes remain.
+# A convex hull would fill the recesses of the room. With a very small α, holes remain. Two rules differ in the vertices that count, in α, and in the holes:
+#
+# | rule | vertices | α | holes | recipes |
+# |---|---|---|---|---|
+# | `vsi-bench` | all | 0.2 m | filled | `vsibench`, `vsi100k`, `demo` |
+# | `spatial-r1` | up to 0.2 m above the floor | 0.5 m | left out | `sr`, `sr91k` |
+#
+# VSI-Bench's authors have published their rule. Of Spatial-R1's, only the method is published; height and α are this project's. Vertices that are labelled as floor would not do: furniture hides the floor below it.
 
 # %%
+from_above = {"labelled as floor": np.zeros((0, 2))}
 labelled = [g.vertices for g in groups if g.label == "floor"]
-low = np.flatnonzero(np.abs(aligned[:, 2]) <= parse.FLOOR_BAND_M)
-chosen = np.concatenate(labelled) if labelled else low
-floor_xy = aligned[chosen, :2]
-step = max(1, len(floor_xy) // 5000)
+if labelled:
+    from_above["labelled as floor"] = aligned[np.concatenate(labelled), :2]
+from_above |= {name: rule.points_xy(aligned) for name, rule in AREA_RULES.items()}
 
 # %%
-alphas = np.geomspace(0.03, 5, 25)
-areas = [alpha_shape_area_m2(floor_xy[::step], alpha) for alpha in alphas]
+figure, axes = plt.subplots(1, 3, figsize=(11, 3), sharex=True, sharey=True)
+for ax, (name, points) in zip(axes, from_above.items(), strict=True):
+    few = np.random.default_rng(0).permutation(points)[:8000]
+    ax.plot(*few.T, ".", ms=1)
+    area = scene.room_areas_m2.get(name)
+    ax.set(title=name + (f": {area:.1f} m²" if area else ""), aspect="equal")
+    ax.set(xlabel="x (m)")
+_ = axes[0].set(ylabel="y (m)")
 
 # %%
-figure, axes = plt.subplots(1, 2, figsize=(9, 3))
-axes[0].plot(*floor_xy[::step].T, ".", ms=1.5)
-axes[0].set(xlabel="x (m)", ylabel="y (m)", aspect="equal", title="floor vertices")
-axes[1].semilogx(alphas, areas, "o-", ms=3)
-axes[1].axvline(0.5, color=INK, ls="--", label="α = 0.5 m")
-axes[1].axhline(scene.room_size_m2, color=FAINT, label="the scene's value")
-axes[1].set(xlabel="α (m)", ylabel="area (m²)")
-_ = axes[1].legend()
+true_m2 = None
+if not scans_dir:  # the last scan is a second one of the first room
+    room_seed, _ = synthetic_ids(len(scan_dirs), seed)[0]
+    true_m2 = draw_room(room_seed).floor_area_m2
+figure, ax = plt.subplots(figsize=(6.4, 3.2))
+_ = room_plots.area_by_alpha(aligned, ax, true_m2)
 
 # %% [markdown]
-# **What to notice.** A plateau: if α is larger than the spacing of the vertices, the area hardly depends on it.
+# **What to notice.** The benchmark's curve is flat: if α is larger than the spacing of the vertices, the area hardly depends on it. With a large α the recess of an L-shaped room is filled. Spatial-R1's rule leaves out what furniture hides, until α is wider than the furniture. A model that learned from one rule is wrong by the other, so each question recipe names its rule (`room_area`), and a scene stores both areas.
 #
 # ## First-seen frames
 #

@@ -20,8 +20,9 @@ import numpy as np
 from spacer_lib.errors import SpacerError, nearest
 from spacer_lib.maps.grid import rasterize
 from spacer_lib.maps.text import normal_category
+from spacer_lib.rooms.area import AREA_RULES
 from spacer_lib.rooms.geometry import box_distance_m, closest_distance_m, turn_deg
-from spacer_lib.rooms.scene import ObjectInstance, Scene
+from spacer_lib.rooms.scene import BENCHMARK_AREA, ObjectInstance, Scene
 from spacer_lib.rows import CognitiveMap, Question
 
 T = TypeVar("T")
@@ -65,6 +66,8 @@ class Rules:
         gives its size, distances and centre.
     abs_distance : str
         Between ``closest`` points (VSI-Bench) or ``centers`` (vsGRPO).
+    room_area : str
+        Rule of the room's area, a key of ``rooms.area.AREA_RULES``.
     excluded : tuple of str
         Categories that no question names, beside the structural ones.
     """
@@ -82,11 +85,16 @@ class Rules:
     shuffle_options: bool = True
     boxes: str = "oriented"
     abs_distance: str = "closest"
+    room_area: str = BENCHMARK_AREA
     excluded: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "excluded", tuple(self.excluded))
-        for name, known in (("boxes", BOXES), ("abs_distance", DISTANCES)):
+        for name, known in (
+            ("boxes", BOXES),
+            ("abs_distance", DISTANCES),
+            ("room_area", tuple(AREA_RULES)),
+        ):
             if getattr(self, name) not in known:
                 raise SpacerError(
                     f"rule {name}",
@@ -243,16 +251,17 @@ def object_size_estimation(
 def room_size_estimation(
     scene: Scene, rng: np.random.Generator, rules: Rules = DEFAULT_RULES
 ) -> Drafts:
-    """Floor area in square metres, one decimal (*official*)."""
+    """Area by the rule ``room_area`` in square metres, one decimal (*official*)."""
     kind = "room_size_estimation"
-    if round(scene.room_size_m2, 1) <= 0:
-        yield Rejection(kind, "room size unknown")
+    area_m2 = scene.room_areas_m2.get(rules.room_area, 0.0)
+    if round(area_m2, 1) <= 0:
+        yield Rejection(kind, f"no area of the room by the rule {rules.room_area}")
         return
     question = (
         "What is the size of this room (in square meters)? If multiple rooms are "
         "shown, estimate the size of the combined space."
     )
-    answer = str(round(scene.room_size_m2, 1))
+    answer = str(round(area_m2, 1))
     yield Draft(kind, NUMERICAL, question, None, answer, ())
 
 

@@ -12,11 +12,16 @@ import math
 
 import numpy as np
 import numpy.typing as npt
+from scipy.ndimage import binary_erosion
 from scipy.optimize import lsq_linear
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 from scipy.spatial import ConvexHull, Delaunay, QhullError, cKDTree
 
 from spacer_lib.errors import SpacerError
 from spacer_lib.rooms.scene import ObjectInstance
+
+MAX_CELLS = 10**8  # bytes of memory for thinning the points of an alpha shape
 
 
 def transform_points(T: np.ndarray, points: npt.ArrayLike) -> np.ndarray:
@@ -229,25 +234,35 @@ def turn_deg(
     return math.degrees(math.atan2(cross, float(forward @ query)))
 
 
-def alpha_shape_area_m2(points_xy: npt.ArrayLike, alpha_m: float = 0.5) -> float:
+def alpha_shape_area_m2(
+    points_xy: npt.ArrayLike, alpha_m: float = 0.5, *, fill_holes: bool = False
+) -> float:
     """Area of the alpha shape of (n, 2) floor points, square metres.
 
     The shape consists of the Delaunay triangles whose circumradius is below
     ``alpha_m``. The package ``alphashape`` keeps the same ones for
-    ``alpha = 1 / alpha_m``.
+    ``alpha = 1 / alpha_m``, and fills the holes between them.
+
+    Parameters
+    ----------
+    points_xy : (n, 2)
+        Metres.
+    alpha_m : float
+    fill_holes : bool
+        Whether parts that the shape encloses on all sides count too.
 
     Raises
     ------
     SpacerError
         If there are fewer than three points, or all are on one line.
 
-    Source: SpaceR App. A, room size.
+    Source: SpaceR App. A, room size; https://pypi.org/project/alphashape.
     """
-    points = np.unique(np.asarray(points_xy, dtype=np.float64), axis=0)
+    points = np.unique(_thinned(np.asarray(points_xy, np.float64), alpha_m / 4), axis=0)
     try:
         if len(points) < 3:
             raise ValueError("fewer than three points")
-        corners = points[Delaunay(points).simplices]  # (t, 3, 2)
+        triangles = Delaunay(points)
     except (QhullError, ValueError) as error:
         raise SpacerError(
             "room size: the floor points span no area",
@@ -256,6 +271,7 @@ def alpha_shape_area_m2(points_xy: npt.ArrayLike, alpha_m: float = 0.5) -> float
             expected="at least three not on one line",
             remedy="check that the scan's floor is labelled",
         ) from error
+    corners = points[triangles.simplices]  # (t, 3, 2)
     a, b, c = (
         np.linalg.norm(corners[:, i] - corners[:, j], axis=1)
         for i, j in ((0, 1), (1, 2), (2, 0))
@@ -263,5 +279,40 @@ def alpha_shape_area_m2(points_xy: npt.ArrayLike, alpha_m: float = 0.5) -> float
     u, v = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
     areas = np.abs(u[:, 0] * v[:, 1] - u[:, 1] * v[:, 0]) / 2
     with np.errstate(divide="ignore"):
-        circumradius = a * b * c / (4 * areas)
-    return float(areas[circumradius < alpha_m].sum())
+        inside = a * b * c / (4 * areas) < alpha_m
+    if fill_holes:
+        inside = _with_holes(inside, triangles.neighbors)
+    return float(areas[inside].sum())
+
+
+def _thinned(points: np.ndarray, cell_m: float) -> np.ndarray:
+    """(m, 2) of the (n, 2) points: of cells amid occupied cells, one point stays.
+
+    Each place there is within a cell's diagonal of a point that stays, so triangles
+    stay small. Cells at the border keep all points, and so does the border.
+    """
+    if not len(points) or np.ptp(points, axis=0).prod() > MAX_CELLS * cell_m**2:
+        return points
+    cells = np.floor((points - points.min(axis=0)) / cell_m).astype(np.int64) + 1
+    occupied = np.zeros(cells.max(axis=0) + 2, dtype=bool)
+    occupied[tuple(cells.T)] = True
+    within = binary_erosion(occupied, np.ones((3, 3)))[tuple(cells.T)]
+    number = np.ravel_multi_index(tuple(cells[within].T), occupied.shape)
+    _, first = np.unique(number, return_index=True)
+    return np.concatenate([points[~within], points[within][first]])
+
+
+def _with_holes(inside: np.ndarray, neighbors: np.ndarray) -> npt.NDArray[np.bool_]:
+    """(t,) bool: ``inside``, and what no chain of outer triangles joins to the rim.
+
+    ``neighbors`` (t, 3) are the triangles across each side, -1 at the convex hull.
+    """
+    count = len(inside)  # also the number of a node for all that is outside the hull
+    side, other = np.repeat(np.arange(count), 3), neighbors.ravel()
+    other = np.where(other < 0, count, other)
+    outer = ~np.append(inside, False)
+    joined = outer[side] & outer[other]
+    edges = side[joined], other[joined]
+    graph = coo_array((np.ones(joined.sum()), edges), shape=(count + 1, count + 1))
+    _, component = connected_components(graph, directed=False)
+    return component[:count] != component[count]

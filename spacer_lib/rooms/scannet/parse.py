@@ -21,6 +21,7 @@ import numpy.typing as npt
 
 from spacer_lib.artifacts import PathLike, read_json
 from spacer_lib.errors import SpacerError
+from spacer_lib.rooms.area import room_areas_m2
 from spacer_lib.rooms.damage import MAX_BROKEN, BrokenFrames
 from spacer_lib.rooms.geometry import (
     alpha_shape_area_m2,
@@ -41,6 +42,7 @@ from spacer_lib.rooms.scannet.labels import (
 from spacer_lib.rooms.scannet.sens import SensReader
 from spacer_lib.rooms.scannet.text import read_text
 from spacer_lib.rooms.scene import (
+    BENCHMARK_AREA,
     PARSER_VERSION,
     CameraPosition,
     ObjectInstance,
@@ -69,7 +71,8 @@ MAX_CAMERA_DISTANCE_M = 10.0  # from the mesh's bounds, along each axis
 
 # Vertices this close to z = 0 are the floor if none is labelled as floor.
 FLOOR_BAND_M = 0.1
-MAX_FLOOR_POINTS = 20_000
+# A floor label that covers less of the room's area causes a warning.
+MIN_FLOOR_LABEL = 0.9
 
 MESH = "_vh_clean_2.ply"
 SEGMENTS = "_vh_clean_2.0.010000.segs.json"
@@ -179,7 +182,8 @@ def parse_scene(
     -------
     Scene
         ``instances`` has no structural categories (walls, floor …). The floor gives
-        the rectangle and the area. ``room_center_m`` is the rectangle's centre at half
+        the rectangle. All vertices, of whatever label, give the areas: floor under
+        furniture has no label. ``room_center_m`` is the rectangle's centre at half
         the mesh's height. ``provenance`` holds ``scan``, ``files`` (name → bytes),
         ``parser_version``, ``aligned``, ``first_seen`` ("instance images",
         "projection" or None), ``minimum_visible`` (the rule of that method) and
@@ -243,7 +247,8 @@ def build_scene(raw: Annotated, video_path: PathLike | None = None) -> Scene:
     _require_metres(scan, vertices)
     points = transform_points(T_aligned_from_scan, vertices)  # (n, 3) m, aligned
 
-    area_m2, floor_min_m, floor_max_m = _floor(scan, points, named_groups, warnings)
+    areas_m2, floor_min_m, floor_max_m = _floor(scan, points, named_groups, warnings)
+    area_m2 = areas_m2[BENCHMARK_AREA]
     if not MIN_ROOM_M2 <= area_m2 <= MAX_ROOM_M2:
         raise SpacerError(
             f"{scan}: area of the room",
@@ -274,6 +279,7 @@ def build_scene(raw: Annotated, video_path: PathLike | None = None) -> Scene:
             _instance(*pair, points, T_aligned_from_scan, first_seen) for pair in kept
         ),
         room_size_m2=area_m2,
+        room_areas_m2=areas_m2,
         room_center_m=(*((floor_min_m + floor_max_m) / 2), middle_z),
         floor_min_m=tuple(floor_min_m),
         floor_max_m=tuple(floor_max_m),
@@ -351,17 +357,18 @@ def _listed(counts: Counter[str]) -> str:
 
 def _floor(
     scan: str, points: np.ndarray, named_groups: list[NamedGroup], warnings: list[str]
-) -> tuple[float, np.ndarray, np.ndarray]:
-    """Area in m², and the corners (2,) of the floor's rectangle in metres."""
+) -> tuple[dict[str, float], np.ndarray, np.ndarray]:
+    """``{rule: m²}``, and the corners (2,) of the floor's rectangle in metres."""
     labelled = [g.vertices for g, category in named_groups if category == "floor"]
-    if sum(map(len, labelled)):
+    known = bool(sum(map(len, labelled)))
+    if known:
         floor = points[np.unique(np.concatenate(labelled))]
     else:
         floor = points[np.abs(points[:, 2]) <= FLOOR_BAND_M]
         warnings.append(f"no floor label: vertices within {FLOOR_BAND_M} m of z = 0")
-    step = -(-len(floor) // MAX_FLOOR_POINTS) or 1
     try:
-        area_m2 = alpha_shape_area_m2(floor[::step, :2])
+        floor_m2 = alpha_shape_area_m2(floor[:, :2])
+        areas_m2 = room_areas_m2(points, warnings)
     except SpacerError as error:
         raise SpacerError(
             f"{scan}: {error.what}",
@@ -370,7 +377,13 @@ def _floor(
             expected=error.expected,
             remedy=error.remedy,
         ) from error
-    return area_m2, floor[:, :2].min(axis=0), floor[:, :2].max(axis=0)
+    room_m2 = areas_m2[BENCHMARK_AREA]
+    if known and floor_m2 < MIN_FLOOR_LABEL * room_m2:
+        warnings.append(
+            f"the floor label covers {floor_m2:.1f} m2, {floor_m2 / room_m2:.0%} of "
+            f"the room's {room_m2:.1f} m2: the rest is hidden or has no label"
+        )
+    return areas_m2, floor[:, :2].min(axis=0), floor[:, :2].max(axis=0)
 
 
 def _sort_groups(
