@@ -50,7 +50,7 @@ from spacer_lib.errors import SpacerError
 
 # %%
 from spacer_lib.pictures import room_plots
-from spacer_lib.pictures.style import FAINT, INK, PALETTE, use_house_style
+from spacer_lib.pictures.style import FAINT, PALETTE, use_house_style
 from spacer_lib.rooms.area import AREA_RULES
 from spacer_lib.rooms.geometry import transform_points
 from spacer_lib.rooms.layouts import find_scans
