@@ -17,7 +17,7 @@ import numpy.typing as npt
 from scipy.spatial import ConvexHull, Delaunay, QhullError, cKDTree
 
 from spacer_lib.errors import SpacerError
-from spacer_lib.rooms.box_distances import pair_distances_m
+from spacer_lib.rooms.box_distances import pair_distances_m, sum_of_three
 from spacer_lib.rooms.scene import ObjectInstance
 
 Point2 = Sequence[float] | np.ndarray
@@ -289,7 +289,7 @@ def turn_deg(position_xy: Point2, facing_xy: Point2, query_xy: Point2) -> float:
         )
     cross = forward[0] * query[1] - forward[1] * query[0]
     along = forward[0] * query[0] + forward[1] * query[1]
-    return math.degrees(math.atan2(cross, along))
+    return math.degrees(math.atan2(cross + 0.0, along))  # -0.0 would be -180
 
 
 def alpha_shape_area_m2(points_xy: npt.ArrayLike, alpha_m: float = 0.5) -> float:
