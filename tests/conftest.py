@@ -28,7 +28,7 @@ MARKS = {
     ),
     "video": ("build", "cli", "bench_data", "scannet", "scans", "synthetic", "video"),
     "processes": ("cluster", "equality", "lab", "launch"),
-    "slow": ("qa_properties",),
+    "slow": ("processors", "qa_properties"),
 }
 
 
