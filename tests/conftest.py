@@ -37,7 +37,7 @@ MARKS = {
         "video",
     ),
     "processes": ("cluster", "equality", "lab", "launch", "notebook_scans"),
-    "slow": ("qa_properties",),
+    "slow": ("processors", "qa_properties"),
 }
 
 

@@ -479,7 +479,8 @@ def _instance_from_meta(number: int, category: str, box: Any) -> ObjectInstance:
     low, high = box.get("min"), box.get("max")
     if low is None or high is None:
         # A corner is half an edge away from the centre along each axis.
-        reach = (lengths / 2) @ np.abs(axes.reshape(3, 3))
+        x, y, z = (lengths / 2)[:, None] * np.abs(axes.reshape(3, 3))
+        reach = (x + y) + z  # in this order on every processor
         low, high = center - reach, center + reach
     return ObjectInstance(
         instance_id=box.get("instance_id", number),

@@ -26,6 +26,7 @@ from spacer_lib.rooms.damage import MAX_BROKEN, BrokenFrames
 from spacer_lib.rooms.geometry import (
     alpha_shape_area_m2,
     box_corners,
+    moved,
     oriented_box,
     require_rigid,
     transform_points,
@@ -907,7 +908,7 @@ def _first_seen_by_projection(
         K, (height, width) = frame.depth_intrinsic, depth.shape
         R, t = frame.T_scan_from_camera[:3, :3], frame.T_scan_from_camera[:3, 3]
         for object_id, points in list(waiting.items()):
-            camera = (points - t) @ R  # R^T (p - t), as rows
+            camera = moved(points - t, R.T)  # R^T (p - t), as rows
             camera = camera[camera[:, 2] > 0.05]
             u = np.rint(K[0, 0] * camera[:, 0] / camera[:, 2] + K[0, 2])
             v = np.rint(K[1, 1] * camera[:, 1] / camera[:, 2] + K[1, 2])
