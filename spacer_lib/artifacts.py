@@ -12,6 +12,7 @@ import platform
 import subprocess
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from importlib import metadata
 from pathlib import Path
@@ -148,16 +149,41 @@ def write_json(path: PathLike, value: Any, indent: int | None = 1) -> None:
     write_text(path, json.dumps(to_jsonable(value), indent=indent) + "\n")
 
 
-def read_json(path: PathLike) -> Any:
+class RepeatedKeys(dict[str, Any]):
+    """A JSON object that has a key twice; ``repeated`` are these keys."""
+
+    repeated: tuple[str, ...] = ()
+
+
+def _marked(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    plain = dict(pairs)
+    if len(plain) == len(pairs):
+        return plain
+    marked = RepeatedKeys(plain)
+    counts = Counter(key for key, _ in pairs)
+    marked.repeated = tuple(key for key, count in counts.items() if count > 1)
+    return marked
+
+
+def read_json(path: PathLike, *, mark_repeated: bool = False) -> Any:
     """Read one JSON file: UTF-8, 16 or 32, with or without a byte-order mark.
+
+    Parameters
+    ----------
+    path : path
+    mark_repeated : bool
+        Return ``RepeatedKeys`` for an object that has a key twice. Without it the last
+        value counts.
 
     Raises
     ------
     SpacerError
-        If it is missing, cannot be read or is not JSON.
+        If it is missing, cannot be read or is not JSON: also for nesting too deep to
+        read and numbers of more digits than Python converts.
     """
+    hook = _marked if mark_repeated else None
     try:
-        return json.loads(Path(path).read_bytes())
+        return json.loads(Path(path).read_bytes(), object_pairs_hook=hook)
     except FileNotFoundError as error:
         raise SpacerError(
             f"{path} is missing",

@@ -172,11 +172,14 @@ def qa(
         check_exists(path, "file")
     from spacer_lib.questions.build import build_dataset
     from spacer_lib.rooms.scannet.splits import read_split
-    from spacer_lib.rooms.scans import read_scenes
+    from spacer_lib.rooms.scans import require_no_failures, try_scenes
 
+    scenes, failures = try_scenes(meta, out)
+    if not scenes:
+        require_no_failures(failures, len(failures), "rooms")
     ids = [name for path in held_out for name in read_split(path)]
     report = build_dataset(
-        read_scenes(meta, out),
+        scenes,
         out,
         chosen,
         seed=seed,
@@ -204,6 +207,7 @@ def qa(
 
         for path in dataset_figures(out):
             print(path)
+    require_no_failures(failures, len(scenes) + len(failures), "rooms")
     keep = ("tasks", "counts", "letters", "scenes", "dropped", "rejections", "paths")
     return {
         "questions": total,
