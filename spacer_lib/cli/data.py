@@ -249,7 +249,13 @@ def mix(
         print(f"{name:30}{count:>8}")
     for reason, count in result["refused"].items():
         print(f"refused {count}: {reason}")
-    used = result["part"].get("general", 0)
+    part, used = result["part"], result["part"].get("general", 0)
+    print(f"{'part':30}{'wanted':>9}{'used':>9}")
+    print(f"{'spatial':30}{'all':>9}{part.get('spatial', 0):>9,}")
+    print(f"{'general':30}{result['wanted']:>9,}{used:>9,}")
+    print(f"{'source':30}{'usable':>9}{'used':>9}")
+    for name, row in result["sources"].items():
+        print(f"{name[:29]:30}{row['usable']:>9,}{row['used']:>9,}")
     print(f"{used:,} of {result['wanted']:,} general questions")
     print(f"{out}/train.jsonl: {sum(result['part'].values())} questions")
     return result
