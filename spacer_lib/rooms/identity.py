@@ -108,6 +108,11 @@ def benchmark_room(
         return None
     if dataset not in DATASETS and dataset in map(dataset_name, allowed):
         return None
+    return _room_in(name, dataset)
+
+
+@functools.lru_cache(maxsize=2**16)
+def _room_in(name: str, dataset: str) -> Room | None:
     rooms = benchmark_rooms()
     text = unquote(name) if "%" in name else name
     text = text if text.isascii() else unicodedata.normalize("NFKC", text)

@@ -305,11 +305,17 @@ def _write_scene(
     name, files = scene.scene_id, []
     if video and recording.exists():
         mp4 = f"videos/{name}.mp4"
-        scene = dataclasses.replace(scene, video_path=mp4)
-        note = encode_sens(recording, out_dir / mp4).note
+        try:
+            note = encode_sens(recording, out_dir / mp4).note
+        except SpacerError as error:
+            if error.kind != "rooms.color-compression":
+                raise
+            note = f"no video: {error}"
+        else:
+            scene = dataclasses.replace(scene, video_path=mp4)
+            files = [mp4, f"videos/{name}{FRAMES_SUFFIX}"]
         notes = (*scene.warnings, *([note] if note else []))
         scene = dataclasses.replace(scene, warnings=notes)
-        files = [mp4, f"videos/{name}{FRAMES_SUFFIX}"]
     write_json(out_dir / f"scenes/{name}.json", {name: scene.to_meta()})
     return [f"scenes/{name}.json", *files]
 

@@ -23,9 +23,9 @@ import numpy.typing as npt
 
 from spacer_lib.artifacts import PathLike, atomic_path
 from spacer_lib.errors import SpacerError
-from spacer_lib.rooms.damage import BrokenFrames
+from spacer_lib.rooms.damage import BrokenFrames, decoded
 from spacer_lib.rooms.frames import FPS, sample_indices
-from spacer_lib.rooms.scannet.sens import SensReader
+from spacer_lib.rooms.scannet.sens import COLOR_JPEG, COLOR_PNG, SensReader
 
 ROOM_SCHEME = "room://"
 # Frames from one keyframe to the next. Sparse sampling decodes more than twice as fast
@@ -34,6 +34,7 @@ KEYFRAME_EVERY = 12
 CACHE_BYTES = 512 * 2**20
 
 FRAMES_SUFFIX = ".frames.csv"
+_CODECS = {COLOR_JPEG: "mjpeg", COLOR_PNG: "png"}  # ffmpeg's names
 
 T = TypeVar("T")
 
@@ -103,7 +104,9 @@ class FrameTime:
 _COLUMNS = ",".join(FrameTime.__dataclass_fields__)
 
 
-def encode_jpegs(jpegs: Iterable[bytes], path: PathLike, fps: float = FPS) -> VideoInfo:
+def encode_jpegs(
+    jpegs: Iterable[bytes], path: PathLike, fps: float = FPS, *, codec: str = "mjpeg"
+) -> VideoInfo:
     """Encode JPEG images, all of one size, as an H.264 mp4.
 
     An odd width or height is padded by one black pixel (4:2:0 needs even sides).
@@ -114,6 +117,8 @@ def encode_jpegs(jpegs: Iterable[bytes], path: PathLike, fps: float = FPS) -> Vi
     path : path
         Written whole or not at all.
     fps : float
+    codec : str
+        ffmpeg's name of the images' format: "mjpeg" or "png".
 
     Returns
     -------
@@ -134,7 +139,7 @@ def encode_jpegs(jpegs: Iterable[bytes], path: PathLike, fps: float = FPS) -> Vi
             remedy="apt install ffmpeg (or conda install ffmpeg)",
         )
     command = ["ffmpeg", "-y", "-hide_banner", "-loglevel", "error"]
-    command += ["-f", "image2pipe", "-c:v", "mjpeg", "-framerate", str(fps), "-i", "-"]
+    command += ["-f", "image2pipe", "-c:v", codec, "-framerate", str(fps), "-i", "-"]
     command += ["-vf", "pad=ceil(iw/2)*2:ceil(ih/2)*2,format=yuv420p"]
     command += ["-c:v", "libx264", "-preset", "veryfast", "-crf", "20"]
     command += ["-g", str(KEYFRAME_EVERY), "-movflags", "+faststart"]
@@ -194,13 +199,21 @@ def encode_sens(sens_path: PathLike, mp4_path: PathLike, fps: float = FPS) -> Vi
     Raises
     ------
     SpacerError
-        As ``encode_jpegs``, or if more frames are broken than ``BrokenFrames`` allows.
+        As ``encode_jpegs``, or if more frames are broken than ``BrokenFrames`` allows
+        or the images are neither JPEG nor PNG ("rooms.color-compression").
     """
     with (
         SensReader(sens_path) as recording,
         atomic_path(frame_times_path(mp4_path)) as temporary,
         temporary.open("w", encoding="utf-8", newline="\n") as table,
     ):
+        if recording.color_format not in _CODECS:
+            raise SpacerError(
+                f"{sens_path}: colour images",
+                kind="rooms.color-compression",
+                got=f"compression {recording.color_format}",
+                expected=f"{COLOR_JPEG} (jpeg) or {COLOR_PNG} (png)",
+            )
         table.write(_COLUMNS + "\n")
 
         def jpegs() -> Iterator[bytes]:
@@ -212,7 +225,9 @@ def encode_sens(sens_path: PathLike, mp4_path: PathLike, fps: float = FPS) -> Vi
                 yield frame.jpeg
 
         broken = BrokenFrames(str(sens_path), "colour images", recording.frame_count)
-        info = encode_jpegs(_whole_jpegs(jpegs(), broken), mp4_path, fps)
+        codec = _CODECS[recording.color_format]
+        images = _whole_jpegs(jpegs(), broken)
+        info = encode_jpegs(images, mp4_path, fps, codec=codec)
         note = broken.note("the image before is shown") if broken.frames else ""
         return dataclasses.replace(info, note=note)
 
@@ -222,7 +237,7 @@ def _whole_jpegs(jpegs: Iterable[bytes], broken: BrokenFrames) -> Iterator[bytes
     last, waiting = b"", 0
     for index, jpeg in enumerate(jpegs):
         if not _is_whole(jpeg):
-            broken.add(index, f"{len(jpeg)} bytes are no whole JPEG")
+            broken.add(index, f"{len(jpeg)} bytes are no whole image")
             if not last:
                 waiting += 1
                 continue
@@ -232,12 +247,12 @@ def _whole_jpegs(jpegs: Iterable[bytes], broken: BrokenFrames) -> Iterator[bytes
         waiting = 0
 
 
-def _is_whole(jpeg: bytes) -> bool:
-    """Whether a JPEG decodes and has its end (some cameras add zeros after it)."""
-    if not jpeg.startswith(b"\xff\xd8") or b"\xff\xd9" not in jpeg[-64:]:
+def _is_whole(image: bytes) -> bool:
+    """Whether a JPEG or PNG decodes and has its end (some cameras add zeros)."""
+    marks = ((b"\xff\xd8", b"\xff\xd9"), (b"\x89PNG", b"IEND"))
+    if not any(image.startswith(a) and b in image[-64:] for a, b in marks):
         return False
-    pixels = np.frombuffer(jpeg, np.uint8)
-    return cv2.imdecode(pixels, cv2.IMREAD_REDUCED_GRAYSCALE_8) is not None
+    return decoded(image, cv2.IMREAD_REDUCED_GRAYSCALE_8) is not None
 
 
 def frame_times_path(mp4_path: PathLike) -> Path:

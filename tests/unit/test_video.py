@@ -17,6 +17,7 @@ from spacer_lib.rooms import video
 from spacer_lib.rooms.frames import sample_indices
 from spacer_lib.rooms.scannet.sens import (
     COLOR_JPEG,
+    COLOR_PNG,
     DEPTH_RAW,
     FRAME,
     HEADER,
@@ -246,6 +247,28 @@ def test_a_broken_image_is_replaced_by_its_neighbour(tmp_path, bad, damage):
     frames, *_ = read_frames(tmp_path / "a.mp4", 20)
     shown = [2 if 0 in bad and 1 in bad else 1] if 0 in bad else [bad[0] - 1]
     assert abs(frames[bad[0]].mean() - 6 * shown[0]) < 4
+
+
+def test_a_recording_of_png_images(tmp_path):
+    pictures = [b""] * 20
+    for index in range(20):
+        image = np.full((48, 64, 3), 6 * index, np.uint8)
+        pictures[index] = cv2.imencode(".png", image)[1].tobytes()
+    pictures[4] = pictures[4][:-20]
+    sens = write_sens(tmp_path / "a.sens", 20, pictures=pictures)
+    data = bytearray(sens.read_bytes())
+    at = OPENING.size + 256
+    data[at : at + 4] = COLOR_PNG.to_bytes(4, "little")
+    sens.write_bytes(bytes(data))
+    info = encode_sens(sens, tmp_path / "a.mp4")
+    assert info.frame_count == 20 and "(frame 4)" in info.note
+    frames, *_ = read_frames(tmp_path / "a.mp4", 20)
+    assert [abs(frames[k].mean() - 6 * k) < 4 for k in (3, 5, 19)] == [True] * 3
+    data[at : at + 4] = bytes(4)
+    sens.write_bytes(bytes(data))
+    with refused("rooms.color-compression", says="compression 0"):
+        encode_sens(sens, tmp_path / "b.mp4")
+    assert not (tmp_path / "b.mp4").exists()
 
 
 def test_more_broken_images_than_a_tenth_cost_the_video(tmp_path):

@@ -8,8 +8,10 @@ https://github.com/ScanNet/ScanNet.
 """
 
 import dataclasses
+import operator
 import os
 import re
+import reprlib
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -103,11 +105,13 @@ NamedGroup = tuple[Group, str]  # with its category
 class Recording:
     """What a scene takes from its ``.sens`` file.
 
-    ``posed`` are the frames with a pose; ``camera_path_m`` is that of ``Scene``.
+    ``stated_count`` is the header's number of frames; ``posed`` are the frames with a
+    pose; ``camera_path_m`` is that of ``Scene``.
     """
 
     path: Path
     frame_count: int
+    stated_count: int
     posed: tuple[int, ...]
     camera_path_m: tuple[CameraPosition, ...]
 
@@ -487,12 +491,12 @@ def read_groups(scan_dir: PathLike, vertex_count: int) -> list[Group]:
     for path, content in ((segments_path, segments), (groups_path, aggregation)):
         _require_own(path, content, scan_dir.name)
     try:
-        owner = np.asarray(segments["segIndices"], dtype=np.int64)
+        owner = _whole_numbers(segments["segIndices"])
         stored = [
             (
-                int(group["objectId"]),
+                operator.index(group["objectId"]),
                 _label_of(group),
-                np.unique(np.asarray(group["segments"], dtype=np.int64)),
+                np.unique(_whole_numbers(group["segments"])),
             )
             for group in aggregation["segGroups"]
         ]
@@ -539,6 +543,14 @@ def read_groups(scan_dir: PathLike, vertex_count: int) -> list[Group]:
     return groups
 
 
+def _whole_numbers(values: Any) -> npt.NDArray[np.int64]:
+    """A list of whole numbers as an array; 1.5 and "1" are none."""
+    found = np.asarray(values)
+    if found.ndim != 1 or (found.size and found.dtype.kind not in "iu"):
+        raise ValueError(f"{reprlib.repr(values)} are not whole numbers")
+    return np.asarray(values, dtype=np.int64)
+
+
 def _label_of(group: Any) -> str:
     """The annotator's text; "unknown" if it is absent or blank."""
     label = group.get("label")
@@ -568,52 +580,71 @@ def _read_recording(
 ) -> Recording | None:
     """The scan's ``Recording``, or ``None`` and a warning; no image is read.
 
-    A wild pose (no rigid transform, or far outside the mesh) counts as none. If more
-    than ``MAX_BROKEN`` of them are wild, none is used.
+    A wild pose (see ``_pose_fault``) counts as none. If more than ``MAX_BROKEN``
+    of them are wild, none is used.
     """
     path = _file(scan_dir, RECORDING)
     if not path.is_file():
         warnings.append(f"no {RECORDING}: no video, no frame rate, no camera path")
         return None
     posed: list[int] = []
-    wild: list[int] = []
+    wild: dict[str, list[int]] = {}
     camera_path_m: list[CameraPosition] = []
     low, high = vertices.min(axis=0), vertices.max(axis=0)
     with SensReader(path) as reader:
+        warnings += reader.notes
         for index, T_scan_from_camera in reader.poses():
             if T_scan_from_camera is None:
                 continue
-            if _is_wild(T_scan_from_camera, low, high):
-                wild.append(index)
+            fault = _pose_fault(T_scan_from_camera, low, high)
+            if fault:
+                wild.setdefault(fault, []).append(index)
                 continue
             posed.append(index)
             if not camera_path_m or index - camera_path_m[-1][0] >= CAMERA_PATH_EVERY:
                 center = T_scan_from_camera[None, :3, 3]
                 x, y, z = transform_points(T_aligned_from_scan, center)[0].tolist()
                 camera_path_m.append((index, x, y, z))
-        total = len(posed) + len(wild)
-        if wild:
-            few = len(wild) <= MAX_BROKEN * total
+        left_out = sum(map(len, wild.values()))
+        total = len(posed) + left_out
+        few = left_out <= MAX_BROKEN * total
+        remedy = "left out" if few else "no pose is used, there is no camera path"
+        for fault, frames in wild.items():
             warnings.append(
-                f"{len(wild)} of {total} camera poses are no rigid transform in metres "
-                f"near the mesh (first: frame {wild[0]}): "
-                + ("left out" if few else "no pose is used, there is no camera path")
+                f"{len(frames)} of {total} camera poses are {fault} (first: frame "
+                f"{frames[0]}): {remedy}"
             )
-            if not few:
-                posed, camera_path_m = [], []
-        return Recording(path, reader.frame_count, tuple(posed), tuple(camera_path_m))
+        if not few:
+            posed, camera_path_m = [], []
+        return Recording(
+            path,
+            reader.frame_count,
+            reader.stated_count,
+            tuple(posed),
+            tuple(camera_path_m),
+        )
 
 
-def _is_wild(T_scan_from_camera: np.ndarray, low: np.ndarray, high: np.ndarray) -> bool:
-    center = T_scan_from_camera[:3, 3]
-    reach = MAX_CAMERA_DISTANCE_M
-    if not ((center >= low - reach) & (center <= high + reach)).all():
-        return True
+def _pose_fault(T: np.ndarray, low: np.ndarray, high: np.ndarray) -> str | None:
+    """What is wrong with a pose (4, 4) of a camera near the mesh's bounds, in words."""
     try:
-        require_rigid(T_scan_from_camera, "pose")
+        require_rigid(T, "pose")
     except SpacerError:
-        return True
-    return False
+        try:
+            require_rigid(T.T, "pose")
+        except SpacerError:
+            return "no rigid transform"
+        return "transposed (stored by columns)"
+    reach = MAX_CAMERA_DISTANCE_M
+
+    def near(center: np.ndarray) -> bool:
+        return bool(((center >= low - reach) & (center <= high + reach)).all())
+
+    if near(T[:3, 3]):
+        return None
+    if near(T[:3, 3] / 1000):
+        return "in millimetres"
+    return f"more than {reach:.0f} m outside the mesh"
 
 
 def _first_seen(
@@ -629,7 +660,8 @@ def _first_seen(
     zip_path = _file(scan_dir, INSTANCES_2D)
     if zip_path.is_file():
         _require_whole(zip_path, recording)
-        return _first_seen_in_images(zip_path, vertices), "instance images"
+        seen = _first_seen_in_images(zip_path, vertices, recording, warnings)
+        return seen, "instance images"
     if recording is None:
         warnings.append(f"no {INSTANCES_2D[1:]} either: first frames are unknown")
         return {}, None
@@ -654,7 +686,7 @@ def _require_whole(zip_path: Path, recording: Recording | None) -> None:
     mesh. Without a recording the numbers must run from 0 without a gap.
     """
     held = set(read_frame_numbers(zip_path))
-    frames = range(recording.frame_count if recording else max(held, default=0) + 1)
+    frames = range(recording.stated_count if recording else max(held, default=0) + 1)
     absent = sorted(set(recording.posed if recording else frames) - held)
     foreign = sorted(held - set(frames))
     if absent or foreign:
@@ -673,18 +705,40 @@ def _require_whole(zip_path: Path, recording: Recording | None) -> None:
         )
 
 
-def _first_seen_in_images(zip_path: Path, object_ids: Iterable[int]) -> dict[int, int]:
-    """``{object_id: frame}`` by counting pixels of value ``objectId`` + 1."""
+def _first_seen_in_images(
+    zip_path: Path,
+    object_ids: Iterable[int],
+    recording: Recording | None,
+    warnings: list[str],
+) -> dict[int, int]:
+    """``{object_id: frame}`` by counting pixels of value ``objectId`` + 1.
+
+    Broken images are left out; see ``BrokenFrames``. Images of frames that the
+    recording lacks do not count.
+    """
     first_seen: dict[int, int] = {}
-    waiting = {i for i in object_ids if 0 <= i < 255}
-    for index, image in read_instance_frames(zip_path):
-        counts = np.bincount(image.ravel(), minlength=256)
+    wanted = {i for i in object_ids if i >= 0}
+    waiting, bits = {i for i in wanted if i + 1 < 2**16}, 8
+    numbers = read_frame_numbers(zip_path)
+    broken = BrokenFrames(str(zip_path), "instance images", len(numbers))
+    end = recording.frame_count if recording else len(numbers)
+    for index, image in read_instance_frames(zip_path, broken):
+        if index >= end or not waiting:
+            break
+        bits = max(bits, 8 * image.itemsize)
+        counts = np.bincount(image.ravel(), minlength=max(waiting) + 2)
         seen = counts >= max(1, MIN_VISIBLE_FRACTION * image.size)
         for object_id in [i for i in waiting if seen[i + 1]]:
             first_seen[object_id] = index
             waiting.remove(object_id)
-        if not waiting:
-            break
+    if broken.frames:
+        warnings.append(broken.note("left out"))
+    beyond = sorted(i for i in wanted if i + 1 >= 2**bits)
+    if beyond:
+        warnings.append(
+            f"{len(beyond)} objects have ids that images of {bits} bits cannot hold "
+            f"(first: {beyond[0]}): their first frames are unknown"
+        )
     return first_seen
 
 
