@@ -711,6 +711,7 @@ def test_broken_instance_images_are_left_out_up_to_a_tenth(scan, damage, count):
     [
         {"segIndices": 1.5},
         {"segIndices": "1"},
+        {"segIndices": True},
         {"segIndices": 2**70},
         {"segIndices": None},
         {"segIndices": [1]},

@@ -544,11 +544,11 @@ def read_groups(scan_dir: PathLike, vertex_count: int) -> list[Group]:
 
 
 def _whole_numbers(values: Any) -> npt.NDArray[np.int64]:
-    """A list of whole numbers as an array; 1.5 and "1" are none."""
-    found = np.asarray(values)
-    if found.ndim != 1 or (found.size and found.dtype.kind not in "iu"):
+    """A list of whole numbers as an array; 1.5, "1" and true are none."""
+    # By type, since NumPy would make texts or floats of all values.
+    if not isinstance(values, list) or not all(type(v) is int for v in values):
         raise ValueError(f"{reprlib.repr(values)} are not whole numbers")
-    return np.asarray(values, dtype=np.int64)
+    return np.array(values, dtype=np.int64)
 
 
 def _label_of(group: Any) -> str:
