@@ -24,7 +24,8 @@ import numpy.typing as npt
 from spacer_lib.artifacts import PathLike, atomic_path
 from spacer_lib.errors import SpacerError
 from spacer_lib.rooms.damage import BrokenFrames, decoded
-from spacer_lib.rooms.frames import FPS, sample_indices
+from spacer_lib.rooms.decoding import decode
+from spacer_lib.rooms.frames import FPS
 from spacer_lib.rooms.scannet.sens import COLOR_JPEG, COLOR_PNG, SensReader
 
 ROOM_SCHEME = "room://"
@@ -320,37 +321,17 @@ def _require_video(path: PathLike) -> Path:
     return Path(path)
 
 
-@contextlib.contextmanager
-def _opened(path: PathLike) -> Iterator[Any]:
-    """A ``decord.VideoReader``; errors of the decoder name the file."""
-    import decord
-
-    _require_video(path)
-    decord.logging.set_level(decord.logging.QUIET)
-    try:
-        yield decord.VideoReader(str(path), num_threads=1)
-    except (decord.DECORDError, RuntimeError, IndexError) as error:
-        lines = str(error).strip().splitlines()
-        raise SpacerError(
-            f"video {path} cannot be decoded",
-            kind="rooms.undecodable-video",
-            got=lines[0][:200] if lines else type(error).__name__,
-            expected="a whole mp4",
-            remedy="encode or download it again",
-        ) from error
-
-
 def probe(path: PathLike) -> VideoInfo:
     """Frame count, rate and size of a video file, as the decoder reports them.
 
     Raises
     ------
     SpacerError
-        If the file is missing or cannot be decoded.
+        If the file is missing or cannot be decoded in time.
     """
-    with _opened(path) as reader:
-        height, width = reader[0].shape[:2]
-        return VideoInfo(len(reader), float(reader.get_avg_fps()), width, height)
+    frames, facts = decode(_require_video(path), None)
+    height, width = frames.shape[1:3]
+    return VideoInfo(facts["total"], facts["fps"], width, height)
 
 
 def read_frames(
@@ -386,7 +367,8 @@ def read_frames(
     Raises
     ------
     SpacerError
-        If the video is missing or broken, or is to be rendered and no size is given.
+        If the video is missing or broken, takes longer than ``decoding.time_limit_s``,
+        or is to be rendered and no size is given.
     """
     if str(source).startswith(ROOM_SCHEME):
         if size is None:
@@ -423,12 +405,5 @@ def file_identity(path: PathLike) -> tuple[str, int, int]:
 def _decode(
     path: Path, count: int, size: int | None
 ) -> tuple[npt.NDArray[np.uint8], tuple[int, ...], int, float]:
-    with _opened(path) as reader:
-        indices = sample_indices(len(reader), count)
-        frames = reader.get_batch(list(indices)).asnumpy()
-        total, fps = len(reader), float(reader.get_avg_fps())
-    if size is not None:
-        frames = np.stack(
-            [cv2.resize(f, (size, size), interpolation=cv2.INTER_AREA) for f in frames]
-        )
-    return frames, indices, total, fps
+    frames, facts = decode(path, count, size)
+    return frames, tuple(facts["indices"]), facts["total"], facts["fps"]

@@ -1,9 +1,11 @@
 """Encoding, probing, sampling and decoding."""
 
+import concurrent.futures
 import json
 import os
 import struct
 import subprocess
+import time
 import tracemalloc
 
 import cv2
@@ -13,7 +15,7 @@ import pytest
 from support import refused
 
 from spacer_lib.errors import SpacerError
-from spacer_lib.rooms import video
+from spacer_lib.rooms import decoding, video
 from spacer_lib.rooms.frames import sample_indices
 from spacer_lib.rooms.scannet.sens import (
     COLOR_JPEG,
@@ -435,3 +437,66 @@ def test_broken_videos(tmp_path, clip, share):
     for read in (probe, lambda source: read_frames(source, 30)):
         with refused("rooms.undecodable-video", says="broken.mp4"):
             read(path)
+
+
+# ---------------------------------------------------------------- the decoder's time
+
+
+@pytest.fixture
+def own_decoder(tmp_path, monkeypatch):
+    """Write the module that child processes of this test import as decord."""
+    decoding.stop_idle()
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "modules"))
+
+    def write(text):
+        head = "class DECORDError(Exception): pass\nclass logging:\n    QUIET = 0\n"
+        head += "    set_level = staticmethod(lambda level: None)\n"
+        (tmp_path / "modules").mkdir()
+        (tmp_path / "modules" / "decord.py").write_text(head + text)
+
+    yield write
+    decoding.stop_idle()
+
+
+def test_a_decoder_that_hangs_is_stopped_and_its_file_named(
+    own_decoder, clip, tmp_path, monkeypatch
+):
+    own_decoder("import time\ndef VideoReader(*a, **k): time.sleep(600)\n")
+    monkeypatch.setenv(decoding.SECONDS_VARIABLE, "3")
+    start = time.monotonic()
+    for read in (probe, lambda path: read_frames(path, 7, 9)):
+        with refused("rooms.decoding-time", says=str(clip)) as caught:
+            read(clip)
+        assert "after 3 s" in str(caught.value)
+    assert time.monotonic() - start < 30
+    # The next video gets a decoder of its own.
+    monkeypatch.delenv("PYTHONPATH")
+    monkeypatch.delenv(decoding.SECONDS_VARIABLE)
+    assert probe(clip).frame_count == 30
+
+
+def test_a_decoder_that_dies_costs_its_video(own_decoder, clip):
+    own_decoder("import os\ndef VideoReader(*a, **k): os.abort()\n")
+    with refused("rooms.undecodable-video", says="status -6"):
+        probe(clip)
+
+
+def test_what_a_decoder_prints_is_no_reply(own_decoder, clip):
+    own_decoder("def VideoReader(*a, **k):\n    print('x')\n    raise DECORDError('y')")
+    with refused("rooms.undecodable-video", says="got y"):
+        probe(clip)
+
+
+@pytest.mark.parametrize("text", ["soon", "0", "-1", "nan", "inf"])
+def test_a_time_limit_that_is_none(clip, monkeypatch, text):
+    monkeypatch.setenv(decoding.SECONDS_VARIABLE, text)
+    with refused("rooms.decode-seconds", says=repr(text)):
+        probe(clip)
+
+
+def test_threads_decode_side_by_side(clip):
+    with concurrent.futures.ThreadPoolExecutor(3) as pool:
+        found = list(pool.map(lambda k: read_frames(clip, k, 8)[0], range(1, 7)))
+    assert [len(frames) for frames in found] == [1, 2, 3, 4, 5, 6]
+    for frames in found:
+        np.testing.assert_array_equal(frames, read_frames(clip, len(frames), 8)[0])
