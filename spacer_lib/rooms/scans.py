@@ -235,7 +235,7 @@ def require_no_failures(
     raise SpacerError(
         f"{len(failures)} of {total} {what} could not be read",
         kind="rooms.scans-failed",
-        got="".join(lines) + "\n",
+        got="".join(lines),
         remedy=f"repair or leave out these {what} and run again; the others are done",
     )
 
