@@ -24,6 +24,7 @@ from spacer_lib.cli.choices import (
 )
 from spacer_lib.errors import SpacerError
 from spacer_lib.rows import Question
+from spacer_lib.versions import EVALUATION, require_versions
 
 # Keys of EvaluationConfig: `--set KEY=VALUE`, or `--KEY VALUE` for short.
 SETTINGS = (
@@ -251,6 +252,7 @@ def _floor(kind: str, rows: list[Question], train_rows: list[Question] | None) -
 
 
 def _checkpoint(model: str, positions: str | None, vllm: bool, frames: int) -> Any:
+    require_versions(EVALUATION)
     if vllm:
         from spacer_lib.evaluation.offline_vllm import OfflineVllm
 

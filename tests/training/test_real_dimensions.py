@@ -206,14 +206,14 @@ def test_the_stand_in_has_the_published_tokens(published_words):
 
 
 def test_a_step_at_the_published_vocabulary(make, published_words, rows):
-    trainer = make(published_words, rows, max_completion_length=32, top_p=0.95)
+    trainer = make(published_words, rows, max_completion_length=16, top_p=0.95)
     pads = trainer.generation_kwargs["suppress_tokens"]
     assert pads == [151_655, 151_656]
     quiet(trainer.model, pads, 1e4)
     batch = trainer.roll_out([0, 1])
     ids = batch["completion_ids"]
     assert not torch.isin(ids, torch.tensor(pads)).any()
-    assert ids.max() > 100_000 and ids.unique().numel() > 200
+    assert ids.max() > 100_000 and ids.unique().numel() > 100
     assert_shared_is_apart(trainer, batch)
 
 
@@ -228,7 +228,7 @@ def test_tokens_without_a_word_are_survived(make, published_words, rows):
 def test_answers_at_the_published_vocabulary(published_words, rows):
     """The path of evaluation and selection."""
     model, processor = load_checkpoint(published_words)
-    settings = AskSettings(max_new_tokens=24, temperature=1.0, seed=3)
+    settings = AskSettings("tiny", max_new_tokens=24, temperature=1.0, seed=3)
     pads = [model.config.image_token_id, model.config.video_token_id]
     seen = []
     # What is drawn, from every width of input that follows.
@@ -289,9 +289,7 @@ def test_video_tokens_are_counted(
         )
     assert features.shape == (tokens, model.config.text_config.hidden_size)
     assert torch.isfinite(features).all() and features.std(dim=0).min() > 0
-    answer = respond(
-        model, processor, [row], AskSettings(max_new_tokens=3, video=settings)
-    )
+    answer = respond(model, processor, [row], AskSettings("tiny", settings, 3))
     assert 1 <= answer[0].tokens <= 3
 
 
@@ -538,16 +536,16 @@ def test_eight_ranks_share_out_every_row_once(batch, forwards):
     count, world = 64, 8
     ranks = numbers_by_rank(count, world, batch, forwards)
     alone = numbers_by_rank(count, 1, batch, forwards * world)[0]
-    times = forwards  # a generation serves as many forwards as it has
-    for turn, whole in enumerate(alone):
-        parts = [ranks[rank][turn] for rank in range(world)]
+    # TRL draws a generation's numbers again for each of its forwards.
+    generations = alone[:: forwards * world]
+    for turn, whole in enumerate(generations):
+        parts = [ranks[rank][turn * forwards] for rank in range(world)]
         assert [number for part in parts for number in part] == whole
         for part in parts:
             groups = np.array(part).reshape(-1, GROUP)
             assert (groups == groups[:, :1]).all()
-    drawn = [number for whole in alone[:: times * world] for number in whole]
-    assert sorted(set(drawn)) == sorted(range(count))
-    assert len(drawn) == GROUP * count
+    drawn = [number for whole in generations for number in whole]
+    assert sorted(drawn) == sorted(list(range(count)) * GROUP)
     later = numbers_by_rank(count, world, batch, forwards, epoch=1)
     assert later != ranks
 

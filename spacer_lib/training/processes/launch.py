@@ -62,6 +62,7 @@ from spacer_lib.training.processes.plan import (
     worker_environment,
 )
 from spacer_lib.training.recipe import TrainConfig
+from spacer_lib.versions import TRAINING, require_versions
 
 STOP_S = 30  # what workers get to end, and to save a checkpoint if there is time
 POLL_S = 0.2
@@ -223,12 +224,13 @@ def launch(
     Raises
     ------
     SpacerError
-        If the machine lacks something, or if ``resume`` or another node finds another
-        configuration.
+        If the machine lacks something or has old packages, or if ``resume`` or another
+        node finds another configuration.
     TrainingFailed
         If a worker failed, on any node.
     """
     say = on_line or (lambda line: None)
+    require_versions(TRAINING)
     workers, device, message = resolve_workers(config)
     plan = RunPlan(config, Path(out_dir).absolute(), workers, device == "cpu", resume)
     address = meeting_point(plan.nodes, node_rank, main_process_ip, main_process_port)
