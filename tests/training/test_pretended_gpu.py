@@ -17,6 +17,7 @@ SETTINGS = {
     "num_generations": 4,
     "beta": 0.04,
     "num_iterations": 2,
+    "max_completion_length": 8,
     "top_p": 0.95,
 }
 
@@ -54,12 +55,9 @@ def rolled_and_scored(trainer):
 
 
 CHANGES = [
-    {"shared_prefix": "on"},
-    {"shared_prefix": "off"},
-    {"lora": {"rank": 4}},
-    {"refill": 1},
-    {"temporal_bonus": 0.3},
-    {"loss_type": "dapo", "importance_level": "sequence"},
+    {"shared_prefix": "on", "refill": 1},
+    {"shared_prefix": "off", "loss_type": "dapo", "importance_level": "sequence"},
+    {"lora": {"rank": 4}, "temporal_bonus": 0.3},
 ]
 
 

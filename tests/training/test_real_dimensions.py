@@ -32,7 +32,7 @@ from spacer_lib.training.processes import launch as launching
 from spacer_lib.training.processes import plan
 from spacer_lib.training.processes.launch import launch
 from spacer_lib.training.recipe import load_config
-from spacer_lib.training.record import read_journal
+from spacer_lib.training.record import MetricsLog, read_journal
 from spacer_lib.training.sampler import EpochOrder
 
 GROUP = 8
@@ -419,14 +419,12 @@ def recipe(mixed):
     return build
 
 
-def assert_bf16_trained(metrics, said, shared):
+def assert_bf16_trained(metrics, shared):
     """Two steps whose first scores are the old ones, by the path that was asked for."""
     first, second = metrics
     assert first["logp_change/max"] == 0 < second["logp_change/max"]
     assert all(math.isfinite(row["loss"]) for row in metrics)
     assert min(row["grad_norm"] for row in metrics) > 1e-4
-    assert ("for 4 completions at once" in said) == (shared == "on")
-    assert ("packed log-probabilities differ" in said) == (shared == "on")
     fewer = first["tokens/computed"] < first["tokens/stock"] / 1.2
     assert fewer == (shared == "on")
 
@@ -436,15 +434,12 @@ SHARED = pytest.mark.parametrize("shared", ["on", "off"])
 
 @SHARED
 @pytest.mark.parametrize("change", [{}, {"lora.rank": 4}], ids=["alone", "lora"])
-def test_bf16_in_one_process(recipe, tmp_path, capsys, change, shared):
-    from spacer_lib.training.record import MetricsLog
-
+def test_bf16_in_one_process(recipe, tmp_path, change, shared):
     trainer = build_trainer(recipe(shared_prefix=shared, **change), tmp_path)
     assert trainer.model.dtype == (torch.bfloat16 if change else torch.float32)
     trainer.add_callback(MetricsLog(tmp_path / "metrics.jsonl"))
     trainer.train()
-    said = capsys.readouterr().out
-    assert_bf16_trained(read_journal(tmp_path / "metrics.jsonl"), said, shared)
+    assert_bf16_trained(read_journal(tmp_path / "metrics.jsonl"), shared)
 
 
 needs_cpu_only = pytest.mark.skipif(
@@ -460,8 +455,7 @@ def test_bf16_on_two_ranks(recipe, tmp_path, stage, shared):
     config = recipe(gpus=2, zero_stage=stage, shared_prefix=shared)
     run = launch(config, tmp_path / "run")
     assert (run.steps, run.workers) == (2, 2)
-    said = (tmp_path / "run/train.log").read_text()
-    assert_bf16_trained(run.metrics(), said, shared)
+    assert_bf16_trained(run.metrics(), shared)
 
 
 # ---------------------------------------------------------------- eight ranks
