@@ -8,7 +8,10 @@ import pytest
 import torch
 from pretended import GPU, Pretended, move, pretended_gpu
 
+from spacer_lib.language.asking import AskSettings
 from spacer_lib.models import sampling
+from spacer_lib.models.checkpoints import load_checkpoint
+from spacer_lib.models.generation import respond
 from spacer_lib.models.sampling import gumbel_noise
 from spacer_lib.training import step
 from spacer_lib.training.assembly import build_trainer
@@ -113,3 +116,15 @@ def test_a_tensor_of_the_cpu_among_them_raises(make, on_gpu, monkeypatch, fault)
     rolled_and_scored(trainer)
     with pretended_gpu(), pytest.raises(RuntimeError, match="same device"):
         rolled_and_scored(on_gpu(trainer))
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_evaluation_makes_nothing_on_the_cpu(model_dir, rows, temperature, monkeypatch):
+    # A tensor of inference mode has no room for what a pretended one holds.
+    monkeypatch.setattr(torch, "inference_mode", torch.no_grad)
+    settings = AskSettings("tiny", max_new_tokens=8, temperature=temperature, seed=1)
+    expected = respond(*load_checkpoint(model_dir), rows[:3], settings)
+    model, processor = load_checkpoint(model_dir)
+    with pretended_gpu():
+        assert move(model).device == GPU
+        assert respond(model, processor, rows[:3], settings) == expected

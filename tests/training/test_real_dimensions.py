@@ -90,7 +90,14 @@ MET = {
     ("ranks: settings of the launch", 8): (HERE, "test_the_launch_of_eight_ranks"),
     ("ranks: order of rows", 8): (HERE, "test_eight_ranks_share_out_every_row_once"),
     ("ranks: a run", 8): (HERE, "test_eight_ranks_train_as_one"),
-    ("device", "not the CPU"): (GPU, "test_a_step_makes_nothing_on_the_cpu"),
+    ("device of training", "not the CPU"): (
+        GPU,
+        "test_a_step_makes_nothing_on_the_cpu",
+    ),
+    ("device of evaluation", "not the CPU"): (
+        GPU,
+        "test_evaluation_makes_nothing_on_the_cpu",
+    ),
 }
 UNMET = ("a GPU", "NCCL", "weights")
 
