@@ -58,5 +58,5 @@ def test_two_ranks_train_and_evaluate_mp4_rows(rows, tmp_path, without):
     benchmark = ["--benchmark", "VSI-Bench", "--data", data, "--config", "tiny"]
     spacer("evaluate", *benchmark, "--model", out / "model", "--out", answers)
     made = read_jsonl(answers / "predictions.jsonl")
-    assert [one["id"] for one in made] == [0, 1, 2, 3]
+    assert [one["id"] for one in made] == ["0", "1", "2", "3"]
     assert all(one["tokens"] > 0 for one in made)
