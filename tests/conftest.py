@@ -36,7 +36,14 @@ MARKS = {
         "synthetic",
         "video",
     ),
-    "processes": ("cluster", "equality", "lab", "launch", "notebook_scans"),
+    "processes": (
+        "cluster",
+        "equality",
+        "lab",
+        "launch",
+        "light_workers",
+        "notebook_scans",
+    ),
     "slow": ("processors", "qa_properties"),
 }
 

@@ -31,6 +31,7 @@ from spacer_lib.cli.servers import (
 from spacer_lib.cli.servers import endpoint as server
 from spacer_lib.errors import SpacerError
 from spacer_lib.rows import Question
+from spacer_lib.versions import EVALUATION, require_versions
 
 # Keys of EvaluationConfig: `--set KEY=VALUE`, or `--KEY VALUE` for short.
 SETTINGS = (
@@ -229,6 +230,7 @@ def _floor(kind: str, rows: list[Question], train_rows: list[Question] | None) -
 
 
 def _checkpoint(model: str, positions: str | None, vllm: bool, frames: int) -> Any:
+    require_versions(EVALUATION)
     if vllm:
         from spacer_lib.evaluation.offline_vllm import OfflineVllm
 
