@@ -27,7 +27,7 @@ MARKS = {
         "study",
     ),
     "video": ("build", "cli", "bench_data", "scannet", "scans", "synthetic", "video"),
-    "processes": ("cluster", "equality", "lab", "launch"),
+    "processes": ("cluster", "equality", "lab", "launch", "workers"),
     "slow": ("qa_properties",),
 }
 

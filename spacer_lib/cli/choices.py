@@ -23,6 +23,7 @@ BENCHMARKS = (
     "videommmu",
 )
 CONDITIONS = ("own", "other", "blind", "shuffled", "oracle", "random_map")
+BACKENDS = ("auto", "transformers", "vllm")
 FLOORS = ("majority", "frequency", "random")
 PRESETS = (
     "spacer-paper",
