@@ -49,6 +49,16 @@ EXTRACTIONS = (
     "spacer_released",
     "strict+fallback",
 )
+STAGES = (
+    "env",
+    "device",
+    "attention",
+    "step",
+    "decode",
+    "train",
+    "lora7b",
+    "evaluate",
+)
 POSITIONS = ("library", "original")
 
 
