@@ -21,6 +21,7 @@ MARKS = {
         "training",
         "ask",
         "cli",
+        "doctor",
         "evaluation",
         "sampling",
         "bench_step",

@@ -230,9 +230,11 @@ def test_choices_are_those_of_the_library():
     from spacer_lib import benchmarks
     from spacer_lib.evaluation import conditions, config, floors, runner, workers
     from spacer_lib.models.patches.rope import POSITION_RULES
+    from spacer_lib.rehearsal import stages
     from spacer_lib.rewards.config import PRESETS
 
     assert choices.BENCHMARKS == tuple(benchmarks.BENCHMARKS)
+    assert choices.STAGES == tuple(stages.STAGES)
     assert choices.BACKENDS == workers.BACKENDS
     assert choices.CONDITIONS == conditions.CONDITIONS
     assert choices.FLOORS == floors.FLOORS

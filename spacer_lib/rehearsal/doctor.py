@@ -51,6 +51,7 @@ def examine(say: Callable[[str], object]) -> dict[str, Any]:
     table = recipe_table(rates, gpus, folder)
     for row in table:
         say(recipe_line(row))
+    say("`spacer train --config RECIPE --estimate` measures a recipe here")
     return {
         "facts": record(facts),
         "missing": [one.name for one in facts if not one.good],
