@@ -168,7 +168,7 @@ def test_unknown_commands_and_options_end_with_2(capsys):
 # ---------------------------------------------------------------- the two surfaces
 
 FIRST = {"synth", "parse", "qa", "mix", "train", "evaluate", "score", "report"}
-PROJECT = {"demo", "run", "notebooks"}
+PROJECT = {"demo", "run", "notebooks", "doctor"}
 EXTRAS = {"audit", "evaluate", "reward", "select", "serve", "study", "warmstart"}
 ROOT_COMMAND = typer.main.get_command(cli.app)
 
