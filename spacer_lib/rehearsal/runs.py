@@ -145,9 +145,9 @@ def train_run(
     settings = {
         "data_path": data,
         "max_steps": 2,
-        "prompts_per_step": 2,
-        "num_generations": 4,
-        "max_completion_length": 96 if readings.big else 16,
+        "prompts_per_step": 4,
+        "num_generations": 8,
+        "max_completion_length": 128,  # shorter ones earn nothing: the loss is 0
         "beta": 0.04,
         "advanced.frozen": "null",
         "save_steps": 2,

@@ -152,6 +152,7 @@ def test_a_run_through_the_launcher_is_read(tmp_path):
     runs.train_run(found, "refused", data, {"num_generations": 1})
     good, bad = read_json(tmp_path / "train.json")["readings"]
     assert len(good["steps"]) == 1 and good["steps"][0]["seconds/step"] > 0
+    assert good["steps"][0]["reward"] > 0 and good["steps"][0]["grad_norm"] > 0
     assert "num_generations" in bad["error"] and found.failed() == ["refused"]
 
 
