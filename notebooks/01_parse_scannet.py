@@ -19,10 +19,10 @@
 # **What you'll learn.**
 # - read ScanNet's files: colour, depth, poses, mesh, segments, instance images;
 # - transform points from the scan frame to the aligned frame;
-# - compute a room's size from its floor;
+# - compute a room's size, by two published rules;
 # - find the fault of a broken scan from the error message.
 #
-# **What you'll need.** No earlier notebook and no download: synthetic rooms are written in ScanNet's file formats. One CPU core, under a minute, 1 GB of memory. For real scans, accept ScanNet's terms of use and give their folder as `scans_dir`, or a published metadata file as `meta_file`.
+# **What you'll need.** No earlier notebook and no download: synthetic rooms are written in ScanNet's file formats. One CPU core, under a minute, 1 GB of memory. For real scans, accept ScanNet's terms of use and give their folder as `scans_dir`, or a published metadata file as `meta_file`. Copies of ScanNet with exported frames, or without a recording, work too; cells that need what is absent say so.
 #
 # SpaceR §3 (Data Collection).
 
@@ -50,12 +50,20 @@ from spacer_lib.errors import SpacerError
 
 # %%
 from spacer_lib.pictures import room_plots
-from spacer_lib.pictures.style import FAINT, INK, PALETTE, use_house_style
-from spacer_lib.rooms.geometry import alpha_shape_area_m2, transform_points
+from spacer_lib.pictures.style import FAINT, PALETTE, use_house_style
+from spacer_lib.rooms.area import AREA_RULES
+from spacer_lib.rooms.geometry import transform_points
+from spacer_lib.rooms.layouts import find_scans
 from spacer_lib.rooms.scannet import parse
 from spacer_lib.rooms.scannet.frames2d import read_instance_frames
-from spacer_lib.rooms.scannet.sens import SensReader
-from spacer_lib.rooms.scans import LABELS, parse_scans, read_scenes, synthetic_scans
+from spacer_lib.rooms.scans import (
+    LABELS,
+    parse_scans,
+    read_scenes,
+    synthetic_ids,
+    synthetic_scans,
+)
+from spacer_lib.rooms.synthetic.layout import draw_room
 from spacer_lib.rooms.video import (
     frame_times_path,
     probe,
@@ -78,7 +86,7 @@ out = PROJECT_ROOT / (out_dir or "data/demo")
 # %%
 if scans_dir:
     root = PROJECT_ROOT / scans_dir
-    scan_dirs = sorted(path for path in root.iterdir() if path.is_dir())
+    scan_dirs = [path for _, path in sorted(find_scans(root).items())]
     label_tsv = PROJECT_ROOT / labels if labels else root.parent / LABELS
 else:
     scan_dirs, label_tsv = synthetic_scans(out / f"raw_seed{seed}", seed=seed)
@@ -87,7 +95,10 @@ else:
 # %%
 scan_dir = scan_dirs[0]
 scan = scan_dir.name
-sizes = {p.name.removeprefix(scan): p.stat().st_size for p in scan_dir.iterdir()}
+sizes = {}
+for path in scan_dir.iterdir():  # exported frames are folders of files
+    files = path.rglob("*") if path.is_dir() else [path]
+    sizes[path.name.removeprefix(scan)] = sum(file.stat().st_size for file in files)
 figure, ax = plt.subplots(figsize=(6.4, 2.2))
 names = sorted(sizes, key=sizes.get)
 ax.barh(names, [sizes[name] / 1e3 for name in names])
@@ -96,14 +107,20 @@ _ = ax.set(xscale="log", xlabel="size (kB)", title=f"{scan}/{scan}…")
 # %% [markdown]
 # ## `.sens`: the recording
 #
-# A recording is a sequence of frames: a JPEG, a compressed depth image and a camera pose. It is read frame by frame, so memory does not grow with its length.
+# A recording is a sequence of frames: a JPEG, a compressed depth image and a camera pose. It is read frame by frame, so memory does not grow with its length. Frames that were exported into folders (`color/`, `depth/`, `pose/`) are read in the same way.
 
 # %%
-with SensReader(scan_dir / f"{scan}.sens") as recording:
-    frames = list(recording)
-    depth_m = frames[0].depth_m()
-    color_size, depth_size = recording.color_size, recording.depth_size
-print(f"{len(frames)} frames, colour {color_size}, depth {depth_size} pixels")
+recording = parse.open_recording(scan_dir)
+some, poses, depth_m = [], [], None
+if recording is None:
+    print(f"{scan} has no recording: cells that need one are skipped")
+else:
+    with recording as frames:
+        poses = [T for _, T in frames.poses()]
+        wanted = {int(k) for k in np.linspace(0, len(poses) - 1, 5)}
+        some = [frame for frame in frames if frame.index in wanted]
+        depth_m = some[0].depth_m() if frames.has_depth else None
+    print(f"{len(poses)} frames, {recording.fps:g} a second of video")
 
 
 # %%
@@ -113,20 +130,21 @@ def decoded(jpeg):
 
 
 # %%
-some = frames[:: max(1, len(frames) // 5)][:5]
-figure, axes = plt.subplots(1, 5, figsize=(11, 2))
-titles = [f"frame {frame.index}" for frame in some]
-_ = room_plots.frames_strip([decoded(f.jpeg) for f in some], axes, titles)
+if some:
+    figure, axes = plt.subplots(1, len(some), figsize=(11, 2), squeeze=False)
+    titles = [f"frame {frame.index}" for frame in some]
+    room_plots.frames_strip([decoded(f.jpeg) for f in some], axes[0], titles)
 
 # %% [markdown]
 # Depth is the distance along the optical axis, stored as an integer, 1000 per metre; 0 means no reading. Depth and colour images differ in size and field of view.
 
 # %%
-figure, ax = plt.subplots(figsize=(4.2, 2.6))
-shown = ax.imshow(np.where(depth_m > 0, depth_m, np.nan), cmap="viridis")
-figure.colorbar(shown, label="depth (m)")
-_ = ax.set(title=f"depth of frame 0, {(depth_m > 0).mean():.0%} valid")
-ax.set_axis_off()
+if depth_m is not None:
+    figure, ax = plt.subplots(figsize=(4.2, 2.6))
+    shown = ax.imshow(np.where(depth_m > 0, depth_m, np.nan), cmap="viridis")
+    figure.colorbar(shown, label="depth (m)")
+    ax.set(title=f"depth of frame 0, {(depth_m > 0).mean():.0%} valid")
+    ax.set_axis_off()
 
 # %% [markdown]
 # ## `.txt`: the alignment
@@ -150,10 +168,10 @@ print(f"{len(vertices)} vertices, height {np.ptp(aligned[:, 2]):.2f} m")
 
 # %%
 figure, axes = plt.subplots(1, 2, figsize=(9, 3.8))
-some = np.random.default_rng(0).choice(len(vertices), min(len(vertices), 20_000))
+chosen = np.random.default_rng(0).choice(len(vertices), min(len(vertices), 20_000))
 pairs = {"scan": vertices, "aligned": aligned}
 for ax, (name, points) in zip(axes, pairs.items(), strict=True):
-    room_plots.cloud_from_above(points[some], colors[some] / 255, ax)
+    room_plots.cloud_from_above(points[chosen], colors[chosen] / 255, ax)
     ax.set(title=f"{name} frame")
 
 # %% [markdown]
@@ -164,18 +182,18 @@ for ax, (name, points) in zip(axes, pairs.items(), strict=True):
 # Where tracking was lost, the stored pose is $-\infty$ and the reader returns `None`. The frame stays in the video, so that frame numbers keep their meaning.
 
 # %%
-poses = [f.T_scan_from_camera for f in frames]
-lost = [f.index for f in frames if f.T_scan_from_camera is None]
-path = np.array([T_aligned_from_scan @ T for T in poses if T is not None])
-print(f"{len(lost)} of {len(frames)} frames without a pose: {lost[:10]}")
+known = [k for k, T in enumerate(poses) if T is not None]
+lost = [k for k, T in enumerate(poses) if T is None]
+path = np.array([T_aligned_from_scan @ poses[k] for k in known])
+print(f"{len(lost)} of {len(poses)} frames without a pose: {lost[:10]}")
 
 # %%
-known = [f.index for f in frames if f.T_scan_from_camera is not None]
-gap = [np.searchsorted(known, index).clip(0, len(path) - 1) for index in lost]
-figure, ax = plt.subplots(figsize=(4.8, 3.6))
-room_plots.camera_path(path, ax)
-ax.plot(*path[gap, :2, 3].T, "x", color=PALETTE[5], label="pose lost here")
-_ = ax.legend()
+if len(path):
+    gap = [np.searchsorted(known, k).clip(0, len(path) - 1) for k in lost]
+    figure, ax = plt.subplots(figsize=(4.8, 3.6))
+    room_plots.camera_path(path, ax)
+    ax.plot(*path[gap, :2, 3].T, "x", color=PALETTE[5], label="pose lost here")
+    ax.legend()
 
 # %% [markdown]
 # ## Segments, groups and instance images
@@ -193,12 +211,13 @@ archive = scan_dir / f"{scan}{parse.INSTANCES_2D}"
 if archive.exists():
     _, image = next(read_instance_frames(archive))
     figure, axes = plt.subplots(1, 2, figsize=(8, 2.8))
-    room_plots.frames_strip([decoded(frames[0].jpeg)], axes[:1], ["colour, frame 0"])
+    color = decoded(some[0].jpeg) if some else np.zeros_like(image)
+    room_plots.frames_strip([color], axes[:1], ["colour, frame 0"])
     axes[1].imshow(np.where(image > 0, image, np.nan), cmap="tab20", vmin=0, vmax=20)
     axes[1].set(title="instances, frame 0")
     axes[1].set_axis_off()
 else:
-    print(f"{scan} has no instance images: first frames come from projection")
+    print(f"{scan} has no instance images")
 
 # %% [markdown]
 # ## From files to a `Scene`
@@ -234,7 +253,7 @@ _ = ax.set(title=f"{scene.scene_id}: {len(scene.instances)} oriented boxes")
 # %%
 figure = plt.figure(figsize=(7, 5))
 ax = figure.add_subplot(projection="3d")
-few = some[::4]
+few = chosen[::4]
 room_plots.room_3d(scene, aligned[few], colors[few] / 255, ax)
 _ = ax.view_init(elev=38, azim=-60)
 
@@ -256,35 +275,46 @@ pd.DataFrame(
 # %% [markdown]
 # ## Room size by alpha shape
 #
-# Which area do the floor's points cover? They are triangulated, and the triangles with a small circumscribed circle are kept:
+# Which area do the mesh's vertices cover, seen from above? They are triangulated, and the triangles with a small circumscribed circle are kept:
 #
-# $$A = \sum_{\triangle:\ r_\triangle < \alpha} \operatorname{area}(\triangle), \qquad \alpha = 0.5\ \text{m}$$
+# $$A = \sum_{\triangle:\ r_\triangle < \alpha} \operatorname{area}(\triangle)$$
 #
-# A convex hull would fill the recesses of the floor. With a very small α, holes remain.
+# A convex hull would fill the recesses of the room. With a very small α, holes remain. Two rules differ in the vertices that count, in α, and in the holes:
+#
+# | rule | vertices | α | holes | recipes |
+# |---|---|---|---|---|
+# | `vsi-bench` | all | 0.2 m | filled | `vsibench`, `vsi100k`, `demo` |
+# | `spatial-r1` | up to 0.2 m above the floor | 0.5 m | left out | `sr`, `sr91k` |
+#
+# VSI-Bench's authors have published their rule. Of Spatial-R1's, only the method is published; height and α are this project's. Vertices that are labelled as floor would not do: furniture hides the floor below it.
 
 # %%
+from_above = {"labelled as floor": np.zeros((0, 2))}
 labelled = [g.vertices for g in groups if g.label == "floor"]
-low = np.flatnonzero(np.abs(aligned[:, 2]) <= parse.FLOOR_BAND_M)
-chosen = np.concatenate(labelled) if labelled else low
-floor_xy = aligned[chosen, :2]
-step = max(1, len(floor_xy) // 5000)
+if labelled:
+    from_above["labelled as floor"] = aligned[np.concatenate(labelled), :2]
+from_above |= {name: rule.points_xy(aligned) for name, rule in AREA_RULES.items()}
 
 # %%
-alphas = np.geomspace(0.03, 5, 25)
-areas = [alpha_shape_area_m2(floor_xy[::step], alpha) for alpha in alphas]
+figure, axes = plt.subplots(1, 3, figsize=(11, 3), sharex=True, sharey=True)
+for ax, (name, points) in zip(axes, from_above.items(), strict=True):
+    few = np.random.default_rng(0).permutation(points)[:8000]
+    ax.plot(*few.T, ".", ms=1)
+    area = scene.room_areas_m2.get(name)
+    ax.set(title=name + (f": {area:.1f} m²" if area else ""), aspect="equal")
+    ax.set(xlabel="x (m)")
+_ = axes[0].set(ylabel="y (m)")
 
 # %%
-figure, axes = plt.subplots(1, 2, figsize=(9, 3))
-axes[0].plot(*floor_xy[::step].T, ".", ms=1.5)
-axes[0].set(xlabel="x (m)", ylabel="y (m)", aspect="equal", title="floor vertices")
-axes[1].semilogx(alphas, areas, "o-", ms=3)
-axes[1].axvline(0.5, color=INK, ls="--", label="α = 0.5 m")
-axes[1].axhline(scene.room_size_m2, color=FAINT, label="the scene's value")
-axes[1].set(xlabel="α (m)", ylabel="area (m²)")
-_ = axes[1].legend()
+true_m2 = None
+if not scans_dir:  # the last scan is a second one of the first room
+    room_seed, _ = synthetic_ids(len(scan_dirs), seed)[0]
+    true_m2 = draw_room(room_seed).floor_area_m2
+figure, ax = plt.subplots(figsize=(6.4, 3.2))
+_ = room_plots.area_by_alpha(aligned, ax, true_m2)
 
 # %% [markdown]
-# **What to notice.** A plateau: if α is larger than the spacing of the vertices, the area hardly depends on it.
+# **What to notice.** The benchmark's curve is flat: if α is larger than the spacing of the vertices, the area hardly depends on it. With a large α the recess of an L-shaped room is filled. Spatial-R1's rule leaves out what furniture hides, until α is wider than the furniture. A model that learned from one rule is wrong by the other, so each question recipe names its rule (`room_area`), and a scene stores both areas.
 #
 # ## First-seen frames
 #
@@ -305,10 +335,12 @@ print(projected.warnings[-1])
 frames_of = {i.instance_id: i.first_seen_frame for i in projected.instances}
 pairs = [(i.first_seen_frame, frames_of[i.instance_id]) for i in scene.instances]
 both = np.array([pair for pair in pairs if None not in pair])
-figure, ax = plt.subplots(figsize=(3.4, 3.2))
-ax.plot([0, scene.frame_count], [0, scene.frame_count], color=FAINT)
-ax.plot(*both.T, "o")
-_ = ax.set(xlabel="frame by instance images", ylabel="frame by projection")
+if len(both):
+    figure, ax = plt.subplots(figsize=(3.4, 3.2))
+    ax.plot([0, scene.frame_count], [0, scene.frame_count], color=FAINT)
+    ax.plot(*both.T, "o")
+    how = scene.provenance["first_seen"]
+    ax.set(xlabel=f"frame by {how}", ylabel="frame by projection")
 
 # %% [markdown]
 # **What to notice.** Two independent methods mostly give the same frame. Points above the line are large objects whose corner appears first: enough pixels, but less than a tenth of the vertices. The frame depends on a threshold, so questions about order leave out objects that appear nearly together (notebook 03).
@@ -319,18 +351,18 @@ _ = ax.set(xlabel="frame by instance images", ylabel="frame by projection")
 # The stored JPEGs are encoded as H.264 at 24 fps, the rate in the paper. The number of frames is then checked by reading the file.
 
 # %%
-info = probe(out / scene.video_path)
-video_frames, indices, *_ = read_frames(out / scene.video_path, 5)
-figure, axes = plt.subplots(1, 5, figsize=(11, 2))
-room_plots.frames_strip(video_frames, axes, [f"frame {i}" for i in indices])
-info
+if scene.video_path:
+    video_frames, indices, *_ = read_frames(out / scene.video_path, 5)
+    figure, axes = plt.subplots(1, 5, figsize=(11, 2))
+    room_plots.frames_strip(video_frames, axes, [f"frame {i}" for i in indices])
+probe(out / scene.video_path) if scene.video_path else "no recording, no video"
 
 # %% [markdown]
 # A table of frames is written with each video: time in the video, time stamps of the recording, and whether the frame has a pose.
 
 # %%
-times = read_frame_times(frame_times_path(out / scene.video_path))
-pd.DataFrame(times[:4])
+table = frame_times_path(out / scene.video_path) if scene.video_path else None
+pd.DataFrame(read_frame_times(table)[:4] if table else [])
 
 # %% [markdown]
 # ## Old releases
@@ -339,13 +371,10 @@ pd.DataFrame(times[:4])
 
 # %%
 with tempfile.TemporaryDirectory() as folder:
-    copy = shutil.copytree(scan_dir, Path(folder) / scan)
-    for path in copy.iterdir():
-        if path.suffix in (".sens", ".zip"):
-            path.unlink()
-    text = copy / f"{scan}.txt"
-    kept = [s for s in text.read_text().splitlines() if "axisAlignment" not in s]
-    text.write_text("\n".join(kept))
+    copy = Path(folder) / scan
+    copy.mkdir()
+    for suffix in (parse.MESH, parse.SEGMENTS, parse.AGGREGATION):
+        shutil.copy(scan_dir / f"{scan}{suffix}", copy)
     old = parse.parse_scene(copy, label_tsv)
 print(old.provenance["groups"]["note"], *old.warnings, sep="\n")
 
@@ -374,7 +403,7 @@ else:
 # %% [markdown]
 # ## Failure cases
 #
-# Two broken scans: one without its aggregation, one with a truncated recording. The error says what was found, what was expected and what to do. Scans that were parsed before are kept.
+# Two broken scans: one without its aggregation, one with a truncated file. The error says what was found, what was expected and what to do. Scans that were parsed before are kept.
 
 # %%
 def complaint(damage):
@@ -394,8 +423,9 @@ print(complaint(lambda copy: (copy / f"{scan}{parse.AGGREGATION}").unlink()))
 
 # %%
 def truncate(copy):
-    """Keep the first 60 % of the recording."""
+    """Keep the first 60 % of the recording; of the mesh, if there is none."""
     path = copy / f"{scan}.sens"
+    path = path if path.exists() else copy / f"{scan}{parse.MESH}"
     with path.open("r+b") as stream:
         stream.truncate(path.stat().st_size * 6 // 10)
 
@@ -419,6 +449,7 @@ print(complaint(truncate))
 # - **Interrupted?** Run it again: finished scans are recognised by the sizes and times of their files.
 # - **A broken scan** does not stop the others. All scans that failed are named at the end.
 # - **No instance images?** First-seen frames are found by projection, and the scene has a warning.
+# - **Another data set?** Folders of ScanNet++ and ARKitScenes are parsed by the same command; others are refused by name.
 # - **No axisAlignment?** The scan's own axes are kept, and the scene has a warning. Maps of such scenes are turned.
 # - **Demo and ScanNet.** The demo's videos last four seconds, real ones a minute or more.
 #

@@ -32,7 +32,7 @@ room_seed: int = 6  # of the room drawn below
 grid_size: int = 10  # M, cells per side; SpaceR: 10
 rooms: int = 60  # that each average is taken over
 dollhouse_seed: int = 8000000  # of the room of the embedded run
-meta_file: str = ""  # published metadata; "": $SPACER_REAL_META, if set
+meta_file: str = ""  # metadata, or 01's scenes/; "": $SPACER_REAL_META, if set
 seed: int = 0  # of jitter and random maps
 
 # %%
@@ -412,19 +412,21 @@ meta = meta_file or os.environ.get("SPACER_REAL_META", "")
 real = read_meta_file(PROJECT_ROOT / meta) if meta else []
 real_maps = {s.scene_id: rasterize(s, grid_size) for s in real if s.by_category()}
 if real:
-    print(f"{len(real_maps)} of {len(real)} real scenes mapped; {real[0].warnings[0]}")
+    print(f"{len(real_maps)} of {len(real)} scenes mapped", *real[0].warnings[:1])
 else:
     print("Skipped: no metadata file is named, and real data are not shipped.")
 
 # %%
-if real:
+if real_maps:
     figure, axes = plt.subplots(1, 4, figsize=(13, 3.4))
-    for ax, (name, cells_there) in zip(axes, list(real_maps.items())[:4], strict=True):
+    for ax in axes[len(real_maps):]:
+        ax.set_axis_off()
+    for ax, (name, cells_there) in zip(axes, real_maps.items(), strict=False):
         map_plots.cognitive_map(cells_there, ax, grid_size).get_legend().remove()
         ax.set(title=f"{name}: {sum(map(len, cells_there.values()))} objects")
 
 # %%
-if real:
+if real_maps:
     for name, way in draw.items():
         got = [np.mean([measures[s](way(m), m) for m in real_maps.values()])
                for s in ("released", "aligned")]

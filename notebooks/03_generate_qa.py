@@ -74,6 +74,7 @@ from spacer_lib.questions.mixture import (
 )
 from spacer_lib.questions.recipes import load_recipe
 from spacer_lib.rooms.geometry import box_distance_m, sampled_box_points, turn_deg
+from spacer_lib.rooms.layouts import find_scans
 from spacer_lib.rooms.scans import (
     LABELS,
     parse_scans,
@@ -96,7 +97,7 @@ out = PROJECT_ROOT / (out_dir or "data/demo")
 # %%
 if scans_dir:
     root = PROJECT_ROOT / scans_dir
-    scan_dirs = sorted(path for path in root.iterdir() if path.is_dir())
+    scan_dirs = [path for _, path in sorted(find_scans(root).items())]
     label_tsv = PROJECT_ROOT / labels if labels else root.parent / LABELS
 else:
     scan_dirs, label_tsv = synthetic_scans(out / f"raw_seed{seed}", seed=seed)
@@ -113,7 +114,8 @@ rules = load_recipe(recipe).rules
 pd.Series(dataclasses.asdict(rules)).to_frame("value")
 
 # %%
-scene = next(s for s in scenes if max(s.object_counts.values()) > 1)
+repeats = [s for s in scenes if max(s.object_counts.values(), default=0) > 1]
+scene = (repeats or scenes)[0]
 only = {name: group[0] for name, group in scene.by_category().items()
         if len(group) == 1}
 figure, ax = plt.subplots(figsize=(5.4, 4))
@@ -122,14 +124,12 @@ _ = room_plots.floor_plan(scene, ax).set(title=scene.scene_id)
 
 # %%
 def first_question(kind, scene=scene):
-    """The first question of a kind about a scene, and its words."""
+    """The first question of a kind about a scene, and its words; ``None``: none."""
     found = GENERATORS[kind](scene, np.random.default_rng(seed), rules)
     question = next((q for q in found if isinstance(q, Draft)), None)
     if question is None:
-        raise SpacerError(
-            f"{scene.scene_id}: no question of kind {kind}",
-            kind="notebooks.no-question",
-        )
+        print(f"{scene.scene_id} has no question of this kind")
+        return None
     print(question.question, *(question.options or ()), sep="\n")
     print("→", question.ground_truth)
     return question
@@ -150,9 +150,10 @@ def plan(title):
 
 # %%
 question = first_question("object_counting")
-ax = plan(f"{question.ground_truth} x {question.categories[0]}")
-for instance in scene.by_category()[question.categories[0]]:
-    ax.plot(*instance.centroid_m[:2], "o", ms=34, mfc="none", mec=INK, mew=2)
+if question:
+    ax = plan(f"{question.ground_truth} x {question.categories[0]}")
+    for instance in scene.by_category()[question.categories[0]]:
+        ax.plot(*instance.centroid_m[:2], "o", ms=34, mfc="none", mec=INK, mew=2)
 
 # %% [markdown]
 # ## 2 · Object size
@@ -161,13 +162,14 @@ for instance in scene.by_category()[question.categories[0]]:
 
 # %%
 question = first_question("object_size_estimation")
-instance = only[question.categories[0]]
-longest = int(np.argmax(instance.axes_lengths_m))
-half = instance.axes_matrix[longest] * instance.axes_lengths_m[longest] / 2
-ends = np.array([instance.centroid_m - half, instance.centroid_m + half])
-ax = plan(f"{question.categories[0]}: {question.ground_truth} cm")
-_ = ax.plot(*ends[:, :2].T, "|-", color=INK, lw=2, ms=10)
-print("edges (m):", np.round(instance.axes_lengths_m, 2))
+if question:
+    instance = only[question.categories[0]]
+    longest = int(np.argmax(instance.axes_lengths_m))
+    half = instance.axes_matrix[longest] * instance.axes_lengths_m[longest] / 2
+    ends = np.array([instance.centroid_m - half, instance.centroid_m + half])
+    ax = plan(f"{question.categories[0]}: {question.ground_truth} cm")
+    _ = ax.plot(*ends[:, :2].T, "|-", color=INK, lw=2, ms=10)
+    print("edges (m):", np.round(instance.axes_lengths_m, 2))
 
 # %% [markdown]
 # Seen from above, an upright longest edge is a point; its length is printed.
@@ -178,10 +180,11 @@ print("edges (m):", np.round(instance.axes_lengths_m, 2))
 
 # %%
 question = first_question("room_size_estimation")
-(x0, y0), (x1, y1) = scene.floor_min_m, scene.floor_max_m
-ax = plan(f"{question.ground_truth} m²")
-_ = ax.fill([x0, x1, x1, x0], [y0, y0, y1, y1], color=PALETTE[2], alpha=0.15)
-print(f"bounding rectangle: {(x1 - x0) * (y1 - y0):.1f} m²")
+if question:
+    (x0, y0), (x1, y1) = scene.floor_min_m, scene.floor_max_m
+    ax = plan(f"{question.ground_truth} m²")
+    _ = ax.fill([x0, x1, x1, x0], [y0, y0, y1, y1], color=PALETTE[2], alpha=0.15)
+    print(f"bounding rectangle: {(x1 - x0) * (y1 - y0):.1f} m²")
 
 # %% [markdown]
 # ## 4 · Absolute distance
@@ -190,11 +193,12 @@ print(f"bounding rectangle: {(x1 - x0) * (y1 - y0):.1f} m²")
 
 # %%
 question = first_question("object_abs_distance")
-a, b = (sampled_box_points(only[name]) for name in question.categories)
-distance, nearest = cKDTree(b).query(a)
-p, q = a[distance.argmin()], b[nearest[distance.argmin()]]
-ax = plan(f"{' to '.join(question.categories)}: {distance.min():.2f} m in space")
-_ = ax.plot(*np.array([p, q])[:, :2].T, "o-", color=INK, ms=4)
+if question:
+    a, b = (sampled_box_points(only[name]) for name in question.categories)
+    distance, nearest = cKDTree(b).query(a)
+    p, q = a[distance.argmin()], b[nearest[distance.argmin()]]
+    ax = plan(f"{' to '.join(question.categories)}: {distance.min():.2f} m in space")
+    _ = ax.plot(*np.array([p, q])[:, :2].T, "o-", color=INK, ms=4)
 
 # %% [markdown]
 # ## 5 · Relative distance
@@ -203,17 +207,18 @@ _ = ax.plot(*np.array([p, q])[:, :2].T, "o-", color=INK, ms=4)
 
 # %%
 question = first_question("object_rel_distance")
-target, *options = question.categories
-ax = plan(f"closest to the {target}: {question.ground_truth}")
-for letter, option in zip("ABCD", options, strict=True):
-    group = scene.by_category()[option]
-    instance = min(group, key=lambda i: box_distance_m(only[target], i))
-    line = np.array([only[target].centroid_m, instance.centroid_m])[:, :2]
-    right = letter == question.ground_truth
-    ax.plot(*line.T, "-" if right else ":", color=INK, lw=2 if right else 1)
-    gap = box_distance_m(only[target], instance)
-    where = {"xytext": (0, -14), "textcoords": "offset points", "ha": "center"}
-    ax.annotate(f"{letter}: {gap:.2f} m", line[1], fontsize=8, **where)
+if question:
+    target, *options = question.categories
+    ax = plan(f"closest to the {target}: {question.ground_truth}")
+    for letter, option in zip("ABCD", options, strict=True):
+        group = scene.by_category()[option]
+        instance = min(group, key=lambda i: box_distance_m(only[target], i))
+        line = np.array([only[target].centroid_m, instance.centroid_m])[:, :2]
+        right = letter == question.ground_truth
+        ax.plot(*line.T, "-" if right else ":", color=INK, lw=2 if right else 1)
+        gap = box_distance_m(only[target], instance)
+        where = {"xytext": (0, -14), "textcoords": "offset points", "ha": "center"}
+        ax.annotate(f"{letter}: {gap:.2f} m", line[1], fontsize=8, **where)
 
 # %% [markdown]
 # ## 6 · Relative direction
@@ -229,19 +234,20 @@ print(inspect.getsource(generators.direction_answer))
 
 # %%
 question = first_question("object_rel_direction_hard")
-spots = [np.array(only[name].centroid_m[:2]) for name in question.categories]
-ax = plan(f"turn {turn_deg(*spots):+.0f}°")
-for spot, color in zip(spots[1:], (INK, PALETTE[5]), strict=True):
-    style = {"arrowstyle": "->", "color": color, "lw": 2}
-    ax.annotate("", spot, spots[0], arrowprops=style)
-_ = ax.plot(*spots[0], "o", color=INK, ms=8)
+if question:
+    spots = [np.array(only[name].centroid_m[:2]) for name in question.categories]
+    ax = plan(f"turn {turn_deg(*spots):+.0f}°")
+    for spot, color in zip(spots[1:], (INK, PALETTE[5]), strict=True):
+        style = {"arrowstyle": "->", "color": color, "lw": 2}
+        ax.annotate("", spot, spots[0], arrowprops=style)
+    _ = ax.plot(*spots[0], "o", color=INK, ms=8)
 
 # %% [markdown]
 # **Try to break it.** "Standing by the bed, facing the bed" appears in released training data. Here the three objects are of three different unique categories, and `turn_deg` refuses equal points (in metres):
 
 # %%
 try:
-    turn_deg(spots[0], spots[0], spots[2])
+    turn_deg((1.0, 2.0), (1.0, 2.0), (3.0, 1.0))
 except SpacerError as error:
     print(error)
 
@@ -251,19 +257,22 @@ except SpacerError as error:
 # The order in which categories first appear: by the first frame of their earliest instance.
 
 # %%
-ordered = next(
+can_order = (
     s for s in scenes
     if any(isinstance(q, Draft) for q in GENERATORS["obj_appearance_order"](
         s, np.random.default_rng(seed), rules))
 )
+ordered = next(can_order, scene)  # without a recording nothing is seen first
 question = first_question("obj_appearance_order", ordered)
 
 # %%
-figure, ax = plt.subplots(figsize=(6.4, 1.8))
-for name in question.categories:
-    seen = min(i.first_seen_frame for i in ordered.by_category()[name])
-    ax.plot(seen / ordered.fps, name, "o", color=PALETTE[0], ms=8)
-_ = ax.set(xlabel="first seen (s)", xlim=(-0.1, None), title=ordered.scene_id)
+if question:
+    figure, ax = plt.subplots(figsize=(6.4, 1.8))
+    for name in question.categories:
+        frames = [i.first_seen_frame for i in ordered.by_category()[name]]
+        seen = min(frame for frame in frames if frame is not None)
+        ax.plot(seen / ordered.fps, name, "o", color=PALETTE[0], ms=8)
+    ax.set(xlabel="first seen (s)", xlim=(-0.1, None), title=ordered.scene_id)
 
 # %% [markdown]
 # ## Every rejection has a reason
@@ -337,7 +346,8 @@ _ = ax.set(xlabel="physical space", ylim=(-0.5, len(parts) - 0.5))
 # **Failure case.** Plant a leak: a held-out rescan of a training room, under an id that no training file contains.
 
 # %%
-planted = parts["train"][0].split("_")[0] + "_07"
+trained = [s for part in ("train", "grpo") for s in parts.get(part, ())]
+planted = (trained or [scene.scene_id])[0].split("_")[0] + "_07"
 try:
     build_dataset(scenes, out / "leak", recipe, seed=seed, held_out_ids=[planted])
 except SpacerError as error:
@@ -350,7 +360,8 @@ print("written:", (out / "leak").exists())
 # One JSON object per line: the question, the checkable answer, the true map for the map reward, and the video relative to the file.
 
 # %%
-rows = read_questions(demo_report["paths"]["train"])
+part = next(p for p, counts in demo_report["counts"].items() if any(counts.values()))
+rows = read_questions(demo_report["paths"][part])
 pd.Series(rows[0]).astype(str).str.slice(0, 90).to_frame("first row")
 
 # %%
@@ -508,7 +519,7 @@ _ = figures.statistics(shown)
 _ = figures.templates(shown)
 
 # %%
-files = demo_report["paths"].values()
+files = [path for part, path in demo_report["paths"].items() if parts[part]]
 demo_rows = [row for path in files for row in read_questions(path)]
 _ = figures.examples(demo_rows, out)
 

@@ -392,7 +392,7 @@ for row, (where, some) in zip(axes, sets.items(), strict=True):
 # %% [markdown]
 # **What to notice.** Left and middle: a map drawn without the video earns 0.6 or 0.7, and a perfect map turned by a quarter earns less than all objects at the centre. Right: chance maps earn about 0, and the turned map scores as well as the perfect one.
 #
-# ## Seven presets, thirteen probes
+# ## Eight presets, thirteen probes
 #
 # Reinforcement learning finds whatever is paid. So first ask what a policy earns that ignores the video. Each probe below plays one trick and otherwise answers *rightly*, so that every gate is open. The honest policy's reward is there to compare.
 

@@ -27,9 +27,18 @@ MARKS = {
         "bench_step",
         "study",
     ),
-    "video": ("build", "cli", "bench_data", "scannet", "scans", "synthetic", "video"),
-    "processes": ("cluster", "equality", "lab", "launch", "workers"),
-    "slow": ("qa_properties",),
+    "video": (
+        "build",
+        "cli",
+        "bench_data",
+        "layouts",
+        "scannet",
+        "scans",
+        "synthetic",
+        "video",
+    ),
+    "processes": ("cluster", "equality", "lab", "launch", "notebook_scans", "workers"),
+    "slow": ("processors", "qa_properties"),
 }
 
 

@@ -19,6 +19,7 @@ from spacer_lib.benchmarks import (
 )
 from spacer_lib.benchmarks.rules import (
     after_tag,
+    final_answer,
     first_number,
     last_letter,
     spacer_released,
@@ -75,6 +76,7 @@ def rules_of(benchmark: Benchmark) -> dict[str, Rule]:
     return {
         "strict": benchmark.strict or strict,
         "official": benchmark.official,
+        "final_answer": final_answer,
         "first_number": first_number,
         "last_letter": last_letter,
         "official_after_tag": after_tag(benchmark.official),

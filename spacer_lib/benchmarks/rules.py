@@ -4,6 +4,7 @@
                      whole text; one letter, one number or nothing
 ``after_tag``        a benchmark's own rule on the content of the answer tag
 ``spacer_released``  as SpaceR's released evaluation reads VSI-Bench
+``final_answer``     ``strict``; if it reads nothing, what the text ends on
 ``first_number``     the first number, or the first capital letter that is an option
 ``last_letter``      the last of them
 
@@ -12,14 +13,14 @@ benchmark's own rule is in its module.
 """
 
 import re
-
-import numpy as np
+from collections.abc import Iterator
 
 from spacer_lib.benchmarks.schema import Rule, Verdict
 from spacer_lib.language.choices import labelled_options
+from spacer_lib.language.released import first_number as read_as_spacer
 from spacer_lib.language.tags import answer_part, tagged_answer
 from spacer_lib.rewards.config import RewardConfig
-from spacer_lib.rewards.metrics import mean_relative_accuracy
+from spacer_lib.rewards.metrics import float_accuracy, mean_relative_accuracy
 from spacer_lib.rewards.score import score
 from spacer_lib.rows import Question
 
@@ -68,33 +69,66 @@ def after_tag(rule: Rule) -> Rule:
     return tagged
 
 
+# ---------------------------------------------------------------- chains of thought
+
+_CUE = re.compile(
+    r"\b(?:answer|conclusion|result)\b[^.:=\n]{0,60}?(?:\b(?:is|are|be)\b|[:=])+[ \t]*",
+    re.IGNORECASE,
+)
+_SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n+")
+_OFFERED = re.compile(r"(?:\b(?:or|and|to|nor|not|than)|[-–/])\s*$", re.IGNORECASE)
+_LAST_NUMBER = re.compile(r"(?<![\w.])[-+]?\d[\d,]*(?:\.\d+)?(?!\d)[^\d]*$")
+
+
+def final_answer(text: str, row: Question) -> Verdict:
+    """``strict``; where it reads nothing, what a chain of thought ends on.
+
+    The text is that of ``tagged_answer``. The first of these that ``strict`` can read
+    counts, and ``how`` names it:
+
+    answer_phrase  what follows the last "answer is", "Answer:", "result =" …
+    last_line
+    last_sentence
+    last_number    of a number question: the last number of the last sentence that has
+                   one, with the words after it, such as its unit
+
+    If a multiple-choice text has such a phrase and nothing can be read behind it,
+    nothing is read.
+    """
+    verdict = strict(text, row)
+    if verdict.failure is None:
+        return verdict
+    for how, said in _endings(tagged_answer(text), row["problem_type"]):
+        found = strict(said, row)
+        if found.failure is None:
+            return found._replace(how=how)
+    return verdict
+
+
+def _endings(text: str, problem_type: str) -> Iterator[tuple[str, str]]:
+    """The places where a chain of thought may state its answer, best first."""
+    sentences = [part for part in _SENTENCE_END.split(text) if part.strip()]
+    if not sentences:
+        return
+    cues = list(_CUE.finditer(text))
+    if cues:
+        said = text[cues[-1].end() :].lstrip()
+        yield "answer_phrase", _SENTENCE_END.split(said, maxsplit=1)[0]
+        if problem_type == "multiple choice":
+            return
+    yield "last_line", text.strip().rpartition("\n")[2]
+    yield "last_sentence", sentences[-1]
+    if problem_type in ("numerical", "regression"):
+        counted = [part for part in sentences if re.search(r"\d", part)]
+        number = _LAST_NUMBER.search(counted[-1]) if counted else None
+        # "8 or 10", "between 3 and 4" and "not 5" settle on no number.
+        if number and not _OFFERED.search(counted[-1], 0, number.start()):
+            yield "last_number", number[0]
+
+
 # ---------------------------------------------------------------- SpaceR's evaluation
 
-# In the order in which its code looks for them, wherever they stand in the text.
-_SPACER_WORDS = {
-    **{
-        word: number
-        for number, word in enumerate(
-            "one two three four five six seven eight nine ten eleven twelve thirteen "
-            "fourteen fifteen sixteen seventeen eighteen nineteen twenty".split(),
-            start=1,
-        )
-    },
-    **{
-        word: number
-        for number, word in zip(
-            range(30, 100, 10),
-            "thirty forty fifty sixty seventy eighty ninety".split(),
-            strict=True,
-        )
-    },
-    "zero": 0,
-    "a": 1,
-    "an": 1,
-}
-_SPACER_NUMBER = re.compile(r"\d+(?:\.\d+)?")
 _SPACER_TAG = re.compile("<answer>(.*?)</answer>", re.DOTALL)
-_CONFIDENCES = np.linspace(0.5, 0.95, 10)
 
 
 def spacer_released(text: str, row: Question) -> Verdict:
@@ -124,32 +158,11 @@ def spacer_released(text: str, row: Question) -> Verdict:
         return Verdict(right, answer, None, "letter" if letter else "text")
     if row["problem_type"] not in ("numerical", "regression"):
         return Verdict(0.0, None, "not_a_number_question")
-    said = text.strip().lower()
-    words = set(re.findall(r"\w+", said))
-    spoken = next((word for word in _SPACER_WORDS if word in words), None)
-    digits = None if spoken else _SPACER_NUMBER.search(said)
-    if spoken:
-        value, how = float(_SPACER_WORDS[spoken]), "number_word"
-    elif digits:
-        value, how = float(digits[0]), "first_number"
-    else:
+    read = read_as_spacer(text)
+    if read is None:
         return Verdict(0.0, None, "no_number")
+    value, how = read
     return Verdict(float_accuracy(value, float(truth)), f"{value:.12g}", None, how)
-
-
-def float_accuracy(value: float, truth: float) -> float:
-    """Mean relative accuracy in plain floats, without a tolerance, as published code.
-
-    A truth of 0, by which that code would divide, is met exactly or not at all.
-
-    Examples
-    --------
-    >>> float_accuracy(8, 10)  # the error is a little more than 1 - 0.8
-    0.6
-    """
-    if truth == 0:
-        return float(value == 0)
-    return float((abs(value - truth) / truth <= 1 - _CONFIDENCES).mean())
 
 
 # ---------------------------------------------------------------- two common rules

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from spacer_lib.artifacts import PathLike
-from spacer_lib.benchmarks.rules import float_accuracy
 from spacer_lib.benchmarks.schema import (
     Benchmark,
     Record,
@@ -25,6 +24,7 @@ from spacer_lib.benchmarks.schema import (
 from spacer_lib.errors import SpacerError
 from spacer_lib.language.choices import labelled_options
 from spacer_lib.language.numbers import read_number
+from spacer_lib.rewards.metrics import float_accuracy
 from spacer_lib.rows import Question
 
 CHOICE = (

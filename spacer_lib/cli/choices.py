@@ -29,6 +29,7 @@ PRESETS = (
     "spacer-paper",
     "spacer-released",
     "spatial-r1",
+    "spatial-r1-released",
     "vsgrpo-think",
     "vsgrpo-observe",
     "vsgrpo-vanilla",
@@ -37,6 +38,7 @@ PRESETS = (
 RULES = (
     "strict",
     "official",
+    "final_answer",
     "first_number",
     "last_letter",
     "official_after_tag",
@@ -45,6 +47,7 @@ RULES = (
 EXTRACTIONS = (
     "strict",
     "official",
+    "final_answer",
     "official_after_tag",
     "spacer_released",
     "strict+fallback",

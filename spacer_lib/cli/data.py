@@ -37,25 +37,10 @@ def _client(scheduler: str | None) -> Any:
 
 
 def _scan_folders(folder: Path, scenes: list[str]) -> list[Path]:
-    """The folders of ``scenes``, or all, below scans/, its parent, or a scan itself."""
-    if not folder.is_dir():
-        raise SpacerError(
-            f"{folder} is not a folder",
-            kind="cli.no-scans",
-            expected="ScanNet's scans/ folder",
-            remedy="pass the folder that holds one folder per scan",
-        )
-    folder = folder.resolve()
-    if list(folder.glob(f"{folder.name}*.aggregation.json")):
-        found = {folder.name: folder}
-    else:
-        folder = folder / "scans" if (folder / "scans").is_dir() else folder
-        found = {
-            path.name: path
-            for path in folder.iterdir()
-            # Not what macOS, a Synology disk or a version control system leaves there.
-            if path.is_dir() and not path.name.startswith((".", "__MACOSX", "@eaDir"))
-        }
+    """The folders of ``scenes``, or all scans of the folder."""
+    from spacer_lib.rooms.layouts import find_scans
+
+    found = find_scans(folder)
     absent = sorted(set(scenes) - set(found))
     if absent or not found:
         raise SpacerError(
@@ -97,7 +82,10 @@ def synth(
 
 @command("spacer parse data/synthetic/scans --out data/parsed --workers 4")
 def parse(
-    scans: Annotated[Path, typer.Argument(help="ScanNet's scans/ folder.")],
+    scans: Annotated[
+        Path,
+        typer.Argument(help="Folder of scans of ScanNet, ScanNet++ or ARKitScenes."),
+    ],
     out: Out,
     labels: Annotated[
         Optional[Path], typer.Option(help="Path of scannetv2-labels.combined.tsv.")

@@ -25,6 +25,13 @@ from spacer_lib.cli.choices import (
     names_in,
     one_of,
 )
+from spacer_lib.cli.servers import (
+    FallbackEndpoint,
+    FallbackKey,
+    FallbackModel,
+    fallback_backend,
+)
+from spacer_lib.cli.servers import endpoint as server
 from spacer_lib.errors import SpacerError
 from spacer_lib.rows import Question
 
@@ -131,21 +138,15 @@ def evaluate(
     jpeg: Annotated[
         bool, typer.Option(help="Send frames as JPEG, which is smaller than PNG.")
     ] = False,
-    fallback_endpoint: Annotated[
-        Optional[str],
-        typer.Option(
-            metavar="URL", help="Server that reads completions which the rule cannot."
-        ),
-    ] = None,
-    fallback_model: Annotated[
-        Optional[str], typer.Option(help="Name of the model on that server.")
-    ] = None,
-    fallback_key_variable: Annotated[
-        str, typer.Option(help="Environment variable that holds that server's key.")
-    ] = "OPENAI_API_KEY",
+    fallback_endpoint: FallbackEndpoint = None,
+    fallback_model: FallbackModel = None,
+    fallback_key_variable: FallbackKey = "OPENAI_API_KEY",
 ) -> dict[str, Any]:
     """Ask a benchmark's questions and score the answers; a stopped run continues."""
-    _check_source(model, endpoint, model_name, floor, fallback_endpoint, fallback_model)
+    _check_source(model, endpoint, model_name, floor)
+    judge = fallback_backend(
+        fallback_endpoint, fallback_model, fallback_key_variable, concurrency
+    )
     check_choice("backend", backend, BACKENDS, "cli.unknown-backend")
     if model:
         check_model(model)
@@ -172,7 +173,7 @@ def evaluate(
         asked: Any
         if endpoint and model_name:
             form = "jpeg" if jpeg else "png"
-            asked = _endpoint(endpoint, model_name, key_variable, concurrency, form)
+            asked = server(endpoint, model_name, key_variable, concurrency, form)
         elif floor:
             train_rows = bench.read(train_data) if train_data else None
             asked = _floor(floor, rows, train_rows)
@@ -190,14 +191,7 @@ def evaluate(
                 condition=chosen.condition,
                 extraction=chosen.extraction,
                 overwrite=overwrite,
-                fallback=_endpoint(
-                    fallback_endpoint,
-                    fallback_model,
-                    fallback_key_variable,
-                    concurrency,
-                )
-                if fallback_endpoint and fallback_model
-                else None,
+                fallback=judge,
             )
         except KeyboardInterrupt:
             print(f"{out}: stopped; the same command goes on", file=sys.stderr)
@@ -213,8 +207,6 @@ def _check_source(
     endpoint: str | None,
     model_name: str | None,
     floor: str | None,
-    fallback_endpoint: str | None,
-    fallback_model: str | None,
 ) -> None:
     """Refuse options that name no backend, several, or half of one."""
     if sum(choice is not None for choice in (model, endpoint, floor)) != 1:
@@ -230,13 +222,6 @@ def _check_source(
         raise SpacerError(
             "--endpoint and --model-name",
             kind="cli.half-endpoint",
-            got="one of them",
-            expected="both",
-        )
-    if bool(fallback_endpoint) != bool(fallback_model):
-        raise SpacerError(
-            "--fallback-endpoint and --fallback-model",
-            kind="cli.half-fallback",
             got="one of them",
             expected="both",
         )
@@ -257,16 +242,6 @@ def _settings(config: str | None, setting: list[str]) -> Any:
     checked = build(EvaluationConfig, changes)
     values = {key: getattr(checked, key) for key in changes}
     return dataclasses.replace(load_evaluation(config), **values)
-
-
-def _endpoint(
-    url: str, name: str, key_variable: str, concurrency: int, form: str = "png"
-) -> Any:
-    from spacer_lib.evaluation.chat import Endpoint
-
-    return Endpoint(
-        url, name, key_variable=key_variable, concurrency=concurrency, form=form
-    )
 
 
 def _floor(kind: str, rows: list[Question], train_rows: list[Question] | None) -> Any:

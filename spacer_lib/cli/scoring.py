@@ -15,6 +15,12 @@ from spacer_lib.cli.choices import (
     check_exists,
     one_of,
 )
+from spacer_lib.cli.servers import (
+    FallbackEndpoint,
+    FallbackKey,
+    FallbackModel,
+    fallback_backend,
+)
 from spacer_lib.errors import SpacerError
 from spacer_lib.rows import Question
 
@@ -97,9 +103,17 @@ def score(
     audit: Annotated[
         bool, typer.Option(help="Compare the scores of all reading rules.")
     ] = False,
+    fallback_endpoint: FallbackEndpoint = None,
+    fallback_model: FallbackModel = None,
+    fallback_key_variable: FallbackKey = "OPENAI_API_KEY",
 ) -> dict[str, Any]:
-    """Score predictions made elsewhere, with intervals over rooms or videos."""
+    """Score predictions made elsewhere, with intervals over rooms or videos.
+
+    With a fallback server, what the rule cannot read is read by that model. Its answers
+    count, and its replies are kept in PREDICTIONS.fallback.jsonl.
+    """
     check_choice("extraction", extraction, RULES, "cli.unknown-rule")
+    judge = fallback_backend(fallback_endpoint, fallback_model, fallback_key_variable)
     check_exists(predictions, "predictions")
     key, _, output = (column or "").partition("=")
     if column is not None and (key != "prediction" or not output):
@@ -122,6 +136,12 @@ def score(
         record(row, answer.text, rules[extraction], failure=answer.failure)
         for row, answer in zip(rows, answers, strict=True)
     ]
+    if judge is not None:
+        from spacer_lib.evaluation.fallback import read_again
+
+        said = predictions.parent / f"{predictions.name}.fallback.jsonl"
+        records = read_again(records, rows, judge, said, mixed=True)
+        extraction += "+fallback"
     table, result = summarize(records), totals(records, chosen)
     print(f"{chosen.title}, extraction {extraction}; * is its published aggregate")
     columns = f"{'rows':>6}{'score':>7}{'95% interval':>16}{'wrong':>7}{'unread':>8}"

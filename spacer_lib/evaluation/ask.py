@@ -25,7 +25,7 @@ from spacer_lib.evaluation.backends import Backend, Reply
 from spacer_lib.evaluation.conditions import WITH_MAP, condition_rows, condition_video
 from spacer_lib.jobs import progress
 from spacer_lib.language.asking import AskSettings
-from spacer_lib.language.prompts import TINY_MODES
+from spacer_lib.language.prompts import TINY_MODES, control_words
 from spacer_lib.rooms.synthetic.views import VIEWS
 from spacer_lib.rooms.video import ROOM_SCHEME
 from spacer_lib.rows import Question, questions_hash
@@ -193,6 +193,8 @@ def ask(
     missing: padding changes the last digits of logits, so that half a batch could
     answer differently from the unbroken run.
 
+    A row with a control word in its question is not asked; its replies say so.
+
     Parameters
     ----------
     rows : list of Question
@@ -225,6 +227,11 @@ def ask(
         if any(rows[j]["id"] not in journal.done for j in batch)
         for i in batch
     ]
+    refused = {i: words for i in waiting if (words := control_words(rows[i]))}
+    for i, words in refused.items():
+        if rows[i]["id"] not in journal.done:
+            yield rows[i], [Reply(failure=f"control_word: {words[0]}")] * samples
+    waiting = [i for i in waiting if i not in refused]
     replies = backend.ask(
         [_sample(shown[i], number) for i in waiting for number in range(samples)],
         replace(settings, batch_size=settings.batch_size * samples),

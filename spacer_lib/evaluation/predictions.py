@@ -17,9 +17,12 @@ from spacer_lib.rows import Prediction, Question
 
 # Failures of rows without an output; all others come from a rule. Details may follow
 # a colon: ``missing_media: <path>``, ``request_failed: <status>``.
+# ``control_word``: the question or an option has a word that tokenisers read as
+# structure.
 UNREADABLE_MEDIA = ("missing_media", "broken_media")
 UNANSWERED = (
     *UNREADABLE_MEDIA,
+    "control_word",
     "request_failed",
     "refused",
     "no_text",

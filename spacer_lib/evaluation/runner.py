@@ -40,6 +40,7 @@ from spacer_lib.rows import Prediction, Question
 EXTRACTIONS = (
     "strict",
     "official",
+    "final_answer",
     "official_after_tag",
     "spacer_released",
     "strict+fallback",

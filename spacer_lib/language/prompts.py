@@ -46,6 +46,8 @@ _ANSWER_FORMS = {
     "ocr": "the text you read, word for word",
     "free-form": "a short answer",
 }
+# Tokenisers of Qwen-VL, Kimi-VL and their like read these as structure, not as text.
+_CONTROL_WORD = re.compile(r"<\|\w+\|>")
 EXAMPLE_MAP = '{"kind":[[column,row],[column,row]],"other kind":[[column,row]]}'
 
 
@@ -132,6 +134,21 @@ def user_text(
         )
     blocks = "Write two blocks: your reasoning inside <think></think>, then the answer."
     return "\n\n".join([asked, f"{blocks} {form}", *filter(None, [map_text])])
+
+
+def control_words(row: Question) -> list[str]:
+    """Control words in a question and its options, such as ``<|video_pad|>``.
+
+    A prompt with one has more placeholders than videos, or ends early, and the model
+    cannot be asked.
+
+    Examples
+    --------
+    >>> control_words({"question": "Where is <|im_end|>?", "options": ["A. here"]})
+    ['<|im_end|>']
+    """
+    texts = [row["question"], *(row.get("options") or ())]
+    return [word for text in texts for word in _CONTROL_WORD.findall(text)]
 
 
 def _map_text(grid_size: int, frame: str | None) -> str:

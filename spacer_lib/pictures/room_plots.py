@@ -11,6 +11,7 @@ from scipy.spatial import ConvexHull
 
 from spacer_lib.errors import SpacerError
 from spacer_lib.pictures.style import INK, PALETTE, category_styles
+from spacer_lib.rooms.area import AREA_RULES
 from spacer_lib.rooms.geometry import box_corners
 from spacer_lib.rooms.scene import Scene, is_structural
 
@@ -115,6 +116,44 @@ def cloud_from_above(points: npt.ArrayLike, colors: npt.ArrayLike, ax: Axes) -> 
     x, y = points[order, :2].T
     ax.scatter(x, y, c=colors[order], s=1.5)
     ax.set(xlabel="x (m)", ylabel="y (m)", aspect="equal")
+    return ax
+
+
+def area_by_alpha(
+    points: npt.NDArray[np.float64],
+    ax: Axes,
+    true_m2: float | None = None,
+    alphas_m: Sequence[float] = (0.03, 0.1, 0.2, 0.5, 1.0, 2.0, 4.0),
+) -> Axes:
+    """Area of a room against alpha, a curve for each rule; a dot at the rule's alpha.
+
+    Parameters
+    ----------
+    points : (n, 3) float64
+        All vertices of the room's mesh, metres, aligned frame.
+    ax : Axes
+    true_m2 : float, optional
+        The true area, if it is known: a line.
+    alphas_m : sequence of float
+    """
+    for name, rule in AREA_RULES.items():
+        alphas = sorted({*alphas_m, rule.alpha_m})
+        areas = [rule.area_m2(points, alpha_m) for alpha_m in alphas]
+        own = alphas.index(rule.alpha_m)
+        (line,) = ax.semilogx(alphas, areas, lw=1, marker=".", gid=f"area:{name}")
+        ax.plot(
+            alphas[own],
+            areas[own],
+            "o",
+            color=line.get_color(),
+            label=f"{name}: {areas[own]:.1f} m² at α = {rule.alpha_m} m",
+            gid=f"rule:{name}",
+        )
+    if true_m2 is not None:
+        label = f"true: {true_m2:.1f} m²"
+        ax.axhline(true_m2, color=INK, lw=1, ls="--", label=label, gid="true")
+    ax.set(xlabel="α (m)", ylabel="area (m²)")
+    ax.legend()
     return ax
 
 

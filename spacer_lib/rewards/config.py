@@ -3,9 +3,9 @@
 The presets of published systems read answers strictly, so that training also teaches
 the asked-for form. ``ours`` reads the same answers as evaluation does.
 
-Departures from the released code, in every preset: each completion is scored by the
-type and map of its own question, and a bad map never costs a right answer its task
-reward.
+``spacer-paper`` follows SpaceR's text and ``spacer-released`` its code, function by
+function (``rewards.released``). In every other preset a bad map never costs a right
+answer its task reward.
 
 Source: SpaceR §4.1, §4.2 and §5.1, https://arxiv.org/abs/2504.01805, with its
 released code; Spatial-R1 §3, https://arxiv.org/abs/2504.01805v1; vsGRPO §4.2,
@@ -22,6 +22,7 @@ from spacer_lib.language.tags import SHAPES
 from spacer_lib.maps.scores import SCORERS
 
 COMPONENTS = ("format", "task", "map", "length")  # fields of ``RewardBreakdown``
+CODES = ("ours", "spacer")
 GATES = ("paper", "released", "off", "always")
 LENGTH_RULES = ("right", "released")
 NUMBER_SCORES = ("mra", "mra-11", "relative-cost")
@@ -72,6 +73,10 @@ class RewardConfig:
         How the answer tag's content is read. ``strict``: a letter, an option in full,
         an option's text, or one number. ``wide``: also in markup, in a phrase and
         before a note; see ``language.answers``.
+    code : str
+        ``ours``: as above. ``spacer``: format, answer and map are read and judged as
+        SpaceR's released code does (``rewards.released``), and only weights, grid size
+        and length settings of this class count.
 
     Raises
     ------
@@ -93,6 +98,7 @@ class RewardConfig:
     strict_think: bool = False
     read_units: bool = False
     answer_grammar: str = "strict"
+    code: str = "ours"
 
     def __post_init__(self) -> None:
         if self.length_window is not None:
@@ -108,6 +114,7 @@ class RewardConfig:
             ("length_rule", LENGTH_RULES),
             ("number_score", NUMBER_SCORES),
             ("answer_grammar", GRAMMARS),
+            ("code", CODES),
         ):
             self._require(name, getattr(self, name) in known, ", ".join(known))
         self._require("grid_size", self.grid_size > 0, "more than 0")
@@ -151,11 +158,17 @@ PRESETS: dict[str, RewardConfig] = {
         length_window=(320, 512),  # not the paper's 360
         length_rule="released",  # two of the group above 0.1
         length_bonus=0.2,
+        code="spacer",
     ),
     "spatial-r1": RewardConfig(
         number_score="mra-11",  # Eq. 2: N = (e - s) / δ + 2
         map_gate="off",  # §3 has no map
         length_window=None,  # and no length reward
+    ),
+    "spatial-r1-released": RewardConfig(
+        code="spacer",  # ten thresholds: int(10.999…) of Eq. 2's N
+        map_gate="off",
+        length_window=None,
     ),
     "vsgrpo-think": _VSGRPO,
     "vsgrpo-observe": dataclasses.replace(_VSGRPO, shape="observe"),

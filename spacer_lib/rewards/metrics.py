@@ -74,6 +74,24 @@ def mean_relative_accuracy(
     return sum(error <= 1 - theta + tolerance for theta in thresholds) / len(thresholds)
 
 
+_CONFIDENCES = np.linspace(0.5, 0.95, 10)
+
+
+def float_accuracy(value: float, truth: float) -> float:
+    """Mean relative accuracy in plain floats, without a tolerance, as published code.
+
+    A truth of 0, by which that code would divide, is met exactly or not at all.
+
+    Examples
+    --------
+    >>> float_accuracy(8, 10)  # the error is a little more than 1 - 0.8
+    0.6
+    """
+    if truth == 0:
+        return float(value == 0)
+    return float((abs(value - truth) / truth <= 1 - _CONFIDENCES).mean())
+
+
 def relative_cost_score(prediction: float, truth: float) -> float:
     """max(0, 1 - |prediction - truth| / min(prediction, truth)); 0 where min ≤ 0.
 

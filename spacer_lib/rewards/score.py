@@ -4,11 +4,11 @@
 
 ``score`` takes a completion and its question, ``score_batch`` many at once.
 
-Departures from the released code. The answer is read from its tag whether or not the
-rest of the format is right. A bad map never costs a right answer its task reward. Each
-completion is scored by the type, options and map of its own question, not by those of
-the batch's first. A malformed completion scores 0 and says why; a malformed ground
-truth raises.
+Departures from the released code, unless ``code`` is ``spacer``. The answer is read
+from its tag whether or not the rest of the format is right. A bad map never costs a
+right answer its task reward. Each completion is scored by the type, options and map of
+its own question, not by those of the batch's first. A malformed completion scores 0 and
+says why; a malformed ground truth raises.
 
 Source: SpaceR §4.1, §4.2 and Eq. 1 to 5, https://arxiv.org/abs/2504.01805.
 """
@@ -28,6 +28,7 @@ from spacer_lib.language.numbers import read_number, unit_of
 from spacer_lib.language.tags import read_completion
 from spacer_lib.maps.scores import hits
 from spacer_lib.maps.scores import score as map_score
+from spacer_lib.rewards import released
 from spacer_lib.rewards.config import RewardConfig
 from spacer_lib.rewards.metrics import (
     SPATIAL_R1_THRESHOLDS,
@@ -179,6 +180,8 @@ def check_item(item: Question, config: RewardConfig) -> None:
 def _score(
     text: str, truth: "_Truth", config: RewardConfig, token_count: int | None
 ) -> RewardBreakdown:
+    if config.code == "spacer":
+        return _released_score(text, truth, config, token_count)
     reading = read_completion(
         text,
         expect_map=truth.map is not None,
@@ -229,6 +232,63 @@ def _score(
         true_map=truth.map,
         answer=said.answer,
         how=said.how,
+    )
+
+
+def _released_score(
+    text: str, truth: "_Truth", config: RewardConfig, token_count: int | None
+) -> RewardBreakdown:
+    """``rewards.released`` as a breakdown."""
+    maps = config.map_gate != "off"
+    found = released.judge(
+        text, truth.kind, truth.text, truth.map, config.grid_size, maps
+    )
+    right = found.task > 1 - 1e-9
+    length, length_reason = _length_bonus(config, found.task, right, token_count)
+    map_reward, hit, there = None, 0, 0
+    if truth.map is not None:
+        gained = found.map_score or 0.0
+        map_reward = config.map_weight * gained if found.gate_open and maps else 0.0
+        hit, there = hits(found.drawn, truth.map)
+    # The code says no reason; ours are clearer, where our form is broken too.
+    form_failure = None
+    if not found.format:
+        form_failure = read_completion(text).failure or "outer_text"
+    task_reason = found.failure or ("right" if right else f"{found.task:.3g} of 1")
+    if found.taken_back:
+        task_reason = "taken back: the map is worth 0"
+    return RewardBreakdown(
+        format=config.format_weight if found.format else 0.0,
+        task=found.task,
+        map=map_reward,
+        length=length,
+        total=config.format_weight * found.format
+        + found.task
+        + (map_reward or 0.0)
+        + length,
+        gate_open=found.gate_open,
+        failure=found.failure or form_failure,
+        answer_failure=found.failure,
+        map_failure="no_map" if truth.map and found.map_score is None else None,
+        map_score=None if truth.map is None else found.map_score or 0.0,
+        map_hits=hit,
+        map_total=there,
+        reasons=(
+            f"format: {_format_reason(config, form_failure)}",
+            f"task: {task_reason}",
+            _map_reason(
+                config,
+                found.gate_open,
+                found.task,
+                None if truth.map is None else found.map_score or 0.0,
+                None if found.map_score is not None else "no_map",
+            ),
+            f"length: {length_reason}",
+        ),
+        drawn_map=found.drawn if truth.map is not None else None,
+        true_map=truth.map,
+        answer=found.answer,
+        how="text" if found.answer is not None else None,
     )
 
 
@@ -417,6 +477,7 @@ class _Truth(NamedTuple):
     """What a question says is right, checked."""
 
     kind: str  # problem type
+    text: str  # ground truth
     judge: _Judge
     map: CognitiveMap | None
 
@@ -435,7 +496,7 @@ def _truth(item: Question, config: RewardConfig) -> _Truth:
         raise _malformed(
             item, "ground truth", truth, "a text that is not empty", "empty"
         )
-    return _Truth(kind, _TASKS[kind](item, truth, config), cells)
+    return _Truth(kind, truth, _TASKS[kind](item, truth, config), cells)
 
 
 def _malformed(

@@ -19,11 +19,21 @@ from spacer_lib.artifacts import Manifest, PathLike, write_json
 from spacer_lib.errors import SpacerError
 from spacer_lib.jobs import each, progress
 from spacer_lib.rooms.frames import FPS
-from spacer_lib.rooms.scannet.parse import RECORDING, parse_scene
+from spacer_lib.rooms.layouts import (
+    input_files,
+    open_recording,
+    own_video,
+    parse_scene,
+)
 from spacer_lib.rooms.scene import PARSER_VERSION, Scene, read_meta_file
 from spacer_lib.rooms.synthetic.layout import draw_room
 from spacer_lib.rooms.synthetic.views import VIEWS, to_scene
-from spacer_lib.rooms.video import FRAMES_SUFFIX, encode_sens
+from spacer_lib.rooms.video import (
+    FRAMES_SUFFIX,
+    encode_recording,
+    probe,
+    take_video,
+)
 
 LABELS = "scannetv2-labels.combined.tsv"
 # Smallest number of a synthetic room: ScanNet ends at scene0806.
@@ -132,13 +142,13 @@ def parse_scans(
     Writes ``videos/<id>.mp4`` with its frame times, ``scenes/<id>.json`` (VSI-Bench's
     ``{scene_id: meta}``; its ``video`` is the path of the mp4 relative to
     ``out_dir``) and a manifest. A scan is skipped if the manifest has it with the same
-    parser version and the same sizes and times of its files. A scan without ``.sens``
-    gets no video.
+    parser version and the same sizes and times of its files. A scan without a recording
+    gets no video; one with a video of its own (ScanNet++) gets that video.
 
     Parameters
     ----------
     scan_dirs, label_tsv
-        See ``parse_scene``.
+        See ``layouts.parse_scene``.
     out_dir : path
     workers, client
         See ``jobs.each``.
@@ -288,30 +298,45 @@ def _parse_scan(
 def _write_scene(
     label_tsv: Path, out_dir: Path, video: bool, scan_dir: Path
 ) -> list[str]:
-    recording = scan_dir / f"{scan_dir.name}{RECORDING}"
     # Parsing first finds a scan that cannot be used before it is encoded.
     scene = parse_scene(scan_dir, label_tsv)
-    name, files = scene.scene_id, []
-    if video and recording.exists():
-        mp4 = f"videos/{name}.mp4"
-        scene = dataclasses.replace(scene, video_path=mp4)
-        note = encode_sens(recording, out_dir / mp4).note
-        notes = (*scene.warnings, *([note] if note else []))
-        scene = dataclasses.replace(scene, warnings=notes)
-        files = [mp4, f"videos/{name}{FRAMES_SUFFIX}"]
+    files: list[str] = []
+    if video:
+        scene, files = _with_video(scan_dir, scene, out_dir)
+    name = scene.scene_id
     write_json(out_dir / f"scenes/{name}.json", {name: scene.to_meta()})
     return [f"scenes/{name}.json", *files]
 
 
+def _with_video(scan_dir: Path, scene: Scene, out_dir: Path) -> tuple[Scene, list[str]]:
+    """The scene with its video, and the files written; unchanged if it has none."""
+    recording, own = open_recording(scan_dir), own_video(scan_dir)
+    if recording is None or not (own or recording.has_color):
+        return scene, []
+    stem, suffix = f"videos/{scene.scene_id}", own.suffix if own else ".mp4"
+    path = out_dir / f"{stem}{suffix}"
+    if own:
+        note, fps = take_video(recording, own, path), probe(own).fps
+    else:
+        with recording as reader:
+            note, fps = encode_recording(reader, path).note, reader.fps
+    scene = dataclasses.replace(
+        scene,
+        video_path=f"{stem}{suffix}",
+        fps=fps,
+        warnings=(*scene.warnings, *([note] if note else [])),
+    )
+    return scene, [f"{stem}{suffix}", f"{stem}{FRAMES_SUFFIX}"]
+
+
 def _fingerprint(scan_dir: Path, label_tsv: PathLike, video: bool) -> list[Any]:
     """Parser version, and name, bytes and time of change of each file it reads."""
-    rows = []
+    rows: list[Any] = []
     try:
-        files = sorted(scan_dir.iterdir()) if scan_dir.is_dir() else []
-        for path in (Path(label_tsv), *files):
-            if path.is_file():
-                stat = path.stat()
-                rows.append([path.name, stat.st_size, stat.st_mtime_ns])
+        if Path(label_tsv).is_file():
+            stat = Path(label_tsv).stat()
+            rows.append([Path(label_tsv).name, stat.st_size, stat.st_mtime_ns])
+        rows += [list(row) for row in input_files(scan_dir)]
     except OSError as error:
         rows.append([type(error).__name__, 0, time.time_ns()])  # parsing says why
     return [PARSER_VERSION, bool(video), *rows]

@@ -21,7 +21,11 @@ import numpy as np
 from spacer_lib.artifacts import PathLike, read_json
 from spacer_lib.errors import SpacerError
 
-PARSER_VERSION = "3"
+PARSER_VERSION = "4"
+# The rule of ``Scene.room_size_m2``; ``rooms.area`` has all rules.
+BENCHMARK_AREA = "vsi-bench"
+# The rule of scene files up to version 3: vertices that are labelled as floor.
+LABELLED_AREA = "labelled-floor"
 
 CameraPosition = tuple[int, float, float, float]  # frame, x, y, z
 
@@ -197,7 +201,7 @@ class Scene:
     scene_id, dataset : str
     instances : tuple of ObjectInstance
     room_size_m2 : float
-        Area of the floor.
+        Area of the room by the benchmark's rule.
     room_center_m : (3,) tuple of float
         Metres, aligned frame.
     floor_min_m, floor_max_m : (2,) tuple of float
@@ -205,6 +209,9 @@ class Scene:
     object_counts : dict
         ``{category: instances}``. It is stored because the counts of VSI-Bench's files
         differ from their boxes in 12 of 44 scenes; of parsed scans the two are equal.
+    room_areas_m2 : dict
+        ``{rule: area}``, m², by the rules of ``rooms.area``. Empty: ``room_size_m2``
+        is the benchmark's. Scene files up to version 3 have another rule's.
     video_path : str or None
     fps : float or None
         Of the video.
@@ -236,6 +243,7 @@ class Scene:
     floor_min_m: tuple[float, ...]
     floor_max_m: tuple[float, ...]
     object_counts: dict[str, int] = field(default_factory=dict)
+    room_areas_m2: dict[str, float] = field(default_factory=dict)
     video_path: str | None = None
     fps: float | None = None
     frame_count: int | None = None
@@ -275,6 +283,7 @@ class Scene:
                 got=self.room_size_m2,
                 expected="a finite number >= 0",
             )
+        self._settle_areas()
         path = [
             (int(f), float(x), float(y), float(z)) for f, x, y, z in self.camera_path_m
         ]
@@ -287,6 +296,25 @@ class Scene:
                 expected="(frame, x, y, z), frames ascending, numbers finite",
             )
         object.__setattr__(self, "camera_path_m", tuple(path))
+
+    def _settle_areas(self) -> None:
+        """Fill ``room_areas_m2`` if it is empty, and check it."""
+        areas = {name: float(area) for name, area in self.room_areas_m2.items()}
+        if not areas and self.room_size_m2:
+            areas = {BENCHMARK_AREA: self.room_size_m2}
+        object.__setattr__(self, "room_areas_m2", areas)
+        usable = all(np.isfinite(area) and area >= 0 for area in areas.values())
+        if not usable or areas.get(BENCHMARK_AREA, self.room_size_m2) != (
+            self.room_size_m2
+        ):
+            raise SpacerError(
+                f"{self.scene_id}: areas of the room",
+                kind="rooms.room-areas",
+                got=f"{areas}, room size {self.room_size_m2}",
+                expected=f"finite numbers >= 0, {BENCHMARK_AREA} equal to the room "
+                "size",
+                remedy="parse the scan again",
+            )
 
     @property
     def duration_s(self) -> float | None:
@@ -325,6 +353,7 @@ class Scene:
         return {
             "dataset": self.dataset,
             "room_size": self.room_size_m2,
+            "room_areas": dict(self.room_areas_m2),
             "room_center": list(self.room_center_m),
             "object_counts": dict(self.object_counts),
             "object_bbox": boxes,
@@ -385,7 +414,9 @@ def _fields_from_meta(scene_id: str, meta: Any) -> dict[str, Any]:
         )
     instances: list[ObjectInstance] = []
     warnings = list(meta.get("warnings", ()))
-    for category, boxes in meta["object_bbox"].items():
+    # VLM-3R's files have the same boxes under another key.
+    key = "object_bbox" if "object_bbox" in meta else "object_bboxes"
+    for category, boxes in meta[key].items():
         for box in boxes:
             instances.append(_instance_from_meta(len(instances), category, box))
     if "floor_min" in meta:
@@ -412,6 +443,7 @@ def _fields_from_meta(scene_id: str, meta: Any) -> dict[str, Any]:
         "dataset": meta.get("dataset", "unknown"),
         "instances": sorted(instances, key=lambda i: i.instance_id),
         "room_size_m2": float(meta["room_size"]),
+        "room_areas_m2": _areas_from_meta(meta, warnings),
         "room_center_m": room_center,
         "floor_min_m": floor_min,
         "floor_max_m": floor_max,
@@ -427,6 +459,18 @@ def _fields_from_meta(scene_id: str, meta: Any) -> dict[str, Any]:
     }
 
 
+def _areas_from_meta(meta: dict[str, Any], warnings: list[str]) -> dict[str, float]:
+    """``{rule: area}``; empty for published files, which have the benchmark's only."""
+    if "room_areas" in meta:
+        return dict(meta["room_areas"])
+    if meta.get("source") != "scannet":
+        return {}
+    warnings.append(
+        "room size of the floor label alone: parse the scan again for other areas"
+    )
+    return {LABELLED_AREA: float(meta["room_size"])}
+
+
 def _instance_from_meta(number: int, category: str, box: Any) -> ObjectInstance:
     center, lengths, axes = (
         np.asarray(box[key], dtype=np.float64).ravel()
@@ -435,7 +479,8 @@ def _instance_from_meta(number: int, category: str, box: Any) -> ObjectInstance:
     low, high = box.get("min"), box.get("max")
     if low is None or high is None:
         # A corner is half an edge away from the centre along each axis.
-        reach = (lengths / 2) @ np.abs(axes.reshape(3, 3))
+        x, y, z = (lengths / 2)[:, None] * np.abs(axes.reshape(3, 3))
+        reach = (x + y) + z  # in this order on every processor
         low, high = center - reach, center + reach
     return ObjectInstance(
         instance_id=box.get("instance_id", number),

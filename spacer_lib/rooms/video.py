@@ -7,6 +7,7 @@ renderer are imported when the first video is opened.
 
 import contextlib
 import dataclasses
+import os
 import shutil
 import subprocess
 import tempfile
@@ -21,10 +22,11 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from spacer_lib.artifacts import PathLike, atomic_path
+from spacer_lib.artifacts import PathLike, atomic_path, write_text
 from spacer_lib.errors import SpacerError
 from spacer_lib.rooms.damage import BrokenFrames
 from spacer_lib.rooms.frames import FPS, sample_indices
+from spacer_lib.rooms.recording import Frame, RecordingReader
 from spacer_lib.rooms.scannet.sens import SensReader
 
 ROOM_SCHEME = "room://"
@@ -184,20 +186,29 @@ def encode_jpegs(jpegs: Iterable[bytes], path: PathLike, fps: float = FPS) -> Vi
 
 
 def encode_sens(sens_path: PathLike, mp4_path: PathLike, fps: float = FPS) -> VideoInfo:
-    """Encode the colour images of a ``.sens`` recording as an mp4.
+    """Encode the colour images of a ``.sens`` recording; see ``encode_recording``."""
+    with SensReader(sens_path) as recording:
+        return encode_recording(recording, mp4_path, fps)
+
+
+def encode_recording(
+    recording: RecordingReader, mp4_path: PathLike, fps: float | None = None
+) -> VideoInfo:
+    """Encode the colour images of an open recording as an mp4.
 
     Frames whose pose is invalid stay in the video, so that frame numbers keep their
     meaning. A broken image is replaced by the one before it (at the start, by the first
     whole one). The table of ``read_frame_times`` is written beside the video
-    (``frame_times_path``) in the same pass, whole or not at all.
+    (``frame_times_path``) in the same pass, whole or not at all. ``fps`` defaults to
+    the recording's.
 
     Raises
     ------
     SpacerError
         As ``encode_jpegs``, or if more frames are broken than ``BrokenFrames`` allows.
     """
+    fps = fps or recording.fps
     with (
-        SensReader(sens_path) as recording,
         atomic_path(frame_times_path(mp4_path)) as temporary,
         temporary.open("w", encoding="utf-8", newline="\n") as table,
     ):
@@ -205,16 +216,54 @@ def encode_sens(sens_path: PathLike, mp4_path: PathLike, fps: float = FPS) -> Vi
 
         def jpegs() -> Iterator[bytes]:
             for frame in recording:
-                table.write(
-                    f"{frame.index},{frame.index / fps:.6f},{frame.color_time_us},"
-                    f"{frame.depth_time_us},{frame.T_scan_from_camera is not None:d}\n"
-                )
+                table.write(_frame_row(frame, fps))
                 yield frame.jpeg
 
-        broken = BrokenFrames(str(sens_path), "colour images", recording.frame_count)
+        broken = BrokenFrames(
+            str(recording.path), "colour images", recording.frame_count
+        )
         info = encode_jpegs(_whole_jpegs(jpegs(), broken), mp4_path, fps)
         note = broken.note("the image before is shown") if broken.frames else ""
         return dataclasses.replace(info, note=note)
+
+
+def take_video(recording: RecordingReader, video: PathLike, path: PathLike) -> str:
+    """Put a recording's own video at ``path`` as it is, with its table of frames.
+
+    The file is linked where the disk allows it, else copied.
+
+    Returns
+    -------
+    str
+        A note if the video and the recording differ in their number of frames.
+
+    Raises
+    ------
+    SpacerError
+        If the video cannot be decoded.
+    """
+    info = probe(video)
+    rows = [_frame_row(frame, info.fps) for frame in recording][: info.frame_count]
+    write_text(frame_times_path(path), "".join([_COLUMNS + "\n", *rows]))
+    with atomic_path(path) as temporary:
+        temporary.unlink(missing_ok=True)
+        try:
+            os.link(video, temporary)
+        except OSError:  # another disk
+            shutil.copyfile(video, temporary)
+    if info.frame_count == recording.frame_count:
+        return ""
+    return (
+        f"the video has {info.frame_count} frames, the recording "
+        f"{recording.frame_count}: frames beyond the shorter one are not used"
+    )
+
+
+def _frame_row(frame: Frame, fps: float) -> str:
+    return (
+        f"{frame.index},{frame.index / fps:.6f},{frame.color_time_us},"
+        f"{frame.depth_time_us},{frame.T_scan_from_camera is not None:d}\n"
+    )
 
 
 def _whole_jpegs(jpegs: Iterable[bytes], broken: BrokenFrames) -> Iterator[bytes]:

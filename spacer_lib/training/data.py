@@ -13,6 +13,7 @@ import numpy as np
 
 from spacer_lib.artifacts import PROJECT_ROOT, PathLike
 from spacer_lib.errors import SpacerError
+from spacer_lib.language.prompts import control_words
 from spacer_lib.rewards.config import RewardConfig
 from spacer_lib.rewards.score import check_item
 from spacer_lib.rooms.identity import benchmark_questions, require_no_benchmark_rooms
@@ -59,7 +60,8 @@ def training_rows(config: TrainConfig) -> TrainingRows:
     A file is ``.jsonl`` or ``.parquet``; of a folder it is ``train``. A row asks about
     a ``video``, an ``image`` (a path or a list of paths) or text alone. Paths are
     relative to the working folder, the file's folder or the repository. Rows whose
-    media are missing are left out and counted; rank 0 prints their number. The order
+    media are missing, or whose text has control words of the tokeniser, are left out
+    and counted; rank 0 prints their number. The order
     is the file's.
 
     Raises
@@ -84,7 +86,9 @@ def training_rows(config: TrainConfig) -> TrainingRows:
         _check(f"{path} row {number}", row, config.reward)
     chosen = _with_same_keys(chosen)
     _check_ids(path, [row for _, row in chosen])
-    rows, skipped = _with_media(path, chosen)
+    plain, worded = _without_control_words(path, chosen)
+    rows, skipped = _with_media(path, plain)
+    skipped += worded
     without_map = _check_maps(path, rows, config)
     if len(rows) < config.prompts_per_step:
         raise SpacerError(
@@ -212,6 +216,34 @@ def _with_same_keys(numbered: Numbered) -> Numbered:
     return [(n, cast(Question, {k: row.get(k) for k in keys})) for n, row in numbered]
 
 
+def _without_control_words(
+    path: Path, numbered: Numbered
+) -> tuple[Numbered, "Counter[str]"]:
+    """Rows whose texts are text alone, and a count of the other rows."""
+    words = {n: found for n, row in numbered if (found := control_words(row))}
+    if words:
+        number, found = next(iter(words.items()))
+        share = f"{len(words)} of {len(numbered)}"
+        first = f"row {number} has {found[0]} in its question or options"
+        if len(words) > MAX_SKIPPED * len(numbered):
+            raise SpacerError(
+                f"{path}: control words of the tokeniser",
+                kind="training.control-words",
+                got=f"{share} rows; {first}",
+                expected="questions in plain text, without placeholders",
+                remedy="remove these words; media belong in video and image",
+            )
+        _say(f"{share} rows left out: {first}")
+    kept = [pair for pair in numbered if pair[0] not in words]
+    return kept, Counter({"control word": len(words)} if words else {})
+
+
+def _say(line: str) -> None:
+    """Print on rank 0 alone."""
+    if os.environ.get("RANK", "0") == "0":
+        print(line, flush=True)
+
+
 # ---------------------------------------------------------------- media
 
 Find = Callable[[str], str | None]
@@ -241,8 +273,8 @@ def _with_media(
             "repository",
             remedy="fix the paths, or make the videos first",
         )
-    if skipped and os.environ.get("RANK", "0") == "0":
-        print(f"{share} rows left out: {first}", flush=True)
+    if skipped:
+        _say(f"{share} rows left out: {first}")
     return rows, skipped
 
 

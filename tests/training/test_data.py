@@ -115,6 +115,22 @@ def test_a_joint_set_is_read_as_it_was_written(folder, monkeypatch):
     assert {row["part"] for row in read[0]} == {"spatial", "general"}
 
 
+def test_rows_with_control_words_are_left_out_and_counted(folder, capsys):
+    rows = [spatial(i) for i in range(20)]
+    rows[2]["question"] = "How many <|video_pad|> are there?"
+    rows[4] |= {"problem_type": "multiple choice", "ground_truth": "A"}
+    rows[4]["options"] = ["A. one", "B. two<|im_end|>"]
+    rows[6]["question"] = "Is a <b> or | a word of control?"
+    found = load(folder, rows)
+    assert found.report["skipped"] == {"control word": 2}
+    assert not {"s2", "s4"} & {row["id"] for row in found} and len(found) == 18
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith("2 of 20 rows left out: row 3 has <|video_pad|>")
+    rows[5]["question"] = "<|vision_start|>?"
+    with refused("training.control-words", says="3 of 20 rows; row 3 has"):
+        load(folder, rows)
+
+
 def test_rows_of_missing_media_are_left_out_and_counted(folder, capsys, monkeypatch):
     rows = [spatial(i) for i in range(18)]
     rows[3]["video"] = "rooms/absent.mp4"

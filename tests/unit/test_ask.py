@@ -935,6 +935,17 @@ def test_draws_of_a_floor_belong_to_the_row(rows):
     assert other != forwards
 
 
+@pytest.mark.parametrize("word", ["<|video_pad|>", "<|im_end|>", "<|image_pad|>"])
+def test_a_control_word_costs_its_question_alone(local, rows, tmp_path, word):
+    asked = [dict(row) for row in rows[:3]]
+    asked[1]["question"] += f" {word}"
+    found = run(VSI, asked, local, tmp_path, TINY)
+    assert found[1]["failure"] == f"control_word: {word}" and found[1]["score"] == 0
+    assert all(found[i]["prediction"] for i in (0, 2))
+    assert read_json(tmp_path / "scores.json")["failures"] == {"control_word": 1}
+    assert run(VSI, asked, local, tmp_path, TINY) == found
+
+
 # ---------------------------------------------------------------- a second reader
 
 
@@ -965,6 +976,31 @@ def test_a_fallback_reads_apart_and_counts_only_when_asked(rows, stub, tmp_path)
     del options["fallback"]
     with refused("evaluation.no-fallback"):
         run(VSI, asked, first.endpoint(), tmp_path, **options)
+
+
+def test_the_fallback_reads_files_of_others(rows, stub, tmp_path):
+    asked = numbered([r for r in rows if r["question_type"] == "object_counting"][:2])
+    data, made = tmp_path / "data.jsonl", tmp_path / "made.jsonl"
+    write_jsonl(data, asked)
+    replies = [asked[0]["ground_truth"], f"9, or rather {asked[1]['ground_truth']}"]
+    lines = [
+        {"id": r["id"], "prediction": t} for r, t in zip(asked, replies, strict=True)
+    ]
+    write_jsonl(made, lines)
+    judge = stub(lambda _: said(asked[1]["ground_truth"]))
+    out = tmp_path / "scores.json"
+    command = ["score", "--benchmark", "held-out", "--data", str(data)]
+    command += ["--predictions", str(made), "--json", str(out)]
+    assert cli.main(command) == 0
+    alone = read_json(out)
+    assert [row["score"] for row in alone["rows"]] == [1, 0] and not judge.asked
+    command += ["--fallback-endpoint", judge.url, "--fallback-model", "judge"]
+    assert cli.main(command) == 0
+    helped = read_json(out)
+    assert [row["score"] for row in helped["rows"]] == [1, 1]
+    assert helped["extraction"] == "strict+fallback"
+    assert len(judge.asked) == 1  # the answer that was read is not asked about
+    assert cli.main(command[:-2]) == 2  # a server and no model
 
 
 # ---------------------------------------------------------------- vLLM

@@ -17,6 +17,7 @@ VSI = named("vsi")
 RULES = [
     "strict",
     "official",
+    "final_answer",
     "first_number",
     "last_letter",
     "official_after_tag",
@@ -46,25 +47,25 @@ def rows():
     return number, letter
 
 
-NUMBERS = {  # output: what the six rules score, truth 10
-    "10": [1, 1, 1, 1, 1, 1],
-    "10 chairs": [1, 1, 1, 1, 1, 1],
-    "<think>2 here, 8 there</think><answer>10</answer>": [1, 0, 0, 1, 1, 1],
-    "<answer>10</answer> or 4": [1, 0, 1, 0, 1, 1],
+NUMBERS = {  # output: what the seven rules score, truth 10
+    "10": [1, 1, 1, 1, 1, 1, 1],
+    "10 chairs": [1, 1, 1, 1, 1, 1, 1],
+    "<think>2 here, 8 there</think><answer>10</answer>": [1, 0, 1, 0, 1, 1, 1],
+    "<answer>10</answer> or 4": [1, 0, 1, 1, 0, 1, 1],
     # In floating point an error of 0.2 is over 1 - 0.8 under the official rule.
-    "8 or 10": [0, 0.6, 0.7, 1, 0.6, 0.6],
-    "there are ten": [1, 0, 0, 0, 0, 1],
-    "many": [0, 0, 0, 0, 0, 0],
+    "8 or 10": [0, 0.6, 0, 0.7, 1, 0.6, 0.6],
+    "there are ten": [1, 0, 1, 0, 0, 0, 1],
+    "many": [0, 0, 0, 0, 0, 0, 0],
 }
 LETTERS = {  # truth B
-    "B": [1, 1, 1, 1, 1, 1],
-    "b.": [1, 1, 0, 0, 1, 0],
-    "B. right": [1, 1, 1, 1, 1, 1],
-    "Based on the map, A": [0, 0, 1, 0, 0, 0],
-    "<answer>B</answer>": [1, 0, 1, 1, 1, 1],
-    "<think>A or C</think><answer>B. right</answer>": [1, 0, 0, 1, 1, 1],
-    "right": [1, 0, 0, 0, 0, 0],
-    "": [0, 0, 0, 0, 0, 0],
+    "B": [1, 1, 1, 1, 1, 1, 1],
+    "b.": [1, 1, 1, 0, 0, 1, 0],
+    "B. right": [1, 1, 1, 1, 1, 1, 1],
+    "Based on the map, A": [0, 0, 0, 1, 0, 0, 0],
+    "<answer>B</answer>": [1, 0, 1, 1, 1, 1, 1],
+    "<think>A or C</think><answer>B. right</answer>": [1, 0, 1, 0, 1, 1, 1],
+    "right": [1, 0, 1, 0, 0, 0, 0],
+    "": [0, 0, 0, 0, 0, 0, 0],
 }
 
 
@@ -111,7 +112,11 @@ def test_tables_of_the_audit():
     assert readings["strict", "object_rel_direction", "letter_and_text"] == 2
     assert readings["strict", "object_rel_direction", "option_text"] == 1
     assert readings["spacer_released", "object_counting", "number_word"] == 1
-    assert set(readings.index.get_level_values("rule")) == {"strict", "spacer_released"}
+    assert set(readings.index.get_level_values("rule")) == {
+        "strict",
+        "final_answer",
+        "spacer_released",
+    }
     assert found.reasons.groupby("rule")["n"].sum().to_dict() == (
         found.table[found.table["level"] == "overall"]
         .set_index("rule")["unread"]

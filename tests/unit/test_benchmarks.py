@@ -11,6 +11,7 @@ from support import refused
 
 from spacer_lib.benchmarks import BENCHMARKS, held_out, named, rules_of, vsi
 from spacer_lib.benchmarks.rules import (
+    final_answer,
     first_number,
     last_letter,
     spacer_released,
@@ -311,6 +312,40 @@ def test_the_rule_of_spacer(tmp_path, text, number, choice):
         found = spacer_released(text, row)
         assert (found.answer, found.score) == (answer, pytest.approx(score))
         assert (found.failure is None) == (answer is not None)
+
+
+@pytest.mark.parametrize(
+    ("text", "number", "choice"),
+    [  # truths 200 and B
+        ("The bed ends at [1.2,3]. It is sqrt(4) = 200.", "200", None),
+        ("It is 3 steps. The length is 2 m.", "200", None),  # cm are asked for
+        ("We see 3. So the final answer is 200 cm.\nThat is 2 beds.", "200", None),
+        ("First 4 chairs.\n\nAnswer: **C**", None, "C"),
+        ("A is near. The correct answer is (B), the chair. D is far.", None, "B"),
+        ("D seems near.\nThe answer is not B.", None, None),
+        ("The answer is B or C.\nC", None, None),
+        ("I see a chair behind the table.\nB", None, "B"),
+        ("It is 8 or 10", None, None),
+        ("between 150 and 200 cm", None, None),
+        ("I cannot tell.", None, None),
+        ("", None, None),
+    ],
+)
+def test_the_end_of_a_chain_of_thought(tmp_path, text, number, choice):
+    one, other = read([CHOICE, NUMBER], tmp_path)
+    if number or not choice:
+        assert final_answer(text, other).answer == number
+    if choice or not number:
+        assert final_answer(text, one).answer == choice
+    if number or choice:
+        found = final_answer(text, other if number else one)
+        assert found.how in (
+            "answer_phrase",
+            "last_line",
+            "last_sentence",
+            "last_number",
+        )
+        assert strict(text, other if number else one).answer is None
 
 
 def test_the_official_rule_after_the_tag(tmp_path):

@@ -1,6 +1,7 @@
 """Video-MME, TempCompass and LongVideoBench: readers, published rules, aggregates."""
 
 import json
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from spacer_lib.benchmarks import (
     named,
     tempcompass,
     videomme,
+    videommmu,
 )
 from spacer_lib.benchmarks.rules import strict
 from spacer_lib.benchmarks.schema import check_choice
@@ -592,3 +594,19 @@ def test_tempcompass_by_hand():
     formats = {k: v["micro"] for k, v in found["groups"]["format"].items()}
     assert formats == pytest.approx({"multi-choice": 2 / 3, "yes_no": 2 / 4})
     assert found["failures"] == {"needs_judge": 1, "no_prediction": 1}
+
+
+RELEASED_NUMBERS = (  # as the published evaluator has them
+    r"-?\b\d{1,3}(?:,\d{3})+\b",
+    r"-?\d+(?:\.\d+)?[eE][+-]?\d+",
+    r"-?(?:\d+\.\d+|\.\d+|\d+\b)(?![eE][+-]?\d+)(?![,\d])",
+)
+
+
+def test_numbers_of_open_answers_are_found_as_published_and_in_linear_time():
+    rng = np.random.default_rng(0)
+    for _ in range(20_000):
+        text = "".join(rng.choice(list("0123456.,-+eE a_٣"), rng.integers(1, 16)))
+        for ours, theirs in zip(videommmu._NUMBERS, RELEASED_NUMBERS, strict=True):
+            assert ours.findall(text) == re.findall(theirs, text), text
+    assert videommmu._stated("so " + "9" * 300_000 + "e") == {"9" * 300_000 + "e"}

@@ -395,7 +395,7 @@ def test_finished_scenes_are_not_asked_again(many, tmp_path, monkeypatch):
     build_dataset(many[1][:6], tmp_path, "demo")
     build_dataset(many[1][:8], tmp_path, "demo")
     assert asked == [scene.scene_id for scene in many[1][:8]]
-    changed = dataclasses.replace(many[1][0], room_size_m2=1.0)
+    changed = dataclasses.replace(many[1][0], fps=30.0)
     build_dataset([changed, *many[1][1:8]], tmp_path, "demo")
     assert asked[8:] == [changed.scene_id]
 

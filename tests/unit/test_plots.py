@@ -23,6 +23,7 @@ from spacer_lib.pictures import (
     training_plots,
 )
 from spacer_lib.pictures.style import PALETTE, category_styles, use_house_style
+from spacer_lib.rooms.area import AREA_RULES
 from spacer_lib.rooms.synthetic.layout import draw_room
 from spacer_lib.rooms.synthetic.views import VIEWS, to_scene, view_poses
 
@@ -78,6 +79,24 @@ def test_floor_plan_draws_every_box_in_metres(ax):
     np.testing.assert_allclose(low, scene.floor_min_m)
     assert ax.get_xlabel() == "x (m)" and ax.get_aspect() == 1
     assert [t.get_text() for t in ax.texts] == [i.category for i in scene.instances]
+
+
+def test_area_by_alpha_marks_each_rule_and_the_true_area(ax):
+    x, y = np.meshgrid(np.arange(0, 4.01, 0.1), np.arange(0, 3.01, 0.1))
+    floor = np.stack([x.ravel(), y.ravel(), np.zeros(x.size)], axis=1)
+    under = ((floor > (1, 1, -1)) & (floor < (2.5, 2.5, 1))).all(axis=1)
+    points = np.where(under[:, None], floor + (0, 0, 0.5), floor)  # a bed
+    assert room_plots.area_by_alpha(points, ax, 12.0, [0.2, 3.0]) is ax
+    for name, rule in AREA_RULES.items():
+        (curve,), (dot,) = by_gid(ax, f"area:{name}"), by_gid(ax, f"rule:{name}")
+        assert list(curve.get_xdata()) == sorted({0.2, rule.alpha_m, 3.0})
+        assert dot.get_xdata() == [rule.alpha_m]
+        assert dot.get_ydata() == [rule.area_m2(points)]
+    (true,) = by_gid(ax, "true")
+    assert list(true.get_ydata()) == [12.0, 12.0]
+    labels = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert labels[0] == "vsi-bench: 12.0 m² at α = 0.2 m"
+    assert labels[1].startswith("spatial-r1: 10") and labels[2] == "true: 12.0 m²"
 
 
 def test_cognitive_map_alone_marks_cells(ax):

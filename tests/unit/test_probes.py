@@ -72,7 +72,7 @@ PAID = [
     ("all-centre map", MAPPED, (1, 0.70, 0)),
     ("all-centre map", (*OTHERS, "ours"), (1, 0, 0)),
     ("every-cell map", ("ours",), (1, 0, 0)),
-    ("copied example map", (*MAPPED, *OTHERS, "ours"), (1, 0, 0)),
+    ("copied example map", ("spacer-paper", *OTHERS, "ours"), (1, 0, 0)),
     ("longest allowed rambling", MAPPED, (1, 0, 0.2)),
     ("longest allowed rambling", (*OTHERS, "ours"), (1, 0, 0)),
 ]
@@ -87,12 +87,22 @@ def test_who_pays_what(table, hack, presets, paid):
         assert earned == pytest.approx(paid, abs=0.04), preset
 
 
+READ_BY_CODE = [name for name, config in PRESETS.items() if config.code == "spacer"]
+READ_BY_RULE = [name for name in PRESETS if name not in READ_BY_CODE]
+
+
 @pytest.mark.parametrize("hack", ["duplicate tags", "answer spam"])
-def test_two_answers_are_none_under_every_preset(table, hack):
-    for preset in PRESETS:
+def test_two_answers_are_none_unless_the_released_code_reads_them(table, hack):
+    for preset in READ_BY_RULE:
         assert table[hack, preset]["task"] == 0
+    assert all(table[hack, preset]["task"] > 0 for preset in READ_BY_CODE)
     if hack == "duplicate tags":
-        assert {table[hack, preset]["total"] for preset in PRESETS} == {0}
+        assert {table[hack, preset]["total"] for preset in READ_BY_RULE} == {0}
+
+
+def test_the_released_code_takes_an_answer_back_for_a_worthless_map(table):
+    row = table["copied example map", "spacer-released"]
+    assert (row["task"], row["map"], row["format"]) == (0, 0, 1)
 
 
 def test_guesses_earn_the_task_reward_alone(table):

@@ -111,10 +111,15 @@ def test_object_size_by_hand(scene):
 def test_room_size_by_hand(scene):
     (question,), why_not = made("room_size_estimation", scene)
     assert question.ground_truth == "24.0" and not why_not
-    assert made("room_size_estimation", scene_of(room_size_m2=0.0)) == (
-        [],
-        {"room size unknown": 1},
-    )
+    other = Rules(room_area="spatial-r1")
+    for room, rules in ((scene_of(room_size_m2=0.0), DEFAULT_RULES), (scene, other)):
+        reason = f"no area of the room by the rule {rules.room_area}"
+        assert made("room_size_estimation", room, rules) == ([], {reason: 1})
+    both = scene_of(room_areas_m2={"vsi-bench": 23.96, "spatial-r1": 21.04})
+    (question,), _ = made("room_size_estimation", both, other)
+    assert question.ground_truth == "21.0"
+    (question,), _ = made("room_size_estimation", both)
+    assert question.ground_truth == "24.0"
 
 
 def test_absolute_distance_by_hand(scene):
@@ -231,10 +236,24 @@ def test_aligned_boxes_and_centres_by_rule(scene):
     answers = {frozenset(q.categories): q for q in questions}
     question = answers[frozenset({"bed", "desk"})]
     assert question.ground_truth == "3.0" and "from the center of" in question.question
+    exact, _ = made("object_abs_distance", scene, Rules(abs_distance="exact"))
+    answers = {frozenset(q.categories): q.ground_truth for q in exact}
+    # 3.0 - 0.5 - 0.617; 2.5 - 0.4 - 0.2; hypot(2.183, 2.0): no sampling step is lost.
+    assert answers == {
+        frozenset({"bed", "desk"}): "1.9",
+        frozenset({"bed", "lamp"}): "1.9",
+        frozenset({"desk", "lamp"}): "3.0",
+    }
     excluded, _ = made("object_size_estimation", scene, Rules(excluded=["bed"]))
     assert {q.categories[0] for q in excluded} == {"desk", "lamp"}
     with refused("questions.unknown-rule-value", says="boxes"):
         Rules(boxes="round")
+    with refused("questions.unknown-rule-value", says="vsi-bench or spatial-r1"):
+        Rules(room_area="vsibench")
+    with refused("questions.unknown-rule-value", says="sampled or exact or centers"):
+        Rules(abs_distance="closest")
+    with refused("questions.unknown-rule-value", says="wording"):
+        Rules(wording="mine")
 
 
 def test_more_rounds_ask_no_question_twice():

@@ -130,6 +130,7 @@ ABLATIONS = {
             "reward.map_gate": "released",
             "reward.length_window": (320, 512),
             "reward.length_rule": "released",
+            "reward.code": "spacer",
         },
     ),
     "spacer_7b_video_r1": (

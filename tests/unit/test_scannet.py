@@ -345,6 +345,30 @@ def test_without_a_floor_label_low_vertices_are_the_floor(scan):
     assert scene.room_size_m2 == pytest.approx(12.0, abs=1e-3)
 
 
+def test_floor_without_a_label_is_room_too(scan):
+    content = read_content(scan, "segs")
+    vertices = grid((0, 4), (0, 3), (0,))  # the floor's; see write_scan
+    # Furniture of 1.5 x 3 m, whose floor the annotators left out.
+    for k in np.flatnonzero(vertices[:, 0] < 1.5):
+        content["segIndices"][k] = 999
+    write_json(scan, "segs", content)
+    scene = parse(scan)
+    assert scene.room_size_m2 == pytest.approx(12.0, abs=1e-3)
+    assert scene.room_areas_m2 == pytest.approx(
+        {"vsi-bench": 12.0, "spatial-r1": 12.0}, abs=1e-3
+    )
+    (note,) = scene.warnings
+    assert "the floor label covers 7.5 m2, 62% of the room's 12.0 m2" in note
+
+
+def test_a_small_gap_in_the_floor_label_is_no_warning(scan):
+    content = read_content(scan, "segs")
+    for k in np.flatnonzero(grid((0, 4), (0, 3), (0,))[:, 0] < 0.3):
+        content["segIndices"][k] = 999
+    write_json(scan, "segs", content)
+    assert parse(scan).warnings == ()
+
+
 def test_without_instance_images_frames_come_from_projection(scan):
     (scan / f"{SCAN}_2d-instance-filt.zip").unlink()
     scene = parse(scan)

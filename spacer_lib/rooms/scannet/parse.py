@@ -11,7 +11,7 @@ import dataclasses
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,14 +21,18 @@ import numpy.typing as npt
 
 from spacer_lib.artifacts import PathLike, read_json
 from spacer_lib.errors import SpacerError
+from spacer_lib.rooms.area import room_areas_m2
 from spacer_lib.rooms.damage import MAX_BROKEN, BrokenFrames
-from spacer_lib.rooms.frames import FPS
 from spacer_lib.rooms.geometry import (
     alpha_shape_area_m2,
+    box_corners,
+    moved,
     oriented_box,
     require_rigid,
     transform_points,
 )
+from spacer_lib.rooms.recording import RecordingReader
+from spacer_lib.rooms.scannet.exported import find_frames, read_exported
 from spacer_lib.rooms.scannet.frames2d import read_frame_numbers, read_instance_frames
 from spacer_lib.rooms.scannet.labels import (
     Label,
@@ -39,6 +43,7 @@ from spacer_lib.rooms.scannet.labels import (
 from spacer_lib.rooms.scannet.sens import SensReader
 from spacer_lib.rooms.scannet.text import read_text
 from spacer_lib.rooms.scene import (
+    BENCHMARK_AREA,
     PARSER_VERSION,
     CameraPosition,
     ObjectInstance,
@@ -57,9 +62,9 @@ MIN_VISIBLE_VERTICES = 0.1
 MAX_PROJECTED_VERTICES = 200
 DEPTH_TOLERANCE_M = 0.08
 
-# The camera path keeps the first frame with a pose, then the next one at least this
-# many frames after the last one kept: two per second of video.
-CAMERA_PATH_EVERY = 12
+# The camera path keeps the first frame with a pose, then the next one at least half a
+# second of video after the last one kept.
+CAMERA_PATH_EVERY_S = 0.5
 MAX_OBJECT_M = 30.0  # longest side of an object's axis-aligned box
 MIN_ROOM_M, MAX_ROOM_M = 0.5, 150.0  # longest side of the mesh
 MIN_ROOM_M2, MAX_ROOM_M2 = 0.1, 2000.0
@@ -67,7 +72,8 @@ MAX_CAMERA_DISTANCE_M = 10.0  # from the mesh's bounds, along each axis
 
 # Vertices this close to z = 0 are the floor if none is labelled as floor.
 FLOOR_BAND_M = 0.1
-MAX_FLOOR_POINTS = 20_000
+# A floor label that covers less of the room's area causes a warning.
+MIN_FLOOR_LABEL = 0.9
 
 MESH = "_vh_clean_2.ply"
 SEGMENTS = "_vh_clean_2.0.010000.segs.json"
@@ -87,13 +93,16 @@ VISIBLE = {
 class Group:
     """One annotated group; ``vertices`` (n,) are indices into the mesh.
 
-    ``other_ids`` are the object ids of further groups with the same vertices.
+    ``other_ids`` are the object ids of further groups with the same vertices. ``box``
+    is an annotated oriented box in the scan frame: centre (3,), edge lengths (3,) and
+    axes (3, 3) as rows. Without one the box is computed from the vertices.
     """
 
     object_id: int
     label: str
     vertices: np.ndarray
     other_ids: tuple[int, ...] = ()
+    box: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
 
 
 NamedGroup = tuple[Group, str]  # with its category
@@ -101,15 +110,53 @@ NamedGroup = tuple[Group, str]  # with its category
 
 @dataclass(frozen=True)
 class Recording:
-    """What a scene takes from its ``.sens`` file.
+    """What a scene takes from its recording.
 
     ``posed`` are the frames with a pose; ``camera_path_m`` is that of ``Scene``.
     """
 
-    path: Path
+    reader: RecordingReader
     frame_count: int
     posed: tuple[int, ...]
     camera_path_m: tuple[CameraPosition, ...]
+
+
+@dataclass(frozen=True)
+class Annotated:
+    """What the reader of a data set's layout hands over to ``build_scene``.
+
+    Attributes
+    ----------
+    scan, dataset : str
+        Id of the scan; name of the data set.
+    vertices : (n, 3) float64
+        Of the mesh, metres, scan frame: the frame of the poses.
+    T_aligned_from_scan : (4, 4) float64
+    aligned : bool
+        Whether the data set aligns walls with x and y.
+    groups : list of (Group, category)
+    annotated : int
+        Groups in the file. More than ``groups`` if some were listed twice.
+    recording : RecordingReader or None
+    instance_images : Path or None
+        Archive of ScanNet's 2-D instance images.
+    files : dict
+        Name → bytes of the files that were read.
+    warnings : list of str
+        ``build_scene`` adds to them.
+    """
+
+    scan: str
+    dataset: str
+    vertices: npt.NDArray[np.float64]
+    T_aligned_from_scan: npt.NDArray[np.float64]
+    aligned: bool
+    groups: list[NamedGroup]
+    annotated: int
+    recording: RecordingReader | None
+    instance_images: Path | None
+    files: dict[str, int]
+    warnings: list[str]
 
 
 def parse_scene(
@@ -120,10 +167,11 @@ def parse_scene(
     Parameters
     ----------
     scan_dir : path
-        ``scans/<scan id>``. It must hold ``.txt``, ``_vh_clean_2.ply``, its
-        ``.segs.json`` and ``.aggregation.json``, all named like the folder. Without
-        ``.sens`` the scene has no video; without ``_2d-instance-filt.zip`` vertices
-        are projected into the depth images. A warning tells of either. A folder
+        ``scans/<scan id>``. It must hold ``_vh_clean_2.ply``, its ``.segs.json`` and
+        ``.aggregation.json``, all named like the folder. The recording is ``.sens``
+        (with ``.txt`` beside it) or the folders of ``exported.find_frames``; without
+        either the scene has no video. Without ``_2d-instance-filt.zip`` vertices are
+        projected into the depth images. Warnings tell what is absent. A folder
         ``0000_00``, as in old releases, is scan ``scene0000_00``, so that rescans and
         held-out lists match.
     label_tsv : path
@@ -135,7 +183,8 @@ def parse_scene(
     -------
     Scene
         ``instances`` has no structural categories (walls, floor …). The floor gives
-        the rectangle and the area. ``room_center_m`` is the rectangle's centre at half
+        the rectangle. All vertices, of whatever label, give the areas: floor under
+        furniture has no label. ``room_center_m`` is the rectangle's centre at half
         the mesh's height. ``provenance`` holds ``scan``, ``files`` (name → bytes),
         ``parser_version``, ``aligned``, ``first_seen`` ("instance images",
         "projection" or None), ``minimum_visible`` (the rule of that method) and
@@ -162,17 +211,45 @@ def parse_scene(
     warnings: list[str] = []
     labels = read_labels(label_tsv)
     alignment = read_alignment(scan_dir)
-    T_aligned_from_scan = np.eye(4) if alignment is None else alignment
     if alignment is None:
-        warnings.append("no axisAlignment: the scan's own axes are kept")
+        what = "axisAlignment" if _file(scan_dir, TEXT).is_file() else TEXT
+        warnings.append(f"no {what}: the scan's own axes are kept")
     vertices, _ = read_vertices(scan_dir)
-    _require_metres(scan, vertices)
     stored = read_groups(scan_dir, len(vertices))
-    groups = _merged(stored, warnings)
-    named_groups = _named(groups, labels, warnings)
+    archive = _file(scan_dir, INSTANCES_2D)
+    return build_scene(
+        Annotated(
+            scan=scan,
+            dataset="scannet",
+            vertices=vertices,
+            T_aligned_from_scan=np.eye(4) if alignment is None else alignment,
+            aligned=alignment is not None,
+            groups=_named(_merged(stored, warnings), labels, warnings),
+            annotated=len(stored),
+            recording=open_recording(scan_dir, warnings),
+            instance_images=archive if archive.is_file() else None,
+            files=_file_sizes(scan_dir, label_tsv),
+            warnings=warnings,
+        ),
+        video_path,
+    )
+
+
+def build_scene(raw: Annotated, video_path: PathLike | None = None) -> Scene:
+    """The scene of one scan, by the same rules for every data set.
+
+    Raises
+    ------
+    SpacerError
+        If mesh, floor or recording contradict each other or have impossible sizes.
+    """
+    scan, warnings, vertices = raw.scan, raw.warnings, raw.vertices
+    T_aligned_from_scan, named_groups = raw.T_aligned_from_scan, raw.groups
+    _require_metres(scan, vertices)
     points = transform_points(T_aligned_from_scan, vertices)  # (n, 3) m, aligned
 
-    area_m2, floor_min_m, floor_max_m = _floor(scan, points, named_groups, warnings)
+    areas_m2, floor_min_m, floor_max_m = _floor(scan, points, named_groups, warnings)
+    area_m2 = areas_m2[BENCHMARK_AREA]
     if not MIN_ROOM_M2 <= area_m2 <= MAX_ROOM_M2:
         raise SpacerError(
             f"{scan}: area of the room",
@@ -182,36 +259,42 @@ def parse_scene(
             remedy="check the label of the floor and the axisAlignment",
         )
     middle_z = (points[:, 2].min() + points[:, 2].max()) / 2
-    kept, fate = _sort_groups(named_groups, points, warnings)
-    fate["annotated"], fate["duplicates"] = len(stored), len(stored) - len(groups)
+    kept, fate = _sort_groups(named_groups, points, T_aligned_from_scan, warnings)
+    fate["annotated"] = raw.annotated
+    fate["duplicates"] = raw.annotated - len(named_groups)
     if fate["duplicates"]:
         fate["note"] += f", and {fate['duplicates']} duplicates of them"
-    recording = _read_recording(scan_dir, vertices, T_aligned_from_scan, warnings)
+    recording = None
+    if raw.recording is not None:
+        recording = _read_poses(raw.recording, vertices, T_aligned_from_scan, warnings)
     first_seen, method = _first_seen(
-        scan_dir,
+        raw,
         {i: vertices[g.vertices] for g, _ in kept for i in (g.object_id, *g.other_ids)},
         recording,
         warnings,
     )
     return Scene(
         scene_id=scan,
-        dataset="scannet",
-        instances=tuple(_instance(*pair, points, first_seen) for pair in kept),
+        dataset=raw.dataset,
+        instances=tuple(
+            _instance(*pair, points, T_aligned_from_scan, first_seen) for pair in kept
+        ),
         room_size_m2=area_m2,
+        room_areas_m2=areas_m2,
         room_center_m=(*((floor_min_m + floor_max_m) / 2), middle_z),
         floor_min_m=tuple(floor_min_m),
         floor_max_m=tuple(floor_max_m),
         video_path=str(video_path) if video_path and recording else None,
-        fps=FPS if recording else None,
+        fps=recording.reader.fps if recording else None,
         frame_count=recording.frame_count if recording else None,
-        source="scannet",
+        source=raw.dataset,
         warnings=tuple(warnings),
         camera_path_m=recording.camera_path_m if recording else (),
         provenance={
             "scan": scan,
-            "files": _file_sizes(scan_dir, label_tsv),
+            "files": raw.files,
             "parser_version": PARSER_VERSION,
-            "aligned": alignment is not None,
+            "aligned": raw.aligned,
             "first_seen": method,
             "minimum_visible": VISIBLE[method] if method else None,
             "groups": fate,
@@ -275,17 +358,18 @@ def _listed(counts: Counter[str]) -> str:
 
 def _floor(
     scan: str, points: np.ndarray, named_groups: list[NamedGroup], warnings: list[str]
-) -> tuple[float, np.ndarray, np.ndarray]:
-    """Area in m², and the corners (2,) of the floor's rectangle in metres."""
+) -> tuple[dict[str, float], np.ndarray, np.ndarray]:
+    """``{rule: m²}``, and the corners (2,) of the floor's rectangle in metres."""
     labelled = [g.vertices for g, category in named_groups if category == "floor"]
-    if sum(map(len, labelled)):
+    known = bool(sum(map(len, labelled)))
+    if known:
         floor = points[np.unique(np.concatenate(labelled))]
     else:
         floor = points[np.abs(points[:, 2]) <= FLOOR_BAND_M]
         warnings.append(f"no floor label: vertices within {FLOOR_BAND_M} m of z = 0")
-    step = -(-len(floor) // MAX_FLOOR_POINTS) or 1
     try:
-        area_m2 = alpha_shape_area_m2(floor[::step, :2])
+        floor_m2 = alpha_shape_area_m2(floor[:, :2])
+        areas_m2 = room_areas_m2(points, warnings)
     except SpacerError as error:
         raise SpacerError(
             f"{scan}: {error.what}",
@@ -294,18 +378,27 @@ def _floor(
             expected=error.expected,
             remedy=error.remedy,
         ) from error
-    return area_m2, floor[:, :2].min(axis=0), floor[:, :2].max(axis=0)
+    room_m2 = areas_m2[BENCHMARK_AREA]
+    if known and floor_m2 < MIN_FLOOR_LABEL * room_m2:
+        warnings.append(
+            f"the floor label covers {floor_m2:.1f} m2, {floor_m2 / room_m2:.0%} of "
+            f"the room's {room_m2:.1f} m2: the rest is hidden or has no label"
+        )
+    return areas_m2, floor[:, :2].min(axis=0), floor[:, :2].max(axis=0)
 
 
 def _sort_groups(
-    named_groups: list[NamedGroup], points: np.ndarray, warnings: list[str]
+    named_groups: list[NamedGroup],
+    points: np.ndarray,
+    T_aligned_from_scan: np.ndarray,
+    warnings: list[str],
 ) -> tuple[list[NamedGroup], dict[str, Any]]:
     """The groups that become objects, and counts of all groups by what they became."""
     kept: list[NamedGroup] = []
     structural: Counter[str] = Counter()
     unusable: Counter[str] = Counter()
     for group, category in named_groups:
-        mine = points[group.vertices]
+        mine = _outline(group, points, T_aligned_from_scan)
         if is_structural(category):
             structural[category] += 1
         elif not len(mine):
@@ -333,11 +426,37 @@ def _sort_groups(
     }
 
 
+def _aligned_box(
+    group: Group, T_aligned_from_scan: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+    if group.box is None:
+        return None
+    center, lengths, axes = group.box
+    R = T_aligned_from_scan[:3, :3]
+    return transform_points(T_aligned_from_scan, [center])[0], lengths, axes @ R.T
+
+
+def _outline(
+    group: Group, points: np.ndarray, T_aligned_from_scan: np.ndarray
+) -> np.ndarray:
+    """(n, 3) aligned points that bound the object: its box's corners, or vertices."""
+    box = _aligned_box(group, T_aligned_from_scan)
+    return points[group.vertices] if box is None else box_corners(*box)
+
+
 def _instance(
-    group: Group, category: str, points: np.ndarray, first_seen: dict[int, int]
+    group: Group,
+    category: str,
+    points: np.ndarray,
+    T_aligned_from_scan: np.ndarray,
+    first_seen: dict[int, int],
 ) -> ObjectInstance:
-    mine, ids = points[group.vertices], (group.object_id, *group.other_ids)
-    centroid_m, axes_lengths_m, axes = oriented_box(mine)
+    mine, ids = (
+        _outline(group, points, T_aligned_from_scan),
+        (group.object_id, *group.other_ids),
+    )
+    box = _aligned_box(group, T_aligned_from_scan)
+    centroid_m, axes_lengths_m, axes = oriented_box(mine) if box is None else box
     return ObjectInstance(
         instance_id=group.object_id,
         category=category,
@@ -346,7 +465,7 @@ def _instance(
         axes=tuple(axes.ravel()),
         aabb_min_m=tuple(mine.min(axis=0)),
         aabb_max_m=tuple(mine.max(axis=0)),
-        vertex_count=len(mine),
+        vertex_count=len(group.vertices),
         first_seen_frame=min(
             (first_seen[i] for i in ids if i in first_seen), default=None
         ),
@@ -371,24 +490,33 @@ def _require(scan_dir: PathLike, suffix: str, kind: str) -> Path:
 def _file_sizes(scan_dir: Path, label_tsv: PathLike) -> dict[str, int]:
     """``{name: bytes}`` of the files that a parse reads."""
     suffixes = (TEXT, MESH, SEGMENTS, AGGREGATION, RECORDING, INSTANCES_2D)
-    paths = [Path(label_tsv), *(_file(scan_dir, suffix) for suffix in suffixes)]
+    return sizes_of([Path(label_tsv), *(_file(scan_dir, s) for s in suffixes)])
+
+
+def sizes_of(paths: Iterable[Path]) -> dict[str, int]:
+    """``{name: bytes}`` of those files that exist."""
     return {path.name: path.stat().st_size for path in paths if path.is_file()}
 
 
 def read_alignment(scan_dir: PathLike) -> np.ndarray | None:
     """(4, 4) T_aligned_from_scan: ``axisAlignment`` of the scan's ``.txt``.
 
-    ``None`` if the file has no such line, as in old releases.
+    ``None`` if the file has no such line, as in old releases, or is absent. ScanNet
+    delivers it with every recording: with ``.sens`` and without ``.txt`` a download is
+    not complete.
 
     Raises
     ------
     SpacerError
-        If the file is missing or not of the form ``key = value``, or the line is not
-        16 numbers of a rigid transform.
+        If a recording lacks the file, or it is not of the form ``key = value``, or the
+        line is not 16 numbers of a rigid transform.
 
     Source: https://github.com/ScanNet/ScanNet (``<scanId>.txt``).
     """
-    path = _require(scan_dir, TEXT, "rooms.no-text")
+    path = _file(scan_dir, TEXT)
+    if not path.is_file() and not _file(scan_dir, RECORDING).is_file():
+        return None
+    _require(scan_dir, TEXT, "rooms.no-text")
     text = read_text(path)
     for line in text.splitlines():
         key, _, value = line.partition("=")
@@ -421,34 +549,45 @@ def read_alignment(scan_dir: PathLike) -> np.ndarray | None:
 def read_vertices(
     scan_dir: PathLike,
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.uint8]]:
-    """Vertices of ``_vh_clean_2.ply``.
+    """Vertices of ``_vh_clean_2.ply``; see ``read_mesh``."""
+    return read_mesh(_require(scan_dir, MESH, "rooms.no-mesh"))
+
+
+def read_mesh(
+    path: Path,
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.uint8]]:
+    """Vertices of a PLY file, text or binary of either byte order, with any faces.
 
     Returns
     -------
     points : (n, 3) float64
-        Metres, scan frame.
+        As stored: metres, scan frame.
     rgb : (n, 3) uint8
+        Grey if the file has no colours.
 
     Raises
     ------
     SpacerError
-        If the file is missing, is no coloured triangle mesh, or has no vertices or
-        coordinates that are not finite.
+        If the file is no PLY mesh, or has no vertices or coordinates that are not
+        finite.
     """
     from plyfile import PlyData, PlyParseError
 
-    path = _require(scan_dir, MESH, "rooms.no-mesh")
+    remedy = f"download {path.name} again"
     try:
-        ply = PlyData.read(path, known_list_len={"face": {"vertex_indices": 3}})
+        try:  # triangles are read at once, other faces one by one
+            ply = PlyData.read(path, known_list_len={"face": {"vertex_indices": 3}})
+        except PlyParseError:
+            ply = PlyData.read(path)
         vertex = ply["vertex"].data
         points = np.stack([vertex[k] for k in "xyz"], axis=1).astype(np.float64)
-        rgb = np.stack([vertex[k] for k in ("red", "green", "blue")], axis=1)
     except (PlyParseError, KeyError, ValueError) as error:
         raise SpacerError(
-            f"{path} is not a coloured triangle mesh",
+            f"{path} is not a mesh",
             kind="rooms.not-a-mesh",
             got=error,
-            remedy=f"download *{MESH} again",
+            expected="a PLY file whose vertices have x, y and z",
+            remedy=remedy,
         ) from error
     if not len(points) or not np.isfinite(points).all():
         raise SpacerError(
@@ -456,9 +595,20 @@ def read_vertices(
             kind="rooms.mesh-vertices",
             got=f"{len(points)}, finite: {bool(np.isfinite(points).all())}",
             expected="at least one, all finite",
-            remedy=f"download *{MESH} again",
+            remedy=remedy,
         )
-    return points, rgb
+    return points, _vertex_colors(vertex)
+
+
+def _vertex_colors(vertex: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+    """(n, 3) colours; numbers with a decimal point run from 0 to 1."""
+    names = ("red", "green", "blue")
+    if not set(names) <= set(vertex.dtype.names or ()):
+        return np.full((len(vertex), 3), 128, np.uint8)
+    rgb = np.stack([vertex[k] for k in names], axis=1)
+    if np.issubdtype(rgb.dtype, np.floating):
+        rgb = np.nan_to_num(rgb).clip(0, 1) * 255
+    return rgb.astype(np.uint8)
 
 
 def read_groups(scan_dir: PathLike, vertex_count: int) -> list[Group]:
@@ -486,23 +636,40 @@ def read_groups(scan_dir: PathLike, vertex_count: int) -> list[Group]:
     segments, aggregation = read_json(segments_path), read_json(groups_path)
     for path, content in ((segments_path, segments), (groups_path, aggregation)):
         _require_own(path, content, scan_dir.name)
+    return match_groups(
+        (segments_path, segments), (groups_path, aggregation), vertex_count
+    )
+
+
+def match_groups(
+    segments: tuple[Path, Any], aggregation: tuple[Path, Any], vertex_count: int
+) -> list[Group]:
+    """The groups of two files of ScanNet's form, given as (path, content).
+
+    Raises
+    ------
+    SpacerError
+        As ``read_groups``.
+    """
+    segments_path, groups_path = segments[0], aggregation[0]
+    remedy = f"download {segments_path.name} and {groups_path.name} again"
     try:
-        owner = np.asarray(segments["segIndices"], dtype=np.int64)
+        owner = np.asarray(segments[1]["segIndices"], dtype=np.int64)
         stored = [
             (
                 int(group["objectId"]),
                 _label_of(group),
                 np.unique(np.asarray(group["segments"], dtype=np.int64)),
             )
-            for group in aggregation["segGroups"]
+            for group in aggregation[1]["segGroups"]
         ]
     except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
         raise SpacerError(
-            f"{scan_dir.name}: segs.json or aggregation.json has another form",
+            f"{segments_path} or {groups_path.name} has another form",
             kind="rooms.groups-form",
             got=f"{type(error).__name__} {error}",
             expected="segIndices; segGroups with objectId, label and segments",
-            remedy=f"download *{SEGMENTS} and *{AGGREGATION} again",
+            remedy=remedy,
         ) from error
     twice = [i for i, n in Counter(i for i, *_ in stored).items() if n > 1]
     if twice:
@@ -511,25 +678,25 @@ def read_groups(scan_dir: PathLike, vertex_count: int) -> list[Group]:
             kind="rooms.object-id-twice",
             got=f"first {twice[0]}",
             expected="one group per objectId",
-            remedy=f"download *{AGGREGATION} again",
+            remedy=f"download {groups_path.name} again",
         )
     if owner.shape != (vertex_count,):
         raise SpacerError(
-            f"{scan_dir.name}: segs.json does not belong to the mesh",
+            f"{segments_path} does not belong to the mesh",
             kind="rooms.foreign-segments",
             got=f"{owner.size} segment indices",
-            expected=f"{vertex_count}, one per vertex of *{MESH}",
-            remedy=f"download *{MESH} and *{SEGMENTS} again",
+            expected=f"{vertex_count}, one per vertex of the mesh",
+            remedy=f"download the mesh and {segments_path.name} again",
         )
     known, place = np.unique(owner, return_inverse=True)
     absent = sorted({int(s) for _, _, ids in stored for s in ids[~np.isin(ids, known)]})
     if absent:
         raise SpacerError(
-            f"{scan_dir.name}: {len(absent)} segment ids absent from segs.json "
+            f"{segments_path} lacks {len(absent)} segment ids of {groups_path.name} "
             f"(first: {absent[0]})",
             kind="rooms.absent-segments",
-            remedy=f"download *{SEGMENTS} again; *_vh_clean.aggregation.json belongs "
-            "to another mesh",
+            remedy=f"download {segments_path.name} again; ScanNet's "
+            "*_vh_clean.aggregation.json belongs to another mesh",
         )
     groups = []
     for object_id, label, ids in stored:
@@ -560,26 +727,37 @@ def _require_own(path: Path, content: Any, scan: str) -> None:
         )
 
 
-def _read_recording(
-    scan_dir: Path,
+def open_recording(
+    scan_dir: PathLike, warnings: list[str] | None = None
+) -> RecordingReader | None:
+    """The scan's ``.sens``, or its exported frames; ``None`` and a warning: neither."""
+    warnings = [] if warnings is None else warnings
+    path, frames = _file(scan_dir, RECORDING), find_frames(scan_dir)
+    if path.is_file():
+        return SensReader(path)
+    if frames is not None:
+        return read_exported(frames, warnings)
+    warnings.append(f"no {RECORDING}: no video, no frame rate, no camera path")
+    return None
+
+
+def _read_poses(
+    source: RecordingReader,
     vertices: np.ndarray,
     T_aligned_from_scan: np.ndarray,
     warnings: list[str],
-) -> Recording | None:
-    """The scan's ``Recording``, or ``None`` and a warning; no image is read.
+) -> Recording:
+    """Poses and camera path of a recording; no image is read.
 
     A wild pose (no rigid transform, or far outside the mesh) counts as none. If more
     than ``MAX_BROKEN`` of them are wild, none is used.
     """
-    path = _file(scan_dir, RECORDING)
-    if not path.is_file():
-        warnings.append(f"no {RECORDING}: no video, no frame rate, no camera path")
-        return None
     posed: list[int] = []
     wild: list[int] = []
     camera_path_m: list[CameraPosition] = []
     low, high = vertices.min(axis=0), vertices.max(axis=0)
-    with SensReader(path) as reader:
+    with source as reader:
+        every = round(CAMERA_PATH_EVERY_S * reader.fps)
         for index, T_scan_from_camera in reader.poses():
             if T_scan_from_camera is None:
                 continue
@@ -587,7 +765,7 @@ def _read_recording(
                 wild.append(index)
                 continue
             posed.append(index)
-            if not camera_path_m or index - camera_path_m[-1][0] >= CAMERA_PATH_EVERY:
+            if not camera_path_m or index - camera_path_m[-1][0] >= every:
                 center = T_scan_from_camera[None, :3, 3]
                 x, y, z = transform_points(T_aligned_from_scan, center)[0].tolist()
                 camera_path_m.append((index, x, y, z))
@@ -601,7 +779,7 @@ def _read_recording(
             )
             if not few:
                 posed, camera_path_m = [], []
-        return Recording(path, reader.frame_count, tuple(posed), tuple(camera_path_m))
+        return Recording(source, reader.frame_count, tuple(posed), tuple(camera_path_m))
 
 
 def _is_wild(T_scan_from_camera: np.ndarray, low: np.ndarray, high: np.ndarray) -> bool:
@@ -617,7 +795,7 @@ def _is_wild(T_scan_from_camera: np.ndarray, low: np.ndarray, high: np.ndarray) 
 
 
 def _first_seen(
-    scan_dir: Path,
+    raw: Annotated,
     vertices: dict[int, np.ndarray],
     recording: Recording | None,
     warnings: list[str],
@@ -626,37 +804,42 @@ def _first_seen(
 
     ``vertices`` are ``{object_id: (n, 3)}`` in the scan frame.
     """
-    zip_path = _file(scan_dir, INSTANCES_2D)
-    if zip_path.is_file():
-        _require_whole(zip_path, recording)
-        return _first_seen_in_images(zip_path, vertices), "instance images"
+    if raw.instance_images is not None:
+        place = _require_whole(raw.instance_images, recording)
+        found = _first_seen_in_images(raw.instance_images, vertices, place)
+        return found, "instance images"
+    archive = INSTANCES_2D[1:] if raw.dataset == "scannet" else "instance images"
     if recording is None:
-        warnings.append(f"no {INSTANCES_2D[1:]} either: first frames are unknown")
+        warnings.append(f"no {archive} either: first frames are unknown")
         return {}, None
-    with SensReader(recording.path) as reader:
+    with recording.reader as reader:
         if not (reader.has_depth and recording.posed):
             what = "poses" if reader.has_depth else "depth images"
-            warnings.append(
-                f"no {INSTANCES_2D[1:]} and no {what}: first frames are unknown"
-            )
+            warnings.append(f"no {archive} and no {what}: first frames are unknown")
             return {}, None
-        warnings.append(f"no {INSTANCES_2D[1:]}: first frames by projection")
+        warnings.append(f"no {archive}: first frames by projection")
         posed = set(recording.posed)
-        return _first_seen_by_projection(
-            reader, posed, vertices, warnings
-        ), "projection"
+        found = _first_seen_by_projection(reader, posed, vertices, warnings)
+        return found, "projection"
 
 
-def _require_whole(zip_path: Path, recording: Recording | None) -> None:
-    """Refuse an archive whose frames are not the recording's.
+def _require_whole(zip_path: Path, recording: Recording | None) -> dict[int, int]:
+    """``{number of an image: frame}``; refuse an archive of another recording.
 
     A frame without a pose may lack its image, which ScanNet makes by projecting the
-    mesh. Without a recording the numbers must run from 0 without a gap.
+    mesh. Without a recording the numbers must run from 0 without a gap. Of a recording
+    of which only some frames were kept, the other images are not used.
     """
     held = set(read_frame_numbers(zip_path))
-    frames = range(recording.frame_count if recording else max(held, default=0) + 1)
-    absent = sorted(set(recording.posed if recording else frames) - held)
-    foreign = sorted(held - set(frames))
+    count = recording.frame_count if recording else max(held, default=0) + 1
+    frames: Sequence[int] = range(count)
+    if recording is not None:
+        with recording.reader as reader:
+            frames = reader.numbers
+    thinned = list(frames) != list(range(count))
+    posed = recording.posed if recording else range(count)
+    absent = sorted({frames[i] for i in posed} - held)
+    foreign = [] if thinned else sorted(held - set(frames))
     if absent or foreign:
         parts = [
             f"{len(numbers)} frames {what} (first: {numbers[0]})"
@@ -667,21 +850,29 @@ def _require_whole(zip_path: Path, recording: Recording | None) -> None:
             f"{zip_path}: the images are not the recording's",
             kind="rooms.other-frames",
             got=" and ".join(parts),
-            expected=f"frames 0 to {len(frames) - 1}",
+            expected=f"frames 0 to {frames[-1]}",
             remedy=f"download {zip_path.name} again, or remove it: first frames are "
             "then found by projection",
         )
+    return {number: index for index, number in enumerate(frames)}
 
 
-def _first_seen_in_images(zip_path: Path, object_ids: Iterable[int]) -> dict[int, int]:
-    """``{object_id: frame}`` by counting pixels of value ``objectId`` + 1."""
+def _first_seen_in_images(
+    zip_path: Path, object_ids: Iterable[int], place: dict[int, int]
+) -> dict[int, int]:
+    """``{object_id: frame}`` by counting pixels of value ``objectId`` + 1.
+
+    ``place`` is ``{number of an image: frame}``; other images are not used.
+    """
     first_seen: dict[int, int] = {}
     waiting = {i for i in object_ids if 0 <= i < 255}
     for index, image in read_instance_frames(zip_path):
+        if index not in place:
+            continue
         counts = np.bincount(image.ravel(), minlength=256)
         seen = counts >= max(1, MIN_VISIBLE_FRACTION * image.size)
         for object_id in [i for i in waiting if seen[i + 1]]:
-            first_seen[object_id] = index
+            first_seen[object_id] = place[index]
             waiting.remove(object_id)
         if not waiting:
             break
@@ -689,7 +880,7 @@ def _first_seen_in_images(zip_path: Path, object_ids: Iterable[int]) -> dict[int
 
 
 def _first_seen_by_projection(
-    recording: SensReader,
+    recording: RecordingReader,
     posed: set[int],
     vertices: dict[int, np.ndarray],
     warnings: list[str],
@@ -703,8 +894,6 @@ def _first_seen_by_projection(
         count = min(len(points), MAX_PROJECTED_VERTICES)
         waiting[object_id] = points[np.linspace(0, len(points) - 1, count).astype(int)]
     first_seen: dict[int, int] = {}
-    K = recording.depth_intrinsic
-    width, height = recording.depth_size
     broken = BrokenFrames(str(recording.path), "depth images", recording.frame_count)
     read = False
     for frame in recording:
@@ -716,9 +905,10 @@ def _first_seen_by_projection(
             broken.add(frame.index, error.got)
             continue
         read = read or bool(depth.any())
+        K, (height, width) = frame.depth_intrinsic, depth.shape
         R, t = frame.T_scan_from_camera[:3, :3], frame.T_scan_from_camera[:3, 3]
         for object_id, points in list(waiting.items()):
-            camera = (points - t) @ R  # R^T (p - t), as rows
+            camera = moved(points - t, R.T)  # R^T (p - t), as rows
             camera = camera[camera[:, 2] > 0.05]
             u = np.rint(K[0, 0] * camera[:, 0] / camera[:, 2] + K[0, 2])
             v = np.rint(K[1, 1] * camera[:, 1] / camera[:, 2] + K[1, 2])

@@ -26,6 +26,7 @@ import numpy.typing as npt
 
 from spacer_lib.artifacts import PathLike
 from spacer_lib.errors import SpacerError
+from spacer_lib.rooms.frames import FPS
 
 VERSION = 4
 COLOR_JPEG, DEPTH_RAW, DEPTH_ZLIB = 2, 0, 1
@@ -60,6 +61,11 @@ class SensFrame:
     depth_time_us: int
     _depth: bytes = field(repr=False)
     _reader: "SensReader" = field(repr=False)
+
+    @property
+    def depth_intrinsic(self) -> np.ndarray:
+        """(4, 4) float64, pixels of the depth image."""
+        return self._reader.depth_intrinsic
 
     def depth_m(self) -> npt.NDArray[np.float32]:
         """(h, w) float32 metres along the optical axis; 0 means no reading.
@@ -100,8 +106,16 @@ class SensReader:
         compression; on opening or on reading a frame.
     """
 
+    fps = FPS  # of the video; the time stamps are not used
+    has_color = True
+
     def __init__(self, path: PathLike) -> None:
         self.path = Path(path)
+
+    @property
+    def numbers(self) -> range:
+        """The frames' numbers: all of them, from 0."""
+        return range(self.frame_count)
 
     def __enter__(self) -> "SensReader":
         try:

@@ -12,10 +12,12 @@ import numpy as np
 import numpy.typing as npt
 
 from spacer_lib.errors import SpacerError, nearest
+from spacer_lib.rooms.geometry import moved
 
 XY = tuple[float, float]
 XYZ = tuple[float, float, float]
 Rect = tuple[float, float, float, float]  # x0, y0, x1, y1 in metres
+HIDING_M2 = 0.5  # least base of a box that hides the floor below it from a scanner
 
 
 @dataclass(frozen=True)
@@ -318,6 +320,12 @@ class Room:
         rects = np.array(self.floor_rects)
         return rects[:, :2].min(axis=0), rects[:, 2:].max(axis=0)
 
+    @property
+    def floor_area_m2(self) -> float:
+        """Area of the floor, what stands on it included, square metres."""
+        rects = np.array(self.floor_rects)
+        return float(np.prod(rects[:, 2:] - rects[:, :2], axis=1).sum())
+
     def on_floor(self, points_xy: npt.ArrayLike) -> npt.NDArray[np.bool_]:
         """(n,) bool: which of the (n, 2) points, metres, lie on the floor."""
         points = np.atleast_2d(points_xy)
@@ -328,6 +336,33 @@ class Room:
         return np.any(inside, axis=0)
 
 
+def hides_floor(center: npt.ArrayLike, size: npt.ArrayLike) -> bool:
+    """Whether a box, in metres, stands on the floor and is large: none is seen below.
+
+    Examples
+    --------
+    >>> hides_floor((0, 0, 0.25), (1.5, 2, 0.5))
+    True
+    >>> hides_floor((0, 0, 0.7), (1.5, 2, 0.1))
+    False
+    """
+    (width, depth, height), z = np.asarray(size), np.asarray(center)[2]
+    return bool(abs(z - height / 2) < 1e-6 and width * depth >= HIDING_M2)
+
+
+def in_base(
+    points_xy: npt.ArrayLike,
+    center: npt.ArrayLike,
+    size: npt.ArrayLike,
+    yaw_rad: float,
+) -> npt.NDArray[np.bool_]:
+    """(n,) bool: which of the (n, 2) points are inside the base of an upright box."""
+    c, s = math.cos(yaw_rad), math.sin(yaw_rad)
+    offset = np.asarray(points_xy) - np.asarray(center)[:2]
+    local = offset @ np.array([[c, -s], [s, c]])
+    return np.asarray((np.abs(local) < np.asarray(size)[:2] / 2).all(axis=1))
+
+
 def box_vertices(
     center: npt.ArrayLike, size: npt.ArrayLike, yaw_rad: float
 ) -> np.ndarray:
@@ -335,7 +370,7 @@ def box_vertices(
     local = _CORNERS * np.asarray(size) / 2
     c, s = math.cos(yaw_rad), math.sin(yaw_rad)
     rotation = np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]])
-    return local @ rotation.T + np.asarray(center)
+    return moved(local, rotation) + np.asarray(center)
 
 
 _CORNERS = np.array(

@@ -16,10 +16,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from spacer_lib.rooms.area import AREA_RULES, SPATIAL_R1_AREA
 from spacer_lib.rooms.frames import FPS
 from spacer_lib.rooms.geometry import oriented_box
-from spacer_lib.rooms.scene import ObjectInstance, Scene
-from spacer_lib.rooms.synthetic.layout import Room
+from spacer_lib.rooms.scene import BENCHMARK_AREA, ObjectInstance, Scene
+from spacer_lib.rooms.synthetic.layout import Room, hides_floor
 
 
 @dataclass(frozen=True)
@@ -253,13 +254,12 @@ def to_scene(
         )
     low, high = room.floor_bounds_m
     top = max([room.style.wall_height_m, *(i.aabb_max_m[2] for i in instances)])
-    rects = np.array(room.floor_rects)
-    area = ((rects[:, 2] - rects[:, 0]) * (rects[:, 3] - rects[:, 1])).sum()
     return Scene(
         scene_id=room.scene_id,
         dataset="synthetic",
         instances=tuple(instances),
-        room_size_m2=float(area),
+        room_size_m2=room.floor_area_m2,
+        room_areas_m2=_areas_m2(room),
         room_center_m=(*((low + high) / 2), top / 2),
         floor_min_m=tuple(low),
         floor_max_m=tuple(high),
@@ -267,3 +267,19 @@ def to_scene(
         frame_count=view.frames if view else None,
         source="synthetic light path",
     )
+
+
+def _areas_m2(room: Room) -> dict[str, float]:
+    """``{rule: m²}`` as from the mesh of ``write``.
+
+    The benchmark's rule sees furniture in place of the floor below it. Spatial-R1's
+    leaves a hole, unless circles of its alpha do not fit in. Near a hole's corners they
+    do not, which leaves a right-angled triangle with legs of one alpha in each.
+    """
+    hidden, alpha_m = 0.0, AREA_RULES[SPATIAL_R1_AREA].alpha_m
+    for piece in room.furniture:
+        for center, size, _, _ in piece.part_boxes():
+            if hides_floor(center, size) and min(size[:2]) > 2 * alpha_m:
+                hidden += size[0] * size[1] - 2 * alpha_m**2
+    whole = room.floor_area_m2
+    return {BENCHMARK_AREA: whole, SPATIAL_R1_AREA: float(whole - hidden)}

@@ -36,8 +36,14 @@ from spacer_lib.rooms.scannet.sens import (
     OPENING,
     VERSION,
 )
-from spacer_lib.rooms.synthetic.layout import KINDS, Room
-from spacer_lib.rooms.synthetic.render import FLOOR, WALL, Renderer, room_boxes
+from spacer_lib.rooms.synthetic.layout import KINDS, Room, hides_floor, in_base
+from spacer_lib.rooms.synthetic.render import (
+    FLOOR,
+    WALL,
+    LabelledBox,
+    Renderer,
+    room_boxes,
+)
 from spacer_lib.rooms.synthetic.views import View, pinhole, view_poses
 
 VERTEX_SPACING_M = 0.05
@@ -231,19 +237,52 @@ def _face(
     return vertices, triangles if outwards else triangles[:, ::-1]
 
 
+def _is_recorded(room: Room, box: LabelledBox, axis: int, sign: int) -> bool:
+    """Whether a scanner in the room sees a face: ``axis`` and ``sign`` of its normal.
+
+    It sees the upper side of the floor, the sides of walls that face the room, and all
+    of the furniture but the lower side of what hides the floor.
+    """
+    center, size, _, _, label = box
+    if label == FLOOR:
+        return (axis, sign) == (2, 1)
+    if label == WALL:
+        normal = sign * np.eye(3)[axis]
+        before = np.asarray(center) + normal * (np.asarray(size) / 2 + 0.01)
+        return axis != 2 and bool(room.on_floor(before[:2])[0])
+    return (axis, sign) != (2, -1) or not hides_floor(center, size)
+
+
+def _without(
+    hidden: np.ndarray, points: np.ndarray, faces: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """(n, 3) vertices and (t, 3) triangles of a face less its hidden (n,) vertices."""
+    number = np.cumsum(~hidden) - 1
+    return points[~hidden], number[faces[~hidden[faces].any(axis=1)]]
+
+
 def _write_mesh(room: Room, folder: Path) -> None:
     """Write the mesh, its segments (one per face) and their groups."""
     rng = np.random.default_rng([room.seed, 19])
     vertices, triangles, colors, segments = [], [], [], []
     owned: dict[int, list[int]] = {}
     total = 0
-    for center, size, yaw, rgb, label in room_boxes(room):
+    boxes = room_boxes(room)
+    hiding = [(c, s, yaw) for c, s, yaw, _, label in boxes if label >= 0]
+    hiding = [box for box in hiding if hides_floor(*box[:2])]
+    for box in boxes:
+        center, size, yaw, rgb, label = box
         for axis in range(3):
             for sign in (-1, 1):
-                # A scanner records only the upper side of the floor.
                 if label == FLOOR and (axis, sign) != (2, 1):
                     continue
+                # Drawn for hidden faces too: they are no part of the roughness.
                 points, faces = _face(center, size, yaw, axis, sign, rng)
+                if not _is_recorded(room, box, axis, sign):
+                    continue
+                if label == FLOOR and hiding:
+                    below = [in_base(points[:, :2], *other) for other in hiding]
+                    points, faces = _without(np.any(below, axis=0), points, faces)
                 vertices.append(points)
                 triangles.append(faces + total)
                 colors.append(np.tile(np.multiply(rgb, 255), (len(points), 1)))
