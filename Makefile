@@ -4,7 +4,7 @@ SHELL := /bin/bash
 # ninja and accelerate are looked up on PATH by the processes that need them.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 .PHONY: help setup demo check test warmstart study studies evaluation bench bench-step \
-    notebooks lab clean
+    fuzz notebooks lab clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' Makefile
@@ -43,6 +43,9 @@ bench: setup ## Time data engine and rewards against the other way of doing each
 
 bench-step: setup ## Time a GRPO step over lengths and group sizes, for notebook 05
 	@scripts/bench_step.sh
+
+fuzz: setup ## Read 1,000 damaged files of every format; print a table
+	@.venv/bin/python -m benches.readers
 
 notebooks: setup ## Execute the notebooks in place, outputs included
 	@.venv/bin/spacer notebooks

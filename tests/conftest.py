@@ -37,7 +37,15 @@ MARKS = {
         "synthetic",
         "video",
     ),
-    "processes": ("cluster", "equality", "lab", "launch", "notebook_scans", "workers"),
+    "processes": (
+        "cluster",
+        "equality",
+        "lab",
+        "launch",
+        "light_workers",
+        "notebook_scans",
+        "workers",
+    ),
     "slow": ("processors", "qa_properties"),
 }
 

@@ -15,6 +15,7 @@ LIBRARY = ROOT / "spacer_lib"
 # Lowest first; a module imports only from its own floor and those before it.
 FLOORS = (
     "errors",
+    "versions",
     "artifacts",
     "rows",
     "jobs",

@@ -34,6 +34,7 @@ from spacer_lib.cli.servers import (
 from spacer_lib.cli.servers import endpoint as server
 from spacer_lib.errors import SpacerError
 from spacer_lib.rows import Question
+from spacer_lib.versions import EVALUATION, require_versions
 
 # Keys of EvaluationConfig: `--set KEY=VALUE`, or `--KEY VALUE` for short.
 SETTINGS = (
@@ -255,6 +256,7 @@ def _checkpoint(
     model: str, asked: str, positions: str | None, frames: int, workers: int
 ) -> Iterator[Any]:
     """The backend of a checkpoint, in this process or in several."""
+    require_versions(EVALUATION)
     from spacer_lib.evaluation import workers as processes
     from spacer_lib.training.processes.launch import count_gpus
 

@@ -33,6 +33,7 @@ from spacer_lib.rows import Question
 from spacer_lib.training import step
 from spacer_lib.training.batches import Batch, RowSource
 from spacer_lib.training.checkpoints import WholeCheckpoints
+from spacer_lib.training.memory import memory_since_last_gb
 from spacer_lib.training.prefix import permuted_blocks, use_branches
 from spacer_lib.training.refill import refilled
 from spacer_lib.training.sampler import EpochOrder
@@ -41,22 +42,32 @@ from spacer_lib.training.temporal import TemporalBonus
 from spacer_lib.training.visibility import with_pixels
 
 CHECKED_TOKENS = 32  # of each completion with which packing is checked
-PHASES = ("data", "generate", "score")  # of a step; the rest of it is the update
+PHASES = ("data", "generate", "score")  # of a step
+UPDATE = (
+    "update"  # the rest of it; its memory includes the optimiser of the step before
+)
 
 
 class StepClock:
-    """Seconds of the phases of one optimiser step, and the positions it scored."""
+    """Seconds and memory of the phases of one optimiser step, and the positions it
+    scored."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = defaultdict(float)
+        self.memory: dict[str, float] = defaultdict(float)  # GiB, the most of a phase
         self.computed = self.stock = 0
 
     @contextmanager
     def __call__(self, phase: str) -> Iterator[None]:
-        """Add the seconds that pass while this is open."""
+        """Add the seconds that pass while this is open, and note the memory."""
+        self._note(UPDATE)  # what came before belongs to no other phase
         start = time.perf_counter()
         yield
         self.seconds[phase] += time.perf_counter() - start
+        self._note(phase if phase in PHASES else UPDATE)
+
+    def _note(self, phase: str) -> None:
+        self.memory[phase] = max(self.memory[phase], memory_since_last_gb())
 
 
 class VideoGRPOTrainer(EpochOrder, WholeCheckpoints, GRPOTrainer):
@@ -277,6 +288,19 @@ class VideoGRPOTrainer(EpochOrder, WholeCheckpoints, GRPOTrainer):
         counts = self.accelerator.reduce(counts, reduction="sum").tolist()
         for name, count in zip(("computed", "stock"), counts, strict=True):
             self.log_metric(f"tokens/{name}", count)
+        self._log_memory(clock.memory)
+
+    def _log_memory(self, memory: Mapping[str, float]) -> None:
+        """Of every rank and phase, so that one that differs is seen."""
+        phases = *PHASES, UPDATE
+        own = [memory.get(phase, 0.0) for phase in phases]
+        found = self.accelerator.gather(
+            torch.tensor(own, device=self.accelerator.device)
+        ).view(-1, len(phases))
+        for rank, values in enumerate(found.tolist()):
+            for phase, value in zip(phases, values, strict=True):
+                if value:  # no rollouts in a step that uses them again
+                    self.log_metric(f"memory_gb/{phase}/rank{rank}", round(value, 3))
 
     # ------------------------------------------------------------ checks at the start
 

@@ -182,11 +182,12 @@ def test_a_part_is_chosen_before_its_number(folder):
         ({"ground_truth": "C"}, "rewards.ground-truth-not-an-option"),
         ({"problem_type": "essay"}, "rewards.unknown-problem-type"),
         ({"map": {"bed": [[0, 10]]}}, "rewards.map-off-grid"),
-        ({"map": [[0, 1]]}, "rewards.map-malformed"),
+        ({"map": [[0, 1]]}, "rows.wrong-type"),
+        ({"video": 7}, "rows.wrong-type"),
     ],
 )
 def test_rows_that_cannot_be_scored_are_named(folder, changes, kind):
-    with refused(kind, says="row 2"):
+    with refused(kind, says=" 2"):
         load(folder, [spatial(0), spatial(1, **changes)])
 
 
@@ -195,7 +196,6 @@ def test_rows_that_cannot_be_scored_are_named(folder, changes, kind):
     [
         ({"ground_truth": ""}, "incomplete-row", "row 2: got no ground_truth"),
         ({"id": None, "question": None}, "incomplete-row", "got no id, question"),
-        ({"video": 7}, "no-path", "row 2: video: got 7"),
         ({"id": "s0"}, "repeated-ids", "1 ids, first s0"),
     ],
 )
@@ -241,7 +241,7 @@ def test_bad_files_are_named(tmp_path, text, kind, fact):
         training_rows(config_from_dict({"data_path": str(path)}))
     if text is not None:
         path = path.rename(path.with_suffix(".parquet"))
-        with refused("rows.unreadable", says=".parquet"):
+        with refused("artifacts.not-parquet", says=".parquet"):
             training_rows(config_from_dict({"data_path": str(path)}))
 
 
