@@ -32,6 +32,7 @@ from benches.timing import BenchRow, largest_gap, main, parser, show
 from spacer_lib.artifacts import PROJECT_ROOT
 from spacer_lib.errors import SpacerError
 from spacer_lib.models.inputs import join_media, token_types
+from spacer_lib.models.shapes import SHAPES, shape_config
 from spacer_lib.tiny.model import FAMILIES
 from spacer_lib.training.prefix import (
     BF16_TOLERANCE,
@@ -42,83 +43,7 @@ from spacer_lib.training.prefix import (
     use_branches,
 )
 
-# Text and vision parts of Qwen2.5-VL configurations. 3b and 7b are those of config.json
-# in https://huggingface.co/Qwen/Qwen2.5-VL-3B-Instruct and …-7B-Instruct; small is
-# ours, of a size that a CPU can train at the paper's shapes; tiny is the shipped one.
-_TOKENS = {
-    "vision_start_token_id": 151652,
-    "vision_end_token_id": 151653,
-    "image_token_id": 151655,
-    "video_token_id": 151656,
-}
-_TOWER = {
-    "depth": 32,
-    "hidden_size": 1280,
-    "intermediate_size": 3420,
-    "num_heads": 16,
-    "window_size": 112,
-    "fullatt_block_indexes": [7, 15, 23, 31],
-    "tokens_per_second": 2,
-}
-MODELS: dict[str, dict[str, Any]] = {
-    "small": {
-        "text_config": {
-            "hidden_size": 256,
-            "intermediate_size": 1024,
-            "num_hidden_layers": 5,
-            "num_attention_heads": 4,
-            "num_key_value_heads": 2,
-            "vocab_size": 2048,
-            "max_window_layers": 5,
-            "mrope_section": [8, 12, 12],
-        },
-        "vision_config": {
-            "depth": 3,
-            "hidden_size": 128,
-            "intermediate_size": 384,
-            "num_heads": 2,
-            "window_size": 112,
-            "fullatt_block_indexes": [2],
-            "tokens_per_second": 2,
-        },
-        "tie_word_embeddings": True,
-        "vision_start_token_id": 1,
-        "vision_end_token_id": 2,
-        "image_token_id": 3,
-        "video_token_id": 4,
-    },
-    "3b": {
-        "text_config": {
-            "hidden_size": 2048,
-            "intermediate_size": 11008,
-            "num_hidden_layers": 36,
-            "num_attention_heads": 16,
-            "num_key_value_heads": 2,
-            "vocab_size": 151936,
-            "max_window_layers": 36,
-            "mrope_section": [16, 24, 24],
-        },
-        "vision_config": _TOWER,
-        "tie_word_embeddings": True,
-        **_TOKENS,
-    },
-    "7b": {
-        "text_config": {
-            "hidden_size": 3584,
-            "intermediate_size": 18944,
-            "num_hidden_layers": 28,
-            "num_attention_heads": 28,
-            "num_key_value_heads": 4,
-            "vocab_size": 152064,
-            "max_window_layers": 28,
-            "mrope_section": [16, 24, 24],
-        },
-        "vision_config": _TOWER,
-        "tie_word_embeddings": False,
-        **_TOKENS,
-    },
-}
-NAMES = ("tiny", *MODELS)
+NAMES = ("tiny", *SHAPES)
 CONFIG, MODEL = FAMILIES["qwen2_5_vl"][:2]
 CHECKPOINTED = ("3b", "7b")  # layers run again in backward, as their recipes have it
 TEXT_TOKENS = 24  # of a prompt, at least; the rest of it is video
@@ -211,19 +136,7 @@ def bench_config(name: str) -> Any:
     if name == "tiny":
         folder = PROJECT_ROOT / "checkpoints" / "tiny_warmstart"
         return CONFIG.from_pretrained(folder)
-    parts = {
-        key: dict(v) if isinstance(v, dict) else v for key, v in MODELS[name].items()
-    }
-    text, vision = parts["text_config"], parts["vision_config"]
-    text["rope_parameters"] = {
-        "rope_type": "default",
-        "rope_theta": 1e6,
-        "mrope_section": text.pop("mrope_section"),
-    }
-    text.update(dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id")))
-    text["tie_word_embeddings"] = parts["tie_word_embeddings"]
-    vision["out_hidden_size"] = text["hidden_size"]
-    return CONFIG(**parts)
+    return shape_config(name)
 
 
 def synthetic_prompt(

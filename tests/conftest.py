@@ -21,6 +21,7 @@ MARKS = {
         "training",
         "ask",
         "cli",
+        "doctor",
         "evaluation",
         "sampling",
         "bench_step",
@@ -43,6 +44,7 @@ MARKS = {
         "launch",
         "light_workers",
         "notebook_scans",
+        "workers",
     ),
     "slow": ("processors", "qa_properties"),
 }

@@ -168,7 +168,7 @@ def test_unknown_commands_and_options_end_with_2(capsys):
 # ---------------------------------------------------------------- the two surfaces
 
 FIRST = {"synth", "parse", "qa", "mix", "train", "evaluate", "score", "report"}
-PROJECT = {"demo", "run", "notebooks"}
+PROJECT = {"demo", "run", "notebooks", "doctor"}
 EXTRAS = {"audit", "evaluate", "reward", "select", "serve", "study", "warmstart"}
 ROOT_COMMAND = typer.main.get_command(cli.app)
 
@@ -228,11 +228,14 @@ def test_help_texts_are_whole_sentences(words, command):
 
 def test_choices_are_those_of_the_library():
     from spacer_lib import benchmarks
-    from spacer_lib.evaluation import conditions, config, floors, runner
+    from spacer_lib.evaluation import conditions, config, floors, runner, workers
     from spacer_lib.models.patches.rope import POSITION_RULES
+    from spacer_lib.rehearsal import stages
     from spacer_lib.rewards.config import PRESETS
 
     assert choices.BENCHMARKS == tuple(benchmarks.BENCHMARKS)
+    assert choices.STAGES == tuple(stages.STAGES)
+    assert choices.BACKENDS == workers.BACKENDS
     assert choices.CONDITIONS == conditions.CONDITIONS
     assert choices.FLOORS == floors.FLOORS
     assert choices.PRESETS == tuple(PRESETS)

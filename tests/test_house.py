@@ -31,6 +31,7 @@ FLOORS = (
     "benchmarks",
     "evaluation",
     "study",
+    "rehearsal",
     "published",
     "pictures",
     "notebooks",
@@ -166,7 +167,10 @@ def is_broad(handler):
 
 
 # Functions that record any failure as that of one item, and go on with the others.
-BOUNDARIES = {("rooms/scans.py", "_parse_scan"): "one scan of a batch"}
+BOUNDARIES = {
+    ("rooms/scans.py", "_parse_scan"): "one scan of a batch",
+    ("rehearsal/readings.py", "attempt"): "one reading of a stage",
+}
 
 
 def boundary_handlers(path):

@@ -23,6 +23,7 @@ BENCHMARKS = (
     "videommmu",
 )
 CONDITIONS = ("own", "other", "blind", "shuffled", "oracle", "random_map")
+BACKENDS = ("auto", "transformers", "vllm")
 FLOORS = ("majority", "frequency", "random")
 PRESETS = (
     "spacer-paper",
@@ -50,6 +51,16 @@ EXTRACTIONS = (
     "official_after_tag",
     "spacer_released",
     "strict+fallback",
+)
+STAGES = (
+    "env",
+    "device",
+    "attention",
+    "step",
+    "decode",
+    "train",
+    "lora7b",
+    "evaluate",
 )
 POSITIONS = ("library", "original")
 

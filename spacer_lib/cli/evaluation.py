@@ -2,16 +2,19 @@
 
 import contextlib
 import dataclasses
+import functools
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Optional
 
 import typer
 
 from spacer_lib.artifacts import PROJECT_ROOT, read_json
-from spacer_lib.cli.app import Benchmark, command, extra
+from spacer_lib.cli.app import Benchmark, Workers, command, extra
 from spacer_lib.cli.choices import (
+    BACKENDS,
     CONDITIONS,
     EXTRACTIONS,
     FLOORS,
@@ -50,7 +53,7 @@ SETTINGS = (
     "limit",
 )
 ADVANCED = (
-    "vllm",
+    "backend",
     "train_data",
     "positions",
     "key_variable",
@@ -114,7 +117,14 @@ def evaluate(
     overwrite: Annotated[
         bool, typer.Option(help="Delete answers in --out that have other settings.")
     ] = False,
-    vllm: Annotated[bool, typer.Option(help="Run --model with vLLM.")] = False,
+    workers: Workers = 1,
+    backend: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help=f"What runs --model: {one_of(BACKENDS)}; auto takes vLLM if it can.",
+        ),
+    ] = "auto",
     train_data: Annotated[
         Optional[Path],
         typer.Option(help="Rows that a floor counts answers in; those of --data else."),
@@ -138,8 +148,17 @@ def evaluate(
     judge = fallback_backend(
         fallback_endpoint, fallback_model, fallback_key_variable, concurrency
     )
-    if model and not vllm:
+    check_choice("backend", backend, BACKENDS, "cli.unknown-backend")
+    if model:
         check_model(model)
+    elif workers > 1:
+        raise SpacerError(
+            "--workers",
+            kind="cli.workers-without-model",
+            got=workers,
+            expected="1 without --model",
+            remedy="pass --concurrency for a server",
+        )
     check_exists(data, "benchmark")
     from spacer_lib.benchmarks import named
 
@@ -148,35 +167,38 @@ def evaluate(
 
     rows = bench.read(data)[: chosen.limit]
     settings = chosen.settings(bench.mode, "images" if endpoint else "video")
-    backend: Any
-    if endpoint and model_name:
-        form = "jpeg" if jpeg else "png"
-        backend = server(endpoint, model_name, key_variable, concurrency, form)
-    elif floor:
-        train_rows = bench.read(train_data) if train_data else None
-        backend = _floor(floor, rows, train_rows)
-    else:
-        backend = _checkpoint(str(model), positions, vllm, settings.video.frames)
     who = model or model_name or floor or ""
     name = re.sub(r"[^\w.-]+", "_", Path(who).name)
     out = out or PROJECT_ROOT / "runs" / f"{bench.name}__{name}__{chosen.condition}"
-    try:
-        ask(
-            bench,
-            rows,
-            backend,
-            out,
-            settings,
-            condition=chosen.condition,
-            extraction=chosen.extraction,
-            overwrite=overwrite,
-            fallback=judge,
-        )
-    except KeyboardInterrupt:
-        print(f"{out}: stopped; the same command goes on", file=sys.stderr)
-        raise
+    with contextlib.ExitStack() as stack:
+        asked: Any
+        if endpoint and model_name:
+            form = "jpeg" if jpeg else "png"
+            asked = server(endpoint, model_name, key_variable, concurrency, form)
+        elif floor:
+            train_rows = bench.read(train_data) if train_data else None
+            asked = _floor(floor, rows, train_rows)
+        else:
+            frames = settings.video.frames
+            opened = _checkpoint(str(model), backend, positions, frames, workers)
+            asked = stack.enter_context(opened)
+        try:
+            ask(
+                bench,
+                rows,
+                asked,
+                out,
+                settings,
+                condition=chosen.condition,
+                extraction=chosen.extraction,
+                overwrite=overwrite,
+                fallback=judge,
+            )
+        except KeyboardInterrupt:
+            print(f"{out}: stopped; the same command goes on", file=sys.stderr)
+            raise
     found = read_json(out / "scores.json")
-    print(_scores_text(bench, backend.name, found))
+    print(_scores_text(bench, asked.name, found))
     print(f"{out}: predictions.jsonl, scores.json, evaluation.json")
     return found
 
@@ -229,16 +251,26 @@ def _floor(kind: str, rows: list[Question], train_rows: list[Question] | None) -
     return Floor(kind, rows, train_rows)
 
 
-def _checkpoint(model: str, positions: str | None, vllm: bool, frames: int) -> Any:
+@contextlib.contextmanager
+def _checkpoint(
+    model: str, asked: str, positions: str | None, frames: int, workers: int
+) -> Iterator[Any]:
+    """The backend of a checkpoint, in this process or in several."""
     require_versions(EVALUATION)
-    if vllm:
-        from spacer_lib.evaluation.offline_vllm import OfflineVllm
+    from spacer_lib.evaluation import workers as processes
+    from spacer_lib.training.processes.launch import count_gpus
 
-        return OfflineVllm(model, frames=frames)
-    from spacer_lib.evaluation.backends import LocalModel, load
-
-    loaded, processor = load(model, positions)
-    return LocalModel(loaded, processor, name=model)
+    gpus = count_gpus()
+    name, reason = processes.choose_backend(asked, positions, gpus)
+    more = f"; --workers {gpus} uses all {gpus} GPUs" if workers < gpus else ""
+    if asked == "auto" or more:
+        print(f"backend {name}: {reason}{more}", flush=True)
+    make = functools.partial(processes.open_model, name, model, positions, frames)
+    if workers == 1:
+        yield make()
+        return
+    with processes.Workers(make, processes.devices_of(workers, gpus)) as several:
+        yield several
 
 
 def _scores_text(bench: Any, who: str, found: dict[str, Any]) -> str:

@@ -12,6 +12,10 @@ from spacer_lib.models.checkpoints import find_checkpoint, load_processor
 from spacer_lib.models.inputs import MediaError
 from spacer_lib.rows import Question
 
+# Rows that vLLM has under way: the frames of each are held until its answer is there,
+# 34 MB for 32 frames of 448 x 28 x 28 pixels.
+IN_FLIGHT = 64
+
 
 class OfflineVllm:
     """vLLM in this process, if it is installed.
@@ -54,8 +58,8 @@ class OfflineVllm:
                 kind="evaluation.no-vllm",
                 got=error,
                 expected="vLLM and a GPU that it supports",
-                remedy="pip install vllm in an environment of its own, or leave "
-                "--vllm out (transformers), or ask a vLLM server with --endpoint",
+                remedy="pip install vllm in an environment of its own, or pass "
+                "--backend transformers, or ask a vLLM server with --endpoint",
             ) from error
         self.name, self.multiple = str(checkpoint), multiple
         self.version = vllm.__version__
@@ -78,11 +82,11 @@ class OfflineVllm:
         prefixes: Sequence[str] | None = None,
         blind: bool = False,
     ) -> Replies:
-        """Yield chunk by chunk; vLLM itself orders the work within one."""
+        """Yield chunk by chunk; within one vLLM batches continuously."""
         prefixes = prefixes or [""] * len(rows)
-        for start in range(0, len(rows), settings.batch_size):
+        for start in range(0, len(rows), IN_FLIGHT):
             prompts, params, asked = [], [], []
-            for i in range(start, min(start + settings.batch_size, len(rows))):
+            for i in range(start, min(start + IN_FLIGHT, len(rows))):
                 try:
                     prompt = self._prompt(rows[i], settings, prefixes[i], blind)
                 except MediaError as error:

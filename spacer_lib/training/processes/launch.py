@@ -39,6 +39,7 @@ from spacer_lib.artifacts import (
 from spacer_lib.errors import SpacerError
 from spacer_lib.jobs import die_with_parent
 from spacer_lib.rows import Rollout
+from spacer_lib.training.needs import say_needs
 from spacer_lib.training.processes.extensions import ready_extensions
 from spacer_lib.training.processes.failures import (
     clear_failures,
@@ -227,8 +228,8 @@ def launch(
     Raises
     ------
     SpacerError
-        If the machine lacks something or has old packages, or if ``resume`` or another
-        node finds another configuration.
+        If the machine lacks something, such as disk for the checkpoints, or has old
+        packages, or if ``resume`` or another node finds another configuration.
     TrainingFailed
         If a worker failed, on any node.
     """
@@ -248,6 +249,8 @@ def launch(
     elif workers > 1:
         message += ", DDP"
     say(message)
+    if node_rank == 0:
+        say_needs(config, workers, plan.out_dir, say, hours=not plan.on_cpu)
     environment = worker_environment(plan, os.environ)
     ready_extensions(extensions_of(plan), environment, say)
     # Node 0 writes what all nodes share.
