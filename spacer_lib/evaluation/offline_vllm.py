@@ -6,10 +6,10 @@ from typing import Any
 from spacer_lib.artifacts import PathLike
 from spacer_lib.errors import SpacerError
 from spacer_lib.evaluation.backends import Replies, Reply, keyed, media_failure
-from spacer_lib.evaluation.chat import shown_media
 from spacer_lib.language.asking import AskSettings
 from spacer_lib.models.checkpoints import find_checkpoint, load_processor
 from spacer_lib.models.inputs import MediaError
+from spacer_lib.models.requests import vllm_prompt
 from spacer_lib.rows import Question
 
 
@@ -17,7 +17,7 @@ class OfflineVllm:
     """vLLM in this process, if it is installed.
 
     Prompts are the checkpoint's own chat template with the frames that ``LocalModel``
-    would show, and their rate. vLLM's ``LLM.chat`` cannot take a rate.
+    would show, and their rate (``models.requests.vllm_prompt``).
 
     Parameters
     ----------
@@ -84,7 +84,15 @@ class OfflineVllm:
             prompts, params, asked = [], [], []
             for i in range(start, min(start + settings.batch_size, len(rows))):
                 try:
-                    prompt = self._prompt(rows[i], settings, prefixes[i], blind)
+                    prompt = vllm_prompt(
+                        self.processor,
+                        rows[i],
+                        settings.style,
+                        settings.video,
+                        blind=blind,
+                        prefix=prefixes[i],
+                        multiple=self.multiple,
+                    )
                 except MediaError as error:
                     yield i, Reply(failure=media_failure(error.source))
                     continue
@@ -109,28 +117,3 @@ class OfflineVllm:
             top_k=-1,
             repetition_penalty=1.0,
         )
-
-    def _prompt(
-        self, row: Question, settings: AskSettings, prefix: str, blind: bool
-    ) -> dict[str, Any]:
-        (turn,) = settings.style.messages(row)
-        parts: list[dict[str, Any]] = []
-        media: dict[str, list[Any]] = {}
-        extra: dict[str, float] = {}
-        for part in turn["content"]:
-            if part["type"] == "text":
-                parts.append(part)
-            elif not blind:
-                kind, shown, timing = shown_media(part, settings.video, self.multiple)
-                parts += [{"type": kind}] * len(shown)
-                media.setdefault(kind, []).extend(shown)
-                extra.update(timing)
-        text = self.processor.apply_chat_template(
-            [{**turn, "content": parts}], tokenize=False, add_generation_prompt=True
-        )
-        prompt: dict[str, Any] = {"prompt": text + prefix}
-        if media:
-            prompt["multi_modal_data"] = media
-        if extra:
-            prompt["mm_processor_kwargs"] = {"fps": extra["fps"]}
-        return prompt
