@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 # ninja and accelerate are looked up on PATH by the processes that need them.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
-.PHONY: help setup demo check test warmstart study studies evaluation bench bench-step \
+.PHONY: help setup vllm demo check test warmstart study studies evaluation bench bench-step \
     notebooks lab clean
 
 help: ## Show this list
@@ -11,6 +11,9 @@ help: ## Show this list
 
 setup: ## Build .venv (quick when it is up to date)
 	@scripts/setup.sh
+
+vllm: setup ## Build .venv-vllm: vLLM on a CPU for rollouts and tests/rollouts (5 GB)
+	@scripts/vllm_environment.sh
 
 demo: setup ## Run every notebook and write papermill_runs/summary.json
 	@.venv/bin/spacer demo

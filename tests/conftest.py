@@ -25,9 +25,10 @@ MARKS = {
         "sampling",
         "bench_step",
         "study",
+        "rollouts",
     ),
     "video": ("build", "cli", "bench_data", "scannet", "scans", "synthetic", "video"),
-    "processes": ("cluster", "equality", "lab", "launch"),
+    "processes": ("cluster", "equality", "lab", "launch", "with_vllm"),
     "slow": ("qa_properties",),
 }
 

@@ -169,7 +169,16 @@ def test_unknown_commands_and_options_end_with_2(capsys):
 
 FIRST = {"synth", "parse", "qa", "mix", "train", "evaluate", "score", "report"}
 PROJECT = {"demo", "run", "notebooks"}
-EXTRAS = {"audit", "evaluate", "reward", "select", "serve", "study", "warmstart"}
+EXTRAS = {
+    "align",
+    "audit",
+    "evaluate",
+    "reward",
+    "select",
+    "serve",
+    "study",
+    "warmstart",
+}
 ROOT_COMMAND = typer.main.get_command(cli.app)
 
 

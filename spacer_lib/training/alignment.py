@@ -53,6 +53,7 @@ from spacer_lib.training.vllm_rollouts import (
     Engine,
     Made,
     Sampling,
+    Served,
     first_difference,
 )
 
@@ -439,6 +440,66 @@ def rows_to_align(rows: Sequence[Question]) -> list[Question]:
         kind = next((key for key in MEDIA_KEYS if row.get(key)), "text")
         first.setdefault(kind, row)
     return list(first.values())
+
+
+def compare(
+    model: Any,
+    processor: Any,
+    checkpoint: PathLike,
+    rows: Sequence[Question],
+    style: PromptStyle,
+    video: VideoSettings,
+    *,
+    endpoint: str | None = None,
+    tokens: int = CHECKED_TOKENS,
+    length: int | None = None,
+    every: bool = False,
+) -> list[Alignment]:
+    """``align`` a checkpoint with vLLM, without a trainer.
+
+    Parameters
+    ----------
+    model, processor
+        The loaded checkpoint, with its rule of positions.
+    checkpoint : path or str
+        What vLLM loads.
+    rows : list of Question
+    style, video
+        As for ``encode_prompts``.
+    endpoint : str, optional
+        A ``vllm serve`` of the same checkpoint; without it vLLM runs in this process.
+    tokens : int
+        Most tokens of a completion.
+    length : int, optional
+        Most tokens of a prompt and its completion.
+    every : bool
+        Compare every row, not one of each kind.
+
+    Raises
+    ------
+    SpacerError
+        If vLLM is not installed, or the server cannot be asked.
+    """
+    engine: Engine
+    if endpoint:
+        engine = Served(endpoint, processor)
+    else:
+        dtype = str(model.dtype).removeprefix("torch.")
+        engine = Colocated(checkpoint, processor, dtype=dtype, max_model_len=length)
+    ends = model.generation_config.eos_token_id
+    config = model.config
+    sampling = Sampling(
+        1.0,
+        1.0,
+        tokens,
+        tuple(ends if isinstance(ends, list) else [ends]),
+        (config.image_token_id, config.video_token_id),
+    )
+    scorer = PlainScorer(model, processor)
+    return [
+        align(engine, scorer, row, style, video, sampling)
+        for row in (rows if every else rows_to_align(rows))
+    ]
 
 
 # ---------------------------------------------------------------- in a run
