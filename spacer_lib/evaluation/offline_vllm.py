@@ -3,13 +3,15 @@
 from collections.abc import Sequence
 from typing import Any
 
+from transformers import AutoConfig
+
 from spacer_lib.artifacts import PathLike
 from spacer_lib.errors import SpacerError
 from spacer_lib.evaluation.backends import Replies, Reply, keyed, media_failure
 from spacer_lib.language.asking import AskSettings
 from spacer_lib.models.checkpoints import find_checkpoint, load_processor
 from spacer_lib.models.inputs import MediaError
-from spacer_lib.models.requests import vllm_prompt
+from spacer_lib.models.requests import tokens_per_second, vllm_prompt
 from spacer_lib.rows import Question
 
 
@@ -62,6 +64,7 @@ class OfflineVllm:
         self.sampling = vllm.SamplingParams
         path = find_checkpoint(checkpoint)
         self.processor = load_processor(path)
+        self.rate = tokens_per_second(AutoConfig.from_pretrained(path))
         # A benchmark's row shows a few images, or one video of ``frames`` frames.
         most = {"image": max(frames, 32), "video": 1}
         self.llm = vllm.LLM(model=path, limit_mm_per_prompt=most, **options)
@@ -92,6 +95,7 @@ class OfflineVllm:
                         blind=blind,
                         prefix=prefixes[i],
                         multiple=self.multiple,
+                        tokens_per_second=self.rate,
                     )
                 except MediaError as error:
                     yield i, Reply(failure=media_failure(error.source))

@@ -18,11 +18,28 @@ from spacer_lib.models.inputs import MediaError, fit_pixels, read_clip, read_ima
 from spacer_lib.rooms.frames import VideoSettings
 from spacer_lib.rows import Question
 
+# Frames of a time step, in all Qwen-VL models.
+STEP_FRAMES = 2
+
 
 def shown_media(
-    part: dict[str, Any], video: VideoSettings, multiple: int = 28
+    part: dict[str, Any],
+    video: VideoSettings,
+    multiple: int = 28,
+    tokens_per_second: float | None = None,
 ) -> tuple[str, list[Any], dict[str, float]]:
     """A video or image part of a turn as pixels within the budget.
+
+    Parameters
+    ----------
+    part : dict
+        Of ``prompts.media_parts``.
+    video : VideoSettings
+    multiple : int
+        See ``models.inputs.fit_pixels``.
+    tokens_per_second : float, optional
+        Of the vision tower of Qwen2.5-VL: the rate is given so that vLLM numbers the
+        time steps as transformers does (``equal_times``).
 
     Returns
     -------
@@ -46,14 +63,63 @@ def shown_media(
     frames = _fit(clip.frames, part["video"], video, multiple)
     if video.as_images:
         return "image", [Image.fromarray(frame) for frame in frames], {}
+    fps = len(clip.indices) / clip.total * clip.fps
+    if tokens_per_second:
+        steps = -(-len(frames) // STEP_FRAMES)
+        fps = STEP_FRAMES / equal_times(STEP_FRAMES / fps, steps, tokens_per_second)
     metadata = {
         "total_num_frames": clip.total,
-        "fps": clip.fps,
+        "fps": fps * clip.total / len(clip.indices) if tokens_per_second else clip.fps,
         "frames_indices": list(clip.indices),
         "do_sample_frames": False,
     }
-    fps = len(clip.indices) / clip.total * clip.fps
     return "video", [(frames, metadata)], {"fps": fps}
+
+
+def tokens_per_second(config: Any) -> float | None:
+    """By which Qwen2.5-VL numbers time steps; ``None`` in other families."""
+    return getattr(config.vision_config, "tokens_per_second", None)
+
+
+def equal_times(seconds: float, steps: int, tokens_per_second: float) -> float:
+    """Seconds of a time step from which vLLM numbers the steps as transformers does.
+
+    A step's number is the whole part of a product. transformers multiplies in fp32 and
+    vLLM in fp64: where the product is a whole number, one may get the number below.
+
+    Parameters
+    ----------
+    seconds : float
+        Of a time step, as transformers has it.
+    steps : int
+        Of the video.
+    tokens_per_second : float
+        Of the model's vision tower.
+
+    Returns
+    -------
+    float
+        ``seconds`` or a number nearest to it in fp32.
+
+    Examples
+    --------
+    >>> from math import floor
+    >>> [floor(float(np.float32(10 / 3)) * 2 * step) for step in (2, 3)]
+    [13, 19]
+    >>> [floor(equal_times(10 / 3, 6, 2) * 2 * step) for step in (2, 3)]
+    [13, 20]
+    """
+    number = np.arange(steps)
+    exact = np.float32(seconds)
+    interval = np.float32(tokens_per_second) * exact
+    wanted = (number.astype(np.float32) * interval).astype(np.int64)
+    tried = exact
+    for _ in range(4):
+        there = np.floor(number * (float(tried) * tokens_per_second))
+        if np.array_equal(there, wanted):
+            return float(tried)
+        tried = np.nextafter(tried, np.float32(np.inf))
+    return seconds
 
 
 def _fit(
@@ -81,6 +147,7 @@ def chat_request(
     prefix: str = "",
     form: str = "png",
     multiple: int = 28,
+    tokens_per_second: float | None = None,
 ) -> dict[str, Any]:
     """A row as the body of a request, without model and sampling.
 
@@ -95,8 +162,8 @@ def chat_request(
         ``spacer serve`` continue.
     form : str
         ``png``, or ``jpeg``.
-    multiple : int
-        See ``models.inputs.fit_pixels``.
+    multiple, tokens_per_second
+        See ``shown_media``.
 
     Returns
     -------
@@ -118,7 +185,7 @@ def chat_request(
             continue
         if blind:
             continue
-        kind, shown, _ = shown_media(part, settings.video, multiple)
+        kind, shown, _ = shown_media(part, settings.video, multiple, tokens_per_second)
         if kind == "image":
             urls = [data_url(picture, form) for picture in shown]
             content += [{"type": "image_url", "image_url": {"url": u}} for u in urls]
@@ -145,6 +212,7 @@ def vllm_prompt(
     blind: bool = False,
     prefix: str = "",
     multiple: int = 28,
+    tokens_per_second: float | None = None,
 ) -> dict[str, Any]:
     """A row as a prompt of ``vllm.LLM.generate``, with frames and their rate.
 
@@ -161,8 +229,8 @@ def vllm_prompt(
         Leave videos and images out.
     prefix : str
         Forced start of the response.
-    multiple : int
-        See ``models.inputs.fit_pixels``.
+    multiple, tokens_per_second
+        See ``shown_media``.
 
     Raises
     ------
@@ -177,7 +245,7 @@ def vllm_prompt(
         if part["type"] == "text":
             parts.append(part)
         elif not blind:
-            kind, shown, timing = shown_media(part, video, multiple)
+            kind, shown, timing = shown_media(part, video, multiple, tokens_per_second)
             parts += [{"type": kind}] * len(shown)
             media.setdefault(kind, []).extend(shown)
             rate.update(timing)

@@ -46,6 +46,7 @@ from spacer_lib.models.patches.rope import (
     position_rule,
 )
 from spacer_lib.models.patches.shared_media import core_of
+from spacer_lib.models.requests import tokens_per_second
 from spacer_lib.rooms.frames import VideoSettings
 from spacer_lib.rows import MEDIA_KEYS, Question
 from spacer_lib.training.vllm_rollouts import (
@@ -482,7 +483,8 @@ def compare(
     """
     engine: Engine
     if endpoint:
-        engine = Served(endpoint, processor)
+        rate = tokens_per_second(model.config)
+        engine = Served(endpoint, processor, tokens_per_second=rate)
     else:
         dtype = str(model.dtype).removeprefix("torch.")
         engine = Colocated(checkpoint, processor, dtype=dtype, max_model_len=length)

@@ -29,7 +29,7 @@ from spacer_lib.errors import SpacerError
 from spacer_lib.language.asking import AskSettings
 from spacer_lib.language.prompts import PromptStyle
 from spacer_lib.models.checkpoints import find_checkpoint
-from spacer_lib.models.requests import chat_request, vllm_prompt
+from spacer_lib.models.requests import chat_request, tokens_per_second, vllm_prompt
 from spacer_lib.rooms.frames import VideoSettings
 from spacer_lib.rows import Question
 from spacer_lib.training.batches import Batch, Trainer
@@ -188,6 +188,8 @@ class Colocated:
             **options,
         )
 
+        self._rate = tokens_per_second(self.llm.model_config.hf_config)
+
     def ask(
         self,
         rows: Sequence[Question],
@@ -201,7 +203,12 @@ class Colocated:
         for row in rows:
             if id(row) not in known:
                 known[id(row)] = vllm_prompt(
-                    self.processor, row, style, video, multiple=_multiple(self)
+                    self.processor,
+                    row,
+                    style,
+                    video,
+                    multiple=_multiple(self.processor),
+                    tokens_per_second=self._rate,
                 )
         bias = dict.fromkeys(sampling.suppressed, NEVER)
         params = [
@@ -319,8 +326,8 @@ def require_vllm() -> Any:
     return vllm
 
 
-def _multiple(engine: Any) -> int:
-    encoder = engine.processor.image_processor
+def _multiple(processor: Any) -> int:
+    encoder = processor.image_processor
     return encoder.patch_size * encoder.merge_size
 
 
@@ -346,6 +353,8 @@ class Served:
         Whether this process sends the weights.
     concurrency : int
         Requests under way at once.
+    tokens_per_second : float, optional
+        See ``models.requests.shown_media``.
 
     Raises
     ------
@@ -362,10 +371,12 @@ class Served:
         sender: VLLMGeneration | None = None,
         leader: bool = True,
         concurrency: int = 32,
+        tokens_per_second: float | None = None,
     ) -> None:
         self.url, self.processor = url.rstrip("/").removesuffix("/v1"), processor
         self.folder, self.sender, self.leader = folder, sender, leader
         self.concurrency = concurrency
+        self.tokens_per_second = tokens_per_second
         self._client = openai.OpenAI(
             base_url=f"{self.url}/v1", api_key="none", timeout=600.0, max_retries=2
         )
@@ -384,10 +395,15 @@ class Served:
     ) -> list[Made]:
         """See ``Engine``."""
         settings = AskSettings(style, video)
-        multiple, known = _multiple(self), {}
+        multiple, known = _multiple(self.processor), {}
         for row in rows:  # the cache of frames is for one thread
             if id(row) not in known:
-                known[id(row)] = chat_request(row, settings, multiple=multiple)
+                known[id(row)] = chat_request(
+                    row,
+                    settings,
+                    multiple=multiple,
+                    tokens_per_second=self.tokens_per_second,
+                )
         values = sampling.values
         extra = {
             key: values[key]
@@ -624,6 +640,7 @@ def rollouts_for(
             folder=Path(folder) / "vllm_weights",
             sender=sender,
             leader=trainer.accelerator.is_main_process,
+            tokens_per_second=tokens_per_second(trainer.model.config),
         )
         return VllmRollouts(trainer, served)
     engine = Colocated(

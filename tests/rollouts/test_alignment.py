@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 import torch
 from support import refused
@@ -11,6 +12,7 @@ from spacer_lib.models.checkpoints import adapt, load_checkpoint
 from spacer_lib.models.generation import respond
 from spacer_lib.models.inputs import encode_prompts, read_clip
 from spacer_lib.models.patches.rope import use_original_positions
+from spacer_lib.models.requests import equal_times
 from spacer_lib.rooms.frames import VideoSettings
 from spacer_lib.tiny.curriculum import SEEDS, draw_rows
 from spacer_lib.training import alignment
@@ -123,6 +125,21 @@ def test_rounding_within_the_limit_is_accepted(scorer, row):
     assert not align(near, scorer, row, STYLE, VIDEO, SAMPLING).faults
     far = StandIn(scorer, rounding=5e-5)
     assert align(far, scorer, row, STYLE, VIDEO, SAMPLING).faults
+
+
+@pytest.mark.parametrize("frames", [4, 8, 12, 16, 32])
+@pytest.mark.parametrize("total", [48, 300, 719, 1801])
+def test_time_steps_are_numbered_alike(frames, total):
+    """transformers multiplies in fp32, vLLM in fp64; for one of these the seconds as
+    they are would number a step one lower there."""
+    steps = np.arange(-(-frames // 2))
+    for fps in (2.4, 23.976, 24.0, 25.0, 29.97, 30.0):
+        seconds = 2 / (frames / total * fps)
+        ours = (torch.arange(len(steps)) * (2 * torch.tensor(seconds))).long().numpy()
+        sent = float(torch.tensor(equal_times(seconds, len(steps), 2)))
+        assert (steps * (sent * 2)).astype(np.int64).tolist() == ours.tolist()
+    as_is = (steps * (float(torch.tensor(10 / 3)) * 2)).astype(int)
+    assert frames < 8 or as_is[3] == 19  # where 20 is right
 
 
 def test_text_alone_has_no_controls(scorer, row):
