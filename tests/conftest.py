@@ -26,6 +26,7 @@ MARKS = {
         "sampling",
         "bench_step",
         "study",
+        "rollouts",
     ),
     "video": (
         "build",
@@ -44,6 +45,7 @@ MARKS = {
         "launch",
         "light_workers",
         "notebook_scans",
+        "with_vllm",
         "workers",
     ),
     "slow": ("processors", "qa_properties"),

@@ -38,7 +38,7 @@ def done(*arguments):
 def test_missing_scan_folder_names_the_remedy(capsys, tmp_path):
     absent, out = str(tmp_path / "absent"), str(tmp_path / "out")
     line = refused(capsys, "parse", absent, "--out", out)
-    assert "absent is not a folder" in line and "one folder per scan" in line
+    assert "absent is missing" in line and "a folder of scans" in line
 
 
 @pytest.fixture(scope="module")
@@ -169,7 +169,16 @@ def test_unknown_commands_and_options_end_with_2(capsys):
 
 FIRST = {"synth", "parse", "qa", "mix", "train", "evaluate", "score", "report"}
 PROJECT = {"demo", "run", "notebooks", "doctor"}
-EXTRAS = {"audit", "evaluate", "reward", "select", "serve", "study", "warmstart"}
+EXTRAS = {
+    "align",
+    "audit",
+    "evaluate",
+    "reward",
+    "select",
+    "serve",
+    "study",
+    "warmstart",
+}
 ROOT_COMMAND = typer.main.get_command(cli.app)
 
 

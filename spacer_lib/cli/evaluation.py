@@ -162,7 +162,7 @@ def evaluate(
     check_exists(data, "benchmark")
     from spacer_lib.benchmarks import named
 
-    bench, chosen = named(benchmark), _settings(config, setting)
+    bench, chosen = named(benchmark), load_settings(config, setting)
     from spacer_lib.evaluation.runner import run as ask
 
     rows = bench.read(data)[: chosen.limit]
@@ -230,7 +230,7 @@ def _check_source(
         check_choice("floor", floor, FLOORS, "cli.unknown-floor")
 
 
-def _settings(config: str | None, setting: list[str]) -> Any:
+def load_settings(config: str | None, setting: list[str]) -> Any:
     """An ``EvaluationConfig``: a settings file, and ``KEY=VALUE`` changes over it."""
     from spacer_lib.evaluation.config import EvaluationConfig, load_evaluation
     from spacer_lib.settings import build, setting_pairs

