@@ -33,13 +33,14 @@ from spacer_lib.artifacts import PROJECT_ROOT
 from spacer_lib.errors import SpacerError
 from spacer_lib.models.inputs import join_media, token_types
 from spacer_lib.tiny.model import FAMILIES
+from spacer_lib.training.attention import use_branches
 from spacer_lib.training.prefix import (
     BF16_TOLERANCE,
     IGNORED,
     TOLERANCE,
+    PromptGroup,
     packed_scores,
     prefill,
-    use_branches,
 )
 
 # Text and vision parts of Qwen2.5-VL configurations. 3b and 7b are those of config.json
@@ -182,7 +183,7 @@ class StepShape:
         """Positions that the language model runs, by phase and form."""
         rows = self.group
         scored = {
-            SHARED: self.prompt - 1 + rows * self.completion,
+            SHARED: self.prompt - 1 + sum(self.lengths()),
             ONE_ROW: rows * self.prompt + sum(self.lengths()),
             BATCH: rows * (self.prompt + self.completion),
         }
@@ -288,7 +289,7 @@ class _Clock(LogitsProcessor):
 
 
 @contextlib.contextmanager
-def _watched_memory(every_s: float = 0.002) -> Iterator[list[int]]:
+def watched_memory(every_s: float = 0.002) -> Iterator[list[int]]:
     """Yield a list to which resident bytes are added until the end."""
     process, done = psutil.Process(), threading.Event()
     resident = [process.memory_info().rss]
@@ -365,10 +366,8 @@ class Step:
     def scores(self, completions: Sequence[torch.Tensor], form: str) -> torch.Tensor:
         """(rows, tokens) log-probabilities; 0 at padding."""
         if form == SHARED:
-            made = packed_scores(
-                self.model, self.prompt, completions, self.media, self.device
-            )
-            return made[0]
+            group = PromptGroup(self.prompt, completions, self.media)
+            return packed_scores(self.model, [group], self.device)[0]
         rows = self._rows(completions)
         labels = rows["input_ids"].masked_fill(rows["attention_mask"] == 0, IGNORED)
         labels[:, : len(self.prompt)] = IGNORED
@@ -445,7 +444,7 @@ class Step:
             torch.cuda.reset_peak_memory_stats()
             self.update(form)
             return torch.cuda.max_memory_allocated() / 2**30
-        with _watched_memory() as resident:
+        with watched_memory() as resident:
             self.update(form)
         return (max(resident) - resident[0]) / 2**30
 

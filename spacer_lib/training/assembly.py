@@ -162,6 +162,7 @@ def build_trainer(
         refill=config.advanced.refill,
         temporal=temporal,
         shared_prefix=together,
+        groups_per_forward=config.advanced.groups_per_forward,
         reward_funcs=rewards,
         peft_config=lora_config(config),
         rollouts_path=out_dir / "rollouts.jsonl",

@@ -119,6 +119,9 @@ class AdvancedSettings:
     # Most completions packed with one prompt: fewer need less memory, and more
     # forwards. None: the group, or as much of it as per_device_batch holds.
     completions_per_forward: int | None = None
+    # Most prompts, each with its completions, in one packed row. More fill a device
+    # that short rows leave idle, and need more memory.
+    groups_per_forward: int = 1
 
     # Processes.
     needs_gpu: bool = False  # refuse to start on CPU workers
@@ -135,7 +138,7 @@ class AdvancedSettings:
     def __post_init__(self) -> None:
         _more_than_0(
             self,
-            "num_iterations max_grad_norm keep_checkpoints nodes",
+            "num_iterations max_grad_norm groups_per_forward keep_checkpoints nodes",
             "advanced.",
         )
         nullable = "epsilon_high completions_per_forward"

@@ -31,9 +31,10 @@ from spacer_lib.language.prompts import PromptStyle
 from spacer_lib.rooms.frames import VideoSettings
 from spacer_lib.rows import Question
 from spacer_lib.training import step
+from spacer_lib.training.attention import use_branches
 from spacer_lib.training.batches import Batch, RowSource
 from spacer_lib.training.checkpoints import WholeCheckpoints
-from spacer_lib.training.prefix import permuted_blocks, use_branches
+from spacer_lib.training.prefix import permuted_blocks
 from spacer_lib.training.refill import refilled
 from spacer_lib.training.sampler import EpochOrder
 from spacer_lib.training.scores import Scores, Sequences, score_apart, score_packed
@@ -82,6 +83,8 @@ class VideoGRPOTrainer(EpochOrder, WholeCheckpoints, GRPOTrainer):
     shared_prefix : int or None
         Completions of one prompt in a packed forward (``training.prefix``); ``None``:
         one row for each, as TRL has it.
+    groups_per_forward : int
+        Prompts in a packed forward, each with its completions.
     rollouts_path : path or None
         JSON lines that receive ``rollouts_per_step`` completions of each generation
         with their rewards.
@@ -102,6 +105,7 @@ class VideoGRPOTrainer(EpochOrder, WholeCheckpoints, GRPOTrainer):
         refill: int = 0,
         temporal: TemporalBonus | None = None,
         shared_prefix: int | None = None,
+        groups_per_forward: int = 1,
         rollouts_path: PathLike | None = None,
         rollouts_per_step: int = 4,
         keep_checkpoints: int = 2,
@@ -110,6 +114,7 @@ class VideoGRPOTrainer(EpochOrder, WholeCheckpoints, GRPOTrainer):
         self.source = RowSource(processor, rows, mode, video)
         self.refill, self.temporal = refill, temporal
         self.shared_prefix = shared_prefix
+        self.groups_per_forward = groups_per_forward
         self.rollouts_path, self.rollouts_per_step = rollouts_path, rollouts_per_step
         self.keep_checkpoints = keep_checkpoints
         self.clock = StepClock()
@@ -190,7 +195,13 @@ class VideoGRPOTrainer(EpochOrder, WholeCheckpoints, GRPOTrainer):
 
     def _scores_packed(self, model: Any, sequences: Sequences) -> Scores:
         size = math.gcd(self.shared_prefix or 1, self.group_size)
-        return score_packed(model, sequences, self.accelerator, size)
+        return score_packed(
+            model,
+            sequences,
+            self.accelerator,
+            size,
+            groups_per_forward=self.groups_per_forward,
+        )
 
     def _scores_apart(
         self,

@@ -15,7 +15,7 @@ from transformers import AutoModelForImageTextToText
 
 from spacer_lib.tiny import model as tiny
 from spacer_lib.tiny.curriculum import tokenizer_corpus
-from spacer_lib.training import assembly, prefix, scores, step
+from spacer_lib.training import assembly, attention, prefix, scores, step
 from spacer_lib.training.assembly import build_trainer
 from spacer_lib.training.record import MetricsLog, meaning_of, read_journal
 
@@ -138,6 +138,23 @@ class TestEquality:
         seen = [g.abs().max() for n, g in gradients.items() if ".visual." in n]
         assert min(seen) > 0 and len(seen) > 10
 
+    @pytest.mark.parametrize("groups", [2, 3, 4])
+    def test_of_several_groups_in_a_row(self, make, groups):
+        trainer = make(groups_per_forward=groups)
+        assert trainer.groups_per_forward == groups
+        rows = []
+        trainer.model.model.language_model.layers[0].register_forward_pre_hook(
+            lambda _, args: rows.append(tuple(args[0].shape[:2]))
+        )
+        batch = ragged_batch(trainer)
+        stock = graded(trainer, batch, None)
+        rows.clear()
+        assert max(largest_gap(graded(trainer, batch, GROUP), stock)) <= 1e-5
+        branches = PROMPTS * sum(max(1, length) for length in LENGTHS)
+        prompts = batch["prompt_mask"][::GROUP].sum() - PROMPTS
+        assert len(rows) == -(-PROMPTS // groups)
+        assert sum(size for _, size in rows) == prompts + branches
+
     def test_in_double_precision(self, make):
         trainer = make()
         batch = ragged_batch(trainer, torch.float64)
@@ -225,7 +242,7 @@ def test_a_run_is_the_stock_run(make, tmp_path_factory, change):
 
 
 def test_tokens_are_counted_over_every_pass(make, tmp_path, monkeypatch):
-    """Old, reference and policy: each packs P - 1 + k C positions of every group."""
+    """Old, reference and policy: each packs P - 1 positions and each completion."""
     trainer = make(max_steps=1, prompts_per_step=1)
     trainer.add_callback(MetricsLog(tmp_path / "metrics.jsonl"))
     made = []
@@ -237,7 +254,7 @@ def test_tokens_are_counted_over_every_pass(make, tmp_path, monkeypatch):
     (row,), (batch,) = read_journal(tmp_path / "metrics.jsonl"), made
     prompt = int(batch["prompt_mask"][0].sum())
     lengths = batch["completion_mask"].sum(dim=1)
-    assert row["tokens/computed"] == 3 * (prompt - 1 + GROUP * int(lengths.max()))
+    assert row["tokens/computed"] == 3 * (prompt - 1 + int(lengths.sum()))
     assert row["tokens/stock"] == 3 * (GROUP * prompt + int(lengths.sum()))
     assert meaning_of("tokens/computed") and meaning_of("tokens/stock")
 
@@ -327,10 +344,9 @@ def positions_go_on(monkeypatch, trainer):
 
     right = prefix.packed_positions
 
-    def one_text(model, prompt, media, branches):
-        made = right(model, prompt, media, branches)
-        before, count, width = branches
-        on = made[:, :, before : before + 1] + torch.arange(count * width)
+    def one_text(model, prompt, media, group):
+        made, before = right(model, prompt, media, group), group.before
+        on = made[:, :, before : before + 1] + torch.arange(sum(group.lengths))
         return torch.cat([made[:, :, :before], on], dim=2)
 
     monkeypatch.setattr(prefix, "packed_positions", one_text)
@@ -351,9 +367,9 @@ def one_position_late(monkeypatch, trainer):
     """A branch begins behind the prompt's last token in place of upon it."""
     right = prefix.packed_positions
 
-    def late(model, prompt, media, branches):
-        made = right(model, prompt, media, branches)
-        made[:, :, branches[0] :] += 1
+    def late(model, prompt, media, group):
+        made = right(model, prompt, media, group)
+        made[:, :, group.before :] += 1
         return made
 
     monkeypatch.setattr(prefix, "packed_positions", late)
@@ -414,36 +430,30 @@ def test_a_packed_row_is_laid_out_as_said():
     prompt = torch.tensor([5, 6, 7])
     completions = [torch.tensor(ids, dtype=torch.long) for ids in ([1, 2], [3], [])]
     packed = prefix.pack(prompt, completions)
-    assert packed.input_ids.tolist() == [[5, 6, 7, 1, 7, 0, 7, 0]]
-    assert packed.labels.tolist() == [[1, 2, 3, -100, -100, -100]]
-    assert packed.branches == (2, 3, 2)
+    assert packed.input_ids.tolist() == [[5, 6, 7, 1, 7, 7]]
+    assert packed.labels.tolist() == [[1, 2, 3, -100]]
+    assert packed.branches == ((2, (2, 1, 1)),)
     none = prefix.pack(prompt, completions[2:] * 2)  # a forward all the same
-    assert none.branches == (2, 2, 1) and (none.labels == -100).all()
+    assert none.branches == ((2, (1, 1)),) and (none.labels == -100).all()
 
 
-def test_branches_see_the_prompt_and_themselves():
-    """Which positions a packed row's attention reads, by their gradients."""
-    before, count, width = branches = 3, 2, 2
-    rows = before + count * width
-    states = [torch.randn(1, 2, rows, 4, requires_grad=True) for _ in range(3)]
-    module = SimpleNamespace(num_key_value_groups=1)
-    output, _ = prefix.branch_attention(module, *states, None, branches=branches)
-    seen = []
-    for row in range(rows):
-        (gradient,) = torch.autograd.grad(
-            output[0, row].sum(), states[2], retain_graph=True
+def test_groups_stand_one_after_another():
+    one, two, three = (
+        prefix.PromptGroup(
+            torch.tensor(prompt), list(map(torch.tensor, completions)), {}
         )
-        seen.append((gradient[0].abs().sum(dim=(0, 2)) > 0).int().tolist())
-    assert seen == [
-        [1, 0, 0, 0, 0, 0, 0],
-        [1, 1, 0, 0, 0, 0, 0],
-        [1, 1, 1, 0, 0, 0, 0],
-        [1, 1, 1, 1, 0, 0, 0],
-        [1, 1, 1, 1, 1, 0, 0],
-        [1, 1, 1, 0, 0, 1, 0],
-        [1, 1, 1, 0, 0, 1, 1],
-    ]
-    assert seen == prefix.visible(branches).int().tolist()
+        for prompt, completions in (
+            ([5, 6, 7], [[1, 2], [3]]),
+            ([8], [[4]]),
+            ([9, 7], [[1], [2, 3, 4]]),
+        )
+    )
+    packed = prefix.pack_groups([one, two, three])
+    assert packed.input_ids.tolist() == [[5, 6, 7, 1, 7, 8, 9, 7, 7, 2, 3]]
+    assert packed.labels.tolist() == [[1, 2, 3, 4, 1, 2, 3, 4]]
+    assert packed.branches == ((2, (2, 1)), (0, (1,)), (1, (1, 3)))
+    assert packed.scored().tolist() == [2, 3, 4, 5, 7, 8, 9, 10]
+    assert prefix.pack_groups([one]).scored() == slice(2, None)
 
 
 def test_whole_groups_are_permuted():
@@ -466,9 +476,9 @@ def test_whole_groups_are_permuted():
 def test_a_saved_model_says_nothing_of_branches(make, tmp_path):
     trainer = make()
     language = trainer.model.model.language_model
-    assert language.config._attn_implementation == prefix.BRANCHES
+    assert language.config._attn_implementation == attention.BRANCHES
     trainer.save_model(tmp_path / "saved")
-    assert prefix.BRANCHES not in (tmp_path / "saved" / "config.json").read_text()
+    assert attention.BRANCHES not in (tmp_path / "saved" / "config.json").read_text()
     AutoModelForImageTextToText.from_pretrained(tmp_path / "saved")
 
 
