@@ -28,16 +28,15 @@ import transformers
 from torch.nn.utils.rnn import pad_sequence
 from transformers import LogitsProcessor
 
-from benches.timing import BenchRow, largest_gap, main, parser, show
+from benches.timing import BenchRow, main, parser, show
 from spacer_lib.artifacts import PROJECT_ROOT
 from spacer_lib.errors import SpacerError
 from spacer_lib.models.inputs import join_media, token_types
 from spacer_lib.tiny.model import FAMILIES
 from spacer_lib.training.attention import use_branches
+from spacer_lib.training.packing_check import Gap, gap_of
 from spacer_lib.training.prefix import (
-    BF16_TOLERANCE,
     IGNORED,
-    TOLERANCE,
     PromptGroup,
     packed_scores,
     prefill,
@@ -468,7 +467,7 @@ def bench_step(
         The shape, ``device``, ``dtype``, ``threads``, ``seconds`` (of the clock on a
         GPU, of the processor on a CPU) and ``tokens``
         ``{phase: {form: number}}``, ``peak_memory_gb`` ``{form: number}``,
-        ``largest_gap`` of log-probabilities, ``law`` and ``rows`` of ``BenchRow``.
+        ``gap`` of log-probabilities, ``law`` and ``rows`` of ``BenchRow``.
 
     Raises
     ------
@@ -512,7 +511,7 @@ def bench_step(
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "transformers": transformers.__version__,
-        "largest_gap": gap,
+        "gap": gap._asdict(),
         "law": law(shape.prompt, shape.completion, shape.group),
         "seconds": seconds,
         "tokens": tokens,
@@ -521,16 +520,15 @@ def bench_step(
     }
 
 
-def _checked_gap(step: Step) -> float:
-    scores = {form: step.log_probs(form).float().cpu() for form in FORMS}
-    gap = max(largest_gap(scores[SHARED], scores[form]) for form in FORMS)
-    most = TOLERANCE if step.dtype == torch.float32 else BF16_TOLERANCE
-    if not gap <= most:
+def _checked_gap(step: Step) -> Gap:
+    packed, row, batch = (step.log_probs(form).float() for form in FORMS)
+    gap = gap_of(packed, row, batch, step.dtype)
+    if not gap.is_noise:
         raise SpacerError(
             "bench step: log-probabilities of shared and stock differ",
             kind="benches.results-differ",
-            got=f"{gap:.3g}",
-            expected=f"at most {most:g}",
+            got=f"{gap.packed:.3g}",
+            expected=f"at most {gap.most:.3g}: stock forms differ by {gap.noise:.3g}",
         )
     return gap
 

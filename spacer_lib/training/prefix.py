@@ -27,35 +27,16 @@ from typing import Any, NamedTuple
 
 import torch
 from torch.nn.utils.rnn import pad_sequence
-from transformers import TrainerCallback
 from transformers.cache_utils import DynamicCache
 
 from spacer_lib.errors import SpacerError
 from spacer_lib.models.inputs import pad_batch, token_types
 from spacer_lib.models.patches.shared_media import core_of, media_once
-from spacer_lib.rows import MEDIA_KEYS
 from spacer_lib.training.attention import Group, Layout
 from spacer_lib.training.recipe import TrainConfig
 
 FAMILIES = ("qwen2_vl", "qwen2_5_vl")
 IGNORED = -100  # label of a position that is not scored
-# A larger difference from the stock path's log-probabilities is more than rounding.
-# bf16 keeps 8 bits: logits near 20 lie 0.125 apart, and kernels may round differently.
-# An error moves some by more than 1 (tests/training/test_prefix.py).
-TOLERANCE, BF16_TOLERANCE = 1e-4, 0.5
-
-
-# What a forward may raise on a model or device that cannot compute packed rows.
-FAILURES = (
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    LookupError,
-    MemoryError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-)
 
 
 class PromptGroup(NamedTuple):
@@ -343,11 +324,12 @@ def completions_per_forward(
     count = math.gcd(config.num_generations, batch)
     reason = _obstacle(config, model.config, count, forwards)
     if reason and config.advanced.shared_prefix == "on":
-        raise _refused(reason)
+        raise refused(reason)
     return (None, reason) if reason else (count, None)
 
 
-def _refused(reason: str) -> SpacerError:
+def refused(reason: str) -> SpacerError:
+    """Shared prompts were asked for and cannot be."""
     return SpacerError(
         "setting advanced.shared_prefix",
         kind="training.shared-prefix",
@@ -377,84 +359,6 @@ def _obstacle(
             "completions"
         )
     return None
-
-
-def packing_error(trainer: Any) -> float:
-    """Largest difference between packed and stock log-probabilities, of all workers.
-
-    Asked of the first row with a video, with images and without either; the
-    completions are its question's words, each from another word on.
-
-    Parameters
-    ----------
-    trainer
-        With ``rows`` and ``both_scores(number)``.
-    """
-    return _over_workers(trainer, _own_error(trainer))
-
-
-def _own_error(trainer: Any) -> float:
-    first: dict[str, int] = {}
-    for number, row in enumerate(trainer.rows):
-        kind = next((kind for kind in MEDIA_KEYS if row.get(kind)), "text")
-        first.setdefault(kind, number)
-    errors = [trainer.both_scores(number) for number in first.values()]
-    gaps = [(packed - apart).abs().max() for packed, apart in errors]
-    return float(torch.stack(gaps).max())
-
-
-def _over_workers(trainer: Any, error: float) -> float:
-    """The largest error, so that all workers decide alike; NaN if any has one."""
-    accelerator = trainer.accelerator
-    own = torch.tensor(error, device=accelerator.device)
-    return accelerator.gather(own).max().item()
-
-
-class PrefixCheck(TrainerCallback):
-    """Before the first step: are packed log-probabilities those of the stock path?
-
-    Parameters
-    ----------
-    trainer : VideoGRPOTrainer
-    setting : str
-        ``auto`` goes on without shared prompts where they are not, or where packing
-        fails.
-
-    Raises
-    ------
-    SpacerError
-        If they are not, or packing fails, and the setting is ``on``.
-    """
-
-    def __init__(self, trainer: Any, setting: str) -> None:
-        self.trainer, self.setting = trainer, setting
-
-    def on_train_begin(
-        self, args: Any, state: Any, control: Any, **kwargs: Any
-    ) -> None:
-        """Check on all ranks together, and print the result."""
-        trainer = self.trainer
-        if not trainer.shared_prefix:
-            return
-        failure: Exception | None = None
-        try:
-            own = _own_error(trainer)
-        except FAILURES as raised:
-            own, failure = math.inf, raised
-        error = _over_workers(trainer, own)
-        most = BF16_TOLERANCE if args.bf16 else TOLERANCE
-        found = f"packed log-probabilities differ from separate ones by {error:.2g}"
-        if not error <= most:  # also where it is no number
-            reason = f"{found}, more than {most:g}"
-            if failure is not None:
-                lines = str(failure).splitlines() or [""]
-                reason = f"packing fails: {type(failure).__name__}: {lines[0]}"
-            if self.setting == "on":
-                raise _refused(reason) from failure
-            trainer.shared_prefix = None
-            found = f"prompts are computed apart for each completion: {reason}"
-        if trainer.accelerator.is_main_process:
-            print(found, flush=True)
 
 
 def prefill(

@@ -68,6 +68,8 @@ def generation_batch(
         completions = draw(trainer, batch, "rollout", extra_round)
     with trainer.clock("score"):
         made = padded(trainer, batch, completions)
+        if trainer.packing_check is not None:
+            trainer.packing_check.on_lengths(made)
         made |= scored_before(trainer, made, completions, quiet=extra_round > 0)
         earned = reward(trainer, batch, completions, shuffled)
         first = trainer.accelerator.process_index * len(numbers)

@@ -34,6 +34,7 @@ from spacer_lib.training import step
 from spacer_lib.training.attention import use_branches
 from spacer_lib.training.batches import Batch, RowSource
 from spacer_lib.training.checkpoints import WholeCheckpoints
+from spacer_lib.training.packing_check import PackingCheck
 from spacer_lib.training.prefix import permuted_blocks
 from spacer_lib.training.refill import refilled
 from spacer_lib.training.sampler import EpochOrder
@@ -115,6 +116,7 @@ class VideoGRPOTrainer(EpochOrder, WholeCheckpoints, GRPOTrainer):
         self.refill, self.temporal = refill, temporal
         self.shared_prefix = shared_prefix
         self.groups_per_forward = groups_per_forward
+        self.packing_check: PackingCheck | None = None
         self.rollouts_path, self.rollouts_per_step = rollouts_path, rollouts_per_step
         self.keep_checkpoints = keep_checkpoints
         self.clock = StepClock()
@@ -186,14 +188,15 @@ class VideoGRPOTrainer(EpochOrder, WholeCheckpoints, GRPOTrainer):
     ) -> Scores:
         """Old, reference and policy scores; positions are counted."""
         if self.shared_prefix:
-            scores = self._scores_packed(model, sequences)
+            scores = self.scores_packed(model, sequences)
         else:
             scores = self._scores_apart(model, sequences, forward_rows, balance)
         self.clock.stock += int(sequences.mask.sum())
         self.clock.computed += scores.positions
         return scores
 
-    def _scores_packed(self, model: Any, sequences: Sequences) -> Scores:
+    def scores_packed(self, model: Any, sequences: Sequences) -> Scores:
+        """Scores of rows that come in blocks of one prompt."""
         size = math.gcd(self.shared_prefix or 1, self.group_size)
         return score_packed(
             model,
@@ -291,12 +294,9 @@ class VideoGRPOTrainer(EpochOrder, WholeCheckpoints, GRPOTrainer):
 
     # ------------------------------------------------------------ checks at the start
 
-    def both_scores(self, number: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Log-probabilities of made-up completions of a row: packed, and apart.
-
-        Returns
-        -------
-        packed, apart : (completions, tokens) tensor
+    def made_up(self, number: int) -> Sequences:
+        """A row's prompt with made-up completions, with which packing is checked: the
+        words of the question, each from another word on.
         """
         batch = self.source.load([number])
         (row,), (prompt,) = batch.rows, batch.prompt_ids
@@ -310,11 +310,7 @@ class VideoGRPOTrainer(EpochOrder, WholeCheckpoints, GRPOTrainer):
         )
         mask = torch.ones_like(ids)
         mask[1:2, len(prompt) + 1 :] = 0  # one is shorter than the others
-        sequences = Sequences(ids, mask, len(words), batch.media * len(ids))
-        with torch.no_grad():
-            packed = self._scores_packed(self.model_wrapped, sequences).logps
-            apart = self._scores_apart(self.model_wrapped, sequences).logps
-        return packed, apart
+        return Sequences(ids, mask, len(words), batch.media * len(ids))
 
     def truth_scores(
         self, number: int, change: Callable[[torch.Tensor], torch.Tensor] | None = None

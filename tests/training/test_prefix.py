@@ -15,7 +15,7 @@ from transformers import AutoModelForImageTextToText
 
 from spacer_lib.tiny import model as tiny
 from spacer_lib.tiny.curriculum import tokenizer_corpus
-from spacer_lib.training import assembly, attention, prefix, scores, step
+from spacer_lib.training import assembly, attention, packing_check, prefix, scores, step
 from spacer_lib.training.assembly import build_trainer
 from spacer_lib.training.record import MetricsLog, meaning_of, read_journal
 
@@ -387,11 +387,12 @@ def test_what_is_computed_wrongly_differs(make, monkeypatch, wrong):
     batch = ragged_batch(trainer)
     stock = graded(trainer, batch, None)
     assert max(largest_gap(graded(trainer, batch, GROUP), stock)) <= 1e-5
-    assert prefix.packing_error(trainer) <= prefix.TOLERANCE
+    assert packing_check.packing_gap(trainer, trainer.made_up(0)).is_noise
     wrong(monkeypatch, trainer)
     gaps = largest_gap(graded(trainer, batch, GROUP), stock)
     assert gaps[1] > 1e-2 and gaps[2] > 1e-3
-    assert prefix.packing_error(trainer) > 10 * prefix.TOLERANCE
+    seen = packing_check.packing_gap(trainer, trainer.made_up(0))
+    assert seen.packed > 10 * seen.most
 
 
 @pytest.mark.usefixtures("stock_by_rows")
@@ -562,23 +563,70 @@ def test_wrong_scores_are_found_before_the_first_step(
     positions_go_on(monkeypatch, None)
     trainer = make(shared_prefix=setting, max_steps=1)
     if setting == "on":
-        with refused("training.shared-prefix", says="more than 0.0001"):
+        with refused("training.shared-prefix", says="a batch's by"):
             trainer.train()
         assert trainer.state.global_step == 0
     else:
         trainer.train()
         assert trainer.shared_prefix is None and trainer.state.global_step == 1
         said = capsys.readouterr().out
-        assert "apart for each completion: packed log-probabilities differ" in said
+        assert "APART for each completion: packed log-probabilities differ" in said
 
 
-def test_bf16_rounds_within_its_tolerance(make, monkeypatch):
-    """What is wrong is far above it, what is right far below."""
+@pytest.mark.parametrize(
+    "wrong",
+    [siblings_seen, positions_go_on, first_token_forgotten, one_position_late],
+)
+def test_what_is_wrong_is_far_above_the_noise_in_bf16(make, monkeypatch, wrong):
     trainer = make()
     trainer.model.to(torch.bfloat16)
-    assert 1e-4 < prefix.packing_error(trainer) < prefix.BF16_TOLERANCE / 2
-    siblings_seen(monkeypatch, trainer)
-    assert prefix.packing_error(trainer) > 2 * prefix.BF16_TOLERANCE
+    right = packing_check.packing_gap(trainer, trainer.made_up(0))
+    assert right.is_noise and right.packed > 1e-3
+    wrong(monkeypatch, trainer)
+    gap = packing_check.packing_gap(trainer, trainer.made_up(0))
+    assert gap.noise == right.noise and gap.packed > 1.5 * gap.most
+
+
+def test_noise_is_what_two_stock_forms_differ_by():
+    row = torch.tensor([-1.0, -2.0, -8.0])
+    noisy, wrong = row + torch.tensor([1e-3, -1e-3, 2e-3]), row + 0.02
+    gap = packing_check.gap_of(noisy, row, noisy.clone(), torch.float32)
+    assert gap.is_noise and gap.packed == gap.noise == pytest.approx(
+        2**0.5 * 1e-3, rel=1e-3
+    )
+    assert not packing_check.gap_of(wrong, row, noisy, torch.float32).is_noise
+    # Equal stock forms: a last digit is noise, more is not.
+    assert packing_check.gap_of(row + 5e-7, row, row, torch.float32).is_noise
+    assert not packing_check.gap_of(noisy, row, row, torch.float32).is_noise
+    assert packing_check.gap_of(row + 0.03, row, row, torch.bfloat16).is_noise
+    nothing = row * torch.nan
+    for packed, batch in ((nothing, row), (row, nothing)):
+        assert not packing_check.gap_of(packed, row, batch, torch.float32).is_noise
+
+
+def test_the_check_is_made_again_when_lengths_grow(make, monkeypatch, capsys):
+    trainer = make()
+    assert trainer.packing_check.checked.tolist() == [0, 0]
+    batch = trainer.roll_out([0, 3])  # of real rollouts, before they are scored
+    said = capsys.readouterr().out
+    prompt, completion = (
+        int(batch[f"{side}_mask"].sum(dim=1).max()) for side in ("prompt", "completion")
+    )
+    assert "a batch's by" in said
+    assert (
+        f"prompts of up to {prompt} tokens, completions of up to {completion}" in said
+    )
+    trainer.roll_out([0, 3])
+    assert "packed" not in capsys.readouterr().out  # no longer than before
+    trainer.packing_check.checked /= 2
+    first_token_forgotten(monkeypatch, trainer)
+    with refused("training.shared-prefix", says="completions of up to"):
+        trainer.roll_out([0, 3])
+    trainer.packing_check.setting = "auto"
+    trainer.packing_check.checked /= 2
+    trainer.roll_out([0, 3])
+    assert trainer.shared_prefix is None
+    assert "APART for each completion: packed" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("setting", ["auto", "on"])
@@ -591,12 +639,15 @@ def test_bf16_without_deepspeed_packs(make, capsys, setting):
     assert "packed log-probabilities differ" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("error", [RuntimeError, ImportError, OSError, LookupError])
 @pytest.mark.parametrize("setting", ["auto", "on"])
-def test_packing_that_fails_is_refused_or_left_out(make, monkeypatch, capsys, setting):
+def test_packing_that_fails_is_refused_or_left_out(
+    make, monkeypatch, capsys, setting, error
+):
     trainer = make(shared_prefix=setting, max_steps=1)
 
     def fail(*args, **kwargs):
-        raise RuntimeError("no kernel for this\nlong explanation")
+        raise error("no kernel for this\nlong explanation")
 
     monkeypatch.setattr(scores, "packed_scores", fail)
     if setting == "on":
@@ -606,4 +657,5 @@ def test_packing_that_fails_is_refused_or_left_out(make, monkeypatch, capsys, se
     trainer.train()
     assert trainer.shared_prefix is None and trainer.state.global_step == 1
     said = capsys.readouterr().out
-    assert "apart for each completion: packing fails: RuntimeError: no kernel" in said
+    reason = f"packing fails: {error.__name__}: no kernel"
+    assert f"APART for each completion: {reason}" in said
