@@ -164,6 +164,7 @@ def build_trainer(
         temporal=temporal,
         shared_prefix=together,
         groups_per_forward=config.advanced.groups_per_forward,
+        decode=config.advanced.decode,
         reward_funcs=rewards,
         peft_config=lora_config(config),
         rollouts_path=out_dir / "rollouts.jsonl",

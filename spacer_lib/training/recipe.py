@@ -33,6 +33,7 @@ LOSSES = ("grpo", "bnpo", "dr_grpo", "dapo")
 DATA_PARTS = ("all", "spatial", "general")
 ROOMS = ("grpo", "form")  # of ``tiny.curriculum.SEEDS``; the others are for evaluation
 POSITIONS = ("library", "original")  # keys of ``models.patches.rope.POSITION_RULES``
+DECODES = ("eager", "static", "compiled")
 TRACKERS = ("wandb", "trackio")
 
 
@@ -122,6 +123,9 @@ class AdvancedSettings:
     # Most prompts, each with its completions, in one packed row. More fill a device
     # that short rows leave idle, and need more memory.
     groups_per_forward: int = 1
+    # Token by token (`models.patches.cache`): eager, a cache that grows; static, of
+    # fixed length; compiled, and each token by torch.compile with CUDA graphs.
+    decode: str = "eager"
 
     # Processes.
     needs_gpu: bool = False  # refuse to start on CPU workers
@@ -159,6 +163,7 @@ class AdvancedSettings:
                 "scale_rewards": ("group", "batch", "none"),
                 "shared_prefix": ("auto", "on", "off"),
                 "offload": ("none", "optimizer", "all"),
+                "decode": DECODES,
                 "vllm": (None, "server", "colocate"),
             },
             "advanced.",

@@ -86,6 +86,8 @@ class VideoGRPOTrainer(EpochOrder, WholeCheckpoints, GRPOTrainer):
         one row for each, as TRL has it.
     groups_per_forward : int
         Prompts in a packed forward, each with its completions.
+    decode : str
+        How tokens are generated (``models.patches.cache.decoding_by``).
     rollouts_path : path or None
         JSON lines that receive ``rollouts_per_step`` completions of each generation
         with their rewards.
@@ -107,6 +109,7 @@ class VideoGRPOTrainer(EpochOrder, WholeCheckpoints, GRPOTrainer):
         temporal: TemporalBonus | None = None,
         shared_prefix: int | None = None,
         groups_per_forward: int = 1,
+        decode: str = "eager",
         rollouts_path: PathLike | None = None,
         rollouts_per_step: int = 4,
         keep_checkpoints: int = 2,
@@ -115,7 +118,7 @@ class VideoGRPOTrainer(EpochOrder, WholeCheckpoints, GRPOTrainer):
         self.source = RowSource(processor, rows, mode, video)
         self.refill, self.temporal = refill, temporal
         self.shared_prefix = shared_prefix
-        self.groups_per_forward = groups_per_forward
+        self.groups_per_forward, self.decode = groups_per_forward, decode
         self.packing_check: PackingCheck | None = None
         self.rollouts_path, self.rollouts_per_step = rollouts_path, rollouts_per_step
         self.keep_checkpoints = keep_checkpoints

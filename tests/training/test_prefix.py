@@ -11,8 +11,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 from support import refused
-from transformers import AutoModelForImageTextToText
+from transformers import AutoModelForImageTextToText, DynamicCache, Qwen2_5_VLTextConfig
 
+from spacer_lib.models.patches import cache
 from spacer_lib.tiny import model as tiny
 from spacer_lib.tiny.curriculum import tokenizer_corpus
 from spacer_lib.training import assembly, attention, packing_check, prefix, scores, step
@@ -659,3 +660,66 @@ def test_packing_that_fails_is_refused_or_left_out(
     said = capsys.readouterr().out
     reason = f"packing fails: {error.__name__}: no kernel"
     assert f"APART for each completion: {reason}" in said
+
+
+# ------------------------------------------------------------ ways to decode
+
+
+@pytest.fixture
+def compiled_by(monkeypatch):
+    """``compiled_by(backend)``: what torch.compile uses in place of inductor."""
+
+    def choose(backend):
+        made = cache.decoding_by
+
+        def settings(*args):
+            found = made(*args)
+            if found.compile_config is not None:
+                found.compile_config.backend = backend
+            return found
+
+        monkeypatch.setattr(step, "decoding_by", settings)
+
+    yield choose
+    torch._dynamo.reset()
+
+
+@pytest.mark.parametrize("count", [GROUP, None], ids=["shared", "apart"])
+def test_every_way_to_decode_draws_the_same_tokens(make, compiled_by, count):
+    trainer = make(max_completion_length=24)
+    expected = drawn(trainer, count)
+    caches = []
+    generate = trainer.model.generate
+
+    def watched(**inputs):
+        caches.append(type(inputs.get("past_key_values")).__name__)
+        return generate(**inputs)
+
+    trainer.model.generate = watched
+    trainer.decode = "static"
+    assert drawn(trainer, count) == expected
+    compiled_by("aot_eager")
+    trainer.decode = "compiled"
+    torch._dynamo.utils.counters.clear()
+    assert drawn(trainer, count) == expected
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > 0
+    assert caches == ["StaticCache" if count else "NoneType"] * 2
+
+
+def test_a_static_cache_holds_what_the_growing_one_held():
+    config = Qwen2_5_VLTextConfig(
+        hidden_size=3584,
+        num_attention_heads=28,
+        num_key_value_heads=4,
+        num_hidden_layers=1,
+    )
+    growing = DynamicCache(config=config)
+    states = torch.randn(2, 2, 4, 300, 128)
+    growing.update(*states, 0)
+    static = cache.as_static(growing, config, 300 + 40)
+    assert static.get_seq_length() == 300
+    keys, values = static.update(*torch.ones(2, 2, 4, 1, 128), 0)
+    assert keys.shape[2] == values.shape[2] == 512
+    for found, before in zip((keys, values), states, strict=True):
+        assert torch.equal(found[:, :, :300], before)
+        assert (found[:, :, 300] == 1).all() and not found[:, :, 301:].any()
