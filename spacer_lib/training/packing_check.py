@@ -26,7 +26,9 @@ from spacer_lib.training.prefix import refused
 from spacer_lib.training.scores import Sequences, joined, score_apart
 
 FACTOR = 4.0  # packed over noise, at most
-DIGITS = 2.0  # last digits of a log-probability that may differ in any case
+DIGITS = 2.0  # last digits that may differ in any case
+# A log-probability is a difference of logits, and rounds as they do: one near 0 too.
+LOGIT = 8.0
 GROWTH = 1.5  # of a length, after which the check is made again
 PADDING = 13  # tokens, no multiple of a kernel's block
 SIDES = "prompt", "completion"
@@ -83,7 +85,8 @@ def gap_of(
     def size(values: torch.Tensor) -> float:
         return float(values.double().square().mean().sqrt())
 
-    noise, digit = size(batch - row), torch.finfo(dtype).eps * size(row)
+    noise = size(batch - row)
+    digit = torch.finfo(dtype).eps * max(size(row), LOGIT)
     return Gap(size(packed - row), noise, max(FACTOR * noise, DIGITS * digit))
 
 

@@ -596,7 +596,10 @@ def test_noise_is_what_two_stock_forms_differ_by():
         2**0.5 * 1e-3, rel=1e-3
     )
     assert not packing_check.gap_of(wrong, row, noisy, torch.float32).is_noise
-    # Equal stock forms: a last digit is noise, more is not.
+    # Equal stock forms: a last digit is noise, more is not; also of tokens that are
+    # all but certain.
+    sure = row / 100
+    assert packing_check.gap_of(sure + 6e-7, sure, sure, torch.float32).is_noise
     assert packing_check.gap_of(row + 5e-7, row, row, torch.float32).is_noise
     assert not packing_check.gap_of(noisy, row, row, torch.float32).is_noise
     assert packing_check.gap_of(row + 0.03, row, row, torch.bfloat16).is_noise
