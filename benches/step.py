@@ -28,19 +28,19 @@ import transformers
 from torch.nn.utils.rnn import pad_sequence
 from transformers import LogitsProcessor
 
-from benches.timing import BenchRow, largest_gap, main, parser, show
+from benches.timing import BenchRow, main, parser, show
 from spacer_lib.artifacts import PROJECT_ROOT
 from spacer_lib.errors import SpacerError
 from spacer_lib.models.inputs import join_media, token_types
 from spacer_lib.models.shapes import SHAPES, shape_config
 from spacer_lib.tiny.model import FAMILIES
+from spacer_lib.training.attention import use_branches
+from spacer_lib.training.packing_check import Gap, gap_of
 from spacer_lib.training.prefix import (
-    BF16_TOLERANCE,
     IGNORED,
-    TOLERANCE,
+    PromptGroup,
     packed_scores,
     prefill,
-    use_branches,
 )
 
 NAMES = ("tiny", *SHAPES)
@@ -107,7 +107,7 @@ class StepShape:
         """Positions that the language model runs, by phase and form."""
         rows = self.group
         scored = {
-            SHARED: self.prompt - 1 + rows * self.completion,
+            SHARED: self.prompt - 1 + sum(self.lengths()),
             ONE_ROW: rows * self.prompt + sum(self.lengths()),
             BATCH: rows * (self.prompt + self.completion),
         }
@@ -201,7 +201,7 @@ class _Clock(LogitsProcessor):
 
 
 @contextlib.contextmanager
-def _watched_memory(every_s: float = 0.002) -> Iterator[list[int]]:
+def watched_memory(every_s: float = 0.002) -> Iterator[list[int]]:
     """Yield a list to which resident bytes are added until the end."""
     process, done = psutil.Process(), threading.Event()
     resident = [process.memory_info().rss]
@@ -278,10 +278,8 @@ class Step:
     def scores(self, completions: Sequence[torch.Tensor], form: str) -> torch.Tensor:
         """(rows, tokens) log-probabilities; 0 at padding."""
         if form == SHARED:
-            made = packed_scores(
-                self.model, self.prompt, completions, self.media, self.device
-            )
-            return made[0]
+            group = PromptGroup(self.prompt, completions, self.media)
+            return packed_scores(self.model, [group], self.device)[0]
         rows = self._rows(completions)
         labels = rows["input_ids"].masked_fill(rows["attention_mask"] == 0, IGNORED)
         labels[:, : len(self.prompt)] = IGNORED
@@ -358,7 +356,7 @@ class Step:
             torch.cuda.reset_peak_memory_stats()
             self.update(form)
             return torch.cuda.max_memory_allocated() / 2**30
-        with _watched_memory() as resident:
+        with watched_memory() as resident:
             self.update(form)
         return (max(resident) - resident[0]) / 2**30
 
@@ -382,7 +380,7 @@ def bench_step(
         The shape, ``device``, ``dtype``, ``threads``, ``seconds`` (of the clock on a
         GPU, of the processor on a CPU) and ``tokens``
         ``{phase: {form: number}}``, ``peak_memory_gb`` ``{form: number}``,
-        ``largest_gap`` of log-probabilities, ``law`` and ``rows`` of ``BenchRow``.
+        ``gap`` of log-probabilities, ``law`` and ``rows`` of ``BenchRow``.
 
     Raises
     ------
@@ -426,7 +424,7 @@ def bench_step(
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "transformers": transformers.__version__,
-        "largest_gap": gap,
+        "gap": gap._asdict(),
         "law": law(shape.prompt, shape.completion, shape.group),
         "seconds": seconds,
         "tokens": tokens,
@@ -435,16 +433,15 @@ def bench_step(
     }
 
 
-def _checked_gap(step: Step) -> float:
-    scores = {form: step.log_probs(form).float().cpu() for form in FORMS}
-    gap = max(largest_gap(scores[SHARED], scores[form]) for form in FORMS)
-    most = TOLERANCE if step.dtype == torch.float32 else BF16_TOLERANCE
-    if not gap <= most:
+def _checked_gap(step: Step) -> Gap:
+    packed, row, batch = (step.log_probs(form).float() for form in FORMS)
+    gap = gap_of(packed, row, batch, step.dtype)
+    if not gap.is_noise:
         raise SpacerError(
             "bench step: log-probabilities of shared and stock differ",
             kind="benches.results-differ",
-            got=f"{gap:.3g}",
-            expected=f"at most {most:g}",
+            got=f"{gap.packed:.3g}",
+            expected=f"at most {gap.most:.3g}: stock forms differ by {gap.noise:.3g}",
         )
     return gap
 

@@ -170,6 +170,7 @@ def is_broad(handler):
 BOUNDARIES = {
     ("rooms/scans.py", "_parse_scan"): "one scan of a batch",
     ("rehearsal/readings.py", "attempt"): "one reading of a stage",
+    ("training/packing_check.py", "_measured"): "a check that has a fallback",
 }
 
 

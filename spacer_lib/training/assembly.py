@@ -16,7 +16,8 @@ from spacer_lib.rewards.trl import trl_reward_functions
 from spacer_lib.rows import Question
 from spacer_lib.training.alignment import AlignmentCheck
 from spacer_lib.training.data import training_rows
-from spacer_lib.training.prefix import PrefixCheck, completions_per_forward
+from spacer_lib.training.packing_check import PackingCheck
+from spacer_lib.training.prefix import completions_per_forward
 from spacer_lib.training.recipe import TrainConfig
 from spacer_lib.training.start import adapt_models, load_start, lora_config
 from spacer_lib.training.temporal import TemporalBonus
@@ -145,6 +146,8 @@ def build_trainer(
         refill=config.advanced.refill,
         temporal=temporal,
         shared_prefix=together,
+        groups_per_forward=config.advanced.groups_per_forward,
+        decode=config.advanced.decode,
         reward_funcs=rewards,
         peft_config=lora_config(config),
         rollouts_path=out_dir / "rollouts.jsonl",
@@ -159,7 +162,8 @@ def build_trainer(
         print(f"prompts are computed {how}", flush=True)
     trainer.remove_callback(PrinterCallback)
     # First: it may give up packing, by which the visibility check scores.
-    trainer.add_callback(PrefixCheck(trainer, config.advanced.shared_prefix))
+    trainer.packing_check = PackingCheck(trainer, config.advanced.shared_prefix)
+    trainer.add_callback(trainer.packing_check)
     trainer.add_callback(VisibilityCheck(trainer))
     adapt_models(trainer, config.advanced.positions)
     if config.advanced.vllm:

@@ -33,6 +33,7 @@ LOSSES = ("grpo", "bnpo", "dr_grpo", "dapo")
 DATA_PARTS = ("all", "spatial", "general")
 ROOMS = ("grpo", "form")  # of ``tiny.curriculum.SEEDS``; the others are for evaluation
 POSITIONS = ("library", "original")  # keys of ``models.patches.rope.POSITION_RULES``
+DECODES = ("eager", "static", "compiled")
 TRACKERS = ("wandb", "trackio")
 
 
@@ -119,6 +120,12 @@ class AdvancedSettings:
     # Most completions packed with one prompt: fewer need less memory, and more
     # forwards. None: the group, or as much of it as per_device_batch holds.
     completions_per_forward: int | None = None
+    # Most prompts, each with its completions, in one packed row. More fill a device
+    # that short rows leave idle, and need more memory.
+    groups_per_forward: int = 1
+    # Token by token (`models.patches.cache`): eager, a cache that grows; static, of
+    # fixed length; compiled, and each token by torch.compile with CUDA graphs.
+    decode: str = "eager"
 
     # Processes.
     needs_gpu: bool = False  # refuse to start on CPU workers
@@ -144,7 +151,7 @@ class AdvancedSettings:
     def __post_init__(self) -> None:
         _more_than_0(
             self,
-            "num_iterations max_grad_norm keep_checkpoints nodes",
+            "num_iterations max_grad_norm groups_per_forward keep_checkpoints nodes",
             "advanced.",
         )
         nullable = "epsilon_high completions_per_forward vllm_length"
@@ -165,6 +172,7 @@ class AdvancedSettings:
                 "scale_rewards": ("group", "batch", "none"),
                 "shared_prefix": ("auto", "on", "off"),
                 "offload": ("none", "optimizer", "all"),
+                "decode": DECODES,
                 "vllm": (None, "server", "colocate"),
             },
             "advanced.",

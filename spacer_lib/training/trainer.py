@@ -32,10 +32,12 @@ from spacer_lib.models.inputs import pad_batch
 from spacer_lib.rooms.frames import VideoSettings
 from spacer_lib.rows import Question
 from spacer_lib.training import step
+from spacer_lib.training.attention import use_branches
 from spacer_lib.training.batches import RowSource
 from spacer_lib.training.checkpoints import WholeCheckpoints
 from spacer_lib.training.memory import memory_since_last_gb
-from spacer_lib.training.prefix import permuted_blocks, use_branches
+from spacer_lib.training.packing_check import PackingCheck
+from spacer_lib.training.prefix import permuted_blocks
 from spacer_lib.training.refill import refilled
 from spacer_lib.training.sampler import EpochOrder
 from spacer_lib.training.scores import Scores, Sequences, score_apart, score_packed
@@ -95,6 +97,10 @@ class VideoGRPOTrainer(EpochOrder, WholeCheckpoints, GRPOTrainer):
     shared_prefix : int or None
         Completions of one prompt in a packed forward (``training.prefix``); ``None``:
         one row for each, as TRL has it.
+    groups_per_forward : int
+        Prompts in a packed forward, each with its completions.
+    decode : str
+        How tokens are generated (``models.patches.cache.decoding_by``).
     rollouts_path : path or None
         JSON lines that receive ``rollouts_per_step`` completions of each generation
         with their rewards.
@@ -115,6 +121,8 @@ class VideoGRPOTrainer(EpochOrder, WholeCheckpoints, GRPOTrainer):
         refill: int = 0,
         temporal: TemporalBonus | None = None,
         shared_prefix: int | None = None,
+        groups_per_forward: int = 1,
+        decode: str = "eager",
         rollouts_path: PathLike | None = None,
         rollouts_per_step: int = 4,
         keep_checkpoints: int = 2,
@@ -123,6 +131,8 @@ class VideoGRPOTrainer(EpochOrder, WholeCheckpoints, GRPOTrainer):
         self.source = RowSource(processor, rows, mode, video)
         self.refill, self.temporal = refill, temporal
         self.shared_prefix = shared_prefix
+        self.groups_per_forward, self.decode = groups_per_forward, decode
+        self.packing_check: PackingCheck | None = None
         self.rollouts_path, self.rollouts_per_step = rollouts_path, rollouts_per_step
         self.keep_checkpoints = keep_checkpoints
         self.vllm: VllmRollouts | None = None  # what draws rollouts, if not the model
@@ -188,16 +198,23 @@ class VideoGRPOTrainer(EpochOrder, WholeCheckpoints, GRPOTrainer):
     ) -> Scores:
         """Old, reference and policy scores; positions are counted."""
         if self.shared_prefix:
-            scores = self._scores_packed(model, sequences)
+            scores = self.scores_packed(model, sequences)
         else:
             scores = self._scores_apart(model, sequences, forward_rows, balance)
         self.clock.stock += int(sequences.mask.sum())
         self.clock.computed += scores.positions
         return scores
 
-    def _scores_packed(self, model: Any, sequences: Sequences) -> Scores:
+    def scores_packed(self, model: Any, sequences: Sequences) -> Scores:
+        """Scores of rows that come in blocks of one prompt."""
         size = math.gcd(self.shared_prefix or 1, self.group_size)
-        return score_packed(model, sequences, self.accelerator, size)
+        return score_packed(
+            model,
+            sequences,
+            self.accelerator,
+            size,
+            groups_per_forward=self.groups_per_forward,
+        )
 
     def _scores_apart(
         self,
@@ -300,12 +317,9 @@ class VideoGRPOTrainer(EpochOrder, WholeCheckpoints, GRPOTrainer):
 
     # ------------------------------------------------------------ checks at the start
 
-    def both_scores(self, number: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Log-probabilities of made-up completions of a row: packed, and apart.
-
-        Returns
-        -------
-        packed, apart : (completions, tokens) tensor
+    def made_up(self, number: int) -> Sequences:
+        """A row's prompt with made-up completions, with which packing is checked: the
+        words of the question, each from another word on.
         """
         batch = self.source.load([number])
         (row,), (prompt,) = batch.rows, batch.prompt_ids
@@ -319,11 +333,7 @@ class VideoGRPOTrainer(EpochOrder, WholeCheckpoints, GRPOTrainer):
         )
         mask = torch.ones_like(ids)
         mask[1:2, len(prompt) + 1 :] = 0  # one is shorter than the others
-        sequences = Sequences(ids, mask, len(words), batch.media * len(ids))
-        with torch.no_grad():
-            packed = self._scores_packed(self.model_wrapped, sequences).logps
-            apart = self._scores_apart(self.model_wrapped, sequences).logps
-        return packed, apart
+        return Sequences(ids, mask, len(words), batch.media * len(ids))
 
     def truth_scores(
         self, number: int, change: Callable[[torch.Tensor], torch.Tensor] | None = None
