@@ -148,6 +148,7 @@ def build_trainer(
         shared_prefix=together,
         groups_per_forward=config.advanced.groups_per_forward,
         decode=config.advanced.decode,
+        kl_limit=config.advanced.kl_limit,
         reward_funcs=rewards,
         peft_config=lora_config(config),
         rollouts_path=out_dir / "rollouts.jsonl",

@@ -126,6 +126,8 @@ class AdvancedSettings:
     # Token by token (`models.patches.cache`): eager, a cache that grows; static, of
     # fixed length; compiled, and each token by torch.compile with CUDA graphs.
     decode: str = "eager"
+    # Largest log ratio of policy and reference in the KL term; null: no limit.
+    kl_limit: float | None = None
 
     # Processes.
     needs_gpu: bool = False  # refuse to start on CPU workers
@@ -154,7 +156,7 @@ class AdvancedSettings:
             "num_iterations max_grad_norm groups_per_forward keep_checkpoints nodes",
             "advanced.",
         )
-        nullable = "epsilon_high completions_per_forward vllm_length"
+        nullable = "epsilon_high completions_per_forward vllm_length kl_limit"
         _more_than_0(self, nullable, "advanced.", ", or null")
         _at_least_0(
             self,

@@ -346,6 +346,7 @@ def policy_loss(
         weights=made.get("sampler_weights"),
         max_length=trainer.max_completion_length,
         token_count=tokens,
+        kl_limit=trainer.kl_limit,
     )
     if trainer.loss_type != "dapo":  # which counts the tokens of all forwards
         loss = loss / forwards

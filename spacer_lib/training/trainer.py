@@ -101,6 +101,8 @@ class VideoGRPOTrainer(EpochOrder, WholeCheckpoints, GRPOTrainer):
         Prompts in a packed forward, each with its completions.
     decode : str
         How tokens are generated (``models.patches.cache.decoding_by``).
+    kl_limit : float or None
+        Largest log ratio in the KL term (``grpo.kl_divergence``).
     rollouts_path : path or None
         JSON lines that receive ``rollouts_per_step`` completions of each generation
         with their rewards.
@@ -123,6 +125,7 @@ class VideoGRPOTrainer(EpochOrder, WholeCheckpoints, GRPOTrainer):
         shared_prefix: int | None = None,
         groups_per_forward: int = 1,
         decode: str = "eager",
+        kl_limit: float | None = None,
         rollouts_path: PathLike | None = None,
         rollouts_per_step: int = 4,
         keep_checkpoints: int = 2,
@@ -132,6 +135,7 @@ class VideoGRPOTrainer(EpochOrder, WholeCheckpoints, GRPOTrainer):
         self.refill, self.temporal = refill, temporal
         self.shared_prefix = shared_prefix
         self.groups_per_forward, self.decode = groups_per_forward, decode
+        self.kl_limit = kl_limit
         self.packing_check: PackingCheck | None = None
         self.rollouts_path, self.rollouts_per_step = rollouts_path, rollouts_per_step
         self.keep_checkpoints = keep_checkpoints
