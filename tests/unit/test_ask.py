@@ -372,6 +372,17 @@ def test_a_row_that_a_server_refuses_is_wrong_and_listed(rows, stub, tmp_path):
     assert set(server.asked.values()) == {1}  # a refusal is an answer
 
 
+def test_a_server_that_takes_no_places_of_frames_stops_the_run(rows, stub, tmp_path):
+    """vLLM's own words; two rows, fewer than refusals end a run otherwise."""
+    said = (
+        "Per-request media_io_kwargs are disabled by default because they can change "
+        "multimodal media loading resource usage."
+    )
+    server = stub(lambda question: declined(400, said))
+    with refused("evaluation.untrusting-server", says="--trust-request-mm-kwargs"):
+        list(Endpoint(server.url, "x").ask(rows[:2], TINY))
+
+
 def test_when_nothing_but_refusals_comes_the_run_stops(rows, stub, tmp_path):
     server = stub(lambda question: declined(400, "unknown field media_io_kwargs"))
     with refused("evaluation.endpoint-failed", says="unknown field"):
