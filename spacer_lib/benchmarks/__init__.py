@@ -8,13 +8,21 @@ One module per benchmark, and ``held_out``, our own. ``named`` finds one.
 import re
 
 from spacer_lib.benchmarks import (
+    blink,
+    embspatial,
     held_out,
     longvideobench,
+    mindcube,
+    mmsi,
+    revsi,
+    sitebench,
     spar,
     sti,
     tempcompass,
+    threedsr,
     videomme,
     videommmu,
+    viewspatial,
     vsi,
 )
 from spacer_lib.benchmarks.rules import (
@@ -40,6 +48,15 @@ BENCHMARKS = {
         tempcompass.benchmark(),
         longvideobench.benchmark(),
         videommmu.benchmark(),
+        *map(revsi.benchmark, revsi.BUDGETS),
+        mmsi.benchmark(),
+        mindcube.benchmark(tiny=True),
+        mindcube.benchmark(),
+        viewspatial.benchmark(),
+        embspatial.benchmark(),
+        blink.benchmark(),
+        threedsr.benchmark(),
+        sitebench.benchmark(),
     )
 }
 

@@ -21,6 +21,18 @@ BENCHMARKS = (
     "tempcompass",
     "longvideobench",
     "videommmu",
+    "revsi-16",
+    "revsi-32",
+    "revsi-64",
+    "revsi-all",
+    "mmsi",
+    "mindcube-tiny",
+    "mindcube",
+    "viewspatial",
+    "embspatial",
+    "blink",
+    "3dsr",
+    "site",
 )
 CONDITIONS = ("own", "other", "blind", "shuffled", "oracle", "random_map")
 FLOORS = ("majority", "frequency", "random")
