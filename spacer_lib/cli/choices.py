@@ -34,6 +34,7 @@ BENCHMARKS = (
     "3dsr",
     "site",
 )
+SUITES = ("easi-8",)
 CONDITIONS = ("own", "other", "blind", "shuffled", "oracle", "random_map")
 FLOORS = ("majority", "frequency", "random")
 PRESETS = (
