@@ -14,6 +14,7 @@ from spacer_lib.benchmarks import (
     longvideobench,
     mindcube,
     mmsi,
+    mmsi_video,
     revsi,
     sitebench,
     spar,
@@ -24,6 +25,7 @@ from spacer_lib.benchmarks import (
     videommmu,
     viewspatial,
     vsi,
+    vsi_super,
 )
 from spacer_lib.benchmarks.rules import (
     after_tag,
@@ -57,6 +59,9 @@ BENCHMARKS = {
         blink.benchmark(),
         threedsr.benchmark(),
         sitebench.benchmark(),
+        mmsi_video.benchmark(),
+        vsi_super.benchmark("recall"),
+        vsi_super.benchmark("count"),
     )
 }
 

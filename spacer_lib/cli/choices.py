@@ -33,6 +33,9 @@ BENCHMARKS = (
     "blink",
     "3dsr",
     "site",
+    "mmsi-video",
+    "vsi-super-recall",
+    "vsi-super-count",
 )
 SUITES = ("easi-8",)
 CONDITIONS = ("own", "other", "blind", "shuffled", "oracle", "random_map")

@@ -225,6 +225,68 @@ def write_site(folder: Path, *, videos: int = 2, seed: int = 0) -> Path:
     return folder
 
 
+def write_mmsi_video(folder: Path, *, videos: int = 2, seed: int = 0) -> Path:
+    """``mmsivideo.json``, ``frames/`` and ``ref_images/``: one video or two a row."""
+    rows = []
+    for index in range(videos):
+        rng = np.random.default_rng([seed, index])
+        clips = [
+            [f"question_{index:04d}/{c}/{i:02d}_frame.jpg" for i in range(30 + 4 * c)]
+            for c in range(1 + index % 2)
+        ]
+        data = encoded(picture(_colour(rng), 8), "JPEG")
+        for name in (name for names in clips for name in names):
+            _write(folder / "frames" / name, data)
+        _write(folder / f"ref_images/{index}.png", _png(_colour(rng), 8))
+        options, letter = _options(rng, "left")
+        marks = "<video>" * len(clips)
+        rows.append(
+            {
+                "id": f"question_{index:04d}",
+                "type": ("Planning", "(Motion Understanding) Camera Motion")[index % 2],
+                "video_list": [{"path": "a.mp4", "start": 0, "end": 9, "base_fps": 2}],
+                "frames_list": clips,
+                "ref_images": [f"{index}.png"],
+                "system_prompt": "You watch videos.",
+                "task_prompt": "The videos follow each other.\n",
+                "user_prompt": f"{marks}Where is <image>?\n" + "\n".join(options),
+                "format_prompt": "Answer with a letter.",
+                "ground_truth": letter,
+            }
+        )
+    write_json(folder / "mmsivideo.json", rows)
+    return folder
+
+
+def write_vsi_recall(folder: Path, *, videos: int = 2, seed: int = 0) -> Path:
+    """``test.jsonl`` and videos of two lengths."""
+    return _vsi_super(folder, videos, seed, "recall")
+
+
+def write_vsi_count(folder: Path, *, videos: int = 2, seed: int = 0) -> Path:
+    """``test.jsonl`` and videos of two lengths."""
+    return _vsi_super(folder, videos, seed, "count")
+
+
+def _vsi_super(folder, videos, seed, task):
+    rows = []
+    for index in range(videos):
+        rng = np.random.default_rng([seed, index])
+        length = ("10mins", "120mins")[index % 2]
+        name = f"{length}/{index}.mp4"
+        clip(folder / name, _colour(rng))
+        options, letter = _options(rng, "left")
+        row = {"question": "Where did it go?", "video_path": name}
+        if task == "recall":
+            row |= {"options": options, "answer": letter, "type": length}
+        else:
+            row |= {"answer": int(rng.integers(2, 40)), "split": length}
+        rows.append(row)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_jsonl(folder / "test.jsonl", rows)
+    return folder
+
+
 def _options(rng, right, count=4):
     """Lettered options in random order, one a number, and the letter of ``right``."""
     others = ["right", "2", "behind you, far away"]
@@ -261,4 +323,7 @@ WRITERS = {
     "blink": write_blink,
     "3dsr": write_threedsr,
     "site": write_site,
+    "mmsi-video": write_mmsi_video,
+    "vsi-super-recall": write_vsi_recall,
+    "vsi-super-count": write_vsi_count,
 }

@@ -21,6 +21,7 @@ from spacer_lib.benchmarks import (
     embspatial,
     mindcube,
     mmsi,
+    mmsi_video,
     named,
     pictures,
     revsi,
@@ -28,6 +29,7 @@ from spacer_lib.benchmarks import (
     sitebench,
     threedsr,
     viewspatial,
+    vsi_super,
 )
 from spacer_lib.errors import SpacerError
 from spacer_lib.evaluation.predictions import record
@@ -49,6 +51,9 @@ FILES = {
     "blink": "Relative_Depth/val-00000-of-00001.parquet",
     "3dsr": "3dsrbench_v1_vlmevalkit_circular.tsv",
     "site": "video_test/test-00000-of-00001.parquet",
+    "mmsi-video": "mmsivideo.json",
+    "vsi-super-recall": "test.jsonl",
+    "vsi-super-count": "test.jsonl",
 }
 COLUMNS = {
     "revsi-16": revsi.COLUMNS,
@@ -59,6 +64,9 @@ COLUMNS = {
     "blink": blink.COLUMNS | {"image_1": dict},
     "3dsr": threedsr.COLUMNS,
     "site": sitebench.COLUMNS,
+    "mmsi-video": mmsi_video.COLUMNS,
+    "vsi-super-recall": vsi_super.RECALL_COLUMNS,
+    "vsi-super-count": vsi_super.COUNT_COLUMNS,
 }
 each_benchmark = pytest.mark.parametrize("name", WRITERS)
 
@@ -158,7 +166,7 @@ def test_rows_have_what_a_run_needs(folders, name):
         # BLINK's own rule reads "(A)" among other words, MMSI's reads "A" alone.
         for rule in ("strict", "official"):
             assert rules_of(entry)[rule](said, row).score == 1, row
-        if row["problem_type"] == "multiple choice":
+        if row["problem_type"] == "multiple choice" and name != "mmsi-video":
             assert row["options"] and len(row["options"]) in (2, 4)
 
 
@@ -217,6 +225,14 @@ def test_a_missing_column_is_named(fresh, name, column):
         ("3dsr", "image", "no base64", "not-a-picture"),
         ("site", "answer", "Z", "answer-not-an-option"),
         ("site", "visual", [""], "no-media"),
+        ("mmsi-video", "ground_truth", "G", "answer-not-an-option"),
+        ("mmsi-video", "frames_list", [], "no-media"),
+        ("mmsi-video", "frames_list", [[]], "no-media"),
+        ("mmsi-video", "frames_list", ["a.jpg"], "no-media"),
+        ("mmsi-video", "ref_images", [], "other-number-of-pictures"),
+        ("vsi-super-recall", "answer", "E", "answer-not-an-option"),
+        ("vsi-super-count", "answer", 0, "answer-not-a-number"),
+        ("vsi-super-count", "answer", "3", "wrong-type"),
     ],
 )
 def test_a_value_that_is_not_as_published_is_named(fresh, name, column, value, kind):
@@ -387,6 +403,20 @@ def test_site_needs_both_tables_and_numbers_its_pictures(fresh):
     with refused("benchmarks.no-files", says="image_test"):
         sitebench.read_rows(folder)
     assert sitebench.read_rows(folder / FILES["site"])[0]["id"] == "video_test|0"
+
+
+def test_mmsi_video_shows_fifty_frames_of_all_videos_and_says_which(folders):
+    one, two, _ = mmsi_video.read_rows(folders["mmsi-video"])
+    assert len(one["image"]) == 30 + 1 and len(two["image"]) == 50 + 1
+    assert "(frames 1 to 30)Where is (picture 31)?" in one["question"]
+    # 64 frames, every 63/49th: 24 of them in the first 30
+    assert "(frames 1 to 24)(frames 25 to 50)" in two["question"]
+    assert "Where is (picture 51)?" in two["question"]
+    assert two["image"][24].endswith("/1/00_frame.jpg")
+    assert two["image"][-1].endswith("ref_images/1.png")
+    assert mmsi_video._even(["a" * 100, "b"], 50)[1] == [0]
+    # A video without one of three frames shows its first.
+    assert mmsi_video._even(["a" * 60, "b", "c" * 60], 3) == [[0], [0], [59]]
 
 
 def predictions(scores):
