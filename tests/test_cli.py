@@ -237,6 +237,7 @@ def test_help_texts_are_whole_sentences(words, command):
 
 def test_choices_are_those_of_the_library():
     from spacer_lib import benchmarks
+    from spacer_lib.benchmarks import suites
     from spacer_lib.evaluation import conditions, config, floors, runner, workers
     from spacer_lib.models.patches.rope import POSITION_RULES
     from spacer_lib.rehearsal import stages
@@ -245,6 +246,7 @@ def test_choices_are_those_of_the_library():
     assert choices.BENCHMARKS == tuple(benchmarks.BENCHMARKS)
     assert choices.STAGES == tuple(stages.STAGES)
     assert choices.BACKENDS == workers.BACKENDS
+    assert choices.SUITES == tuple(suites.SUITES)
     assert choices.CONDITIONS == conditions.CONDITIONS
     assert choices.FLOORS == floors.FLOORS
     assert choices.PRESETS == tuple(PRESETS)

@@ -21,7 +21,23 @@ BENCHMARKS = (
     "tempcompass",
     "longvideobench",
     "videommmu",
+    "revsi-16",
+    "revsi-32",
+    "revsi-64",
+    "revsi-all",
+    "mmsi",
+    "mindcube-tiny",
+    "mindcube",
+    "viewspatial",
+    "embspatial",
+    "blink",
+    "3dsr",
+    "site",
+    "mmsi-video",
+    "vsi-super-recall",
+    "vsi-super-count",
 )
+SUITES = ("easi-8",)
 CONDITIONS = ("own", "other", "blind", "shuffled", "oracle", "random_map")
 BACKENDS = ("auto", "transformers", "vllm")
 FLOORS = ("majority", "frequency", "random")
