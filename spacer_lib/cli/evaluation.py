@@ -55,6 +55,7 @@ SETTINGS = (
     "limit",
 )
 ADVANCED = (
+    "overwrite",
     "backend",
     "train_data",
     "positions",
