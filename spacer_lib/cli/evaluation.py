@@ -40,6 +40,8 @@ SETTINGS = (
     "frames",
     "size",
     "max_pixels",
+    "min_pixels",
+    "sampler",
     "frames_as",
     "temperature",
     "top_p",

@@ -25,7 +25,7 @@ import numpy.typing as npt
 from spacer_lib.artifacts import PathLike, atomic_path, write_text
 from spacer_lib.errors import SpacerError
 from spacer_lib.rooms.damage import BrokenFrames
-from spacer_lib.rooms.frames import FPS, sample_indices
+from spacer_lib.rooms.frames import FPS, Sampler
 from spacer_lib.rooms.recording import Frame, RecordingReader
 from spacer_lib.rooms.scannet.sens import SensReader
 
@@ -388,7 +388,10 @@ def probe(path: PathLike) -> VideoInfo:
 
 
 def read_frames(
-    source: PathLike, count: int, size: int | None = None
+    source: PathLike,
+    count: int,
+    size: int | None = None,
+    sampler: Sampler | None = None,
 ) -> tuple[npt.NDArray[np.uint8], tuple[int, ...], int, float]:
     """Read evenly spaced frames of a video.
 
@@ -405,6 +408,8 @@ def read_frames(
         Side in pixels of the square frames. A file's frames are resized by area
         averaging, a ``room://`` video is rendered at that size. ``None`` keeps a
         file's own size.
+    sampler : Sampler, optional
+        Another rule; then ``count`` is the most.
 
     Returns
     -------
@@ -432,12 +437,13 @@ def read_frames(
             )
         from spacer_lib.rooms.synthetic.render import frames_from_uri
 
-        frames, indices, total, fps = frames_from_uri(str(source), count, size)
+        address = str(source)
+        frames, indices, total, fps = frames_from_uri(address, count, size, sampler)
         return frames.copy(), indices, total, fps
     path = _require_video(source)
     frames, indices, total, fps = _CACHE.recall(
-        (*file_identity(path), count, size),
-        lambda: _decode(path, count, size),
+        (*file_identity(path), count, size, sampler),
+        lambda: _decode(path, count, size, sampler or Sampler()),
         lambda clip: clip[0].nbytes,
         CACHE_BYTES,
     )
@@ -455,12 +461,12 @@ def file_identity(path: PathLike) -> tuple[str, int, int]:
 
 
 def _decode(
-    path: Path, count: int, size: int | None
+    path: Path, count: int, size: int | None, sampler: Sampler
 ) -> tuple[npt.NDArray[np.uint8], tuple[int, ...], int, float]:
     with _opened(path) as reader:
-        indices = sample_indices(len(reader), count)
-        frames = reader.get_batch(list(indices)).asnumpy()
         total, fps = len(reader), float(reader.get_avg_fps())
+        indices = sampler.indices(total, count, fps)
+        frames = reader.get_batch(list(indices)).asnumpy()
     if size is not None:
         frames = np.stack(
             [cv2.resize(f, (size, size), interpolation=cv2.INTER_AREA) for f in frames]
