@@ -42,6 +42,10 @@ RULES = (
     "last_letter",
     "official_after_tag",
     "spacer_released",
+    "video_r1",
+    "lmms_eval",
+    "vlmevalkit",
+    "easi",
 )
 EXTRACTIONS = (
     "strict",
@@ -49,6 +53,10 @@ EXTRACTIONS = (
     "final_answer",
     "official_after_tag",
     "spacer_released",
+    "video_r1",
+    "lmms_eval",
+    "vlmevalkit",
+    "easi",
     "strict+fallback",
 )
 POSITIONS = ("library", "original")

@@ -43,6 +43,10 @@ EXTRACTIONS = (
     "final_answer",
     "official_after_tag",
     "spacer_released",
+    "video_r1",
+    "lmms_eval",
+    "vlmevalkit",
+    "easi",
     "strict+fallback",
 )
 
