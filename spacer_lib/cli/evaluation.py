@@ -51,6 +51,7 @@ SETTINGS = (
     "limit",
 )
 ADVANCED = (
+    "template",
     "vllm",
     "train_data",
     "positions",
@@ -103,6 +104,18 @@ def evaluate(
             "without it.",
         ),
     ] = None,
+    profile: Annotated[
+        Optional[str],
+        typer.Option(
+            metavar="NAME",
+            help="Ask, read and average as a published system: "
+            f"{one_of(names_in('profiles'))}, or a YAML file.",
+        ),
+    ] = None,
+    template: Annotated[
+        Optional[Path],
+        typer.Option(help="Prompt in place of ours, see language/prompts.py."),
+    ] = None,
     setting: Annotated[
         list[str],
         typer.Option(
@@ -144,11 +157,21 @@ def evaluate(
     check_exists(data, "benchmark")
     from spacer_lib.benchmarks import named
 
-    bench, chosen = named(benchmark), _settings(config, setting)
+    bench = named(benchmark)
+    chosen = _settings(_base(config, profile, bench.name), setting)
     from spacer_lib.evaluation.runner import run as ask
 
     rows = bench.read(data)[: chosen.limit]
     settings = chosen.settings(bench.mode, "images" if endpoint else "video")
+    if profile:
+        from spacer_lib.evaluation.profiles import load_profile
+
+        rows, settings = load_profile(profile).asked(bench.name, rows, settings)
+    if template:
+        from spacer_lib.language.prompts import load_template
+
+        style = dataclasses.replace(settings.style, template=load_template(template))
+        settings = dataclasses.replace(settings, mode=style)
     backend: Any
     if endpoint and model_name:
         form = "jpeg" if jpeg else "png"
@@ -172,6 +195,7 @@ def evaluate(
             extraction=chosen.extraction,
             overwrite=overwrite,
             fallback=judge,
+            profile=profile,
         )
     except KeyboardInterrupt:
         print(f"{out}: stopped; the same command goes on", file=sys.stderr)
@@ -209,9 +233,27 @@ def _check_source(
         check_choice("floor", floor, FLOORS, "cli.unknown-floor")
 
 
-def _settings(config: str | None, setting: list[str]) -> Any:
-    """An ``EvaluationConfig``: a settings file, and ``KEY=VALUE`` changes over it."""
-    from spacer_lib.evaluation.config import EvaluationConfig, load_evaluation
+def _base(config: str | None, profile: str | None, benchmark: str) -> Any:
+    """An ``EvaluationConfig``: of a settings file, of a profile, or SpaceR's."""
+    if config and profile:
+        raise SpacerError(
+            "--config and --profile",
+            kind="cli.two-settings",
+            got="both",
+            expected="one; --set changes single keys",
+        )
+    if profile:
+        from spacer_lib.evaluation.profiles import load_profile
+
+        return load_profile(profile).config(benchmark)
+    from spacer_lib.evaluation.config import load_evaluation
+
+    return load_evaluation(config)
+
+
+def _settings(base: Any, setting: list[str]) -> Any:
+    """``base`` with ``KEY=VALUE`` changes over it."""
+    from spacer_lib.evaluation.config import EvaluationConfig
     from spacer_lib.settings import build, setting_pairs
 
     changes = dict(setting_pairs(setting))
@@ -221,7 +263,7 @@ def _settings(config: str | None, setting: list[str]) -> Any:
     check_choice("extraction", extraction, EXTRACTIONS, "cli.unknown-rule")
     checked = build(EvaluationConfig, changes)
     values = {key: getattr(checked, key) for key in changes}
-    return dataclasses.replace(load_evaluation(config), **values)
+    return dataclasses.replace(base, **values)
 
 
 def _floor(kind: str, rows: list[Question], train_rows: list[Question] | None) -> Any:

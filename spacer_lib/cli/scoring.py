@@ -1,5 +1,6 @@
 """Scoring: completions and predictions from elsewhere, and reports of runs."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Optional
 
@@ -13,6 +14,7 @@ from spacer_lib.cli.choices import (
     RULES,
     check_choice,
     check_exists,
+    names_in,
     one_of,
 )
 from spacer_lib.cli.servers import (
@@ -22,7 +24,7 @@ from spacer_lib.cli.servers import (
     fallback_backend,
 )
 from spacer_lib.errors import SpacerError
-from spacer_lib.rows import Question
+from spacer_lib.rows import Prediction, Question
 
 
 @extra(
@@ -94,8 +96,21 @@ def score(
         Optional[Path], typer.Option(help="The benchmark's folder or file.")
     ] = None,
     extraction: Annotated[
-        str, typer.Option(metavar="RULE", help=f"Reading rule: {one_of(RULES)}.")
-    ] = "strict",
+        Optional[str],
+        typer.Option(
+            metavar="RULE",
+            help=f"Reading rule: {one_of(RULES)}.",
+            show_default="strict, or the profile's",
+        ),
+    ] = None,
+    profile: Annotated[
+        Optional[str],
+        typer.Option(
+            metavar="NAME",
+            help="Read and average as a published system: "
+            f"{one_of(names_in('profiles'))}, or a YAML file.",
+        ),
+    ] = None,
     column: Annotated[
         Optional[str],
         typer.Option(metavar="prediction=NAME", help="Column of the raw output."),
@@ -112,7 +127,8 @@ def score(
     With a fallback server, what the rule cannot read is read by that model. Its answers
     count, and its replies are kept in PREDICTIONS.fallback.jsonl.
     """
-    check_choice("extraction", extraction, RULES, "cli.unknown-rule")
+    if extraction is not None:
+        check_choice("extraction", extraction, RULES, "cli.unknown-rule")
     judge = fallback_backend(fallback_endpoint, fallback_model, fallback_key_variable)
     check_exists(predictions, "predictions")
     key, _, output = (column or "").partition("=")
@@ -127,6 +143,13 @@ def score(
 
     chosen = named(benchmark)
     rules = rules_of(chosen)
+    system = None
+    if profile:
+        from spacer_lib.evaluation.profiles import load_profile
+
+        system = load_profile(profile)
+        extraction = extraction or system.part(chosen.name).extraction
+    extraction = extraction or "strict"
     from spacer_lib.evaluation.foreign import gather
     from spacer_lib.evaluation.predictions import record
     from spacer_lib.evaluation.statistics import intervals, summarize, totals
@@ -156,6 +179,12 @@ def score(
         )
     for name, value in result["released"].items():
         print(f"{f'released code, {name}':34}{value:>7.3f}")
+    if system is not None:
+        result["profile"] = _averaged(records, system, chosen)
+        average = result["profile"]
+        print(
+            f"{system.title + ', ' + average['aggregate']:34}{average['overall']:>7.3f}"
+        )
     for reason, count in result["failures"].items():
         print(f"unread, {reason:20}{count:>6}")
     types = table[table["level"] == "question_type"]
@@ -183,6 +212,20 @@ def score(
         "unanswered": unanswered,
         **(_audited(rows, answers, chosen) if audit else {}),
     }
+
+
+def _averaged(
+    records: Sequence[Prediction], system: Any, benchmark: Any
+) -> dict[str, Any]:
+    """The score under a profile's aggregate."""
+    from spacer_lib.evaluation.aggregates import row_weights
+
+    aggregate = system.aggregate(benchmark.name)
+    types = [record["question_type"] for record in records]
+    weights = row_weights(aggregate, types, benchmark)
+    scores = [record["score"] for record in records]
+    overall = float((weights * scores).mean())
+    return {"title": system.title, "aggregate": aggregate, "overall": overall}
 
 
 def _audited(
