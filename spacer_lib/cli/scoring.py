@@ -366,6 +366,99 @@ def report(
     }
 
 
+@command(
+    "spacer explain-gap runs/vsi runs/vsi_other --profile spacer --profile lmms_eval"
+)
+def explain_gap(
+    runs: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="RUN_A [RUN_B]", help="Folders of `spacer evaluate`, one or two."
+        ),
+    ],
+    profile: Annotated[
+        list[str],
+        typer.Option(
+            metavar="NAME",
+            help="How both are read and averaged, or given twice, how each is: "
+            f"{one_of(names_in('profiles'))}. Without it as they were.",
+        ),
+    ] = [],
+    data: Annotated[
+        Optional[Path], typer.Option(help="The benchmark's folder or file.")
+    ] = None,
+    ask: Annotated[
+        bool, typer.Option(help="Ask --model again, to separate settings that differ.")
+    ] = False,
+    model: Annotated[
+        Optional[str], typer.Option(help="Checkpoint that made both runs.")
+    ] = None,
+    out: Annotated[
+        Path, typer.Option(help="Output folder.", show_default="runs/gap")
+    ] = PROJECT_ROOT / "runs" / "gap",
+) -> dict[str, Any]:
+    """Split the difference of two scores into shares of prompt, frames, reading …"""
+    if len(runs) > 2 or len(profile) > 2 or len(runs) + len(profile) < 2:
+        raise SpacerError(
+            "runs and profiles",
+            kind="cli.no-gap",
+            got=f"{len(runs)} runs, {len(profile)} profiles",
+            expected="two runs, or one run and two profiles",
+        )
+    if ask and not (model and data):
+        raise SpacerError(
+            "--ask",
+            kind="cli.no-backend",
+            got="no --model or no --data",
+            expected="both",
+        )
+    from spacer_lib.artifacts import make_folder
+    from spacer_lib.benchmarks import named
+    from spacer_lib.evaluation import gaps
+    from spacer_lib.evaluation.report import read_run
+
+    read = [read_run(path) for path in (runs[0], runs[-1])]
+    systems = [profile[0], profile[-1]] if profile else [None, None]
+    first, last = (
+        gaps.make_side(run, system) for run, system in zip(read, systems, strict=True)
+    )
+    bench = named(read[0].about["benchmark"])
+    rows = bench.read(data) if data else None
+    folder, between = make_folder(out), None
+    if ask:
+        from spacer_lib.evaluation.backends import LocalModel, load
+
+        loaded = LocalModel(*load(str(model)), name=str(model))
+        asked = {made["id"] for made in read[0].records}
+        wanted = [row for row in rows or () if row["id"] in asked]
+        between = gaps.ask_again(first, last, wanted, loaded, folder / "between")
+    gap = gaps.explain(first, last, rows=rows, between=between)
+    print(gaps.gap_text(gap, first, last))
+    paths = _gap_files(gap, first, last, folder)
+    print(f"{folder}: {', '.join(path.name for path in paths)}")
+    return {**gaps.gap_record(gap, first, last), "paths": paths}
+
+
+def _gap_files(gap: Any, first: Any, last: Any, folder: Path) -> list[Path]:
+    """gap.json, gap.csv and gap.png."""
+    import matplotlib.pyplot as plt
+
+    from spacer_lib.artifacts import write_json, write_text
+    from spacer_lib.evaluation.gaps import gap_record
+    from spacer_lib.pictures.evaluation_plots import gap_waterfall
+    from spacer_lib.pictures.style import use_house_style
+
+    paths = [folder / f"gap.{kind}" for kind in ("json", "csv", "png")]
+    write_json(paths[0], gap_record(gap, first, last))
+    write_text(paths[1], gap.table.to_csv(index=False))
+    use_house_style()
+    figure, ax = plt.subplots(figsize=(1.6 * len(gap.table) + 2, 3.2))
+    gap_waterfall(gap, ax)
+    figure.savefig(paths[2], bbox_inches="tight")
+    plt.close(figure)
+    return paths
+
+
 def _no_runs() -> SpacerError:
     return SpacerError(
         "runs", kind="cli.no-runs", got="none", expected="at least one folder"

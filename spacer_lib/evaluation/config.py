@@ -68,8 +68,8 @@ class EvaluationConfig:
     limit: int | None = None
 
     def __post_init__(self) -> None:
-        positive = ("frames", "size", "max_pixels", "top_p", "max_new_tokens")
-        positive += ("min_pixels",)
+        pixels = ("frames", "size", "max_pixels", "min_pixels")
+        positive = (*pixels, "top_p", "max_new_tokens")
         for name in (*positive, "batch_size", "limit", "seed", "temperature"):
             value, zero = getattr(self, name), name in ("seed", "temperature")
             if value is not None and (value < 0 or (value == 0 and not zero)):

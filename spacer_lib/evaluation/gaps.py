@@ -14,32 +14,39 @@ Source: Shapley, "A value for n-person games", Contributions to the Theory of Ga
 (1953), 307-317.
 """
 
+import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from spacer_lib.artifacts import PathLike
+from spacer_lib.artifacts import PathLike, to_jsonable
 from spacer_lib.benchmarks import named, rules_of
 from spacer_lib.benchmarks.schema import Benchmark
 from spacer_lib.errors import SpacerError
 from spacer_lib.evaluation.aggregates import row_weights
+from spacer_lib.evaluation.backends import Backend
 from spacer_lib.evaluation.bootstrap import bootstrap_interval
-from spacer_lib.evaluation.predictions import record
+from spacer_lib.evaluation.predictions import UNANSWERED, reason, record
 from spacer_lib.evaluation.profiles import load_profile
 from spacer_lib.evaluation.report import Run
+from spacer_lib.evaluation.runner import run
 from spacer_lib.evaluation.statistics import verdict
+from spacer_lib.language.asking import AskSettings
+from spacer_lib.language.prompts import PromptStyle, Template
+from spacer_lib.rooms.frames import Sampler, VideoSettings
 from spacer_lib.rooms.scene import space_of
 from spacer_lib.rows import Prediction, Question
 
 # Settings in ``evaluation.json`` by the cause that they belong to.
 CAUSES: Mapping[str, tuple[str, ...]] = {
-    "prompt": ("settings.mode", "backend.template"),
+    "prompt": ("settings.mode", "backend.template", "rows.sha256"),
     "frames": ("settings.video.frames",),
     "sampler": ("settings.video.sampler", "settings.video.shuffle"),
     "pixels": (
@@ -68,11 +75,11 @@ CAUSES: Mapping[str, tuple[str, ...]] = {
         "backend.endpoint",
     ),
 }
-ASKING = tuple(CAUSES)
 # What ``AskSettings`` holds, so that a run between two others can be made.
 ASKABLE = ("prompt", "frames", "sampler", "pixels", "frames as images", "decoding")
 # Their rules need more of a question than a prediction repeats.
 _NEED_DATA = ("tempcompass", "videommmu")
+MOST_RUNS = 14  # four causes
 _Values = npt.NDArray[np.float64]
 
 
@@ -361,14 +368,11 @@ class _Scorer:
         scores = self._scores(changed - {"extraction", "aggregate"}, rule)
         side = self.sides["aggregate" in changed]
         weights = row_weights(side.aggregate, self.types, self.bench)
-        means = pd.Series(scores).groupby(self.types).transform("mean").to_numpy()
+        if not np.ptp(weights):
+            return scores
         # First-order expansion around the group means, as in ``statistics``.
-        centre = means if np.ptp(weights) else 0.0
-        return float((weights * scores).mean()) + (
-            weights * (scores - centre)
-            if np.ptp(weights)
-            else scores - float(scores.mean())
-        )
+        means = pd.Series(scores).groupby(self.types).transform("mean").to_numpy()
+        return (weights * scores).mean() + weights * (scores - means)
 
     def _scores(self, run: frozenset[str], rule: str) -> _Values:
         if (run, rule) not in self._read:
@@ -384,8 +388,6 @@ class _Scorer:
 
 def _text(made: Prediction) -> str | None:
     """The raw text; ``None`` where there was none."""
-    from spacer_lib.evaluation.predictions import UNANSWERED, reason
-
     if not made["prediction"] and reason(made["failure"] or "") in UNANSWERED:
         return None
     return made["prediction"]
@@ -415,8 +417,136 @@ def _table(
     return pd.DataFrame(lines)
 
 
+# ---------------------------------------------------------------- asking again
+
+
+def ask_again(
+    before: Side,
+    after: Side,
+    rows: Sequence[Question],
+    backend: Backend,
+    out_dir: PathLike,
+) -> dict[frozenset[str], list[Prediction]]:
+    """Make the runs between two: each set of differing settings changed, and no other.
+
+    Parameters
+    ----------
+    before, after : Side
+    rows : list of Question
+        The questions of both.
+    backend : Backend
+        The one that made both.
+    out_dir : path
+        A folder for each run, which resumes.
+
+    Returns
+    -------
+    dict
+        Argument ``between`` of ``explain``.
+
+    Raises
+    ------
+    SpacerError
+        If the backend is another one, if a setting differs that no run between can
+        have, or if more than ``MOST_RUNS`` runs are needed.
+    """
+    first, last = before.run.about, after.run.about
+    bench = _same_benchmark(before, after)
+    causes = list(differing_settings(first, last))
+    runs = [
+        frozenset(some)
+        for size in range(1, len(causes))
+        for some in combinations(causes, size)
+    ]
+    keys = [key for cause in causes for key in CAUSES[cause]]
+    other = [k for k in keys if "settings." not in k and _at(first, k) != _at(last, k)]
+    same = to_jsonable(backend.identity()) == _at(first, "backend")
+    if other or not same or len(runs) > MOST_RUNS:
+        raise SpacerError(
+            "runs between the two",
+            kind="evaluation.gap-not-askable",
+            got=f"{', '.join(other)} differ"
+            if other
+            else f"{len(runs)} runs"
+            if same
+            else f"another backend, {backend.name}",
+            expected=f"differences in {', '.join(ASKABLE)}, {MOST_RUNS} runs at most, "
+            "and the model that made both",
+        )
+    made = {}
+    for some in runs:
+        mixed = json.loads(json.dumps(_at(first, "settings")))
+        for cause in some:
+            for key in CAUSES[cause]:
+                _put(mixed, key.removeprefix("settings."), _at(last, key))
+        name = "_".join(sorted(some)).replace(" ", "-")
+        made[some] = run(
+            bench,
+            rows,
+            backend,
+            Path(out_dir) / name,
+            _ask_settings(mixed),
+            condition=str(_said(before.run, "condition")),
+        )
+    return made
+
+
+def _put(settings: dict[str, Any], key: str, value: Any) -> None:
+    *parents, name = key.split(".")
+    if parents and parents[0] not in ("video",):
+        return
+    place = settings[parents[0]] if parents else settings
+    if name in place or value is not None:
+        place[name] = value
+
+
+def _ask_settings(stated: Mapping[str, Any]) -> AskSettings:
+    """``settings`` of an ``evaluation.json`` as ``AskSettings``."""
+    video, mode = dict(stated["video"]), stated["mode"]
+    if video.get("sampler"):
+        video["sampler"] = Sampler(**video["sampler"])
+    if isinstance(mode, Mapping):
+        template = mode["template"] and Template(**mode["template"])
+        mode = PromptStyle(**{**mode, "template": template})
+    rest = {k: v for k, v in stated.items() if k not in ("video", "mode")}
+    rest["batch_size"] = rest["batch_size"] or 1
+    return AskSettings(mode, VideoSettings(**video), **rest)
+
+
 def _remedy(joint: str) -> str:
     return (
         f"{joint} share one number: repeat `spacer explain-gap` with --ask --model "
         "CHECKPOINT --data FOLDER, or evaluate with one of them changed at a time"
     )
+
+
+# ---------------------------------------------------------------- shown
+
+
+def gap_record(gap: Gap, before: Side, after: Side) -> dict[str, Any]:
+    """A gap as plain values."""
+    return {
+        "before": {"title": before.title, "score": gap.before},
+        "after": {"title": after.title, "score": gap.after},
+        "shares": gap.table.astype(object)
+        .where(gap.table.notna(), None)
+        .to_dict("records"),
+        "remedy": gap.remedy,
+    }
+
+
+def gap_text(gap: Gap, before: Side, after: Side) -> str:
+    """A gap as lines, in per cent."""
+    lines = [
+        f"{before.title}: {100 * gap.before:.1f}",
+        f"{after.title}: {100 * gap.after:.1f}",
+        f"{'':24}{'share':>7}{'95%':>16}",
+    ]
+    for line in gap.table.itertuples():
+        interval = ""
+        if line.low == line.low:  # NaN for a single room
+            interval = f"[{100 * line.low:+.1f}, {100 * line.high:+.1f}]"
+        lines.append(
+            f"{line.cause:24}{100 * line.share:>+7.1f}{interval:>16}  {line.settings}"
+        )
+    return "\n".join([*lines, *filter(None, [gap.remedy])])

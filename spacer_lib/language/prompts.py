@@ -331,7 +331,9 @@ def load_template(path: PathLike) -> Template:
             expected="a text with {question}, or YAML",
         ) from error
     parts = ("answer_forms", "texts")
-    forms = [content.get(k, {}) for k in parts] if isinstance(content, dict) else [None]
+    forms: list[Any] = [None]
+    if isinstance(content, dict):
+        forms = [content.get(part, {}) for part in parts]
     if (
         not all(isinstance(form, dict) for form in forms)
         or not set(content) <= {"text", *parts}
