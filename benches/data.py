@@ -1,4 +1,4 @@
-"""What preparing data consists of: distances, areas, videos, sparse reading."""
+"""What preparing data consists of: distances, areas, questions, videos, reading."""
 
 import contextlib
 import dataclasses
@@ -16,21 +16,25 @@ import alphashape
 import cv2
 import decord
 import numpy as np
+from scipy.optimize import lsq_linear
 from scipy.spatial.distance import cdist
 
 from benches.timing import BenchRow, compare, main, parser, rows_as_they_come
 from spacer_lib.artifacts import PathLike
 from spacer_lib.errors import SpacerError
+from spacer_lib.questions.build import build_dataset
 from spacer_lib.rooms.frames import FPS, sample_indices
 from spacer_lib.rooms.geometry import (
     alpha_shape_area_m2,
+    box_distances_m,
     closest_distance_m,
     sampled_box_points,
 )
 from spacer_lib.rooms.scannet.sens import SensReader
+from spacer_lib.rooms.scans import read_scenes, synthetic_meta
 from spacer_lib.rooms.scene import ObjectInstance
 from spacer_lib.rooms.synthetic.layout import draw_room
-from spacer_lib.rooms.synthetic.views import VIEWS
+from spacer_lib.rooms.synthetic.views import VIEWS, to_scene
 from spacer_lib.rooms.synthetic.write import write_scan
 from spacer_lib.rooms.video import (
     KEYFRAME_EVERY,
@@ -72,6 +76,55 @@ def distance_row(
         tolerance=1e-9,
         note="{} and {} points, same distance".format(*map(len, sets)),
     )
+
+
+def box_row(runs: int, room_seed: int = 0) -> BenchRow:
+    """Exact distances of all pairs of boxes in a furnished room."""
+    instances = to_scene(draw_room(room_seed, "furnished")).instances
+    pairs = list(itertools.combinations(instances, 2))
+    firsts, seconds = zip(*pairs, strict=True)
+    return compare(
+        "box distances",
+        ("all pairs at once", lambda: box_distances_m(firsts, seconds)),
+        ("least squares", lambda: [_solved_distance_m(*pair) for pair in pairs]),
+        runs=runs,
+        tolerance=1e-5,
+        note=f"{len(pairs)} pairs, same distances",
+    )
+
+
+def _solved_distance_m(first: ObjectInstance, second: ObjectInstance) -> float:
+    """The closest points of two boxes as bounded least squares."""
+    A = np.hstack([first.axes_matrix.T, -second.axes_matrix.T])
+    offset = np.subtract(second.centroid_m, first.centroid_m)
+    bound = np.concatenate([first.axes_lengths_m, second.axes_lengths_m]) / 2
+    solved = lsq_linear(A, offset, (-bound, bound), method="bvls")
+    return float(np.sqrt(2 * solved.cost))
+
+
+def questions_row(runs: int, rooms: int = 1201, recipe: str = "sr91k") -> BenchRow:
+    """A question set with two worker processes and with none beside this one.
+
+    By default as many rooms as ScanNet has training scans.
+    """
+    with tempfile.TemporaryDirectory(prefix="spacer_bench_") as folder:
+        scenes = read_scenes(synthetic_meta(Path(folder, "meta.json"), rooms))
+
+        def build(workers: int) -> bytes:
+            out = Path(folder, f"{workers}")
+            shutil.rmtree(out, ignore_errors=True)  # or it would only be read again
+            build_dataset(scenes, out, recipe, workers=workers)
+            return (out / "train.jsonl").read_bytes()
+
+        return compare(
+            f"recipe {recipe} on {rooms:,} rooms",
+            ("2 workers", lambda: build(2)),
+            ("1 worker", lambda: build(1)),
+            runs=runs,
+            tolerance=0,
+            gap=lambda two, one: float(two != one),
+            note="same bytes",
+        )
 
 
 def area_row(runs: int, count: int = 10_000) -> BenchRow:
@@ -245,7 +298,7 @@ def _mean_difference(frame: np.ndarray, other: np.ndarray) -> float:
 
 
 def data_rows(runs: int) -> Iterator[BenchRow]:
-    """Distances, areas, videos and sparse reading, one row at a time.
+    """Distances, areas, videos, sparse reading and questions, one row at a time.
 
     Raises
     ------
@@ -253,11 +306,13 @@ def data_rows(runs: int) -> Iterator[BenchRow]:
         If two ways disagree, or ffmpeg is absent.
     """
     yield distance_row(runs)
+    yield box_row(runs)
     yield area_row(runs)
     with tempfile.TemporaryDirectory(prefix="spacer_bench_") as folder:
         sens_path = write_recording(folder)
         yield encode_row(runs, sens_path)
         yield seek_row(runs, sens_path)
+    yield questions_row(1)  # once: it takes a minute
 
 
 def write_recording(

@@ -38,7 +38,7 @@ def done(*arguments):
 def test_missing_scan_folder_names_the_remedy(capsys, tmp_path):
     absent, out = str(tmp_path / "absent"), str(tmp_path / "out")
     line = refused(capsys, "parse", absent, "--out", out)
-    assert "absent is not a folder" in line and "one folder per scan" in line
+    assert "absent is missing" in line and "a folder of scans" in line
 
 
 @pytest.fixture(scope="module")
@@ -140,7 +140,7 @@ def test_benchmark_scans_are_refused_for_training(capsys, tmp_path):
     held = tmp_path / "val.txt"
     held.write_text("scene10000_05\n")
     line = refused(capsys, *arguments, "--drop-held-out", "--held-out", str(held))
-    assert "no scene" in line or "no question" in line
+    assert "2 scans left out" in line
 
 
 def test_no_scheduler_answers(capsys, tmp_path):
@@ -168,8 +168,17 @@ def test_unknown_commands_and_options_end_with_2(capsys):
 # ---------------------------------------------------------------- the two surfaces
 
 FIRST = {"synth", "parse", "qa", "mix", "train", "evaluate", "score", "report"}
-PROJECT = {"demo", "run", "notebooks"}
-EXTRAS = {"audit", "evaluate", "reward", "select", "serve", "study", "warmstart"}
+PROJECT = {"demo", "run", "notebooks", "doctor"}
+EXTRAS = {
+    "align",
+    "audit",
+    "evaluate",
+    "reward",
+    "select",
+    "serve",
+    "study",
+    "warmstart",
+}
 ROOT_COMMAND = typer.main.get_command(cli.app)
 
 
@@ -228,11 +237,14 @@ def test_help_texts_are_whole_sentences(words, command):
 
 def test_choices_are_those_of_the_library():
     from spacer_lib import benchmarks
-    from spacer_lib.evaluation import conditions, config, floors, runner
+    from spacer_lib.evaluation import conditions, config, floors, runner, workers
     from spacer_lib.models.patches.rope import POSITION_RULES
+    from spacer_lib.rehearsal import stages
     from spacer_lib.rewards.config import PRESETS
 
     assert choices.BENCHMARKS == tuple(benchmarks.BENCHMARKS)
+    assert choices.STAGES == tuple(stages.STAGES)
+    assert choices.BACKENDS == workers.BACKENDS
     assert choices.CONDITIONS == conditions.CONDITIONS
     assert choices.FLOORS == floors.FLOORS
     assert choices.PRESETS == tuple(PRESETS)

@@ -23,6 +23,7 @@ BENCHMARKS = (
     "videommmu",
 )
 CONDITIONS = ("own", "other", "blind", "shuffled", "oracle", "random_map")
+BACKENDS = ("auto", "transformers", "vllm")
 FLOORS = ("majority", "frequency", "random")
 PRESETS = (
     "spacer-paper",
@@ -58,6 +59,16 @@ EXTRACTIONS = (
     "vlmevalkit",
     "easi",
     "strict+fallback",
+)
+STAGES = (
+    "env",
+    "device",
+    "attention",
+    "step",
+    "decode",
+    "train",
+    "lora7b",
+    "evaluate",
 )
 POSITIONS = ("library", "original")
 

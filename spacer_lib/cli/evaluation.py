@@ -2,16 +2,19 @@
 
 import contextlib
 import dataclasses
+import functools
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Optional
 
 import typer
 
 from spacer_lib.artifacts import PROJECT_ROOT, read_json
-from spacer_lib.cli.app import Benchmark, command, extra
+from spacer_lib.cli.app import Benchmark, Workers, command, extra
 from spacer_lib.cli.choices import (
+    BACKENDS,
     CONDITIONS,
     EXTRACTIONS,
     FLOORS,
@@ -31,6 +34,7 @@ from spacer_lib.cli.servers import (
 from spacer_lib.cli.servers import endpoint as server
 from spacer_lib.errors import SpacerError
 from spacer_lib.rows import Question
+from spacer_lib.versions import EVALUATION, require_versions
 
 # Keys of EvaluationConfig: `--set KEY=VALUE`, or `--KEY VALUE` for short.
 SETTINGS = (
@@ -52,7 +56,7 @@ SETTINGS = (
 )
 ADVANCED = (
     "template",
-    "vllm",
+    "backend",
     "train_data",
     "positions",
     "key_variable",
@@ -128,7 +132,14 @@ def evaluate(
     overwrite: Annotated[
         bool, typer.Option(help="Delete answers in --out that have other settings.")
     ] = False,
-    vllm: Annotated[bool, typer.Option(help="Run --model with vLLM.")] = False,
+    workers: Workers = 1,
+    backend: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help=f"What runs --model: {one_of(BACKENDS)}; auto takes vLLM if it can.",
+        ),
+    ] = "auto",
     train_data: Annotated[
         Optional[Path],
         typer.Option(help="Rows that a floor counts answers in; those of --data else."),
@@ -152,13 +163,22 @@ def evaluate(
     judge = fallback_backend(
         fallback_endpoint, fallback_model, fallback_key_variable, concurrency
     )
-    if model and not vllm:
+    check_choice("backend", backend, BACKENDS, "cli.unknown-backend")
+    if model:
         check_model(model)
+    elif workers > 1:
+        raise SpacerError(
+            "--workers",
+            kind="cli.workers-without-model",
+            got=workers,
+            expected="1 without --model",
+            remedy="pass --concurrency for a server",
+        )
     check_exists(data, "benchmark")
     from spacer_lib.benchmarks import named
 
     bench = named(benchmark)
-    chosen = _settings(_base(config, profile, bench.name), setting)
+    chosen = _changed(_base(config, profile, bench.name), setting)
     from spacer_lib.evaluation.runner import run as ask
 
     rows = bench.read(data)[: chosen.limit]
@@ -172,36 +192,39 @@ def evaluate(
 
         style = dataclasses.replace(settings.style, template=load_template(template))
         settings = dataclasses.replace(settings, mode=style)
-    backend: Any
-    if endpoint and model_name:
-        form = "jpeg" if jpeg else "png"
-        backend = server(endpoint, model_name, key_variable, concurrency, form)
-    elif floor:
-        train_rows = bench.read(train_data) if train_data else None
-        backend = _floor(floor, rows, train_rows)
-    else:
-        backend = _checkpoint(str(model), positions, vllm, settings.video.frames)
     who = model or model_name or floor or ""
     name = re.sub(r"[^\w.-]+", "_", Path(who).name)
     out = out or PROJECT_ROOT / "runs" / f"{bench.name}__{name}__{chosen.condition}"
-    try:
-        ask(
-            bench,
-            rows,
-            backend,
-            out,
-            settings,
-            condition=chosen.condition,
-            extraction=chosen.extraction,
-            overwrite=overwrite,
-            fallback=judge,
-            profile=profile,
-        )
-    except KeyboardInterrupt:
-        print(f"{out}: stopped; the same command goes on", file=sys.stderr)
-        raise
+    with contextlib.ExitStack() as stack:
+        asked: Any
+        if endpoint and model_name:
+            form = "jpeg" if jpeg else "png"
+            asked = server(endpoint, model_name, key_variable, concurrency, form)
+        elif floor:
+            train_rows = bench.read(train_data) if train_data else None
+            asked = _floor(floor, rows, train_rows)
+        else:
+            frames = settings.video.frames
+            opened = _checkpoint(str(model), backend, positions, frames, workers)
+            asked = stack.enter_context(opened)
+        try:
+            ask(
+                bench,
+                rows,
+                asked,
+                out,
+                settings,
+                condition=chosen.condition,
+                extraction=chosen.extraction,
+                overwrite=overwrite,
+                fallback=judge,
+                profile=profile,
+            )
+        except KeyboardInterrupt:
+            print(f"{out}: stopped; the same command goes on", file=sys.stderr)
+            raise
     found = read_json(out / "scores.json")
-    print(_scores_text(bench, backend.name, found))
+    print(_scores_text(bench, asked.name, found))
     print(f"{out}: predictions.jsonl, scores.json, evaluation.json")
     return found
 
@@ -251,7 +274,12 @@ def _base(config: str | None, profile: str | None, benchmark: str) -> Any:
     return load_evaluation(config)
 
 
-def _settings(base: Any, setting: list[str]) -> Any:
+def load_settings(config: str | None, setting: list[str]) -> Any:
+    """An ``EvaluationConfig``: a settings file, and ``KEY=VALUE`` changes over it."""
+    return _changed(_base(config, None, ""), setting)
+
+
+def _changed(base: Any, setting: list[str]) -> Any:
     """``base`` with ``KEY=VALUE`` changes over it."""
     from spacer_lib.evaluation.config import EvaluationConfig
     from spacer_lib.settings import build, setting_pairs
@@ -272,15 +300,26 @@ def _floor(kind: str, rows: list[Question], train_rows: list[Question] | None) -
     return Floor(kind, rows, train_rows)
 
 
-def _checkpoint(model: str, positions: str | None, vllm: bool, frames: int) -> Any:
-    if vllm:
-        from spacer_lib.evaluation.offline_vllm import OfflineVllm
+@contextlib.contextmanager
+def _checkpoint(
+    model: str, asked: str, positions: str | None, frames: int, workers: int
+) -> Iterator[Any]:
+    """The backend of a checkpoint, in this process or in several."""
+    require_versions(EVALUATION)
+    from spacer_lib.evaluation import workers as processes
+    from spacer_lib.training.processes.launch import count_gpus
 
-        return OfflineVllm(model, frames=frames)
-    from spacer_lib.evaluation.backends import LocalModel, load
-
-    loaded, processor = load(model, positions)
-    return LocalModel(loaded, processor, name=model)
+    gpus = count_gpus()
+    name, reason = processes.choose_backend(asked, positions, gpus)
+    more = f"; --workers {gpus} uses all {gpus} GPUs" if workers < gpus else ""
+    if asked == "auto" or more:
+        print(f"backend {name}: {reason}{more}", flush=True)
+    make = functools.partial(processes.open_model, name, model, positions, frames)
+    if workers == 1:
+        yield make()
+        return
+    with processes.Workers(make, processes.devices_of(workers, gpus)) as several:
+        yield several
 
 
 def _scores_text(bench: Any, who: str, found: dict[str, Any]) -> str:

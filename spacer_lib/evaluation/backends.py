@@ -3,6 +3,7 @@
 ``LocalModel``                 transformers in this process
 ``chat.Endpoint``              any server with OpenAI's chat completions
 ``offline_vllm.OfflineVllm``   vLLM in this process
+``workers.Workers``            either of the two in several processes
 ``floors.Floor``               no model at all
 """
 

@@ -104,6 +104,7 @@ def user_text(
     if mode in TINY_MODES and template is None:
         return asked
     kind = row["problem_type"]
+    kind = kind.lower() if isinstance(kind, str) else kind
     if kind not in _ANSWER_FORMS:
         raise SpacerError(
             "problem type",

@@ -4,11 +4,12 @@ A generator goes through its candidates in an order drawn from ``rng``. For each
 yields a ``Draft``, or a ``Rejection`` with the reason. ``question_rows`` makes rows of
 the drafts. Where VSI-Bench's formula is known (*official*), answers follow it.
 
-Source: wording after SpaceR Figure 5; filters after VSI-Bench's generator.
+Source: words in ``wording``; filters after VSI-Bench's generator.
 """
 
 import dataclasses
 import itertools
+import math
 import string
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -20,19 +21,20 @@ import numpy as np
 from spacer_lib.errors import SpacerError, nearest
 from spacer_lib.maps.grid import rasterize
 from spacer_lib.maps.text import normal_category
+from spacer_lib.questions.wording import WORDINGS, worded
 from spacer_lib.rooms.area import AREA_RULES
-from spacer_lib.rooms.geometry import box_distance_m, closest_distance_m, turn_deg
+from spacer_lib.rooms.geometry import box_distances_m, closest_distance_m, turn_deg
 from spacer_lib.rooms.scene import BENCHMARK_AREA, ObjectInstance, Scene
 from spacer_lib.rows import CognitiveMap, Question
 
 T = TypeVar("T")
 
-GENERATOR_VERSION = "2"
+GENERATOR_VERSION = "3"
 MULTIPLE_CHOICE, NUMERICAL = "multiple choice", "numerical"
 OPTION_FREE = "option-free"  # multiple choice without letters, answered in words
 LETTERS = string.ascii_uppercase  # of options
 BOXES = ("oriented", "aligned")
-DISTANCES = ("closest", "centers")
+DISTANCES = ("sampled", "exact", "centers")
 
 
 @dataclass(frozen=True)
@@ -65,9 +67,12 @@ class Rules:
         ``oriented`` (VSI-Bench) or ``aligned`` (Spatial-R1): which box of an instance
         gives its size, distances and centre.
     abs_distance : str
-        Between ``closest`` points (VSI-Bench) or ``centers`` (vsGRPO).
+        Between the closest of ``sampled`` points (VSI-Bench), ``exact`` between the
+        closest points of the boxes, or between ``centers`` (vsGRPO).
     room_area : str
         Rule of the room's area, a key of ``rooms.area.AREA_RULES``.
+    wording : str
+        ``spacer`` or ``vsibench``; see ``wording``.
     excluded : tuple of str
         Categories that no question names, beside the structural ones.
     """
@@ -84,8 +89,9 @@ class Rules:
     smallest_edge_m: float = 0.15
     shuffle_options: bool = True
     boxes: str = "oriented"
-    abs_distance: str = "closest"
     room_area: str = BENCHMARK_AREA
+    abs_distance: str = "sampled"
+    wording: str = "spacer"
     excluded: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -94,6 +100,7 @@ class Rules:
             ("boxes", BOXES),
             ("abs_distance", DISTANCES),
             ("room_area", tuple(AREA_RULES)),
+            ("wording", WORDINGS),
         ):
             if getattr(self, name) not in known:
                 raise SpacerError(
@@ -221,7 +228,7 @@ def object_counting(
         if count < rules.min_count:
             yield Rejection(kind, f"fewer than {rules.min_count} instances")
             continue
-        question = f"How many {with_plural(category)} are in this room?"
+        question = worded(rules.wording, kind, objects=with_plural(category))
         yield Draft(kind, NUMERICAL, question, None, str(count), (category,))
 
 
@@ -240,10 +247,7 @@ def object_size_estimation(
         if longest < rules.smallest_edge_m:
             yield Rejection(kind, "object too small")
             continue
-        question = (
-            "What is the length of the longest dimension (length, width, or height) "
-            f"of the {category}, measured in centimeters?"
-        )
+        question = worded(rules.wording, kind, object=category)
         answer = str(round(longest * 100))
         yield Draft(kind, NUMERICAL, question, None, answer, (category,))
 
@@ -257,22 +261,50 @@ def room_size_estimation(
     if round(area_m2, 1) <= 0:
         yield Rejection(kind, f"no area of the room by the rule {rules.room_area}")
         return
-    question = (
-        "What is the size of this room (in square meters)? If multiple rooms are "
-        "shown, estimate the size of the combined space."
-    )
+    question = worded(rules.wording, kind)
     answer = str(round(area_m2, 1))
     yield Draft(kind, NUMERICAL, question, None, answer, ())
+
+
+def _distances_m(
+    instances: Sequence[ObjectInstance], rule: str
+) -> dict[tuple[str, str], float]:
+    """Categories of two instances, in both orders → metres by ``exact``, ``centers``.
+
+    ``sampled`` distances take long: they are computed where they are asked for.
+    """
+    if rule == "sampled":
+        return {}
+    pairs = list(itertools.combinations(instances, 2))
+    if rule == "exact":
+        metres = box_distances_m(*zip(*pairs, strict=True)).tolist() if pairs else []
+    else:
+        metres = [_length(a.centroid_m, b.centroid_m) for a, b in pairs]
+    return {
+        names: distance
+        for (a, b), distance in zip(pairs, metres, strict=True)
+        for names in ((a.category, b.category), (b.category, a.category))
+    }
+
+
+def _length(first: Sequence[float], second: Sequence[float]) -> float:
+    """Distance of two points, summed in their order."""
+    return math.sqrt(sum((a - b) * (a - b) for a, b in zip(first, second, strict=True)))
 
 
 def object_abs_distance(
     scene: Scene, rng: np.random.Generator, rules: Rules = DEFAULT_RULES
 ) -> Drafts:
-    """Closest-point distance of two unique objects, metres to 0.1 (*official*)."""
+    """Distance of two unique objects by ``Rules.abs_distance``, metres to 0.1.
+
+    ``sampled`` is *official*.
+    """
     kind = "object_abs_distance"
+    where = "center" if rules.abs_distance == "centers" else "closest point"
     unique = _unique(scene, _groups(scene, rules))
     if len(unique) < 2:
         yield Rejection(kind, "fewer than two unique categories")
+    known = _distances_m(list(unique.values()), rules.abs_distance)
     for first, second in _shuffled(itertools.combinations(sorted(unique), 2), rng):
         if rng.random() < 0.5:
             first, second = second, first
@@ -280,21 +312,35 @@ def object_abs_distance(
         if min(max(i.axes_lengths_m) for i in pair) < rules.smallest_edge_m:
             yield Rejection(kind, "object too small")
             continue
-        if rules.abs_distance == "closest":
-            distance, where = closest_distance_m(*pair), "closest point"
-        else:
-            apart_m = np.subtract(pair[0].centroid_m, pair[1].centroid_m)
-            distance = float(np.linalg.norm(apart_m))
-            where = "center"
+        sampled = rules.abs_distance == "sampled"
+        distance = closest_distance_m(*pair) if sampled else known[first, second]
         if distance < rules.abs_distance_min_m:
             yield Rejection(kind, "objects touch or nearly touch")
             continue
-        question = (
-            f"Measuring from the {where} of each object, what is the direct "
-            f"distance between the {first} and the {second} (in meters)?"
-        )
+        question = worded(rules.wording, kind, where=where, first=first, second=second)
         answer = str(round(distance, 1))
         yield Draft(kind, NUMERICAL, question, None, answer, (first, second))
+
+
+def _nearest_m(
+    unique: Mapping[str, ObjectInstance],
+    groups: Mapping[str, Sequence[ObjectInstance]],
+) -> dict[tuple[str, str], float]:
+    """(target, other category) → metres to the category's nearest instance."""
+    pairs = [
+        (target, instance)
+        for target in unique.values()
+        for group in groups.values()
+        for instance in group
+    ]
+    if not pairs:
+        return {}
+    nearest_m: dict[tuple[str, str], float] = {}
+    metres = box_distances_m(*zip(*pairs, strict=True)).tolist()
+    for (target, instance), distance in zip(pairs, metres, strict=True):
+        key = target.category, instance.category
+        nearest_m[key] = min(distance, nearest_m.get(key, math.inf))
+    return nearest_m
 
 
 def object_rel_distance(
@@ -312,6 +358,7 @@ def object_rel_distance(
     if len(groups) < size + 1:
         yield Rejection(kind, f"fewer than {size + 1} categories")
         return
+    near = _nearest_m(unique, groups)
     asked = set()
     for target in _shuffled(groups, rng) * rules.rel_distance_rounds:
         if target not in unique:
@@ -325,10 +372,7 @@ def object_rel_distance(
                 yield Rejection(kind, "drawn before")
                 continue
             asked.add((target, *sorted(options)))
-            distances = [
-                min(box_distance_m(unique[target], i) for i in groups[option])
-                for option in options
-            ]
+            distances = [near[target, option] for option in options]
             ranked = np.sort(distances)
             if ranked[0] < rules.rel_distance_margin_m:
                 yield Rejection(kind, "nearest option touches the target")
@@ -337,10 +381,8 @@ def object_rel_distance(
                 yield Rejection(kind, "two options at nearly the same distance")
                 continue
             answer = options[int(np.argmin(distances))]
-            question = (
-                "Measuring from the closest point of each object, which of these "
-                f"objects ({', '.join(options)}) is the closest to the {target}?"
-            )
+            listed = ", ".join(options)
+            question = worded(rules.wording, kind, options=listed, target=target)
             wrong = [option for option in options if option != answer]
             made = _choice(
                 kind,
@@ -353,7 +395,7 @@ def object_rel_distance(
             )
             # The question lists its options in the order of their letters.
             shown = [text[3:] for text in made.options or ()]
-            question = question.replace(", ".join(options), ", ".join(shown), 1)
+            question = question.replace(listed, ", ".join(shown), 1)
             yield Draft(
                 kind,
                 MULTIPLE_CHOICE,
@@ -364,30 +406,17 @@ def object_rel_distance(
             )
 
 
-# Difficulty → words of the question, answers, and signed turns (degrees) at which the
-# answer changes.
-_DIRECTIONS: dict[str, tuple[str, tuple[str, ...], tuple[float, ...]]] = {
-    "easy": (
-        "is the {query} to the left or the right of the {facing}?",
-        ("left", "right"),
-        (0.0, 180.0, -180.0),
-    ),
-    "medium": (
-        "is the {query} to my left, right, or back? An object is to my back if I would "
-        "have to turn at least 135 degrees in order to face it.",
-        ("back", "left", "right"),
-        (0.0, 135.0, -135.0),
-    ),
+# Difficulty → answers, and signed turns (degrees) at which the answer changes.
+_DIRECTIONS: dict[str, tuple[tuple[str, ...], tuple[float, ...]]] = {
+    "easy": (("left", "right"), (0.0, 180.0, -180.0)),
+    "medium": (("back", "left", "right"), (0.0, 135.0, -135.0)),
     "hard": (
-        "is the {query} to my front-left, front-right, back-left, or back-right? "
-        "Directions refer to the quadrants of a Cartesian plane (assuming I am at the "
-        "origin and facing the positive y-axis).",
         ("back-left", "back-right", "front-left", "front-right"),
         (0.0, 90.0, -90.0, 180.0, -180.0),
     ),
 }
 
-DIRECTION_BORDERS_DEG = {name: parts[2] for name, parts in _DIRECTIONS.items()}
+DIRECTION_BORDERS_DEG = {name: parts[1] for name, parts in _DIRECTIONS.items()}
 
 
 def direction_answer(turn: float, difficulty: str) -> str:
@@ -404,27 +433,29 @@ def _direction(
     difficulty: str, scene: Scene, rng: np.random.Generator, rules: Rules
 ) -> Drafts:
     kind = f"object_rel_direction_{difficulty}"
-    tail, words, borders = _DIRECTIONS[difficulty]
+    words, borders = _DIRECTIONS[difficulty]
     unique = _unique(scene, _groups(scene, rules))
     if len(unique) < 3:
         yield Rejection(kind, "fewer than three unique categories")
+    spots = {name: instance.centroid_m[:2] for name, instance in unique.items()}
+    apart_m = {
+        (a, b): _length(spots[a], spots[b]) for a, b in itertools.permutations(spots, 2)
+    }
     for names in _shuffled(itertools.permutations(sorted(unique), 3), rng):
-        spots = [np.array(unique[name].centroid_m[:2]) for name in names]
-        gaps = [np.linalg.norm(a - b) for a, b in itertools.combinations(spots, 2)]
+        gaps = [apart_m[pair] for pair in itertools.combinations(names, 2)]
         if min(gaps) < rules.direction_min_m:
             yield Rejection(kind, "objects too close together")
             continue
         if max(gaps) > rules.direction_max_m:
             yield Rejection(kind, "objects too far apart")
             continue
-        turn = turn_deg(*spots)
+        turn = turn_deg(*(spots[name] for name in names))
         if min(abs(turn - border) for border in borders) < rules.direction_border_deg:
             yield Rejection(kind, "direction near the border of two answers")
             continue
         position, facing, query = names
-        question = (
-            f"If I am standing by the {position} and facing the {facing}, "
-            + tail.format(query=query, facing=facing)
+        question = worded(
+            rules.wording, kind, position=position, facing=facing, query=query
         )
         answer = direction_answer(turn, difficulty)
         wrong = [word for word in words if word != answer]
@@ -479,10 +510,7 @@ def obj_appearance_order(
         answer = ", ".join(sorted(chosen, key=first_seen.__getitem__))
         orders = [", ".join(order) for order in itertools.permutations(chosen)]
         wrong = [o for o in _shuffled(orders, rng) if o != answer][:3]
-        question = (
-            "What will be the first-time appearance order of the following categories "
-            f"in the video: {', '.join(chosen)}?"
-        )
+        question = worded(rules.wording, kind, categories=", ".join(chosen))
         yield _choice(kind, question, answer, wrong, chosen, rng, rules.shuffle_options)
 
 

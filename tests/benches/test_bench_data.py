@@ -11,6 +11,7 @@ from benches import data, timing
 from benches.timing import BenchRow, compare
 from spacer_lib import cli
 from spacer_lib.artifacts import read_json
+from spacer_lib.questions.build import build_dataset
 from spacer_lib.rooms import video
 from spacer_lib.rooms.scannet.sens import SensReader
 
@@ -69,6 +70,7 @@ def test_nothing_is_timed_when_results_differ(other):
 def cheap_rows():
     return [
         data.distance_row(1, ((0.4, 0.4, 0.5), (0.6, 0.4, 0.5))),
+        data.box_row(1),
         data.area_row(1, 400),
     ]
 
@@ -83,18 +85,33 @@ def test_cheap_rows_check_both_sides_first(monkeypatch):
 
     monkeypatch.setitem(data.compare.__kwdefaults__, "gap", watched)
     rows = cheap_rows()
-    assert len(gaps) == 2 and gaps[0] < 1e-9 and gaps[1] < 0.01
+    assert len(gaps) == 3 and gaps[0] < 1e-9 and gaps[1] < 1e-5 and gaps[2] < 0.01
     for row in rows:
         assert row.runs == 1 and row.ours_s > 0 and row.other_s > 0
         assert row.ratio == row.other_s / row.ours_s
 
 
-@pytest.mark.parametrize("name", ["closest_distance_m", "alpha_shape_area_m2"])
+@pytest.mark.parametrize(
+    "name", ["closest_distance_m", "box_distances_m", "alpha_shape_area_m2"]
+)
 @pytest.mark.filterwarnings("ignore:the matrix subclass")
 def test_a_wrong_answer_of_ours_is_seen(monkeypatch, name):
     monkeypatch.setattr(data, name, lambda *_: 1.2345)
     with refused("benches.results-differ"):
         cheap_rows()
+
+
+def test_workers_are_compared_on_the_same_questions(monkeypatch):
+    built = []
+
+    def watched(scenes, out, recipe, *, workers):
+        built.append(workers)
+        assert not out.exists()
+        return build_dataset(scenes, out, recipe, workers=workers)
+
+    monkeypatch.setattr(data, "build_dataset", watched)
+    row = data.questions_row(1, rooms=2, recipe="demo")
+    assert built == [2, 1, 2, 1] and "on 2 rooms" in row.name
 
 
 @pytest.fixture(scope="module")

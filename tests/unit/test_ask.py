@@ -53,6 +53,7 @@ from spacer_lib.tiny.curriculum import draw_rows
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = AskSettings("tiny", max_new_tokens=100, batch_size=8)
+TINY_MODEL = ROOT / "checkpoints" / "tiny_warmstart"
 VSI = named("vsi")
 
 
@@ -790,7 +791,9 @@ def test_the_commands_mistakes_are_one_line(rows, tmp_path, capsys):
         (["--floor", "random", "--fallback-model", "x"], "--fallback-endpoint"),
         (["--floor", "median"], "majority, frequency, random"),
         (["--floor", "majority", "--frames", "0"], "frames: got 0"),
-        (["--model", "x", "--vllm"], "pip install vllm"),
+        (["--model", TINY_MODEL, "--backend", "vllm"], "pip install vllm"),
+        (["--model", TINY_MODEL, "--backend", "jax"], "auto, transformers, vllm"),
+        (["--floor", "majority", "--workers", "2"], "1 without --model"),
         (["--model", tmp_path / "none"], "no config.json"),
     ):
         assert evaluate(*data, *options) == 2

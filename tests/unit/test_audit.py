@@ -1,5 +1,6 @@
 """Official answers recomputed: by hand, and on the published rows."""
 
+import itertools
 import json
 from collections import Counter
 
@@ -10,7 +11,8 @@ from support import refused
 from spacer_lib import cli
 from spacer_lib.artifacts import read_json, write_json, write_jsonl
 from spacer_lib.questions.audit import audit, audit_files
-from spacer_lib.questions.generators import question_rows
+from spacer_lib.questions.generators import Rules, question_rows
+from spacer_lib.questions.recipes import load_recipe
 from spacer_lib.rooms.scene import ObjectInstance, Scene
 from spacer_lib.rooms.synthetic.layout import draw_room
 from spacer_lib.rooms.synthetic.views import to_scene
@@ -166,9 +168,10 @@ def test_a_file_that_is_no_meta_file_is_an_error(tmp_path):
 def test_our_own_questions_audit_without_a_disagreement():
     """Generators and audit are two readers of the same formulas."""
     scenes = [to_scene(draw_room(seed)) for seed in range(40)]
-    rows = [r for scene in scenes for r in question_rows(scene, 0)[0]]
-    for r in rows:  # the benchmark's older words for a distance
-        r["question"] = r["question"].replace("the direct distance", "the distance")
+    both = load_recipe("vsibench").rules, Rules()
+    rows = []
+    for scene, rules in itertools.product(scenes, both):
+        rows += question_rows(scene, 0, rules=rules)[0]
     result = audit(scenes, rows)
     assert not result["disagreements"] and not result["skipped"]
     assert sum(task["rows"] for task in result["tasks"].values()) == len(rows) > 400

@@ -1,17 +1,24 @@
 """Boxes, distances, bearings and areas against hand-worked values and an oracle."""
 
 import math
+from fractions import Fraction
 
 import alphashape
 import numpy as np
 import pytest
+from scipy.optimize import lsq_linear
+from scipy.spatial import cKDTree
+from scipy.spatial.transform import Rotation
 from support import refused
 
 from spacer_lib.rooms.geometry import (
     alpha_shape_area_m2,
     box_corners,
     box_distance_m,
+    box_distances_m,
     closest_distance_m,
+    fused,
+    moved,
     oriented_box,
     require_rigid,
     sampled_box_points,
@@ -82,6 +89,106 @@ def test_distance_is_symmetric_and_between_bounds():
         assert exact - 1e-6 <= sampled <= exact + 0.15
         centers_apart = float(np.linalg.norm(centers[0] - centers[1]))
         assert exact <= centers_apart
+
+
+def as_instances(centers, lengths, axes):
+    zero = (0.0, 0.0, 0.0)
+    return [
+        ObjectInstance(0, "box", tuple(c), tuple(e), tuple(a.ravel()), zero, zero)
+        for c, e, a in zip(centers, lengths, axes, strict=True)
+    ]
+
+
+def turns(kind, count, rng):
+    """(n, 3, 3) axes: free, upright, at right angles, or almost at right angles."""
+    if kind == "free":
+        return Rotation.random(count, random_state=rng).as_matrix()
+    if kind == "nearly square":
+        tilt = rng.normal(size=(count, 3)) * 10.0 ** rng.uniform(-14, -3, (count, 1))
+        return Rotation.from_rotvec(tilt).as_matrix()
+    step, most = (90.0, 4) if kind == "square" else (1e-3, 360_000)
+    about_z = [[0, 0, math.radians(step * k)] for k in rng.integers(0, most, count)]
+    return Rotation.from_rotvec(about_z).as_matrix()
+
+
+def solved_distance_m(first, second):
+    """The distance as bounded least squares over the six box coordinates."""
+    A = np.hstack([first.axes_matrix.T, -second.axes_matrix.T])
+    bound = np.concatenate([first.axes_lengths_m, second.axes_lengths_m]) / 2
+    bound = np.maximum(bound, 1e-12)
+    offset = np.subtract(second.centroid_m, first.centroid_m)
+    solved = lsq_linear(A, offset, (-bound, bound), method="bvls", tol=1e-14)
+    return math.sqrt(2 * solved.cost)
+
+
+@pytest.mark.parametrize("reach", [0.5, 1.2, 3.0])  # mostly overlapping … mostly apart
+@pytest.mark.parametrize("kind", ["free", "upright", "square", "nearly square"])
+def test_exact_distance_equals_that_of_a_general_solver(kind, reach):
+    rng = np.random.default_rng(4)
+    pair = []
+    for _ in range(2):
+        lengths = rng.uniform(0.1, 2, (150, 3))
+        lengths[rng.random((150, 3)) < 0.15] = 0.0  # a sheet, a rod or a point
+        lengths[rng.random((150, 3)) < 0.10] = 1e-3
+        centers = rng.uniform(-reach, reach, (150, 3))
+        pair.append(as_instances(centers, lengths, turns(kind, 150, rng)))
+    found = box_distances_m(*pair)
+    solved = [solved_distance_m(*boxes) for boxes in zip(*pair, strict=True)]
+    # The solver stops a few micrometres early where edges are nearly parallel.
+    np.testing.assert_allclose(found, solved, rtol=0, atol=1e-5)
+    assert (found <= np.add(solved, 1e-9)).all()
+    np.testing.assert_allclose(box_distances_m(*pair[::-1]), found, rtol=0, atol=1e-7)
+    one = box_distance_m(pair[0][7], pair[1][7])
+    assert one == found[7]
+
+
+def test_exact_distance_is_the_limit_of_dense_samples():
+    rng = np.random.default_rng(6)
+    ticks = np.stack(np.meshgrid(*[np.linspace(-0.5, 0.5, 21)] * 3), -1).reshape(-1, 3)
+    for _ in range(12):
+        boxes = []
+        for spot in rng.uniform(-1, 1, (2, 3)) + [[-0.8, 0, 0], [0.8, 0, 0]]:
+            lengths = rng.uniform(0.2, 1.2, (1, 3))
+            boxes += as_instances([spot], lengths, turns("free", 1, rng))
+        clouds = [
+            (ticks * box.axes_lengths_m) @ box.axes_matrix + box.centroid_m
+            for box in boxes
+        ]
+        dense = cKDTree(clouds[0]).query(clouds[1])[0].min()
+        assert dense - 0.1 <= box_distance_m(*boxes) <= dense + 1e-9
+
+
+@pytest.mark.parametrize(
+    "second, metres",
+    [
+        (((1, 0, 0), (1, 1, 1), 0), 0.0),  # face on face
+        (((1, 1, 1), (1, 1, 1), 0), 0.0),  # corner on corner
+        (((0, 0, 0), (0.2, 0.2, 0.2), 30), 0.0),  # inside
+        (((0, 0, 0), (9, 9, 0), 30), 0.0),  # a sheet through the middle
+        (((0, 0, 0), (0.1, 0.1, 9), 30), 0.0),  # a rod through two faces
+        (((0.2, 0.1, 1.5), (9, 9, 0), 30), 1.0),  # a sheet above
+        # A rod passes a corner: its middle is 0.25 above and 0.4 * sqrt(2) beside it.
+        (((0.9, 0.9, 0.75), (9, 0, 0), -45), math.hypot(0.25, 0.4 * math.sqrt(2))),
+        (((2.0, 0, 0), (1, 1, 1), 45), 1.5 - math.sqrt(0.5)),  # edge to face
+        (((0, 0, 0), (1, 1, 1), 0), 0.0),  # itself
+    ],
+)
+def test_exact_distance_by_hand(second, metres):
+    found = box_distance_m(instance((0, 0, 0), (1, 1, 1)), instance(*second))
+    assert found == pytest.approx(metres, abs=1e-9)
+
+
+def test_products_are_rounded_once():
+    """Against whole numbers, which are exact."""
+    rng = np.random.default_rng(2)
+    a, b, c = rng.normal(size=(3, 500)) * 10.0 ** rng.integers(-3, 3, (3, 500))
+    exact = [
+        float(Fraction(x) * Fraction(y) + Fraction(z))
+        for x, y, z in zip(a.tolist(), b.tolist(), c.tolist(), strict=True)
+    ]
+    assert fused(a, b, c).tolist() == exact
+    points, matrix = rng.normal(size=(50, 3)), rotation_z(33)
+    np.testing.assert_allclose(moved(points, matrix), points @ matrix.T, atol=1e-15)
 
 
 def test_sampled_points_form_a_shell_inside_the_box():

@@ -236,12 +236,24 @@ def test_aligned_boxes_and_centres_by_rule(scene):
     answers = {frozenset(q.categories): q for q in questions}
     question = answers[frozenset({"bed", "desk"})]
     assert question.ground_truth == "3.0" and "from the center of" in question.question
+    exact, _ = made("object_abs_distance", scene, Rules(abs_distance="exact"))
+    answers = {frozenset(q.categories): q.ground_truth for q in exact}
+    # 3.0 - 0.5 - 0.617; 2.5 - 0.4 - 0.2; hypot(2.183, 2.0): no sampling step is lost.
+    assert answers == {
+        frozenset({"bed", "desk"}): "1.9",
+        frozenset({"bed", "lamp"}): "1.9",
+        frozenset({"desk", "lamp"}): "3.0",
+    }
     excluded, _ = made("object_size_estimation", scene, Rules(excluded=["bed"]))
     assert {q.categories[0] for q in excluded} == {"desk", "lamp"}
     with refused("questions.unknown-rule-value", says="boxes"):
         Rules(boxes="round")
     with refused("questions.unknown-rule-value", says="vsi-bench or spatial-r1"):
         Rules(room_area="vsibench")
+    with refused("questions.unknown-rule-value", says="sampled or exact or centers"):
+        Rules(abs_distance="closest")
+    with refused("questions.unknown-rule-value", says="wording"):
+        Rules(wording="mine")
 
 
 def test_more_rounds_ask_no_question_twice():

@@ -6,7 +6,12 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from spacer_lib.questions.generators import GENERATORS, Rules, question_rows
+from spacer_lib.questions.generators import (
+    DISTANCES,
+    GENERATORS,
+    Rules,
+    question_rows,
+)
 from spacer_lib.rooms.scene import STRUCTURAL_CATEGORIES, ObjectInstance, Scene
 
 ROOMS = 2000
@@ -88,7 +93,7 @@ def asked():
         scene = wild_scene(seed)
         rules = Rules(
             boxes="aligned" if seed % 3 == 0 else "oriented",
-            abs_distance="centers" if seed % 5 == 0 else "closest",
+            abs_distance=DISTANCES[seed % 5 % 3],
         )
         every.append((scene, rules, *question_rows(scene, 1, per_task=2, rules=rules)))
     return every

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from spacer_lib.errors import SpacerError, nearest
+from spacer_lib.rooms.geometry import moved
 
 XY = tuple[float, float]
 XYZ = tuple[float, float, float]
@@ -369,7 +370,7 @@ def box_vertices(
     local = _CORNERS * np.asarray(size) / 2
     c, s = math.cos(yaw_rad), math.sin(yaw_rad)
     rotation = np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]])
-    return local @ rotation.T + np.asarray(center)
+    return moved(local, rotation) + np.asarray(center)
 
 
 _CORNERS = np.array(
