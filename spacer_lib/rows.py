@@ -138,7 +138,8 @@ ROLLOUT_QUESTION_KEYS = tuple(
 def read_questions(path: PathLike) -> list[Question]:
     """Rows of a ``.jsonl`` or ``.parquet`` question file, maps as dictionaries.
 
-    An id or a scene's name that is a whole number becomes text.
+    An id or a scene's name that is a whole number becomes text. Problem types are in
+    lower case: ``OCR`` is ``ocr``.
 
     Raises
     ------
@@ -156,6 +157,8 @@ def read_questions(path: PathLike) -> list[Question]:
         for name in ("id", "scene_name"):  # numbers in some published files
             if type(row.get(name)) is int:
                 row[name] = str(row[name])
+        if isinstance(row.get("problem_type"), str):
+            row["problem_type"] = row["problem_type"].lower()
         if isinstance(row.get("map"), str):
             try:
                 row["map"] = json.loads(row["map"])

@@ -59,6 +59,10 @@ RULES = (
     "last_letter",
     "official_after_tag",
     "spacer_released",
+    "video_r1",
+    "lmms_eval",
+    "vlmevalkit",
+    "easi",
 )
 EXTRACTIONS = (
     "strict",
@@ -66,6 +70,10 @@ EXTRACTIONS = (
     "final_answer",
     "official_after_tag",
     "spacer_released",
+    "video_r1",
+    "lmms_eval",
+    "vlmevalkit",
+    "easi",
     "strict+fallback",
 )
 STAGES = (

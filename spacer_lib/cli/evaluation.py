@@ -7,7 +7,7 @@ import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import Annotated, Any, NamedTuple, Optional
 
 import typer
 
@@ -46,6 +46,8 @@ SETTINGS = (
     "frames",
     "size",
     "max_pixels",
+    "min_pixels",
+    "sampler",
     "frames_as",
     "temperature",
     "top_p",
@@ -56,6 +58,7 @@ SETTINGS = (
 )
 ADVANCED = (
     "overwrite",
+    "template",
     "backend",
     "train_data",
     "positions",
@@ -121,6 +124,18 @@ def evaluate(
             "without it.",
         ),
     ] = None,
+    profile: Annotated[
+        Optional[str],
+        typer.Option(
+            metavar="NAME",
+            help="Ask, read and average as a published system: "
+            f"{one_of(names_in('profiles'))}, or a YAML file.",
+        ),
+    ] = None,
+    template: Annotated[
+        Optional[Path],
+        typer.Option(help="Prompt in place of ours, see language/prompts.py."),
+    ] = None,
     setting: Annotated[
         list[str],
         typer.Option(
@@ -179,14 +194,19 @@ def evaluate(
     check_exists(data, "benchmark" if benchmark else "suite")
     from spacer_lib.evaluation.runner import run as ask
 
-    chosen = load_settings(config, setting)
-    places = _places(benchmark, suite, data)
+    def asking(bench: Any, place: Path) -> _Asking:
+        chosen = _changed(_base(config, profile, bench.name), setting)
+        if not profile:
+            chosen = _with_budget(chosen, bench, config, setting)
+        seen = "images" if endpoint else "video"
+        return _asking(bench, bench.read(place), chosen, seen, profile, template)
+
     # All files are read before the first question is asked.
-    asked = [(bench, bench.read(place)[: chosen.limit]) for bench, place in places]
+    asked = [asking(*pair) for pair in _places(benchmark, suite, data)]
     who = model or model_name or floor or ""
     name = re.sub(r"[^\w.-]+", "_", Path(who).name)
-    title = suite or asked[0][0].name
-    out = out or PROJECT_ROOT / "runs" / f"{title}__{name}__{chosen.condition}"
+    title, condition = suite or asked[0].bench.name, asked[0].chosen.condition
+    out = out or PROJECT_ROOT / "runs" / f"{title}__{name}__{condition}"
     scores = {}
     with contextlib.ExitStack() as stack:
         answers: Any = None
@@ -194,40 +214,67 @@ def evaluate(
             form = "jpeg" if jpeg else "png"
             answers = server(endpoint, model_name, key_variable, concurrency, form)
         elif model:
-            frames = max(
-                _with_budget(chosen, bench, config, setting).frames
-                for bench, _ in asked
-            )
+            frames = max(one.settings.video.frames for one in asked)
             opened = _checkpoint(model, backend, positions, frames, workers)
             answers = stack.enter_context(opened)
-        for bench, rows in asked:
-            mine = _with_budget(chosen, bench, config, setting)
-            settings = mine.settings(bench.mode, "images" if endpoint else "video")
+        for one in asked:
             if floor:
-                train_rows = bench.read(train_data) if train_data else None
-                answers = _floor(floor, rows, train_rows)
-            place = out / bench.name if suite else out
+                train_rows = one.bench.read(train_data) if train_data else None
+                answers = _floor(floor, one.rows, train_rows)
+            place = out / one.bench.name if suite else out
             try:
                 ask(
-                    bench,
-                    rows,
+                    one.bench,
+                    one.rows,
                     answers,
                     place,
-                    settings,
-                    condition=chosen.condition,
-                    extraction=chosen.extraction,
+                    one.settings,
+                    condition=one.chosen.condition,
+                    extraction=one.chosen.extraction,
                     overwrite=overwrite,
                     fallback=judge,
+                    profile=profile,
                 )
             except KeyboardInterrupt:
                 print(f"{place}: stopped; the same command goes on", file=sys.stderr)
                 raise
-            scores[bench.name] = read_json(place / "scores.json")
-            print(_scores_text(bench, answers.name, scores[bench.name]))
+            found = scores[one.bench.name] = read_json(place / "scores.json")
+            print(_scores_text(one.bench, answers.name, found))
             print(f"{place}: predictions.jsonl, scores.json, evaluation.json")
     if suite is None:
         return scores[title]
     return _suite_scores(suite, scores, out)
+
+
+class _Asking(NamedTuple):
+    """One benchmark: its rows and how they are asked."""
+
+    bench: Any
+    rows: list[Question]
+    chosen: Any  # EvaluationConfig
+    settings: Any  # AskSettings
+
+
+def _asking(
+    bench: Any,
+    rows: list[Question],
+    chosen: Any,
+    frames_as: str,
+    profile: str | None,
+    template: Path | None,
+) -> _Asking:
+    rows = rows[: chosen.limit]
+    settings = chosen.settings(bench.mode, frames_as)
+    if profile:
+        from spacer_lib.evaluation.profiles import load_profile
+
+        rows, settings = load_profile(profile).asked(bench.name, rows, settings)
+    if template:
+        from spacer_lib.language.prompts import load_template
+
+        style = dataclasses.replace(settings.style, template=load_template(template))
+        settings = dataclasses.replace(settings, mode=style)
+    return _Asking(bench, rows, chosen, settings)
 
 
 def _check_asked(
@@ -327,9 +374,32 @@ def _check_source(
         check_choice("floor", floor, FLOORS, "cli.unknown-floor")
 
 
+def _base(config: str | None, profile: str | None, benchmark: str) -> Any:
+    """An ``EvaluationConfig``: of a settings file, of a profile, or SpaceR's."""
+    if config and profile:
+        raise SpacerError(
+            "--config and --profile",
+            kind="cli.two-settings",
+            got="both",
+            expected="one; --set changes single keys",
+        )
+    if profile:
+        from spacer_lib.evaluation.profiles import load_profile
+
+        return load_profile(profile).config(benchmark)
+    from spacer_lib.evaluation.config import load_evaluation
+
+    return load_evaluation(config)
+
+
 def load_settings(config: str | None, setting: list[str]) -> Any:
     """An ``EvaluationConfig``: a settings file, and ``KEY=VALUE`` changes over it."""
-    from spacer_lib.evaluation.config import EvaluationConfig, load_evaluation
+    return _changed(_base(config, None, ""), setting)
+
+
+def _changed(base: Any, setting: list[str]) -> Any:
+    """``base`` with ``KEY=VALUE`` changes over it."""
+    from spacer_lib.evaluation.config import EvaluationConfig
     from spacer_lib.settings import build, setting_pairs
 
     changes = dict(setting_pairs(setting))
@@ -339,7 +409,7 @@ def load_settings(config: str | None, setting: list[str]) -> Any:
     check_choice("extraction", extraction, EXTRACTIONS, "cli.unknown-rule")
     checked = build(EvaluationConfig, changes)
     values = {key: getattr(checked, key) for key in changes}
-    return dataclasses.replace(load_evaluation(config), **values)
+    return dataclasses.replace(base, **values)
 
 
 def _floor(kind: str, rows: list[Question], train_rows: list[Question] | None) -> Any:

@@ -126,6 +126,9 @@ def depends_on(
     }
     if not backend.batched:
         asked["settings"]["batch_size"] = None
+    for name in ("min_pixels", "sampler"):  # runs from before they existed lack them
+        if asked["settings"]["video"][name] is None:
+            del asked["settings"]["video"][name]
     if any(map(_is_drawn, rows)):
         asked["cameras"] = config_hash(VIEWS)
     return asked

@@ -43,6 +43,10 @@ EXTRACTIONS = (
     "final_answer",
     "official_after_tag",
     "spacer_released",
+    "video_r1",
+    "lmms_eval",
+    "vlmevalkit",
+    "easi",
     "strict+fallback",
 )
 
@@ -61,6 +65,7 @@ def run(
     extraction: str = "strict",
     overwrite: bool = False,
     fallback: Backend | None = None,
+    profile: str | None = None,
 ) -> list[Prediction]:
     """Ask every row, score it, and write a folder; resume an earlier run.
 
@@ -81,11 +86,13 @@ def run(
     condition : str
         One of ``CONDITIONS``.
     extraction : str
-        ``strict`` (ours), ``official`` (the benchmark's) or ``strict+fallback``.
+        One of ``EXTRACTIONS``; see ``benchmarks.rules_of``.
     overwrite : bool
         Delete what the folder holds of other settings.
     fallback : Backend, optional
         Reads the outputs that the rule did not; see ``fallback.read_again``.
+    profile : str, optional
+        Name of the profile that the settings come from, for the folder alone.
 
     Returns
     -------
@@ -127,6 +134,7 @@ def run(
     header = {
         "name": backend.name,
         "config": config_hash(asked),
+        **({"profile": profile} if profile else {}),
         **asked,
         **provenance(),
     }
@@ -203,7 +211,7 @@ def _differences(old: Mapping[str, Any], new: Mapping[str, Any], at: str = "") -
     apart = []
     for key in new if not at else {**old, **new}:
         before, now = old.get(key), new.get(key)
-        if key in ("config", "name", *provenance()) or before == now:
+        if key in ("config", "name", "profile", *provenance()) or before == now:
             continue
         if isinstance(before, dict) and isinstance(now, dict):
             apart.append(_differences(before, now, f"{at}{key}."))

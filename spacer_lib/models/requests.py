@@ -126,7 +126,7 @@ def _fit(
     frames: np.ndarray, source: object, video: VideoSettings, multiple: int
 ) -> np.ndarray:
     try:
-        return fit_pixels(frames, video.max_pixels, multiple)
+        return fit_pixels(frames, video.max_pixels, multiple, video.min_pixels)
     except MediaError as error:
         error.source = source
         raise

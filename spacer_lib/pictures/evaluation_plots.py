@@ -294,6 +294,37 @@ def extraction_bars(table: pd.DataFrame, ax: Axes) -> Axes:
     return ax
 
 
+def gap_waterfall(gap: Any, ax: Axes) -> Axes:
+    """From one score to another: a step for each cause, with its 95% interval.
+
+    Parameters
+    ----------
+    gap : Gap
+        Of ``evaluation.gaps.explain``.
+    """
+    parts = gap.table[gap.table["cause"] != "total"]
+    labels = ["before", *parts["cause"], "after"]
+    level = gap.before
+    ax.bar(0, 100 * gap.before, color=FAINT)
+    for spot, line in enumerate(parts.itertuples(), start=1):
+        color = VERDICT_COLORS[line.verdict]
+        ax.bar(spot, 100 * line.share, bottom=100 * level, color=color)
+        if line.low == line.low:
+            ends = [[level + end] for end in (line.low, line.high)]
+            ax.plot([spot, spot], [100 * end[0] for end in ends], color=INK)
+        text = f"{100 * line.share:+.1f}"
+        top = 100 * max(level, level + line.share, level + (line.high or 0))
+        ax.annotate(text, (spot, top), (0, 3), textcoords="offset points", ha="center")
+        level += line.share
+    ax.bar(len(labels) - 1, 100 * gap.after, color=FAINT)
+    ax.set_xticks(
+        range(len(labels)), [label.replace(" + ", "\n+ ") for label in labels]
+    )
+    ax.set(ylabel="score (%)")
+    ax.margins(y=0.15)
+    return ax
+
+
 def share_dots(
     table: pd.DataFrame,
     ax: Axes,

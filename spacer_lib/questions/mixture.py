@@ -15,7 +15,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -192,10 +192,11 @@ def _row(raw: Any, media_root: PathLike | None) -> Question:
     elif kind in ("numerical", "regression"):
         plain = _PLAIN_NUMBER.fullmatch(answer) and read_number(answer)[0] is not None
         _check(plain, "answer not a number")
+    spatial = raw.get("data_source") == "SR_dataset"  # SpaceR's rows
     row: Question = {
-        "id": f"video-r1:{identity}",
-        "dataset": "video-r1",
-        "scene_name": None,
+        "id": f"{'spacer' if spatial else 'video-r1'}:{identity}",
+        "dataset": "scannet" if spatial else "video-r1",
+        "scene_name": PurePosixPath(path).stem if spatial else None,
         "question_type": "general_" + re.sub(r"\W", "_", kind),
         "problem_type": kind,
         "question": question,

@@ -6,6 +6,7 @@ A process can. It is started with the first video, and serves until its parent e
 
 import atexit
 import contextlib
+import dataclasses
 import json
 import os
 import select
@@ -24,7 +25,7 @@ import numpy.typing as npt
 
 from spacer_lib.artifacts import PROJECT_ROOT, PathLike
 from spacer_lib.errors import SpacerError
-from spacer_lib.rooms.frames import sample_indices
+from spacer_lib.rooms.frames import Sampler
 
 SECONDS_VARIABLE = "SPACER_DECODE_SECONDS"
 SECONDS = 120.0  # for one read of one video, unless the variable says otherwise
@@ -54,7 +55,10 @@ def time_limit_s() -> float:
 
 
 def decode(
-    path: PathLike, count: int | None, size: int | None = None
+    path: PathLike,
+    count: int | None,
+    size: int | None = None,
+    sampler: Sampler | None = None,
 ) -> tuple[npt.NDArray[np.uint8], dict[str, Any]]:
     """Evenly spaced frames of a video file.
 
@@ -65,6 +69,8 @@ def decode(
         See ``sample_indices``; ``None``: the first frame alone.
     size : int, optional
         Side of the square that frames are resized to.
+    sampler : Sampler, optional
+        Another rule than ``sample_indices``; then ``count`` is the most.
 
     Returns
     -------
@@ -79,7 +85,13 @@ def decode(
         If the video cannot be decoded, or not within ``time_limit_s``; the file is
         named.
     """
-    job = {"path": str(path), "count": count, "size": size, "seconds": time_limit_s()}
+    job = {
+        "path": str(path),
+        "count": count,
+        "size": size,
+        "sampler": dataclasses.asdict(sampler or Sampler()),
+        "seconds": time_limit_s(),
+    }
     with _borrowed() as decoder:
         return decoder.run(job)
 
@@ -194,17 +206,16 @@ def stop_idle() -> None:
 
 
 def _decoded(
-    path: Path, count: int | None, size: int | None
+    path: Path, count: int | None, size: int | None, sampler: Sampler
 ) -> tuple[npt.NDArray[np.uint8], dict[str, Any]]:
     import decord
 
     decord.logging.set_level(decord.logging.QUIET)
     try:
         reader = decord.VideoReader(str(path), num_threads=1)
-        total = len(reader)
-        indices = [0] if count is None else sample_indices(total, count)
+        total, fps = len(reader), float(reader.get_avg_fps())
+        indices = (0,) if count is None else sampler.indices(total, count, fps)
         frames = reader.get_batch(list(indices)).asnumpy()
-        fps = float(reader.get_avg_fps())
     except (decord.DECORDError, RuntimeError, IndexError) as error:
         lines = str(error).strip().splitlines()
         raise SpacerError(
@@ -229,7 +240,9 @@ def _serve(requests: BinaryIO, replies: BinaryIO) -> None:
         signal.setitimer(signal.ITIMER_REAL, job["seconds"] + 10)
         frames = np.empty(0, np.uint8)
         try:
-            frames, facts = _decoded(Path(job["path"]), job["count"], job["size"])
+            sampler = Sampler(**job["sampler"])
+            asked = Path(job["path"]), job["count"], job["size"], sampler
+            frames, facts = _decoded(*asked)
             facts["shape"] = frames.shape
         except SpacerError as error:
             names = ("what", "kind", "got", "expected", "remedy")

@@ -26,7 +26,7 @@ from spacer_lib.artifacts import PathLike, atomic_path, write_text
 from spacer_lib.errors import SpacerError
 from spacer_lib.rooms.damage import BrokenFrames, decoded
 from spacer_lib.rooms.decoding import decode
-from spacer_lib.rooms.frames import FPS
+from spacer_lib.rooms.frames import FPS, Sampler
 from spacer_lib.rooms.recording import Frame, RecordingReader
 from spacer_lib.rooms.scannet.sens import COLOR_JPEG, COLOR_PNG, SensReader
 
@@ -384,7 +384,10 @@ def probe(path: PathLike) -> VideoInfo:
 
 
 def read_frames(
-    source: PathLike, count: int, size: int | None = None
+    source: PathLike,
+    count: int,
+    size: int | None = None,
+    sampler: Sampler | None = None,
 ) -> tuple[npt.NDArray[np.uint8], tuple[int, ...], int, float]:
     """Read evenly spaced frames of a video.
 
@@ -401,6 +404,8 @@ def read_frames(
         Side in pixels of the square frames. A file's frames are resized by area
         averaging, a ``room://`` video is rendered at that size. ``None`` keeps a
         file's own size.
+    sampler : Sampler, optional
+        Another rule; then ``count`` is the most.
 
     Returns
     -------
@@ -429,12 +434,13 @@ def read_frames(
             )
         from spacer_lib.rooms.synthetic.render import frames_from_uri
 
-        frames, indices, total, fps = frames_from_uri(str(source), count, size)
+        address = str(source)
+        frames, indices, total, fps = frames_from_uri(address, count, size, sampler)
         return frames.copy(), indices, total, fps
     path = _require_video(source)
     frames, indices, total, fps = _CACHE.recall(
-        (*file_identity(path), count, size),
-        lambda: _decode(path, count, size),
+        (*file_identity(path), count, size, sampler),
+        lambda: _decode(path, count, size, sampler or Sampler()),
         lambda clip: clip[0].nbytes,
         CACHE_BYTES,
     )
@@ -452,7 +458,7 @@ def file_identity(path: PathLike) -> tuple[str, int, int]:
 
 
 def _decode(
-    path: Path, count: int, size: int | None
+    path: Path, count: int, size: int | None, sampler: Sampler
 ) -> tuple[npt.NDArray[np.uint8], tuple[int, ...], int, float]:
-    frames, facts = decode(path, count, size)
+    frames, facts = decode(path, count, size, sampler)
     return frames, tuple(facts["indices"]), facts["total"], facts["fps"]

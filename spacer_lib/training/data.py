@@ -157,7 +157,18 @@ def _read(path: Path) -> list[Question]:
             kind="training.no-data",
             remedy="write it with `spacer qa` or `spacer mix`, or fix data_path",
         )
-    return read_questions(path)
+    with open(path, "rb") as file:
+        is_list = file.read(64).lstrip()[:1] == b"["
+    rows = [] if is_list else read_questions(path)
+    if is_list or (rows and {"problem", "solution"} <= set(rows[0])):
+        raise SpacerError(
+            f"{path}",
+            kind="training.raw-rows",
+            got="one JSON list" if is_list else "problem and solution",
+            expected="question rows; Video-R1 publishes others",
+            remedy=f"make them with `spacer mix --general {path} --out FOLDER`",
+        )
+    return rows
 
 
 def _chosen(path: Path, numbered: Numbered, config: TrainConfig) -> Numbered:

@@ -672,3 +672,20 @@ def test_a_joint_folder_opens_and_finds_its_media(spatial, tmp_path):
         str(tmp_path / "joint"), cache_dir=str(tmp_path / "cache")
     )
     assert len(opened["train"]) == count + 10
+
+
+def test_rows_that_spacer_released_keep_their_video_as_scene():
+    raw = {
+        "problem_id": 5,
+        "problem": "How many chairs are there?",
+        "data_type": "video",
+        "problem_type": "numerical",
+        "options": [],
+        "solution": "<answer>4</answer>",
+        "path": "./SR_dataset/scene0000_00.mp4",
+        "data_source": "SR_dataset",
+    }
+    (row,), refused_rows = mixture.convert([raw])
+    assert not refused_rows
+    assert (row["id"], row["scene_name"]) == ("spacer:5", "scene0000_00")
+    assert (row["dataset"], row["ground_truth"]) == ("scannet", "4")

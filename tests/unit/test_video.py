@@ -16,7 +16,7 @@ from support import refused
 
 from spacer_lib.errors import SpacerError
 from spacer_lib.rooms import decoding, video
-from spacer_lib.rooms.frames import sample_indices
+from spacer_lib.rooms.frames import Sampler, sample_indices
 from spacer_lib.rooms.scannet.sens import (
     COLOR_JPEG,
     COLOR_PNG,
@@ -352,6 +352,41 @@ def test_a_missing_frame_table(tmp_path):
 )
 def test_sample_indices(total, count, expected):
     assert sample_indices(total, count) == expected
+
+
+@pytest.mark.parametrize(
+    ("sampler", "total", "count", "expected"),
+    [
+        # SpaceR's evaluation: whole seconds at 1 fps, rounded down.
+        (Sampler("floor", fps=1, whole_seconds=True), 100, 32, (0, 33, 66, 99)),
+        (Sampler("floor", fps=1, whole_seconds=True), 12, 32, (0,)),
+        # Video-R1: 2 fps, 4 to 16 frames, an even number.
+        (Sampler(fps=2, min_frames=4, multiple=2), 36, 16, (0, 12, 23, 35)),
+        (Sampler(fps=2, min_frames=4, multiple=2), 2400, 16, None),
+        (Sampler("tail"), 10, 4, (0, 3, 6, 9)),
+        (Sampler("inner"), 10, 4, (2, 4, 6, 8)),
+        (Sampler(), 10, 4, (0, 3, 6, 9)),
+    ],
+)
+def test_samplers_of_published_systems(sampler, total, count, expected):
+    found = sampler.indices(total, count, 24.0)
+    assert len(found) == count if expected is None else found == expected
+
+
+def test_a_room_shows_the_frames_that_its_sampler_picks():
+    address = "room://seen/3"
+    *_, total, fps = read_frames(address, 4, 28)
+    frames, indices, *_ = read_frames(address, 4, 28, Sampler("inner"))
+    assert indices == Sampler("inner").indices(total, 4, fps)
+    assert len(frames) == 4 and indices[0] > 0
+
+
+@pytest.mark.parametrize(
+    "given", [{"rule": "best"}, {"fps": 0.0}, {"min_frames": 0}, {"multiple": 0}]
+)
+def test_a_sampler_out_of_range_is_refused(given):
+    with refused("rooms.sampler"):
+        Sampler(**given)
 
 
 @pytest.mark.parametrize(("total", "count"), [(0, 4), (4, 0), (-1, 2)])
