@@ -23,7 +23,7 @@ BENCHMARKS = (
     "videommmu",
 )
 CONDITIONS = ("own", "other", "blind", "shuffled", "oracle", "random_map")
-FLOORS = ("majority", "frequency", "random")
+FLOORS = ("strongest", "majority", "constant", "category", "frequency", "random")
 PRESETS = (
     "spacer-paper",
     "spacer-released",

@@ -116,7 +116,9 @@ def evaluate(
     vllm: Annotated[bool, typer.Option(help="Run --model with vLLM.")] = False,
     train_data: Annotated[
         Optional[Path],
-        typer.Option(help="Rows that a floor counts answers in; those of --data else."),
+        typer.Option(
+            help="Rows that a floor counts answers in; other rooms of --data else."
+        ),
     ] = None,
     positions: Positions = None,
     key_variable: Annotated[
@@ -153,7 +155,7 @@ def evaluate(
         backend = server(endpoint, model_name, key_variable, concurrency, form)
     elif floor:
         train_rows = bench.read(train_data) if train_data else None
-        backend = _floor(floor, rows, train_rows)
+        backend = _floor(floor, bench, chosen.extraction, rows, train_rows)
     else:
         backend = _checkpoint(str(model), positions, vllm, settings.video.frames)
     who = model or model_name or floor or ""
@@ -222,10 +224,18 @@ def _settings(config: str | None, setting: list[str]) -> Any:
     return dataclasses.replace(load_evaluation(config), **values)
 
 
-def _floor(kind: str, rows: list[Question], train_rows: list[Question] | None) -> Any:
+def _floor(
+    kind: str,
+    bench: Any,
+    extraction: str,
+    rows: list[Question],
+    train_rows: list[Question] | None,
+) -> Any:
+    from spacer_lib.benchmarks import rules_of
     from spacer_lib.evaluation.floors import Floor
 
-    return Floor(kind, rows, train_rows)
+    rule = rules_of(bench)[extraction.removesuffix("+fallback")]
+    return Floor(kind, rows, train_rows, rule)
 
 
 def _checkpoint(model: str, positions: str | None, vllm: bool, frames: int) -> Any:
