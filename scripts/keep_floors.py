@@ -1,4 +1,4 @@
-"""Put the floors of the held-out questions into ``papermill_runs/held_out/scores.csv``.
+"""Put the floors of the held-out questions into ``papermill_runs/held_out``.
 
     spacer report … --out runs/held_out_report     # floors, warm start; no other model
     python scripts/keep_floors.py runs/held_out_report
@@ -20,16 +20,18 @@ KEPT = PROJECT_ROOT / "papermill_runs" / "held_out"
 KEY = ["run", "level", "name"]
 
 
-def merge(old: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
+def merge(
+    old: pd.DataFrame, new: pd.DataFrame, numbers: tuple[str, ...]
+) -> pd.DataFrame:
     """The old rows with those of the new runs behind them.
 
     Raises
     ------
     SpacerError
-        If a score or an interval that both have differs.
+        If one of the numbers differs in a row that both have.
     """
     both = old.merge(new, on=KEY, suffixes=("", "_new"))
-    for column in ("n", "score", "score_low", "score_high"):
+    for column in numbers:
         apart = (both[column] - both[f"{column}_new"]).abs() > 1e-9
         if apart.any():
             line = both[apart].iloc[0]
@@ -39,8 +41,6 @@ def merge(old: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
                 got=line[f"{column}_new"],
                 expected=line[column],
             )
-    flags = new.drop_duplicates("run").set_index("run")["floor"]
-    old = old.assign(floor=old["run"].map(flags).fillna(old["floor"]).astype(bool))
     added = new[~new["run"].isin(set(old["run"]))]
     return pd.concat([old, added], ignore_index=True)
 
@@ -48,10 +48,17 @@ def merge(old: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
 def main() -> None:
     """Write the table with its floors, and ``floors.csv`` beside it."""
     report = Path(sys.argv[1])
-    table = merge(*(pd.read_csv(f / "scores.csv") for f in (KEPT, report)))
-    write_text(KEPT / "scores.csv", table.to_csv(index=False))
+    old, new = (pd.read_csv(folder / "scores.csv") for folder in (KEPT, report))
+    table = merge(old, new, ("n", "score", "score_low", "score_high"))
+    # Whether a run is a floor is what the new report says.
+    flags = new.drop_duplicates("run").set_index("run")["floor"]
+    is_floor = table["run"].map(flags).fillna(table["floor"]).astype(bool)
+    table = table.assign(floor=is_floor)
+    old, new = (pd.read_csv(folder / "deltas.csv") for folder in (KEPT, report))
+    deltas = merge(old, new, ("n", "before", "after", "delta", "low", "high"))
     floors = pd.read_csv(report / "floors.csv")
-    write_text(KEPT / "floors.csv", floors.to_csv(index=False))
+    for name, kept in (("scores", table), ("deltas", deltas), ("floors", floors)):
+        write_text(KEPT / f"{name}.csv", kept.to_csv(index=False))
     print(f"{KEPT}: {table['run'].nunique()} runs")
 
 
