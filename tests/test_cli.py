@@ -398,6 +398,7 @@ def test_summary_shows_floors_before_and_after():
     record = {"score": 0.5, "hits": 0.25}
     summary = {
         "floors": {
+            "strongest": {"score": 0.42, "hits": float("nan")},
             "majority": {"score": 0.31, "hits": float("nan")},
             "blind": record,
             "other": record,
@@ -408,6 +409,7 @@ def test_summary_shows_floors_before_and_after():
         "stages": {"01": {"seconds": 30.0, "peak_memory_gb": 1.5}},
     }
     text = cli.project.summary_text(summary)
+    assert re.search(r"strongest of each task +0\.420 +-", text)
     assert re.search(r"majority answer +0\.310 +-", text)
     assert re.search(r"warm start, demonstrated cameras +0\.800 +0\.900", text)
     assert re.search(r"after SG-RLVR, new cameras +0\.700 +0\.600", text)

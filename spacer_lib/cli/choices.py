@@ -40,7 +40,7 @@ BENCHMARKS = (
 SUITES = ("easi-8",)
 CONDITIONS = ("own", "other", "blind", "shuffled", "oracle", "random_map")
 BACKENDS = ("auto", "transformers", "vllm")
-FLOORS = ("majority", "frequency", "random")
+FLOORS = ("strongest", "majority", "constant", "category", "frequency", "random")
 PRESETS = (
     "spacer-paper",
     "spacer-released",

@@ -158,7 +158,9 @@ def evaluate(
     ] = "auto",
     train_data: Annotated[
         Optional[Path],
-        typer.Option(help="Rows that a floor counts answers in; those of --data else."),
+        typer.Option(
+            help="Rows that a floor counts answers in; other rooms of --data else."
+        ),
     ] = None,
     positions: Positions = None,
     key_variable: Annotated[
@@ -220,7 +222,8 @@ def evaluate(
         for one in asked:
             if floor:
                 train_rows = one.bench.read(train_data) if train_data else None
-                answers = _floor(floor, one.rows, train_rows)
+                rule = one.chosen.extraction
+                answers = _floor(floor, one.bench, rule, one.rows, train_rows)
             place = out / one.bench.name if suite else out
             try:
                 ask(
@@ -412,10 +415,18 @@ def _changed(base: Any, setting: list[str]) -> Any:
     return dataclasses.replace(base, **values)
 
 
-def _floor(kind: str, rows: list[Question], train_rows: list[Question] | None) -> Any:
+def _floor(
+    kind: str,
+    bench: Any,
+    extraction: str,
+    rows: list[Question],
+    train_rows: list[Question] | None,
+) -> Any:
+    from spacer_lib.benchmarks import rules_of
     from spacer_lib.evaluation.floors import Floor
 
-    return Floor(kind, rows, train_rows)
+    rule = rules_of(bench)[extraction.removesuffix("+fallback")]
+    return Floor(kind, rows, train_rows, rule)
 
 
 @contextlib.contextmanager

@@ -800,7 +800,7 @@ def test_the_commands_mistakes_are_one_line(rows, tmp_path, capsys):
         (["--model", "x", "--floor", "majority"], "none or several"),
         (["--endpoint", "http://x"], "--model-name"),
         (["--floor", "random", "--fallback-model", "x"], "--fallback-endpoint"),
-        (["--floor", "median"], "majority, frequency, random"),
+        (["--floor", "median"], "strongest, majority, constant"),
         (["--floor", "majority", "--frames", "0"], "frames: got 0"),
         (["--model", TINY_MODEL, "--backend", "vllm"], "pip install vllm"),
         (["--model", TINY_MODEL, "--backend", "jax"], "auto, transformers, vllm"),
@@ -928,7 +928,7 @@ def test_floors_go_through_the_same_runner(rows, tmp_path):
     assert share == pytest.approx(0.25, abs=0.07)  # three standard errors
     assert not any(r["failure"] for records in made.values() for r in records)
     header = read_json(tmp_path / "majority" / "evaluation.json")
-    assert header["name"] == "majority of these rows"
+    assert header["name"] == "majority of other rooms"
     trained = Floor("majority", asked, train)
     assert trained.name == "majority of training rows"
     texts = [reply.text for _, reply in trained.ask(asked[:11], TINY)]
