@@ -4,6 +4,7 @@ import base64
 import json
 import re
 import shutil
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -141,6 +142,18 @@ def test_every_rule_takes_every_text(folders, text):
                 assert 0 <= rule(text, row).score <= 1
             if not text.strip():
                 assert BENCHMARKS[name].official(text, row)[:2] == (0, None)
+
+
+@pytest.mark.parametrize(
+    "part", ["{", "`", "(", "A ", "1", "<Answer>", "answer ", "\n"]
+)
+@pytest.mark.parametrize("name", sorted({case["benchmark"] for case in CASES}))
+def test_long_texts_are_read_in_linear_time(name, part):
+    row = next(case["row"] for case in CASES if case["benchmark"] == name)
+    row = {"question_type": "any", **row}
+    start = time.process_time()
+    named(name).official(part * 100_000, row)
+    assert time.process_time() - start < 2
 
 
 # ------------------------------------------------------------------------- readers
