@@ -327,6 +327,14 @@ def test_a_cell_may_be_longer_than_a_block_of_the_csv_reader(fresh):
     assert all(Path(r["image"][0]).stat().st_size == len(blob) for r in rows)
 
 
+def test_options_that_are_numbers_stay_texts_and_empty_cells_are_none(fresh):
+    folder = fresh("3dsr")
+    texts = {"A": "1", "B": "2.50", "C": "", "D": "nan", "answer": "B"}
+    edit(folder / FILES["3dsr"], lambda row: row | texts)
+    for row in threedsr.read_rows(folder):
+        assert row["options"] == ["A. 1", "B. 2.50"]
+
+
 # -------------------------------------------------------------- one benchmark's own
 
 
