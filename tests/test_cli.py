@@ -173,6 +173,7 @@ EXTRAS = {
     "align",
     "audit",
     "evaluate",
+    "explain-gap",
     "reward",
     "select",
     "serve",
@@ -270,7 +271,7 @@ def test_a_setting_of_evaluate_is_also_an_option():
         "a=2",
     ]
     assert cli._spread(["serve", "--max-pixels", "9"])[-2] == "--max-pixels"
-    chosen = cli.evaluation._settings("tiny", ["temperature=0", "size=null"])
+    chosen = cli.evaluation.load_settings("tiny", ["temperature=0", "size=null"])
     assert type(chosen.temperature) is float and chosen.size is None
     assert (chosen.mode, chosen.frames) == ("tiny", 4)
 

@@ -55,6 +55,7 @@ SETTINGS = (
     "limit",
 )
 ADVANCED = (
+    "overwrite",
     "template",
     "backend",
     "train_data",

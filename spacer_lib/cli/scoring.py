@@ -366,9 +366,7 @@ def report(
     }
 
 
-@command(
-    "spacer explain-gap runs/vsi runs/vsi_other --profile spacer --profile lmms_eval"
-)
+@extra("spacer extras explain-gap runs/vsi --profile spacer --profile lmms_eval")
 def explain_gap(
     runs: Annotated[
         list[Path],
@@ -397,7 +395,7 @@ def explain_gap(
         Path, typer.Option(help="Output folder.", show_default="runs/gap")
     ] = PROJECT_ROOT / "runs" / "gap",
 ) -> dict[str, Any]:
-    """Split the difference of two scores into shares of prompt, frames, reading …"""
+    """Split the difference of two scores into shares of what was set differently."""
     if len(runs) > 2 or len(profile) > 2 or len(runs) + len(profile) < 2:
         raise SpacerError(
             "runs and profiles",
