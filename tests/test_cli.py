@@ -212,7 +212,7 @@ def test_evaluate_shows_few_options_and_takes_all():
     short = ROOT_COMMAND.commands["evaluate"].params
     full = ROOT_COMMAND.commands["extras"].commands["evaluate"].params
     assert [one.name for one in short] == [one.name for one in full]
-    assert len([one for one in short if not one.hidden]) <= 12
+    assert len([one for one in short if not one.hidden]) <= 13
     assert not [one.name for one in full if one.hidden]
 
 
@@ -238,6 +238,7 @@ def test_help_texts_are_whole_sentences(words, command):
 
 def test_choices_are_those_of_the_library():
     from spacer_lib import benchmarks
+    from spacer_lib.benchmarks import suites
     from spacer_lib.evaluation import conditions, config, floors, runner, workers
     from spacer_lib.models.patches.rope import POSITION_RULES
     from spacer_lib.rehearsal import stages
@@ -246,6 +247,7 @@ def test_choices_are_those_of_the_library():
     assert choices.BENCHMARKS == tuple(benchmarks.BENCHMARKS)
     assert choices.STAGES == tuple(stages.STAGES)
     assert choices.BACKENDS == workers.BACKENDS
+    assert choices.SUITES == tuple(suites.SUITES)
     assert choices.CONDITIONS == conditions.CONDITIONS
     assert choices.FLOORS == floors.FLOORS
     assert choices.PRESETS == tuple(PRESETS)
@@ -397,6 +399,7 @@ def test_summary_shows_floors_before_and_after():
     record = {"score": 0.5, "hits": 0.25}
     summary = {
         "floors": {
+            "strongest": {"score": 0.42, "hits": float("nan")},
             "majority": {"score": 0.31, "hits": float("nan")},
             "blind": record,
             "other": record,
@@ -407,6 +410,7 @@ def test_summary_shows_floors_before_and_after():
         "stages": {"01": {"seconds": 30.0, "peak_memory_gb": 1.5}},
     }
     text = cli.project.summary_text(summary)
+    assert re.search(r"strongest of each task +0\.420 +-", text)
     assert re.search(r"majority answer +0\.310 +-", text)
     assert re.search(r"warm start, demonstrated cameras +0\.800 +0\.900", text)
     assert re.search(r"after SG-RLVR, new cameras +0\.700 +0\.600", text)

@@ -9,15 +9,25 @@ One module per benchmark, and ``held_out``, our own. ``named`` finds one.
 import re
 
 from spacer_lib.benchmarks import (
+    blink,
+    embspatial,
     held_out,
     longvideobench,
+    mindcube,
+    mmsi,
+    mmsi_video,
+    revsi,
+    sitebench,
     spar,
     sti,
     systems,
     tempcompass,
+    threedsr,
     videomme,
     videommmu,
+    viewspatial,
     vsi,
+    vsi_super,
 )
 from spacer_lib.benchmarks.rules import (
     after_tag,
@@ -41,6 +51,18 @@ BENCHMARKS = {
         tempcompass.benchmark(),
         longvideobench.benchmark(),
         videommmu.benchmark(),
+        *map(revsi.benchmark, revsi.BUDGETS),
+        mmsi.benchmark(),
+        mindcube.benchmark(tiny=True),
+        mindcube.benchmark(),
+        viewspatial.benchmark(),
+        embspatial.benchmark(),
+        blink.benchmark(),
+        threedsr.benchmark(),
+        sitebench.benchmark(),
+        mmsi_video.benchmark(),
+        vsi_super.benchmark("recall"),
+        vsi_super.benchmark("count"),
     )
 }
 

@@ -21,10 +21,26 @@ BENCHMARKS = (
     "tempcompass",
     "longvideobench",
     "videommmu",
+    "revsi-16",
+    "revsi-32",
+    "revsi-64",
+    "revsi-all",
+    "mmsi",
+    "mindcube-tiny",
+    "mindcube",
+    "viewspatial",
+    "embspatial",
+    "blink",
+    "3dsr",
+    "site",
+    "mmsi-video",
+    "vsi-super-recall",
+    "vsi-super-count",
 )
+SUITES = ("easi-8",)
 CONDITIONS = ("own", "other", "blind", "shuffled", "oracle", "random_map")
 BACKENDS = ("auto", "transformers", "vllm")
-FLOORS = ("majority", "frequency", "random")
+FLOORS = ("strongest", "majority", "constant", "category", "frequency", "random")
 PRESETS = (
     "spacer-paper",
     "spacer-released",

@@ -47,6 +47,8 @@ def summary_text(summary: dict[str, Any]) -> str:
         shown = f"{hits:10.3f}" if hits == hits and hits is not None else f"{'-':>10}"
         lines.append(f"{name:34}{record['score']:8.3f}{shown}")
 
+    if "strongest" in summary["floors"]:
+        line("floor: the strongest of each task", summary["floors"]["strongest"])
     line("floor: majority answer", summary["floors"]["majority"])
     line("floor: no video", summary["floors"]["blind"])
     line("floor: another room's video", summary["floors"]["other"])

@@ -25,6 +25,8 @@ from spacer_lib.rows import Question
 
 # This many refusals before a first answer: the fault is not in single rows.
 REFUSALS = 5
+# In vLLM's refusal of the places of frames, which it takes only if told to.
+UNTRUSTING = "media_io_kwargs are disabled"
 
 
 @dataclass
@@ -176,6 +178,8 @@ class Endpoint:
                 extra_body=body,
             )
         except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
+            if UNTRUSTING in str(error):  # no row's fault
+                raise self._problem(error) from error
             return error
         except openai.APIError as error:
             if getattr(error, "status_code", None) == 413:  # too large
@@ -200,6 +204,12 @@ class Endpoint:
         if isinstance(error, openai.AuthenticationError | openai.PermissionDeniedError):
             kind = "evaluation.key-refused"
             remedy = f"put a valid key into ${self.key_variable}, then {remedy}"
+        elif UNTRUSTING in str(error):
+            kind = "evaluation.untrusting-server"
+            remedy = (
+                "start vLLM with --trust-request-mm-kwargs, for the frames' places "
+                "in the video are accepted, or pass --set frames_as=images"
+            )
         elif isinstance(error, openai.NotFoundError):
             kind = "evaluation.no-such-model"
             remedy = f"check address and model name, then {remedy}"

@@ -586,7 +586,10 @@ class AlignmentCheck(TrainerCallback):
         style = source.style
         style = PromptStyle(style) if isinstance(style, str) else style
         most = min(trainer.max_completion_length, CHECKED_TOKENS)
-        for row in rows_to_align([source.row(n) for n in range(len(source.rows))]):
+        places = {id(row): number for number, row in enumerate(source.rows)}
+        for first in rows_to_align(source.rows):
+            # Loaded, so that another row stands in where media cannot be read.
+            row = source.load([places[id(first)]]).rows[0]
             sampling = vllm.sampling(max_tokens=most, top_p=1.0)
             found.append(
                 align(

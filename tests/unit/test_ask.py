@@ -372,6 +372,17 @@ def test_a_row_that_a_server_refuses_is_wrong_and_listed(rows, stub, tmp_path):
     assert set(server.asked.values()) == {1}  # a refusal is an answer
 
 
+def test_a_server_that_takes_no_places_of_frames_stops_the_run(rows, stub, tmp_path):
+    """vLLM's own words; two rows, fewer than refusals end a run otherwise."""
+    said = (
+        "Per-request media_io_kwargs are disabled by default because they can change "
+        "multimodal media loading resource usage."
+    )
+    server = stub(lambda question: declined(400, said))
+    with refused("evaluation.untrusting-server", says="--trust-request-mm-kwargs"):
+        list(Endpoint(server.url, "x").ask(rows[:2], TINY))
+
+
 def test_when_nothing_but_refusals_comes_the_run_stops(rows, stub, tmp_path):
     server = stub(lambda question: declined(400, "unknown field media_io_kwargs"))
     with refused("evaluation.endpoint-failed", says="unknown field"):
@@ -789,7 +800,7 @@ def test_the_commands_mistakes_are_one_line(rows, tmp_path, capsys):
         (["--model", "x", "--floor", "majority"], "none or several"),
         (["--endpoint", "http://x"], "--model-name"),
         (["--floor", "random", "--fallback-model", "x"], "--fallback-endpoint"),
-        (["--floor", "median"], "majority, frequency, random"),
+        (["--floor", "median"], "strongest, majority, constant"),
         (["--floor", "majority", "--frames", "0"], "frames: got 0"),
         (["--model", TINY_MODEL, "--backend", "vllm"], "pip install vllm"),
         (["--model", TINY_MODEL, "--backend", "jax"], "auto, transformers, vllm"),
@@ -917,7 +928,7 @@ def test_floors_go_through_the_same_runner(rows, tmp_path):
     assert share == pytest.approx(0.25, abs=0.07)  # three standard errors
     assert not any(r["failure"] for records in made.values() for r in records)
     header = read_json(tmp_path / "majority" / "evaluation.json")
-    assert header["name"] == "majority of these rows"
+    assert header["name"] == "majority of other rooms"
     trained = Floor("majority", asked, train)
     assert trained.name == "majority of training rows"
     texts = [reply.text for _, reply in trained.ask(asked[:11], TINY)]
