@@ -366,10 +366,7 @@ def report(
     }
 
 
-@extra(
-    "spacer extras explain-gap runs/vsi runs/vsi_other --profile spacer "
-    "--profile lmms_eval"
-)
+@extra("spacer extras explain-gap runs/vsi --profile spacer --profile lmms_eval")
 def explain_gap(
     runs: Annotated[
         list[Path],
@@ -398,10 +395,7 @@ def explain_gap(
         Path, typer.Option(help="Output folder.", show_default="runs/gap")
     ] = PROJECT_ROOT / "runs" / "gap",
 ) -> dict[str, Any]:
-    """Split a difference of scores into shares of prompt, frames, reading, averaging.
-
-    The shares add up to the difference.
-    """
+    """Split the difference of two scores into shares of what was set differently."""
     if len(runs) > 2 or len(profile) > 2 or len(runs) + len(profile) < 2:
         raise SpacerError(
             "runs and profiles",
