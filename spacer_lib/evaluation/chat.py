@@ -21,7 +21,8 @@ import openai
 from PIL import Image
 
 from spacer_lib.errors import SpacerError
-from spacer_lib.evaluation.backends import Replies, Reply, keyed, media_failure
+from spacer_lib.evaluation.backends import media_failure
+from spacer_lib.evaluation.replies import Replies, Reply, keyed
 from spacer_lib.language.asking import AskSettings
 from spacer_lib.models.inputs import MediaError, fit_pixels, read_clip, read_image
 from spacer_lib.rooms.frames import VideoSettings
