@@ -14,7 +14,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +24,7 @@ from spacer_lib.benchmarks.rules import strict
 from spacer_lib.benchmarks.schema import Rule
 from spacer_lib.errors import SpacerError
 from spacer_lib.evaluation.predictions import record, reward_rule
+from spacer_lib.evaluation.replies import Replies, Reply, keyed
 from spacer_lib.evaluation.statistics import summarize
 from spacer_lib.language.asking import AskSettings
 from spacer_lib.language.choices import labelled_options
@@ -31,9 +32,6 @@ from spacer_lib.questions.generators import task_kind
 from spacer_lib.rewards.config import RewardConfig
 from spacer_lib.rooms.scene import space_of
 from spacer_lib.rows import Prediction, Question, questions_hash
-
-if TYPE_CHECKING:  # it loads torch, which tables of floors do without
-    from spacer_lib.evaluation.backends import Replies
 
 FLOORS = ("strongest", "majority", "constant", "category", "frequency", "random")
 COUNTED = ("majority", "constant", "category", "frequency")  # strongest is one of these
@@ -119,10 +117,8 @@ class Floor:
         *,
         prefixes: Sequence[str] | None = None,
         blind: bool = False,
-    ) -> "Replies":
+    ) -> Replies:
         """Yield at once; a row's draw depends on the seed and its id."""
-        from spacer_lib.evaluation.backends import Reply
-
         for i, row in enumerate(rows):
             yield i, Reply(self.answer(row, settings.seed), 0)
 
@@ -140,8 +136,6 @@ class Floor:
                 "category": task.category,
             }
             return ways[kind](row)
-        from spacer_lib.evaluation.backends import keyed
-
         counts, rng = task.answers(_space(row)), keyed(seed, row["id"])
         answers = sorted(counts)
         if kind == "random":
