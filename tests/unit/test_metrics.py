@@ -304,9 +304,9 @@ def test_three_clusters_have_the_t_interval_of_their_means():
     assert (low, high) == pytest.approx((0.5 - half, 0.5 + half), abs=1e-5)
 
 
-@pytest.mark.parametrize("rooms, least", [(3, 0.84), (5, 0.87), (10, 0.9), (20, 0.9)])
+@pytest.mark.parametrize("rooms, least", [(3, 0.84), (5, 0.88), (10, 0.92), (20, 0.94)])
 def test_intervals_of_few_rooms_cover_the_mean(rooms, least):
-    """Relative accuracies, skewed. Plain percentiles cover .75, .82, .89 and .94."""
+    """Relative accuracies, skewed. Plain percentiles cover .74, .81, .91 and .93."""
     rng, inside = np.random.default_rng(rooms), 0
     for _ in range(400):
         scores = rng.integers(1, 11, rooms) / 10 * (rng.random(rooms) < 0.6)
