@@ -166,7 +166,7 @@ def test_a_run_without_the_new_settings_keeps_its_hash():
     settings = load_profile("spacer").config("vsi").settings("think")
     plain = dataclasses.replace(settings.video, sampler=None)
     plain = dataclasses.replace(settings, video=plain)
-    floor = Floor("majority", rows)
+    floor = Floor("majority", rows, [{**rows[0], "scene_name": name} for name in "ab"])
     assert set(depends_on(rows, floor, plain)["settings"]["video"]) == {
         "frames",
         "size",
