@@ -80,7 +80,11 @@ def _row(record: Record, images: list[str], file: Path, number: int) -> Question
     }
 
 
-_MARKS = (r"``([^`]*)``", r"`([^`]*)`", r"\{([^}]*)\}")
+_MARKS = (
+    r"``([^`]*)``",
+    r"`([^`]*)`",
+    r"^[^{]*\{([^}]*)\}",
+)  # of braces the first pair
 _LETTER = re.compile(r"\b[A-D]\b(?!\s[a-zA-Z])")
 
 

@@ -194,7 +194,6 @@ def evaluate(
             remedy="pass --concurrency for a server",
         )
     check_exists(data, "benchmark" if benchmark else "suite")
-    from spacer_lib.evaluation.runner import run as ask
 
     def asking(bench: Any, place: Path) -> _Asking:
         chosen = _changed(_base(config, profile, bench.name), setting)
@@ -205,6 +204,8 @@ def evaluate(
 
     # All files are read before the first question is asked.
     asked = [asking(*pair) for pair in _places(benchmark, suite, data)]
+    from spacer_lib.evaluation.runner import run as ask
+
     who = model or model_name or floor or ""
     name = re.sub(r"[^\w.-]+", "_", Path(who).name)
     title, condition = suite or asked[0].bench.name, asked[0].chosen.condition

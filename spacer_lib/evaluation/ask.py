@@ -21,8 +21,9 @@ from spacer_lib.artifacts import (
     write_jsonl,
 )
 from spacer_lib.errors import SpacerError
-from spacer_lib.evaluation.backends import Backend, Reply
+from spacer_lib.evaluation.backends import Backend
 from spacer_lib.evaluation.conditions import WITH_MAP, condition_rows, condition_video
+from spacer_lib.evaluation.replies import Reply
 from spacer_lib.jobs import progress
 from spacer_lib.language.asking import AskSettings
 from spacer_lib.language.prompts import TINY_MODES, control_words

@@ -17,7 +17,8 @@ from urllib.parse import urlsplit, urlunsplit
 import openai
 
 from spacer_lib.errors import SpacerError
-from spacer_lib.evaluation.backends import Replies, Reply, keyed, media_failure
+from spacer_lib.evaluation.backends import media_failure
+from spacer_lib.evaluation.replies import Replies, Reply, keyed
 from spacer_lib.language.asking import AskSettings
 from spacer_lib.models.inputs import MediaError
 from spacer_lib.models.requests import chat_request

@@ -23,8 +23,8 @@ import pandas as pd
 from spacer_lib.benchmarks.rules import strict
 from spacer_lib.benchmarks.schema import Rule
 from spacer_lib.errors import SpacerError
-from spacer_lib.evaluation.backends import Replies, Reply, keyed
 from spacer_lib.evaluation.predictions import record, reward_rule
+from spacer_lib.evaluation.replies import Replies, Reply, keyed
 from spacer_lib.evaluation.statistics import summarize
 from spacer_lib.language.asking import AskSettings
 from spacer_lib.language.choices import labelled_options

@@ -7,7 +7,8 @@ from transformers import AutoConfig
 
 from spacer_lib.artifacts import PathLike
 from spacer_lib.errors import SpacerError
-from spacer_lib.evaluation.backends import Replies, Reply, keyed, media_failure
+from spacer_lib.evaluation.backends import media_failure
+from spacer_lib.evaluation.replies import Replies, Reply, keyed
 from spacer_lib.language.asking import AskSettings
 from spacer_lib.models.checkpoints import find_checkpoint, load_processor
 from spacer_lib.models.inputs import MediaError

@@ -200,7 +200,7 @@ def summarize(predictions: Sequence[Prediction], *, seed: int = 0) -> pd.DataFra
         record["spaces"] = part["space"].nunique()
         for measure in _measures(part):
             values = _influence(part, weights, measure)
-            mean, low, high = _interval(values, part["space"], seed)
+            mean, low, high = _interval(values, part["space"], seed, least=0.0)
             record.update(
                 {measure: mean, f"{measure}_low": low, f"{measure}_high": high}
             )

@@ -23,7 +23,8 @@ from spacer_lib.rows import Question
 
 # A process imports torch or vLLM once it knows its GPU.
 if TYPE_CHECKING:
-    from spacer_lib.evaluation.backends import Backend, Replies
+    from spacer_lib.evaluation.backends import Backend
+    from spacer_lib.evaluation.replies import Replies
 
 BACKENDS = ("auto", "transformers", "vllm")
 END_S = 10  # what a process gets to end by itself

@@ -32,7 +32,7 @@ from spacer_lib.artifacts import (
 from spacer_lib.benchmarks import named
 from spacer_lib.evaluation.ask import Journal
 from spacer_lib.evaluation.ask import ask as ask_rows
-from spacer_lib.evaluation.backends import LocalModel, Reply, load
+from spacer_lib.evaluation.backends import LocalModel, load
 from spacer_lib.evaluation.chat import Endpoint, chat_request
 from spacer_lib.evaluation.conditions import condition_rows, condition_video
 from spacer_lib.evaluation.config import (
@@ -42,6 +42,7 @@ from spacer_lib.evaluation.config import (
 )
 from spacer_lib.evaluation.floors import Floor
 from spacer_lib.evaluation.offline_vllm import OfflineVllm
+from spacer_lib.evaluation.replies import Reply
 from spacer_lib.evaluation.runner import run
 from spacer_lib.evaluation.serve import make_server
 from spacer_lib.language.asking import AskSettings
@@ -915,7 +916,7 @@ def test_floors_go_through_the_same_runner(rows, tmp_path):
     asked = [task(i, a) for i, a in enumerate(["2"] * 6 + ["3"] * 3 + ["7"])]
     letters = ["A. x", "B. y", "C. z", "D. w"]
     asked += [task(i, "B", letters) for i in range(10, 410)]
-    train = [task(0, "7"), task(1, "A", letters)]
+    train = [task(900, "7"), task(901, "A", letters)]  # other rooms
     made = {
         kind: run(VSI, asked, Floor(kind, asked), tmp_path / kind, TINY)
         for kind in ("majority", "frequency", "random")

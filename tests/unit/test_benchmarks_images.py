@@ -4,6 +4,7 @@ import base64
 import json
 import re
 import shutil
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -141,6 +142,18 @@ def test_every_rule_takes_every_text(folders, text):
                 assert 0 <= rule(text, row).score <= 1
             if not text.strip():
                 assert BENCHMARKS[name].official(text, row)[:2] == (0, None)
+
+
+@pytest.mark.parametrize(
+    "part", ["{", "`", "(", "A ", "1", "<Answer>", "answer ", "\n"]
+)
+@pytest.mark.parametrize("name", sorted({case["benchmark"] for case in CASES}))
+def test_long_texts_are_read_in_linear_time(name, part):
+    row = next(case["row"] for case in CASES if case["benchmark"] == name)
+    row = {"question_type": "any", **row}
+    start = time.process_time()
+    named(name).official(part * 100_000, row)
+    assert time.process_time() - start < 2
 
 
 # ------------------------------------------------------------------------- readers
@@ -312,6 +325,14 @@ def test_a_cell_may_be_longer_than_a_block_of_the_csv_reader(fresh):
     rows = threedsr.read_rows(folder)
     assert len(rows) == 12
     assert all(Path(r["image"][0]).stat().st_size == len(blob) for r in rows)
+
+
+def test_options_that_are_numbers_stay_texts_and_empty_cells_are_none(fresh):
+    folder = fresh("3dsr")
+    texts = {"A": "1", "B": "2.50", "C": "", "D": "nan", "answer": "B"}
+    edit(folder / FILES["3dsr"], lambda row: row | texts)
+    for row in threedsr.read_rows(folder):
+        assert row["options"] == ["A. 1", "B. 2.50"]
 
 
 # -------------------------------------------------------------- one benchmark's own

@@ -173,3 +173,10 @@ def test_frequency_draws_answers_as_often_as_they_occur():
     floor = Floor("frequency", rows)
     said = Counter(floor.answer(row) for row in rows)
     assert said["2"] / 400 == pytest.approx(0.75, abs=0.07)  # three standard errors
+
+
+def test_intervals_of_three_rooms_stay_between_0_and_1():
+    rows = [number(i, 2) for i in range(3)]
+    answers = [record(row, "2" if i else "9", strict) for i, row in enumerate(rows)]
+    line = summarize(answers).set_index("level").loc["overall"]
+    assert (line["score_low"], line["score_high"]) == (0, 1)

@@ -11,9 +11,9 @@ from spacer_lib.artifacts import read_json, write_json, write_jsonl
 from spacer_lib.benchmarks import held_out, named, rules_of
 from spacer_lib.cli import main
 from spacer_lib.evaluation import gaps
-from spacer_lib.evaluation.backends import Reply
 from spacer_lib.evaluation.floors import Floor
 from spacer_lib.evaluation.predictions import record
+from spacer_lib.evaluation.replies import Reply
 from spacer_lib.evaluation.report import Run, read_run
 from spacer_lib.evaluation.runner import run
 from spacer_lib.language.asking import AskSettings
