@@ -1,7 +1,9 @@
 """Profiles of published systems: what the files say, and what a run does with it."""
 
 import dataclasses
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from support import refused
 
@@ -16,7 +18,9 @@ from spacer_lib.evaluation.profiles import (
     profile_table,
 )
 from spacer_lib.language.prompts import user_text
-from spacer_lib.rooms.frames import Sampler
+from spacer_lib.models import inputs
+from spacer_lib.models.inputs import fit_pixels
+from spacer_lib.rooms.frames import Sampler, VideoSettings
 
 NAMES = (
     "easi",
@@ -166,7 +170,7 @@ def test_a_run_without_the_new_settings_keeps_its_hash():
     settings = load_profile("spacer").config("vsi").settings("think")
     plain = dataclasses.replace(settings.video, sampler=None)
     plain = dataclasses.replace(settings, video=plain)
-    floor = Floor("majority", rows)
+    floor = Floor("majority", rows, [{**rows[0], "scene_name": name} for name in "ab"])
     assert set(depends_on(rows, floor, plain)["settings"]["video"]) == {
         "frames",
         "size",
@@ -175,3 +179,15 @@ def test_a_run_without_the_new_settings_keeps_its_hash():
         "shuffle",
     }
     assert "sampler" in depends_on(rows, floor, settings)["settings"]["video"]
+
+
+def test_small_frames_are_enlarged_in_process_and_for_a_server():
+    least = 128 * 28 * 28
+    small = np.zeros((1, 56, 70, 3), np.uint8)
+    assert fit_pixels(small, least).shape == (1, 56, 56, 3)
+    _, height, width, _ = fit_pixels(small, least, min_pixels=least).shape
+    assert least * 0.8 < height * width <= least * 1.2
+    encoder = SimpleNamespace(size={"shortest_edge": 56 * 56})
+    video = VideoSettings(4, None, least, min_pixels=least)
+    budget = inputs._budget(encoder, video)["size"]
+    assert budget == {"shortest_edge": least, "longest_edge": least}
