@@ -168,7 +168,7 @@ print(f"{len(vertices)} vertices, height {np.ptp(aligned[:, 2]):.2f} m")
 
 # %%
 figure, axes = plt.subplots(1, 2, figsize=(9, 3.8))
-chosen = np.random.default_rng(0).choice(len(vertices), min(len(vertices), 20_000))
+chosen = np.random.default_rng(0).choice(len(vertices), min(len(vertices), 8_000))
 pairs = {"scan": vertices, "aligned": aligned}
 for ax, (name, points) in zip(axes, pairs.items(), strict=True):
     room_plots.cloud_from_above(points[chosen], colors[chosen] / 255, ax)
@@ -298,7 +298,7 @@ from_above |= {name: rule.points_xy(aligned) for name, rule in AREA_RULES.items(
 # %%
 figure, axes = plt.subplots(1, 3, figsize=(11, 3), sharex=True, sharey=True)
 for ax, (name, points) in zip(axes, from_above.items(), strict=True):
-    few = np.random.default_rng(0).permutation(points)[:8000]
+    few = np.random.default_rng(0).permutation(points)[:3000]
     ax.plot(*few.T, ".", ms=1)
     area = scene.room_areas_m2.get(name)
     ax.set(title=name + (f": {area:.1f} m²" if area else ""), aspect="equal")

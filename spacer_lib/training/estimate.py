@@ -16,7 +16,7 @@ from typing import Any
 
 from spacer_lib.artifacts import PROJECT_ROOT, PathLike, read_json
 from spacer_lib.errors import SpacerError
-from spacer_lib.training.needs import say_needs
+from spacer_lib.training.needs import say_needs, steps_of_run
 from spacer_lib.training.processes.launch import Say, launch
 from spacer_lib.training.recipe import TrainConfig
 
@@ -206,18 +206,3 @@ def extrapolate(
 def passes_per_batch(config: TrainConfig) -> int:
     """Optimiser steps on the same rollouts; 1 for baselines, which have none."""
     return config.advanced.num_iterations if config.method == "grpo" else 1
-
-
-def steps_of_run(config: TrainConfig, rows: int) -> int:
-    """Optimiser steps of a run on ``rows`` rows, counted as its trainer does.
-
-    TRL leaves out the last rows of an epoch that do not fill a batch of rollouts. The
-    last step of a baseline is smaller instead.
-    """
-    if config.max_steps:
-        return config.max_steps
-    if config.method == "grpo":
-        epoch = rows // config.prompts_per_step * config.advanced.num_iterations
-    else:
-        epoch = math.ceil(rows / config.prompts_per_step)
-    return math.ceil(config.epochs * max(epoch, 1))

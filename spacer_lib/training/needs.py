@@ -264,13 +264,25 @@ def run_needs(
 
 
 def _steps(config: TrainConfig, rows: int | None) -> int | None:
-    # Only there: `estimate` measures, and asks for what is needed first.
-    from spacer_lib.training.estimate import steps_of_run
-
     if config.max_steps:
         return config.max_steps
     rows = rows or count_rows(config)
     return None if rows is None else steps_of_run(config, rows)
+
+
+def steps_of_run(config: TrainConfig, rows: int) -> int:
+    """Optimiser steps of a run on ``rows`` rows, counted as its trainer does.
+
+    TRL leaves out the last rows of an epoch that do not fill a batch of rollouts. The
+    last step of a baseline is smaller instead.
+    """
+    if config.max_steps:
+        return config.max_steps
+    if config.method == "grpo":
+        epoch = rows // config.prompts_per_step * config.advanced.num_iterations
+    else:
+        epoch = math.ceil(rows / config.prompts_per_step)
+    return math.ceil(config.epochs * max(epoch, 1))
 
 
 def count_rows(config: TrainConfig) -> int | None:

@@ -10,7 +10,8 @@ from spacer_lib.artifacts import PROJECT_ROOT, read_json, write_jsonl
 from spacer_lib.training import estimate as estimating
 from spacer_lib.training.assembly import build_trainer
 from spacer_lib.training.baselines import build_sft, sft_responses
-from spacer_lib.training.estimate import estimate, extrapolate, steps_of_run
+from spacer_lib.training.estimate import estimate, extrapolate
+from spacer_lib.training.needs import steps_of_run
 from spacer_lib.training.processes import launch as launching
 from spacer_lib.training.recipe import dump_config
 

@@ -763,7 +763,7 @@ def test_ctrl_c_says_that_the_same_command_goes_on(rows, tmp_path, capsys, monke
     write_jsonl(tmp_path / "test.jsonl", rows)
     asked = []
 
-    def interrupted(self, row, seed):
+    def interrupted(self, kind, row, seed=0):
         if len(asked) == 5:
             raise KeyboardInterrupt
         asked.append(row["id"])
