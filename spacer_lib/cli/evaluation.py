@@ -23,9 +23,12 @@ from spacer_lib.cli.choices import (
     one_of,
 )
 from spacer_lib.cli.servers import (
+    Deadline,
     FallbackEndpoint,
     FallbackKey,
     FallbackModel,
+    MaxFailed,
+    MaxReplyBytes,
     fallback_backend,
 )
 from spacer_lib.cli.servers import endpoint as server
@@ -55,6 +58,10 @@ ADVANCED = (
     "key_variable",
     "concurrency",
     "jpeg",
+    "deadline",
+    "max_reply_bytes",
+    "max_failed",
+    "retry_failed",
     "fallback_endpoint",
     "fallback_model",
     "fallback_key_variable",
@@ -128,14 +135,25 @@ def evaluate(
     jpeg: Annotated[
         bool, typer.Option(help="Send frames as JPEG, which is smaller than PNG.")
     ] = False,
+    deadline: Deadline = 300,
+    max_reply_bytes: MaxReplyBytes = 8 * 2**20,
+    max_failed: MaxFailed = 0.1,
+    retry_failed: Annotated[
+        bool, typer.Option(help="Ask again the rows that a server refused.")
+    ] = False,
     fallback_endpoint: FallbackEndpoint = None,
     fallback_model: FallbackModel = None,
     fallback_key_variable: FallbackKey = "OPENAI_API_KEY",
 ) -> dict[str, Any]:
     """Ask a benchmark's questions and score the answers; a stopped run continues."""
     _check_source(model, endpoint, model_name, floor)
+    limits: dict[str, Any] = {
+        "deadline": deadline,
+        "max_reply_bytes": max_reply_bytes,
+        "max_failed": max_failed,
+    }
     judge = fallback_backend(
-        fallback_endpoint, fallback_model, fallback_key_variable, concurrency
+        fallback_endpoint, fallback_model, fallback_key_variable, concurrency, **limits
     )
     if model and not vllm:
         check_model(model)
@@ -149,8 +167,8 @@ def evaluate(
     settings = chosen.settings(bench.mode, "images" if endpoint else "video")
     backend: Any
     if endpoint and model_name:
-        form = "jpeg" if jpeg else "png"
-        backend = server(endpoint, model_name, key_variable, concurrency, form)
+        limits["form"] = "jpeg" if jpeg else "png"
+        backend = server(endpoint, model_name, key_variable, concurrency, **limits)
     elif floor:
         train_rows = bench.read(train_data) if train_data else None
         backend = _floor(floor, rows, train_rows)
@@ -170,6 +188,7 @@ def evaluate(
             extraction=chosen.extraction,
             overwrite=overwrite,
             fallback=judge,
+            retry_failed=retry_failed,
         )
     except KeyboardInterrupt:
         print(f"{out}: stopped; the same command goes on", file=sys.stderr)
