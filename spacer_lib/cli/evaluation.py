@@ -302,16 +302,49 @@ def serve(
         Optional[int], typer.Option(min=1, help="Most pixels of a frame.")
     ] = None,
     positions: Positions = None,
+    allow_host: Annotated[
+        list[str],
+        typer.Option(
+            metavar="NAME",
+            help="Name of this machine that requests may use, beside --host.",
+        ),
+    ] = [],
+    max_context: Annotated[
+        Optional[int],
+        typer.Option(min=2, help="Most tokens of prompt and answer; the model's else."),
+    ] = None,
+    max_request_bytes: Annotated[
+        int, typer.Option(min=1, help="Most bytes of one request.")
+    ] = 64 * 2**20,
+    max_pictures: Annotated[
+        int, typer.Option(min=0, help="Most images or frames of one request.")
+    ] = 256,
+    max_seconds: Annotated[
+        float, typer.Option(min=0.1, help="Most seconds until a request's answer.")
+    ] = 600,
+    queue: Annotated[
+        int, typer.Option(min=1, help="Most requests at once; others get status 429.")
+    ] = 64,
 ) -> dict[str, Any]:
     """Serve a checkpoint with OpenAI's chat interface, one request at a time."""
     check_model(model)
     from spacer_lib.evaluation.backends import load
+    from spacer_lib.evaluation.chat_requests import ServeLimits
     from spacer_lib.evaluation.serve import make_server
 
     name = name or Path(model).name
     loaded, processor = load(model, positions)
     server = make_server(
-        loaded, processor, name, host=host, port=port, max_pixels=max_pixels
+        loaded,
+        processor,
+        name,
+        host=host,
+        port=port,
+        max_pixels=max_pixels,
+        limits=ServeLimits(
+            max_context, max_request_bytes, max_pictures, max_seconds, queue
+        ),
+        allow_hosts=allow_host,
     )
     host, port = str(server.server_address[0]), server.server_address[1]
     print(f"{name} at http://{host}:{port}/v1", flush=True)

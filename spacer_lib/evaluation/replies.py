@@ -85,11 +85,14 @@ def read_reply(
         return Outcome("refusal", reply, "status", got, "200")
     if status in PASSING or status >= 500:
         return Outcome("retryable", None, "status", got, "200", _wait(headers))
-    kind, remedy = "evaluation.endpoint-failed", "check the address"
+    kind = "evaluation.endpoint-failed"
+    remedy = "check the address"
     if status in (401, 403):
-        kind, remedy = "evaluation.key-refused", "put a valid key into ${key_variable}"
+        kind = "evaluation.key-refused"
+        remedy = "put a valid key into ${key_variable}"
     elif status == 404:
-        kind, remedy = "evaluation.no-such-model", "check address and model name"
+        kind = "evaluation.no-such-model"
+        remedy = "check address and model name"
     elif 300 <= status < 400:
         got = f"{status}: a redirect to {headers.get('location', 'nowhere')}"
         remedy = "give the final address"
@@ -200,5 +203,6 @@ def _answer(text: str | None, tokens: int | None, prefix: str) -> Outcome:
 def _tokens(usage: object) -> int | None:
     """The number of tokens if the server gives one: the answer stands without it."""
     count = usage.get("completion_tokens") if isinstance(usage, dict) else None
-    whole = isinstance(count, int) and not isinstance(count, bool)
-    return count if whole and 0 <= count < 2**31 else None
+    if not isinstance(count, int) or isinstance(count, bool):
+        return None
+    return count if 0 <= count < 2**31 else None
