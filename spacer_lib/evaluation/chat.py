@@ -14,6 +14,7 @@ import os
 import queue
 import random
 import threading
+import zlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -391,13 +392,18 @@ class Endpoint:
             ) as got:
                 coding = got.headers.get("content-encoding", "identity").lower()
                 if coding not in ("identity", "gzip"):
-                    # Only of gzip is the growth of one piece bounded.
                     return Outcome("broken", None, "content-encoding", coding, "gzip")
-                async for piece in got.aiter_bytes():
-                    content += piece
-                    if len(content) > self.max_reply_bytes:
+                unpacker = zlib.decompressobj(31) if coding == "gzip" else None
+                async for piece in got.aiter_raw():
+                    if unpacker:  # never more at once than may still come
+                        room = self.max_reply_bytes + 1 - len(content)
+                        piece = unpacker.decompress(piece, room)
+                    if len(content) + len(piece) > self.max_reply_bytes:
                         size = f"more than {self.max_reply_bytes} bytes"
                         return Outcome("broken", None, "body", size, "a shorter reply")
+                    content += piece
+        except zlib.error as error:
+            return Outcome("broken", None, "body", str(error), "gzip")
         except (httpx.RequestError, httpx.InvalidURL) as error:
             said = self._without_key(f"{type(error).__name__} {error}".strip())
             return Outcome("retryable", None, "connection", said, "a reply")

@@ -48,6 +48,9 @@ LOOPBACK = ("localhost", "127.0.0.1", "::1")
 DEFAULT_TOKENS = 1024  # new tokens of a request that names no number
 LEFT = 499  # status of an answer that nobody waits for
 CONNECTIONS = 500
+# A body up to this many times too large is read and dropped: most clients see the
+# refusal only once all is sent.
+READ_ON = 4
 _log = logging.getLogger(__name__)
 
 
@@ -361,24 +364,30 @@ class _Desk:
 
     async def _body(self, request: Request, take: Callable[[int], None]) -> bytes:
         most, close = self.limits.request_bytes, {"connection": "close"}
-        said = request.headers.get("content-length", "0")
-        if int(said) > most:  # a number: h11 has checked it
-            raise HTTPException(413, f"more than {most} bytes", close)
-        content = bytearray()
+        large = HTTPException(413, f"more than {most} bytes", close)
+        said = int(request.headers.get("content-length", "0"))  # h11 has checked it
+        if said > READ_ON * most:
+            raise large
+        content, size = bytearray(), 0
         pieces = request.stream()
         try:
             while True:
                 async with asyncio.timeout(self.limits.header_seconds):
                     piece = await anext(pieces, None)
                 if piece is None:
-                    return bytes(content)
-                take(len(piece))
-                content += piece
-                if len(content) > most:
-                    raise HTTPException(413, f"more than {most} bytes", close)
+                    break
+                size += len(piece)
+                if size > READ_ON * most:
+                    raise large
+                if max(size, said) <= most:
+                    take(len(piece))
+                    content += piece
         except TimeoutError as error:
             message = "the rest of the body did not come"
             raise HTTPException(408, message, close) from error
+        if size > most:
+            raise large
+        return bytes(content)
 
     @contextlib.contextmanager
     def _memory(self) -> Iterator[Callable[[int], None]]:
