@@ -3,14 +3,17 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 # ninja and accelerate are looked up on PATH by the processes that need them.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
-.PHONY: help setup demo check test warmstart study studies evaluation bench bench-step \
-    faults notebooks lab clean
+.PHONY: help setup vllm demo check test warmstart study studies evaluation bench \
+    bench-step faults fuzz notebooks lab clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' Makefile
 
 setup: ## Build .venv (quick when it is up to date)
 	@scripts/setup.sh
+
+vllm: setup ## Build .venv-vllm: vLLM on a CPU for rollouts and tests/rollouts (5 GB)
+	@scripts/vllm_environment.sh
 
 demo: setup ## Run every notebook and write papermill_runs/summary.json
 	@.venv/bin/spacer demo
@@ -46,6 +49,9 @@ faults: setup ## Odd replies to spacer evaluate, odd requests to spacer serve: a
 
 bench-step: setup ## Time a GRPO step over lengths and group sizes, for notebook 05
 	@scripts/bench_step.sh
+
+fuzz: setup ## Read 1,000 damaged files of every format; print a table
+	@.venv/bin/python -m benches.readers
 
 notebooks: setup ## Execute the notebooks in place, outputs included
 	@.venv/bin/spacer notebooks

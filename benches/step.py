@@ -28,97 +28,22 @@ import transformers
 from torch.nn.utils.rnn import pad_sequence
 from transformers import LogitsProcessor
 
-from benches.timing import BenchRow, largest_gap, main, parser, show
+from benches.timing import BenchRow, main, parser, show
 from spacer_lib.artifacts import PROJECT_ROOT
 from spacer_lib.errors import SpacerError
 from spacer_lib.models.inputs import join_media, token_types
+from spacer_lib.models.shapes import SHAPES, shape_config
 from spacer_lib.tiny.model import FAMILIES
+from spacer_lib.training.attention import use_branches
+from spacer_lib.training.packing_check import Gap, gap_of
 from spacer_lib.training.prefix import (
-    BF16_TOLERANCE,
     IGNORED,
-    TOLERANCE,
+    PromptGroup,
     packed_scores,
     prefill,
-    use_branches,
 )
 
-# Text and vision parts of Qwen2.5-VL configurations. 3b and 7b are those of config.json
-# in https://huggingface.co/Qwen/Qwen2.5-VL-3B-Instruct and …-7B-Instruct; small is
-# ours, of a size that a CPU can train at the paper's shapes; tiny is the shipped one.
-_TOKENS = {
-    "vision_start_token_id": 151652,
-    "vision_end_token_id": 151653,
-    "image_token_id": 151655,
-    "video_token_id": 151656,
-}
-_TOWER = {
-    "depth": 32,
-    "hidden_size": 1280,
-    "intermediate_size": 3420,
-    "num_heads": 16,
-    "window_size": 112,
-    "fullatt_block_indexes": [7, 15, 23, 31],
-    "tokens_per_second": 2,
-}
-MODELS: dict[str, dict[str, Any]] = {
-    "small": {
-        "text_config": {
-            "hidden_size": 256,
-            "intermediate_size": 1024,
-            "num_hidden_layers": 5,
-            "num_attention_heads": 4,
-            "num_key_value_heads": 2,
-            "vocab_size": 2048,
-            "max_window_layers": 5,
-            "mrope_section": [8, 12, 12],
-        },
-        "vision_config": {
-            "depth": 3,
-            "hidden_size": 128,
-            "intermediate_size": 384,
-            "num_heads": 2,
-            "window_size": 112,
-            "fullatt_block_indexes": [2],
-            "tokens_per_second": 2,
-        },
-        "tie_word_embeddings": True,
-        "vision_start_token_id": 1,
-        "vision_end_token_id": 2,
-        "image_token_id": 3,
-        "video_token_id": 4,
-    },
-    "3b": {
-        "text_config": {
-            "hidden_size": 2048,
-            "intermediate_size": 11008,
-            "num_hidden_layers": 36,
-            "num_attention_heads": 16,
-            "num_key_value_heads": 2,
-            "vocab_size": 151936,
-            "max_window_layers": 36,
-            "mrope_section": [16, 24, 24],
-        },
-        "vision_config": _TOWER,
-        "tie_word_embeddings": True,
-        **_TOKENS,
-    },
-    "7b": {
-        "text_config": {
-            "hidden_size": 3584,
-            "intermediate_size": 18944,
-            "num_hidden_layers": 28,
-            "num_attention_heads": 28,
-            "num_key_value_heads": 4,
-            "vocab_size": 152064,
-            "max_window_layers": 28,
-            "mrope_section": [16, 24, 24],
-        },
-        "vision_config": _TOWER,
-        "tie_word_embeddings": False,
-        **_TOKENS,
-    },
-}
-NAMES = ("tiny", *MODELS)
+NAMES = ("tiny", *SHAPES)
 CONFIG, MODEL = FAMILIES["qwen2_5_vl"][:2]
 CHECKPOINTED = ("3b", "7b")  # layers run again in backward, as their recipes have it
 TEXT_TOKENS = 24  # of a prompt, at least; the rest of it is video
@@ -182,7 +107,7 @@ class StepShape:
         """Positions that the language model runs, by phase and form."""
         rows = self.group
         scored = {
-            SHARED: self.prompt - 1 + rows * self.completion,
+            SHARED: self.prompt - 1 + sum(self.lengths()),
             ONE_ROW: rows * self.prompt + sum(self.lengths()),
             BATCH: rows * (self.prompt + self.completion),
         }
@@ -211,19 +136,7 @@ def bench_config(name: str) -> Any:
     if name == "tiny":
         folder = PROJECT_ROOT / "checkpoints" / "tiny_warmstart"
         return CONFIG.from_pretrained(folder)
-    parts = {
-        key: dict(v) if isinstance(v, dict) else v for key, v in MODELS[name].items()
-    }
-    text, vision = parts["text_config"], parts["vision_config"]
-    text["rope_parameters"] = {
-        "rope_type": "default",
-        "rope_theta": 1e6,
-        "mrope_section": text.pop("mrope_section"),
-    }
-    text.update(dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id")))
-    text["tie_word_embeddings"] = parts["tie_word_embeddings"]
-    vision["out_hidden_size"] = text["hidden_size"]
-    return CONFIG(**parts)
+    return shape_config(name)
 
 
 def synthetic_prompt(
@@ -288,7 +201,7 @@ class _Clock(LogitsProcessor):
 
 
 @contextlib.contextmanager
-def _watched_memory(every_s: float = 0.002) -> Iterator[list[int]]:
+def watched_memory(every_s: float = 0.002) -> Iterator[list[int]]:
     """Yield a list to which resident bytes are added until the end."""
     process, done = psutil.Process(), threading.Event()
     resident = [process.memory_info().rss]
@@ -365,10 +278,8 @@ class Step:
     def scores(self, completions: Sequence[torch.Tensor], form: str) -> torch.Tensor:
         """(rows, tokens) log-probabilities; 0 at padding."""
         if form == SHARED:
-            made = packed_scores(
-                self.model, self.prompt, completions, self.media, self.device
-            )
-            return made[0]
+            group = PromptGroup(self.prompt, completions, self.media)
+            return packed_scores(self.model, [group], self.device)[0]
         rows = self._rows(completions)
         labels = rows["input_ids"].masked_fill(rows["attention_mask"] == 0, IGNORED)
         labels[:, : len(self.prompt)] = IGNORED
@@ -445,7 +356,7 @@ class Step:
             torch.cuda.reset_peak_memory_stats()
             self.update(form)
             return torch.cuda.max_memory_allocated() / 2**30
-        with _watched_memory() as resident:
+        with watched_memory() as resident:
             self.update(form)
         return (max(resident) - resident[0]) / 2**30
 
@@ -469,7 +380,7 @@ def bench_step(
         The shape, ``device``, ``dtype``, ``threads``, ``seconds`` (of the clock on a
         GPU, of the processor on a CPU) and ``tokens``
         ``{phase: {form: number}}``, ``peak_memory_gb`` ``{form: number}``,
-        ``largest_gap`` of log-probabilities, ``law`` and ``rows`` of ``BenchRow``.
+        ``gap`` of log-probabilities, ``law`` and ``rows`` of ``BenchRow``.
 
     Raises
     ------
@@ -513,7 +424,7 @@ def bench_step(
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "transformers": transformers.__version__,
-        "largest_gap": gap,
+        "gap": gap._asdict(),
         "law": law(shape.prompt, shape.completion, shape.group),
         "seconds": seconds,
         "tokens": tokens,
@@ -522,16 +433,15 @@ def bench_step(
     }
 
 
-def _checked_gap(step: Step) -> float:
-    scores = {form: step.log_probs(form).float().cpu() for form in FORMS}
-    gap = max(largest_gap(scores[SHARED], scores[form]) for form in FORMS)
-    most = TOLERANCE if step.dtype == torch.float32 else BF16_TOLERANCE
-    if not gap <= most:
+def _checked_gap(step: Step) -> Gap:
+    packed, row, batch = (step.log_probs(form).float() for form in FORMS)
+    gap = gap_of(packed, row, batch, step.dtype)
+    if not gap.is_noise:
         raise SpacerError(
             "bench step: log-probabilities of shared and stock differ",
             kind="benches.results-differ",
-            got=f"{gap:.3g}",
-            expected=f"at most {most:g}",
+            got=f"{gap.packed:.3g}",
+            expected=f"at most {gap.most:.3g}: stock forms differ by {gap.noise:.3g}",
         )
     return gap
 

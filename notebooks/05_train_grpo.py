@@ -47,7 +47,6 @@ import re
 import tempfile
 import time
 import warnings
-from types import SimpleNamespace
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -69,7 +68,7 @@ from spacer_lib.rewards.score import score
 from spacer_lib.tiny.curriculum import SEEDS, draw_rows
 from spacer_lib.training import grpo
 from spacer_lib.training.assembly import build_trainer
-from spacer_lib.training.prefix import branch_attention, visible
+from spacer_lib.training.attention import Group, branch_attention, pieces, visible
 from spacer_lib.training.processes.launch import launch, resolve_workers
 from spacer_lib.training.processes.monitor import LiveFigure
 from spacer_lib.training.recipe import dump_config, load_config
@@ -297,28 +296,27 @@ _ = axes[1].set(xlabel="probability of a token", ylabel="KL estimate (nats)")
 
 # %%
 figure, ax = plt.subplots(figsize=(3.6, 3.4))
-ax.imshow(visible((8, 3, 5)), cmap="Blues", vmax=1.6)
-for place, name in ((4, "prompt"), (10, "A"), (15, "B"), (20, "C")):
+ax.imshow(visible((Group(8, (5, 3, 5)),)), cmap="Blues", vmax=1.6)
+for place, name in ((4, "prompt"), (10, "A"), (14, "B"), (18, "C")):
     ax.text(place, -1.2, name, ha="center", fontsize=8)
-for edge in (7.5, 12.5, 17.5):
+for edge in (7.5, 12.5, 15.5):
     ax.axvline(edge, color="white")
     ax.axhline(edge, color="white")
 _ = ax.set(xlabel="looked at", ylabel="looking")
 
 # %% [markdown]
-# The full mask is never made. The attention has two parts: the prompt alone, and each branch after its own copy of the prompt's keys. Causal kernels compute both. The result is the same as with the full mask:
+# The full mask is never made. The attention is computed in pieces: the prompt over itself, all branches over the prompt, each branch over itself. A branch's token is in two pieces. Their outputs are merged by the logarithms of their softmax sums, so the prompt's keys are never copied. The result is the same as with the full mask:
 
 # %%
-print(inspect.getsource(branch_attention))
+print(inspect.getsource(pieces))
 
 # %%
-lengths = before, count, width = 8, 3, 5  # P - 1, G, C
+layout = (Group(before=8, lengths=(5, 3, 5)),)  # P - 1, and each completion's tokens
 generator = torch.Generator().manual_seed(0)
-size = 3, 1, 2, before + count * width, 4  # queries, keys, values; row; heads; …
+size = 3, 1, 2, layout[0].size, 4  # queries, keys, values; row; heads; …
 query, key, value = torch.randn(size, generator=generator)
-layer = SimpleNamespace(num_key_value_groups=1)  # as many keys as queries
-split, _ = branch_attention(layer, query, key, value, None, branches=lengths)
-whole = scaled_dot_product_attention(query, key, value, attn_mask=visible(lengths))
+split, _ = branch_attention(None, query, key, value, None, branches=layout)
+whole = scaled_dot_product_attention(query, key, value, attn_mask=visible(layout))
 np.testing.assert_allclose(split.transpose(1, 2), whole, atol=1e-6)
 
 # %% [markdown]

@@ -44,15 +44,19 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
+from IPython.display import display
 from transformers.utils.logging import disable_progress_bar
 
 from spacer_lib.artifacts import PROJECT_ROOT, commit, provenance, read_json, write_json
 from spacer_lib.benchmarks import BENCHMARKS, held_out, named
 from spacer_lib.errors import SpacerError
+from spacer_lib.evaluation import gaps
 from spacer_lib.evaluation.audit import audit
 from spacer_lib.evaluation.backends import LocalModel, load
-from spacer_lib.evaluation.floors import floors
+from spacer_lib.evaluation.floors import floors, strongest
 from spacer_lib.evaluation.foreign import Answer
+from spacer_lib.evaluation.profiles import differing, profile_table
+from spacer_lib.evaluation.report import read_run
 from spacer_lib.evaluation.runner import evaluate, run
 from spacer_lib.evaluation.statistics import compare, summarize, totals
 from spacer_lib.language.asking import AskSettings
@@ -63,7 +67,7 @@ from spacer_lib.maps.scores import score as map_score
 # %%
 from spacer_lib.pictures import evaluation_plots, map_plots, room_plots
 from spacer_lib.pictures.style import PALETTE, short_name, use_house_style
-from spacer_lib.rooms.frames import VideoSettings
+from spacer_lib.rooms.frames import Sampler, VideoSettings
 from spacer_lib.rooms.synthetic.views import VIEWS
 from spacer_lib.rooms.video import read_frames
 from spacer_lib.tiny.curriculum import SEEDS, draw_rows
@@ -116,13 +120,13 @@ print(example["question"], *example["options"], f"(true: {example['ground_truth'
 #
 # ## Floors: scores without the video
 #
-# A share of right answers needs something to compare it with. The first floor always gives the most frequent answer of a task, counted on *other* rooms. It is scored by the same rule.
+# A share of right answers needs something to compare it with. Four floors only count answers in *other* rooms, and are scored by the same rule: `majority` gives the most frequent answer of a task, `constant` the one answer that scores most, `category` the same for the objects that are asked about, `frequency` draws an answer as often as it occurs.
 
 # %%
-majority = floors(rows, train_rows=draw_rows(SEEDS["develop"], 240, view))
-floor = summarize(majority)
-columns = ["name", "n", "score", "score_low", "score_high", "exact"]
-floor.loc[floor["level"] != "kind", columns].round(3)
+counted = floors(rows, train_rows=draw_rows(SEEDS["develop"], 240, view))
+by_floor = {name: summarize(answers) for name, answers in counted.items()}
+level = {k: t[t["level"].isin(("kind", "macro"))] for k, t in by_floor.items()}
+pd.DataFrame({k: t.set_index("name")["score"] for k, t in level.items()}).round(3)
 
 # %% [markdown]
 # $\text{score}$ is 1 or 0 for a choice and the mean relative accuracy for a number (SpaceR Eq. 3); `exact` counts only scores of 1. Intervals resample rooms, since questions of one room depend on each other. `macro` averages the kinds of task; the three difficulties of direction are one kind (VSI-Bench). `overall` is the mean over questions.
@@ -147,11 +151,17 @@ start_seen = ask(seen_rows, "before_seen")
 
 # %%
 tables = {name: summarize(start[name]) for name in ("own", "other", "blind")}
+unseen = {"no video": start["blind"], "another room": start["other"]}
+floor = strongest({**counted, **unseen}).table
+columns = ["name", "n", "score", "score_low", "score_high", "strongest"]
+floor.loc[floor["level"] != "question_type", columns].round(3)
+
+# %%
 figure, ax = plt.subplots(figsize=(9, 3.2))
 _ = evaluation_plots.accuracy_bars(tables, ax, floors=floor)
 
 # %% [markdown]
-# **What to notice.** Grey blocks are the majority floor. With another room's video, or none, the score should fall to about that floor. Then the questions alone do not give the answers, and a score above the floor comes from the video.
+# **What to notice.** Grey blocks are the strongest floor of each task; the table names it. It is chosen on these questions, which can only raise it. With another room's video, or none, the score should fall to about that floor. Then the questions alone do not give the answers. A task is answered from the video only where the interval of the score lies above that of the floor, or the paired difference is `up`. The most frequent answer alone is too low a floor where a number is scored by its relative error.
 #
 # ## The warm start, on its own camera and on the new one
 #
@@ -337,7 +347,7 @@ found["tasks"], {key: found[key] for key in ("macro", "micro", "rule", "failures
 #
 # ## How much a reading rule changes
 #
-# One model scores 32.5 to 38.7 on VSI-Bench in five public harnesses. Part of the difference is how text becomes an answer. Here are the same outputs under five rules: ours (`strict`: the answer tag, one letter or one number, or nothing), VSI-Bench's own (`official`: the text up to the first space), the same behind the answer tag, and two rules that many scripts use (the first number or letter anywhere; the last).
+# Two harnesses can give the same model different scores. Part of the difference is how text becomes an answer. Here are the same outputs under ours (`strict`: the answer tag, one letter or one number, or nothing), VSI-Bench's own (`official`: the text up to the first space), the same behind the answer tag, two rules that many scripts use (the first number or letter anywhere; the last), and those of published systems.
 
 # %%
 said = [Answer(made["prediction"]) for made in records]
@@ -355,6 +365,48 @@ for kind in ("first_number", "last_letter"):
 
 # %% [markdown]
 # **What to notice.** VSI-Bench's rule was made for bare answers. In the output of a model that thinks it finds only a tag. So scores of two papers can be compared only if they use the same rule. The first number anywhere is a cell of the map. The last one is the answer, because this model writes nothing after it; with another model it may not be.
+#
+# ## Profiles: how published systems ask, read and average
+#
+# A reading rule is one of many settings. `configs/profiles` holds what eight published systems set, each value with its source. The table has the settings in which they differ on VSI-Bench. `ours, not theirs` marks a prompt whose words are not repeated here (`--template FILE` takes them), and `not stated` a value that no public source gives.
+
+# %%
+settings_of = profile_table("vsi")
+with pd.option_context("display.max_colwidth", 40):
+    display(differing(settings_of).T)
+
+# %% [markdown]
+# Two scores of one model can be explained by their settings. `explain_gap` splits a difference into shares. Reading and averaging are varied on the saved texts. What is asked differently is asked again: here the tiny model with two frames in place of four, and with frames from inside the video. Shares add up to the difference.
+
+# %%
+few = replace(GREEDY, video=replace(video, frames=2, sampler=Sampler("inner")))
+tiny = LocalModel(model, processor, "tiny")
+run(bench, held, tiny, folder / "few", few, overwrite=True)
+sides = {}
+for name in ("spacer", "easi", "lmms_eval", "vlmevalkit"):
+    part = "held_out" if name in ("spacer", "easi") else "few"
+    sides[name] = gaps.make_side(read_run(folder / part, part), profile=name)
+gap_of = {
+    name: gaps.explain(sides["spacer"], other)
+    for name, other in sides.items()
+    if name != "spacer"
+}
+table = {k: g.table.set_index("cause")["share"] for k, g in gap_of.items()}
+(100 * pd.DataFrame(table)).round(1).fillna("–")
+
+# %%
+between = gaps.ask_again(
+    sides["spacer"], sides["vlmevalkit"], held, tiny, folder / "between"
+)
+gap = gaps.explain(sides["spacer"], sides["vlmevalkit"], between=between)
+print(gaps.gap_text(gap, sides["spacer"], sides["vlmevalkit"]))
+parts = gap.table.set_index("cause")["share"]
+assert abs(parts.drop("total").sum() - parts["total"]) < 1e-12
+figure, ax = plt.subplots(figsize=(8, 2.8))
+_ = evaluation_plots.gap_waterfall(gap, ax)
+
+# %% [markdown]
+# **What to notice.** The same texts score differently under each profile, and the model is one. Before two systems are compared, the shares of reading and averaging have to be zero. On the command line: `spacer explain-gap RUN_A RUN_B`, or one run with `--profile` twice; `--ask` separates settings that share one number.
 #
 # ## Three seeds, with and without the map reward
 #
@@ -395,7 +447,8 @@ def record(table):
 
 
 summary = {"questions": questions, "view": view, "quick": quick, "after": None}
-summary["floors"] = {"majority": record(floor)}
+summary["floors"] = {"strongest": record(floor)}
+summary["floors"] |= {name: record(table) for name, table in by_floor.items()}
 summary["floors"] |= {c: record(tables[c]) for c in ("other", "blind")}
 summary["before"] = {"own": record(tables["own"])}
 summary["before"]["seen"] = record(summarize(start_seen))
@@ -421,9 +474,11 @@ write_json(folder / "summary.json", {**summary, "provenance": provenance()})
 # ```bash
 # spacer evaluate --benchmark vsi --data VSI-Bench --model runs/05_train_grpo/model --out runs/vsi
 # spacer evaluate --benchmark vsi --data VSI-Bench --endpoint http://localhost:8000/v1 --model-name NAME
-# spacer evaluate --benchmark vsi --data VSI-Bench --floor majority --out runs/vsi_majority
+# spacer evaluate --benchmark vsi --data VSI-Bench --floor strongest --out runs/vsi_floor
 # spacer score --benchmark vsi --data VSI-Bench --predictions LOG.jsonl --extraction official --audit
-# spacer report runs/vsi runs/vsi_majority --published spacer_table1 --out runs/report
+# spacer evaluate --benchmark vsi --data VSI-Bench --model NAME --profile lmms_eval
+# spacer explain-gap runs/vsi runs/vsi_lmms_eval
+# spacer report runs/vsi runs/vsi_floor --published spacer_table1 --out runs/report
 # ```
 #
 # - **Resume.** Predictions are appended one by one, with a hash of weights, rows and settings. The same command keeps those with the same hash and asks the rest.

@@ -49,6 +49,9 @@ from IPython.display import display
 from transformers.utils.logging import disable_progress_bar
 
 # %%
+from spacer_lib import published
+
+# %%
 from spacer_lib.artifacts import PROJECT_ROOT, commit, provenance, read_json, write_json
 from spacer_lib.errors import SpacerError
 from spacer_lib.evaluation.agreement import gwet_ac1, quiz, score_quiz
@@ -70,8 +73,6 @@ from spacer_lib.evaluation.statistics import compare, summarize
 from spacer_lib.language.asking import AskSettings
 from spacer_lib.language.tags import read_completion
 from spacer_lib.maps.text import map_to_text
-
-# %%
 from spacer_lib.pictures import evaluation_plots, map_plots
 from spacer_lib.pictures.style import short_name, use_house_style
 from spacer_lib.rooms.synthetic.views import VIEWS
@@ -222,11 +223,15 @@ for ax, name in zip(axes, ("oracle", "random_map"), strict=True):
     ax.set_xlabel(f"score: {name} minus own (percentage points, 95% interval)")
 
 # %% [markdown]
-# **What to notice.** With a random map the score of directions falls, although the video is still shown: the answer is computed from the written map. The score of counting *rises* under `random_map`, because a random map with true counts contains the answer. In one number over all tasks (`macro`) the gain and the loss cancel, so read it by task. In SpaceR counting loses 10.7 points with random maps, so theirs did not keep the counts.
+# **What to notice.** With a random map the score of directions falls, although the video is still shown: the answer is computed from the written map. The score of counting *rises* under `random_map`, because a random map with true counts contains the answer. In one number over all tasks (`macro`) the gain and the loss cancel, so read it by task. In SpaceR's Table 5 counting loses with random maps (next cell), so theirs did not keep the counts.
 #
 # `hits` is the hit rate (SpaceR: map accuracy), the share of objects drawn within one cell. Random cells reach this by chance:
 
 # %%
+table5 = published.wide("spacer_table5")
+print("SpaceR's Table 5, random map less own map (points):")
+print((table5.loc["Randomly generated"] - table5.loc["Model-generated"]).round(1))
+print("true maps:", table5.loc["Ground truth"].to_dict())
 for size in (5, 10, 15, 20):
     print(f"{size:2} x {size:<2} cells: {(3 * size - 2) ** 2 / size**4:.3f} by chance")
 
@@ -455,7 +460,7 @@ kept["failures"]
 # ```
 #
 # - **Any run.** All functions take predictions and questions, those of a public benchmark too. Objects of VSI-Bench's questions are read from their words. Its true maps come from `Scene.from_meta` and `rasterize`; without them, measures that need the true map are left out.
-# - **Real rooms.** On the 44 published ScanNet rooms true 10 x 10 maps answer nearly all direction questions (LOG.md), where SpaceR with true maps reports 44.7: there, too, the map is not the limit.
+# - **Real rooms.** On the 44 published ScanNet rooms true 10 x 10 maps answer nearly all direction questions (LOG.md), where SpaceR's score with true maps is far lower (Table 5, printed above): there, too, the map is not the limit.
 # - **Data scale and sample selection** (Figures 3 and 7): `run_table({size: predictions, …}, reference=…)` for the scores.
 # - **Random maps with true counts** raise the score of counting; for a map without information use condition `blind` or another room's video (`other`).
 #

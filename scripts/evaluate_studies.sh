@@ -27,7 +27,7 @@ ask() { # ask NAME OPTION...
         --out "$out/$name" "$@"
 }
 
-for floor in majority frequency random; do
+for floor in majority constant category frequency random; do
     ask "floor_$floor" --floor "$floor" --train-data "$data/floor/test.parquet"
 done
 for condition in own blind other shuffled random_map oracle; do
@@ -70,10 +70,11 @@ pool "form: think" study_modes__think
 pool "form: observe" study_modes__observe
 pool "form: vanilla" study_modes__vanilla
 spacer report "majority=$out/floor_majority" "frequency=$out/floor_frequency" \
-    "random=$out/floor_random" "no video=$out/start_blind" \
+    "random=$out/floor_random" "constant=$out/floor_constant" \
+    "category=$out/floor_category" "no video=$out/start_blind" \
     "another room=$out/start_other" "warm start=$out/start_own" \
     "frames shuffled=$out/start_shuffled" "random map=$out/start_random_map" \
     "true map=$out/start_oracle" "${pools[@]}" --reference "warm start" \
     --out runs/held_out_report
 mkdir -p papermill_runs/held_out
-cp runs/held_out_report/{report.md,{scores,deltas}.{csv,svg}} papermill_runs/held_out/
+cp runs/held_out_report/{report.md,floors.csv,{scores,deltas}.{csv,svg}} papermill_runs/held_out/

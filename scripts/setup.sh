@@ -126,7 +126,8 @@ list_others='
 import tomllib
 project = tomllib.load(open("pyproject.toml", "rb"))["project"]
 names = project["dependencies"] + project["optional-dependencies"]["test"]
-print(*(n for n in names if n not in {"torch", "torchvision", "deepspeed"}), sep="\n")
+alone = {"torch", "torchvision", "deepspeed"}
+print(*(n for n in names if n.partition(">=")[0] not in alone), sep="\n")
 '
 "$python" -c "$list_others" >build/requirements.txt
 run "notebooks, training and test packages" "${pip[@]}" -r build/requirements.txt

@@ -1,5 +1,6 @@
 """Files that are whole or absent: atomic writes, journals, manifests, provenance."""
 
+import codecs
 import contextlib
 import dataclasses
 import fcntl
@@ -12,7 +13,8 @@ import platform
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -148,26 +150,43 @@ def write_json(path: PathLike, value: Any, indent: int | None = 1) -> None:
     write_text(path, json.dumps(to_jsonable(value), indent=indent) + "\n")
 
 
-def read_json(path: PathLike) -> Any:
+class RepeatedKeys(dict[str, Any]):
+    """A JSON object that has a key twice; ``repeated`` are these keys."""
+
+    repeated: tuple[str, ...] = ()
+
+
+def _marked(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    plain = dict(pairs)
+    if len(plain) == len(pairs):
+        return plain
+    marked = RepeatedKeys(plain)
+    counts = Counter(key for key, _ in pairs)
+    marked.repeated = tuple(key for key, count in counts.items() if count > 1)
+    return marked
+
+
+def read_json(path: PathLike, *, mark_repeated: bool = False) -> Any:
     """Read one JSON file: UTF-8, 16 or 32, with or without a byte-order mark.
+
+    Parameters
+    ----------
+    path : path
+    mark_repeated : bool
+        Return ``RepeatedKeys`` for an object that has a key twice. Without it the last
+        value counts.
 
     Raises
     ------
     SpacerError
-        If it is missing, cannot be read or is not JSON.
+        If it is missing, cannot be read or is not JSON: also for nesting too deep to
+        read and numbers of more digits than Python converts.
     """
+    hook = _marked if mark_repeated else None
     try:
-        return json.loads(Path(path).read_bytes())
-    except FileNotFoundError as error:
-        raise SpacerError(
-            f"{path} is missing",
-            kind="artifacts.missing",
-            remedy="run the step that writes it, or correct the path",
-        ) from error
+        return json.loads(Path(path).read_bytes(), object_pairs_hook=hook)
     except OSError as error:
-        raise SpacerError(
-            f"{path} cannot be read", kind="artifacts.unreadable", got=error.strerror
-        ) from error
+        raise _unreadable(path, error) from error
     # A ValueError is broken JSON, another encoding or a number of too many digits.
     except (ValueError, RecursionError) as error:
         raise SpacerError(
@@ -176,6 +195,103 @@ def read_json(path: PathLike) -> Any:
             got=error,
             remedy="write or download it again",
         ) from error
+
+
+# UTF-32 first: its little-endian mark begins with that of UTF-16.
+_MARKS = (
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+
+
+def text_encoding(head: bytes) -> str:
+    """The encoding of a text by its first 64 bytes.
+
+    Without a byte-order mark the text is UTF-8, or UTF-16 if every other one of the
+    bytes is 0.
+    """
+    for mark, name in _MARKS:
+        if head.startswith(mark):
+            return name
+    head = head[:64]
+    zeros = [head[k::2].count(0) / max(1, len(head[k::2])) for k in (0, 1)]
+    if zeros[1] > 0.8:
+        return "utf-16-le"
+    return "utf-16-be" if zeros[0] > 0.8 else "utf-8"
+
+
+def read_head(path: PathLike, count: int = 64) -> bytes:
+    """The first bytes of a file.
+
+    Raises
+    ------
+    SpacerError
+        If it is missing or cannot be read.
+    """
+    try:
+        with open(path, "rb") as file:
+            return file.read(count)
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: PathLike, error: OSError) -> SpacerError:
+    if isinstance(error, FileNotFoundError):
+        return SpacerError(
+            f"{path} is missing",
+            kind="artifacts.missing",
+            remedy="run the step that writes it, or correct the path",
+        )
+    return SpacerError(
+        f"{path} cannot be read", kind="artifacts.unreadable", got=error.strerror
+    )
+
+
+def read_parquet(
+    path: PathLike, columns: Callable[[list[str]], list[str]] | None = None
+) -> list[dict[str, Any]]:
+    """Rows of a Parquet file.
+
+    Parameters
+    ----------
+    path : path
+    columns : callable, optional
+        Takes the names of the file's columns and returns those to read.
+
+    Raises
+    ------
+    SpacerError
+        If the file is missing, cannot be read or is damaged.
+    """
+    import pyarrow
+    import pyarrow.parquet
+
+    read_head(path)
+    try:
+        with pyarrow.parquet.ParquetFile(path) as file:
+            names = columns(file.schema_arrow.names) if columns else None
+            rows: list[dict[str, Any]] = file.read(names).to_pylist()
+    # Values of a damaged file fail in their conversion: bad UTF-8, dates out of range.
+    except (
+        pyarrow.ArrowException,
+        OSError,
+        ValueError,
+        TypeError,
+        OverflowError,
+        MemoryError,
+    ) as error:
+        lines = str(error).strip().splitlines()
+        raise SpacerError(
+            f"{path} cannot be read",
+            kind="artifacts.not-parquet",
+            got=lines[0][:200] if lines else type(error).__name__,
+            expected="a whole Parquet file",
+            remedy="write or download it again",
+        ) from error
+    return rows
 
 
 def write_jsonl(path: PathLike, rows: Iterable[Any]) -> None:
@@ -189,12 +305,12 @@ def json_lines(
 ) -> Iterator[tuple[str, Any]]:
     """Yield (``"<path> line <n>"``, value) for each line that is not blank.
 
-    A byte-order mark, as some editors write it, is left out.
+    The text may be UTF-8, 16 or 32, with or without a byte-order mark.
 
     Parameters
     ----------
     path
-        JSON lines, UTF-8.
+        JSON lines.
     objects
         Refuse a line that is no JSON object.
     whole_lines
@@ -205,9 +321,9 @@ def json_lines(
     SpacerError
         For a file that cannot be read and a line that is no JSON, named.
     """
-    line = str(path)
+    line, encoding = str(path), text_encoding(read_head(path))
     try:
-        with open(path, encoding="utf-8-sig") as file:
+        with open(path, encoding=encoding) as file:
             for number, text in enumerate(file, start=1):
                 line = f"{path} line {number}"
                 if not text.strip() or (whole_lines and not text.endswith("\n")):
@@ -221,19 +337,8 @@ def json_lines(
                         expected="a JSON object",
                     )
                 yield line, row
-    except FileNotFoundError as error:
-        raise SpacerError(
-            f"{path} is missing",
-            kind="artifacts.missing",
-            remedy="run the step that writes it, or correct the path",
-        ) from error
     except OSError as error:
-        raise SpacerError(
-            f"{path} cannot be read",
-            kind="artifacts.unreadable",
-            got=error.strerror,
-            expected="JSON lines",
-        ) from error
+        raise _unreadable(path, error) from error
     except (ValueError, RecursionError) as error:
         raise SpacerError(
             f"{line} is not JSON", kind="artifacts.not-json", got=error

@@ -54,6 +54,18 @@ class SpacerError(Exception):
             text = f"{_ended(text)} Remedy: {remedy}"
         super().__init__(_ended(text))
 
+    def inside(self, place: object) -> "SpacerError":
+        """The same error, its subject preceded by a file or row that it lacks."""
+        if str(place) in str(self.what):
+            return self
+        return SpacerError(
+            f"{place}: {self.what}",
+            kind=self.kind,
+            got=self.got,
+            expected=self.expected,
+            remedy=self.remedy,
+        )
+
     def __reduce__(self) -> tuple:
         # Raised in a worker process, it must reach the caller as it was.
         parts = {"got": self.got, "expected": self.expected, "remedy": self.remedy}

@@ -10,13 +10,20 @@ version of question files.
 import contextlib
 import hashlib
 import json
+import reprlib
 import typing
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import Any, Required, TypedDict, cast
 
-from spacer_lib.artifacts import PathLike, atomic_path, json_lines, to_jsonable
+from spacer_lib.artifacts import (
+    PathLike,
+    atomic_path,
+    json_lines,
+    read_parquet,
+    to_jsonable,
+)
 from spacer_lib.errors import SpacerError
 
 FORMAT_VERSION = 1  # of question files
@@ -131,17 +138,27 @@ ROLLOUT_QUESTION_KEYS = tuple(
 def read_questions(path: PathLike) -> list[Question]:
     """Rows of a ``.jsonl`` or ``.parquet`` question file, maps as dictionaries.
 
+    An id or a scene's name that is a whole number becomes text. Problem types are in
+    lower case: ``OCR`` is ``ocr``.
+
     Raises
     ------
     SpacerError
-        If the file cannot be read, or a row is no object or has a map that is no JSON.
+        If the file cannot be read, or a row is no object, has a map that is no JSON or
+        a value of another type (``check_question``).
     """
     path = Path(path)
     if path.suffix == ".parquet":
-        rows = _parquet_rows(path)
+        found = read_parquet(path)
+        rows = [(f"{path} row {n}", row) for n, row in enumerate(found, start=1)]
     else:
         rows = list(json_lines(path))
     for where, row in rows:
+        for name in ("id", "scene_name"):  # numbers in some published files
+            if type(row.get(name)) is int:
+                row[name] = str(row[name])
+        if isinstance(row.get("problem_type"), str):
+            row["problem_type"] = row["problem_type"].lower()
         if isinstance(row.get("map"), str):
             try:
                 row["map"] = json.loads(row["map"])
@@ -149,23 +166,76 @@ def read_questions(path: PathLike) -> list[Question]:
                 raise SpacerError(
                     f"{where}: map is not JSON", kind="rows.map-not-json", got=error
                 ) from error
+        check_question(where, row)
     return [cast(Question, row) for _, row in rows]
 
 
-def _parquet_rows(path: Path) -> list[tuple[str, dict[str, Any]]]:
-    import pyarrow
-    import pyarrow.parquet
+def check_question(
+    where: str, row: Mapping[str, Any], names: Iterable[str] = QUESTION_KEYS
+) -> None:
+    """Refuse a row in which one of ``Question``'s keys has a value of another type.
 
-    try:
-        rows = pyarrow.parquet.read_table(path).to_pylist()
-    except (OSError, pyarrow.ArrowException) as error:
-        raise SpacerError(
-            f"{path} cannot be read",
-            kind="rows.unreadable",
-            got=str(error).splitlines()[0],
-            expected="question rows as Parquet",
-        ) from error
-    return [(f"{path} row {number}", row) for number, row in enumerate(rows, start=1)]
+    Parameters
+    ----------
+    where : str
+        File and row, for the message.
+    row : mapping
+        Keys may be absent, and values null.
+    names : iterable of str
+        Keys to look at.
+
+    Raises
+    ------
+    SpacerError
+    """
+    for name in names:
+        value = row.get(name)
+        if value is not None and not _FITS[name][1](value):
+            raise SpacerError(
+                f"{where}: {name}",
+                kind="rows.wrong-type",
+                got=reprlib.repr(value),
+                expected=_FITS[name][0],
+            )
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(map(_is_text, value))
+
+
+def _is_map(value: Any) -> bool:
+    return isinstance(value, dict) and all(
+        isinstance(cells, list) and all(map(_is_cell, cells))
+        for cells in value.values()
+        if cells is not None
+    )
+
+
+def _is_cell(value: Any) -> bool:
+    return (
+        isinstance(value, list | tuple)
+        and len(value) == 2
+        and all(isinstance(v, int) and not isinstance(v, bool) for v in value)
+    )
+
+
+_TEXT, _TEXTS = ("a text", _is_text), ("a list of texts", _are_texts)
+# Key of a question → what its value must be, and the test of that.
+_FITS: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    **dict.fromkeys(QUESTION_KEYS, _TEXT),
+    "options": _TEXTS,
+    "categories": _TEXTS,
+    "published_options": _TEXTS,
+    "map": ("{category: [[column, row], ...]}", _is_map),
+    "image": ("a path or paths", lambda v: _is_text(v) or _are_texts(v)),
+    "groups": ("an object", lambda value: isinstance(value, dict)),
+    "published_id": ("a whole number", lambda value: isinstance(value, int)),
+    "pruned": ("true or false", lambda value: isinstance(value, bool)),
+}
 
 
 class QuestionWriter:

@@ -24,7 +24,7 @@ from spacer_lib.artifacts import (
 )
 from spacer_lib.errors import SpacerError, nearest
 from spacer_lib.evaluation.backends import load
-from spacer_lib.evaluation.floors import floors
+from spacer_lib.evaluation.floors import floors, strongest
 from spacer_lib.evaluation.runner import evaluate
 from spacer_lib.evaluation.statistics import MEASURES, compare, pooled, summarize
 from spacer_lib.language.asking import AskSettings
@@ -54,6 +54,7 @@ WATCHED = (
     "rewards/margins",
 )
 WATCHED_STEPS = 10
+FLOOR_QUESTIONS = 240  # that floors count answers in
 
 
 @dataclass(frozen=True)
@@ -201,8 +202,8 @@ def run_study(
     dict
         The content of ``study.json``: ``runs`` (arm, seed, before, after, delta,
         seconds, training, examples), ``arms`` (pooled gains), ``differences`` (the
-        reference minus each other arm, after training), ``settings`` and
-        ``provenance``.
+        reference minus each other arm, after training), ``floors`` (of
+        ``floor_scores``), ``settings`` and ``provenance``.
 
     Raises
     ------
@@ -244,6 +245,7 @@ def run_study(
     result = {
         "runs": records,
         **pool(answers, study.reference),
+        "floors": floor_scores(rows, view),
         "settings": {**asdict(study), "changes": changes},
         "provenance": provenance(threads=torch.get_num_threads()),
     }
@@ -287,6 +289,35 @@ def _answer(
         # The score is the same for every arm; only the form of completions differs.
         rewards=RewardConfig(shape=recipe.reward.shape),
     )
+
+
+def floor_scores(rows: list[Question], view: str) -> dict[str, dict[str, Any]]:
+    """The strongest floor of each task of a study, counted on development rooms.
+
+    Parameters
+    ----------
+    rows : list of Question
+        That the runs of the study answer.
+    view : str
+        Their camera.
+
+    Returns
+    -------
+    dict
+        ``{task or macro or overall: {floor, score, low, high}}``.
+    """
+    train = draw_rows(SEEDS["develop"], FLOOR_QUESTIONS, view)
+    table = strongest(floors(rows, train)).table
+    table = table[table["level"].isin(("kind", "macro", "overall"))]
+    return {
+        row.name: {
+            "floor": row.strongest,
+            "score": row.score,
+            "low": None if np.isnan(row.score_low) else row.score_low,
+            "high": None if np.isnan(row.score_high) else row.score_high,
+        }
+        for row in table.itertuples(index=False)
+    }
 
 
 def _examples(
@@ -431,11 +462,12 @@ def study_table(study: Mapping[str, Any], measure: str = "score") -> pd.DataFram
     Returns
     -------
     pandas.DataFrame
-        ``before`` and ``after`` (means over seeds), ``delta`` with ``low`` and
+        ``before`` and ``after`` (means over seeds), ``floor`` (the strongest of each
+        task; of the score, where the study has it), ``delta`` with ``low`` and
         ``high`` (95%, seeds pooled), ``hits before``, ``hits after``, ``seconds`` of
         training (mean; an arm's start is not counted) and ``seeds``.
     """
-    rows = {}
+    rows, floor = {}, study.get("floors", {}).get("overall")
     for arm, gain in study["arms"].items():
         runs = [run for run in study["runs"] if run["arm"] == arm]
 
@@ -446,6 +478,7 @@ def study_table(study: Mapping[str, Any], measure: str = "score") -> pd.DataFram
         rows[arm] = {
             "before": mean("before", measure),
             "after": mean("after", measure),
+            **({"floor": floor["score"]} if floor and measure == "score" else {}),
             **dict(zip(("delta", "low", "high"), gain[measure], strict=True)),
             "hits before": mean("before", "hits"),
             "hits after": mean("after", "hits"),
@@ -482,7 +515,7 @@ def warmstart_metrics(
     dict
         ``{name: {score, exact, hits, per_task}}`` for the demonstrated viewpoint
         (``seen``), the new one (``new``), another room's video (``another_video``)
-        and the floor (``majority``).
+        and the floors (``majority``, ``strongest_floor``).
     """
     model, processor = load(model_dir)
     found = {}
@@ -501,7 +534,9 @@ def warmstart_metrics(
             out_path=Path(model_dir).parent / f"answers_{name}.jsonl",
         )
         found[name] = _described(answers)
-    found["majority"] = _described(floors(rows))
+    made = floors(rows)
+    found["majority"] = _described(made["majority"])
+    found["strongest_floor"] = _described(strongest(made).records)
     return found
 
 

@@ -21,10 +21,12 @@ MARKS = {
         "training",
         "ask",
         "cli",
+        "doctor",
         "evaluation",
         "sampling",
         "bench_step",
         "study",
+        "rollouts",
     ),
     "video": (
         "build",
@@ -36,7 +38,16 @@ MARKS = {
         "synthetic",
         "video",
     ),
-    "processes": ("cluster", "equality", "lab", "launch", "notebook_scans"),
+    "processes": (
+        "cluster",
+        "equality",
+        "lab",
+        "launch",
+        "light_workers",
+        "notebook_scans",
+        "with_vllm",
+        "workers",
+    ),
     "slow": ("processors", "qa_properties"),
 }
 

@@ -8,6 +8,20 @@ import pytest
 from spacer_lib.errors import SpacerError
 from spacer_lib.settings import apply_changes
 
+# What a GPU node may lack: a renderer (it wants libGL), parsers of scans, plots.
+ABSENT = [
+    "alphashape",
+    "dash",
+    "matplotlib",
+    "open3d",
+    "plotly",
+    "plyfile",
+    "rtree",
+    "seaborn",
+    "shapely",
+    "trimesh",
+]
+
 
 def refused(kind: str, *, says: str | None = None) -> Any:
     """``pytest.raises`` for a ``SpacerError`` of one kind.

@@ -38,7 +38,7 @@ def done(*arguments):
 def test_missing_scan_folder_names_the_remedy(capsys, tmp_path):
     absent, out = str(tmp_path / "absent"), str(tmp_path / "out")
     line = refused(capsys, "parse", absent, "--out", out)
-    assert "absent is not a folder" in line and "one folder per scan" in line
+    assert "absent is missing" in line and "a folder of scans" in line
 
 
 @pytest.fixture(scope="module")
@@ -140,7 +140,7 @@ def test_benchmark_scans_are_refused_for_training(capsys, tmp_path):
     held = tmp_path / "val.txt"
     held.write_text("scene10000_05\n")
     line = refused(capsys, *arguments, "--drop-held-out", "--held-out", str(held))
-    assert "no scene" in line or "no question" in line
+    assert "2 scans left out" in line
 
 
 def test_no_scheduler_answers(capsys, tmp_path):
@@ -168,8 +168,18 @@ def test_unknown_commands_and_options_end_with_2(capsys):
 # ---------------------------------------------------------------- the two surfaces
 
 FIRST = {"synth", "parse", "qa", "mix", "train", "evaluate", "score", "report"}
-PROJECT = {"demo", "run", "notebooks"}
-EXTRAS = {"audit", "evaluate", "reward", "select", "serve", "study", "warmstart"}
+PROJECT = {"demo", "run", "notebooks", "doctor"}
+EXTRAS = {
+    "align",
+    "audit",
+    "evaluate",
+    "explain-gap",
+    "reward",
+    "select",
+    "serve",
+    "study",
+    "warmstart",
+}
 ROOT_COMMAND = typer.main.get_command(cli.app)
 
 
@@ -202,7 +212,7 @@ def test_evaluate_shows_few_options_and_takes_all():
     short = ROOT_COMMAND.commands["evaluate"].params
     full = ROOT_COMMAND.commands["extras"].commands["evaluate"].params
     assert [one.name for one in short] == [one.name for one in full]
-    assert len([one for one in short if not one.hidden]) <= 12
+    assert len([one for one in short if not one.hidden]) <= 13
     assert not [one.name for one in full if one.hidden]
 
 
@@ -228,11 +238,16 @@ def test_help_texts_are_whole_sentences(words, command):
 
 def test_choices_are_those_of_the_library():
     from spacer_lib import benchmarks
-    from spacer_lib.evaluation import conditions, config, floors, runner
+    from spacer_lib.benchmarks import suites
+    from spacer_lib.evaluation import conditions, config, floors, runner, workers
     from spacer_lib.models.patches.rope import POSITION_RULES
+    from spacer_lib.rehearsal import stages
     from spacer_lib.rewards.config import PRESETS
 
     assert choices.BENCHMARKS == tuple(benchmarks.BENCHMARKS)
+    assert choices.STAGES == tuple(stages.STAGES)
+    assert choices.BACKENDS == workers.BACKENDS
+    assert choices.SUITES == tuple(suites.SUITES)
     assert choices.CONDITIONS == conditions.CONDITIONS
     assert choices.FLOORS == floors.FLOORS
     assert choices.PRESETS == tuple(PRESETS)
@@ -258,7 +273,7 @@ def test_a_setting_of_evaluate_is_also_an_option():
         "a=2",
     ]
     assert cli._spread(["serve", "--max-pixels", "9"])[-2] == "--max-pixels"
-    chosen = cli.evaluation._settings("tiny", ["temperature=0", "size=null"])
+    chosen = cli.evaluation.load_settings("tiny", ["temperature=0", "size=null"])
     assert type(chosen.temperature) is float and chosen.size is None
     assert (chosen.mode, chosen.frames) == ("tiny", 4)
 
@@ -384,6 +399,7 @@ def test_summary_shows_floors_before_and_after():
     record = {"score": 0.5, "hits": 0.25}
     summary = {
         "floors": {
+            "strongest": {"score": 0.42, "hits": float("nan")},
             "majority": {"score": 0.31, "hits": float("nan")},
             "blind": record,
             "other": record,
@@ -394,6 +410,7 @@ def test_summary_shows_floors_before_and_after():
         "stages": {"01": {"seconds": 30.0, "peak_memory_gb": 1.5}},
     }
     text = cli.project.summary_text(summary)
+    assert re.search(r"strongest of each task +0\.420 +-", text)
     assert re.search(r"majority answer +0\.310 +-", text)
     assert re.search(r"warm start, demonstrated cameras +0\.800 +0\.900", text)
     assert re.search(r"after SG-RLVR, new cameras +0\.700 +0\.600", text)

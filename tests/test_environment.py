@@ -11,6 +11,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
+from spacer_lib.versions import EVALUATION, TRAINING
+
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 CONDA = yaml.safe_load((ROOT / "environment.yml").read_text())
@@ -42,11 +44,34 @@ def conda_pip():
     return pins(section["pip"])
 
 
-def test_every_dependency_is_named_once_and_pinned_only_in_constraints():
+def test_every_dependency_is_named_once_and_pinned_in_constraints():
     names = required()
     assert len(names) == len(set(names))
-    assert all(not Requirement(n).specifier for n in PROJECT["dependencies"])
     assert set(names) <= set(constraints())
+
+
+def oldest():
+    """Lower bounds of the direct dependencies."""
+    found = {}
+    for line in PROJECT["dependencies"] + PROJECT["optional-dependencies"]["test"]:
+        requirement = Requirement(line)
+        (bound,) = requirement.specifier
+        assert bound.operator == ">=", line
+        found[canonicalize_name(requirement.name)] = Version(bound.version)
+    return found
+
+
+def test_every_dependency_has_a_lower_bound_that_the_pin_meets():
+    pinned = constraints()
+    assert all(bound <= Version(pinned[name]) for name, bound in oldest().items())
+
+
+def test_what_is_checked_at_a_start_is_what_pip_was_told():
+    bounds = oldest()
+    assert {name: Version(v) for name, v in TRAINING.items()} == {
+        name: bounds[name] for name in TRAINING
+    }
+    assert all(Version(v) <= bounds[name] for name, v in EVALUATION.items())
 
 
 def test_constraints_are_portable():

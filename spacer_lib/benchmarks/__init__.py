@@ -2,27 +2,38 @@
 
 ``schema``  shared types and the checked reader of files
 ``rules``   reading rules that serve every benchmark
+``systems`` reading rules of published systems
 One module per benchmark, and ``held_out``, our own. ``named`` finds one.
 """
 
 import re
 
 from spacer_lib.benchmarks import (
+    blink,
+    embspatial,
     held_out,
     longvideobench,
+    mindcube,
+    mmsi,
+    mmsi_video,
+    revsi,
+    sitebench,
     spar,
     sti,
+    systems,
     tempcompass,
+    threedsr,
     videomme,
     videommmu,
+    viewspatial,
     vsi,
+    vsi_super,
 )
 from spacer_lib.benchmarks.rules import (
     after_tag,
     final_answer,
     first_number,
     last_letter,
-    spacer_released,
     strict,
 )
 from spacer_lib.benchmarks.schema import Benchmark, Rule
@@ -40,6 +51,18 @@ BENCHMARKS = {
         tempcompass.benchmark(),
         longvideobench.benchmark(),
         videommmu.benchmark(),
+        *map(revsi.benchmark, revsi.BUDGETS),
+        mmsi.benchmark(),
+        mindcube.benchmark(tiny=True),
+        mindcube.benchmark(),
+        viewspatial.benchmark(),
+        embspatial.benchmark(),
+        blink.benchmark(),
+        threedsr.benchmark(),
+        sitebench.benchmark(),
+        mmsi_video.benchmark(),
+        vsi_super.benchmark("recall"),
+        vsi_super.benchmark("count"),
     )
 }
 
@@ -69,18 +92,24 @@ def named(name: str) -> Benchmark:
 
 
 def rules_of(benchmark: Benchmark) -> dict[str, Rule]:
-    """Reading rules by name: ours, the benchmark's own, SpaceR's, and two common ones.
+    """Reading rules by name: ours, the benchmark's own, and two common ones.
 
     ``official_after_tag`` is the benchmark's own rule on the content of the answer tag.
+    The last five are those of published systems; see ``systems``.
     """
+    official = benchmark.official
     return {
         "strict": benchmark.strict or strict,
-        "official": benchmark.official,
+        "official": official,
         "final_answer": final_answer,
         "first_number": first_number,
         "last_letter": last_letter,
-        "official_after_tag": after_tag(benchmark.official),
-        "spacer_released": spacer_released,
+        "official_after_tag": after_tag(official),
+        "spacer_released": systems.spacer(benchmark.name, official, sti.stated),
+        "video_r1": systems.video_r1,
+        "lmms_eval": systems.lmms_eval(official),
+        "vlmevalkit": systems.vlmevalkit,
+        "easi": systems.easi,
     }
 
 

@@ -6,7 +6,17 @@ benchmark's task, ``scene_name`` what questions share (a room or a video), ``vid
 further columns that results are broken down by.
 """
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+import csv
+import re
+import string
+from collections.abc import (
+    Callable,
+    Collection,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -77,6 +87,8 @@ class Benchmark:
         the aggregates above.
     whole : callable, optional
         Where ``read`` takes a part of a set: reads the whole set.
+    frames : int, optional
+        The frame budget that its answers hold for.
     """
 
     name: str
@@ -90,6 +102,7 @@ class Benchmark:
     strict: Rule | None = None
     aggregate: Callable[[Iterable[Prediction]], dict[str, float]] | None = None
     whole: Reader | None = None
+    frames: int | None = None
 
 
 def find_file(path: PathLike, names: Sequence[str]) -> Path:
@@ -139,7 +152,7 @@ def read_table(
         Type or types of each column that every row must have. A column with
         ``type(None)`` among its types may be null or absent.
     skip : collection of str
-        Columns of a Parquet file that are not read: pictures.
+        Columns of a Parquet, TSV or CSV file that are not read: pictures.
 
     Raises
     ------
@@ -156,7 +169,7 @@ def read_table(
             expected=", ".join(_READERS),
         )
     try:
-        rows = _READERS[path.suffix](path, skip)
+        rows = _READERS[path.suffix](path, skip, columns)
     except (OSError, ValueError, pa.ArrowException) as error:
         raise SpacerError(
             f"{path} cannot be read",
@@ -219,6 +232,51 @@ def check_choice(where: str, options: Sequence[Any], letter: Any) -> None:
         )
 
 
+def check_letter(where: str, letter: str, letters: str) -> None:
+    """Refuse a true letter that is none of ``letters``.
+
+    Raises
+    ------
+    SpacerError
+    """
+    if letter not in tuple(letters):
+        raise SpacerError(
+            where,
+            kind="benchmarks.answer-not-an-option",
+            got=repr(letter)[:80],
+            expected=", ".join(letters),
+        )
+
+
+def check_paths(where: str, names: Sequence[Any]) -> None:
+    """Refuse an empty list of media, and entries that are not texts.
+
+    Raises
+    ------
+    SpacerError
+    """
+    if not names or not all(isinstance(name, str) and name for name in names):
+        raise SpacerError(
+            where,
+            kind="benchmarks.no-media",
+            got=repr(names)[:80],
+            expected="a list of paths",
+        )
+
+
+def lettered(options: Sequence[Any]) -> list[Any]:
+    """``A. …, B. …`` for texts; other values as they are, for ``check_choice``.
+
+    Examples
+    --------
+    >>> lettered(["left", "right"])
+    ['A. left', 'B. right']
+    """
+    if not all(isinstance(option, str) for option in options):
+        return list(options)
+    return [f"{chr(65 + i)}. {option}" for i, option in enumerate(options)]
+
+
 def write_parquet(path: PathLike, rows: list[Record]) -> None:
     """Write rows as a Parquet file, whole or not at all."""
     with atomic_path(path) as temporary:
@@ -245,25 +303,114 @@ def _check(path: PathLike, number: int, row: Record, columns: Columns) -> None:
             )
 
 
-def _parquet(path: Path, skip: Collection[str]) -> Any:
+def inline_options(
+    question: str, letter: str, mark: str = "."
+) -> tuple[str, list[str] | None]:
+    """The question and its options, where these stand in one text with it.
+
+    Parameters
+    ----------
+    question : str
+        Such as ``Where is it? A. left B. right``.
+    letter : str
+        The true one.
+    mark : str
+        What follows each letter.
+
+    Returns
+    -------
+    question, options
+        The whole text and ``None`` if the letters A, B … cannot be told apart, or the
+        truth is not one of them.
+
+    Examples
+    --------
+    >>> inline_options("Where is it? A. left B. up, right", "B")
+    ('Where is it?', ['A. left', 'B. up, right'])
+    >>> inline_options("Where? Options: A: left, B: up", "A", mark=":")
+    ('Where?', ['A: left', 'B: up'])
+    """
+    place, starts = 0, []
+    for name in string.ascii_uppercase:
+        found = re.compile(rf"(?<!\S){name}{re.escape(mark)}\s").search(question, place)
+        if found is None:
+            break
+        place = found.end()
+        starts.append(found.start())
+    ends = [*starts[1:], len(question)]
+    texts = [
+        question[start:end].strip().rstrip(",")
+        for start, end in zip(starts, ends, strict=True)
+    ]
+    if len(texts) < 2 or letter not in {text[0] for text in texts}:
+        return question, None
+    stem = question[: starts[0]].strip()
+    return stem.removesuffix("Options:").strip(), texts
+
+
+def _parquet(path: Path, skip: Collection[str], _: Columns) -> Any:
     with pq.ParquetFile(path) as file:
         names = [name for name in file.schema_arrow.names if name not in skip]
         return file.read(names).to_pylist()
 
 
-def _separated(delimiter: str) -> Callable[[Path, Collection[str]], Any]:
-    def read(path: Path, _: Collection[str]) -> Any:
-        # Quotes as spreadsheets and pandas write them; cells may hold line breaks.
-        options = pyarrow.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True)
-        return pyarrow.csv.read_csv(path, parse_options=options).to_pylist()
+def _separated(delimiter: str) -> Callable[[Path, Collection[str], Columns], Any]:
+    def read(path: Path, skip: Collection[str], columns: Columns) -> Any:
+        # "1" stays a text where the column holds texts.
+        texts = [name for name, kind in columns.items() if kind is str]
+        batches = separated_batches(path, delimiter, skip=skip, texts=texts)
+        return [row for batch in batches for row in batch.to_pylist()]
 
     return read
 
 
-_READERS: dict[str, Callable[[Path, Collection[str]], Any]] = {
+def separated_batches(
+    path: Path,
+    delimiter: str,
+    *,
+    only: Collection[str] = (),
+    skip: Collection[str] = (),
+    texts: Collection[str] = (),
+) -> Iterator[pa.RecordBatch]:
+    """Parts of a TSV or CSV file; a row may be several megabytes long.
+
+    Parameters
+    ----------
+    path : Path
+    delimiter : str
+    only, skip : collection of str
+        The columns that are read, and those that are not.
+    texts : collection of str
+        Columns that are not read as numbers.
+
+    Raises
+    ------
+    pyarrow.ArrowException
+        If the file is no such table, or has not the columns of ``only``.
+    """
+    with open(path, encoding="utf-8-sig", newline="") as file:
+        names = next(csv.reader(file, delimiter=delimiter), [])
+    wanted = [name for name in names if name not in skip]
+    # Quotes as spreadsheets and pandas write them; cells may hold line breaks.
+    with pyarrow.csv.open_csv(
+        path,
+        read_options=pyarrow.csv.ReadOptions(block_size=_BLOCK_BYTES),
+        parse_options=pyarrow.csv.ParseOptions(
+            delimiter=delimiter, newlines_in_values=True
+        ),
+        convert_options=pyarrow.csv.ConvertOptions(
+            include_columns=list(only) or wanted,
+            column_types=dict.fromkeys([*only, *texts], pa.string()),
+        ),
+    ) as batches:
+        yield from batches
+
+
+_BLOCK_BYTES = 64 * 2**20  # the longest row
+_READERS: dict[str, Callable[[Path, Collection[str], Columns], Any]] = {
     ".parquet": _parquet,
-    ".jsonl": lambda path, _: read_jsonl(path),
-    ".json": lambda path, _: read_json(path),
+    ".jsonl": lambda path, *_: read_jsonl(path),
+    ".json": lambda path, *_: read_json(path),
     ".tsv": _separated("\t"),
     ".csv": _separated(","),
 }

@@ -28,15 +28,15 @@ Source: Zhang et al., "From Flatland to Space" (SPAR-Bench, jasonzhango/SPAR-Ben
 
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 
-from spacer_lib.artifacts import Manifest, PathLike, atomic_path, config_hash
+from spacer_lib.artifacts import PathLike
 from spacer_lib.benchmarks import rules
+from spacer_lib.benchmarks.pictures import parquet_cells, unpack
 from spacer_lib.benchmarks.schema import (
     Benchmark,
     Record,
@@ -90,7 +90,6 @@ COLUMNS: dict[str, Any] = {
     "img_type": str,
 }
 _CONFIDENCES = np.linspace(0.5, 0.95, 10)
-_MAGIC = {b"\x89PNG": ".png", b"\xff\xd8\xff": ".jpg"}
 
 
 def read_rows(path: PathLike) -> list[Question]:
@@ -114,10 +113,14 @@ def read_rows(path: PathLike) -> list[Question]:
         _row(record, images, file, number)
         for file in _parts(path)
         for number, (record, images) in enumerate(
-            zip(read_table(file, COLUMNS, skip=["image"]), unpack(file), strict=True),
+            zip(read_table(file, COLUMNS, skip=["image"]), _images(file), strict=True),
             start=1,
         )
     ]
+
+
+def _images(file: Path) -> list[list[str]]:
+    return unpack(file, lambda: parquet_cells(file, ["image"], COLUMNS))
 
 
 def _parts(path: PathLike) -> list[Path]:
@@ -136,77 +139,6 @@ def _parts(path: PathLike) -> list[Path]:
             remedy="download the missing parts",
         )
     return parts
-
-
-def unpack(file: Path) -> list[list[str]]:
-    """The pictures of a file; each is written once, whole.
-
-    Parameters
-    ----------
-    file : Path
-
-    Returns
-    -------
-    list of list of str
-        Paths per row: ``.images/{file}/{row}_{picture}.png`` or ``.jpg``. Bytes are
-        copied without decoding.
-
-    Raises
-    ------
-    SpacerError
-        If a picture is neither PNG nor JPEG, or the column is missing.
-    """
-    stat, folder = file.stat(), file.parent / ".images"
-    fingerprint = config_hash([file.name, stat.st_size, stat.st_mtime_ns])
-    with pq.ParquetFile(file) as table:
-        if "image" not in table.schema_arrow.names:
-            raise SpacerError(
-                f"{file}: column image is missing",
-                kind="benchmarks.missing-column",
-                got=table.schema_arrow.names,
-                expected=["image", *COLUMNS],
-                remedy="use the file as it is published",
-            )
-        rows: list[list[str]] = [[] for _ in range(table.metadata.num_rows)]
-        with Manifest(folder) as manifest:
-            if manifest.done(file.name, fingerprint):
-                names = manifest.entries[file.name]["files"]
-            else:
-                names = list(_write_images(table, file, folder))
-                manifest.record(file.name, fingerprint, names)
-    for name in names:
-        rows[int(Path(name).stem.split("_")[0]) - 1].append(str(folder / name))
-    return rows
-
-
-def _write_images(table: pq.ParquetFile, file: Path, folder: Path) -> Iterator[str]:
-    """Yield the names of the pictures, relative to ``folder``, as they are written."""
-    number = 0
-    for batch in table.iter_batches(64, columns=["image"]):
-        for value in batch["image"].to_pylist():
-            number += 1
-            for index, data in enumerate(_bytes(value, f"{file} row {number}")):
-                (suffix,) = (_MAGIC[mark] for mark in _MAGIC if data.startswith(mark))
-                name = f"{file.stem}/{number}_{index}{suffix}"
-                with atomic_path(folder / name) as temporary:
-                    temporary.write_bytes(data)
-                yield name
-
-
-def _bytes(value: Any, where: str) -> list[bytes]:
-    parts = value if isinstance(value, list) else [value]
-    found = []
-    for part in parts or [None]:
-        data = part.get("bytes") if isinstance(part, dict) else part
-        if not isinstance(data, bytes) or not data.startswith(tuple(_MAGIC)):
-            raise SpacerError(
-                f"{where}: column image",
-                kind="benchmarks.not-a-picture",
-                got=repr(data)[:40],
-                expected="a list of bytes of PNG or JPEG pictures",
-            )
-        found.append(data)
-    return found
 
 
 def _row(record: Record, images: list[str], file: Path, number: int) -> Question:

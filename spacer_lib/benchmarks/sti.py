@@ -161,6 +161,12 @@ _STATED = [
 ]
 
 
+def stated(text: str) -> str | None:
+    """The letter of the first pattern that is found; see ``official``."""
+    found = (pattern.search(text) for pattern in _STATED)
+    return next((match[1].upper() for match in found if match), None)
+
+
 def official(text: str, row: Question) -> Verdict:
     """The published rule: the first pattern that is found, else the last character.
 
@@ -170,10 +176,8 @@ def official(text: str, row: Question) -> Verdict:
     capital A to E ("I would HESITATE" is E). The released script stops at an empty
     completion, which scores 0 here.
     """
-    for pattern in _STATED:
-        if found := pattern.search(text):
-            letter = found[1].upper()
-            return Verdict(float(letter == row["ground_truth"]), letter)
+    if letter := stated(text):
+        return Verdict(float(letter == row["ground_truth"]), letter)
     last = text.strip()[-1:]
     if not last:
         return Verdict(0.0, None, "empty_output")

@@ -21,9 +21,26 @@ BENCHMARKS = (
     "tempcompass",
     "longvideobench",
     "videommmu",
+    "revsi-16",
+    "revsi-32",
+    "revsi-64",
+    "revsi-all",
+    "mmsi",
+    "mindcube-tiny",
+    "mindcube",
+    "viewspatial",
+    "embspatial",
+    "blink",
+    "3dsr",
+    "site",
+    "mmsi-video",
+    "vsi-super-recall",
+    "vsi-super-count",
 )
+SUITES = ("easi-8",)
 CONDITIONS = ("own", "other", "blind", "shuffled", "oracle", "random_map")
-FLOORS = ("majority", "frequency", "random")
+BACKENDS = ("auto", "transformers", "vllm")
+FLOORS = ("strongest", "majority", "constant", "category", "frequency", "random")
 PRESETS = (
     "spacer-paper",
     "spacer-released",
@@ -42,6 +59,10 @@ RULES = (
     "last_letter",
     "official_after_tag",
     "spacer_released",
+    "video_r1",
+    "lmms_eval",
+    "vlmevalkit",
+    "easi",
 )
 EXTRACTIONS = (
     "strict",
@@ -49,7 +70,21 @@ EXTRACTIONS = (
     "final_answer",
     "official_after_tag",
     "spacer_released",
+    "video_r1",
+    "lmms_eval",
+    "vlmevalkit",
+    "easi",
     "strict+fallback",
+)
+STAGES = (
+    "env",
+    "device",
+    "attention",
+    "step",
+    "decode",
+    "train",
+    "lora7b",
+    "evaluate",
 )
 POSITIONS = ("library", "original")
 

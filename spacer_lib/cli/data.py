@@ -160,11 +160,14 @@ def qa(
         check_exists(path, "file")
     from spacer_lib.questions.build import build_dataset
     from spacer_lib.rooms.scannet.splits import read_split
-    from spacer_lib.rooms.scans import read_scenes
+    from spacer_lib.rooms.scans import require_no_failures, try_scenes
 
+    scenes, failures = try_scenes(meta, out)
+    if not scenes:
+        require_no_failures(failures, len(failures), "rooms")
     ids = [name for path in held_out for name in read_split(path)]
     report = build_dataset(
-        read_scenes(meta, out),
+        scenes,
         out,
         chosen,
         seed=seed,
@@ -192,6 +195,7 @@ def qa(
 
         for path in dataset_figures(out):
             print(path)
+    require_no_failures(failures, len(scenes) + len(failures), "rooms")
     keep = ("tasks", "counts", "letters", "scenes", "dropped", "rejections", "paths")
     return {
         "questions": total,
@@ -233,7 +237,13 @@ def mix(
         print(f"{name:30}{count:>8}")
     for reason, count in result["refused"].items():
         print(f"refused {count}: {reason}")
-    used = result["part"].get("general", 0)
+    part, used = result["part"], result["part"].get("general", 0)
+    print(f"{'part':30}{'wanted':>9}{'used':>9}")
+    print(f"{'spatial':30}{'all':>9}{part.get('spatial', 0):>9,}")
+    print(f"{'general':30}{result['wanted']:>9,}{used:>9,}")
+    print(f"{'source':30}{'usable':>9}{'used':>9}")
+    for name, row in result["sources"].items():
+        print(f"{name[:29]:30}{row['usable']:>9,}{row['used']:>9,}")
     print(f"{used:,} of {result['wanted']:,} general questions")
     print(f"{out}/train.jsonl: {sum(result['part'].values())} questions")
     return result

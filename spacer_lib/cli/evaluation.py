@@ -2,20 +2,25 @@
 
 import contextlib
 import dataclasses
+import functools
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import Annotated, Any, NamedTuple, Optional
 
 import typer
 
-from spacer_lib.artifacts import PROJECT_ROOT, read_json
-from spacer_lib.cli.app import Benchmark, command, extra
+from spacer_lib.artifacts import PROJECT_ROOT, read_json, write_json
+from spacer_lib.cli.app import Workers, command, extra
 from spacer_lib.cli.choices import (
+    BACKENDS,
+    BENCHMARKS,
     CONDITIONS,
     EXTRACTIONS,
     FLOORS,
     POSITIONS,
+    SUITES,
     check_choice,
     check_exists,
     check_model,
@@ -34,6 +39,7 @@ from spacer_lib.cli.servers import (
 from spacer_lib.cli.servers import endpoint as server
 from spacer_lib.errors import SpacerError
 from spacer_lib.rows import Question
+from spacer_lib.versions import EVALUATION, require_versions
 
 # Keys of EvaluationConfig: `--set KEY=VALUE`, or `--KEY VALUE` for short.
 SETTINGS = (
@@ -43,6 +49,8 @@ SETTINGS = (
     "frames",
     "size",
     "max_pixels",
+    "min_pixels",
+    "sampler",
     "frames_as",
     "temperature",
     "top_p",
@@ -52,7 +60,9 @@ SETTINGS = (
     "limit",
 )
 ADVANCED = (
-    "vllm",
+    "overwrite",
+    "template",
+    "backend",
     "train_data",
     "positions",
     "key_variable",
@@ -81,8 +91,21 @@ Positions = Annotated[
     advanced=ADVANCED,
 )
 def evaluate(
-    benchmark: Benchmark,
-    data: Annotated[Path, typer.Option(help="The benchmark's folder or file.")],
+    data: Annotated[
+        Path,
+        typer.Option(
+            help="The benchmark's folder or file; of a suite, the folder that holds a "
+            "folder for each benchmark."
+        ),
+    ],
+    benchmark: Annotated[
+        Optional[str],
+        typer.Option(metavar="NAME", help=f"Benchmark: {one_of(BENCHMARKS)}."),
+    ] = None,
+    suite: Annotated[
+        Optional[str],
+        typer.Option(metavar="NAME", help=f"Several benchmarks: {one_of(SUITES)}."),
+    ] = None,
     out: Annotated[
         Optional[Path],
         typer.Option(help="Output folder; a new name in runs/ without it."),
@@ -108,6 +131,18 @@ def evaluate(
             "without it.",
         ),
     ] = None,
+    profile: Annotated[
+        Optional[str],
+        typer.Option(
+            metavar="NAME",
+            help="Ask, read and average as a published system: "
+            f"{one_of(names_in('profiles'))}, or a YAML file.",
+        ),
+    ] = None,
+    template: Annotated[
+        Optional[Path],
+        typer.Option(help="Prompt in place of ours, see language/prompts.py."),
+    ] = None,
     setting: Annotated[
         list[str],
         typer.Option(
@@ -120,10 +155,19 @@ def evaluate(
     overwrite: Annotated[
         bool, typer.Option(help="Delete answers in --out that have other settings.")
     ] = False,
-    vllm: Annotated[bool, typer.Option(help="Run --model with vLLM.")] = False,
+    workers: Workers = 1,
+    backend: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help=f"What runs --model: {one_of(BACKENDS)}; auto takes vLLM if it can.",
+        ),
+    ] = "auto",
     train_data: Annotated[
         Optional[Path],
-        typer.Option(help="Rows that a floor counts answers in; those of --data else."),
+        typer.Option(
+            help="Rows that a floor counts answers in; other rooms of --data else."
+        ),
     ] = None,
     positions: Positions = None,
     key_variable: Annotated[
@@ -147,6 +191,7 @@ def evaluate(
 ) -> dict[str, Any]:
     """Ask a benchmark's questions and score the answers; a stopped run continues."""
     _check_source(model, endpoint, model_name, floor)
+    _check_asked(benchmark, suite, train_data)
     limits: dict[str, Any] = {
         "deadline": deadline,
         "max_reply_bytes": max_reply_bytes,
@@ -155,48 +200,174 @@ def evaluate(
     judge = fallback_backend(
         fallback_endpoint, fallback_model, fallback_key_variable, concurrency, **limits
     )
-    if model and not vllm:
+    check_choice("backend", backend, BACKENDS, "cli.unknown-backend")
+    if model:
         check_model(model)
-    check_exists(data, "benchmark")
-    from spacer_lib.benchmarks import named
+    elif workers > 1:
+        raise SpacerError(
+            "--workers",
+            kind="cli.workers-without-model",
+            got=workers,
+            expected="1 without --model",
+            remedy="pass --concurrency for a server",
+        )
+    check_exists(data, "benchmark" if benchmark else "suite")
 
-    bench, chosen = named(benchmark), _settings(config, setting)
+    def asking(bench: Any, place: Path) -> _Asking:
+        chosen = _changed(_base(config, profile, bench.name), setting)
+        if not profile:
+            chosen = _with_budget(chosen, bench, config, setting)
+        seen = "images" if endpoint else "video"
+        return _asking(bench, bench.read(place), chosen, seen, profile, template)
+
+    # All files are read before the first question is asked.
+    asked = [asking(*pair) for pair in _places(benchmark, suite, data)]
     from spacer_lib.evaluation.runner import run as ask
 
-    rows = bench.read(data)[: chosen.limit]
-    settings = chosen.settings(bench.mode, "images" if endpoint else "video")
-    backend: Any
-    if endpoint and model_name:
-        limits["form"] = "jpeg" if jpeg else "png"
-        backend = server(endpoint, model_name, key_variable, concurrency, **limits)
-    elif floor:
-        train_rows = bench.read(train_data) if train_data else None
-        backend = _floor(floor, rows, train_rows)
-    else:
-        backend = _checkpoint(str(model), positions, vllm, settings.video.frames)
     who = model or model_name or floor or ""
     name = re.sub(r"[^\w.-]+", "_", Path(who).name)
-    out = out or PROJECT_ROOT / "runs" / f"{bench.name}__{name}__{chosen.condition}"
-    try:
-        ask(
-            bench,
-            rows,
-            backend,
-            out,
-            settings,
-            condition=chosen.condition,
-            extraction=chosen.extraction,
-            overwrite=overwrite,
-            fallback=judge,
-            retry_failed=retry_failed,
+    title, condition = suite or asked[0].bench.name, asked[0].chosen.condition
+    out = out or PROJECT_ROOT / "runs" / f"{title}__{name}__{condition}"
+    scores = {}
+    with contextlib.ExitStack() as stack:
+        answers: Any = None
+        if endpoint and model_name:
+            limits["form"] = "jpeg" if jpeg else "png"
+            answers = server(endpoint, model_name, key_variable, concurrency, **limits)
+        elif model:
+            frames = max(one.settings.video.frames for one in asked)
+            opened = _checkpoint(model, backend, positions, frames, workers)
+            answers = stack.enter_context(opened)
+        for one in asked:
+            if floor:
+                train_rows = one.bench.read(train_data) if train_data else None
+                rule = one.chosen.extraction
+                answers = _floor(floor, one.bench, rule, one.rows, train_rows)
+            place = out / one.bench.name if suite else out
+            try:
+                ask(
+                    one.bench,
+                    one.rows,
+                    answers,
+                    place,
+                    one.settings,
+                    condition=one.chosen.condition,
+                    extraction=one.chosen.extraction,
+                    overwrite=overwrite,
+                    fallback=judge,
+                    profile=profile,
+                    retry_failed=retry_failed,
+                )
+            except KeyboardInterrupt:
+                print(f"{place}: stopped; the same command goes on", file=sys.stderr)
+                raise
+            found = scores[one.bench.name] = read_json(place / "scores.json")
+            print(_scores_text(one.bench, answers.name, found))
+            print(f"{place}: predictions.jsonl, scores.json, evaluation.json")
+    if suite is None:
+        return scores[title]
+    return _suite_scores(suite, scores, out)
+
+
+class _Asking(NamedTuple):
+    """One benchmark: its rows and how they are asked."""
+
+    bench: Any
+    rows: list[Question]
+    chosen: Any  # EvaluationConfig
+    settings: Any  # AskSettings
+
+
+def _asking(
+    bench: Any,
+    rows: list[Question],
+    chosen: Any,
+    frames_as: str,
+    profile: str | None,
+    template: Path | None,
+) -> _Asking:
+    rows = rows[: chosen.limit]
+    settings = chosen.settings(bench.mode, frames_as)
+    if profile:
+        from spacer_lib.evaluation.profiles import load_profile
+
+        rows, settings = load_profile(profile).asked(bench.name, rows, settings)
+    if template:
+        from spacer_lib.language.prompts import load_template
+
+        style = dataclasses.replace(settings.style, template=load_template(template))
+        settings = dataclasses.replace(settings, mode=style)
+    return _Asking(bench, rows, chosen, settings)
+
+
+def _check_asked(
+    benchmark: str | None, suite: str | None, train_data: Path | None
+) -> None:
+    """Refuse options that name no benchmark or both kinds, and one floor for eight."""
+    if (benchmark is None) == (suite is None):
+        raise SpacerError(
+            "what is asked",
+            kind="cli.no-benchmark",
+            got="neither or both",
+            expected="--benchmark or --suite",
         )
-    except KeyboardInterrupt:
-        print(f"{out}: stopped; the same command goes on", file=sys.stderr)
-        raise
-    found = read_json(out / "scores.json")
-    print(_scores_text(bench, backend.name, found))
-    print(f"{out}: predictions.jsonl, scores.json, evaluation.json")
-    return found
+    if suite is not None:
+        check_choice("suite", suite, SUITES, "cli.unknown-suite")
+        if train_data is not None:
+            raise SpacerError(
+                "--train-data",
+                kind="cli.train-data-of-a-suite",
+                got="rows of one benchmark",
+                expected="--benchmark",
+            )
+
+
+def _places(
+    benchmark: str | None, suite: str | None, data: Path
+) -> list[tuple[Any, Path]]:
+    """The benchmarks that are asked, each with its folder or file."""
+    if suite is None:
+        from spacer_lib.benchmarks import named
+
+        return [(named(str(benchmark)), data)]
+    from spacer_lib.benchmarks.suites import suite_folders, suite_named
+
+    return suite_folders(suite_named(suite), data)
+
+
+def _with_budget(
+    chosen: Any, bench: Any, config: str | None, setting: list[str]
+) -> Any:
+    """The settings with a benchmark's own frame budget, where none was chosen."""
+    from spacer_lib.settings import setting_pairs
+
+    if bench.frames is None or config or "frames" in dict(setting_pairs(setting)):
+        return chosen
+    return dataclasses.replace(chosen, frames=bench.frames)
+
+
+def _suite_scores(suite: str, scores: dict[str, Any], out: Path) -> dict[str, Any]:
+    """Write ``suite.json`` and print its table: one mean for each benchmark."""
+    from spacer_lib.benchmarks.suites import suite_named
+
+    table = []
+    for name, mean in suite_named(suite).members.items():
+        found = scores[name]
+        score = found["overall"] if mean == "overall" else found["released"][mean]
+        row = {"benchmark": name, "n": found["n"], "mean": mean, "score": score}
+        table.append(row | {"failed": sum(found["failures"].values())})
+    whole = sum(row["score"] for row in table) / len(table)
+    result = {"suite": suite, "score": whole, "table": table}
+    write_json(out / "suite.json", result)
+    print(f"\n{suite:18}{'n':>6}{'score':>8}{'failed':>8}  mean")
+    for row in table:
+        print(
+            f"{row['benchmark']:18}{row['n']:>6}{100 * row['score']:>8.1f}"
+            f"{row['failed']:>8}  {row['mean']}"
+        )
+    print(f"{'all':18}{sum(r['n'] for r in table):>6}{100 * whole:>8.1f}")
+    print(f"{out}: suite.json, and a folder for each benchmark")
+    return result
 
 
 def _check_source(
@@ -226,9 +397,32 @@ def _check_source(
         check_choice("floor", floor, FLOORS, "cli.unknown-floor")
 
 
-def _settings(config: str | None, setting: list[str]) -> Any:
+def _base(config: str | None, profile: str | None, benchmark: str) -> Any:
+    """An ``EvaluationConfig``: of a settings file, of a profile, or SpaceR's."""
+    if config and profile:
+        raise SpacerError(
+            "--config and --profile",
+            kind="cli.two-settings",
+            got="both",
+            expected="one; --set changes single keys",
+        )
+    if profile:
+        from spacer_lib.evaluation.profiles import load_profile
+
+        return load_profile(profile).config(benchmark)
+    from spacer_lib.evaluation.config import load_evaluation
+
+    return load_evaluation(config)
+
+
+def load_settings(config: str | None, setting: list[str]) -> Any:
     """An ``EvaluationConfig``: a settings file, and ``KEY=VALUE`` changes over it."""
-    from spacer_lib.evaluation.config import EvaluationConfig, load_evaluation
+    return _changed(_base(config, None, ""), setting)
+
+
+def _changed(base: Any, setting: list[str]) -> Any:
+    """``base`` with ``KEY=VALUE`` changes over it."""
+    from spacer_lib.evaluation.config import EvaluationConfig
     from spacer_lib.settings import build, setting_pairs
 
     changes = dict(setting_pairs(setting))
@@ -238,24 +432,43 @@ def _settings(config: str | None, setting: list[str]) -> Any:
     check_choice("extraction", extraction, EXTRACTIONS, "cli.unknown-rule")
     checked = build(EvaluationConfig, changes)
     values = {key: getattr(checked, key) for key in changes}
-    return dataclasses.replace(load_evaluation(config), **values)
+    return dataclasses.replace(base, **values)
 
 
-def _floor(kind: str, rows: list[Question], train_rows: list[Question] | None) -> Any:
+def _floor(
+    kind: str,
+    bench: Any,
+    extraction: str,
+    rows: list[Question],
+    train_rows: list[Question] | None,
+) -> Any:
+    from spacer_lib.benchmarks import rules_of
     from spacer_lib.evaluation.floors import Floor
 
-    return Floor(kind, rows, train_rows)
+    rule = rules_of(bench)[extraction.removesuffix("+fallback")]
+    return Floor(kind, rows, train_rows, rule)
 
 
-def _checkpoint(model: str, positions: str | None, vllm: bool, frames: int) -> Any:
-    if vllm:
-        from spacer_lib.evaluation.offline_vllm import OfflineVllm
+@contextlib.contextmanager
+def _checkpoint(
+    model: str, asked: str, positions: str | None, frames: int, workers: int
+) -> Iterator[Any]:
+    """The backend of a checkpoint, in this process or in several."""
+    require_versions(EVALUATION)
+    from spacer_lib.evaluation import workers as processes
+    from spacer_lib.training.processes.launch import count_gpus
 
-        return OfflineVllm(model, frames=frames)
-    from spacer_lib.evaluation.backends import LocalModel, load
-
-    loaded, processor = load(model, positions)
-    return LocalModel(loaded, processor, name=model)
+    gpus = count_gpus()
+    name, reason = processes.choose_backend(asked, positions, gpus)
+    more = f"; --workers {gpus} uses all {gpus} GPUs" if workers < gpus else ""
+    if asked == "auto" or more:
+        print(f"backend {name}: {reason}{more}", flush=True)
+    make = functools.partial(processes.open_model, name, model, positions, frames)
+    if workers == 1:
+        yield make()
+        return
+    with processes.Workers(make, processes.devices_of(workers, gpus)) as several:
+        yield several
 
 
 def _scores_text(bench: Any, who: str, found: dict[str, Any]) -> str:

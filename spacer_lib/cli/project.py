@@ -11,7 +11,8 @@ import typer
 
 from spacer_lib.artifacts import PROJECT_ROOT, read_json, write_json
 from spacer_lib.cli.app import app, command
-from spacer_lib.cli.choices import check_choice
+from spacer_lib.cli.choices import STAGES, check_choice, one_of
+from spacer_lib.errors import SpacerError
 
 BENCHES = ("data", "rewards", "step")
 RUNS = PROJECT_ROOT / "papermill_runs"
@@ -46,6 +47,8 @@ def summary_text(summary: dict[str, Any]) -> str:
         shown = f"{hits:10.3f}" if hits == hits and hits is not None else f"{'-':>10}"
         lines.append(f"{name:34}{record['score']:8.3f}{shown}")
 
+    if "strongest" in summary["floors"]:
+        line("floor: the strongest of each task", summary["floors"]["strongest"])
     line("floor: majority answer", summary["floors"]["majority"])
     line("floor: no video", summary["floors"]["blind"])
     line("floor: another room's video", summary["floors"]["other"])
@@ -107,6 +110,50 @@ def notebooks(
         seconds[name] = books.execute_in_place(name).seconds
         print(f"{name}: {seconds[name]:.0f} s", flush=True)
     return {"seconds": seconds}
+
+
+@command("spacer doctor --rehearse env --out runs/rehearsal")
+def doctor(
+    rehearse: Annotated[
+        Optional[str],
+        typer.Option(
+            metavar="STAGE",
+            help=f"Rehearse a part of the GPU path in minutes: {one_of(STAGES)}.",
+        ),
+    ] = None,
+    out: Annotated[
+        Path,
+        typer.Option(
+            help="Folder for STAGE.json of a rehearsal.", show_default="runs/rehearsal"
+        ),
+    ] = (PROJECT_ROOT / "runs" / "rehearsal"),
+    small: Annotated[
+        bool, typer.Option(help="Rehearse sizes of seconds, also on a GPU.")
+    ] = False,
+) -> dict[str, Any]:
+    """Say what this machine can run, and what to do about what is missing."""
+    if rehearse is not None:
+        check_choice("stage", rehearse, STAGES, "cli.unknown-stage")
+        from spacer_lib.rehearsal.stages import rehearse as run_stage
+
+        done = run_stage(rehearse, out, _say, small=small)
+        print(f"{done['file']}: {done['seconds']:.0f} s")
+        if done["failed"]:
+            raise SpacerError(
+                f"stage {rehearse}",
+                kind="cli.rehearsal-failed",
+                got=f"{len(done['failed'])} failed: {'; '.join(done['failed'])[:200]}",
+                expected="a reading of each part",
+                remedy=f"read {done['file']}, which holds the other readings too",
+            )
+        return done
+    from spacer_lib.rehearsal.doctor import examine
+
+    return examine(_say)
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
 
 
 @app.command(

@@ -1,5 +1,6 @@
 """Scoring: completions and predictions from elsewhere, and reports of runs."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Optional
 
@@ -13,6 +14,7 @@ from spacer_lib.cli.choices import (
     RULES,
     check_choice,
     check_exists,
+    names_in,
     one_of,
 )
 from spacer_lib.cli.servers import (
@@ -22,7 +24,7 @@ from spacer_lib.cli.servers import (
     fallback_backend,
 )
 from spacer_lib.errors import SpacerError
-from spacer_lib.rows import Question
+from spacer_lib.rows import Prediction, Question
 
 
 @extra(
@@ -94,8 +96,21 @@ def score(
         Optional[Path], typer.Option(help="The benchmark's folder or file.")
     ] = None,
     extraction: Annotated[
-        str, typer.Option(metavar="RULE", help=f"Reading rule: {one_of(RULES)}.")
-    ] = "strict",
+        Optional[str],
+        typer.Option(
+            metavar="RULE",
+            help=f"Reading rule: {one_of(RULES)}.",
+            show_default="strict, or the profile's",
+        ),
+    ] = None,
+    profile: Annotated[
+        Optional[str],
+        typer.Option(
+            metavar="NAME",
+            help="Read and average as a published system: "
+            f"{one_of(names_in('profiles'))}, or a YAML file.",
+        ),
+    ] = None,
     column: Annotated[
         Optional[str],
         typer.Option(metavar="prediction=NAME", help="Column of the raw output."),
@@ -112,7 +127,8 @@ def score(
     With a fallback server, what the rule cannot read is read by that model. Its answers
     count, and its replies are kept in PREDICTIONS.fallback.jsonl.
     """
-    check_choice("extraction", extraction, RULES, "cli.unknown-rule")
+    if extraction is not None:
+        check_choice("extraction", extraction, RULES, "cli.unknown-rule")
     judge = fallback_backend(fallback_endpoint, fallback_model, fallback_key_variable)
     check_exists(predictions, "predictions")
     key, _, output = (column or "").partition("=")
@@ -127,6 +143,13 @@ def score(
 
     chosen = named(benchmark)
     rules = rules_of(chosen)
+    system = None
+    if profile:
+        from spacer_lib.evaluation.profiles import load_profile
+
+        system = load_profile(profile)
+        extraction = extraction or system.part(chosen.name).extraction
+    extraction = extraction or "strict"
     from spacer_lib.evaluation.foreign import gather
     from spacer_lib.evaluation.predictions import record
     from spacer_lib.evaluation.statistics import intervals, summarize, totals
@@ -156,6 +179,12 @@ def score(
         )
     for name, value in result["released"].items():
         print(f"{f'released code, {name}':34}{value:>7.3f}")
+    if system is not None:
+        result["profile"] = _averaged(records, system, chosen)
+        average = result["profile"]
+        print(
+            f"{system.title + ', ' + average['aggregate']:34}{average['overall']:>7.3f}"
+        )
     for reason, count in result["failures"].items():
         print(f"unread, {reason:20}{count:>6}")
     types = table[table["level"] == "question_type"]
@@ -183,6 +212,20 @@ def score(
         "unanswered": unanswered,
         **(_audited(rows, answers, chosen) if audit else {}),
     }
+
+
+def _averaged(
+    records: Sequence[Prediction], system: Any, benchmark: Any
+) -> dict[str, Any]:
+    """The score under a profile's aggregate."""
+    from spacer_lib.evaluation.aggregates import row_weights
+
+    aggregate = system.aggregate(benchmark.name)
+    types = [record["question_type"] for record in records]
+    weights = row_weights(aggregate, types, benchmark)
+    scores = [record["score"] for record in records]
+    overall = float((weights * scores).mean())
+    return {"title": system.title, "aggregate": aggregate, "overall": overall}
 
 
 def _audited(
@@ -321,6 +364,97 @@ def report(
         },
         "paths": paths,
     }
+
+
+@extra("spacer extras explain-gap runs/vsi --profile spacer --profile lmms_eval")
+def explain_gap(
+    runs: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="RUN_A [RUN_B]", help="Folders of `spacer evaluate`, one or two."
+        ),
+    ],
+    profile: Annotated[
+        list[str],
+        typer.Option(
+            metavar="NAME",
+            help="How both are read and averaged, or given twice, how each is: "
+            f"{one_of(names_in('profiles'))}. Without it as they were.",
+        ),
+    ] = [],
+    data: Annotated[
+        Optional[Path], typer.Option(help="The benchmark's folder or file.")
+    ] = None,
+    ask: Annotated[
+        bool, typer.Option(help="Ask --model again, to separate settings that differ.")
+    ] = False,
+    model: Annotated[
+        Optional[str], typer.Option(help="Checkpoint that made both runs.")
+    ] = None,
+    out: Annotated[
+        Path, typer.Option(help="Output folder.", show_default="runs/gap")
+    ] = PROJECT_ROOT / "runs" / "gap",
+) -> dict[str, Any]:
+    """Split the difference of two scores into shares of what was set differently."""
+    if len(runs) > 2 or len(profile) > 2 or len(runs) + len(profile) < 2:
+        raise SpacerError(
+            "runs and profiles",
+            kind="cli.no-gap",
+            got=f"{len(runs)} runs, {len(profile)} profiles",
+            expected="two runs, or one run and two profiles",
+        )
+    if ask and not (model and data):
+        raise SpacerError(
+            "--ask",
+            kind="cli.no-backend",
+            got="no --model or no --data",
+            expected="both",
+        )
+    from spacer_lib.artifacts import make_folder
+    from spacer_lib.benchmarks import named
+    from spacer_lib.evaluation import gaps
+    from spacer_lib.evaluation.report import read_run
+
+    read = [read_run(path) for path in (runs[0], runs[-1])]
+    systems = [profile[0], profile[-1]] if profile else [None, None]
+    first, last = (
+        gaps.make_side(run, system) for run, system in zip(read, systems, strict=True)
+    )
+    bench = named(read[0].about["benchmark"])
+    rows = bench.read(data) if data else None
+    folder, between = make_folder(out), None
+    if ask:
+        from spacer_lib.evaluation.backends import LocalModel, load
+
+        loaded = LocalModel(*load(str(model)), name=str(model))
+        asked = {made["id"] for made in read[0].records}
+        wanted = [row for row in rows or () if row["id"] in asked]
+        between = gaps.ask_again(first, last, wanted, loaded, folder / "between")
+    gap = gaps.explain(first, last, rows=rows, between=between)
+    print(gaps.gap_text(gap, first, last))
+    paths = _gap_files(gap, first, last, folder)
+    print(f"{folder}: {', '.join(path.name for path in paths)}")
+    return {**gaps.gap_record(gap, first, last), "paths": paths}
+
+
+def _gap_files(gap: Any, first: Any, last: Any, folder: Path) -> list[Path]:
+    """gap.json, gap.csv and gap.png."""
+    import matplotlib.pyplot as plt
+
+    from spacer_lib.artifacts import write_json, write_text
+    from spacer_lib.evaluation.gaps import gap_record
+    from spacer_lib.pictures.evaluation_plots import gap_waterfall
+    from spacer_lib.pictures.style import use_house_style
+
+    paths = [folder / f"gap.{kind}" for kind in ("json", "csv", "png")]
+    write_json(paths[0], gap_record(gap, first, last))
+    write_text(paths[1], gap.table.to_csv(index=False))
+    use_house_style()
+    figure, ax = plt.subplots(figsize=(1.6 * len(gap.table) + 2, 3.2))
+    gap_waterfall(gap, ax)
+    figure.savefig(paths[2], bbox_inches="tight")
+    plt.close(figure)
+    return paths
 
 
 def _no_runs() -> SpacerError:

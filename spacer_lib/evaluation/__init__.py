@@ -3,6 +3,7 @@
 Asking
 ``config``        how a benchmark is asked
 ``backends``      what answers: the interface, and a checkpoint in this process
+``replies``       what comes back
 ``chat``          a server; ``offline_vllm``: vLLM in this process
 ``serve``         a checkpoint as a server
 ``floors``        answers without the video

@@ -133,7 +133,7 @@ def gwet_ac1(
     if clusters is not None:
         spaces = [c for c, keep in zip(clusters, kept, strict=True) if keep]
         rng = np.random.default_rng([seed, 43])
-        _, low, high = bootstrap_interval(shares, spaces, rng)
+        _, low, high = bootstrap_interval(shares, spaces, rng, bounds=(-1, 1))
     else:
         half = t.ppf(0.975, n - 1) * error if n > 1 else np.nan
         low, high = coefficient - half, coefficient + half
@@ -263,9 +263,8 @@ def score_quiz(
             same_answer(a, row["ground_truth"], row)
             for a, row in zip(given, rows, strict=True)
         ]
-        return list(
-            bootstrap_interval(values, spaces, np.random.default_rng([seed, 53]))
-        )
+        rng = np.random.default_rng([seed, 53])
+        return list(bootstrap_interval(values, spaces, rng, bounds=(0, 1)))
 
     def agreement(other: Sequence[str | None]) -> Agreement | None:
         pairs = list(zip(reader, other, strict=True))

@@ -21,8 +21,9 @@ from spacer_lib.artifacts import (
     write_jsonl,
 )
 from spacer_lib.errors import SpacerError
-from spacer_lib.evaluation.backends import Backend, Reply
+from spacer_lib.evaluation.backends import Backend
 from spacer_lib.evaluation.conditions import WITH_MAP, condition_rows, condition_video
+from spacer_lib.evaluation.replies import Reply
 from spacer_lib.jobs import progress
 from spacer_lib.language.asking import AskSettings
 from spacer_lib.language.prompts import TINY_MODES, control_words
@@ -139,6 +140,9 @@ def depends_on(
     }
     if not backend.batched:
         asked["settings"]["batch_size"] = None
+    for name in ("min_pixels", "sampler"):  # runs from before they existed lack them
+        if asked["settings"]["video"][name] is None:
+            del asked["settings"]["video"][name]
     if any(map(_is_drawn, rows)):
         asked["cameras"] = config_hash(VIEWS)
     return asked

@@ -1,7 +1,6 @@
 """The same outputs under every reading rule: how much a score depends on the rule.
 
-Five public harnesses give one model 32.5 to 38.7 on VSI-Bench. Here the outputs are
-fixed and only the rule differs.
+The outputs are fixed and only the rule differs.
 """
 
 from collections import Counter

@@ -3,19 +3,19 @@
 ``LocalModel``                 transformers in this process
 ``chat.Endpoint``              any server with OpenAI's chat completions
 ``offline_vllm.OfflineVllm``   vLLM in this process
+``workers.Workers``            either of the two in several processes
 ``floors.Floor``               no model at all
 """
 
 import json
-import zlib
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
-import numpy as np
 import torch
 
 from spacer_lib.artifacts import PathLike, config_hash
+from spacer_lib.evaluation.replies import Replies, Reply
 from spacer_lib.language.asking import AskSettings
 from spacer_lib.language.prompts import media_parts
 from spacer_lib.models.checkpoints import adapt, load_checkpoint
@@ -23,27 +23,6 @@ from spacer_lib.models.generation import respond, weights_fingerprint
 from spacer_lib.models.inputs import MediaError
 from spacer_lib.models.patches.rope import position_rule
 from spacer_lib.rows import Question
-
-
-class Reply(NamedTuple):
-    """What came back for one row.
-
-    Attributes
-    ----------
-    text : str or None
-        Raw output; begins with its forced prefix.
-    tokens : int or None
-        Generated, a forced prefix not counted; ``None`` if the backend does not say.
-    failure : str or None
-        Why there is no text: one of ``predictions.UNANSWERED``, with details.
-    """
-
-    text: str | None = None
-    tokens: int | None = None
-    failure: str | None = None
-
-
-Replies = Generator[tuple[int, Reply], None, None]  # (index of the row, its reply)
 
 
 class Backend(Protocol):
@@ -79,11 +58,6 @@ def media_failure(source: object) -> str:
     """Why a source cannot be read: it is missing, or it is broken."""
     there = "://" in str(source) or Path(str(source)).exists()
     return f"{'broken' if there else 'missing'}_media: {source}"
-
-
-def keyed(seed: int, name: object) -> np.random.Generator:
-    """A generator that depends on the seed and a row's id alone."""
-    return np.random.default_rng([seed, zlib.crc32(str(name).encode())])
 
 
 # ---------------------------------------------------------------- transformers

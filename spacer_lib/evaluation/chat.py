@@ -7,8 +7,6 @@ frames, from which the model knows the time, are in ``media_io_kwargs``.
 """
 
 import asyncio
-import base64
-import io
 import json
 import os
 import queue
@@ -22,134 +20,15 @@ from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import httpx
-import numpy as np
-from PIL import Image
 
 from spacer_lib.errors import SpacerError
-from spacer_lib.evaluation.backends import Replies, Reply, keyed, media_failure
-from spacer_lib.evaluation.replies import Outcome, read_reply
+from spacer_lib.evaluation.backends import media_failure
+from spacer_lib.evaluation.outcomes import Outcome, read_reply
+from spacer_lib.evaluation.replies import Replies, Reply, keyed
 from spacer_lib.language.asking import AskSettings
-from spacer_lib.models.inputs import MediaError, fit_pixels, read_clip, read_image
-from spacer_lib.rooms.frames import VideoSettings
+from spacer_lib.models.inputs import MediaError
+from spacer_lib.models.requests import chat_request
 from spacer_lib.rows import Question
-
-
-def shown_media(
-    part: dict[str, Any], video: VideoSettings, multiple: int = 28
-) -> tuple[str, list[Any], dict[str, float]]:
-    """A video or image part of a turn as pixels within the budget.
-
-    Returns
-    -------
-    kind : str
-        ``video``, or ``image`` (of a video shown as images, too).
-    shown : list
-        Images as PIL images; or one video as ``(frames, metadata)``.
-    timing : dict
-        Of a video: ``fps`` of the frames shown.
-
-    Raises
-    ------
-    MediaError
-        If it cannot be read.
-    """
-    if part["type"] == "image":
-        picture = np.array(read_image(part["image"], video.size))[None]
-        (fitted,) = _fit(picture, part["image"], video, multiple)
-        return "image", [Image.fromarray(fitted)], {}
-    clip = read_clip(part["video"], video)
-    frames = _fit(clip.frames, part["video"], video, multiple)
-    if video.as_images:
-        return "image", [Image.fromarray(frame) for frame in frames], {}
-    metadata = {
-        "total_num_frames": clip.total,
-        "fps": clip.fps,
-        "frames_indices": list(clip.indices),
-        "do_sample_frames": False,
-    }
-    fps = len(clip.indices) / clip.total * clip.fps
-    return "video", [(frames, metadata)], {"fps": fps}
-
-
-def _fit(
-    frames: np.ndarray, source: object, video: VideoSettings, multiple: int
-) -> np.ndarray:
-    try:
-        return fit_pixels(frames, video.max_pixels, multiple)
-    except MediaError as error:
-        error.source = source
-        raise
-
-
-def data_url(picture: Image.Image, form: str = "png") -> str:
-    """A PIL image as a ``data:`` address; ``jpeg`` is smaller and not lossless."""
-    buffer = io.BytesIO()
-    picture.save(buffer, form, **({"quality": 95} if form == "jpeg" else {}))
-    return f"data:image/{form};base64,{base64.b64encode(buffer.getvalue()).decode()}"
-
-
-def chat_request(
-    row: Question,
-    settings: AskSettings,
-    *,
-    blind: bool = False,
-    prefix: str = "",
-    form: str = "png",
-    multiple: int = 28,
-) -> dict[str, Any]:
-    """A row as the body of a request, without model and sampling.
-
-    Parameters
-    ----------
-    row : Question
-    settings : AskSettings
-    blind : bool
-        Leave videos and images out.
-    prefix : str
-        Forced start of the response: an open turn of the assistant, which vLLM and
-        ``spacer serve`` continue.
-    form : str
-        ``png``, or ``jpeg``.
-    multiple : int
-        See ``models.inputs.fit_pixels``.
-
-    Returns
-    -------
-    dict
-        ``messages`` and, where needed, ``media_io_kwargs``, ``add_generation_prompt``
-        and ``continue_final_message``, which are vLLM's names.
-
-    Raises
-    ------
-    MediaError
-        If a video or image cannot be read.
-    """
-    (turn,) = settings.style.messages(row)
-    content: list[dict[str, Any]] = []
-    body: dict[str, Any] = {}
-    for part in turn["content"]:
-        if part["type"] == "text":
-            content.append(part)
-            continue
-        if blind:
-            continue
-        kind, shown, _ = shown_media(part, settings.video, multiple)
-        if kind == "image":
-            urls = [data_url(picture, form) for picture in shown]
-            content += [{"type": "image_url", "image_url": {"url": u}} for u in urls]
-            continue
-        ((frames, metadata),) = shown
-        urls = [data_url(Image.fromarray(frame), form) for frame in frames]
-        joined = ",".join(url.partition(",")[2] for url in urls)
-        url = f"data:video/jpeg;base64,{joined}"
-        content.append({"type": "video_url", "video_url": {"url": url}})
-        body["media_io_kwargs"] = {"video": {"num_frames": len(frames), **metadata}}
-    body["messages"] = [{**turn, "content": content}]
-    if prefix:
-        body["messages"].append({"role": "assistant", "content": prefix})
-        body.update(add_generation_prompt=False, continue_final_message=True)
-    return body
-
 
 # This many failed or refused requests before a first answer: the fault is not in single
 # rows. A run with fewer failures always goes on to its last row.

@@ -6,7 +6,7 @@ from typing import Any
 from spacer_lib.artifacts import PROJECT_ROOT, PathLike
 from spacer_lib.errors import SpacerError
 from spacer_lib.language.asking import AskSettings
-from spacer_lib.rooms.frames import VideoSettings
+from spacer_lib.rooms.frames import Sampler, VideoSettings
 from spacer_lib.settings import build, read_yaml
 
 CONFIGS = PROJECT_ROOT / "configs" / "evaluate"
@@ -30,6 +30,10 @@ class EvaluationConfig:
         See ``runner.run``.
     frames, size, max_pixels : int, int or None, int or None
         See ``VideoSettings``. 32 frames of at most 448 x 28 x 28 pixels: SpaceR §5.1.
+    min_pixels : int or None
+        See ``VideoSettings``; it needs ``max_pixels``.
+    sampler : Sampler or None
+        Another rule of sampling than ours.
     frames_as : str or None
         ``video`` or ``images``; ``None``: images for a server, since it may take
         nothing else, and otherwise a video.
@@ -53,6 +57,8 @@ class EvaluationConfig:
     frames: int = 32
     size: int | None = None
     max_pixels: int | None = 448 * 28 * 28
+    min_pixels: int | None = None
+    sampler: Sampler | None = None
     frames_as: str | None = None
     temperature: float = 0.01
     top_p: float = 1.0
@@ -62,7 +68,8 @@ class EvaluationConfig:
     limit: int | None = None
 
     def __post_init__(self) -> None:
-        positive = ("frames", "size", "max_pixels", "top_p", "max_new_tokens")
+        pixels = ("frames", "size", "max_pixels", "min_pixels")
+        positive = (*pixels, "top_p", "max_new_tokens")
         for name in (*positive, "batch_size", "limit", "seed", "temperature"):
             value, zero = getattr(self, name), name in ("seed", "temperature")
             if value is not None and (value < 0 or (value == 0 and not zero)):
@@ -98,6 +105,8 @@ class EvaluationConfig:
                 self.size,
                 self.max_pixels,
                 as_images=(self.frames_as or frames_as) == "images",
+                min_pixels=self.min_pixels,
+                sampler=self.sampler,
             ),
             self.max_new_tokens or new_tokens(mode),
             self.temperature,

@@ -453,8 +453,9 @@ def shares(table: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
             counted = part[part[measure].notna()]
             if not len(counted):
                 continue
+            rng = np.random.default_rng([seed, 37])
             value, low, high = bootstrap_interval(
-                counted[measure], counted["space"], np.random.default_rng([seed, 37])
+                counted[measure], counted["space"], rng, bounds=(0, 1)
             )
             records.append(
                 {

@@ -1,19 +1,24 @@
 """Predictions made elsewhere → one text per question.
 
-The content of a file, not its name, decides which of four shapes it has:
+The content of a file, not its name, decides which of six shapes it has:
 
 plain       ``id, prediction``: ours, or of any other program
 lmms-eval   sample logs: ``doc_id``, ``resps``, ``filtered_resps``; the question in the
             metrics that list rows, or in ``doc``
 VLMEvalKit  tables: ``index, question, answer, prediction``
 SpaceR-Eval records: ``id, predicted_answer``
+Video-R1    one object with ``results``: ``problem, path, solution, output``
+EASI        tables of its scores: ``index, video, question, answer, prediction``
 
-Each may be JSON lines, a JSON list, CSV, TSV, Parquet or an Excel sheet. Every cell
+Each may be JSON lines, JSON objects one after another, however they are broken into
+lines, a JSON list, CSV, TSV, Parquet or an Excel sheet. Every cell
 stays a text: "nan", "None" and "5.0" are answers. Nothing is unpickled.
 """
 
 import csv
+import json
 import math
+import re
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -33,9 +38,10 @@ from spacer_lib.rows import Question
 
 # What files call a question's id, and the room or video that it is asked about.
 IDS = ("id", "question_id", "ID")
-VIDEOS = ("scene_name", "video", "video_id", "videoID", "video_path", "Video")
+VIDEOS = ("scene_name", "video", "video_id", "videoID", "video_path", "Video", "path")
 _RESPONSES = ("resps", "filtered_resps")
 _TEXTS = ("prediction", "predicted_answer")  # the column of the raw output
+_WORD = re.compile(r"\S")
 _VLMEVALKIT_FAILED = "Failed to obtain answer"
 
 
@@ -105,7 +111,7 @@ def read_predictions(path: PathLike, column: str | None = None) -> list[Line]:
             expected=f"a column {column}"
             if column
             else "id and prediction, a sample log of lmms-eval, a table of VLMEvalKit "
-            "or records of SpaceR-Eval",
+            "or EASI, records of SpaceR-Eval or results of Video-R1",
             remedy=None
             if column
             else "name the column of the output: --column prediction=NAME",
@@ -137,19 +143,88 @@ def _records(path: Path) -> _Records:
     if head.startswith(b"PAR1"):
         return _parquet(path)
     first = head.removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
-    return {b"{": json_lines, b"[": _json_list}.get(first, _separated)(path)
+    return {b"{": _json_objects, b"[": _json_list}.get(first, _separated)(path)
+
+
+def _json_objects(path: Path) -> _Records:
+    """JSON lines, objects one after another, or one object that holds ``results``."""
+    if _one_a_line(path):
+        yield from json_lines(path)
+        return
+    for place, value in json_values(path):
+        results = value.get("results") if isinstance(value, dict) else None
+        if isinstance(results, list):
+            yield from _numbered(path, results)
+        else:
+            yield from _numbered(path, [value], place)
+
+
+def _one_a_line(path: Path) -> bool:
+    """Whether the first line is an object of its own, and not Video-R1's only one."""
+    with open(path, "rb") as file:
+        line = next((line for line in file if line.strip()), b"")
+    try:
+        first = json.loads(line)
+    except (ValueError, RecursionError):
+        return False
+    return not isinstance(first.get("results"), list)
+
+
+def json_values(path: Path) -> Iterator[tuple[str, Any]]:
+    """Yield ``("<path> line <n>", value)`` for JSON values one after another.
+
+    Raises
+    ------
+    SpacerError
+        Naming the line, for text that is no JSON value.
+    """
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SpacerError(
+            f"{path} is not UTF-8 text", kind="evaluation.not-utf-8", got=error
+        ) from error
+    decoder, line, counted = json.JSONDecoder(), 1, 0
+    start = _not_blank(text, 0)
+    while start < len(text):
+        line, counted = line + text.count("\n", counted, start), start
+        try:
+            value, place = decoder.raw_decode(text, start)
+        except (ValueError, RecursionError) as error:
+            at = error.lineno if isinstance(error, json.JSONDecodeError) else line
+            raise SpacerError(
+                f"{path} line {at}",
+                kind="evaluation.not-json",
+                got=str(error).partition(": line")[0],
+                expected="JSON objects, one after another",
+                remedy="write it again",
+            ) from error
+        yield f"{path} line {line}", value
+        start = _not_blank(text, place)
+
+
+def _not_blank(text: str, place: int) -> int:
+    """The next place that is no white space, or the end."""
+    found = _WORD.search(text, place)
+    return found.start() if found else len(text)
 
 
 def _json_list(path: Path) -> _Records:
-    for number, row in enumerate(read_json(path), start=1):
+    rows = read_json(path)
+    yield from _numbered(path, rows)
+
+
+def _numbered(path: Path, rows: Sequence[Any], place: str | None = None) -> _Records:
+    """Objects with their places: ``place``, or their numbers."""
+    for number, row in enumerate(rows, start=1):
         if not isinstance(row, dict):
             raise SpacerError(
-                f"{path} row {number}",
+                place or f"{path} row {number}",
                 kind="evaluation.no-object",
                 got=repr(row)[:60],
                 expected="an object",
             )
-        yield f"{path} row {number}", row
+        yield place or f"{path} row {number}", row
 
 
 def _separated(path: Path) -> _Records:
@@ -222,6 +297,8 @@ def _line(place: str, record: dict[str, Any]) -> Line:
     value = next((record[key] for key in _TEXTS if key in record), None)
     if "extracted" in record:  # a record of ours, where answer is the truth
         about["ground_truth"] = record.get("answer")
+    if {"problem", "solution", "output"} <= set(record):  # Video-R1
+        value, about["question"] = record["output"], record["problem"]
     if "doc_id" in record or set(_RESPONSES) & set(record):
         # The raw output, since filters remove the thinking. Where they changed nothing
         # only their result is logged. Of repeated requests the first counts, as there.

@@ -3,21 +3,28 @@
 from collections.abc import Sequence
 from typing import Any
 
+from transformers import AutoConfig
+
 from spacer_lib.artifacts import PathLike
 from spacer_lib.errors import SpacerError
-from spacer_lib.evaluation.backends import Replies, Reply, keyed, media_failure
-from spacer_lib.evaluation.chat import shown_media
+from spacer_lib.evaluation.backends import media_failure
+from spacer_lib.evaluation.replies import Replies, Reply, keyed
 from spacer_lib.language.asking import AskSettings
 from spacer_lib.models.checkpoints import find_checkpoint, load_processor
 from spacer_lib.models.inputs import MediaError
+from spacer_lib.models.requests import tokens_per_second, vllm_prompt
 from spacer_lib.rows import Question
+
+# Rows that vLLM has under way: the frames of each are held until its answer is there,
+# 34 MB for 32 frames of 448 x 28 x 28 pixels.
+IN_FLIGHT = 64
 
 
 class OfflineVllm:
     """vLLM in this process, if it is installed.
 
     Prompts are the checkpoint's own chat template with the frames that ``LocalModel``
-    would show, and their rate. vLLM's ``LLM.chat`` cannot take a rate.
+    would show, and their rate (``models.requests.vllm_prompt``).
 
     Parameters
     ----------
@@ -54,14 +61,15 @@ class OfflineVllm:
                 kind="evaluation.no-vllm",
                 got=error,
                 expected="vLLM and a GPU that it supports",
-                remedy="pip install vllm in an environment of its own, or leave "
-                "--vllm out (transformers), or ask a vLLM server with --endpoint",
+                remedy="pip install vllm in an environment of its own, or pass "
+                "--backend transformers, or ask a vLLM server with --endpoint",
             ) from error
         self.name, self.multiple = str(checkpoint), multiple
         self.version = vllm.__version__
         self.sampling = vllm.SamplingParams
         path = find_checkpoint(checkpoint)
         self.processor = load_processor(path)
+        self.rate = tokens_per_second(AutoConfig.from_pretrained(path))
         # A benchmark's row shows a few images, or one video of ``frames`` frames.
         most = {"image": max(frames, 32), "video": 1}
         self.llm = vllm.LLM(model=path, limit_mm_per_prompt=most, **options)
@@ -78,13 +86,22 @@ class OfflineVllm:
         prefixes: Sequence[str] | None = None,
         blind: bool = False,
     ) -> Replies:
-        """Yield chunk by chunk; vLLM itself orders the work within one."""
+        """Yield chunk by chunk; within one vLLM batches continuously."""
         prefixes = prefixes or [""] * len(rows)
-        for start in range(0, len(rows), settings.batch_size):
+        for start in range(0, len(rows), IN_FLIGHT):
             prompts, params, asked = [], [], []
-            for i in range(start, min(start + settings.batch_size, len(rows))):
+            for i in range(start, min(start + IN_FLIGHT, len(rows))):
                 try:
-                    prompt = self._prompt(rows[i], settings, prefixes[i], blind)
+                    prompt = vllm_prompt(
+                        self.processor,
+                        rows[i],
+                        settings.style,
+                        settings.video,
+                        blind=blind,
+                        prefix=prefixes[i],
+                        multiple=self.multiple,
+                        tokens_per_second=self.rate,
+                    )
                 except MediaError as error:
                     yield i, Reply(failure=media_failure(error.source))
                     continue
@@ -109,28 +126,3 @@ class OfflineVllm:
             top_k=-1,
             repetition_penalty=1.0,
         )
-
-    def _prompt(
-        self, row: Question, settings: AskSettings, prefix: str, blind: bool
-    ) -> dict[str, Any]:
-        (turn,) = settings.style.messages(row)
-        parts: list[dict[str, Any]] = []
-        media: dict[str, list[Any]] = {}
-        extra: dict[str, float] = {}
-        for part in turn["content"]:
-            if part["type"] == "text":
-                parts.append(part)
-            elif not blind:
-                kind, shown, timing = shown_media(part, settings.video, self.multiple)
-                parts += [{"type": kind}] * len(shown)
-                media.setdefault(kind, []).extend(shown)
-                extra.update(timing)
-        text = self.processor.apply_chat_template(
-            [{**turn, "content": parts}], tokenize=False, add_generation_prompt=True
-        )
-        prompt: dict[str, Any] = {"prompt": text + prefix}
-        if media:
-            prompt["multi_modal_data"] = media
-        if extra:
-            prompt["mm_processor_kwargs"] = {"fps": extra["fps"]}
-        return prompt

@@ -21,14 +21,16 @@ from spacer_lib.artifacts import (
     read_json,
     write_text,
 )
-from spacer_lib.benchmarks import named
+from spacer_lib.benchmarks import named, rules_of
 from spacer_lib.benchmarks.schema import Benchmark
 from spacer_lib.errors import SpacerError, nearest
+from spacer_lib.evaluation.bootstrap import FEW_CLUSTERS, FEW_MARK
+from spacer_lib.evaluation.floors import FLOORS, Strongest, counted, strongest
 from spacer_lib.evaluation.predictions import UNREADABLE_MEDIA, reason
 from spacer_lib.evaluation.statistics import compare, pooled, summarize
 from spacer_lib.rows import Prediction
 
-FLOORS = ("majority", "frequency", "random", "blind")
+STRONGEST = "strongest floor"  # what tables call the best floor of each task
 NEEDED = ("id", "scene_name", "question_type", "score", "failure")
 # VSI-Bench's tasks as papers print them.
 _PRINTED = {
@@ -63,11 +65,24 @@ class Run:
     @property
     def floor(self) -> bool:
         """Whether the questions were answered without the video."""
+        return self.condition == "blind" or self.counted is not None
+
+    @property
+    def condition(self) -> str:
+        """What was shown; ``""`` if the run does not say."""
+        said = self.about.get("condition") or self.parts[0][0].get("condition")
+        return str(said or "")
+
+    @property
+    def counted(self) -> str | None:
+        """Where a counted floor counts its answers, such as ``training rows``."""
         backend = self.about.get("backend")
         backend = backend if isinstance(backend, dict) else {}
-        condition = self.about.get("condition") or self.parts[0][0].get("condition")
-        said = (backend.get("floor"), condition)
-        return any(str(word or "").startswith(FLOORS) for word in said)
+        for word in (backend.get("floor"), self.condition):
+            kind, _, where = str(word or "").partition(" of ")
+            if kind in FLOORS and where:
+                return where
+        return None
 
     @property
     def title(self) -> str:
@@ -102,12 +117,12 @@ class Report:
     summaries : dict
         ``{run: summarize(…)}`` of all runs but the floors.
     floors : dict
-        The same of the floors.
+        The same of the floors, ``strongest floor`` included.
     differences : dict
         ``{run: compare(reference, run)}`` of all runs but the floors.
     tables : dict
-        ``{name: Table}``: scores, deltas, groups, failures, published, missing_media;
-        empty ones are left out.
+        ``{name: Table}``: scores, floors, deltas, groups, failures, published,
+        missing_media; empty ones are left out.
     """
 
     benchmark: Benchmark
@@ -240,24 +255,28 @@ def make_report(
     _same_questions(runs)
     summaries = {run.name: summarize(run.records) for run in runs}
     floors = {run.name: summaries.pop(run.name) for run in runs if run.floor}
+    best = _strongest(runs, chosen)
     base = next((run for run in runs if run.name == reference), None)
     differences = {
         run.name: compare(*_paired(base, run))
         for run in runs
         if base is not None and run is not base and not run.floor
     }
-    everything = pd.concat(
-        [
-            (summaries | floors)[run.name].assign(
-                run=run.name, title=run.title, floor=run.floor, seeds=len(run.parts)
-            )
-            for run in runs
-        ],
-        ignore_index=True,
-    )
+    lines = [
+        (summaries | floors)[run.name].assign(
+            run=run.name, title=run.title, floor=run.floor, seeds=len(run.parts)
+        )
+        for run in runs
+    ]
+    if best is not None:
+        floors[STRONGEST] = best.table
+        about = {"run": STRONGEST, "title": STRONGEST, "floor": True, "seeds": 1}
+        lines.append(best.table.assign(**about))
+    everything = pd.concat(lines, ignore_index=True)
     seeds = {run.name: len(run.parts) for run in runs}
     made = {
         "scores": _scores(everything, chosen),
+        "floors": _against_floors(runs, best),
         "deltas": _deltas(differences, reference, seeds),
         "groups": _grouped(everything),
         "failures": _failures(runs),
@@ -266,6 +285,22 @@ def make_report(
     }
     tables = {k: t for k, t in made.items() if t is not None and len(t.tidy)}
     return Report(chosen, reference, summaries, floors, differences, tables)
+
+
+def _strongest(runs: Sequence[Run], benchmark: Benchmark) -> Strongest | None:
+    """The best floor of each task: of the runs, and counted on the rows themselves.
+
+    Nothing is counted if one of the runs is a floor that was counted on training rows.
+    """
+    shown = [run for run in runs if run.floor or run.condition == "other"]
+    parts = {run.name: run.parts[0] for run in shown}
+    if not any(run.counted == "training rows" for run in runs):
+        extraction = str(runs[0].about.get("extraction") or "strict")
+        rule = rules_of(benchmark)[extraction.removesuffix("+fallback")]
+        known = {run.about.get("name") for run in shown}
+        made = counted(runs[0].parts[0], rule)
+        parts |= {name: part for name, part in made.items() if name not in known}
+    return strongest(parts) if parts else None
 
 
 def _benchmark(runs: Sequence[Run], name: str | None) -> Benchmark:
@@ -299,6 +334,7 @@ def _seeds(parts: Sequence[Sequence[Prediction]]) -> list[Prediction]:
     return pooled(dict(enumerate(parts)))
 
 
+_PAIRED = ["n", "spaces", "before", "after", "delta", "low", "high", "verdict"]
 COLUMNS = [
     "run",
     "seeds",
@@ -324,8 +360,39 @@ def _scores(everything: pd.DataFrame, benchmark: Benchmark) -> Table:
     )
     floors = rows.loc[rows["floor"], "run"].unique()
     caption += f"; floors: {', '.join(floors)}" if len(floors) else ""
-    shown = _side_by_side(rows[rows["level"] != "question_type"], "task")
-    return Table(caption, rows[[*COLUMNS, "wrong", "failures"]], shown)
+    body = rows[rows["level"] != "question_type"]
+    shown = _side_by_side(body, "task")
+    if "strongest" in body:
+        names = body.dropna(subset="strongest").set_index("label")["strongest"]
+        shown["which floor"] = shown["task"].map(names)
+    return Table(caption + _few(body), rows[[*COLUMNS, "wrong", "failures"]], shown)
+
+
+def _against_floors(runs: Sequence[Run], best: Strongest | None) -> Table | None:
+    """Each run minus the strongest floor, question by question."""
+    asked = [run for run in runs if not run.floor and run.condition != "other"]
+    if best is None or not asked:
+        return None
+    floor = best.table[best.table["level"].isin(("kind", "macro", "overall"))]
+    tables, shown = [], floor[["name", "strongest"]].reset_index(drop=True)
+    shown["name"] = shown["name"].replace("overall", "micro")
+    shown.insert(1, STRONGEST, _cells(floor, "score", "score_low", "score_high"))
+    for run in asked:
+        pair = _seeds([best.records] * len(run.parts)), _seeds(run.parts)
+        table = compare(*pair)
+        table = table[table["measure"] == "score"].merge(
+            floor[["level", "name", "strongest"]], on=["level", "name"]
+        )
+        cells = _cells(table, "delta", "low", "high", sign="+")
+        words = table["verdict"].tolist()
+        shown[f"{run.title} minus floor"] = [
+            f"{cell} {word}" for cell, word in zip(cells, words, strict=True)
+        ]
+        tables.append(table.assign(run=run.name, seeds=len(run.parts)))
+    caption = "against the strongest floor of each task: percentage points, 95%"
+    columns = ["run", "seeds", "level", "name", "strongest", *_PAIRED]
+    tidy = pd.concat(tables, ignore_index=True)[columns]
+    return Table(caption + _few(floor), tidy, shown)
 
 
 def _grouped(everything: pd.DataFrame) -> Table:
@@ -333,9 +400,8 @@ def _grouped(everything: pd.DataFrame) -> Table:
     way = rows["level"].str.replace("overall", "micro").str.rsplit(n=1)
     label = way.str[0] + ": " + rows["name"].astype(str) + ", " + way.str[1]
     shown = _side_by_side(rows.assign(label=label), "group")
-    return Table(
-        "score in per cent by group, with its 95% interval", rows[COLUMNS], shown
-    )
+    caption = "score in per cent by group, with its 95% interval" + _few(rows)
+    return Table(caption, rows[COLUMNS], shown)
 
 
 def _side_by_side(rows: pd.DataFrame, first: str) -> pd.DataFrame:
@@ -344,14 +410,37 @@ def _side_by_side(rows: pd.DataFrame, first: str) -> pd.DataFrame:
     for line in rows.itertuples():
         row = cells.setdefault(line.label, {first: line.label, "n": 0})
         row["n"] = max(row["n"], line.n // line.seeds)
-        row[line.title] = _cell(line.score, line.score_low, line.score_high)
+        few = line.spaces < FEW_CLUSTERS
+        row[line.title] = _cell(line.score, line.score_low, line.score_high, few=few)
     return pd.DataFrame(cells.values()).fillna("–")
 
 
-def _cell(value: float, low: float, high: float, sign: str = "") -> str:
+def _cell(
+    value: float, low: float, high: float, sign: str = "", few: bool = False
+) -> str:
     """``45.6 [43.1, 48.0]`` in per cent; a single room has no interval."""
     mean, least, most = (f"{100 * number:{sign}.1f}" for number in (value, low, high))
-    return mean if least.endswith("nan") else f"{mean} [{least}, {most}]"
+    interval = f"{mean} [{least}, {most}]{FEW_MARK if few else ''}"
+    return mean if least.endswith("nan") else interval
+
+
+def _cells(rows: pd.DataFrame, *columns: str, sign: str = "") -> list[str]:
+    """``_cell`` of each row: its columns of a value and of the two ends."""
+    few = rows["spaces"] < FEW_CLUSTERS
+    values = rows[list(columns)].to_numpy(float)
+    return [
+        _cell(value, low, high, sign, mark)
+        for (value, low, high), mark in zip(values, few, strict=True)
+    ]
+
+
+def _few(rows: pd.DataFrame) -> str:
+    """What a caption says of intervals of few rooms."""
+    if not rows["spaces"].between(2, FEW_CLUSTERS - 1).any():
+        return ""
+    return (
+        f"; {FEW_MARK} of fewer than {FEW_CLUSTERS} rooms or videos: may be too narrow"
+    )
 
 
 def _deltas(
@@ -386,7 +475,6 @@ def _deltas(
         "high",
         "verdict",
     ]
-    tidy = tidy[columns]
     body = tidy[tidy["level"].isin(("kind", "macro", "overall"))]
     shown = pd.DataFrame(
         {
@@ -395,17 +483,12 @@ def _deltas(
             "n": body["n"] // body["seeds"],
             "reference": [f"{100 * value:.1f}" for value in body["before"]],
             "score": [f"{100 * value:.1f}" for value in body["after"]],
-            "difference": [
-                _cell(delta, low, high, "+")
-                for delta, low, high in body[["delta", "low", "high"]].itertuples(
-                    index=False
-                )
-            ],
+            "difference": _cells(body, "delta", "low", "high", sign="+"),
             "verdict": body["verdict"],
         }
     )
     caption = f"against {reference}, question by question: percentage points, 95%"
-    return Table(caption, tidy, shown)
+    return Table(caption + _few(body), tidy[columns], shown)
 
 
 def _failures(runs: Sequence[Run]) -> Table:

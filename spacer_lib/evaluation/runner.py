@@ -43,6 +43,10 @@ EXTRACTIONS = (
     "final_answer",
     "official_after_tag",
     "spacer_released",
+    "video_r1",
+    "lmms_eval",
+    "vlmevalkit",
+    "easi",
     "strict+fallback",
 )
 
@@ -62,6 +66,7 @@ def run(
     overwrite: bool = False,
     fallback: Backend | None = None,
     retry_failed: bool = False,
+    profile: str | None = None,
 ) -> list[Prediction]:
     """Ask every row, score it, and write a folder; resume an earlier run.
 
@@ -82,13 +87,15 @@ def run(
     condition : str
         One of ``CONDITIONS``.
     extraction : str
-        ``strict`` (ours), ``official`` (the benchmark's) or ``strict+fallback``.
+        One of ``EXTRACTIONS``; see ``benchmarks.rules_of``.
     overwrite : bool
         Delete what the folder holds of other settings.
     fallback : Backend, optional
         Reads the outputs that the rule did not; see ``fallback.read_again``.
     retry_failed : bool
         Ask again the rows whose record is ``request_failed``.
+    profile : str, optional
+        Name of the profile that the settings come from, for the folder alone.
 
     Returns
     -------
@@ -130,6 +137,7 @@ def run(
     header = {
         "name": backend.name,
         "config": config_hash(asked),
+        **({"profile": profile} if profile else {}),
         **asked,
         **provenance(),
     }
@@ -209,7 +217,7 @@ def _differences(old: Mapping[str, Any], new: Mapping[str, Any], at: str = "") -
     apart = []
     for key in new if not at else {**old, **new}:
         before, now = old.get(key), new.get(key)
-        if key in ("config", "name", *provenance()) or before == now:
+        if key in ("config", "name", "profile", *provenance()) or before == now:
             continue
         if isinstance(before, dict) and isinstance(now, dict):
             apart.append(_differences(before, now, f"{at}{key}."))

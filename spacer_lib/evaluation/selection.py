@@ -17,7 +17,8 @@ from typing import Any
 from spacer_lib.artifacts import PathLike
 from spacer_lib.errors import SpacerError
 from spacer_lib.evaluation.ask import Journal, ask, row_hashes
-from spacer_lib.evaluation.backends import LocalModel, Reply
+from spacer_lib.evaluation.backends import LocalModel
+from spacer_lib.evaluation.replies import Reply
 from spacer_lib.language.asking import AskSettings
 from spacer_lib.rewards.config import RewardConfig
 from spacer_lib.rewards.score import score_batch

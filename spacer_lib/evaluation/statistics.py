@@ -165,11 +165,13 @@ def _reasons(predictions: Sequence[Prediction]) -> Counter[str]:
 
 
 def _interval(
-    values: _Values, clusters: pd.Series, seed: int
+    values: _Values, clusters: pd.Series, seed: int, least: float = -1.0
 ) -> tuple[float, float, float]:
+    """Mean and interval; all measures lie between ``least`` and 1."""
     if np.isnan(values).any():
         return np.nan, np.nan, np.nan
-    return bootstrap_interval(values, clusters, np.random.default_rng([seed, 31]))
+    rng = np.random.default_rng([seed, 31])
+    return bootstrap_interval(values, clusters, rng, bounds=(least, 1.0))
 
 
 def summarize(predictions: Sequence[Prediction], *, seed: int = 0) -> pd.DataFrame:
@@ -198,7 +200,7 @@ def summarize(predictions: Sequence[Prediction], *, seed: int = 0) -> pd.DataFra
         record["spaces"] = part["space"].nunique()
         for measure in _measures(part):
             values = _influence(part, weights, measure)
-            mean, low, high = _interval(values, part["space"], seed)
+            mean, low, high = _interval(values, part["space"], seed, least=0.0)
             record.update(
                 {measure: mean, f"{measure}_low": low, f"{measure}_high": high}
             )
@@ -233,9 +235,9 @@ def compare(
     Returns
     -------
     pandas.DataFrame
-        Rows: level, name and ``measure``; columns ``n``, ``before``, ``after``,
-        ``delta``, ``low``, ``high`` and ``verdict``: ``up`` or ``down`` if the
-        interval leaves zero out, else ``not distinguishable``.
+        Rows: level, name and ``measure``; columns ``n``, ``spaces``, ``before``,
+        ``after``, ``delta``, ``low``, ``high`` and ``verdict``: ``up`` or ``down`` if
+        the interval leaves zero out, else ``not distinguishable``.
 
     Raises
     ------
@@ -266,6 +268,7 @@ def compare(
                 "name": name,
                 "measure": measure,
                 "n": len(part),
+                "spaces": part["space"].nunique(),
             }
             record.update(before=old.mean(), after=new.mean())
             record.update(delta=delta, low=low, high=high, verdict=verdict(low, high))

@@ -104,6 +104,7 @@ def user_text(
     if mode in TINY_MODES and template is None:
         return asked
     kind = row["problem_type"]
+    kind = kind.lower() if isinstance(kind, str) else kind
     if kind not in _ANSWER_FORMS:
         raise SpacerError(
             "problem type",
@@ -116,7 +117,9 @@ def user_text(
     has_room = row.get("part") != "general"
     map_text = _map_text(grid_size, frame) if mode == "think_map" and has_room else ""
     if template is not None:
+        form = template.texts.get(row.get("question_type", ""))
         return template.fill(
+            form or template.texts.get(kind),
             question=row["question"],
             options="\n".join(options),
             answer_form=template.answer_forms.get(kind, _ANSWER_FORMS[kind]),
@@ -253,6 +256,8 @@ class Template:
         else empty). ``{{name}}`` is written as ``{name}``.
     answer_forms : dict
         Problem type → words for ``{answer_form}``, in place of ours.
+    texts : dict
+        Question type or problem type → another text than ``text``.
 
     Raises
     ------
@@ -262,17 +267,11 @@ class Template:
 
     text: str
     answer_forms: Mapping[str, str] = field(default_factory=dict)
+    texts: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        named = {match[2] for match in _PLACEHOLDER.finditer(self.text)} - {None}
-        if "question" not in named or not named <= set(PLACEHOLDERS):
-            raise SpacerError(
-                "placeholders of a prompt template",
-                kind="language.template-placeholders",
-                got=", ".join(sorted(named)) or "none",
-                expected=f"question, and any of {', '.join(PLACEHOLDERS[1:])}",
-                remedy="double the braces of a {{name}} that is text",
-            )
+        for text in (self.text, *self.texts.values()):
+            self._check(text)
         unknown = sorted(set(self.answer_forms) - set(_ANSWER_FORMS))
         if unknown:
             raise SpacerError(
@@ -282,10 +281,26 @@ class Template:
                 expected=", ".join(_ANSWER_FORMS),
             )
 
-    def fill(self, **values: str) -> str:
-        """The text with its placeholders replaced; placeholders in values are kept."""
+    @staticmethod
+    def _check(text: str) -> None:
+        named = {match[2] for match in _PLACEHOLDER.finditer(text)} - {None}
+        if "question" not in named or not named <= set(PLACEHOLDERS):
+            raise SpacerError(
+                "placeholders of a prompt template",
+                kind="language.template-placeholders",
+                got=", ".join(sorted(named)) or "none",
+                expected=f"question, and any of {', '.join(PLACEHOLDERS[1:])}",
+                remedy="double the braces of a {{name}} that is text",
+            )
+
+    def fill(self, text: str | None = None, **values: str) -> str:
+        """A text with its placeholders replaced; placeholders in values are kept.
+
+        Without one: the template's ``text``.
+        """
         return _PLACEHOLDER.sub(
-            lambda match: values[match[2]] if match[2] else f"{{{match[1]}}}", self.text
+            lambda match: values[match[2]] if match[2] else f"{{{match[1]}}}",
+            self.text if text is None else text,
         )
 
 
@@ -295,7 +310,7 @@ def load_template(path: PathLike) -> Template:
     Parameters
     ----------
     path : path
-        A text file, or ``.yaml`` with ``text`` and ``answer_forms`` (see
+        A text file, or ``.yaml`` with ``text``, ``answer_forms`` and ``texts`` (see
         ``Template``). One newline at the end is left out of the prompt.
 
     Raises
@@ -316,17 +331,25 @@ def load_template(path: PathLike) -> Template:
             got=error,
             expected="a text with {question}, or YAML",
         ) from error
-    forms = content.get("answer_forms", {}) if isinstance(content, dict) else None
+    parts = ("answer_forms", "texts")
+    forms: list[Any] = [None]
+    if isinstance(content, dict):
+        forms = [content.get(part, {}) for part in parts]
     if (
-        not isinstance(forms, dict)
-        or not set(content) <= {"text", "answer_forms"}
+        not all(isinstance(form, dict) for form in forms)
+        or not set(content) <= {"text", *parts}
         or not isinstance(content.get("text"), str)
-        or not all(isinstance(word, str) for pair in forms.items() for word in pair)
+        or not all(
+            isinstance(word, str)
+            for form in forms
+            for pair in form.items()
+            for word in pair
+        )
     ):
         raise SpacerError(
             f"prompt template {path}",
             kind="language.template-keys",
             got=str(content)[:60],
-            expected="text, and answer_forms by problem type",
+            expected="text, and answer_forms and texts by problem type",
         )
-    return Template(content["text"].removesuffix("\n"), forms)
+    return Template(content["text"].removesuffix("\n"), *forms)

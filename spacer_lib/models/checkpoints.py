@@ -14,6 +14,7 @@ from spacer_lib.artifacts import PROJECT_ROOT
 from spacer_lib.errors import SpacerError
 from spacer_lib.models.patches.patch_embedding import use_linear_patches
 from spacer_lib.models.patches.rope import ONE_BLOCK_FAMILIES, POSITION_RULES
+from spacer_lib.models.patches.windows import use_batched_windows
 
 LOCAL = (".", "checkpoints/", "runs/")  # how names of folders begin; no hub name does
 
@@ -102,7 +103,8 @@ def load_processor(name: Any, *, remote_code: bool = False) -> Any:
 
 
 def adapt(model: Any, positions: str | None = "library") -> Any:
-    """Let a model number positions by a rule, and embed patches by a matrix product.
+    """Let a model number positions by a rule, embed patches by a matrix product and
+    compute the windows of its vision tower together.
 
     Parameters
     ----------
@@ -120,4 +122,4 @@ def adapt(model: Any, positions: str | None = "library") -> Any:
     if positions is None:
         two_rules = model.config.model_type in ONE_BLOCK_FAMILIES
         positions = "original" if two_rules else "library"
-    return POSITION_RULES[positions](use_linear_patches(model))
+    return POSITION_RULES[positions](use_batched_windows(use_linear_patches(model)))

@@ -320,7 +320,7 @@ def read_clip(source: PathLike | Clip, settings: VideoSettings) -> Clip:
     source : path, str or Clip
         A clip is returned unchanged.
     settings : VideoSettings
-        Its ``frames``, ``size`` and ``shuffle`` are used.
+        Its ``frames``, ``sampler``, ``size`` and ``shuffle`` are used.
 
     Returns
     -------
@@ -334,7 +334,9 @@ def read_clip(source: PathLike | Clip, settings: VideoSettings) -> Clip:
     if isinstance(source, Clip):
         return source
     try:
-        clip = Clip(*read_frames(source, settings.frames, settings.size))
+        clip = Clip(
+            *read_frames(source, settings.frames, settings.size, settings.sampler)
+        )
     except SpacerError as error:
         raise MediaError(
             error.what,
@@ -351,7 +353,10 @@ def read_clip(source: PathLike | Clip, settings: VideoSettings) -> Clip:
 
 
 def fit_pixels(
-    frames: npt.NDArray[np.uint8], max_pixels: int | None, multiple: int = 28
+    frames: npt.NDArray[np.uint8],
+    max_pixels: int | None,
+    multiple: int = 28,
+    min_pixels: int | None = None,
 ) -> npt.NDArray[np.uint8]:
     """Resize frames to a pixel budget by the rule of Qwen-VL's processors.
 
@@ -366,6 +371,8 @@ def fit_pixels(
     multiple : int
         Each side becomes a multiple of this number of pixels: patch size times merge
         size, 28 for Qwen2.5-VL and 32 for Qwen3-VL.
+    min_pixels : int, optional
+        Smaller frames are enlarged to this; 56 x 56 without it, as in the processors.
 
     Returns
     -------
@@ -385,7 +392,7 @@ def fit_pixels(
             *frames.shape[1:3],
             factor=multiple,
             max_pixels=max_pixels,
-            min_pixels=min(56 * 56, max_pixels),
+            min_pixels=min(min_pixels or 56 * 56, max_pixels),
         )
     except ValueError as error:
         raise MediaError(
@@ -460,7 +467,10 @@ def _budget(encoder: Any, settings: VideoSettings) -> dict[str, Any]:
     # have a budget for each frame or image.
     whole = isinstance(encoder, Qwen3VLVideoProcessor)
     most = settings.max_pixels * (settings.frames if whole else 1)
-    least = min(encoder.size["shortest_edge"], most)
+    least = encoder.size["shortest_edge"]
+    if settings.min_pixels is not None:
+        least = settings.min_pixels * (settings.frames if whole else 1)
+    least = min(least, most)
     return {"size": {"shortest_edge": least, "longest_edge": most}}
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
+from spacer_lib.evaluation.bootstrap import FEW_CLUSTERS
 from spacer_lib.pictures.style import (
     FAINT,
     INK,
@@ -31,7 +32,7 @@ def accuracy_bars(
     tables : dict
         ``{label: table}`` of ``evaluation.statistics.summarize``.
     floors : DataFrame, optional
-        The same table for the majority answers to the same questions.
+        The same table of the strongest floor of each task (``floors.strongest``).
     level : str
         ``question_type``, ``kind``, ``macro`` or ``overall``.
     measure : str
@@ -48,7 +49,7 @@ def accuracy_bars(
             width=0.94,
             color=FAINT,
             alpha=0.6,
-            label="majority floor",
+            label="strongest floor",
         )
     for i, (label, table) in enumerate(chosen.items()):
         table, color = table.loc[names], PALETTE[i]
@@ -67,13 +68,22 @@ def accuracy_bars(
             label=label,
             error_kw={"elinewidth": 1, "capsize": 2, "ecolor": INK},
         )
-    counts = next(iter(chosen.values())).loc[names, "n"]
-    ticks = [f"{short_name(n)}\nn = {c}" for n, c in zip(names, counts, strict=True)]
+    first = next(iter(chosen.values())).loc[names]
+    ticks = [
+        f"{short_name(n)}\nn = {c}{mark}"
+        for n, c, mark in zip(names, first["n"], _few_marks(first), strict=True)
+    ]
     ax.set(xticks=spots, ylim=(0, 100), ylabel=f"{measure} (%)")
     ax.set_xticklabels(ticks, fontsize=7)
     ax.grid(False, axis="x")
     ax.legend(ncols=len(chosen) + 1, loc="lower left", bbox_to_anchor=(0, 1))
     return ax
+
+
+def _few_marks(rows: pd.DataFrame) -> list[str]:
+    """A note for each row whose interval is of few rooms."""
+    spaces = rows["spaces"] if "spaces" in rows else [FEW_CLUSTERS] * len(rows)
+    return [", few rooms" if count < FEW_CLUSTERS else "" for count in spaces]
 
 
 def floor_blocks(
@@ -128,7 +138,10 @@ def delta_forest(table: pd.DataFrame, ax: Axes, measure: str = "score") -> Axes:
     ax.axvline(0, color=INK, lw=0.8)
     labels = [
         f"{short_name(row.name)}{' (kind)' if row.level == 'kind' else ''}, n = {row.n}"
-        for row in rows.itertuples(index=False)
+        f"{mark}"
+        for row, mark in zip(
+            rows.itertuples(index=False), _few_marks(rows), strict=True
+        )
     ]
     ax.set(
         yticks=spots,
@@ -291,6 +304,37 @@ def extraction_bars(table: pd.DataFrame, ax: Axes) -> Axes:
     ax.invert_yaxis()
     ax.grid(False, axis="y")
     ax.legend(ncols=3, loc="lower left", bbox_to_anchor=(0, 1))
+    return ax
+
+
+def gap_waterfall(gap: Any, ax: Axes) -> Axes:
+    """From one score to another: a step for each cause, with its 95% interval.
+
+    Parameters
+    ----------
+    gap : Gap
+        Of ``evaluation.gaps.explain``.
+    """
+    parts = gap.table[gap.table["cause"] != "total"]
+    labels = ["before", *parts["cause"], "after"]
+    level = gap.before
+    ax.bar(0, 100 * gap.before, color=FAINT)
+    for spot, line in enumerate(parts.itertuples(), start=1):
+        color = VERDICT_COLORS[line.verdict]
+        ax.bar(spot, 100 * line.share, bottom=100 * level, color=color)
+        if line.low == line.low:
+            ends = [[level + end] for end in (line.low, line.high)]
+            ax.plot([spot, spot], [100 * end[0] for end in ends], color=INK)
+        text = f"{100 * line.share:+.1f}"
+        top = 100 * max(level, level + line.share, level + (line.high or 0))
+        ax.annotate(text, (spot, top), (0, 3), textcoords="offset points", ha="center")
+        level += line.share
+    ax.bar(len(labels) - 1, 100 * gap.after, color=FAINT)
+    ax.set_xticks(
+        range(len(labels)), [label.replace(" + ", "\n+ ") for label in labels]
+    )
+    ax.set(ylabel="score (%)")
+    ax.margins(y=0.15)
     return ax
 
 

@@ -21,7 +21,6 @@ SOURCES = {
     "Spatial-R1": "Spatial-R1: Enhancing MLLMs in Video Spatial Reasoning",
     "vsGRPO": "Improved Visual-Spatial Reasoning via R1-Zero-Like Training",
     "leaderboard": "a public leaderboard page about SpaceR: 10 of its 75 rows",
-    "field notes": "this project's reading of public code, results and metadata",
 }
 
 

@@ -129,6 +129,15 @@ def build_dataset(
         dropped += [name for name in parts[part] if name in leaks]
         parts[part] = [name for name in parts[part] if name not in leaks]
     by_id = {n: s for n, s in by_id.items() if n not in set(dropped)}
+    if not by_id:
+        raise SpacerError(
+            "scenes for training",
+            kind="questions.all-held-out",
+            got=f"{len(dropped)} scans left out: VSI-Bench's rooms or held out",
+            expected="at least one other scan",
+            remedy="add scans that no benchmark uses, or make a test set "
+            "(--recipe vsibench)",
+        )
     _make_candidates(by_id, out_dir, recipe, seed, workers, client)
     report: dict[str, Any] = {
         "recipe": dataclasses.asdict(recipe),
@@ -142,19 +151,25 @@ def build_dataset(
     }
     rejections, paths = Counter[tuple[str, str]](), {}
     maps: dict[str, CognitiveMap] = {}
+    choices: dict[str, dict[tuple[str, int], int | None]] = {}
     for part, ids in parts.items():
         index = _read_index(out_dir, ids, rejections, maps)
         chosen, report["tasks"][part] = _choose(index, recipe, part, len(ids), seed)
-        paths[part] = out_dir / f"{part}.jsonl"
-        written, letters = _write_part(paths[part], ids, chosen, by_id, maps, recipe)
-        report["counts"][part], report["letters"][part] = written, letters
-    if not any(sum(counts.values()) for counts in report["counts"].values()):
+        choices[part] = chosen
+    if not any(choices.values()):
         raise SpacerError(
             f"recipe {recipe.name}: no question is left",
             kind="questions.none-left",
-            got=f"{len(by_id)} scenes, {sum(rejections.values())} rejections",
+            got=f"{len(by_id)} scenes, {len(dropped)} scans left out, "
+            f"{sum(rejections.values())} rejections",
             remedy="read the rejections, or give more scenes",
         )
+    for part, ids in parts.items():
+        paths[part] = out_dir / f"{part}.jsonl"
+        written, letters = _write_part(
+            paths[part], ids, choices[part], by_id, maps, recipe
+        )
+        report["counts"][part], report["letters"][part] = written, letters
     report["rejections"] = [
         {"question_type": kind, "reason": reason, "count": count}
         for (kind, reason), count in sorted(

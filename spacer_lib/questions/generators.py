@@ -10,6 +10,7 @@ Source: words in ``wording``; filters after VSI-Bench's generator.
 import dataclasses
 import itertools
 import math
+import re
 import string
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -525,13 +526,24 @@ GENERATORS: dict[str, Callable[[Scene, np.random.Generator, Rules], Drafts]] = {
     "object_rel_direction_hard": object_rel_direction_hard,
     "obj_appearance_order": obj_appearance_order,
 }
-_DIRECTION_TYPES = tuple(f"object_rel_direction_{name}" for name in _DIRECTIONS)
+_VARIANT = re.compile(
+    r"(object_rel_direction|object_rel_distance|object_counting|room_size_estimation)"
+    r"_(?:(?:forward_|backward_)?(?:easy|medium|hard)|closest|farthest|single|multiple)"
+)
 
 
 def task_kind(question_type: str) -> str:
-    """The kind of a question type: the three difficulties of direction are one kind."""
-    direction = question_type in _DIRECTION_TYPES
-    return "object_rel_direction" if direction else question_type
+    """The kind of a question type: the three difficulties of direction are one kind.
+
+    So are the variants that ReVSI asks.
+
+    Examples
+    --------
+    >>> task_kind("object_rel_direction_hard"), task_kind("object_counting_single")
+    ('object_rel_direction', 'object_counting')
+    """
+    variant = _VARIANT.fullmatch(question_type)
+    return variant[1] if variant else question_type
 
 
 def question_rows(

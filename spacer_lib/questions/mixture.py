@@ -11,12 +11,11 @@ a row is never trained on.
 Source: SpaceR §3; Video-R1 (arXiv 2503.21776).
 """
 
-import codecs
 import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -24,7 +23,9 @@ import numpy as np
 from spacer_lib.artifacts import (
     PathLike,
     json_lines,
+    read_head,
     read_json,
+    text_encoding,
     write_json,
     write_text,
 )
@@ -38,7 +39,7 @@ from spacer_lib.language.numbers import read_number
 from spacer_lib.questions.card import LICENCE, front_matter
 from spacer_lib.rooms.identity import (
     benchmark_questions,
-    benchmark_room,
+    question_room,
     require_no_benchmark_rooms,
 )
 from spacer_lib.rows import (
@@ -88,7 +89,9 @@ def _check(holds: object, reason: str) -> None:
 def read_video_r1(
     path: PathLike, media_root: PathLike | None = None
 ) -> tuple[list[Question], Counter[str]]:
-    """``convert`` the rows of a file: a JSON array, or one object a line, in UTF-8.
+    """``convert`` the rows of a file: a JSON array, or one object a line.
+
+    The text may be UTF-8, 16 or 32, with or without a byte-order mark.
 
     Lines are streamed. An array, as published, is read whole: its 263,071 rows take
     about a gigabyte of memory.
@@ -96,33 +99,15 @@ def read_video_r1(
     Raises
     ------
     SpacerError
-        If the file or the media root is missing, or the file is empty, not in UTF-8 or
-        not JSON.
+        If the file or the media root is missing, or the file is empty or not JSON.
     """
     return convert(_raw_rows(path), media_root)
 
 
 def _raw_rows(path: PathLike) -> Iterator[Any]:
-    try:
-        with open(path, "rb") as file:
-            head = file.read(64)
-    except OSError as error:
-        raise SpacerError(
-            f"{path} cannot be read",
-            kind="questions.general-unreadable",
-            got=error.strerror,
-            expected="a file like Video-R1-260k.json",
-            remedy="download it, or correct the path",
-        ) from error
-    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        raise SpacerError(
-            f"{path}: encoding",
-            kind="questions.general-not-utf8",
-            got="UTF-16 or UTF-32",
-            expected="UTF-8",
-            remedy="save it as UTF-8",
-        )
-    if head.removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"["):
+    head = read_head(path)
+    text = head.decode(text_encoding(head), errors="replace")
+    if text.lstrip().startswith("["):
         yield from read_json(path)
         return
     empty = True
@@ -199,17 +184,19 @@ def _row(raw: Any, media_root: PathLike | None) -> Question:
     medium = _text(raw.get("data_type")).lower()
     _check(medium in DATA_TYPES, "unknown data type")
     path = _text(raw.get("path"))
-    _check(benchmark_room(path, "video-r1") is None, "room of VSI-Bench")
+    shown = question_room({**raw, "dataset": "video-r1"})
+    _check(shown is None, "room of VSI-Bench")
     options, answer = None, _answer(raw.get("solution"))
     if kind == "multiple choice":
         options, answer = _choice(raw.get("options"), answer)
     elif kind in ("numerical", "regression"):
         plain = _PLAIN_NUMBER.fullmatch(answer) and read_number(answer)[0] is not None
         _check(plain, "answer not a number")
+    spatial = raw.get("data_source") == "SR_dataset"  # SpaceR's rows
     row: Question = {
-        "id": f"video-r1:{identity}",
-        "dataset": "video-r1",
-        "scene_name": None,
+        "id": f"{'spacer' if spatial else 'video-r1'}:{identity}",
+        "dataset": "scannet" if spatial else "video-r1",
+        "scene_name": PurePosixPath(path).stem if spatial else None,
         "question_type": "general_" + re.sub(r"\W", "_", kind),
         "problem_type": kind,
         "question": question,
@@ -431,8 +418,8 @@ def write_joint(
     Returns
     -------
     dict
-        ``report`` of the joint rows, with ``wanted`` (general questions), ``refused``
-        and ``seed``.
+        ``report`` of the joint rows, with ``wanted`` (general questions), ``sources``
+        (``{source: {usable, used}}`` of the general rows), ``refused`` and ``seed``.
 
     Raises
     ------
@@ -457,13 +444,17 @@ def write_joint(
             expected="rows like Video-R1's, and their media where a folder is given",
             remedy="correct the paths, or ask for 0 general questions (--total 0)",
         )
+    usable = _sources(general)
     general = sample_uniform(general, min(total, len(general)), seed)
+    used = _sources(general)
+    sources = {n: {"usable": usable[n], "used": used[n]} for n in sorted(usable)}
     rows, counts = joint_set(spatial, general, seed)
     with QuestionWriter(out_dir / "train", JOINT_KEYS) as writer:
         for row in rows:
             home = spatial_folder if row["part"] == "spatial" else Path()
             writer.write(_with_media_from(row, home, out_dir))
-    counts = counts | {"wanted": total, "refused": dict(refused), "seed": seed}
+    counts |= {"wanted": total, "sources": sources}
+    counts |= {"refused": dict(refused), "seed": seed}
     write_json(out_dir / "report.json", counts)
     table = "".join(f"| {k} | {n:,} |\n" for k, n in counts["question_type"].items())
     title = f"# {len(rows):,} questions: rooms and general\n\n"
@@ -472,6 +463,10 @@ def write_joint(
     card = front_matter(["train"]) + title + head + table + note
     write_text(out_dir / "README.md", card)
     return counts
+
+
+def _sources(rows: Iterable[Question]) -> Counter[str]:
+    return Counter(row.get("source") or "unnamed" for row in rows)
 
 
 def _with_media_from(row: Question, home: Path, out_dir: Path) -> Question:

@@ -485,6 +485,7 @@ class _Truth(NamedTuple):
 def _truth(item: Question, config: RewardConfig) -> _Truth:
     cells = _true_map(item, config.grid_size)
     kind, truth = item.get("problem_type"), item.get("ground_truth")
+    kind = kind.lower() if isinstance(kind, str) else kind
     if kind not in _TASKS:
         raise SpacerError(
             "problem type",

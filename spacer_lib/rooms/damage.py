@@ -1,8 +1,21 @@
-"""How many frames of a recording may be broken before its scan is refused."""
+"""Images that may be broken, and how many of a recording's before it is refused."""
+
+from typing import Any
+
+import cv2
+import numpy as np
 
 from spacer_lib.errors import SpacerError
 
 MAX_BROKEN = 0.1  # share of all frames
+
+
+def decoded(data: bytes, flags: int) -> np.ndarray[Any, Any] | None:
+    """The pixels of a PNG or JPEG, or ``None``; ``flags`` are OpenCV's."""
+    try:
+        return cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    except cv2.error:  # no bytes at all, or more pixels than OpenCV allows
+        return None
 
 
 class BrokenFrames:

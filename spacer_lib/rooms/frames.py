@@ -13,6 +13,86 @@ from spacer_lib.errors import SpacerError
 FPS = 24.0  # frame rate of the videos written here (SpaceR §3)
 
 
+SAMPLERS = ("uniform", "floor", "tail", "inner")
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """Which frames of a video are shown, by the rule of another system.
+
+    Attributes
+    ----------
+    rule : str
+        Positions are evenly spaced. ``uniform``: ``linspace`` rounded half to even,
+        first and last frame included. ``floor``: the same, rounded down. ``tail``:
+        ``floor``, and the last frame if it is not among them. ``inner``: multiples of
+        the length over the count plus one, without both ends.
+    fps : float or None
+        At most this many frames a second of video. ``None``: the count alone decides.
+    min_frames : int
+        Fewest frames under ``fps``.
+    multiple : int
+        Under ``fps`` the count is rounded down to a multiple of this.
+    whole_seconds : bool
+        Under ``fps`` the duration is rounded down to seconds.
+
+    Raises
+    ------
+    SpacerError
+        For an unknown rule, or a value out of range.
+    """
+
+    rule: str = "uniform"
+    fps: float | None = None
+    min_frames: int = 1
+    multiple: int = 1
+    whole_seconds: bool = False
+
+    def __post_init__(self) -> None:
+        bad_rate = self.fps is not None and self.fps <= 0
+        if self.rule not in SAMPLERS or bad_rate or self.min_frames * self.multiple < 1:
+            raise SpacerError(
+                "sampler",
+                kind="rooms.sampler",
+                got=f"{self.rule}, fps {self.fps}, min_frames {self.min_frames}, "
+                f"multiple {self.multiple}",
+                expected=f"{', '.join(SAMPLERS)}; fps above 0, whole numbers from 1",
+            )
+
+    def indices(self, total: int, count: int, fps: float) -> tuple[int, ...]:
+        """Frame indices, for a video of ``total`` frames at ``fps``, ``count`` at most.
+
+        ``tail`` may add one.
+
+        Examples
+        --------
+        >>> Sampler("inner").indices(100, 4, 24.0)
+        (20, 40, 60, 80)
+        >>> Sampler(fps=2, min_frames=4, multiple=2).indices(120, 16, 24.0)
+        (0, 13, 26, 40, 53, 66, 79, 93, 106, 119)
+        """
+        count = self._count(total, count, fps)
+        if self.rule == "uniform":
+            return sample_indices(total, count)
+        if self.rule == "inner":
+            step = total / (count + 1)
+            return tuple(int(i * step) for i in range(1, count + 1))
+        found = np.linspace(0, total - 1, count, dtype=int).tolist()
+        if self.rule == "tail" and total - 1 not in found:
+            found.append(total - 1)
+        return tuple(found)
+
+    def _count(self, total: int, count: int, fps: float) -> int:
+        if self.fps is None:
+            return count
+        seconds = total / fps
+        if self.whole_seconds:
+            seconds = int(seconds)
+        most = count // self.multiple * self.multiple
+        wanted = min(max(seconds * self.fps, self.min_frames), most, total)
+        return max(int(wanted) // self.multiple * self.multiple, 1)
+
+
 @dataclass(frozen=True)
 class VideoSettings:
     """How a video becomes frames, and how large frames and images are.
@@ -32,6 +112,11 @@ class VideoSettings:
     shuffle : int or None
         Seed that draws the order of a video's frames (T-GRPO's control). ``None``
         keeps the order of time.
+    min_pixels : int or None
+        Fewest pixels of a frame or image: smaller ones are enlarged. ``None`` keeps
+        the processor's own. It needs ``max_pixels``.
+    sampler : Sampler or None
+        Another rule than uniform sampling.
 
     Source: SpaceR §5.1: 128 x 28 x 28 pixels in training, 448 x 28 x 28 in evaluation.
     """
@@ -41,6 +126,8 @@ class VideoSettings:
     max_pixels: int | None = None
     as_images: bool = False
     shuffle: int | None = None
+    min_pixels: int | None = None
+    sampler: Sampler | None = None
 
 
 def sample_indices(total: int, count: int) -> tuple[int, ...]:

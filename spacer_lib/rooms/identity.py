@@ -2,29 +2,40 @@
 
 VSI-Bench asks about 288 rooms of ScanNet, ScanNet++ and ARKitScenes. If a training set
 contains one of them, scores on the benchmark are worthless. Names are therefore
-compared after normalisation: upper case, folders, file suffixes, a missing ``scene``
-and a missing or misspelt data set make no difference.
+compared after normalisation: upper case, spaces, folders, file suffixes, a missing
+``scene`` and a missing or misspelt data set make no difference.
 
 Source: VSI-Bench, https://github.com/vision-x-nyu/thinking-in-space.
 """
 
 import functools
 import re
-from collections.abc import Iterable
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import unquote
 
 from spacer_lib.artifacts import read_json
 from spacer_lib.errors import SpacerError
-from spacer_lib.rows import MEDIA_KEYS, Question
 
 DATASETS = ("scannet", "scannetpp", "arkitscenes")  # with rooms in VSI-Bench
 _SPELLINGS = {
     "scannetv": "scannet",
+    "scannetplusplus": "scannetpp",
     "arkitscene": "arkitscenes",
     "arkit": "arkitscenes",
 }
-_SCENE = re.compile(r"scene0*([0-9]+)")
+# "scene0011", "scene11"; with marks between or letters behind, four digits or more.
+_SCENE = re.compile(
+    r"(?<![a-z0-9])scene(?:([0-9]+)(?![a-z0-9])|[\s_.-]*([0-9]{4,})(?![0-9]))"
+)
+# Data sets of ours that have digits for names and no room of VSI-Bench.
+_OTHERS = ("synthetic", "videor")  # Video-R1
+# Keys of a row that hold words, not names of rooms.
+_WORDS = frozenset(
+    "question problem options ground_truth solution answer map categories".split()
+)
 _BARE_SCAN = re.compile(r"0*([0-9]{1,4})_[0-9]{2}(?![0-9])")
 
 
@@ -75,8 +86,8 @@ def benchmark_room(
         A scene id, or a path or address with one in it.
     dataset
         The data set's name; ``None``: unknown. Names of digits only (ARKitScenes'
-        videos, ``0011_00`` for a scan of ScanNet) are compared only with their own
-        data set, and if the data set is unknown.
+        videos, ``0011_00`` for a scan of ScanNet) are compared unless the data set is
+        known to be another one.
     allowed
         Names of data sets that are known to have no room of VSI-Bench although their
         names look alike. The three of VSI-Bench cannot be allowed.
@@ -91,15 +102,26 @@ def benchmark_room(
     True
     """
     dataset = dataset_name(dataset)
-    if not isinstance(name, str) or "://" in name:
+    if type(name) is int:
+        name = str(name)
+    if not isinstance(name, str) or name.startswith("room://"):
         return None
     if dataset not in DATASETS and dataset in map(dataset_name, allowed):
         return None
-    rooms, text = benchmark_rooms(), name.casefold()
+    return _room_in(name, dataset)
+
+
+@functools.lru_cache(maxsize=2**16)
+def _room_in(name: str, dataset: str) -> Room | None:
+    rooms = benchmark_rooms()
+    text = unquote(name) if "%" in name else name
+    text = text if text.isascii() else unicodedata.normalize("NFKC", text)
+    text = text.casefold()
+    for scene in _SCENE.finditer(text):
+        space = f"scene{int(scene[1] or scene[2]):04d}"
+        if space in rooms["scannet"]:
+            return Room("scannet", space)
     for word in re.findall(r"[a-z0-9]+", text):
-        scene = _SCENE.fullmatch(word)
-        if scene and f"scene{int(scene[1]):04d}" in rooms["scannet"]:
-            return Room("scannet", f"scene{int(scene[1]):04d}")
         if word in rooms["scannetpp"]:
             return Room("scannetpp", word)
         if word in rooms["arkitscenes"] and _may_be("arkitscenes", dataset, text):
@@ -114,11 +136,16 @@ def benchmark_room(
 
 def _may_be(wanted: str, dataset: str, text: str) -> bool:
     """Whether a name of digits can belong to a data set."""
-    return dataset in ("", wanted) or wanted in re.sub(r"[^a-z]", "", text)
+    known = (*DATASETS, *_OTHERS)
+    return dataset in ("", wanted) or (
+        dataset not in known or wanted in re.sub(r"[^a-z]", "", text)
+    )
 
 
-def question_room(row: Question, *, allowed: Iterable[str] = ()) -> Room | None:
-    """The VSI-Bench room that a question is about, by its scene, id or media."""
+def question_room(
+    row: Mapping[str, Any], *, allowed: Iterable[str] = ()
+) -> Room | None:
+    """The VSI-Bench room that a question is about, by any name or path in its row."""
     dataset = row.get("dataset")
     for name in _names(row):
         room = benchmark_room(name, dataset, allowed=allowed)
@@ -128,7 +155,7 @@ def question_room(row: Question, *, allowed: Iterable[str] = ()) -> Room | None:
 
 
 def benchmark_questions(
-    rows: Iterable[Question], allowed: Iterable[str] = ()
+    rows: Iterable[Mapping[str, Any]], allowed: Iterable[str] = ()
 ) -> list[tuple[str, Room]]:
     """(scene or id, room) of the questions about a room of VSI-Bench."""
     allowed, found = list(allowed), []
@@ -139,13 +166,17 @@ def benchmark_questions(
     return found
 
 
-def _names(row: Question) -> list[Any]:
-    plain: dict[str, Any] = dict(row)
-    names = [plain.get("scene_name"), plain.get("id")]
-    for key in MEDIA_KEYS:
-        media = plain.get(key)
-        names += media if isinstance(media, list) else [media]
-    return names
+def _names(row: Mapping[str, Any]) -> Iterator[str | int]:
+    """Names and paths in a row, under any key but those of words, at any depth."""
+    waiting = [value for key, value in row.items() if key not in _WORDS]
+    while waiting:
+        value = waiting.pop(0)
+        if isinstance(value, Mapping):
+            waiting += [v for key, v in value.items() if key not in _WORDS]
+        elif isinstance(value, list | tuple):
+            waiting += value
+        elif isinstance(value, str) or type(value) is int:
+            yield value
 
 
 def require_no_benchmark_rooms(

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from spacer_lib.artifacts import PathLike
 from spacer_lib.errors import SpacerError
+from spacer_lib.rooms.scannet.sens import COLOR_JPEG
 
 JPEG_QUALITY = 95  # of colour images that are stored as PNG
 DEPTH_UNITS_PER_M = 1000.0
@@ -44,7 +45,9 @@ class RecordingReader(Protocol):
     """Context manager and iterator over the frames of one recording.
 
     ``numbers`` are the frames' numbers in the original recording: 0, 20, 40 … of a
-    recording of which every twentieth frame was kept.
+    recording of which every twentieth frame was kept. ``stated_count`` is the number of
+    frames that its header states, ``notes`` say what was left out on opening, and
+    ``color_format`` is one of ``scannet.sens``.
     """
 
     @property
@@ -59,6 +62,12 @@ class RecordingReader(Protocol):
     def has_color(self) -> bool: ...
     @property
     def numbers(self) -> Sequence[int]: ...
+    @property
+    def stated_count(self) -> int: ...
+    @property
+    def notes(self) -> Sequence[str]: ...
+    @property
+    def color_format(self) -> int: ...
     def __enter__(self) -> "RecordingReader": ...
     def __exit__(
         self,
@@ -116,6 +125,18 @@ class FrameFolder:
     @property
     def frame_count(self) -> int:
         return len(self.frames)
+
+    @property
+    def stated_count(self) -> int:
+        return self.frame_count
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return ()
+
+    @property
+    def color_format(self) -> int:
+        return COLOR_JPEG
 
     @property
     def has_depth(self) -> bool:

@@ -25,7 +25,12 @@ from spacer_lib.rooms.layouts import (
     own_video,
     parse_scene,
 )
-from spacer_lib.rooms.scene import PARSER_VERSION, Scene, read_meta_file
+from spacer_lib.rooms.scene import (
+    PARSER_VERSION,
+    Scene,
+    read_meta_file,
+    try_meta_files,
+)
 from spacer_lib.rooms.synthetic.layout import draw_room
 from spacer_lib.rooms.synthetic.views import VIEWS, to_scene
 from spacer_lib.rooms.video import (
@@ -218,10 +223,13 @@ def try_scans(
     return scenes, dict(sorted(failures.items()))
 
 
-def require_no_failures(failures: Mapping[str, SpacerError], total: int) -> None:
+def require_no_failures(
+    failures: Mapping[str, SpacerError], total: int, what: str = "scans"
+) -> None:
     """Raise one error that lists the failures of ``try_scans``, if there are any.
 
     A single failure is raised as it is. Scans that failed for one reason share a line.
+    ``what`` else may have failed: "rooms" of ``try_scenes``.
     """
     if not failures:
         return
@@ -230,12 +238,15 @@ def require_no_failures(failures: Mapping[str, SpacerError], total: int) -> None
     reasons: dict[str, list[str]] = {}
     for name, error in failures.items():
         reasons.setdefault(str(error), []).append(name)
-    lines = [f"\n  {', '.join(names)}: {text}" for text, names in reasons.items()]
+    lines = [
+        f"\n  {text}" if names[0] in text else f"\n  {', '.join(names)}: {text}"
+        for text, names in reasons.items()
+    ]
     raise SpacerError(
-        f"{len(failures)} of {total} scans could not be parsed",
+        f"{len(failures)} of {total} {what} could not be read",
         kind="rooms.scans-failed",
         got="".join(lines),
-        remedy="repair or leave out these scans and run again; the others are done",
+        remedy=f"repair or leave out these {what} and run again; the others are done",
     )
 
 
@@ -318,8 +329,14 @@ def _with_video(scan_dir: Path, scene: Scene, out_dir: Path) -> tuple[Scene, lis
     if own:
         note, fps = take_video(recording, own, path), probe(own).fps
     else:
-        with recording as reader:
-            note, fps = encode_recording(reader, path).note, reader.fps
+        try:
+            with recording as reader:
+                note, fps = encode_recording(reader, path).note, reader.fps
+        except SpacerError as error:
+            if error.kind != "rooms.color-compression":
+                raise
+            notes = (*scene.warnings, f"no video: {error}")
+            return dataclasses.replace(scene, warnings=notes), []
     scene = dataclasses.replace(
         scene,
         video_path=f"{stem}{suffix}",
@@ -359,19 +376,27 @@ def read_scenes(
     SpacerError
         As ``read_meta_file``, or if there is no scene or one is given twice.
     """
-    scenes: dict[str, Scene] = {}
-    for path in map(Path, [paths] if isinstance(paths, (str, os.PathLike)) else paths):
-        for scene in read_meta_file(path):
-            if scene.scene_id in scenes:
-                raise SpacerError(
-                    f"{path}: scene {scene.scene_id} is given twice",
-                    kind="rooms.scene-twice",
-                    got=f"{path} after another file",
-                    expected="each scene once",
-                    remedy="name each meta file once",
-                )
-            scenes[scene.scene_id] = _rebased(scene, path, out_dir)
-    if not scenes:
+    scenes, failures = try_scenes(paths, out_dir)
+    if failures:
+        raise next(iter(failures.values()))
+    return scenes
+
+
+def try_scenes(
+    paths: PathLike | Iterable[PathLike], out_dir: PathLike | None = None
+) -> tuple[list[Scene], dict[str, SpacerError]]:
+    """Read as ``read_scenes``; return the failures instead of raising them.
+
+    Returns
+    -------
+    scenes : list of Scene
+        Sorted by id. Empty only if there are failures.
+    failures : dict
+        See ``scene.try_meta_files``.
+    """
+    found, failures = try_meta_files(paths)
+    scenes = {s.scene_id: _rebased(s, file, out_dir) for file, s in found}
+    if not scenes and not failures:
         raise SpacerError(
             "meta-information",
             kind="rooms.no-scene",
@@ -379,13 +404,13 @@ def read_scenes(
             expected="at least one",
             remedy="fix the path, or parse a scan",
         )
-    return [scenes[name] for name in sorted(scenes)]
+    return [scenes[name] for name in sorted(scenes)], failures
 
 
-def _rebased(scene: Scene, path: Path, out_dir: PathLike | None) -> Scene:
+def _rebased(scene: Scene, file: Path, out_dir: PathLike | None) -> Scene:
     if out_dir is None or not scene.video_path or "://" in scene.video_path:
         return scene
-    for folder in (path, path.parent, path.parent.parent):
+    for folder in (file.parent, file.parent.parent):
         video = folder / scene.video_path
         if video.is_file():
             relative = os.path.relpath(video.resolve(), Path(out_dir).resolve())

@@ -20,12 +20,17 @@ import numpy as np
 
 from spacer_lib.artifacts import PathLike, read_json
 from spacer_lib.errors import SpacerError
+from spacer_lib.rooms.checks import Field
 
 PARSER_VERSION = "4"
 # The rule of ``Scene.room_size_m2``; ``rooms.area`` has all rules.
 BENCHMARK_AREA = "vsi-bench"
 # The rule of scene files up to version 3: vertices that are labelled as floor.
 LABELLED_AREA = "labelled-floor"
+
+# Of numbers in meta files: a room in another unit, or a broken file, exceeds them.
+MAX_M, MAX_WHOLE = 1000.0, 10**9
+AXES_TOLERANCE = 0.01  # of the products of a box's axes
 
 CameraPosition = tuple[int, float, float, float]  # frame, x, y, z
 
@@ -370,7 +375,7 @@ class Scene:
         }
 
     @classmethod
-    def from_meta(cls, scene_id: str, meta: Any) -> "Scene":
+    def from_meta(cls, scene_id: str, meta: Any, *, where: str = "") -> "Scene":
         """Read one scene of a meta file: VSI-Bench's, of any data set, or ours.
 
         Names stay as published. VSI-Bench's files have no floor rectangle and some no
@@ -378,120 +383,145 @@ class Scene:
         boxes' height is the room's. A warning tells of either. A box without ``min``
         and ``max`` gets the bounds of its oriented box.
 
+        Parameters
+        ----------
+        scene_id : str
+        meta : dict
+            JSON values.
+        where : str
+            File and room, for messages.
+
         Raises
         ------
         SpacerError
             If a required key is missing, a value has another form, a number is not
-            finite, or there is neither a box nor a floor rectangle.
+            finite or absurd, axes are not orthonormal, or there is neither a box nor a
+            floor rectangle.
         """
         require_scene_id(scene_id)
-        try:
-            return cls(scene_id=scene_id, **_fields_from_meta(scene_id, meta))
-        except KeyError as error:
-            raise SpacerError(
-                f"{scene_id}: meta-information lacks a key",
-                kind="rooms.meta-key",
-                got=f"no {error}",
-                expected="VSI-Bench's keys (object_counts, object_bbox, room_size …)",
-            ) from error
-        except (TypeError, ValueError, AttributeError) as error:
-            raise SpacerError(
-                f"{scene_id}: meta-information has another form",
-                kind="rooms.meta-form",
-                got=f"{type(error).__name__}: {error}",
-                expected="the form of VSI-Bench's meta files",
-            ) from error
+        room = Field(where or scene_id, meta)
+        return cls(scene_id=scene_id, **_fields_from_meta(scene_id, room))
 
 
-def _fields_from_meta(scene_id: str, meta: Any) -> dict[str, Any]:
-    if not isinstance(meta, dict):
-        raise SpacerError(
-            f"{scene_id}: meta-information",
-            kind="rooms.meta-not-a-dictionary",
-            got=type(meta).__name__,
-            expected="a dictionary with object_counts, object_bbox, room_size …",
-            remedy="check that the file is {scene_id: meta}",
-        )
+def _fields_from_meta(scene_id: str, room: Field) -> dict[str, Any]:
     instances: list[ObjectInstance] = []
-    warnings = list(meta.get("warnings", ()))
     # VLM-3R's files have the same boxes under another key.
-    key = "object_bbox" if "object_bbox" in meta else "object_bboxes"
-    for category, boxes in meta[key].items():
-        for box in boxes:
+    boxed = room.get("object_bbox") or room.get("object_bboxes")
+    for category, boxes in (boxed or room.key("object_bbox")).items():
+        for box in boxes.each():
             instances.append(_instance_from_meta(len(instances), category, box))
-    if "floor_min" in meta:
-        floor_min, floor_max = meta["floor_min"], meta["floor_max"]
+    noted = room.get("warnings")
+    warnings = [note.text() for note in noted.each()] if noted else []
+    if room.get("floor_min") or room.get("floor_max"):
+        floor_min, floor_max = (
+            room.key(name).numbers(2, -MAX_M, MAX_M)
+            for name in ("floor_min", "floor_max")
+        )
     elif instances:
-        floor_min = np.min([i.aabb_min_m[:2] for i in instances], axis=0)
-        floor_max = np.max([i.aabb_max_m[:2] for i in instances], axis=0)
+        floor_min = tuple(np.min([i.aabb_min_m[:2] for i in instances], axis=0))
+        floor_max = tuple(np.max([i.aabb_max_m[:2] for i in instances], axis=0))
         warnings.append("floor rectangle = bounds of all boxes")
     else:
         raise SpacerError(
-            f"{scene_id}: object_bbox is empty",
+            f"{room.where}.object_bbox is empty",
             kind="rooms.no-boxes",
             got="no box and no floor rectangle",
             expected="at least one box",
             remedy="leave the scene out, or add floor_min and floor_max",
         )
-    room_center = meta.get("room_center")
-    if room_center is None:
-        z = [v for i in instances for v in (i.aabb_min_m[2], i.aabb_max_m[2])] or [0]
+    if (given := room.get("room_center")) is not None:
+        room_center = given.numbers(3, -MAX_M, MAX_M)
+    else:
+        z = [v for i in instances for v in (i.aabb_min_m[2], i.aabb_max_m[2])] or [0.0]
         middle_xy = (np.asarray(floor_min) + np.asarray(floor_max)) / 2
-        room_center = (*middle_xy, (min(z) + max(z)) / 2)
+        room_center = (*middle_xy.tolist(), (min(z) + max(z)) / 2)
         warnings.append("room centre = centre of the floor rectangle")
+    counts = room.key("object_counts").items()
+    frames, fps = room.get("frame_count"), room.get("fps")
     return {
-        "dataset": meta.get("dataset", "unknown"),
+        "dataset": _text(room, "dataset", "unknown"),
         "instances": sorted(instances, key=lambda i: i.instance_id),
-        "room_size_m2": float(meta["room_size"]),
-        "room_areas_m2": _areas_from_meta(meta, warnings),
+        "room_size_m2": room.key("room_size").number(0, MAX_M**2),
+        "room_areas_m2": _areas_from_meta(room, warnings),
         "room_center_m": room_center,
         "floor_min_m": floor_min,
         "floor_max_m": floor_max,
-        "object_counts": dict(meta["object_counts"]),
-        "video_path": meta.get("video"),
-        "fps": meta.get("fps"),
-        "frame_count": meta.get("frame_count"),
-        "source": meta.get("source", "vsi-bench meta"),
-        "parser_version": meta.get("parser_version", "published"),
+        "object_counts": {name: n.whole(0, MAX_WHOLE) for name, n in counts},
+        "video_path": _text(room, "video"),
+        "fps": fps.number(0.001, 10_000) if fps else None,
+        "frame_count": frames.whole(0, MAX_WHOLE) if frames else None,
+        "source": _text(room, "source", "vsi-bench meta"),
+        "parser_version": _text(room, "parser_version", "published"),
         "warnings": tuple(warnings),
-        "camera_path_m": meta.get("camera_path", ()),
-        "provenance": dict(meta.get("provenance", {})),
+        "camera_path_m": _camera_path(room),
+        "provenance": dict(p.mapping()) if (p := room.get("provenance")) else {},
     }
 
 
-def _areas_from_meta(meta: dict[str, Any], warnings: list[str]) -> dict[str, float]:
+def _areas_from_meta(room: Field, warnings: list[str]) -> dict[str, float]:
     """``{rule: area}``; empty for published files, which have the benchmark's only."""
-    if "room_areas" in meta:
-        return dict(meta["room_areas"])
-    if meta.get("source") != "scannet":
+    if (given := room.get("room_areas")) is not None:
+        return {name: area.number(0, MAX_M**2) for name, area in given.items()}
+    if _text(room, "source") != "scannet":
         return {}
     warnings.append(
         "room size of the floor label alone: parse the scan again for other areas"
     )
-    return {LABELLED_AREA: float(meta["room_size"])}
+    return {LABELLED_AREA: room.key("room_size").number(0, MAX_M**2)}
 
 
-def _instance_from_meta(number: int, category: str, box: Any) -> ObjectInstance:
-    center, lengths, axes = (
-        np.asarray(box[key], dtype=np.float64).ravel()
-        for key in ("centroid", "axesLengths", "normalizedAxes")
-    )
+def _text(room: Field, name: str, default: str | None = None) -> str | None:
+    given = room.get(name)
+    return default if given is None else given.text()
+
+
+def _camera_path(room: Field) -> tuple[CameraPosition, ...]:
+    path: list[CameraPosition] = []
+    given = room.get("camera_path")
+    for position in given.each() if given else ():
+        frame, x, y, z = position.numbers(4, -MAX_WHOLE, MAX_WHOLE)
+        path.append((int(frame), x, y, z))
+    return tuple(path)
+
+
+def _instance_from_meta(number: int, category: str, box: Field) -> ObjectInstance:
+    center = box.key("centroid").numbers(3, -MAX_M, MAX_M)
+    lengths = box.key("axesLengths").numbers(3, 0, MAX_M)
+    given = box.key("normalizedAxes")
+    if len(given.each()) == 3:
+        rows = [row.numbers(3, -2, 2) for row in given.each()]
+        axes = tuple(value for row in rows for value in row)
+    else:
+        axes = given.numbers(9, -2, 2)
+    matrix = np.array(axes).reshape(3, 3)
+    if not np.allclose(matrix @ matrix.T, np.eye(3), atol=AXES_TOLERANCE):
+        raise given.refuse("rooms.axes", "three unit axes at right angles")
     low, high = box.get("min"), box.get("max")
     if low is None or high is None:
         # A corner is half an edge away from the centre along each axis.
-        x, y, z = (lengths / 2)[:, None] * np.abs(axes.reshape(3, 3))
+        x, y, z = (np.array(lengths) / 2)[:, None] * np.abs(matrix)
         reach = (x + y) + z  # in this order on every processor
-        low, high = center - reach, center + reach
+        bounds = tuple(np.array(center) - reach), tuple(np.array(center) + reach)
+    else:
+        bounds = low.numbers(3, -MAX_M, MAX_M), high.numbers(3, -MAX_M, MAX_M)
+        if any(a > b for a, b in zip(*bounds, strict=True)):
+            raise low.refuse("rooms.meta-range", f"at most max = {list(bounds[1])}")
+
+    def whole(name: str) -> int | None:
+        given = box.get(name)
+        return None if given is None else given.whole(0, MAX_WHOLE)
+
+    identity = whole("instance_id")
     return ObjectInstance(
-        instance_id=box.get("instance_id", number),
+        instance_id=number if identity is None else identity,
         category=category,
-        centroid_m=tuple(center),
-        axes_lengths_m=tuple(lengths),
-        axes=tuple(axes),
-        aabb_min_m=tuple(low),
-        aabb_max_m=tuple(high),
-        vertex_count=box.get("vertex_count"),
-        first_seen_frame=box.get("first_seen_frame"),
+        centroid_m=center,
+        axes_lengths_m=lengths,
+        axes=axes,
+        aabb_min_m=bounds[0],
+        aabb_max_m=bounds[1],
+        vertex_count=whole("vertex_count"),
+        first_seen_frame=whole("first_seen_frame"),
     )
 
 
@@ -507,32 +537,75 @@ def read_meta_file(path: PathLike | Iterable[PathLike]) -> list[Scene]:
     ------
     SpacerError
         If a file is missing, broken or of another form, a folder has none, or a scene
-        is in two files.
+        is there twice.
+    """
+    scenes, failures = try_meta_files(path)
+    if failures:
+        raise next(iter(failures.values()))
+    return [scene for _, scene in scenes]
+
+
+def try_meta_files(
+    path: PathLike | Iterable[PathLike],
+) -> tuple[list[tuple[Path, Scene]], dict[str, SpacerError]]:
+    """Read as ``read_meta_file``; return the failures instead of raising them.
+
+    Returns
+    -------
+    scenes : list of (file, Scene)
+        In the order of the files.
+    failures : dict
+        ``{file, or file and room: error}`` of the others. Of a room that is there twice
+        neither form is used.
+
+    Raises
+    ------
+    SpacerError
+        If a folder has no file.
     """
     paths = [path] if isinstance(path, (str, os.PathLike)) else path
-    scenes: list[Scene] = []
+    scenes: dict[str, tuple[Path, Scene]] = {}
+    failures: dict[str, SpacerError] = {}
     origin: dict[str, Path] = {}
     for file in (file for each in paths for file in _json_files(Path(each))):
-        content = read_json(file)
-        if not isinstance(content, dict):
-            raise SpacerError(
-                f"{file} is not a meta file",
-                kind="rooms.not-a-meta-file",
-                got=type(content).__name__,
-                expected="{scene_id: meta}",
-            )
+        try:
+            content = _rooms_of(file)
+        except SpacerError as error:
+            failures[str(file)] = error
+            continue
+        twice = set(getattr(content, "repeated", ()))
         for scene_id, meta in content.items():
-            if scene_id in origin:
-                raise SpacerError(
+            where = f"{file}: {scene_id}"
+            if scene_id in origin or scene_id in twice:
+                scenes.pop(scene_id, None)
+                failures[where] = SpacerError(
                     f"{file}: scene {scene_id} is there twice",
                     kind="rooms.scene-twice",
-                    got=f"the same id in {origin[scene_id]}",
+                    got=f"the same id in {origin.get(scene_id, file)}",
                     expected="each scene once",
                     remedy="remove one of the two",
                 )
+                continue
             origin[scene_id] = file
-            scenes.append(Scene.from_meta(scene_id, meta))
-    return scenes
+            try:
+                scene = Scene.from_meta(scene_id, meta, where=where)
+            except SpacerError as error:
+                failures[where] = error.inside(file)
+            else:
+                scenes[scene_id] = file, scene
+    return list(scenes.values()), failures
+
+
+def _rooms_of(file: Path) -> dict[str, Any]:
+    content = read_json(file, mark_repeated=True)
+    if not isinstance(content, dict):
+        raise SpacerError(
+            f"{file} is not a meta file",
+            kind="rooms.not-a-meta-file",
+            got=type(content).__name__,
+            expected="{scene_id: meta}",
+        )
+    return content
 
 
 def _json_files(path: Path) -> list[Path]:

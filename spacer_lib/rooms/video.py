@@ -24,10 +24,11 @@ import numpy.typing as npt
 
 from spacer_lib.artifacts import PathLike, atomic_path, write_text
 from spacer_lib.errors import SpacerError
-from spacer_lib.rooms.damage import BrokenFrames
-from spacer_lib.rooms.frames import FPS, sample_indices
+from spacer_lib.rooms.damage import BrokenFrames, decoded
+from spacer_lib.rooms.decoding import decode
+from spacer_lib.rooms.frames import FPS, Sampler
 from spacer_lib.rooms.recording import Frame, RecordingReader
-from spacer_lib.rooms.scannet.sens import SensReader
+from spacer_lib.rooms.scannet.sens import COLOR_JPEG, COLOR_PNG, SensReader
 
 ROOM_SCHEME = "room://"
 # Frames from one keyframe to the next. Sparse sampling decodes more than twice as fast
@@ -36,6 +37,7 @@ KEYFRAME_EVERY = 12
 CACHE_BYTES = 512 * 2**20
 
 FRAMES_SUFFIX = ".frames.csv"
+_CODECS = {COLOR_JPEG: "mjpeg", COLOR_PNG: "png"}  # ffmpeg's names
 
 T = TypeVar("T")
 
@@ -105,7 +107,9 @@ class FrameTime:
 _COLUMNS = ",".join(FrameTime.__dataclass_fields__)
 
 
-def encode_jpegs(jpegs: Iterable[bytes], path: PathLike, fps: float = FPS) -> VideoInfo:
+def encode_jpegs(
+    jpegs: Iterable[bytes], path: PathLike, fps: float = FPS, *, codec: str = "mjpeg"
+) -> VideoInfo:
     """Encode JPEG images, all of one size, as an H.264 mp4.
 
     An odd width or height is padded by one black pixel (4:2:0 needs even sides).
@@ -116,6 +120,8 @@ def encode_jpegs(jpegs: Iterable[bytes], path: PathLike, fps: float = FPS) -> Vi
     path : path
         Written whole or not at all.
     fps : float
+    codec : str
+        ffmpeg's name of the images' format: "mjpeg" or "png".
 
     Returns
     -------
@@ -136,7 +142,7 @@ def encode_jpegs(jpegs: Iterable[bytes], path: PathLike, fps: float = FPS) -> Vi
             remedy="apt install ffmpeg (or conda install ffmpeg)",
         )
     command = ["ffmpeg", "-y", "-hide_banner", "-loglevel", "error"]
-    command += ["-f", "image2pipe", "-c:v", "mjpeg", "-framerate", str(fps), "-i", "-"]
+    command += ["-f", "image2pipe", "-c:v", codec, "-framerate", str(fps), "-i", "-"]
     command += ["-vf", "pad=ceil(iw/2)*2:ceil(ih/2)*2,format=yuv420p"]
     command += ["-c:v", "libx264", "-preset", "veryfast", "-crf", "20"]
     command += ["-g", str(KEYFRAME_EVERY), "-movflags", "+faststart"]
@@ -205,13 +211,21 @@ def encode_recording(
     Raises
     ------
     SpacerError
-        As ``encode_jpegs``, or if more frames are broken than ``BrokenFrames`` allows.
+        As ``encode_jpegs``, or if more frames are broken than ``BrokenFrames`` allows
+        or the images are neither JPEG nor PNG ("rooms.color-compression").
     """
     fps = fps or recording.fps
     with (
         atomic_path(frame_times_path(mp4_path)) as temporary,
         temporary.open("w", encoding="utf-8", newline="\n") as table,
     ):
+        if recording.color_format not in _CODECS:
+            raise SpacerError(
+                f"{recording.path}: colour images",
+                kind="rooms.color-compression",
+                got=f"compression {recording.color_format}",
+                expected=f"{COLOR_JPEG} (jpeg) or {COLOR_PNG} (png)",
+            )
         table.write(_COLUMNS + "\n")
 
         def jpegs() -> Iterator[bytes]:
@@ -222,7 +236,9 @@ def encode_recording(
         broken = BrokenFrames(
             str(recording.path), "colour images", recording.frame_count
         )
-        info = encode_jpegs(_whole_jpegs(jpegs(), broken), mp4_path, fps)
+        codec = _CODECS[recording.color_format]
+        images = _whole_jpegs(jpegs(), broken)
+        info = encode_jpegs(images, mp4_path, fps, codec=codec)
         note = broken.note("the image before is shown") if broken.frames else ""
         return dataclasses.replace(info, note=note)
 
@@ -271,7 +287,7 @@ def _whole_jpegs(jpegs: Iterable[bytes], broken: BrokenFrames) -> Iterator[bytes
     last, waiting = b"", 0
     for index, jpeg in enumerate(jpegs):
         if not _is_whole(jpeg):
-            broken.add(index, f"{len(jpeg)} bytes are no whole JPEG")
+            broken.add(index, f"{len(jpeg)} bytes are no whole image")
             if not last:
                 waiting += 1
                 continue
@@ -281,12 +297,12 @@ def _whole_jpegs(jpegs: Iterable[bytes], broken: BrokenFrames) -> Iterator[bytes
         waiting = 0
 
 
-def _is_whole(jpeg: bytes) -> bool:
-    """Whether a JPEG decodes and has its end (some cameras add zeros after it)."""
-    if not jpeg.startswith(b"\xff\xd8") or b"\xff\xd9" not in jpeg[-64:]:
+def _is_whole(image: bytes) -> bool:
+    """Whether a JPEG or PNG decodes and has its end (some cameras add zeros)."""
+    marks = ((b"\xff\xd8", b"\xff\xd9"), (b"\x89PNG", b"IEND"))
+    if not any(image.startswith(a) and b in image[-64:] for a, b in marks):
         return False
-    pixels = np.frombuffer(jpeg, np.uint8)
-    return cv2.imdecode(pixels, cv2.IMREAD_REDUCED_GRAYSCALE_8) is not None
+    return decoded(image, cv2.IMREAD_REDUCED_GRAYSCALE_8) is not None
 
 
 def frame_times_path(mp4_path: PathLike) -> Path:
@@ -354,41 +370,24 @@ def _require_video(path: PathLike) -> Path:
     return Path(path)
 
 
-@contextlib.contextmanager
-def _opened(path: PathLike) -> Iterator[Any]:
-    """A ``decord.VideoReader``; errors of the decoder name the file."""
-    import decord
-
-    _require_video(path)
-    decord.logging.set_level(decord.logging.QUIET)
-    try:
-        yield decord.VideoReader(str(path), num_threads=1)
-    except (decord.DECORDError, RuntimeError, IndexError) as error:
-        lines = str(error).strip().splitlines()
-        raise SpacerError(
-            f"video {path} cannot be decoded",
-            kind="rooms.undecodable-video",
-            got=lines[0][:200] if lines else type(error).__name__,
-            expected="a whole mp4",
-            remedy="encode or download it again",
-        ) from error
-
-
 def probe(path: PathLike) -> VideoInfo:
     """Frame count, rate and size of a video file, as the decoder reports them.
 
     Raises
     ------
     SpacerError
-        If the file is missing or cannot be decoded.
+        If the file is missing or cannot be decoded in time.
     """
-    with _opened(path) as reader:
-        height, width = reader[0].shape[:2]
-        return VideoInfo(len(reader), float(reader.get_avg_fps()), width, height)
+    frames, facts = decode(_require_video(path), None)
+    height, width = frames.shape[1:3]
+    return VideoInfo(facts["total"], facts["fps"], width, height)
 
 
 def read_frames(
-    source: PathLike, count: int, size: int | None = None
+    source: PathLike,
+    count: int,
+    size: int | None = None,
+    sampler: Sampler | None = None,
 ) -> tuple[npt.NDArray[np.uint8], tuple[int, ...], int, float]:
     """Read evenly spaced frames of a video.
 
@@ -405,6 +404,8 @@ def read_frames(
         Side in pixels of the square frames. A file's frames are resized by area
         averaging, a ``room://`` video is rendered at that size. ``None`` keeps a
         file's own size.
+    sampler : Sampler, optional
+        Another rule; then ``count`` is the most.
 
     Returns
     -------
@@ -420,7 +421,8 @@ def read_frames(
     Raises
     ------
     SpacerError
-        If the video is missing or broken, or is to be rendered and no size is given.
+        If the video is missing or broken, takes longer than ``decoding.time_limit_s``,
+        or is to be rendered and no size is given.
     """
     if str(source).startswith(ROOM_SCHEME):
         if size is None:
@@ -432,12 +434,13 @@ def read_frames(
             )
         from spacer_lib.rooms.synthetic.render import frames_from_uri
 
-        frames, indices, total, fps = frames_from_uri(str(source), count, size)
+        address = str(source)
+        frames, indices, total, fps = frames_from_uri(address, count, size, sampler)
         return frames.copy(), indices, total, fps
     path = _require_video(source)
     frames, indices, total, fps = _CACHE.recall(
-        (*file_identity(path), count, size),
-        lambda: _decode(path, count, size),
+        (*file_identity(path), count, size, sampler),
+        lambda: _decode(path, count, size, sampler or Sampler()),
         lambda clip: clip[0].nbytes,
         CACHE_BYTES,
     )
@@ -455,14 +458,7 @@ def file_identity(path: PathLike) -> tuple[str, int, int]:
 
 
 def _decode(
-    path: Path, count: int, size: int | None
+    path: Path, count: int, size: int | None, sampler: Sampler
 ) -> tuple[npt.NDArray[np.uint8], tuple[int, ...], int, float]:
-    with _opened(path) as reader:
-        indices = sample_indices(len(reader), count)
-        frames = reader.get_batch(list(indices)).asnumpy()
-        total, fps = len(reader), float(reader.get_avg_fps())
-    if size is not None:
-        frames = np.stack(
-            [cv2.resize(f, (size, size), interpolation=cv2.INTER_AREA) for f in frames]
-        )
-    return frames, indices, total, fps
+    frames, facts = decode(path, count, size, sampler)
+    return frames, tuple(facts["indices"]), facts["total"], facts["fps"]

@@ -14,13 +14,16 @@ from spacer_lib.artifacts import PathLike
 from spacer_lib.errors import SpacerError
 from spacer_lib.rewards.trl import trl_reward_functions
 from spacer_lib.rows import Question
+from spacer_lib.training.alignment import AlignmentCheck
 from spacer_lib.training.data import training_rows
-from spacer_lib.training.prefix import PrefixCheck, completions_per_forward
+from spacer_lib.training.packing_check import PackingCheck
+from spacer_lib.training.prefix import completions_per_forward
 from spacer_lib.training.recipe import TrainConfig
 from spacer_lib.training.start import adapt_models, load_start, lora_config
 from spacer_lib.training.temporal import TemporalBonus
 from spacer_lib.training.trainer import VideoGRPOTrainer
 from spacer_lib.training.visibility import VisibilityCheck
+from spacer_lib.training.vllm_rollouts import rollouts_for
 
 
 def common_arguments(
@@ -66,16 +69,8 @@ def training_arguments(
             expected=f"whole groups of {config.num_generations}",
             remedy="change prompts_per_step or the number of workers",
         )
-    served: dict[str, Any] = {}
-    if config.advanced.vllm:
-        served = dict(
-            use_vllm=True,
-            vllm_mode=config.advanced.vllm,
-            vllm_server_base_url=config.advanced.vllm_server,
-        )
     return GRPOConfig(
         **common,
-        **served,
         num_generations=config.num_generations,
         num_iterations=config.advanced.num_iterations,
         max_completion_length=config.max_completion_length,
@@ -119,15 +114,6 @@ def build_trainer(
     """
     out_dir = Path(out_dir)
     rows = training_rows(config) if rows is None else rows
-    if config.advanced.vllm and any(row.get("video") for row in rows):
-        raise SpacerError(
-            "rollouts by vLLM",
-            kind="training.vllm-video",
-            got="rows with videos",
-            expected="images and text: TRL's vLLM generation takes no video",
-            remedy="set advanced.vllm=null, or advanced.as_images with frames "
-            "extracted to files",
-        )
     # First: under ZeRO-3 they decide how the model is loaded.
     args = training_arguments(config, out_dir, workers=workers, on_cpu=on_cpu)
     model, processor = load_start(config)
@@ -136,12 +122,10 @@ def build_trainer(
     args.generation_kwargs = {
         # A sampled pad token would ask for visual features that do not exist.
         "suppress_tokens": pads,
-    }
-    if not config.advanced.vllm:
         # The noise of `KeyedSampling` makes the largest score a sample; the rest at
         # transformers' defaults, or it warns.
-        greedy = {"do_sample": False, "temperature": 1.0, "top_p": 1.0, "top_k": 50}
-        args.generation_kwargs |= greedy
+        **{"do_sample": False, "temperature": 1.0, "top_p": 1.0, "top_k": 50},
+    }
     rewards: list[Any] = trl_reward_functions(
         config.reward, tokenizer=processor.tokenizer
     )
@@ -162,6 +146,9 @@ def build_trainer(
         refill=config.advanced.refill,
         temporal=temporal,
         shared_prefix=together,
+        groups_per_forward=config.advanced.groups_per_forward,
+        decode=config.advanced.decode,
+        kl_limit=config.advanced.kl_limit,
         reward_funcs=rewards,
         peft_config=lora_config(config),
         rollouts_path=out_dir / "rollouts.jsonl",
@@ -176,9 +163,15 @@ def build_trainer(
         print(f"prompts are computed {how}", flush=True)
     trainer.remove_callback(PrinterCallback)
     # First: it may give up packing, by which the visibility check scores.
-    trainer.add_callback(PrefixCheck(trainer, config.advanced.shared_prefix))
+    trainer.packing_check = PackingCheck(trainer, config.advanced.shared_prefix)
+    trainer.add_callback(trainer.packing_check)
     trainer.add_callback(VisibilityCheck(trainer))
     adapt_models(trainer, config.advanced.positions)
+    if config.advanced.vllm:
+        trainer.vllm = rollouts_for(
+            trainer, config, out_dir, workers=workers, on_cpu=on_cpu
+        )
+        trainer.add_callback(AlignmentCheck(trainer, out_dir / "alignment.jsonl"))
     return trainer
 
 

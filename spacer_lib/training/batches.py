@@ -35,12 +35,15 @@ class Batch:
     media : list of dict
         Pixels, grids and times (``encode_prompts``); rows that show the same share
         the object.
+    video : VideoSettings
+        By which the media were encoded.
     """
 
     numbers: list[int]
     rows: list[Question]
     prompt_ids: list[list[int]]
     media: list[dict[str, torch.Tensor]]
+    video: VideoSettings
 
 
 @dataclass(frozen=True)
@@ -152,7 +155,7 @@ class RowSource:
             except MediaError as error:
                 self._leave_out(error)
             else:
-                return Batch(list(numbers), rows, ids, media)
+                return Batch(list(numbers), rows, ids, media, video)
 
     def _encode_media(self, numbers: Sequence[int]) -> dict:
         rows = [self.row(number) for number in dict.fromkeys(numbers)]

@@ -157,7 +157,18 @@ def _read(path: Path) -> list[Question]:
             kind="training.no-data",
             remedy="write it with `spacer qa` or `spacer mix`, or fix data_path",
         )
-    return read_questions(path)
+    with open(path, "rb") as file:
+        is_list = file.read(64).lstrip()[:1] == b"["
+    rows = [] if is_list else read_questions(path)
+    if is_list or (rows and {"problem", "solution"} <= set(rows[0])):
+        raise SpacerError(
+            f"{path}",
+            kind="training.raw-rows",
+            got="one JSON list" if is_list else "problem and solution",
+            expected="question rows; Video-R1 publishes others",
+            remedy=f"make them with `spacer mix --general {path} --out FOLDER`",
+        )
+    return rows
 
 
 def _chosen(path: Path, numbered: Numbered, config: TrainConfig) -> Numbered:
@@ -256,7 +267,7 @@ def _with_media(
     find = functools.cache(lambda name: _find(name, path.parent))
     rows, skipped, first = [], Counter[str](), ""
     for number, row in numbered:
-        missing = _settle_media(f"{path} row {number}", row, find)
+        missing = _settle_media(row, find)
         if missing is None:
             rows.append(row)
             continue
@@ -278,19 +289,12 @@ def _with_media(
     return rows, skipped
 
 
-def _settle_media(where: str, row: Question, find: Find) -> tuple[str, str] | None:
+def _settle_media(row: Question, find: Find) -> tuple[str, str] | None:
     """Write the paths found into the row; returns (key, name) of a missing file."""
     plain = cast(dict[str, Any], row)
     for key in MEDIA_KEYS:
         value = plain.get(key) or []
         names = value if isinstance(value, list) else [value]
-        if not all(isinstance(name, str) for name in names):
-            raise SpacerError(
-                f"{where}: {key}",
-                kind="training.no-path",
-                got=repr(value)[:80],
-                expected="a path or paths",
-            )
         found = [name if "://" in name else find(name) for name in names]
         if None in found:
             return key, names[found.index(None)]

@@ -16,6 +16,7 @@ from typing import Any
 
 from spacer_lib.artifacts import PROJECT_ROOT, PathLike, read_json
 from spacer_lib.errors import SpacerError
+from spacer_lib.training.needs import say_needs
 from spacer_lib.training.processes.launch import Say, launch
 from spacer_lib.training.recipe import TrainConfig
 
@@ -113,7 +114,8 @@ def estimate(
     Raises
     ------
     SpacerError
-        If the recipe needs several nodes, or cannot start here.
+        If the recipe needs several nodes, cannot start here, or writes checkpoints
+        that the disk cannot hold.
     """
     if config.advanced.nodes > 1:
         raise SpacerError(
@@ -125,6 +127,7 @@ def estimate(
             "add the time of their communication",
         )
     folder = Path(out_dir or PROJECT_ROOT / "runs" / f"{config.recipe}__estimate")
+    say_needs(config, config.gpus, folder, on_line or (lambda line: None))
     if out_dir is None:
         shutil.rmtree(folder, ignore_errors=True)  # of an estimate that failed
     passes = passes_per_batch(config)

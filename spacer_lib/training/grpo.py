@@ -173,12 +173,14 @@ def kl_divergence(
     logps: Tokens,
     ref_logps: Tokens,
     estimator: str = "k3",
+    limit: float | None = None,
 ) -> Tokens:
     """Estimate of KL(policy || reference) from the sampled tokens, in nats per token.
 
     With ``r = reference / policy``: ``k1 = -log r`` (unbiased, of either sign),
     ``k2 = (log r)^2 / 2`` (small variance, biased) and ``k3 = r - 1 - log r``
-    (unbiased, never negative).
+    (unbiased, never negative). With a ``limit``, ``log r`` is cut off there on both
+    sides: a token beyond it gives no gradient, as in SpaceR's released trainer (10).
 
     Source: http://joschu.net/blog/kl-approx.html; k3: GRPO Eq. 4,
     https://arxiv.org/abs/2402.03300. Departure: no importance weight on the estimate,
@@ -187,6 +189,8 @@ def kl_divergence(
     _require_known("estimator", estimator, ESTIMATORS)
     _require_alike(logps=logps, ref_logps=ref_logps)
     log_r = ref_logps - logps
+    if limit is not None:
+        log_r = log_r.clamp(-limit, limit)
     if estimator == "k1":
         return -log_r
     if estimator == "k2":
@@ -258,6 +262,7 @@ def loss(
     weights: Float[Tensor, "b 1"] | None = None,
     max_length: int | None = None,
     token_count: Tensor | float | None = None,
+    kl_limit: float | None = None,
 ) -> tuple[Scalar, Tensor, Tensor | None]:
     """The loss to minimise: minus the clipped surrogate, plus ``beta`` times the KL.
 
@@ -272,6 +277,8 @@ def loss(
     beta, epsilon, epsilon_high, level, variant, max_length, token_count
         See ``kl_divergence``, ``clipped_surrogate``, ``log_ratio`` and
         ``mean_over_tokens``.
+    kl_limit : float, optional
+        ``limit`` of ``kl_divergence``.
     weights : (b, 1) tensor, optional
         Factor of each completion's surrogate (``sampler_weights``).
 
@@ -306,7 +313,8 @@ def loss(
         values = values * weights
     kl = None
     if beta != 0:
-        kl = kl_divergence(logps, _given("ref_logps", ref_logps, f"beta {beta}"))
+        reference = _given("ref_logps", ref_logps, f"beta {beta}")
+        kl = kl_divergence(logps, reference, limit=kl_limit)
         values = values + beta * kl
     mean = mean_over_tokens(
         values, mask, variant, max_length=max_length, token_count=token_count

@@ -9,12 +9,13 @@ where a branch is the prompt's last token and then the completion without *its* 
 token, so that every position's target is the next token of its own completion. A
 branch sees the prompt and itself, never a sibling, and its positions go on from the
 prompt's. Log-probabilities and gradients are those of k separate rows, for P + kC
-tokens in place of k(P + C).
+tokens in place of k(P + C). Branches keep their own lengths, without padding. A row may
+hold several groups, one after another; a group sees nothing of the others.
 
-The split attention is registered in transformers under ``BRANCHES`` and does what
-``sdpa`` does wherever a forward brings no ``branches``, so the same model generates,
-saves and evaluates as before. It has to stay set between forward and backward:
-activation checkpointing runs layers again then.
+The attention of such a row (``training.attention``) is registered in transformers under
+``BRANCHES`` and does what ``sdpa`` does wherever a forward brings no ``branches``, so
+the same model generates, saves and evaluates as before. It has to stay set between
+forward and backward: activation checkpointing runs layers again then.
 """
 
 import spacer_lib.training.environment  # noqa: F401  # isort: skip
@@ -25,60 +26,63 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
-from torch.nn.attention.bias import causal_lower_right
-from torch.nn.functional import scaled_dot_product_attention
-from transformers import (
-    AttentionInterface,
-    AttentionMaskInterface,
-    TrainerCallback,
-)
+from torch.nn.utils.rnn import pad_sequence
 from transformers.cache_utils import DynamicCache
-from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
-from transformers.masking_utils import sdpa_mask
 
 from spacer_lib.errors import SpacerError
 from spacer_lib.models.inputs import pad_batch, token_types
 from spacer_lib.models.patches.shared_media import core_of, media_once
-from spacer_lib.rows import MEDIA_KEYS
+from spacer_lib.training.attention import Group, Layout
 from spacer_lib.training.recipe import TrainConfig
 
-BRANCHES = "spacer_branches"
 FAMILIES = ("qwen2_vl", "qwen2_5_vl")
 IGNORED = -100  # label of a position that is not scored
-# A larger difference from the stock path's log-probabilities is more than rounding.
-# bf16 keeps 8 bits: logits near 20 lie 0.125 apart, and kernels may round differently.
-# An error moves some by more than 1 (tests/training/test_prefix.py).
-TOLERANCE, BF16_TOLERANCE = 1e-4, 0.5
 
 
-# What a forward may raise on a model or device that cannot compute packed rows.
-FAILURES = (
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    LookupError,
-    MemoryError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-)
+class PromptGroup(NamedTuple):
+    """A prompt, its completions and its media.
+
+    Attributes
+    ----------
+    prompt : (P,) int tensor
+    completions : list of (c,) int tensors
+        Without padding.
+    media : dict
+        Of the prompt (``encode_prompts``).
+    """
+
+    prompt: torch.Tensor
+    completions: Sequence[torch.Tensor]
+    media: Mapping[str, torch.Tensor]
 
 
 class Packed(NamedTuple):
-    """One prompt and k completions as a single row of S = P - 1 + k·C tokens.
+    """Prompts and their completions as a single row of S tokens.
 
     Attributes
     ----------
     input_ids : (1, S) int tensor
-    labels : (1, k * C) int tensor
-        Next token of each position of the branches; ``IGNORED`` at padding.
-    branches : (int, int, int)
-        P - 1, k and C: what the attention needs to know.
+    labels : (1, T) int tensor
+        Next token of each position of the branches, all groups one after another;
+        ``IGNORED`` where a completion has none.
+    branches : tuple of Group
+        What the attention needs to know.
     """
 
     input_ids: torch.Tensor
     labels: torch.Tensor
-    branches: tuple[int, int, int]
+    branches: Layout
+
+    def scored(self) -> torch.Tensor | slice:
+        """The T positions of the branches."""
+        if len(self.branches) == 1:
+            return slice(self.branches[0].before, None)
+        places, start = [], 0
+        for group in self.branches:
+            end = start + group.size
+            places.append(torch.arange(start + group.before, end))
+            start = end
+        return torch.cat(places).to(self.input_ids.device)
 
 
 def pack(prompt: torch.Tensor, completions: Sequence[torch.Tensor]) -> Packed:
@@ -88,50 +92,44 @@ def pack(prompt: torch.Tensor, completions: Sequence[torch.Tensor]) -> Packed:
     ----------
     prompt : (P,) int tensor
     completions : list of (c,) int tensors
-        Without padding; shorter ones are padded to the longest.
+        Without padding. An empty one, wholly masked, takes a position all the same, so
+        that there is always something to run.
 
     Returns
     -------
     Packed
     """
-    width = max(1, *map(len, completions))  # all may be masked
-    last = prompt[-1:]
-    inputs = last.new_zeros(len(completions), width)
-    labels = torch.full_like(inputs, IGNORED)
-    for row, completion in enumerate(completions):
-        inputs[row, 0] = last
-        inputs[row, 1 : len(completion)] = completion[:-1]
-        labels[row, : len(completion)] = completion
+    inputs, labels = [prompt[:-1]], []
+    for completion in completions:
+        inputs += [prompt[-1:], completion[:-1]]
+        labels.append(
+            completion if len(completion) else completion.new_tensor([IGNORED])
+        )
     return Packed(
-        torch.cat([prompt[:-1], inputs.flatten()])[None],
-        labels.flatten()[None],
-        (len(prompt) - 1, len(completions), width),
+        torch.cat(inputs)[None],
+        torch.cat(labels)[None],
+        (Group(len(prompt) - 1, tuple(map(len, labels))),),
     )
 
 
-def visible(branches: tuple[int, int, int]) -> torch.Tensor:
-    """What each position of a packed row attends to: (S, S) bool, rows to columns.
-
-    ``branch_attention`` computes the same in two pieces; this is for pictures and
-    tests.
-    """
-    before, count, width = branches
-    size = before + count * width
-    causal = torch.ones(size, size, dtype=torch.bool).tril()
-    branch = torch.cat(
-        [torch.zeros(before), 1 + torch.arange(count).repeat_interleave(width)]
+def pack_groups(groups: Sequence[PromptGroup]) -> Packed:
+    """Lay out several groups in one row."""
+    packed = [pack(group.prompt, group.completions) for group in groups]
+    return Packed(
+        torch.cat([one.input_ids for one in packed], dim=1),
+        torch.cat([one.labels for one in packed], dim=1),
+        tuple(group for one in packed for group in one.branches),
     )
-    return causal & ((branch[:, None] == branch) | (branch == 0))
 
 
 def packed_positions(
     model: Any,
     prompt: torch.Tensor,
     media: Mapping[str, torch.Tensor],
-    branches: tuple[int, int, int],
+    group: Group,
 ) -> torch.Tensor:
-    """Rotary positions of a packed row: the model's own on the prompt, then each
-    branch from the prompt's last position on.
+    """Rotary positions of a group: the model's own on the prompt, then each branch
+    from the prompt's last position on.
 
     Returns
     -------
@@ -146,159 +144,79 @@ def packed_positions(
         )
     else:
         positions = torch.arange(len(prompt), device=prompt.device).expand(3, 1, -1)
-    before, count, width = branches
-    branch = positions[:, :, -1:] + torch.arange(width, device=prompt.device)
-    return torch.cat([positions[:, :, :before], branch.repeat(1, 1, count)], dim=2)
-
-
-def branch_attention(
-    module: Any,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    attention_mask: torch.Tensor | None,
-    *,
-    branches: tuple[int, int, int] | None = None,
-    dropout: float = 0.0,
-    scaling: float | None = None,
-    **kwargs: Any,
-) -> tuple[torch.Tensor, None]:
-    """Attention of a packed row; without ``branches`` exactly transformers' ``sdpa``.
-
-    Parameters
-    ----------
-    query : (1, heads, S, d) tensor
-    key, value : (1, key heads, S, d) tensor
-    branches : (int, int, int), optional
-        See ``Packed``.
-
-    Returns
-    -------
-    (1, S, heads, d) tensor, None
-    """
-    if branches is None:
-        return sdpa_attention_forward(
-            module,
-            query,
-            key,
-            value,
-            attention_mask,
-            dropout=dropout,
-            scaling=scaling,
-            **kwargs,
-        )
-    before, count, width = branches
-    query, key, value = map(_as_autocast, (query, key, value))
-    key = repeat_kv(key, module.num_key_value_groups)
-    value = repeat_kv(value, module.num_key_value_groups)
-    options: Any = {"dropout_p": dropout, "scale": scaling}
-
-    def own(states: torch.Tensor) -> torch.Tensor:  # (1, h, S, d) → (k, h, C, d)
-        split = states[0, :, before:].unflatten(1, (count, width))
-        return split.transpose(0, 1)
-
-    def seen(states: torch.Tensor) -> torch.Tensor:  # → (k, h, P - 1 + C, d)
-        shared = states[:, :, :before].expand(count, -1, -1, -1)
-        return torch.cat([shared, own(states)], dim=2)
-
-    inside = scaled_dot_product_attention(
-        own(query),
-        seen(key),
-        seen(value),
-        attn_mask=causal_lower_right(width, before + width),
-        **options,
-    )
-    inside = inside.permute(0, 2, 1, 3).flatten(0, 1)[None]  # (1, k * C, h, d)
-    if not before:
-        return inside, None
-    query, key, value = (states[:, :, :before] for states in (query, key, value))
-    first = scaled_dot_product_attention(query, key, value, is_causal=True, **options)
-    return torch.cat([first.transpose(1, 2), inside], dim=1), None
-
-
-def _as_autocast(states: torch.Tensor) -> torch.Tensor:
-    """Under autocast in its type: with a causal bias torch checks types before it
-    casts, and rotary positions leave queries and keys in float32."""
-    device = states.device.type
-    if not torch.is_autocast_enabled(device):
-        return states
-    return states.to(torch.get_autocast_dtype(device))
-
-
-AttentionInterface.register(BRANCHES, branch_attention)
-AttentionMaskInterface.register(BRANCHES, sdpa_mask)
-
-
-def use_branches(model: Any) -> Any:
-    """Let the language model's layers take packed rows; the tower stays on sdpa.
-
-    Returns the same model.
-    """
-    text = core_of(model).language_model
-    text.config._attn_implementation = BRANCHES
-    return model
+    steps = torch.cat([torch.arange(length) for length in group.lengths])
+    branches = positions[:, :, -1:] + steps.to(prompt.device)
+    return torch.cat([positions[:, :, : group.before], branches], dim=2)
 
 
 def packed_scores(
     model: Any,
-    prompt: torch.Tensor,
-    completions: Sequence[torch.Tensor],
-    media: Mapping[str, torch.Tensor],
+    groups: Sequence[PromptGroup],
     device: Any,
     *,
     touch_vision: bool = False,
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Log-probabilities of completions of one prompt, in one forward.
+    """Log-probabilities of the completions of one or several prompts, in one forward.
 
     Parameters
     ----------
     model
         With TRL's fused head, after ``use_branches``; bare or wrapped.
-    prompt : (P,) int tensor
-    completions : list of (c,) int tensors
-    media : dict
-        Of the prompt (``encode_prompts``).
+    groups : list of PromptGroup
     touch_vision : bool
         See ``media_once``.
 
     Returns
     -------
     logps, entropies : (k, C) tensor, (k, C) tensor or None
+        A row for each completion, in the order of the groups, C tokens of the longest;
         0 at padding.
     """
-    packed = pack(prompt, completions)
-    count, width = packed.branches[1:]
+    packed = pack_groups(groups)
+    positions = [
+        packed_positions(model, one.prompt, one.media, layout)
+        for one, layout in zip(groups, packed.branches, strict=True)
+    ]
+    media = [one.media for one in groups]
     with (
-        media_once(model, [media], device, touch_vision=touch_vision) as tensors,
-        last_positions(model, count * width),
+        media_once(model, media, device, touch_vision=touch_vision) as tensors,
+        scored_positions(model, packed.scored()),
     ):
         output = model(
             input_ids=packed.input_ids,
             # Made, and empty: a mask would be over the row as if it were one text.
             attention_mask={"full_attention": None},
-            position_ids=packed_positions(model, prompt, media, packed.branches),
+            position_ids=torch.cat(positions, dim=2),
             shift_labels=packed.labels,
             branches=packed.branches,
             fused_lm_head=True,
             **tensors,
         )
-    shape = count, width
+    lengths = [length for group in packed.branches for length in group.lengths]
+
+    def by_completion(values: torch.Tensor) -> torch.Tensor:
+        return pad_sequence(values[0].split(lengths), batch_first=True)
+
     entropy = output.entropy
     return (
-        output.log_probs.view(shape),
-        entropy if entropy is None else entropy.view(shape),
+        by_completion(output.log_probs),
+        entropy if entropy is None else by_completion(entropy),
     )
 
 
 @contextlib.contextmanager
-def last_positions(model: Any, count: int) -> Iterator[None]:
-    """While open, the head sees the last ``count`` positions of each row only.
+def scored_positions(model: Any, positions: torch.Tensor | slice) -> Iterator[None]:
+    """While open, the head sees these positions of each row only.
 
     Off the GPU, TRL's fused head would score the whole prompt and discard it.
     """
 
     def cut(module: Any, args: Any, output: Any) -> Any:
-        output.last_hidden_state = output.last_hidden_state[:, -count:]
+        states = output.last_hidden_state
+        if isinstance(positions, slice):
+            output.last_hidden_state = states[:, positions]
+        else:
+            output.last_hidden_state = states.index_select(1, positions)
         return output
 
     hook = core_of(model).register_forward_hook(cut)
@@ -406,11 +324,12 @@ def completions_per_forward(
     count = math.gcd(config.num_generations, batch)
     reason = _obstacle(config, model.config, count, forwards)
     if reason and config.advanced.shared_prefix == "on":
-        raise _refused(reason)
+        raise refused(reason)
     return (None, reason) if reason else (count, None)
 
 
-def _refused(reason: str) -> SpacerError:
+def refused(reason: str) -> SpacerError:
+    """Shared prompts were asked for and cannot be."""
     return SpacerError(
         "setting advanced.shared_prefix",
         kind="training.shared-prefix",
@@ -440,84 +359,6 @@ def _obstacle(
             "completions"
         )
     return None
-
-
-def packing_error(trainer: Any) -> float:
-    """Largest difference between packed and stock log-probabilities, of all workers.
-
-    Asked of the first row with a video, with images and without either; the
-    completions are its question's words, each from another word on.
-
-    Parameters
-    ----------
-    trainer
-        With ``rows`` and ``both_scores(number)``.
-    """
-    return _over_workers(trainer, _own_error(trainer))
-
-
-def _own_error(trainer: Any) -> float:
-    first: dict[str, int] = {}
-    for number, row in enumerate(trainer.rows):
-        kind = next((kind for kind in MEDIA_KEYS if row.get(kind)), "text")
-        first.setdefault(kind, number)
-    errors = [trainer.both_scores(number) for number in first.values()]
-    gaps = [(packed - apart).abs().max() for packed, apart in errors]
-    return float(torch.stack(gaps).max())
-
-
-def _over_workers(trainer: Any, error: float) -> float:
-    """The largest error, so that all workers decide alike; NaN if any has one."""
-    accelerator = trainer.accelerator
-    own = torch.tensor(error, device=accelerator.device)
-    return accelerator.gather(own).max().item()
-
-
-class PrefixCheck(TrainerCallback):
-    """Before the first step: are packed log-probabilities those of the stock path?
-
-    Parameters
-    ----------
-    trainer : VideoGRPOTrainer
-    setting : str
-        ``auto`` goes on without shared prompts where they are not, or where packing
-        fails.
-
-    Raises
-    ------
-    SpacerError
-        If they are not, or packing fails, and the setting is ``on``.
-    """
-
-    def __init__(self, trainer: Any, setting: str) -> None:
-        self.trainer, self.setting = trainer, setting
-
-    def on_train_begin(
-        self, args: Any, state: Any, control: Any, **kwargs: Any
-    ) -> None:
-        """Check on all ranks together, and print the result."""
-        trainer = self.trainer
-        if not trainer.shared_prefix:
-            return
-        failure: Exception | None = None
-        try:
-            own = _own_error(trainer)
-        except FAILURES as raised:
-            own, failure = math.inf, raised
-        error = _over_workers(trainer, own)
-        most = BF16_TOLERANCE if args.bf16 else TOLERANCE
-        found = f"packed log-probabilities differ from separate ones by {error:.2g}"
-        if not error <= most:  # also where it is no number
-            reason = f"{found}, more than {most:g}"
-            if failure is not None:
-                lines = str(failure).splitlines() or [""]
-                reason = f"packing fails: {type(failure).__name__}: {lines[0]}"
-            if self.setting == "on":
-                raise _refused(reason) from failure
-            trainer.shared_prefix = None
-            found = f"prompts are computed apart for each completion: {reason}"
-        if trainer.accelerator.is_main_process:
-            print(found, flush=True)
 
 
 def prefill(

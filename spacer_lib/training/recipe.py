@@ -33,6 +33,7 @@ LOSSES = ("grpo", "bnpo", "dr_grpo", "dapo")
 DATA_PARTS = ("all", "spatial", "general")
 ROOMS = ("grpo", "form")  # of ``tiny.curriculum.SEEDS``; the others are for evaluation
 POSITIONS = ("library", "original")  # keys of ``models.patches.rope.POSITION_RULES``
+DECODES = ("eager", "static", "compiled")
 TRACKERS = ("wandb", "trackio")
 
 
@@ -119,13 +120,30 @@ class AdvancedSettings:
     # Most completions packed with one prompt: fewer need less memory, and more
     # forwards. None: the group, or as much of it as per_device_batch holds.
     completions_per_forward: int | None = None
+    # Most prompts, each with its completions, in one packed row. More fill a device
+    # that short rows leave idle, and need more memory.
+    groups_per_forward: int = 1
+    # Token by token (`models.patches.cache`): eager, a cache that grows; static, of
+    # fixed length; compiled, and each token by torch.compile with CUDA graphs.
+    decode: str = "eager"
+    # Largest log ratio of policy and reference in the KL term; null: no limit.
+    kl_limit: float | None = None
 
     # Processes.
     needs_gpu: bool = False  # refuse to start on CPU workers
     nodes: int = 1
     offload: str = "none"  # to CPU memory: none, optimizer, or all (ZeRO-3)
-    vllm: str | None = None  # rollouts by vLLM: server or colocate; not for videos
+    # Rollouts by vLLM (`training.vllm_rollouts`): `colocate`, an engine in each
+    # worker, or `server`, a `vllm serve` at `vllm_server`.
+    vllm: str | None = None
     vllm_server: str = "http://127.0.0.1:8000"
+    # Of an engine in a worker: share of the GPU's memory, most tokens of a prompt and
+    # its completion (null: the model's), whether memory is released between rollouts,
+    # and whether CUDA graphs are left out.
+    vllm_memory: float = 0.3
+    vllm_length: int | None = None
+    vllm_sleep: bool = True
+    vllm_eager: bool = False
 
     # Records.
     keep_checkpoints: int = 2
@@ -135,10 +153,10 @@ class AdvancedSettings:
     def __post_init__(self) -> None:
         _more_than_0(
             self,
-            "num_iterations max_grad_norm keep_checkpoints nodes",
+            "num_iterations max_grad_norm groups_per_forward keep_checkpoints nodes",
             "advanced.",
         )
-        nullable = "epsilon_high completions_per_forward"
+        nullable = "epsilon_high completions_per_forward vllm_length kl_limit"
         _more_than_0(self, nullable, "advanced.", ", or null")
         _at_least_0(
             self,
@@ -156,10 +174,13 @@ class AdvancedSettings:
                 "scale_rewards": ("group", "batch", "none"),
                 "shared_prefix": ("auto", "on", "off"),
                 "offload": ("none", "optimizer", "all"),
+                "decode": DECODES,
                 "vllm": (None, "server", "colocate"),
             },
             "advanced.",
         )
+        share = self.vllm_memory
+        _check("advanced.vllm_memory", share, 0 < share < 1, "between 0 and 1")
         unknown = set(self.trackers) - set(TRACKERS)
         _check("advanced.trackers", self.trackers, not unknown, ", ".join(TRACKERS))
         try:
@@ -250,6 +271,8 @@ class TrainConfig:
             },
         )
         group, advanced = self.num_generations, self.advanced
+        quantised = advanced.vllm if self.lora.four_bit else None
+        _check("advanced.vllm", quantised, quantised is None, "null with lora.four_bit")
         # In a group of one every advantage is 0.
         _check("num_generations", group, group > 1, "2 or more")
         _check("top_p", self.top_p, 0 < self.top_p <= 1, "in (0, 1]")

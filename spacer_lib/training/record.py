@@ -3,7 +3,6 @@
 import spacer_lib.training.environment  # noqa: F401  # isort: skip
 
 import fnmatch
-import resource
 import statistics
 import time
 from collections.abc import Mapping, Sequence
@@ -12,7 +11,6 @@ from typing import Any, cast
 
 import psutil
 import pyarrow as pa
-import torch
 from pyarrow import parquet
 from transformers import TrainerCallback
 
@@ -33,6 +31,7 @@ from spacer_lib.rows import (
     Rollout,
     questions_hash,
 )
+from spacer_lib.training.memory import peak_memory_gb
 from spacer_lib.training.recipe import TrainConfig
 
 # Keys of ``metrics.jsonl``; a star stands for any text. Means and shares are over the
@@ -54,6 +53,8 @@ METRICS = {
     "media_skipped": "rows replaced because their media could not be read",
     "peak_memory_gb": "peak resident memory of the first worker so far, GiB",
     "peak_gpu_memory_gb": "peak memory of the first worker's GPU so far, GiB",
+    "memory_gb/*": "a worker's memory in a phase of the step, GiB: its GPU's peak, or "
+    "without a GPU what was resident",
     "loss": "the loss minimised; GRPO's is near 0 on every first pass over rollouts",
     "grad_norm": "norm of the gradient before clipping",
     "learning_rate": "of this step",
@@ -216,13 +217,6 @@ def last_means(path: PathLike, steps: int = 10) -> dict[str, Any]:
     values = {k: [r[k] for r in rows if r.get(k) is not None] for k in keys}
     means = {k: statistics.fmean(v) for k, v in values.items() if v}
     return {"steps": len(rows), "metrics": means}
-
-
-def peak_memory_gb() -> tuple[float, float]:
-    """Peak resident memory of this process and peak GPU memory (0 without one), GiB."""
-    resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    gpu = torch.cuda.max_memory_allocated() / 2**30 if torch.cuda.is_available() else 0
-    return round(resident, 2), round(gpu, 2)
 
 
 # ---------------------------------------------------------------- rollouts

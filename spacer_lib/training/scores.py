@@ -16,9 +16,10 @@ from spacer_lib.models.inputs import token_types
 from spacer_lib.models.patches.shared_media import media_once
 from spacer_lib.training.prefix import (
     IGNORED,
-    last_positions,
+    PromptGroup,
     packed_scores,
     require_one_prompt,
+    scored_positions,
 )
 
 # On a CPU the activations of more rows do not fit its caches: a third slower.
@@ -136,7 +137,7 @@ def score_apart(
                 device,
                 touch_vision=_touches_vision(accelerator),
             ) as tensors,
-            last_positions(model, width + 1),
+            scored_positions(model, slice(-width - 1, None)),
         ):
             output = model(
                 input_ids=ids,
@@ -162,9 +163,14 @@ def score_apart(
 
 
 def score_packed(
-    model: Any, sequences: Sequences, accelerator: Any, size: int
+    model: Any,
+    sequences: Sequences,
+    accelerator: Any,
+    size: int,
+    *,
+    groups_per_forward: int = 1,
 ) -> Scores:
-    """Scores of rows that come in blocks of one prompt, one forward for each block.
+    """Scores of rows that come in blocks of one prompt.
 
     Every rank has the same number of blocks, so under ZeRO-3 all ranks make the same
     number of forwards.
@@ -176,37 +182,70 @@ def score_packed(
     size : int
         Rows of a block, at most: a block has the largest common divisor of this and
         the number of rows.
+    groups_per_forward : int
+        Blocks of a forward. They are put in order of length and tokens, so that the
+        same blocks stand together however they come.
 
     Raises
     ------
     SpacerError
         If a block holds several prompts or media.
     """
+    size = math.gcd(size, len(sequences.input_ids))
+    blocks = _blocks(sequences, size)
+    order = list(range(len(blocks)))
+    if groups_per_forward > 1:
+        order.sort(key=lambda i: (len(blocks[i].prompt), _tokens(blocks[i])))
+    found: list[tuple[torch.Tensor, torch.Tensor | None]] = [
+        (torch.empty(0), None)
+    ] * len(blocks)
+    positions, width = 0, sequences.width
+    for start in range(0, len(order), groups_per_forward):
+        chosen = order[start : start + groups_per_forward]
+        groups = [blocks[i] for i in chosen]
+        with accelerator.autocast():
+            logps, entropy = packed_scores(
+                model,
+                groups,
+                accelerator.device,
+                touch_vision=_touches_vision(accelerator),
+            )
+        positions += sum(
+            len(group.prompt) - 1 + sum(max(1, len(c)) for c in group.completions)
+            for group in groups
+        )
+        gap = 0, width - logps.shape[1]
+        for place, block in enumerate(chosen):
+            rows = slice(place * size, (place + 1) * size)
+            found[block] = (
+                pad(logps[rows], gap),
+                entropy if entropy is None else pad(entropy[rows], gap),
+            )
+    entropies = [entropy for _, entropy in found if entropy is not None]
+    return Scores(
+        torch.cat([logps for logps, _ in found]),
+        torch.cat(entropies) if entropies else None,
+        None,
+        positions,
+    )
+
+
+def _blocks(sequences: Sequences, size: int) -> list[PromptGroup]:
+    """Each ``size`` rows as the completions of their one prompt."""
     ids, real, width = sequences.input_ids, sequences.mask.bool(), sequences.width
-    size = math.gcd(size, len(ids))
-    logps, entropies, positions = [], [], 0
+    made = []
     for start in range(0, len(ids), size):
         rows = range(start, start + size)
         prompts = [ids[i, :-width][real[i, :-width]] for i in rows]
         media = sequences.media[start : start + size]
         require_one_prompt(prompts, media)
         completions = [ids[i, -width:][real[i, -width:]] for i in rows]
-        with accelerator.autocast():
-            found, entropy = packed_scores(
-                model,
-                prompts[0],
-                completions,
-                media[0],
-                accelerator.device,
-                touch_vision=_touches_vision(accelerator),
-            )
-        positions += len(prompts[0]) - 1 + found.numel()
-        gap = 0, width - found.shape[1]
-        logps.append(pad(found, gap))
-        if entropy is not None:
-            entropies.append(pad(entropy, gap))
-    entropy = torch.cat(entropies) if entropies else None
-    return Scores(torch.cat(logps), entropy, None, positions)
+        made.append(PromptGroup(prompts[0], completions, media[0]))
+    return made
+
+
+def _tokens(group: PromptGroup) -> list[list[int]]:
+    return [part.tolist() for part in (group.prompt, *group.completions)]
 
 
 def _touches_vision(accelerator: Any) -> bool:

@@ -37,6 +37,7 @@ class Hook:
 
 GRPO = "trl.trainer.grpo_trainer:GRPOTrainer"
 TRAINER = "transformers.trainer:Trainer"
+VLLM = "trl.generation.vllm_generation:VLLMGeneration"
 UTILS = "trl.trainer.utils"
 
 HOOKS = (
@@ -90,12 +91,14 @@ HOOKS = (
         ("self",),
     ),
     # Called.
+    Hook(VLLM, "_init_vllm", "overridden: no engine of TRL's", ("self",)),
     Hook(
-        GRPO,
-        "_generate_single_turn",
-        "called: rollouts by vLLM",
-        ("self", "prompt_ids", "images", "multimodal_fields", "num_generations"),
+        VLLM,
+        "_iter_named_params",
+        "called: weights by the names that vLLM knows, gathered and merged",
+        ("self",),
     ),
+    Hook(VLLM, "sync_weights", "called: weights to a server over NCCL", ("self",)),
     Hook(
         UTILS,
         "split_tensor_dict",
@@ -139,7 +142,6 @@ HOOKS = (
     Hook(GRPO, "aux_loss_enabled", "read: whether experts are balanced"),
     Hook(GRPO, "router_aux_loss_coef", "read: weight of that loss"),
     Hook(GRPO, "epsilon_low", "read: lower clip range"),
-    Hook(GRPO, "vllm_importance_sampling_correction", "read: weights of vLLM"),
     Hook(
         TRAINER,
         "current_gradient_accumulation_steps",

@@ -18,11 +18,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from transformers.integrations import is_deepspeed_zero3_enabled
 from trl.models import unwrap_model_for_generation
 from trl.models.utils import disable_gradient_checkpointing
 
-from spacer_lib.models.inputs import pad_batch, read_image, token_types
-from spacer_lib.models.patches.cache import with_room
+from spacer_lib.models.inputs import pad_batch, token_types
+from spacer_lib.models.patches.cache import as_static, decoding_by, with_room
 from spacer_lib.models.patches.shared_media import media_once
 from spacer_lib.models.sampling import KeyedSampling, sequence_key
 from spacer_lib.training import grpo
@@ -68,6 +69,8 @@ def generation_batch(
         completions = draw(trainer, batch, "rollout", extra_round)
     with trainer.clock("score"):
         made = padded(trainer, batch, completions)
+        if trainer.packing_check is not None:
+            trainer.packing_check.on_lengths(made)
         made |= scored_before(trainer, made, completions, quiet=extra_round > 0)
         earned = reward(trainer, batch, completions, shuffled)
         first = trainer.accelerator.process_index * len(numbers)
@@ -90,13 +93,14 @@ def draw(
     Random choices are keyed by seed, step, round, purpose and the place among the
     completions of all ranks (``models.sampling``).
     """
-    if trainer.use_vllm and purpose == "rollout":
-        ids, logps = trainer.draw_by_vllm(batch)
+    place = trainer.args.seed, trainer.state.global_step, extra_round, purpose
+    first = trainer.accelerator.process_index * len(batch.rows)
+    keys = [sequence_key(*place, first + i) for i in range(len(batch.rows))]
+    logps = None
+    if trainer.vllm is None:
+        ids = _sampled(trainer, batch, keys)
     else:
-        place = trainer.args.seed, trainer.state.global_step, extra_round, purpose
-        first = trainer.accelerator.process_index * len(batch.rows)
-        keys = [sequence_key(*place, first + i) for i in range(len(batch.rows))]
-        ids, logps = _sampled(trainer, batch, keys), None
+        ids, logps = trainer.vllm.draw(batch, keys)
     texts = trainer.processing_class.batch_decode(ids, skip_special_tokens=True)
     return Completions(ids, texts, logps)
 
@@ -104,11 +108,12 @@ def draw(
 def _sampled(trainer: Trainer, batch: Batch, keys: list[int]) -> list[list[int]]:
     width = max(map(len, batch.prompt_ids))
     noise = KeyedSampling(keys, width, trainer.temperature, trainer.top_p)
+    gathered = trainer.args.ds3_gather_for_generation
     with (
         unwrap_model_for_generation(
             trainer.model_wrapped,
             trainer.accelerator,
-            gather_deepspeed3_params=trainer.args.ds3_gather_for_generation,
+            gather_deepspeed3_params=gathered,
             generation_kwargs=trainer.generation_kwargs,
         ) as model,
         torch.no_grad(),
@@ -116,8 +121,12 @@ def _sampled(trainer: Trainer, batch: Batch, keys: list[int]) -> list[list[int]]
     ):
         output = model.generate(
             **inputs,
-            generation_config=trainer.generation_config,
+            generation_config=decoding_by(
+                trainer.generation_config, trainer.decode, trainer.accelerator.device
+            ),
             logits_processor=[noise],
+            # With all weights gathered a rank needs no other rank to decode.
+            synced_gpus=is_deepspeed_zero3_enabled() and not gathered,
         )
     ends = set(trainer.eos_token_ids)
     return [_until_end(row, ends) for row in output[:, width:].tolist()]
@@ -132,7 +141,13 @@ def _prompt_inputs(
     pad_id = trainer.processing_class.tokenizer.pad_token_id
     if trainer.shared_prefix:
         made = prefill(model, batch.prompt_ids, batch.media, pad_id, device)
-        yield made | {"past_key_values": with_room(made["past_key_values"])}
+        cache = made["past_key_values"]
+        if trainer.decode == "eager":
+            cache = with_room(cache)
+        else:
+            length = made["input_ids"].shape[1] + trainer.max_completion_length
+            cache = as_static(cache, model.config.get_text_config(), length)
+        yield made | {"past_key_values": cache}
         return
     input_ids, mask = pad_batch(batch.prompt_ids, pad_id, "left")
     with media_once(model, batch.media, device) as tensors:
@@ -140,6 +155,7 @@ def _prompt_inputs(
             "input_ids": input_ids.to(device),
             "attention_mask": mask.to(device),
             "mm_token_type_ids": token_types(input_ids, model.config).to(device),
+            **({} if trainer.decode == "eager" else {"cache_implementation": "static"}),
             **tensors,
         }
 
@@ -148,13 +164,6 @@ def _until_end(ids: list[int], ends: set[int]) -> list[int]:
     """``ids`` up to and with the first end token."""
     stops = (i + 1 for i, token in enumerate(ids) if token in ends)
     return ids[: next(stops, len(ids))]
-
-
-def opened_images(image: str | list[str] | None) -> list[Any] | None:
-    """A row's images as PIL images for vLLM."""
-    if not image:
-        return None
-    return [read_image(path) for path in ([image] if isinstance(image, str) else image)]
 
 
 def padded(trainer: Trainer, batch: Batch, completions: Completions) -> dict[str, Any]:
@@ -248,7 +257,7 @@ def scored_before(
     """
     args, model, found = trainer.args, trainer.model, {}
     uses = args.steps_per_generation * trainer.num_iterations
-    corrected = trainer.use_vllm and trainer.vllm_importance_sampling_correction
+    corrected = trainer.vllm is not None
     rows, sequences = trainer.forward_rows, joined(made)
     with (
         torch.no_grad(),
@@ -337,6 +346,7 @@ def policy_loss(
         weights=made.get("sampler_weights"),
         max_length=trainer.max_completion_length,
         token_count=tokens,
+        kl_limit=trainer.kl_limit,
     )
     if trainer.loss_type != "dapo":  # which counts the tokens of all forwards
         loss = loss / forwards

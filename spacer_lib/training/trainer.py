@@ -28,35 +28,50 @@ from trl.trainer.utils import split_tensor_dict
 
 from spacer_lib.artifacts import PathLike
 from spacer_lib.language.prompts import PromptStyle
+from spacer_lib.models.inputs import pad_batch
 from spacer_lib.rooms.frames import VideoSettings
 from spacer_lib.rows import Question
 from spacer_lib.training import step
-from spacer_lib.training.batches import Batch, RowSource
+from spacer_lib.training.attention import use_branches
+from spacer_lib.training.batches import RowSource
 from spacer_lib.training.checkpoints import WholeCheckpoints
-from spacer_lib.training.prefix import permuted_blocks, use_branches
+from spacer_lib.training.memory import memory_since_last_gb
+from spacer_lib.training.packing_check import PackingCheck
+from spacer_lib.training.prefix import permuted_blocks
 from spacer_lib.training.refill import refilled
 from spacer_lib.training.sampler import EpochOrder
 from spacer_lib.training.scores import Scores, Sequences, score_apart, score_packed
 from spacer_lib.training.temporal import TemporalBonus
 from spacer_lib.training.visibility import with_pixels
+from spacer_lib.training.vllm_rollouts import VllmRollouts
 
 CHECKED_TOKENS = 32  # of each completion with which packing is checked
-PHASES = ("data", "generate", "score")  # of a step; the rest of it is the update
+PHASES = ("data", "generate", "score")  # of a step
+UPDATE = (
+    "update"  # the rest of it; its memory includes the optimiser of the step before
+)
 
 
 class StepClock:
-    """Seconds of the phases of one optimiser step, and the positions it scored."""
+    """Seconds and memory of the phases of one optimiser step, and the positions it
+    scored."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = defaultdict(float)
+        self.memory: dict[str, float] = defaultdict(float)  # GiB, the most of a phase
         self.computed = self.stock = 0
 
     @contextmanager
     def __call__(self, phase: str) -> Iterator[None]:
-        """Add the seconds that pass while this is open."""
+        """Add the seconds that pass while this is open, and note the memory."""
+        self._note(UPDATE)  # what came before belongs to no other phase
         start = time.perf_counter()
         yield
         self.seconds[phase] += time.perf_counter() - start
+        self._note(phase if phase in PHASES else UPDATE)
+
+    def _note(self, phase: str) -> None:
+        self.memory[phase] = max(self.memory[phase], memory_since_last_gb())
 
 
 class VideoGRPOTrainer(EpochOrder, WholeCheckpoints, GRPOTrainer):
@@ -82,6 +97,12 @@ class VideoGRPOTrainer(EpochOrder, WholeCheckpoints, GRPOTrainer):
     shared_prefix : int or None
         Completions of one prompt in a packed forward (``training.prefix``); ``None``:
         one row for each, as TRL has it.
+    groups_per_forward : int
+        Prompts in a packed forward, each with its completions.
+    decode : str
+        How tokens are generated (``models.patches.cache.decoding_by``).
+    kl_limit : float or None
+        Largest log ratio in the KL term (``grpo.kl_divergence``).
     rollouts_path : path or None
         JSON lines that receive ``rollouts_per_step`` completions of each generation
         with their rewards.
@@ -102,6 +123,9 @@ class VideoGRPOTrainer(EpochOrder, WholeCheckpoints, GRPOTrainer):
         refill: int = 0,
         temporal: TemporalBonus | None = None,
         shared_prefix: int | None = None,
+        groups_per_forward: int = 1,
+        decode: str = "eager",
+        kl_limit: float | None = None,
         rollouts_path: PathLike | None = None,
         rollouts_per_step: int = 4,
         keep_checkpoints: int = 2,
@@ -110,8 +134,12 @@ class VideoGRPOTrainer(EpochOrder, WholeCheckpoints, GRPOTrainer):
         self.source = RowSource(processor, rows, mode, video)
         self.refill, self.temporal = refill, temporal
         self.shared_prefix = shared_prefix
+        self.groups_per_forward, self.decode = groups_per_forward, decode
+        self.kl_limit = kl_limit
+        self.packing_check: PackingCheck | None = None
         self.rollouts_path, self.rollouts_per_step = rollouts_path, rollouts_per_step
         self.keep_checkpoints = keep_checkpoints
+        self.vllm: VllmRollouts | None = None  # what draws rollouts, if not the model
         self.clock = StepClock()
         self._parts: list[dict[str, Any]] = []  # of the generation batch in use
         super().__init__(
@@ -164,13 +192,6 @@ class VideoGRPOTrainer(EpochOrder, WholeCheckpoints, GRPOTrainer):
         """Set a metric that counts over the whole run."""
         self._metrics["train" if self.model.training else "eval"][name] = [value]
 
-    def draw_by_vllm(
-        self, batch: Batch
-    ) -> tuple[list[list[int]], list[list[float | None]]]:
-        """Completions and their log-probabilities by TRL's vLLM client."""
-        images = [step.opened_images(row.get("image")) for row in batch.rows]
-        return self._generate_single_turn(batch.prompt_ids, images, {}, self.group_size)
-
     def log_probs(
         self,
         model: Any,
@@ -181,16 +202,23 @@ class VideoGRPOTrainer(EpochOrder, WholeCheckpoints, GRPOTrainer):
     ) -> Scores:
         """Old, reference and policy scores; positions are counted."""
         if self.shared_prefix:
-            scores = self._scores_packed(model, sequences)
+            scores = self.scores_packed(model, sequences)
         else:
             scores = self._scores_apart(model, sequences, forward_rows, balance)
         self.clock.stock += int(sequences.mask.sum())
         self.clock.computed += scores.positions
         return scores
 
-    def _scores_packed(self, model: Any, sequences: Sequences) -> Scores:
+    def scores_packed(self, model: Any, sequences: Sequences) -> Scores:
+        """Scores of rows that come in blocks of one prompt."""
         size = math.gcd(self.shared_prefix or 1, self.group_size)
-        return score_packed(model, sequences, self.accelerator, size)
+        return score_packed(
+            model,
+            sequences,
+            self.accelerator,
+            size,
+            groups_per_forward=self.groups_per_forward,
+        )
 
     def _scores_apart(
         self,
@@ -277,15 +305,25 @@ class VideoGRPOTrainer(EpochOrder, WholeCheckpoints, GRPOTrainer):
         counts = self.accelerator.reduce(counts, reduction="sum").tolist()
         for name, count in zip(("computed", "stock"), counts, strict=True):
             self.log_metric(f"tokens/{name}", count)
+        self._log_memory(clock.memory)
+
+    def _log_memory(self, memory: Mapping[str, float]) -> None:
+        """Of every rank and phase, so that one that differs is seen."""
+        phases = *PHASES, UPDATE
+        own = [memory.get(phase, 0.0) for phase in phases]
+        found = self.accelerator.gather(
+            torch.tensor(own, device=self.accelerator.device)
+        ).view(-1, len(phases))
+        for rank, values in enumerate(found.tolist()):
+            for phase, value in zip(phases, values, strict=True):
+                if value:  # no rollouts in a step that uses them again
+                    self.log_metric(f"memory_gb/{phase}/rank{rank}", round(value, 3))
 
     # ------------------------------------------------------------ checks at the start
 
-    def both_scores(self, number: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Log-probabilities of made-up completions of a row: packed, and apart.
-
-        Returns
-        -------
-        packed, apart : (completions, tokens) tensor
+    def made_up(self, number: int) -> Sequences:
+        """A row's prompt with made-up completions, with which packing is checked: the
+        words of the question, each from another word on.
         """
         batch = self.source.load([number])
         (row,), (prompt,) = batch.rows, batch.prompt_ids
@@ -299,11 +337,7 @@ class VideoGRPOTrainer(EpochOrder, WholeCheckpoints, GRPOTrainer):
         )
         mask = torch.ones_like(ids)
         mask[1:2, len(prompt) + 1 :] = 0  # one is shorter than the others
-        sequences = Sequences(ids, mask, len(words), batch.media * len(ids))
-        with torch.no_grad():
-            packed = self._scores_packed(self.model_wrapped, sequences).logps
-            apart = self._scores_apart(self.model_wrapped, sequences).logps
-        return packed, apart
+        return Sequences(ids, mask, len(words), batch.media * len(ids))
 
     def truth_scores(
         self, number: int, change: Callable[[torch.Tensor], torch.Tensor] | None = None
@@ -329,6 +363,34 @@ class VideoGRPOTrainer(EpochOrder, WholeCheckpoints, GRPOTrainer):
         sequences = Sequences(ids, torch.ones_like(ids), len(truth), [media])
         with torch.no_grad():
             return self.log_probs(self.model_wrapped, sequences).logps[0]
+
+    def scores_beside(
+        self,
+        prompt: list[int],
+        completions: Sequence[list[int]],
+        media: Mapping[str, torch.Tensor],
+    ) -> list[torch.Tensor]:
+        """Log-probabilities of completions of one prompt: of a single one by the path
+        that the loss takes, of several as rows of one batch.
+
+        Returns
+        -------
+        list of (tokens,) tensor
+        """
+        device = self.accelerator.device
+        pad_id = self.processing_class.tokenizer.pad_token_id
+        ids, mask = pad_batch([prompt + c for c in completions], pad_id, "right")
+        sequences = Sequences(
+            ids.to(device),
+            mask.to(device),
+            ids.shape[1] - len(prompt),
+            [media] * len(ids),
+        )
+        packed = self.shared_prefix and len(completions) == 1
+        score = self._scores_packed if packed else self._scores_apart
+        with torch.no_grad():
+            logps = score(self.model_wrapped, sequences).logps
+        return [logps[i, : len(c)] for i, c in enumerate(completions)]
 
     def _tokens(self, text: str) -> list[int]:
         tokenizer = self.processing_class.tokenizer

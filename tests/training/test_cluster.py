@@ -1,5 +1,6 @@
 """Worlds of several processes and nodes: DDP, two launchers, and how they end."""
 
+import dataclasses
 import json
 import os
 import signal
@@ -180,6 +181,21 @@ def test_workers_see_the_gpus_they_use_and_no_more(
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     got = worker_environment(a_run(workers, nodes, on_cpu=False), os.environ)
     assert got["CUDA_VISIBLE_DEVICES"] == seen
+
+
+def test_gpu_workers_grow_their_memory_in_segments():
+    def seen(outer=None, vllm=None, **changes):
+        run = a_run(**changes)
+        advanced = dataclasses.replace(run.config.advanced, vllm=vllm)
+        run = dataclasses.replace(
+            run, config=dataclasses.replace(run.config, advanced=advanced)
+        )
+        return worker_environment(run, outer or {}).get("PYTORCH_ALLOC_CONF")
+
+    assert seen(on_cpu=False) == seen(on_cpu=False, vllm="server")
+    assert seen(on_cpu=False) == "expandable_segments:True"
+    assert seen(on_cpu=False, vllm="colocate") is seen(on_cpu=True) is None
+    assert seen({"PYTORCH_ALLOC_CONF": "own"}, on_cpu=False) == "own"
 
 
 @pytest.mark.parametrize(

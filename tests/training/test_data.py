@@ -6,12 +6,16 @@ import pytest
 from support import nested, refused
 
 from spacer_lib.artifacts import write_jsonl
+from spacer_lib.language.prompts import user_text
 from spacer_lib.questions.general_sample import synthetic_general
 from spacer_lib.questions.mixture import write_joint
+from spacer_lib.rewards.config import RewardConfig
+from spacer_lib.rewards.score import score
 from spacer_lib.rows import ROLLOUT_QUESTION_KEYS, SPATIAL_KEYS
 from spacer_lib.training.data import (
     ENOUGH_MAPS,
     TrainingRows,
+    _read,
     training_rows,
 )
 from spacer_lib.training.recipe import config_from_dict
@@ -182,11 +186,12 @@ def test_a_part_is_chosen_before_its_number(folder):
         ({"ground_truth": "C"}, "rewards.ground-truth-not-an-option"),
         ({"problem_type": "essay"}, "rewards.unknown-problem-type"),
         ({"map": {"bed": [[0, 10]]}}, "rewards.map-off-grid"),
-        ({"map": [[0, 1]]}, "rewards.map-malformed"),
+        ({"map": [[0, 1]]}, "rows.wrong-type"),
+        ({"video": 7}, "rows.wrong-type"),
     ],
 )
 def test_rows_that_cannot_be_scored_are_named(folder, changes, kind):
-    with refused(kind, says="row 2"):
+    with refused(kind, says=" 2"):
         load(folder, [spatial(0), spatial(1, **changes)])
 
 
@@ -195,7 +200,6 @@ def test_rows_that_cannot_be_scored_are_named(folder, changes, kind):
     [
         ({"ground_truth": ""}, "incomplete-row", "row 2: got no ground_truth"),
         ({"id": None, "question": None}, "incomplete-row", "got no id, question"),
-        ({"video": 7}, "no-path", "row 2: video: got 7"),
         ({"id": "s0"}, "repeated-ids", "1 ids, first s0"),
     ],
 )
@@ -241,7 +245,7 @@ def test_bad_files_are_named(tmp_path, text, kind, fact):
         training_rows(config_from_dict({"data_path": str(path)}))
     if text is not None:
         path = path.rename(path.with_suffix(".parquet"))
-        with refused("rows.unreadable", says=".parquet"):
+        with refused("artifacts.not-parquet", says=".parquet"):
             training_rows(config_from_dict({"data_path": str(path)}))
 
 
@@ -278,3 +282,35 @@ def test_rooms_are_drawn_without_a_file():
     for settings in ({"data_rows": 3}, {"data_part": "general"}):
         with refused("training.part-of-drawn-rooms"):
             training_rows(config_from_dict(settings))
+
+
+RAW = {
+    "problem_id": 1,
+    "problem": "How many chairs are there?",
+    "problem_type": "OCR",
+    "solution": "<answer>four</answer>",
+    "path": "./a.mp4",
+    "data_type": "video",
+}
+
+
+@pytest.mark.parametrize("text", [json.dumps([RAW]), json.dumps(RAW) + "\n"])
+def test_rows_as_video_r1_publishes_them_are_sent_to_the_mixer(tmp_path, text):
+    path = tmp_path / "train.jsonl"
+    path.write_text(text)
+    with refused("training.raw-rows", says="spacer mix --general"):
+        _read(path)
+
+
+def test_ocr_is_one_type_however_it_is_written(tmp_path):
+    row = {"id": "1", "question": "Read it.", "options": None, "ground_truth": "exit"}
+    path = tmp_path / "train.jsonl"
+    path.write_text(json.dumps({**row, "problem_type": "OCR"}) + "\n")
+    assert [read["problem_type"] for read in _read(path)] == ["ocr"]
+    said, texts = [], []
+    for kind in ("OCR", "ocr"):
+        asked = {**row, "problem_type": kind}
+        text = "<think>I see it.</think>\n<answer>exit</answer>"
+        said.append(score(text, asked, RewardConfig()).task)
+        texts.append(user_text(asked, "think"))
+    assert said == [1, 1] and texts[0] == texts[1]

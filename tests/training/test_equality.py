@@ -6,6 +6,7 @@ from the same ones, and what is left to differ is the order of sums.
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -172,3 +173,28 @@ def test_killed_and_resumed_is_the_run_that_went_through(recipe, tmp_path, chang
     )
     for name in ours:
         torch.testing.assert_close(theirs[name], ours[name], **within)
+
+
+@needs_cpu_only
+@pytest.mark.slow
+def test_one_worker_goes_on_where_two_were_stopped(recipe, tmp_path):
+    """The rows and rollouts of each step are those of two workers all along."""
+    changes = {"rollouts_per_step": 16, "zero_stage": 0}
+    two = launch(recipe(gpus=2, **changes), tmp_path / "two")
+    moved = tmp_path / "moved"
+    shutil.copytree(two.out_dir, moved)  # as if it had been stopped after step 2
+    shutil.rmtree(moved / "checkpoints" / "checkpoint-4")
+    (moved / "run.json").unlink()
+    one = launch(recipe(gpus=1, **changes), moved, resume=True)
+    assert (one.workers, one.steps) == (1, 4)
+    assert "resuming from checkpoint-2" in (moved / "train.log").read_text()
+    assert [row["step"] for row in one.metrics()] == [1, 2, 3, 4]
+    ours, theirs = (
+        [(row["step"], row["id"], row["completion"]) for row in run.rollouts()]
+        for run in (two, one)
+    )
+    assert ours == theirs and {step for step, *_ in ours} == {1, 3}
+    for key in COMPARED:
+        np.testing.assert_allclose(
+            numbers(one, key), numbers(two, key), rtol=2e-3, atol=2e-6, err_msg=key
+        )

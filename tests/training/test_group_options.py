@@ -9,6 +9,7 @@ from spacer_lib.models.inputs import MediaError
 from spacer_lib.training import assembly, batches, grpo, step
 from spacer_lib.training.assembly import build_trainer, training_arguments
 from spacer_lib.training.refill import replace_rows
+from spacer_lib.training.vllm_rollouts import Made, VllmRollouts
 
 
 @pytest.fixture
@@ -212,50 +213,112 @@ def test_many_unreadable_videos_are_no_accident(small, rows, tmp_path, variety):
 # ---------------------------------------------------------------- vLLM
 
 
-def test_vllm_is_refused_for_videos_with_the_reason(small, rows, tmp_path):
-    with refused("training.vllm-video"):
-        build_trainer(small(vllm="server"), tmp_path, rows=rows)
+class Engine:
+    """In vLLM's place: keeps what it is given, and answers as it is told."""
+
+    def __init__(self, trainer, logps=-1.0):
+        self.trainer, self.logps = trainer, logps
+        self.loaded = self.asked = None
+
+    def load(self, weights):
+        self.loaded = {name: weight.shape for name, weight in weights}
+
+    def rest(self):
+        pass
+
+    def ask(self, rows, style, video, seeds, sampling):
+        self.asked = rows, seeds, sampling
+        end = self.trainer.processing_class.tokenizer.eos_token_id
+        ids, _ = batches.encode_prompts(
+            self.trainer.processing_class, rows, style, video
+        )
+        return [
+            Made(prompt, [20 + i, 30, end], [self.logps] * 3)
+            for i, prompt in enumerate(ids)
+        ]
 
 
-def test_vllm_is_handed_images_and_expanded_prompts(small, rows, tmp_path, variety):
-    """TRL's vLLM client in the place of a server: what it is given, and what becomes
-    of what it gives."""
+def with_engine(trainer, **options):
+    engine = Engine(trainer, **options)
+    trainer.vllm = VllmRollouts(trainer, engine)
+    return engine
+
+
+def test_vllm_gets_rows_seeds_and_weights(small, rows, tmp_path, variety):
+    """Videos, images and text; and the loss sees what vLLM saw."""
     path = tmp_path / "picture.png"
     Image.new("RGB", (80, 60), "red").save(path)
-    base = {**rows[0], "alike": False, "video": None}
-    mixed = [{**base, "image": str(path)}, {**base, "image": None}]
+    base = {**rows[0], "alike": False}
+    mixed = [base, {**base, "video": None, "image": str(path)}]
     trainer = build_trainer(small(num_iterations=2), tmp_path, rows=mixed)
-    end = trainer.processing_class.tokenizer.eos_token_id
-    given = {}
-
-    class Served:
-        def sync_weights(self):
-            given["synced"] = True
-
-        def generate(self, prompts, images, num_generations, profiler):
-            given.update(prompts=prompts, images=images)
-            made = [[20 + i, 30, end] for i in range(len(prompts))]
-            return None, made, [[[-1.0]] * 3] * len(made), None
-
-    trainer.use_vllm, trainer.vllm_generation = True, Served()
-    trainer._last_loaded_step = -1
-    trainer.vllm_importance_sampling_correction = False
+    engine = with_engine(trainer)
     batch = trainer.roll_out([0, 1])
-    assert given["synced"]
-    assert [image and image[0].size for image in given["images"]] == (
-        [(80, 60)] * 4 + [None] * 4
-    )
-    pad = trainer.model.config.image_token_id
-    assert [ids.count(pad) for ids in given["prompts"]] == [16] * 4 + [0] * 4
+    asked, seeds, sampling = engine.asked
+    assert [row.get("image") for row in asked] == [None] * 4 + [str(path)] * 4
+    assert len(set(seeds)) == 8 and min(seeds) >= 0
+    config = trainer.model.config
+    assert sampling.suppressed == (config.image_token_id, config.video_token_id)
+    assert sampling.max_tokens == 12 and sampling.ends == tuple(trainer.eos_token_ids)
+    assert "model.language_model.layers.0.mlp.up_proj.weight" in engine.loaded
+    end = trainer.processing_class.tokenizer.eos_token_id
     assert batch["completion_ids"][3].tolist() == [23, 30, end]
-    _, own = trainer.score(batch)  # and the loss sees the image
+    _, own = trainer.score(batch)
     grey = {
         id(m): {k: v * 0 if "pixel" in k else v for k, v in m.items()}
         for m in batch["media"]
     }
     _, other = trainer.score(batch, [grey[id(m)] for m in batch["media"]])
-    moved = (own - other).abs().amax(dim=1)
-    assert (moved[:4] > 0).all() and (moved[4:] == 0).all()
+    assert ((own - other).abs().amax(dim=1) > 0).all()
+
+
+def test_vllm_is_given_weights_once_a_step(small, rows, tmp_path, variety):
+    texts = [{**row, "alike": False, "video": None} for row in rows]
+    trainer = build_trainer(small(), tmp_path, rows=texts)
+    engine = with_engine(trainer)
+    trainer.roll_out([0, 1])
+    first = engine.asked[1]
+    engine.loaded = None
+    trainer.roll_out([2, 3])
+    assert engine.loaded is None and engine.asked[1] == first
+    trainer.state.global_step += 1
+    trainer.roll_out([0, 1])
+    assert engine.loaded and engine.asked[1] != first
+    engine.sleeps, engine.loaded = True, None  # it forgets what it held
+    trainer.roll_out([0, 1])
+    trainer.roll_out([0, 1])
+    assert engine.loaded
+
+
+def test_a_prompt_that_vllm_reads_otherwise_is_refused(
+    small, rows, tmp_path, variety, monkeypatch
+):
+    texts = [{**row, "alike": False, "video": None} for row in rows]
+    trainer = build_trainer(small(), tmp_path, rows=texts)
+    engine = with_engine(trainer)
+    ask = engine.ask
+    monkeypatch.setattr(
+        engine,
+        "ask",
+        lambda *given: [
+            made._replace(prompt_ids=[*made.prompt_ids[:7], 9, *made.prompt_ids[7:]])
+            for made in ask(*given)
+        ],
+    )
+    with refused("training.vllm-prompt", says="place 7"):
+        trainer.roll_out([0, 1])
+
+
+def test_vllm_and_four_bit_weights_exclude_each_other(small):
+    with refused("training.setting-value", says="four_bit"):
+        small(vllm="colocate", **{"lora.rank": 4, "lora.four_bit": True})
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("vllm_memory", 1.0), ("vllm_length", 0), ("vllm", "remote")]
+)
+def test_settings_of_vllm_are_checked(small, key, value):
+    with refused("training.setting-value", says=f"advanced.{key}"):
+        small(**{key: value})
 
 
 def test_media_errors_name_their_source(small, rows, tmp_path):
@@ -274,24 +337,16 @@ def test_completions_of_vllm_are_weighted(small, rows, tmp_path, variety):
     """vLLM's log-probabilities as the trainer's, and one row far too unlikely there."""
     texts = [{**row, "alike": False, "video": None} for row in rows]
     trainer = build_trainer(small(), tmp_path, rows=texts)
-    end = trainer.processing_class.tokenizer.eos_token_id
+    engine = with_engine(trainer)
+    ask = engine.ask
 
-    class Served:
-        logps = -1.0
+    def odd(*given):
+        made = ask(*given)
+        made[1] = made[1]._replace(logps=[-50.0] * 3)
+        made[2] = made[2]._replace(logps=[None] * 3)
+        return made
 
-        def sync_weights(self):
-            pass
-
-        def generate(self, prompts, images, num_generations, profiler):
-            made = [[20 + i, 30, end] for i in range(len(prompts))]
-            there = [[[self.logps]] * 3 for _ in made]
-            there[1] = [[-50.0]] * 3
-            there[2] = [[None]] * 3
-            return None, made, there, None
-
-    trainer.use_vllm, trainer.vllm_generation = True, Served()
-    trainer._last_loaded_step = -1
-    trainer.vllm_importance_sampling_correction = True
+    engine.ask = odd
     batch = trainer.roll_out([0, 1])
     old, weights = batch["old_per_token_logps"], batch["sampler_weights"].flatten()
     expected = torch.exp((old + 1).sum(dim=1))

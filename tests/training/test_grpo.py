@@ -231,6 +231,13 @@ def test_estimators_of_the_divergence():
         found = grpo.kl_divergence(policy[drawn], reference[drawn], name)
         assert float(found.mean()) == pytest.approx(true, rel=within), name
     assert found.min() >= 0
+    far = torch.tensor([[0.0, -3.0, -30.0, 30.0]])
+    near = far.clone().requires_grad_()
+    limited = grpo.kl_divergence(near, torch.zeros(1, 4), limit=10)
+    cut = [0, np.exp(3) - 3 - 1, np.exp(10) - 10 - 1, np.exp(-10) + 10 - 1]
+    assert limited[0].tolist() == pytest.approx(cut)
+    (gradient,) = torch.autograd.grad(limited.sum(), near)
+    assert gradient[0, 2:].tolist() == [0, 0] and gradient[0, 1] != 0
     same = grpo.kl_divergence(policy[drawn], policy[drawn])
     assert float(same.abs().max()) == 0
 

@@ -138,7 +138,7 @@ def test_a_finished_run_is_skipped_or_set_aside_but_never_mixed(
     result = launch(small(), out_dir, on_line=lines.append)
     assert (result.steps, result.seconds, result.skipped) == (2, 1.5, False)
     assert result.peak_memory_gb == 0.75 and result.model_dir == out_dir / "model"
-    assert lines == ["1 CPU worker"]
+    assert lines[0] == "1 CPU worker" and lines[1].startswith("disk: a checkpoint")
     assert launch(small(), out_dir, resume=True).skipped
     with refused(
         "training.other-run", says="config.seed = 5; expected config.seed = 0"
@@ -148,6 +148,32 @@ def test_a_finished_run_is_skipped_or_set_aside_but_never_mixed(
     launch(small(seed=5), out_dir)
     assert read_json(out_dir / "run_config.json")["config"]["seed"] == 5
     assert read_json(tmp_path / "run.old/run_config.json")["config"]["seed"] == 0
+
+
+def stopped_after(out_dir, small, **changes):
+    """A folder whose run began with these settings and is not finished."""
+    launch(small(**changes), out_dir)
+    (out_dir / "run.json").unlink()
+
+
+def test_another_number_of_workers_may_go_on(small, tmp_path, instant):
+    stopped_after(tmp_path / "run", small, gpus=2, zero_stage=0)
+    with refused("training.other-run", says="config.seed = 5"):
+        launch(small(zero_stage=0, seed=5), tmp_path / "run", resume=True)
+    assert launch(small(zero_stage=0), tmp_path / "run", resume=True).workers == 1
+    plan = read_json(tmp_path / "run/run_config.json")
+    assert (plan["workers"], plan["config"]["gpus"]) == (1, 1)
+
+
+@pytest.mark.parametrize(("before", "after"), [(2, 1), (1, 2)])
+def test_deepspeeds_checkpoints_want_as_many_workers(
+    small, tmp_path, instant, before, after
+):
+    stopped_after(tmp_path / "run", small, gpus=before)  # 2 workers use ZeRO-2
+    with refused("training.other-workers", says=f"got {after} workers"):
+        launch(small(gpus=after), tmp_path / "run", resume=True)
+    plan = read_json(tmp_path / "run/run_config.json")
+    assert plan["workers"] == before
 
 
 def test_a_folder_that_is_no_run_is_left_alone(small, tmp_path, instant):

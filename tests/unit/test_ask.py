@@ -32,7 +32,7 @@ from spacer_lib.artifacts import (
 from spacer_lib.benchmarks import named
 from spacer_lib.evaluation.ask import Journal
 from spacer_lib.evaluation.ask import ask as ask_rows
-from spacer_lib.evaluation.backends import LocalModel, Reply, load
+from spacer_lib.evaluation.backends import LocalModel, load
 from spacer_lib.evaluation.chat import Endpoint, chat_request
 from spacer_lib.evaluation.conditions import condition_rows, condition_video
 from spacer_lib.evaluation.config import (
@@ -42,6 +42,7 @@ from spacer_lib.evaluation.config import (
 )
 from spacer_lib.evaluation.floors import Floor
 from spacer_lib.evaluation.offline_vllm import OfflineVllm
+from spacer_lib.evaluation.replies import Reply
 from spacer_lib.evaluation.runner import run
 from spacer_lib.evaluation.serve import make_server
 from spacer_lib.language.asking import AskSettings
@@ -53,6 +54,7 @@ from spacer_lib.tiny.curriculum import draw_rows
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = AskSettings("tiny", max_new_tokens=100, batch_size=8)
+TINY_MODEL = ROOT / "checkpoints" / "tiny_warmstart"
 VSI = named("vsi")
 
 
@@ -369,6 +371,17 @@ def test_a_row_that_a_server_refuses_is_wrong_and_listed(rows, stub, tmp_path):
     assert found["failed"][asked[3]["id"]] == "request_failed: 413"
     run(VSI, asked, server.endpoint(), tmp_path, TINY)
     assert set(server.asked.values()) == {1}  # a refusal is an answer
+
+
+def test_a_server_that_takes_no_places_of_frames_stops_the_run(rows, stub, tmp_path):
+    """vLLM's own words; two rows, fewer than refusals end a run otherwise."""
+    said = (
+        "Per-request media_io_kwargs are disabled by default because they can change "
+        "multimodal media loading resource usage."
+    )
+    server = stub(lambda question: declined(400, said))
+    with refused("evaluation.untrusting-server", says="--trust-request-mm-kwargs"):
+        list(Endpoint(server.url, "x").ask(rows[:2], TINY))
 
 
 def test_when_nothing_but_refusals_comes_the_run_stops(rows, stub, tmp_path):
@@ -788,9 +801,11 @@ def test_the_commands_mistakes_are_one_line(rows, tmp_path, capsys):
         (["--model", "x", "--floor", "majority"], "none or several"),
         (["--endpoint", "http://x"], "--model-name"),
         (["--floor", "random", "--fallback-model", "x"], "--fallback-endpoint"),
-        (["--floor", "median"], "majority, frequency, random"),
+        (["--floor", "median"], "strongest, majority, constant"),
         (["--floor", "majority", "--frames", "0"], "frames: got 0"),
-        (["--model", "x", "--vllm"], "pip install vllm"),
+        (["--model", TINY_MODEL, "--backend", "vllm"], "pip install vllm"),
+        (["--model", TINY_MODEL, "--backend", "jax"], "auto, transformers, vllm"),
+        (["--floor", "majority", "--workers", "2"], "1 without --model"),
         (["--model", tmp_path / "none"], "no config.json"),
     ):
         assert evaluate(*data, *options) == 2
@@ -901,7 +916,7 @@ def test_floors_go_through_the_same_runner(rows, tmp_path):
     asked = [task(i, a) for i, a in enumerate(["2"] * 6 + ["3"] * 3 + ["7"])]
     letters = ["A. x", "B. y", "C. z", "D. w"]
     asked += [task(i, "B", letters) for i in range(10, 410)]
-    train = [task(0, "7"), task(1, "A", letters)]
+    train = [task(900, "7"), task(901, "A", letters)]  # other rooms
     made = {
         kind: run(VSI, asked, Floor(kind, asked), tmp_path / kind, TINY)
         for kind in ("majority", "frequency", "random")
@@ -914,7 +929,7 @@ def test_floors_go_through_the_same_runner(rows, tmp_path):
     assert share == pytest.approx(0.25, abs=0.07)  # three standard errors
     assert not any(r["failure"] for records in made.values() for r in records)
     header = read_json(tmp_path / "majority" / "evaluation.json")
-    assert header["name"] == "majority of these rows"
+    assert header["name"] == "majority of other rooms"
     trained = Floor("majority", asked, train)
     assert trained.name == "majority of training rows"
     texts = [reply.text for _, reply in trained.ask(asked[:11], TINY)]

@@ -22,6 +22,10 @@ RULES = [
     "last_letter",
     "official_after_tag",
     "spacer_released",
+    "video_r1",
+    "lmms_eval",
+    "vlmevalkit",
+    "easi",
 ]
 
 
@@ -47,25 +51,37 @@ def rows():
     return number, letter
 
 
-NUMBERS = {  # output: what the seven rules score, truth 10
-    "10": [1, 1, 1, 1, 1, 1, 1],
-    "10 chairs": [1, 1, 1, 1, 1, 1, 1],
-    "<think>2 here, 8 there</think><answer>10</answer>": [1, 0, 1, 0, 1, 1, 1],
-    "<answer>10</answer> or 4": [1, 0, 1, 1, 0, 1, 1],
+NUMBERS = {  # output: what the rules score, truth 10
+    "10": [1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1],
+    "10 chairs": [1, 1, 1, 1, 1, 1, 1, 0, 1, 0, 1],
+    "<think>2 here, 8 there</think><answer>10</answer>": [
+        1,
+        0,
+        1,
+        0,
+        1,
+        1,
+        1,
+        1,
+        1,
+        0,
+        1,
+    ],
+    "<answer>10</answer> or 4": [1, 0, 1, 1, 0, 1, 1, 1, 1, 0, 1],
     # In floating point an error of 0.2 is over 1 - 0.8 under the official rule.
-    "8 or 10": [0, 0.6, 0, 0.7, 1, 0.6, 0.6],
-    "there are ten": [1, 0, 1, 0, 0, 0, 1],
-    "many": [0, 0, 0, 0, 0, 0, 0],
+    "8 or 10": [0, 0.6, 0, 0.7, 1, 0.6, 0.6, 0, 0.6, 0, 1],
+    "there are ten": [1, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1],
+    "many": [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
 }
 LETTERS = {  # truth B
-    "B": [1, 1, 1, 1, 1, 1, 1],
-    "b.": [1, 1, 1, 0, 0, 1, 0],
-    "B. right": [1, 1, 1, 1, 1, 1, 1],
-    "Based on the map, A": [0, 0, 0, 1, 0, 0, 0],
-    "<answer>B</answer>": [1, 0, 1, 1, 1, 1, 1],
-    "<think>A or C</think><answer>B. right</answer>": [1, 0, 1, 0, 1, 1, 1],
-    "right": [1, 0, 1, 0, 0, 0, 0],
-    "": [0, 0, 0, 0, 0, 0, 0],
+    "B": [1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1],
+    "b.": [1, 1, 1, 0, 0, 1, 0, 0, 1, 1, 0],
+    "B. right": [1, 1, 1, 1, 1, 1, 1, 0, 1, 1, 1],
+    "Based on the map, A": [0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0],
+    "<answer>B</answer>": [1, 0, 1, 1, 1, 1, 1, 1, 1, 0, 1],
+    "<think>A or C</think><answer>B. right</answer>": [1, 0, 1, 0, 1, 1, 1, 0, 1, 0, 1],
+    "right": [1, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0],
+    "": [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
 }
 
 
@@ -116,6 +132,7 @@ def test_tables_of_the_audit():
         "strict",
         "final_answer",
         "spacer_released",
+        "easi",
     }
     assert found.reasons.groupby("rule")["n"].sum().to_dict() == (
         found.table[found.table["level"] == "overall"]

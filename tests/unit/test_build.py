@@ -130,6 +130,16 @@ def test_no_spelling_of_a_benchmark_room_is_trained_on(
     assert report["dropped"] == [scene_id]
 
 
+def test_benchmark_rooms_alone_make_no_set(scenes, tmp_path):
+    rooms = [
+        dataclasses.replace(scene, scene_id=f"scene0011_0{i}", dataset="scannet")
+        for i, scene in enumerate(scenes)
+    ]
+    with refused("questions.all-held-out", says=f"{len(rooms)} scans left out"):
+        build_dataset(rooms, tmp_path / "a", "sr91k", drop_held_out=True)
+    assert not (tmp_path / "a").exists()
+
+
 def test_a_data_set_that_only_shares_names_is_allowed_by_name(scenes, tmp_path):
     own = dataclasses.replace(scenes[0], scene_id="scene0011_00", dataset="mine")
     with refused("rooms.benchmark-room", says="--allow-dataset"):
@@ -160,6 +170,7 @@ def test_a_set_without_any_question_is_refused(scenes, tmp_path):
     unfilmed = [dataclasses.replace(scene, fps=None) for scene in scenes]
     with refused("questions.none-left", says="9 rejections"):
         build_dataset(unfilmed, tmp_path, recipe)
+    assert not list(tmp_path.glob("train.*"))
 
 
 def test_answers_are_flattened_for_training_only(many, tmp_path):

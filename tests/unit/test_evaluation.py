@@ -336,15 +336,18 @@ def test_rows_without_a_map_have_no_map_score():
 
 def test_floors_give_the_most_frequent_answer_the_same_scorer():
     rows = [question(i, a) for i, a in enumerate(["2", "2", "1", "4"])]
-    made = floors(rows)
-    # 2 against 1 is 100% off; 2 against 4 is 50% off: one threshold of ten.
-    assert [p["score"] for p in made] == pytest.approx([1, 1, 0, 0.1])
-    assert {p["condition"] for p in made} == {"majority of these rows"}
-    other = floors(rows, train_rows=[question(9, "4")])
+    made = floors(rows)["majority"]
+    # Of the three other rooms: 1 (first of a tie), 1, 2, 2. 2 against 1 is 100% off,
+    # 1 against 2 and 2 against 4 are 50% off: one threshold of ten.
+    assert [p["score"] for p in made] == pytest.approx([0.1, 0.1, 0, 0.1])
+    assert {p["condition"] for p in made} == {"majority of other rooms"}
+    other = floors(rows, train_rows=[question(9, "4")])["majority"]
     assert [p["score"] for p in other] == pytest.approx([0, 0, 0, 1])
     assert other[0]["condition"] == "majority of training rows"
     with refused("evaluation.task-not-counted", says="object_rel_distance"):
         floors([question(0, "A", "object_rel_distance")], train_rows=rows)
+    with refused("evaluation.task-not-counted", says="--train-data"):
+        floors(rows[:1])
 
 
 # ---------------------------------------------------------------- tables

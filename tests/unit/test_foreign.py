@@ -436,3 +436,87 @@ def test_a_column_of_another_name(tmp_path, data):
     assert [answer.text for answer in answers] == TEXTS
     with refused("evaluation.unknown-columns", says="said"):
         gather(VSI, path, data, column="said")
+
+
+# ---------------------------------------------------------------- reproduced systems
+
+
+def video_r1():
+    """Rows of Video-R1's evaluation: no ids of the benchmark, the raw text apart."""
+    return [
+        {
+            "problem_id": number,
+            "problem": record["question"],
+            "data_type": "video",
+            "problem_type": "regression",
+            "options": record["options"] or [],
+            "solution": f"<answer>{record['ground_truth']}</answer>",
+            "path": f"./VSI-Bench/{record['dataset']}/{record['scene_name']}.mp4",
+            "output": f"<think>t</think><answer>{number}</answer>",
+            "prediction": str(number),
+            "reward": 0.0,
+        }
+        for number, record in enumerate(DOCS)
+    ]
+
+
+def texts(path, data):
+    return [answer.text for answer in gather(VSI, path, data)[1]]
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+@pytest.mark.parametrize("finished", [True, False])
+def test_results_of_video_r1(indent, finished, tmp_path, data):
+    made = {"results": video_r1()}
+    if finished:
+        made["final_acc"] = [{"mean_acc": 0.0, "mean_mra": 0.0}]
+    path = tmp_path / "eval_vsibench_x_greedy_output.json"
+    path.write_text(json.dumps(made, indent=indent))
+    said = [f"<think>t</think><answer>{i}</answer>" for i in range(len(DOCS))]
+    assert texts(path, data) == said
+
+
+@pytest.mark.parametrize("between", ["", "\n", " \n\n "])
+@pytest.mark.parametrize("indent", [None, 4])
+def test_objects_one_after_another(between, indent, tmp_path, data):
+    records = [{"id": r["id"], "prediction": r["ground_truth"]} for r in DOCS]
+    path = tmp_path / "made.json"
+    path.write_text(between.join(json.dumps(r, indent=indent) for r in records))
+    assert texts(path, data) == [r["ground_truth"] for r in DOCS]
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "place"),
+    [
+        ('{\n "id": 1\n}\n{\n "id": \n}', "evaluation.not-json", "line 6"),
+        ('{"id": 1}{"id"', "evaluation.not-json", "line 1"),
+        ('{\n"id": ' + "9" * 5000 + "}", "evaluation.not-json", "line 1"),
+        ('{"id": 1} 7', "evaluation.no-object", "line 1"),
+    ],
+)
+def test_a_fault_in_joined_objects_names_its_line(text, kind, place, tmp_path):
+    path = tmp_path / "made.json"
+    path.write_text(text)
+    with refused(kind, says=place):
+        read_predictions(path)
+
+
+def test_a_table_of_easi(tmp_path, data):
+    records = [
+        {
+            "index": record["id"],
+            "question_type": record["question_type"],
+            "task_type": "NA",
+            "prediction": record["ground_truth"],
+            "pred_extracted": 1.0,
+            "answer": record["ground_truth"],
+            "hit": 1.0,
+            "video": f"{record['dataset']}/{record['scene_name']}.mp4",
+            "candidates": str(record["options"]),
+            "question": record["question"],
+        }
+        for record in DOCS
+    ]
+    path = tmp_path / "model_VSI-Bench_extract_matching.xlsx"
+    pd.DataFrame(records).to_excel(path, sheet_name="ALL", index=False)
+    assert texts(path, data) == [r["ground_truth"] for r in DOCS]

@@ -31,10 +31,10 @@ from benches.http_faults import (
 from spacer_lib import cli
 from spacer_lib.artifacts import read_json, read_jsonl, write_jsonl
 from spacer_lib.benchmarks import named
-from spacer_lib.evaluation.backends import Reply
 from spacer_lib.evaluation.chat import Endpoint
 from spacer_lib.evaluation.chat_requests import ServeLimits, check_template
-from spacer_lib.evaluation.replies import Outcome, read_reply
+from spacer_lib.evaluation.outcomes import Outcome, read_reply
+from spacer_lib.evaluation.replies import Reply
 from spacer_lib.evaluation.runner import run, scores
 from spacer_lib.language.asking import AskSettings
 

@@ -56,6 +56,15 @@ def test_all_288_published_names_are_known(dataset):
         "scene00011_00",
         "scene0011_00:object_counting:3",
         "scannet_scene0011_00",
+        "scene 0011_00",
+        "Scene-0011 00",
+        "scene_0011_00",
+        "scene11",
+        "scene0011a",
+        "ｓｃｅｎｅ００１１＿００",
+        "https://host/scans/scene0011_00.mp4",
+        "file:///data/scannet/scene0011_00.mp4",
+        "scans%2Fscene0011%5F00",
     ],
 )
 @pytest.mark.parametrize("dataset", ["scannet", "ScanNet", None, "video-r1", "mine"])
@@ -80,6 +89,10 @@ def test_a_scan_without_its_first_word(name, dataset):
         ("room://scene0011", None),  # drawn from a seed
         ("0011", None),
         ("obscene0011", "scannet"),
+        ("movie scene 11.mp4", "video-r1"),
+        ("scene 11th of june", None),
+        (41069021, "video-r1"),
+        (True, None),
         (None, "scannet"),
         ("", None),
     ],
@@ -95,6 +108,24 @@ def test_names_of_digits_count_in_their_own_data_set_and_in_an_unknown_one():
     assert benchmark_room(name) == room
     assert benchmark_room(f"arkitscenes/{name}.mp4", "video-r1") == room
     assert benchmark_room(name, "video-r1") is None
+    assert benchmark_room(int(name), "ARKit Scenes") == room
+    for unknown in ("SR-91k", "vsibench", "arkitscenes_val"):
+        assert benchmark_room(name, unknown) == room
+        assert benchmark_room("0011_00", unknown) == SCANNET
+        assert benchmark_room(name, unknown, allowed=[unknown]) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "dataset"),
+    [
+        ("7B6477CB95", "ScanNet++"),
+        ("7b6477cb95.mp4", "scannetpp"),
+        ("videos/7B6477CB95/dslr", None),
+        ("scannetpp_7b6477cb95", "ScanNet plus plus"),
+    ],
+)
+def test_spellings_of_a_room_of_scannetpp(name, dataset):
+    assert str(benchmark_room(name, dataset)) == "scannetpp 7b6477cb95"
 
 
 def test_a_data_set_is_allowed_by_name_but_none_of_the_three():
@@ -116,12 +147,22 @@ def test_spellings_of_data_sets():
         {"id": "scene0011_00:room:0", "scene_name": None},
         {"id": "1", "scene_name": None, "video": "scannet/scene0011_00.mp4"},
         {"id": "1", "image": ["a.png", "frames/scene0011_00/12.jpg"]},
+        {"id": "1", "path": "./scannet/scene0011_00.mp4"},
+        {"problem_id": 1, "videos": ["scannet/scene0011_00.mp4"]},
+        {"problem_id": 1, "videos": [{"video": "scene0011_00.mp4", "fps": 1}]},
+        {"messages": [{"content": [{"video": "x/scene0011_00.mp4"}]}]},
+        {"id": "1", "video": "https://host/scene0011_00.mp4"},
     ],
 )
 def test_a_question_shows_its_room_anywhere(row):
     assert question_room(row) == SCANNET
     with refused("rooms.benchmark-room", says="scene0011"):
         require_no_benchmark_rooms("x", [("scene0011_00", question_room(row))], "y")
+
+
+def test_words_of_a_question_are_no_names():
+    row = {"id": "1", "question": "What is in scene0011?", "ground_truth": "41069025"}
+    assert question_room(row) is None
 
 
 def test_no_room_is_no_error():

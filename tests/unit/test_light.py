@@ -1,7 +1,12 @@
-"""Rooms, maps and their names load no renderer, decoder or model library."""
+"""Rooms and maps load no renderer, decoder or model library; workers no renderer,
+scan parser or plots.
+"""
 
 import subprocess
 import sys
+
+import pytest
+from support import ABSENT
 
 HEAVY = {
     "alphashape",
@@ -15,6 +20,18 @@ HEAVY = {
     "transformers",
     "trimesh",
 }
+# None in sys.modules: an import fails as if the package were not installed.
+BLOCK = f"import sys\nsys.modules.update(dict.fromkeys({ABSENT}))\n"
+WORKERS = [
+    "benches.step",
+    "spacer_lib.cli",
+    "spacer_lib.evaluation.offline_vllm",
+    "spacer_lib.evaluation.runner",
+    "spacer_lib.evaluation.serve",
+    "spacer_lib.training.estimate",
+    "spacer_lib.training.processes.launch",
+    "spacer_lib.training.processes.worker",
+]
 LIGHT = [
     "spacer_lib.maps.grid",
     "spacer_lib.maps.scores",
@@ -64,6 +81,21 @@ def test_a_missing_scan_is_found_before_anything_heavy_is_loaded(tmp_path):
         "try:\n    parse_scans([folder + '/absent'], 'labels.tsv', folder)\n"
         "except SpacerError as error:\n    assert error.kind == 'rooms.no-scan'"
     )
+
+
+def test_workers_need_no_renderer_parser_or_plots():
+    statement = "import " + ", ".join(WORKERS)
+    loaded_by(BLOCK + statement)  # it would fail
+    assert not set(ABSENT) & loaded_by(statement)  # nor where they are installed
+
+
+@pytest.mark.parametrize(
+    "module", ["rooms.synthetic.render", "pictures.training_plots"]
+)
+def test_the_block_is_felt(module):
+    with pytest.raises(subprocess.CalledProcessError) as failed:
+        loaded_by(BLOCK + f"import spacer_lib.{module}")
+    assert "ModuleNotFoundError" in failed.value.stderr
 
 
 def test_the_check_sees_a_heavy_import():

@@ -290,10 +290,38 @@ def test_the_interval_is_a_function_of_seed_and_level():
 
 
 def test_means_of_unequal_clusters_weigh_values_not_clusters():
-    mean, low, high = bootstrap_interval(
-        [1, 1, 1, 0], ["a", "a", "a", "b"], np.random.default_rng(0)
-    )
-    assert (mean, low, high) == (0.75, 0, 1)
+    values, clusters = [1, 1, 1, 0], ["a", "a", "a", "b"]
+    rng = np.random.default_rng(0)
+    assert bootstrap_interval(values, clusters, rng)[0] == 0.75
+    assert bootstrap_interval(values, clusters, rng, bounds=(0, 1)) == (0.75, 0, 1)
+
+
+def test_three_clusters_have_the_t_interval_of_their_means():
+    values, clusters = [0.1, 0.3, 0.4, 0.6, 0.9, 0.7], [0, 0, 1, 1, 2, 2]
+    _, low, high = bootstrap_interval(values, clusters, np.random.default_rng(0))
+    # Means .2, .5, .8: standard error .3 / √3; t of 2 degrees is 4.3027.
+    half = 4.30265 * 0.3 / math.sqrt(3)
+    assert (low, high) == pytest.approx((0.5 - half, 0.5 + half), abs=1e-5)
+
+
+@pytest.mark.parametrize("rooms, least", [(3, 0.84), (5, 0.87), (10, 0.9), (20, 0.9)])
+def test_intervals_of_few_rooms_cover_the_mean(rooms, least):
+    """Relative accuracies, skewed. Plain percentiles cover .75, .82, .89 and .94."""
+    rng, inside = np.random.default_rng(rooms), 0
+    for _ in range(400):
+        scores = rng.integers(1, 11, rooms) / 10 * (rng.random(rooms) < 0.6)
+        _, low, high = bootstrap_interval(scores, range(rooms), rng, n=400)
+        inside += low <= 0.6 * 0.55 <= high
+    assert inside / 400 >= least
+
+
+def test_intervals_of_many_clusters_are_plain_percentiles():
+    """Numbers of 60 rooms and more do not depend on the form for few."""
+    values = np.random.default_rng(2).random(60)
+    _, low, high = bootstrap_interval(values, range(60), np.random.default_rng(3))
+    draws = np.random.default_rng(3).multinomial(60, np.full(60, 1 / 60), size=2000)
+    expected = np.quantile(draws @ values / 60, [0.025, 0.975])
+    assert (low, high) == pytest.approx(tuple(expected))
 
 
 def test_one_cluster_has_a_mean_and_no_interval():

@@ -374,15 +374,12 @@ def test_a_byte_order_mark_is_left_out(mark, start, tmp_path):
         (b'[{"problem": ', "artifacts.not-json", "rows.json is"),
         (b'{"problem_id": 1}\n{"problem', "artifacts.not-json", "line 2"),
         (b"\xfa\xff\xfe\n", "artifacts.not-json", "rows.json"),
+        ("[".encode("utf-16"), "artifacts.not-json", "rows.json"),
         (b"[" * 100_000, "artifacts.not-json", "rows.json"),
         (b"1" * 5000, "artifacts.not-json", "line 1"),
         (b"", "questions.general-empty", "rows.json"),
         (b"\xef\xbb\xbf", "questions.general-empty", "rows.json"),
         (b"\n \n", "questions.general-empty", "rows.json"),
-        (json.dumps([RAW]).encode("utf-16"), "questions.general-not-utf8", "rows.json"),
-        (json.dumps(RAW).encode("utf-16"), "questions.general-not-utf8", "rows.json"),
-        (json.dumps(RAW).encode("utf-32"), "questions.general-not-utf8", "rows.json"),
-        (json.dumps(RAW).encode("utf-16-le"), "artifacts.not-json", "line 1"),
     ],
 )
 def test_unusable_files_say_where(content, kind, where, tmp_path):
@@ -393,9 +390,9 @@ def test_unusable_files_say_where(content, kind, where, tmp_path):
 
 
 def test_a_missing_file_says_so(tmp_path):
-    with refused("questions.general-unreadable", says="none.json"):
+    with refused("artifacts.missing", says="none.json"):
         read_video_r1(tmp_path / "none.json")
-    with refused("questions.general-unreadable", says=str(tmp_path)):
+    with refused("artifacts.unreadable", says=str(tmp_path)):
         read_video_r1(tmp_path)
 
 
@@ -631,7 +628,12 @@ def test_mix_says_how_many_were_wanted_and_used(spatial, tmp_path, capsys):
     listing = synthetic_general(5, tmp_path / "general", seed=0)
     out = tmp_path / "joint"
     assert mixed(spatial[0], listing, out, "--media", listing.parent) == 0
-    assert "5 of 60,000 general questions" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "5 of 60,000 general questions" in said
+    table = [line.split() for line in said.splitlines()]
+    assert ["part", "wanted", "used"] in table
+    assert ["general", "60,000", "5"] in table
+    assert ["source", "usable", "used"] in table and ["synthetic", "5", "5"] in table
     assert mixed(spatial[0], listing, tmp_path / "none", "--total", 0) == 0
     assert "0 of 0 general questions" in capsys.readouterr().out
 
@@ -642,7 +644,6 @@ def test_mix_says_how_many_were_wanted_and_used(spatial, tmp_path, capsys):
         (json.dumps([raw(problem=None)]).encode(), "0 of 60,000 wanted"),
         (b"[]", "0 of 60,000 wanted"),
         (b"", "is empty"),
-        (json.dumps([RAW]).encode("utf-16"), "UTF-16"),
     ],
 )
 def test_mix_fails_without_a_usable_question(spatial, content, says, tmp_path, capsys):
@@ -671,3 +672,20 @@ def test_a_joint_folder_opens_and_finds_its_media(spatial, tmp_path):
         str(tmp_path / "joint"), cache_dir=str(tmp_path / "cache")
     )
     assert len(opened["train"]) == count + 10
+
+
+def test_rows_that_spacer_released_keep_their_video_as_scene():
+    raw = {
+        "problem_id": 5,
+        "problem": "How many chairs are there?",
+        "data_type": "video",
+        "problem_type": "numerical",
+        "options": [],
+        "solution": "<answer>4</answer>",
+        "path": "./SR_dataset/scene0000_00.mp4",
+        "data_source": "SR_dataset",
+    }
+    (row,), refused_rows = mixture.convert([raw])
+    assert not refused_rows
+    assert (row["id"], row["scene_name"]) == ("spacer:5", "scene0000_00")
+    assert (row["dataset"], row["ground_truth"]) == ("scannet", "4")

@@ -262,7 +262,18 @@ def test_accuracy_bars_carry_intervals_and_lie_over_the_floor(ax):
     assert stem.get_segments()[0][:, 1] == pytest.approx([70, 85])
     for a, b in zip(own, other, strict=True):  # side by side
         assert a.get_x() + a.get_width() <= b.get_x() + 1e-9
-    assert "n = 10" in ax.get_xticklabels()[0].get_text()
+    assert ax.get_xticklabels()[0].get_text().endswith("n = 10")
+
+
+@pytest.mark.parametrize("spaces, marked", [(19, True), (20, False)])
+def test_bars_and_forests_mark_intervals_of_few_rooms(ax, spaces, marked):
+    evaluation_plots.accuracy_bars({"own": summary(0.8).assign(spaces=spaces)}, ax)
+    assert ("few rooms" in ax.get_xticklabels()[0].get_text()) is marked
+    change = {"level": "macro", "name": "macro", "measure": "score", "n": 30}
+    change |= {"delta": 0.1, "low": -0.1, "high": 0.3, "spaces": spaces}
+    table = pd.DataFrame([{**change, "verdict": "not distinguishable"}])
+    evaluation_plots.delta_forest(table, ax)
+    assert ("few rooms" in ax.get_yticklabels()[0].get_text()) is marked
 
 
 def test_delta_forest_draws_percentage_points_and_verdicts(ax):

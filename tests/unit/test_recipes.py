@@ -54,7 +54,11 @@ PUBLISHED = {
         "advanced.positions": "original",
         "advanced.map_frame": None,
     },
-    "spacer_7b_released": {"reward": "spacer-released", "advanced.temporal_bonus": 0.3},
+    "spacer_7b_released": {
+        "reward": "spacer-released",
+        "advanced.temporal_bonus": 0.3,
+        "advanced.kl_limit": 10,
+    },
     "spacer_3b": {"model_path": "Qwen/Qwen2.5-VL-3B-Instruct"},  # App. C.6
     "spacer_kimi": {
         "model_path": "moonshotai/Kimi-VL-A3B-Thinking",
@@ -131,6 +135,7 @@ ABLATIONS = {
             "reward.length_window": (320, 512),
             "reward.length_rule": "released",
             "reward.code": "spacer",
+            "advanced.kl_limit": 10,
         },
     ),
     "spacer_7b_video_r1": (

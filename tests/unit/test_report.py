@@ -10,6 +10,8 @@ from support import refused
 
 from spacer_lib import cli
 from spacer_lib.artifacts import read_json, write_json, write_jsonl
+from spacer_lib.benchmarks.rules import strict
+from spacer_lib.evaluation.predictions import record
 from spacer_lib.evaluation.report import (
     Run,
     latex,
@@ -67,7 +69,7 @@ def runs(tmp_path):
     for seed in range(3):
         write(f"s{seed}", predictions(0.9, 10 + seed))
     write("blind", predictions(0.2, 20), condition="blind")
-    floor = {"backend": "floor", "floor": "majority of these rows"}
+    floor = {"backend": "floor", "floor": "majority of other rooms"}
     write("chance", predictions(0.25, 21), backend=floor)
     return tmp_path
 
@@ -128,18 +130,69 @@ def test_scores_of_every_run_and_task(runs):
 def test_how_the_score_table_is_shown(runs):
     out, _ = everything(runs)
     lines = (out / "scores.md").read_text().splitlines()
-    assert lines[0] == "| task | n | base | blind | chance | grpo & co_ (3 seeds) |"
-    assert lines[1] == "| --- | ---: | ---: | ---: | ---: | ---: |"
+    assert lines[0] == (
+        "| task | n | base | blind | chance | grpo & co_ (3 seeds) | strongest floor "
+        "| which floor |"
+    )
+    assert lines[1] == "| --- |" + " ---: |" * 7
     cells = {line.split("|")[1].strip(): line.split("|")[2:-1] for line in lines[2:]}
     assert list(cells) == [*TASKS, "macro*", "micro"]
     assert {cell[0].strip() for name, cell in cells.items() if name in TASKS} == {"12"}
     table = pd.read_csv(out / "scores.csv").set_index(["run", "level", "name"])
     line = 100 * table.loc[("base", "macro", "macro"), "score":"score_high"]
     mean, low, high = (f"{value:.1f}" for value in line.astype(float))
-    assert cells["macro*"][1].strip() == f"{mean} [{low}, {high}]"
+    assert cells["macro*"][1].strip() == f"{mean} [{low}, {high}]†"  # twelve rooms
     text = (out / "report.md").read_text()
     assert text.startswith("# VSI-Bench\n\n![scores](scores.svg)\n\n![deltas](deltas.s")
-    assert "floors: blind, chance" in text and "\n\n\n" not in text
+    assert "† of fewer than 20 rooms or videos: may be too narrow" in text
+    assert "floors: blind, chance, strongest floor" in text and "\n\n\n" not in text
+
+
+def test_the_strongest_floor_of_each_task_and_every_run_against_it(runs):
+    out, _ = everything(runs)
+    scores = pd.read_csv(out / "scores.csv").set_index(["run", "level", "name"])
+    against = pd.read_csv(out / "floors.csv").set_index(["run", "level", "name"])
+    assert set(against.index.get_level_values("run")) == {"base", "grpo & co_"}
+    for task in TASKS:
+        key = ("kind", task)
+        both = {name: scores.loc[(name, *key), "score"] for name in ("blind", "chance")}
+        line = against.loc[("grpo & co_", *key)]
+        assert line["strongest"] == max(both, key=both.get)
+        assert line["before"] == pytest.approx(max(both.values()))
+        assert scores.loc[("strongest floor", *key), "score"] == line["before"]
+        run = scores.loc[("grpo & co_", *key), "score"]
+        assert line["delta"] == pytest.approx(run - line["before"])
+        assert line["spaces"] == ROOMS
+    assert against.loc[("grpo & co_", "macro", "macro"), "verdict"] == "up"
+    assert against.loc[("base", "macro", "macro"), "verdict"] == "not distinguishable"
+    shown = (out / "floors.md").read_text()
+    assert shown.startswith("| name | strongest floor | strongest |")
+
+
+def test_floors_are_counted_where_no_run_has_them(tmp_path):
+    rows = []
+    for room in range(8):
+        for asked, truth in (("chair", "4"), ("sofa", "1")):
+            row = {
+                "id": f"{room} {asked}",
+                "scene_name": f"scene{room:04}_00",
+                "question_type": TASKS[0],
+                "problem_type": "numerical",
+                "question": f"How many {asked}(s) are in this room?",
+                "options": None,
+                "ground_truth": truth,
+            }
+            rows.append(record(row, truth if room else "9", strict))
+    made = make_report([Run("mine", [rows])], benchmark="vsi")
+    table = made.tables["floors"].tidy.set_index("level").loc["kind"]
+    assert table["strongest"] == "category of other rooms" and table["before"] == 1
+    assert table["after"] == 7 / 8
+    # A floor that was counted on training rows stands for all counted ones.
+    condition = "majority of training rows"
+    trained = [{**row, "condition": condition, "score": 0.5} for row in rows]
+    made = make_report([Run("mine", [rows]), Run("major", [trained])], benchmark="vsi")
+    table = made.tables["floors"].tidy.set_index("level").loc["kind"]
+    assert (table["strongest"], table["before"]) == ("major", 0.5)
 
 
 def test_differences_are_paired_and_said_in_words(runs):
@@ -165,7 +218,7 @@ def test_a_run_against_itself_is_not_distinguishable(runs):
     made = make_report([read_run(runs / "base"), twin], reference="base")
     verdicts = made.tables["deltas"].shown["verdict"]
     assert set(verdicts) == {"not distinguishable"}
-    assert set(made.tables["deltas"].shown["difference"]) == {"+0.0 [+0.0, +0.0]"}
+    assert set(made.tables["deltas"].shown["difference"]) == {"+0.0 [+0.0, +0.0]†"}
     backwards = make_report(
         [read_run(runs / "base"), read_run(runs / "s0")], reference="s0"
     )
@@ -253,6 +306,8 @@ def test_floors_alone_and_one_room(runs, tmp_path):
         ({"condition": "own", "backend": {"floor": "random of all"}}, None, True),
         ({"backend": "frequency"}, None, False),
         ({"condition": "other"}, None, False),
+        ({"condition": "random_map"}, None, False),
+        ({"backend": {"floor": "strongest of other rooms"}}, None, True),
     ],
 )
 def test_what_counts_as_a_floor(about, condition, floor):

@@ -148,18 +148,67 @@ def test_a_map_that_is_no_json_is_named(text, tmp_path):
 
 def test_files_that_are_no_question_files_are_named(tmp_path):
     for name, content, kind in (
-        ("a.parquet", b"id,question\n", "rows.unreadable"),
+        ("a.parquet", b"id,question\n", "artifacts.not-parquet"),
         ("b.jsonl", b'{"id": 1}\n[1]\n', "artifacts.no-object"),
         ("c.jsonl", b'{"id": 1}\n{"id', "artifacts.not-json"),
-        ("d.jsonl", "{}".encode("utf-16"), "artifacts.not-json"),
+        ("d.jsonl", "[1]".encode("utf-16"), "artifacts.no-object"),
     ):
         (tmp_path / name).write_bytes(content)
         with refused(kind, says=name):
             read_questions(tmp_path / name)
-    with refused("rows.unreadable", says="absent.parquet"):
+    with refused("artifacts.missing", says="absent.parquet"):
         read_questions(tmp_path / "absent.parquet")
     with refused("artifacts.missing", says="absent.jsonl"):
         read_questions(tmp_path / "absent.jsonl")
+
+
+@pytest.mark.parametrize(
+    "name, value",
+    [
+        ("question", 5),
+        ("question", ["Which?"]),
+        ("ground_truth", 3),
+        ("ground_truth", {"A": 1}),
+        ("options", "A. cup"),
+        ("options", ["A. cup", 2]),
+        ("options", {"A": "cup"}),
+        ("problem_type", True),
+        ("id", 1.5),
+        ("scene_name", ["scene0000_00"]),
+        ("video", 3),
+        ("image", ["a.png", None]),
+        ("categories", "bed"),
+        ("map", [[1, 2]]),
+        ("map", {"bed": 3}),
+        ("map", {"bed": [[1, "2"]]}),
+        ("map", {"bed": [[1, 2, 3]]}),
+        ("dataset", 7),
+    ],
+)
+def test_a_value_of_another_type_is_named(name, value, tmp_path):
+    path = tmp_path / "train.jsonl"
+    path.write_text(json.dumps(BARE) + "\n" + json.dumps({**BARE, name: value}))
+    with refused("rows.wrong-type", says=f"{path} line 2: {name}"):
+        read_questions(path)
+
+
+def test_whole_numbers_become_ids(tmp_path):
+    path = tmp_path / "train.jsonl"
+    path.write_text(json.dumps({**BARE, "id": 7, "scene_name": 41069021}))
+    (row,) = read_questions(path)
+    assert (row["id"], row["scene_name"]) == ("7", "41069021")
+
+
+@pytest.mark.parametrize(
+    "encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"]
+)
+def test_lines_in_any_unicode_encoding(encoding, tmp_path):
+    path = tmp_path / "train.jsonl"
+    lines = [
+        json.dumps({**BARE, "question": word}, ensure_ascii=False) for word in "aé"
+    ]
+    path.write_bytes("\n".join(lines).encode(encoding))
+    assert [row["question"] for row in read_questions(path)] == ["a", "é"]
 
 
 class Stop(Exception):

@@ -441,13 +441,16 @@ def test_groups_with_the_same_vertices_are_one_object(scan):
 
 
 @pytest.mark.parametrize(("count", "kept"), [(1, True), (2, True), (3, False)])
-@pytest.mark.parametrize("wild", ["millimetres", "transposed", "scaled"])
+@pytest.mark.parametrize(
+    "wild", ["millimetres", "transposed", "scaled", "more than 10 m"]
+)
 def test_wild_poses_are_left_out_and_too_many_cost_the_path(scan, wild, count, kept):
     def change(index, pose):
         if index < count:
-            pose[:3, 3] += 1
+            pose[:3, 3] += 2 if wild == "millimetres" else 1
             pose = {
-                "millimetres": np.vstack([pose[:3] * [1, 1, 1, 1e5], pose[3:]]),
+                "millimetres": np.vstack([pose[:3] * [1, 1, 1, 1e3], pose[3:]]),
+                "more than 10 m": np.vstack([pose[:3] + [0, 0, 0, 1e6], pose[3:]]),
                 "transposed": pose.T,
                 "scaled": np.diag([2, 2, 2, 1]) @ pose,
             }[wild]
@@ -455,7 +458,10 @@ def test_wild_poses_are_left_out_and_too_many_cost_the_path(scan, wild, count, k
 
     change_recording(scan, change)
     scene = parse(scan)
-    assert scene.warnings[0].startswith(f"{count} of {FRAME_COUNT} camera poses")
+    words = {"millimetres": "in millimetres", "scaled": "no rigid transform"}.get(wild)
+    assert scene.warnings[0].startswith(
+        f"{count} of {FRAME_COUNT} camera poses are {words or wild}"
+    )
     assert bool(scene.camera_path_m) == kept
     assert scene.instances[0].first_seen_frame == 6
     if kept:
@@ -630,9 +636,125 @@ def test_no_floor_at_all(scan):
 
 def test_a_cut_recording(scan):
     path = scan / f"{SCAN}.sens"
-    path.write_bytes(path.read_bytes()[:-5])
-    where = f"frame {FRAME_COUNT - 1} of {FRAME_COUNT}, depth"
-    with refused("rooms.sens-truncated", says=where):
+    data = path.read_bytes()
+    path.write_bytes(data[:-5])
+    scene = parse(scan)
+    assert scene.frame_count == FRAME_COUNT - 1
+    assert f"states {FRAME_COUNT} frames, {FRAME_COUNT - 1}" in scene.warnings[0]
+    assert scene.instances[0].first_seen_frame == 6
+    path.write_bytes(data[: len(data) // 2])
+    with refused("rooms.sens-truncated", says=f"of {FRAME_COUNT}"):
+        parse(scan)
+
+
+def test_a_header_that_states_more_frames_than_there_are(scan):
+    path = scan / f"{SCAN}.sens"
+    data = bytearray(path.read_bytes())
+    data[16 + 256 + 28 : 16 + 256 + 36] = struct.pack("<Q", FRAME_COUNT + 40)
+    path.write_bytes(bytes(data))
+    scene = parse(scan)
+    assert scene.frame_count == FRAME_COUNT and "40 left out" in scene.warnings[0]
+    assert scene.instances[0].first_seen_frame == 6
+
+
+def test_a_depth_compression_that_is_not_known(scan):
+    path = scan / f"{SCAN}.sens"
+    data = bytearray(path.read_bytes())
+    data[16 + 256 + 4 : 16 + 256 + 8] = struct.pack("<i", 2)
+    path.write_bytes(bytes(data))
+    scene = parse(scan)
+    assert "depth compression 2" in scene.warnings[0] and scene.camera_path_m
+    assert scene.instances[0].first_seen_frame == 6
+    (scan / f"{SCAN}_2d-instance-filt.zip").unlink()
+    assert "no depth images: first frames are unknown" in parse(scan).warnings[1]
+
+
+def change_ids(folder, change):
+    content = read_content(folder, "groups")
+    for group in content["segGroups"]:
+        group["objectId"] = change(group["objectId"])
+    write_json(folder, "groups", content)
+
+
+@pytest.mark.parametrize("shift", [253, 254, 299, 65533])
+def test_ids_above_those_of_a_byte(scan, shift):
+    """The chair becomes 254, 255, 300 or 65534; images of 16 bits hold all these."""
+    images = dict(read_instance_frames(scan / f"{SCAN}_2d-instance-filt.zip"))
+    change_ids(scan, lambda number: number + shift)
+    wide = {
+        k: np.where(image > 0, image.astype(np.uint16) + np.uint16(shift), 0)
+        for k, image in images.items()
+    }
+    write_images(scan, {k: image.astype(np.uint16) for k, image in wide.items()})
+    scene = parse(scan)
+    assert scene.instances[0].first_seen_frame == 6
+    assert len(scene.warnings) == (shift == 65533)  # the trash can has 65535
+    # As 8 bits the values would be those of other objects.
+    write_images(scan, {k: (image % 256).astype(np.uint8) for k, image in wide.items()})
+    scene = parse(scan)
+    if shift > 253:
+        assert scene.instances[0].first_seen_frame is None
+        assert "images of 8 bits cannot hold" in scene.warnings[-1]
+    else:
+        assert scene.instances[0].first_seen_frame == 6
+
+
+def test_an_id_that_no_image_holds(scan):
+    change_ids(scan, lambda number: number + 10**15)
+    scene = parse(scan)
+    assert scene.instances[0].first_seen_frame is None
+    assert "2 objects have ids" in scene.warnings[-1]
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+@pytest.mark.parametrize("damage", [b"", b"not a png", "three channels", "float"])
+def test_broken_instance_images_are_left_out_up_to_a_tenth(scan, damage, count):
+    path = scan / f"{SCAN}_2d-instance-filt.zip"
+    images = dict(read_instance_frames(path))
+    bad = range(3, 3 + count)
+    with zipfile.ZipFile(path, "w") as archive:
+        for index, image in images.items():
+            data = cv2.imencode(".png", image)[1].tobytes()
+            if index in bad:
+                wrong = np.zeros((4, 5, 3), np.uint8 if damage[0:1] == "t" else "u2")
+                wrong = cv2.imencode(".png", wrong)[1].tobytes()
+                data = damage if isinstance(damage, bytes) else wrong
+            archive.writestr(f"instance-filt/{index}.png", data)
+    if count > 0.1 * FRAME_COUNT:
+        with refused("rooms.broken-frames", says=f"3 of {FRAME_COUNT}"):
+            parse(scan)
+    else:
+        scene = parse(scan)
+        assert scene.instances[0].first_seen_frame == 6
+        named = ", ".join(map(str, bad))
+        assert f"instance images are broken (frame {named})" in scene.warnings[0]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"segIndices": 1.5},
+        {"segIndices": "1"},
+        {"segIndices": True},
+        {"segIndices": 2**70},
+        {"segIndices": None},
+        {"segIndices": [1]},
+    ],
+)
+def test_segments_that_are_no_whole_numbers(scan, change):
+    content = read_content(scan, "segs")
+    content["segIndices"][5] = change["segIndices"]
+    write_json(scan, "segs", content)
+    with refused("rooms.groups-form", says=SCAN):
+        parse(scan)
+
+
+@pytest.mark.parametrize("number", ["1", 1.0, None, [1]])
+def test_object_ids_that_are_no_whole_numbers(scan, number):
+    content = read_content(scan, "groups")
+    content["segGroups"][1]["objectId"] = number
+    write_json(scan, "groups", content)
+    with refused("rooms.groups-form", says=SCAN):
         parse(scan)
 
 
@@ -690,10 +812,10 @@ def test_frames_come_in_numeric_order(scan):
 
 
 @pytest.mark.parametrize(
-    "image", [np.zeros((4, 5), np.uint16), np.zeros((4, 5, 3), np.uint8)]
+    "image", [np.zeros((4, 5, 4), np.uint8), np.zeros((4, 5, 3), np.uint8)]
 )
 def test_images_that_hold_no_instances(scan, image):
-    """Label images have 16 bits, pictures three channels."""
+    """Pictures have three channels or four."""
     write_images(scan, {0: image})
     with refused("rooms.not-an-instance-image", says="frame 0") as caught:
         list(read_instance_frames(scan / f"{SCAN}_2d-instance-filt.zip"))
@@ -756,7 +878,9 @@ def test_an_image_whose_bytes_changed(scan):
     data[data.index(b"IDAT") + 6] ^= 255
     path.write_bytes(bytes(data))
     with refused("rooms.broken-image", says=path.name):
-        parse(scan)
+        list(read_instance_frames(path))
+    (note,) = parse(scan).warnings
+    assert f"1 of {FRAME_COUNT} instance images are broken" in note
 
 
 def test_an_image_that_claims_too_much(scan):
@@ -948,6 +1072,10 @@ def without(mapping, *keys):
     return {key: value for key, value in mapping.items() if key not in keys}
 
 
+def one_bed(**changes):
+    return META | {"object_bbox": {"bed": [box(**changes)]}}
+
+
 META = {
     "dataset": "arkitscenes",
     "room_size": 20,
@@ -999,34 +1127,59 @@ def test_a_box_without_bounds_gets_those_of_its_corners():
 @pytest.mark.parametrize(
     ("meta", "kind", "says"),
     [
-        ([1, 2], "meta-not-a-dictionary", "list"),
-        (None, "meta-not-a-dictionary", "NoneType"),
-        (META | {"object_bbox": {}}, "no-boxes", "a: "),
-        (META | {"object_bbox": {"bed": []}}, "no-boxes", "a: "),
+        ([1, 2], "meta-form", "[1, 2]"),
+        (None, "meta-form", "None"),
+        (META | {"object_bbox": {}}, "no-boxes", "a.object_bbox"),
+        (META | {"object_bbox": {"bed": []}}, "no-boxes", "a.object_bbox"),
         (without(META, "room_size"), "meta-key", "'room_size'"),
-        (META | {"room_size": float("nan")}, "room-size", "nan"),
-        (META | {"room_size": "large"}, "meta-form", "'large'"),
-        (META | {"object_bbox": [box()]}, "meta-form", "'list'"),
-        (META | {"object_bbox": {"bed": [7]}}, "meta-form", "'int'"),
-        (
-            META | {"object_bbox": {"bed": [box(centroid=[1, 2])]}},
-            "not-finite",
-            "(bed)",
-        ),
+        (without(META, "object_counts"), "meta-key", "'object_counts'"),
+        (META | {"object_counts": None}, "meta-form", "a.object_counts"),
+        (META | {"object_counts": {"bed": "x"}}, "meta-form", "a.object_counts.bed"),
+        (META | {"object_counts": {"bed": 1.5}}, "meta-form", "1.5"),
+        (META | {"object_counts": {"bed": -1}}, "meta-range", "-1"),
+        (META | {"room_size": float("nan")}, "not-finite", "a.room_size"),
+        (META | {"room_size": float("inf")}, "not-finite", "inf"),
+        (META | {"room_size": 10**400}, "meta-range", "a.room_size"),
+        (META | {"room_size": -1}, "meta-range", "-1"),
+        (META | {"room_size": "20"}, "meta-form", "'20'"),
+        (META | {"room_size": [20]}, "meta-form", "[20]"),
+        (META | {"room_size": True}, "meta-form", "True"),
+        (META | {"object_bbox": [box()]}, "meta-form", "a.object_bbox"),
+        (META | {"object_bbox": {"bed": box()}}, "meta-form", "a list"),
+        (META | {"object_bbox": {"bed": [7]}}, "meta-form", "7"),
+        (one_bed(centroid=[1, 2]), "meta-size", "bed[0].centroid"),
+        (one_bed(centroid=[1, 2, [3]]), "meta-form", "bed[0].centroid[2]"),
+        (one_bed(centroid={"x": 1}), "meta-form", "bed[0].centroid"),
+        (one_bed(centroid=[1, 2, 1e30]), "meta-range", "1e+30"),
+        (one_bed(axesLengths=[-1, 1, 1]), "meta-range", "axesLengths[0]"),
+        (one_bed(axesLengths=[1e308, 1, 1]), "meta-range", "1e+308"),
+        (one_bed(axesLengths=["2", 1, 1]), "meta-form", "'2'"),
+        (one_bed(normalizedAxes=[1, 0, 0, 0, 1, 0, 0, 0]), "meta-size", "9 numbers"),
+        (one_bed(normalizedAxes=[2**32, 0, 0, 0, 1, 0, 0, 0, 1]), "meta-range", "Axes"),
+        (one_bed(normalizedAxes=[1.5, 0, 0, 0, 1, 0, 0, 0, 1]), "axes", "right angles"),
+        (one_bed(normalizedAxes=[1, 0, 0, 1, 0, 0, 0, 0, 1]), "axes", "right angles"),
+        (one_bed(normalizedAxes=[0] * 9), "axes", "right angles"),
+        (one_bed(min=[9, 9, 9]), "meta-range", "bed[0].min"),
+        (one_bed(max=None, min="x", centroid=None), "meta-form", "centroid"),
+        (one_bed(first_seen_frame="3"), "meta-form", "first_seen_frame"),
+        (one_bed(first_seen_frame=-3), "meta-range", "first_seen_frame"),
+        (one_bed(instance_id=0.5), "meta-form", "instance_id"),
         (META | {"object_bbox": {"": [box()]}}, "no-category", "instance 0"),
-        (
-            META | {"object_bbox": {"bed": [box(axesLengths=[-1, 1, 1])]}},
-            "negative-length",
-            "-1.0",
-        ),
-        (META | {"room_center": [1, 2]}, "not-finite", "room_center_m"),
+        (META | {"room_center": [1, 2]}, "meta-size", "a.room_center"),
+        (META | {"dataset": ["scannet"]}, "meta-form", "a.dataset"),
+        (META | {"fps": "24"}, "meta-form", "a.fps"),
+        (META | {"frame_count": {}}, "meta-form", "a.frame_count"),
+        (META | {"video": 3}, "meta-form", "a.video"),
+        (META | {"warnings": "none"}, "meta-form", "a.warnings"),
+        (META | {"provenance": []}, "meta-form", "a.provenance"),
+        (META | {"floor_min": [1, 2]}, "meta-key", "'floor_max'"),
         (
             META | {"floor_min": [1, 2], "floor_max": [1, 3]},
             "empty-floor",
             "(1.0, 2.0)",
         ),
         (META | {"camera_path": [[4, 0, 0, 1]] * 2}, "camera-path", "2 positions"),
-        (META | {"camera_path": [[4, 0]]}, "meta-form", "ValueError"),
+        (META | {"camera_path": [[4, 0]]}, "meta-size", "a.camera_path[0]"),
     ],
 )
 def test_meta_that_cannot_be_a_scene(meta, kind, says):

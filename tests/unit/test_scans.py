@@ -1,12 +1,14 @@
 """Scan folders → videos and scenes: resuming, errors, several workers."""
 
 import dataclasses
+import json
 import os
 import shutil
 
 import pytest
 from support import refused
 
+from spacer_lib import cli
 from spacer_lib.artifacts import read_json, write_json
 from spacer_lib.errors import SpacerError
 from spacer_lib.rooms import scans as scanning
@@ -17,6 +19,7 @@ from spacer_lib.rooms.scans import (
     synthetic_meta,
     synthetic_scans,
     try_scans,
+    try_scenes,
 )
 from spacer_lib.rooms.scene import read_meta_file, space_of
 from spacer_lib.rooms.synthetic.layout import draw_room
@@ -201,6 +204,80 @@ def test_any_failure_is_that_of_its_scan(copied, tmp_path, monkeypatch, error):
     assert error.__name__ in caught.value.got
     done = read_json(tmp_path / "out" / "manifest.json")["entries"]
     assert list(done) == sorted([scan_dirs[0].name, scan_dirs[2].name])
+
+
+def test_a_recording_that_cannot_be_encoded_costs_the_video_alone(copied, tmp_path):
+    (scan, *_), label_tsv = copied
+    (whole,) = parse_scans([scan], label_tsv, tmp_path / "whole", video=False)
+    recording = scan / f"{scan.name}.sens"
+    data = bytearray(recording.read_bytes())
+    at = 12 + int.from_bytes(data[4:12], "little") + 256
+    data[at : at + 4] = bytes(4)  # colour compression: raw
+    recording.write_bytes(bytes(data))
+    (scene,) = parse_scans([scan], label_tsv, tmp_path / "out")
+    assert scene.instances == whole.instances and scene.video_path is None
+    assert scene.warnings[-1].startswith("no video") and scene.camera_path_m
+
+
+def test_one_bad_room_costs_one_room(tmp_path):
+    good = read_json(synthetic_meta(tmp_path / "good.json", 3))
+    first, second, third = good
+    bad = good[second] | {"room_size": "large"}
+    write_json(tmp_path / "many.json", good | {second: bad})
+    scenes, failures = try_scenes(tmp_path / "many.json")
+    assert [scene.scene_id for scene in scenes] == sorted({first, third})
+    ((place, error),) = failures.items()
+    assert place == f"{tmp_path / 'many.json'}: {second}"
+    assert error.kind == "rooms.meta-form" and f"{place}.room_size" in str(error)
+    folder = tmp_path / "folder"
+    for name, meta in good.items():
+        write_json(folder / f"{name}.json", {name: meta})
+    (folder / f"{second}.json").write_text("[" * 200_000)
+    (folder / "more.json").write_text("[1]")
+    write_json(folder / "z.json", {third: good[third], "x": None})
+    scenes, failures = try_scenes(folder)
+    assert [scene.scene_id for scene in scenes] == [first]
+    kinds = {place.rsplit("/")[-1]: error.kind for place, error in failures.items()}
+    assert kinds == {
+        f"{second}.json": "artifacts.not-json",
+        "more.json": "rooms.not-a-meta-file",
+        f"z.json: {third}": "rooms.scene-twice",
+        "z.json: x": "rooms.meta-form",
+    }
+
+
+def test_a_room_that_one_file_has_twice(tmp_path):
+    good = read_json(synthetic_meta(tmp_path / "good.json", 3))
+    first, second, _ = good
+    texts = [f"{json.dumps(k)}: {json.dumps(v)}" for k, v in good.items()]
+    path = tmp_path / "twice.json"
+    path.write_text("{" + ", ".join([*texts, texts[0]]) + "}")
+    scenes, failures = try_scenes(path)
+    assert first not in [scene.scene_id for scene in scenes] and len(scenes) == 2
+    assert failures[f"{path}: {first}"].kind == "rooms.scene-twice"
+    text = json.dumps(good[second])
+    path.write_text(
+        f'{{"{second}": {text[:-1]}, "room_size": 5.0}}, "{first}": {texts[0][17:]}}}'
+    )
+    scenes, failures = try_scenes(path)
+    assert failures[f"{path}: {second}"].kind == "rooms.key-twice"
+    assert [scene.scene_id for scene in scenes] == [first]
+
+
+def test_the_command_makes_questions_of_the_other_rooms(tmp_path, capsys):
+    good = read_json(synthetic_meta(tmp_path / "good.json", 4))
+    names = list(good)
+    write_json(tmp_path / "many.json", good | {names[1]: {"room_size": None}})
+    words = ["qa", "--meta", str(tmp_path / "many.json"), "--recipe", "demo"]
+    words += ["--out", str(tmp_path / "qa"), "--no-figures"]
+    assert cli.main(words) == 2
+    said = capsys.readouterr()
+    assert f"many.json: {names[1]}" in said.err and "Traceback" not in said.err
+    used = read_json(tmp_path / "qa" / "report.json")["scenes"]
+    assert sorted(sum(used.values(), [])) == sorted({*names} - {names[1]})
+    write_json(tmp_path / "many.json", {names[1]: [], names[0]: 5})
+    assert cli.main([*words[:-1], "--out", str(tmp_path / "b"), words[-1]]) == 2
+    assert "2 of 2 rooms could not be read" in capsys.readouterr().err
 
 
 def test_scans_that_fail_for_one_reason_share_a_line(copied, tmp_path):

@@ -8,7 +8,9 @@ from support import refused
 
 from spacer_lib import study
 from spacer_lib.evaluation import backends
-from spacer_lib.evaluation.statistics import MAP_SCORES
+from spacer_lib.evaluation.floors import floors
+from spacer_lib.evaluation.statistics import MAP_SCORES, summarize
+from spacer_lib.questions.generators import task_kind
 from spacer_lib.study import load_study, pool, run_study, study_names, study_table
 from spacer_lib.tiny import model as tiny
 from spacer_lib.tiny.curriculum import SEEDS, draw_rows, tokenizer_corpus
@@ -241,6 +243,26 @@ def test_the_table_has_a_row_for_each_arm():
     assert (row["hits before"], row["hits after"]) == (0.25, 0.5)
     assert (row["seconds"], row["seeds"]) == (15.0, 2)
     assert study_table(made, "hits").loc["map", "low"] == pytest.approx(0.25)
+    assert "floor" not in row
+    made["floors"] = {"overall": {"floor": "each task's", "score": 0.4}}
+    assert study_table(made).loc["map", "floor"] == 0.4
+    assert "floor" not in study_table(made, "hits")
+
+
+def test_a_study_has_the_strongest_floor_of_each_task():
+    rows = draw_rows(SEEDS["test"], 60, "new")
+    made = study.floor_scores(rows, "new")
+    kinds = {task_kind(row["question_type"]) for row in rows}
+    assert set(made) == {*kinds, "macro", "overall"}
+    train = draw_rows(SEEDS["develop"], study.FLOOR_QUESTIONS, "new")
+    for name, predictions in floors(rows, train).items():
+        table = summarize(predictions)
+        for line in table[table["level"] == "kind"].itertuples():
+            floor = made[line.name]
+            assert floor["score"] >= line.score - 1e-12
+            if floor["floor"] == name:
+                assert floor["score"] == pytest.approx(line.score)
+    assert made["macro"]["floor"] == "each task's"
 
 
 def test_no_other_run_uses_the_rooms_of_the_forms():

@@ -1,9 +1,11 @@
 """Encoding, probing, sampling and decoding."""
 
+import concurrent.futures
 import json
 import os
 import struct
 import subprocess
+import time
 import tracemalloc
 
 import cv2
@@ -13,10 +15,11 @@ import pytest
 from support import refused
 
 from spacer_lib.errors import SpacerError
-from spacer_lib.rooms import video
-from spacer_lib.rooms.frames import sample_indices
+from spacer_lib.rooms import decoding, video
+from spacer_lib.rooms.frames import Sampler, sample_indices
 from spacer_lib.rooms.scannet.sens import (
     COLOR_JPEG,
+    COLOR_PNG,
     DEPTH_RAW,
     FRAME,
     HEADER,
@@ -248,6 +251,28 @@ def test_a_broken_image_is_replaced_by_its_neighbour(tmp_path, bad, damage):
     assert abs(frames[bad[0]].mean() - 6 * shown[0]) < 4
 
 
+def test_a_recording_of_png_images(tmp_path):
+    pictures = [b""] * 20
+    for index in range(20):
+        image = np.full((48, 64, 3), 6 * index, np.uint8)
+        pictures[index] = cv2.imencode(".png", image)[1].tobytes()
+    pictures[4] = pictures[4][:-20]
+    sens = write_sens(tmp_path / "a.sens", 20, pictures=pictures)
+    data = bytearray(sens.read_bytes())
+    at = OPENING.size + 256
+    data[at : at + 4] = COLOR_PNG.to_bytes(4, "little")
+    sens.write_bytes(bytes(data))
+    info = encode_sens(sens, tmp_path / "a.mp4")
+    assert info.frame_count == 20 and "(frame 4)" in info.note
+    frames, *_ = read_frames(tmp_path / "a.mp4", 20)
+    assert [abs(frames[k].mean() - 6 * k) < 4 for k in (3, 5, 19)] == [True] * 3
+    data[at : at + 4] = bytes(4)
+    sens.write_bytes(bytes(data))
+    with refused("rooms.color-compression", says="compression 0"):
+        encode_sens(sens, tmp_path / "b.mp4")
+    assert not (tmp_path / "b.mp4").exists()
+
+
 def test_more_broken_images_than_a_tenth_cost_the_video(tmp_path):
     pictures = [b"" if k < 3 else jpeg for k, jpeg in enumerate(jpegs(20))]
     sens = write_sens(tmp_path / "a.sens", 20, pictures=pictures)
@@ -327,6 +352,41 @@ def test_a_missing_frame_table(tmp_path):
 )
 def test_sample_indices(total, count, expected):
     assert sample_indices(total, count) == expected
+
+
+@pytest.mark.parametrize(
+    ("sampler", "total", "count", "expected"),
+    [
+        # SpaceR's evaluation: whole seconds at 1 fps, rounded down.
+        (Sampler("floor", fps=1, whole_seconds=True), 100, 32, (0, 33, 66, 99)),
+        (Sampler("floor", fps=1, whole_seconds=True), 12, 32, (0,)),
+        # Video-R1: 2 fps, 4 to 16 frames, an even number.
+        (Sampler(fps=2, min_frames=4, multiple=2), 36, 16, (0, 12, 23, 35)),
+        (Sampler(fps=2, min_frames=4, multiple=2), 2400, 16, None),
+        (Sampler("tail"), 10, 4, (0, 3, 6, 9)),
+        (Sampler("inner"), 10, 4, (2, 4, 6, 8)),
+        (Sampler(), 10, 4, (0, 3, 6, 9)),
+    ],
+)
+def test_samplers_of_published_systems(sampler, total, count, expected):
+    found = sampler.indices(total, count, 24.0)
+    assert len(found) == count if expected is None else found == expected
+
+
+def test_a_room_shows_the_frames_that_its_sampler_picks():
+    address = "room://seen/3"
+    *_, total, fps = read_frames(address, 4, 28)
+    frames, indices, *_ = read_frames(address, 4, 28, Sampler("inner"))
+    assert indices == Sampler("inner").indices(total, 4, fps)
+    assert len(frames) == 4 and indices[0] > 0
+
+
+@pytest.mark.parametrize(
+    "given", [{"rule": "best"}, {"fps": 0.0}, {"min_frames": 0}, {"multiple": 0}]
+)
+def test_a_sampler_out_of_range_is_refused(given):
+    with refused("rooms.sampler"):
+        Sampler(**given)
 
 
 @pytest.mark.parametrize(("total", "count"), [(0, 4), (4, 0), (-1, 2)])
@@ -412,3 +472,66 @@ def test_broken_videos(tmp_path, clip, share):
     for read in (probe, lambda source: read_frames(source, 30)):
         with refused("rooms.undecodable-video", says="broken.mp4"):
             read(path)
+
+
+# ---------------------------------------------------------------- the decoder's time
+
+
+@pytest.fixture
+def own_decoder(tmp_path, monkeypatch):
+    """Write the module that child processes of this test import as decord."""
+    decoding.stop_idle()
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "modules"))
+
+    def write(text):
+        head = "class DECORDError(Exception): pass\nclass logging:\n    QUIET = 0\n"
+        head += "    set_level = staticmethod(lambda level: None)\n"
+        (tmp_path / "modules").mkdir()
+        (tmp_path / "modules" / "decord.py").write_text(head + text)
+
+    yield write
+    decoding.stop_idle()
+
+
+def test_a_decoder_that_hangs_is_stopped_and_its_file_named(
+    own_decoder, clip, tmp_path, monkeypatch
+):
+    own_decoder("import time\ndef VideoReader(*a, **k): time.sleep(600)\n")
+    monkeypatch.setenv(decoding.SECONDS_VARIABLE, "3")
+    start = time.monotonic()
+    for read in (probe, lambda path: read_frames(path, 7, 9)):
+        with refused("rooms.decoding-time", says=str(clip)) as caught:
+            read(clip)
+        assert "after 3 s" in str(caught.value)
+    assert time.monotonic() - start < 30
+    # The next video gets a decoder of its own.
+    monkeypatch.delenv("PYTHONPATH")
+    monkeypatch.delenv(decoding.SECONDS_VARIABLE)
+    assert probe(clip).frame_count == 30
+
+
+def test_a_decoder_that_dies_costs_its_video(own_decoder, clip):
+    own_decoder("import os\ndef VideoReader(*a, **k): os.abort()\n")
+    with refused("rooms.undecodable-video", says="status -6"):
+        probe(clip)
+
+
+def test_what_a_decoder_prints_is_no_reply(own_decoder, clip):
+    own_decoder("def VideoReader(*a, **k):\n    print('x')\n    raise DECORDError('y')")
+    with refused("rooms.undecodable-video", says="got y"):
+        probe(clip)
+
+
+@pytest.mark.parametrize("text", ["soon", "0", "-1", "nan", "inf"])
+def test_a_time_limit_that_is_none(clip, monkeypatch, text):
+    monkeypatch.setenv(decoding.SECONDS_VARIABLE, text)
+    with refused("rooms.decode-seconds", says=repr(text)):
+        probe(clip)
+
+
+def test_threads_decode_side_by_side(clip):
+    with concurrent.futures.ThreadPoolExecutor(3) as pool:
+        found = list(pool.map(lambda k: read_frames(clip, k, 8)[0], range(1, 7)))
+    assert [len(frames) for frames in found] == [1, 2, 3, 4, 5, 6]
+    for frames in found:
+        np.testing.assert_array_equal(frames, read_frames(clip, len(frames), 8)[0])

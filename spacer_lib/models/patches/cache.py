@@ -6,12 +6,16 @@ are views into larger buffers, and a new token is written into the free part. Th
 numbers are the same.
 """
 
+import copy
 from typing import Any
 
 import torch
-from transformers.cache_utils import DynamicLayer
+from transformers import CompileConfig, GenerationConfig
+from transformers.cache_utils import DynamicLayer, StaticCache
 
 ROOM = 128  # free tokens of a new buffer
+# A static cache's length is a multiple of this: each length is compiled anew.
+BLOCK = 256
 
 
 class RoomyLayer(DynamicLayer):
@@ -83,3 +87,43 @@ def with_room(cache: Any) -> Any:
         for layer in cache.layers
     ]
     return cache
+
+
+def as_static(cache: Any, config: Any, length: int) -> StaticCache:
+    """The keys and values of a cache in one of fixed length.
+
+    Parameters
+    ----------
+    cache : DynamicCache
+        Filled by a prefill. Its tensors are let go.
+    config
+        Of the language model.
+    length : int
+        Tokens that the new cache can hold, at least.
+    """
+    made = StaticCache(config=config, max_cache_len=-(-length // BLOCK) * BLOCK)
+    for layer, old in zip(made.layers, cache.layers, strict=True):
+        layer.update(old.keys, old.values)
+        old.keys = old.values = None
+    return made
+
+
+def decoding_by(generation: GenerationConfig, decode: str, device: Any) -> Any:
+    """A copy of generation settings with a way to decode.
+
+    Parameters
+    ----------
+    generation : GenerationConfig
+    decode : str
+        ``eager``: a cache that grows; ``static``: of fixed length; ``compiled``: and a
+        step compiled by torch.compile, on a GPU with CUDA graphs.
+    device : torch.device
+    """
+    made = copy.deepcopy(generation)
+    made.disable_compile = decode != "compiled"
+    if decode == "compiled":
+        made.compile_config = CompileConfig()
+        if device.type != "cuda":
+            made.compile_config.mode = "default"  # graphs are CUDA's
+            made.compile_config._compile_all_devices = True
+    return made

@@ -8,8 +8,10 @@ https://github.com/ScanNet/ScanNet.
 """
 
 import dataclasses
+import operator
 import os
 import re
+import reprlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -112,11 +114,13 @@ NamedGroup = tuple[Group, str]  # with its category
 class Recording:
     """What a scene takes from its recording.
 
-    ``posed`` are the frames with a pose; ``camera_path_m`` is that of ``Scene``.
+    ``stated_count`` is the header's number of frames; ``posed`` are the frames with a
+    pose; ``camera_path_m`` is that of ``Scene``.
     """
 
     reader: RecordingReader
     frame_count: int
+    stated_count: int
     posed: tuple[int, ...]
     camera_path_m: tuple[CameraPosition, ...]
 
@@ -654,12 +658,12 @@ def match_groups(
     segments_path, groups_path = segments[0], aggregation[0]
     remedy = f"download {segments_path.name} and {groups_path.name} again"
     try:
-        owner = np.asarray(segments[1]["segIndices"], dtype=np.int64)
+        owner = _whole_numbers(segments[1]["segIndices"])
         stored = [
             (
-                int(group["objectId"]),
+                operator.index(group["objectId"]),
                 _label_of(group),
-                np.unique(np.asarray(group["segments"], dtype=np.int64)),
+                np.unique(_whole_numbers(group["segments"])),
             )
             for group in aggregation[1]["segGroups"]
         ]
@@ -706,6 +710,14 @@ def match_groups(
     return groups
 
 
+def _whole_numbers(values: Any) -> npt.NDArray[np.int64]:
+    """A list of whole numbers as an array; 1.5, "1" and true are none."""
+    # By type, since NumPy would make texts or floats of all values.
+    if not isinstance(values, list) or not all(type(v) is int for v in values):
+        raise ValueError(f"{reprlib.repr(values)} are not whole numbers")
+    return np.array(values, dtype=np.int64)
+
+
 def _label_of(group: Any) -> str:
     """The annotator's text; "unknown" if it is absent or blank."""
     label = group.get("label")
@@ -749,49 +761,68 @@ def _read_poses(
 ) -> Recording:
     """Poses and camera path of a recording; no image is read.
 
-    A wild pose (no rigid transform, or far outside the mesh) counts as none. If more
-    than ``MAX_BROKEN`` of them are wild, none is used.
+    A wild pose (see ``_pose_fault``) counts as none. If more than ``MAX_BROKEN``
+    of them are wild, none is used.
     """
     posed: list[int] = []
-    wild: list[int] = []
+    wild: dict[str, list[int]] = {}
     camera_path_m: list[CameraPosition] = []
     low, high = vertices.min(axis=0), vertices.max(axis=0)
     with source as reader:
+        warnings += reader.notes
         every = round(CAMERA_PATH_EVERY_S * reader.fps)
         for index, T_scan_from_camera in reader.poses():
             if T_scan_from_camera is None:
                 continue
-            if _is_wild(T_scan_from_camera, low, high):
-                wild.append(index)
+            fault = _pose_fault(T_scan_from_camera, low, high)
+            if fault:
+                wild.setdefault(fault, []).append(index)
                 continue
             posed.append(index)
             if not camera_path_m or index - camera_path_m[-1][0] >= every:
                 center = T_scan_from_camera[None, :3, 3]
                 x, y, z = transform_points(T_aligned_from_scan, center)[0].tolist()
                 camera_path_m.append((index, x, y, z))
-        total = len(posed) + len(wild)
-        if wild:
-            few = len(wild) <= MAX_BROKEN * total
+        left_out = sum(map(len, wild.values()))
+        total = len(posed) + left_out
+        few = left_out <= MAX_BROKEN * total
+        remedy = "left out" if few else "no pose is used, there is no camera path"
+        for fault, frames in wild.items():
             warnings.append(
-                f"{len(wild)} of {total} camera poses are no rigid transform in metres "
-                f"near the mesh (first: frame {wild[0]}): "
-                + ("left out" if few else "no pose is used, there is no camera path")
+                f"{len(frames)} of {total} camera poses are {fault} (first: frame "
+                f"{frames[0]}): {remedy}"
             )
-            if not few:
-                posed, camera_path_m = [], []
-        return Recording(source, reader.frame_count, tuple(posed), tuple(camera_path_m))
+        if not few:
+            posed, camera_path_m = [], []
+        return Recording(
+            source,
+            reader.frame_count,
+            reader.stated_count,
+            tuple(posed),
+            tuple(camera_path_m),
+        )
 
 
-def _is_wild(T_scan_from_camera: np.ndarray, low: np.ndarray, high: np.ndarray) -> bool:
-    center = T_scan_from_camera[:3, 3]
-    reach = MAX_CAMERA_DISTANCE_M
-    if not ((center >= low - reach) & (center <= high + reach)).all():
-        return True
+def _pose_fault(T: np.ndarray, low: np.ndarray, high: np.ndarray) -> str | None:
+    """What is wrong with a pose (4, 4) of a camera near the mesh's bounds, in words."""
     try:
-        require_rigid(T_scan_from_camera, "pose")
+        require_rigid(T, "pose")
     except SpacerError:
-        return True
-    return False
+        try:
+            require_rigid(T.T, "pose")
+        except SpacerError:
+            return "no rigid transform"
+        return "transposed (stored by columns)"
+    reach = MAX_CAMERA_DISTANCE_M
+
+    def near(center: np.ndarray) -> bool:
+        return bool(((center >= low - reach) & (center <= high + reach)).all())
+
+    if near(T[:3, 3]):
+        return None
+    if near(T[:3, 3] / 1000):
+        return "in millimetres"
+    return f"more than {reach:.0f} m outside the mesh"
 
 
 def _first_seen(
@@ -806,8 +837,8 @@ def _first_seen(
     """
     if raw.instance_images is not None:
         place = _require_whole(raw.instance_images, recording)
-        found = _first_seen_in_images(raw.instance_images, vertices, place)
-        return found, "instance images"
+        seen = _first_seen_in_images(raw.instance_images, vertices, place, warnings)
+        return seen, "instance images"
     archive = INSTANCES_2D[1:] if raw.dataset == "scannet" else "instance images"
     if recording is None:
         warnings.append(f"no {archive} either: first frames are unknown")
@@ -831,9 +862,9 @@ def _require_whole(zip_path: Path, recording: Recording | None) -> dict[int, int
     of which only some frames were kept, the other images are not used.
     """
     held = set(read_frame_numbers(zip_path))
-    count = recording.frame_count if recording else max(held, default=0) + 1
+    count = recording.stated_count if recording else max(held, default=0) + 1
     frames: Sequence[int] = range(count)
-    if recording is not None:
+    if recording is not None and recording.stated_count == recording.frame_count:
         with recording.reader as reader:
             frames = reader.numbers
     thinned = list(frames) != list(range(count))
@@ -854,28 +885,44 @@ def _require_whole(zip_path: Path, recording: Recording | None) -> dict[int, int
             remedy=f"download {zip_path.name} again, or remove it: first frames are "
             "then found by projection",
         )
-    return {number: index for index, number in enumerate(frames)}
+    end = recording.frame_count if recording else count  # the recording may be cut
+    return {number: index for index, number in enumerate(frames) if index < end}
 
 
 def _first_seen_in_images(
-    zip_path: Path, object_ids: Iterable[int], place: dict[int, int]
+    zip_path: Path,
+    object_ids: Iterable[int],
+    place: dict[int, int],
+    warnings: list[str],
 ) -> dict[int, int]:
     """``{object_id: frame}`` by counting pixels of value ``objectId`` + 1.
 
-    ``place`` is ``{number of an image: frame}``; other images are not used.
+    ``place`` is ``{number of an image: frame}``; other images are not used. Broken
+    images are left out; see ``BrokenFrames``.
     """
     first_seen: dict[int, int] = {}
-    waiting = {i for i in object_ids if 0 <= i < 255}
-    for index, image in read_instance_frames(zip_path):
+    wanted = {i for i in object_ids if i >= 0}
+    waiting, bits = {i for i in wanted if i + 1 < 2**16}, 8
+    broken = BrokenFrames(str(zip_path), "instance images", len(place))
+    for index, image in read_instance_frames(zip_path, broken):
+        if not waiting:
+            break
         if index not in place:
             continue
-        counts = np.bincount(image.ravel(), minlength=256)
+        bits = max(bits, 8 * image.itemsize)
+        counts = np.bincount(image.ravel(), minlength=max(waiting) + 2)
         seen = counts >= max(1, MIN_VISIBLE_FRACTION * image.size)
         for object_id in [i for i in waiting if seen[i + 1]]:
             first_seen[object_id] = place[index]
             waiting.remove(object_id)
-        if not waiting:
-            break
+    if broken.frames:
+        warnings.append(broken.note("left out"))
+    beyond = sorted(i for i in wanted if i + 1 >= 2**bits)
+    if beyond:
+        warnings.append(
+            f"{len(beyond)} objects have ids that images of {bits} bits cannot hold "
+            f"(first: {beyond[0]}): their first frames are unknown"
+        )
     return first_seen
 
 

@@ -26,10 +26,12 @@ import numpy.typing as npt
 
 from spacer_lib.artifacts import PathLike
 from spacer_lib.errors import SpacerError
+from spacer_lib.rooms.damage import MAX_BROKEN
 from spacer_lib.rooms.frames import FPS
 
 VERSION = 4
-COLOR_JPEG, DEPTH_RAW, DEPTH_ZLIB = 2, 0, 1
+COLOR_PNG, COLOR_JPEG, DEPTH_RAW, DEPTH_ZLIB = 1, 2, 0, 1
+IMU_BYTES = 128  # of each record behind the frames
 OPENING = struct.Struct("<IQ")  # version, length of the sensor's name
 HEADER = struct.Struct("<64f2i4IfQ")
 FRAME = struct.Struct("<16f4Q")
@@ -49,7 +51,7 @@ class SensFrame:
     T_scan_from_camera : (4, 4) float64 or None
         ``None`` where tracking was lost.
     jpeg : bytes
-        The colour image as stored.
+        The colour image as stored; see ``SensReader.color_format``.
     color_time_us, depth_time_us : int
         Time stamps as stored: often 0, or unrelated to the frame rate.
     """
@@ -92,6 +94,15 @@ class SensReader:
     depth_shift : float
         Depth units per metre.
     frame_count : int
+        Frames that are whole.
+    stated_count : int
+        Frames by the header.
+    color_format : int
+        ``COLOR_JPEG``, ``COLOR_PNG``, or another one that is not decoded here.
+    has_depth : bool
+        Whether there are depth images that can be decoded.
+    notes : list of str
+        What the recording lacks although its header names it.
 
     Examples
     --------
@@ -102,8 +113,9 @@ class SensReader:
     Raises
     ------
     SpacerError
-        If the file is missing, truncated or corrupt, or has another version or
-        compression; on opening or on reading a frame.
+        If the file is missing or corrupt, has another version, or is cut: on opening
+        or on reading a frame. Frames are left out with a note if they are at most
+        ``MAX_BROKEN`` of those stated, or if the file ends properly without them.
     """
 
     fps = FPS  # of the video; the time stamps are not used
@@ -177,19 +189,17 @@ class SensReader:
         matrices = np.array(values[:64]).reshape(4, 4, 4)
         self.color_intrinsic, self.color_extrinsic = matrices[:2]
         self.depth_intrinsic, self.depth_extrinsic = matrices[2:]
-        color_format, self._depth_format = values[64:66]
+        self.color_format, self._depth_format = values[64:66]
         self.color_size, self.depth_size = values[66:68], values[68:70]
-        self.depth_shift, self.frame_count = values[70:72]
-        known_depth = self._depth_format in (DEPTH_RAW, DEPTH_ZLIB)
-        if color_format != COLOR_JPEG or not (known_depth or self.depth_size == (0, 0)):
-            raise self._error(
-                "compression",
-                "header",
-                f"colour compression {color_format}, depth {self._depth_format}",
-                f"colour {COLOR_JPEG} (jpeg), depth {DEPTH_RAW} or {DEPTH_ZLIB} (zlib)",
-            )
+        self.depth_shift, self.stated_count = values[70:72]
+        self.notes: list[str] = []
         # Recordings of colour alone have no depth: its size is 0 x 0.
-        self.has_depth = self.depth_size != (0, 0)
+        sized = self.depth_size != (0, 0)
+        self.has_depth = sized and self._depth_format in (DEPTH_RAW, DEPTH_ZLIB)
+        if sized and not self.has_depth:
+            self.notes.append(
+                f"depth compression {self._depth_format} is unknown: no depth images"
+            )
         sides = (*self.color_size, *(self.depth_size if self.has_depth else ()))
         if min(sides) < 1 or max(sides) > _MAX_SIDE_PIXELS:
             raise self._error(
@@ -203,19 +213,39 @@ class SensReader:
             raise self._error(
                 "depth-shift", "header", f"depth shift {self.depth_shift}", "above 0"
             )
-        left = self._size - self._stream.tell()
-        if self.frame_count * FRAME.size > left:
-            raise self._error(
-                "frame-count",
-                f"header: {self.frame_count} frames",
-                f"{left} bytes",
-                f"at least {self.frame_count * FRAME.size} bytes",
-            )
         self._first_frame_at = self._stream.tell()
         # A compressed image exceeds its pixels' bytes by a small overhead at most.
         self._max_color_bytes = 4 * self.color_size[0] * self.color_size[1] + 65536
         depth_bytes = 2 * self.depth_size[0] * self.depth_size[1]
         self._max_depth_bytes = depth_bytes + depth_bytes // 100 + 1024
+        self.frame_count = self.stated_count
+        self._leave_out_absent_frames()
+
+    def _leave_out_absent_frames(self) -> None:
+        """Set ``frame_count`` to the whole frames, or raise; no image is read."""
+        whole, end = 0, self._first_frame_at
+        try:
+            for index, _, _, sizes in self._records():
+                whole, end = index + 1, self._stream.tell() + sum(sizes)
+        except SpacerError:
+            absent, left = self.stated_count - whole, self._size - end
+            if not whole or not (
+                absent <= MAX_BROKEN * self.stated_count or self._ends_at(end, left)
+            ):
+                raise
+            self.frame_count = whole
+            self.notes.append(
+                f"the header states {self.stated_count} frames, {whole} are there: "
+                f"{absent} left out"
+            )
+
+    def _ends_at(self, end: int, left: int) -> bool:
+        """Whether nothing is left there, or just the records of a motion sensor."""
+        if left < 8:
+            return left == 0
+        self._stream.seek(end)
+        count = int.from_bytes(self._stream.read(8), "little")
+        return left == 8 + IMU_BYTES * count
 
     def __iter__(self) -> Iterator[SensFrame]:
         """Yield every ``SensFrame`` in order; each call starts at the first."""
@@ -241,7 +271,7 @@ class SensReader:
         at = self._first_frame_at
         for index in range(self.frame_count):
             self._stream.seek(at)
-            where = f"frame {index} of {self.frame_count}"
+            where = f"frame {index} of {self.stated_count}"
             values = FRAME.unpack(self._read(FRAME.size, where))
             at, sizes = at + FRAME.size, values[18:]
             limits = (self._max_color_bytes, self._max_depth_bytes)
@@ -266,6 +296,13 @@ class SensReader:
         """Depth image as stored → (h, w) float32 metres; see ``SensFrame.depth_m``."""
         width, height = self.depth_size
         expected, where = 2 * width * height, f"frame {index}, depth"
+        if self._depth_format not in (DEPTH_RAW, DEPTH_ZLIB):
+            raise self._error(
+                "compression",
+                where,
+                f"compression {self._depth_format}",
+                f"{DEPTH_RAW} (raw) or {DEPTH_ZLIB} (zlib)",
+            )
         if self._depth_format == DEPTH_ZLIB:
             try:
                 # Limited, so that a hostile stream cannot fill the memory.

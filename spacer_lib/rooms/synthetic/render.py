@@ -14,7 +14,7 @@ import numpy.typing as npt
 import open3d as o3d
 
 from spacer_lib.errors import SpacerError
-from spacer_lib.rooms.frames import FPS, sample_indices
+from spacer_lib.rooms.frames import FPS, Sampler
 from spacer_lib.rooms.synthetic.layout import XYZ, Rect, Room, box_vertices, draw_room
 from spacer_lib.rooms.synthetic.views import VIEWS, View, pinhole, view_poses
 
@@ -189,7 +189,7 @@ def render_frames(
 
 @functools.lru_cache(maxsize=512)
 def frames_from_uri(
-    uri: str, count: int, size: int
+    uri: str, count: int, size: int, sampler: Sampler | None = None
 ) -> tuple[npt.NDArray[np.uint8], tuple[int, ...], int, float]:
     """Evenly spaced frames of the video at a ``room://view/seed`` address.
 
@@ -220,7 +220,7 @@ def frames_from_uri(
         )
     view = VIEWS[name]
     room = draw_room(int(seed), view.style)
-    indices = sample_indices(view.frames, count)
+    indices = (sampler or Sampler()).indices(view.frames, count, FPS)
     frames = render_frames(room, view, indices, size)
     frames.setflags(write=False)
     return frames, indices, view.frames, FPS

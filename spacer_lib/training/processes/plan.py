@@ -304,6 +304,10 @@ def worker_environment(plan: RunPlan, outer: Mapping[str, str]) -> dict[str, str
         # With two threads each, processes compete with everything else for the cores.
         environment.setdefault("OMP_NUM_THREADS", "1")
         return environment
+    # The cache of generation grows by ever new sizes, which would split the memory.
+    # vLLM's sleep in the same process forbids it.
+    if plan.config.advanced.vllm != "colocate":
+        environment.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")
     # A lone process that sees several GPUs would spread each batch over all of them.
     gpus = plan.workers // plan.nodes
     visible = environment.get("CUDA_VISIBLE_DEVICES")

@@ -28,6 +28,7 @@ from spacer_lib.training.assembly import build_trainer
 from spacer_lib.training.baselines import build_dpo, build_sft
 from spacer_lib.training.card import model_card
 from spacer_lib.training.checkpoints import complete_checkpoints, save_model
+from spacer_lib.training.memory import peak_memory_gb
 from spacer_lib.training.processes.failures import error_line, note_failure
 from spacer_lib.training.processes.plan import GRACE_S, STOP, RunPlan, read_plan
 from spacer_lib.training.record import (
@@ -36,7 +37,6 @@ from spacer_lib.training.record import (
     dataset_record,
     drop_later_steps,
     last_means,
-    peak_memory_gb,
 )
 from spacer_lib.training.trackers import tracker_callbacks
 

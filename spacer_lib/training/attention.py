@@ -1,0 +1,376 @@
+"""Attention of a packed row, without copies of the prompt.
+
+A packed row holds groups: a prompt, then branches that go on from it (``prefix``). Its
+attention is computed in pieces. Each piece is a run of queries over a run of keys:
+
+    prompt over prompt (causal) | all branches over the prompt | a branch over itself
+
+A branch's token is in two pieces. Their outputs are merged by the logarithms of their
+softmax sums, so the prompt's keys are read where they are and never copied for a
+branch. Query heads that share a key head read the same keys. Branches keep their own
+lengths.
+
+The backward pass of a piece gets the merged output and the merged sums: with these it
+gives the piece's part of the whole gradient.
+
+Source: merging, FlashAttention §3.1 (https://arxiv.org/abs/2205.14135); its backward
+pass over pieces, Ring Attention (https://arxiv.org/abs/2310.01889).
+"""
+
+import spacer_lib.training.environment  # noqa: F401  # isort: skip
+
+import itertools
+import warnings
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import torch
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+from spacer_lib.models.patches.shared_media import core_of
+
+BRANCHES = "spacer_branches"
+CPU_TYPES = torch.float32, torch.float64, torch.bfloat16, torch.float16
+HALVES = torch.bfloat16, torch.float16
+
+
+class Group(NamedTuple):
+    """A part of a packed row: a prompt without its last token, then its branches.
+
+    Attributes
+    ----------
+    before : int
+        Tokens of the prompt without its last.
+    lengths : tuple of int
+        Tokens of each branch, at least 1.
+    """
+
+    before: int
+    lengths: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        """Positions of the group."""
+        return self.before + sum(self.lengths)
+
+
+Layout = tuple[Group, ...]
+
+
+class Piece(NamedTuple):
+    """Queries that attend to keys in one call.
+
+    Attributes
+    ----------
+    queries, keys : slice
+        Of the row's positions.
+    rows : int
+        Sequences of equal length that stand side by side in the slices.
+    causal : bool
+        Within each sequence.
+    first : bool
+        Whether no piece before had these queries.
+    """
+
+    queries: slice
+    keys: slice
+    rows: int
+    causal: bool
+    first: bool
+
+
+def pieces(layout: Layout) -> Iterator[Piece]:
+    """The pieces that together are the attention of a packed row."""
+    start = 0
+    for group in layout:
+        at, end = start + group.before, start + group.size
+        prompt = slice(start, at)
+        if group.before:
+            yield Piece(prompt, prompt, 1, True, True)
+            yield Piece(slice(at, end), prompt, 1, False, True)
+        for length, alike in itertools.groupby(group.lengths):
+            count = len(list(alike))
+            own = slice(at, at + count * length)
+            yield Piece(own, own, count, True, not group.before)
+            at = own.stop
+        start = end
+
+
+def visible(layout: Layout) -> torch.Tensor:
+    """What each position of a packed row attends to: (S, S) bool, rows to columns.
+
+    ``branch_attention`` computes the same in pieces; this is for pictures and tests.
+    """
+    numbers, prompts, number = [], [], 0
+    for group in layout:
+        numbers += [number] * group.before
+        prompts += [number] * group.size
+        for length in group.lengths:
+            number += 1
+            numbers += [number] * length
+        number += 1
+    own, prompt = torch.tensor(numbers), torch.tensor(prompts)
+    seen = (own[:, None] == own) | (prompt[:, None] == own)
+    return seen & torch.ones(len(own), len(own), dtype=torch.bool).tril()
+
+
+# ---------------------------------------------------------------- kernels
+
+
+class _CpuFlash:
+    """torch's flash attention on a CPU."""
+
+    @staticmethod
+    def forward(q: Any, k: Any, v: Any, causal: bool, scale: float) -> tuple[Any, ...]:
+        """Output, sums, and what ``backward`` gets as ``extra``."""
+        run = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+        return (*run(q, k, v, 0.0, causal, scale=scale), ())
+
+    @staticmethod
+    def backward(
+        gradient: Any, states: Any, causal: bool, scale: float, extra: Any
+    ) -> Any:
+        """Gradients of q, k and v; ``states``: q, k, v, output, sums."""
+        run = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
+        return run(gradient, *states, 0.0, causal, scale=scale)
+
+
+class _CudaFlash:
+    """torch's flash attention on a GPU, for half precision."""
+
+    @staticmethod
+    def forward(q: Any, k: Any, v: Any, causal: bool, scale: float) -> tuple[Any, ...]:
+        """See ``_CpuFlash``."""
+        run = torch.ops.aten._scaled_dot_product_flash_attention
+        output, sums, *extra = run(q, k, v, 0.0, causal, False, scale=scale)
+        return output, sums, extra[:6]
+
+    @staticmethod
+    def backward(
+        gradient: Any, states: Any, causal: bool, scale: float, extra: Any
+    ) -> Any:
+        """See ``_CpuFlash``."""
+        run = torch.ops.aten._scaled_dot_product_flash_attention_backward
+        *states, sums = states
+        places, random = extra[:4], extra[4:]
+        return run(
+            gradient,
+            *states,
+            sums.contiguous(),
+            *places,
+            0.0,
+            causal,
+            *random,
+            scale=scale,
+        )
+
+
+class _Products:
+    """Matrix products and a softmax: any device and type, and a dense matrix."""
+
+    @staticmethod
+    def _scores(q: Any, k: Any, causal: bool, scale: float) -> Any:
+        groups = q.shape[1] // k.shape[1]  # (b, key heads, groups, queries, keys)
+        rows = q.unflatten(1, (-1, groups)).to(_exact(q))
+        scores = rows @ k[:, :, None].to(rows).mT * scale
+        if causal:
+            seen = torch.ones(scores.shape[-2:], dtype=torch.bool, device=q.device)
+            scores = scores.masked_fill(~seen.tril(), -torch.inf)
+        return scores
+
+    @classmethod
+    def forward(
+        cls, q: Any, k: Any, v: Any, causal: bool, scale: float
+    ) -> tuple[Any, ...]:
+        """See ``_CpuFlash``."""
+        scores = cls._scores(q, k, causal, scale)
+        sums = scores.logsumexp(dim=-1)
+        output = (scores - sums[..., None]).exp() @ v[:, :, None].to(scores)
+        return output.flatten(1, 2).to(q), sums.flatten(1, 2), ()
+
+    @classmethod
+    def backward(
+        cls, gradient: Any, states: Any, causal: bool, scale: float, extra: Any
+    ) -> Any:
+        """See ``_CpuFlash``."""
+        q, k, v, output, sums = states
+        groups = q.shape[1] // k.shape[1]
+        scores = cls._scores(q, k, causal, scale)
+
+        def split(states: torch.Tensor) -> torch.Tensor:
+            return states.unflatten(1, (-1, groups)).to(scores)
+
+        shares = (scores - split(sums)[..., None]).exp()
+        wanted, rows = split(gradient), split(q)
+        whole = (wanted * split(output)).sum(dim=-1, keepdim=True)
+        inner = shares * (wanted @ v[:, :, None].to(scores).mT - whole) * scale
+        return (
+            (inner @ k[:, :, None].to(scores)).flatten(1, 2).to(q),
+            (inner.mT @ rows).sum(dim=2).to(k),
+            (shares.mT @ wanted).sum(dim=2).to(v),
+        )
+
+
+def kernel_for(query: torch.Tensor) -> Any:
+    """The kernel that computes the pieces of these queries.
+
+    Warns once where torch has no flash attention for them.
+    """
+    device, kind = query.device.type, query.dtype
+    if device == "cpu" and kind in CPU_TYPES:
+        return _CpuFlash
+    usable = (
+        device == "cuda"
+        and kind in HALVES
+        and query.shape[-1] % 8 == 0
+        and query.shape[-1] <= 256
+        and torch.version.hip is None
+        and torch.backends.cuda.is_flash_attention_available()
+        and torch.cuda.get_device_capability(query.device) >= (8, 0)
+    )
+    if usable:
+        return _CudaFlash
+    warnings.warn(
+        f"no flash attention for {kind} on {device} with heads of {query.shape[-1]}: "
+        "packed rows are computed with dense matrices, slower and in more memory",
+        stacklevel=2,
+    )
+    return _Products
+
+
+def _exact(states: torch.Tensor) -> torch.dtype:
+    """The type in which sums are kept: at least float32."""
+    return torch.promote_types(states.dtype, torch.float32)
+
+
+def _cut(states: torch.Tensor, part: slice, count: int) -> torch.Tensor:
+    """(1, h, S, …) → (count, h, tokens of a sequence, …), a view."""
+    return states[:, :, part].unflatten(2, (count, -1))[0].transpose(0, 1)
+
+
+class _InPieces(torch.autograd.Function):
+    """(1, h, S, d) queries and (1, key heads, S, d) keys, values → (1, h, S, d)."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        layout: Layout,
+        scale: float,
+    ) -> torch.Tensor:
+        kernel, plan, extras = kernel_for(query), list(pieces(layout)), []
+        output = torch.empty_like(query)
+        sums = query.new_empty(query.shape[:3], dtype=_exact(query))
+        for piece in plan:
+            part, count = piece.queries, piece.rows
+            k, v = (_cut(states, piece.keys, count) for states in (key, value))
+            q = _cut(query, part, count)
+            found, own, extra = kernel.forward(q, k, v, piece.causal, scale)
+            extras.append(extra)
+            there, total = _cut(output, part, count), _cut(sums, part, count)
+            if piece.first:
+                there.copy_(found)
+                total.copy_(own)
+                continue
+            share = torch.sigmoid(own - total)[..., None]
+            if there.dtype == share.dtype:
+                there.lerp_(found, share)
+            else:
+                there.copy_(torch.lerp(there.to(share), found.to(share), share))
+            total.copy_(torch.logaddexp(total, own))
+        ctx.save_for_backward(query, key, value, output, sums)
+        ctx.plan, ctx.extras, ctx.kernel, ctx.scale = plan, extras, kernel, scale
+        return output
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        query, key, value, output, sums = ctx.saved_tensors
+        made = [torch.zeros_like(states) for states in (query, key, value)]
+        for piece, extra in zip(ctx.plan, ctx.extras, strict=True):
+            places = piece.queries, piece.keys, piece.keys
+            states = [
+                _cut(states, part, piece.rows)
+                for states, part in (
+                    *zip((query, key, value), places, strict=True),
+                    (output, piece.queries),
+                    (sums, piece.queries),
+                )
+            ]
+            wanted = _cut(gradient, piece.queries, piece.rows)
+            found = ctx.kernel.backward(wanted, states, piece.causal, ctx.scale, extra)
+            for whole, part, one in zip(made, places, found, strict=True):
+                _cut(whole, part, piece.rows).add_(one)
+        return *made, None, None
+
+
+# ---------------------------------------------------------------- transformers
+
+
+def branch_attention(
+    module: Any,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    *,
+    branches: Layout | None = None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    **kwargs: Any,
+) -> tuple[torch.Tensor, None]:
+    """Attention of a packed row; without ``branches`` exactly transformers' ``sdpa``.
+
+    Parameters
+    ----------
+    query : (1, heads, S, d) tensor
+    key, value : (1, key heads, S, d) tensor
+    branches : tuple of Group, optional
+        The row's groups. There is no dropout then.
+
+    Returns
+    -------
+    (1, S, heads, d) tensor, None
+    """
+    if branches is None:
+        return sdpa_attention_forward(
+            module,
+            query,
+            key,
+            value,
+            attention_mask,
+            dropout=dropout,
+            scaling=scaling,
+            **kwargs,
+        )
+    query, key, value = map(_as_autocast, (query, key, value))
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    output = _InPieces.apply(query, key, value, branches, scale)
+    return output.transpose(1, 2), None
+
+
+def _as_autocast(states: torch.Tensor) -> torch.Tensor:
+    """Under autocast in its type: it casts no argument of an own function, and rotary
+    positions leave queries and keys in float32."""
+    device = states.device.type
+    if not torch.is_autocast_enabled(device):
+        return states
+    return states.to(torch.get_autocast_dtype(device))
+
+
+AttentionInterface.register(BRANCHES, branch_attention)
+AttentionMaskInterface.register(BRANCHES, sdpa_mask)
+
+
+def use_branches(model: Any) -> Any:
+    """Let the language model's layers take packed rows; the tower stays on sdpa.
+
+    Returns the same model.
+    """
+    text = core_of(model).language_model
+    text.config._attn_implementation = BRANCHES
+    return model
