@@ -4,7 +4,7 @@ SHELL := /bin/bash
 # ninja and accelerate are looked up on PATH by the processes that need them.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 .PHONY: help setup vllm demo check test warmstart study studies evaluation bench \
-    bench-step fuzz notebooks lab clean
+    bench-step faults fuzz notebooks lab clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' Makefile
@@ -43,6 +43,9 @@ evaluation: setup ## Ask the held-out rooms of every trained study model, and ta
 bench: setup ## Time data engine and rewards against the other way of doing each
 	@.venv/bin/python -m benches.data
 	@.venv/bin/python -m benches.rewards
+
+faults: setup ## Odd replies to spacer evaluate, odd requests to spacer serve: a table
+	@.venv/bin/python -m benches.http_faults
 
 bench-step: setup ## Time a GRPO step over lengths and group sizes, for notebook 05
 	@scripts/bench_step.sh

@@ -28,9 +28,12 @@ from spacer_lib.cli.choices import (
     one_of,
 )
 from spacer_lib.cli.servers import (
+    Deadline,
     FallbackEndpoint,
     FallbackKey,
     FallbackModel,
+    MaxFailed,
+    MaxReplyBytes,
     fallback_backend,
 )
 from spacer_lib.cli.servers import endpoint as server
@@ -65,6 +68,10 @@ ADVANCED = (
     "key_variable",
     "concurrency",
     "jpeg",
+    "deadline",
+    "max_reply_bytes",
+    "max_failed",
+    "retry_failed",
     "fallback_endpoint",
     "fallback_model",
     "fallback_key_variable",
@@ -172,6 +179,12 @@ def evaluate(
     jpeg: Annotated[
         bool, typer.Option(help="Send frames as JPEG, which is smaller than PNG.")
     ] = False,
+    deadline: Deadline = 300,
+    max_reply_bytes: MaxReplyBytes = 8 * 2**20,
+    max_failed: MaxFailed = 0.1,
+    retry_failed: Annotated[
+        bool, typer.Option(help="Ask again the rows that a server refused.")
+    ] = False,
     fallback_endpoint: FallbackEndpoint = None,
     fallback_model: FallbackModel = None,
     fallback_key_variable: FallbackKey = "OPENAI_API_KEY",
@@ -179,8 +192,13 @@ def evaluate(
     """Ask a benchmark's questions and score the answers; a stopped run continues."""
     _check_source(model, endpoint, model_name, floor)
     _check_asked(benchmark, suite, train_data)
+    limits: dict[str, Any] = {
+        "deadline": deadline,
+        "max_reply_bytes": max_reply_bytes,
+        "max_failed": max_failed,
+    }
     judge = fallback_backend(
-        fallback_endpoint, fallback_model, fallback_key_variable, concurrency
+        fallback_endpoint, fallback_model, fallback_key_variable, concurrency, **limits
     )
     check_choice("backend", backend, BACKENDS, "cli.unknown-backend")
     if model:
@@ -214,8 +232,8 @@ def evaluate(
     with contextlib.ExitStack() as stack:
         answers: Any = None
         if endpoint and model_name:
-            form = "jpeg" if jpeg else "png"
-            answers = server(endpoint, model_name, key_variable, concurrency, form)
+            limits["form"] = "jpeg" if jpeg else "png"
+            answers = server(endpoint, model_name, key_variable, concurrency, **limits)
         elif model:
             frames = max(one.settings.video.frames for one in asked)
             opened = _checkpoint(model, backend, positions, frames, workers)
@@ -238,6 +256,7 @@ def evaluate(
                     overwrite=overwrite,
                     fallback=judge,
                     profile=profile,
+                    retry_failed=retry_failed,
                 )
             except KeyboardInterrupt:
                 print(f"{place}: stopped; the same command goes on", file=sys.stderr)
@@ -496,16 +515,49 @@ def serve(
         Optional[int], typer.Option(min=1, help="Most pixels of a frame.")
     ] = None,
     positions: Positions = None,
+    allow_host: Annotated[
+        list[str],
+        typer.Option(
+            metavar="NAME",
+            help="Name of this machine that requests may use, beside --host.",
+        ),
+    ] = [],
+    max_context: Annotated[
+        Optional[int],
+        typer.Option(min=2, help="Most tokens of prompt and answer; the model's else."),
+    ] = None,
+    max_request_bytes: Annotated[
+        int, typer.Option(min=1, help="Most bytes of one request.")
+    ] = 64 * 2**20,
+    max_pictures: Annotated[
+        int, typer.Option(min=0, help="Most images or frames of one request.")
+    ] = 256,
+    max_seconds: Annotated[
+        float, typer.Option(min=0.1, help="Most seconds until a request's answer.")
+    ] = 600,
+    queue: Annotated[
+        int, typer.Option(min=1, help="Most requests at once; others get status 429.")
+    ] = 64,
 ) -> dict[str, Any]:
     """Serve a checkpoint with OpenAI's chat interface, one request at a time."""
     check_model(model)
     from spacer_lib.evaluation.backends import load
+    from spacer_lib.evaluation.chat_requests import ServeLimits
     from spacer_lib.evaluation.serve import make_server
 
     name = name or Path(model).name
     loaded, processor = load(model, positions)
     server = make_server(
-        loaded, processor, name, host=host, port=port, max_pixels=max_pixels
+        loaded,
+        processor,
+        name,
+        host=host,
+        port=port,
+        max_pixels=max_pixels,
+        limits=ServeLimits(
+            max_context, max_request_bytes, max_pictures, max_seconds, queue
+        ),
+        allow_hosts=allow_host,
     )
     host, port = str(server.server_address[0]), server.server_address[1]
     print(f"{name} at http://{host}:{port}/v1", flush=True)

@@ -20,19 +20,40 @@ FallbackKey = Annotated[
 ]
 
 
+Deadline = Annotated[
+    float,
+    typer.Option(
+        min=0.1, metavar="SECONDS", help="Most seconds for one row, retries included."
+    ),
+]
+MaxReplyBytes = Annotated[
+    int, typer.Option(min=1, metavar="BYTES", help="Most bytes of one reply.")
+]
+MaxFailed = Annotated[
+    float,
+    typer.Option(
+        min=0, max=1, metavar="SHARE", help="Stop if more of the requests fail."
+    ),
+]
+
+
 def endpoint(
-    url: str, name: str, key_variable: str, concurrency: int, form: str = "png"
+    url: str, name: str, key_variable: str, concurrency: int, **options: Any
 ) -> Any:
-    """A backend that asks an OpenAI-compatible server."""
+    """A backend that asks an OpenAI-compatible server; see ``chat.Endpoint``."""
     from spacer_lib.evaluation.chat import Endpoint
 
     return Endpoint(
-        url, name, key_variable=key_variable, concurrency=concurrency, form=form
+        url, name, key_variable=key_variable, concurrency=concurrency, **options
     )
 
 
 def fallback_backend(
-    url: str | None, name: str | None, key_variable: str, concurrency: int = 4
+    url: str | None,
+    name: str | None,
+    key_variable: str,
+    concurrency: int = 4,
+    **options: Any,
 ) -> Any:
     """The fallback reader that the options name, or ``None``.
 
@@ -48,4 +69,6 @@ def fallback_backend(
             got="one of them",
             expected="both",
         )
-    return endpoint(url, name, key_variable, concurrency) if url and name else None
+    if not url or not name:
+        return None
+    return endpoint(url, name, key_variable, concurrency, **options)

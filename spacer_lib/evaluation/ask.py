@@ -82,6 +82,19 @@ class Journal:
         self.done[name] = {**made, "config": self.configs[name]}
         append_jsonl(self.path, [self.done[name]], sync=True)
 
+    def forget(self, reason: str) -> int:
+        """Remove the records that failed for this reason; how many they were."""
+        lost = [
+            name
+            for name, made in self.done.items()
+            if str(made.get("failure")).partition(":")[0] == reason
+        ]
+        for name in lost:
+            del self.done[name]
+        if lost:
+            write_jsonl(self.path, self.done.values())
+        return len(lost)
+
     def finish(self) -> list[dict[str, Any]]:
         """The records of all rows, in the order of ``configs``; so is the file then."""
         made = [self.done[name] for name in self.configs]

@@ -65,6 +65,7 @@ def run(
     extraction: str = "strict",
     overwrite: bool = False,
     fallback: Backend | None = None,
+    retry_failed: bool = False,
     profile: str | None = None,
 ) -> list[Prediction]:
     """Ask every row, score it, and write a folder; resume an earlier run.
@@ -91,6 +92,8 @@ def run(
         Delete what the folder holds of other settings.
     fallback : Backend, optional
         Reads the outputs that the rule did not; see ``fallback.read_again``.
+    retry_failed : bool
+        Ask again the rows whose record is ``request_failed``.
     profile : str, optional
         Name of the profile that the settings come from, for the folder alone.
 
@@ -143,6 +146,8 @@ def run(
         _prepare(folder, header, overwrite)
         path = folder / "predictions.jsonl"
         journal = Journal(path, dict.fromkeys(ids, header["config"]))
+        if retry_failed and journal.forget("request_failed"):
+            (folder / "scores.json").unlink(missing_ok=True)
         start, before = time.monotonic(), len(journal.done)
         with contextlib.closing(
             ask(rows, backend, settings, journal, condition=condition)
@@ -174,8 +179,9 @@ def run(
 def scores(records: Sequence[Prediction], benchmark: Benchmark) -> dict[str, Any]:
     """Aggregates, what failed where, and ``summarize``'s table, as plain values."""
     table = summarize(records)
+    # Older folders may hold what a server wrote in place of a number.
     known = (r.get("tokens") for r in records)
-    tokens = [count for count in known if count is not None]
+    tokens = [count for count in known if isinstance(count, int | float)]
     return {
         **totals(records, benchmark),
         "failed": {r["id"]: r["failure"] for r in records if r["failure"]},

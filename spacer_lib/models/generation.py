@@ -5,11 +5,12 @@ Evaluation and sample selection ask a model through here. Nothing is left to a p
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
+from transformers import StoppingCriteria, StoppingCriteriaList
 
 from spacer_lib.artifacts import config_hash
 from spacer_lib.errors import SpacerError
@@ -55,6 +56,8 @@ def respond(
     *,
     blind: bool = False,
     prefixes: Sequence[str] | None = None,
+    most_tokens: Callable[[int], int] | None = None,
+    stopping: Sequence[StoppingCriteria] = (),
 ) -> list[Response]:
     """One completion for each row, with its number of tokens.
 
@@ -71,6 +74,11 @@ def respond(
         Leave videos and images out.
     prefixes : list of str, optional
         Forced start of each response.
+    most_tokens : callable, optional
+        From the number of tokens of a batch's prompt to the most new tokens, in place
+        of ``settings.max_new_tokens``. It may raise.
+    stopping : list of StoppingCriteria
+        Of ``generate``.
 
     Returns
     -------
@@ -100,10 +108,12 @@ def respond(
                 sampler = KeyedSampling(
                     keys[batch], width, settings.temperature, settings.top_p
                 )
+            limit = most_tokens(width) if most_tokens else settings.max_new_tokens
             output = model.generate(
                 **tensors,
                 **generation_settings(model, sampler),
-                max_new_tokens=settings.max_new_tokens,
+                max_new_tokens=limit,
+                stopping_criteria=StoppingCriteriaList(stopping),
             )
         new = output[:, width:]
         made = processor.tokenizer.batch_decode(

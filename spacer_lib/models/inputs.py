@@ -151,7 +151,7 @@ def encode_prompts(
     encoded: dict[Hashable, _Shown] = {}
     texts, media = [], []
     for row in rows:
-        (turn,) = style.messages(row)
+        *earlier, turn = style.messages(row)
         parts = [part for part in turn["content"] if part["type"] != "text"]
         words = [part for part in turn["content"] if part["type"] == "text"]
         # The rows of a group show the same media, which is encoded once.
@@ -160,7 +160,7 @@ def encode_prompts(
             encoded[key] = encode([] if blind else parts)
         shown = encoded[key]
         text = processor.apply_chat_template(
-            [{**turn, "content": [*shown.parts, *words]}],
+            [*earlier, {**turn, "content": [*shown.parts, *words]}],
             tokenize=False,
             add_generation_prompt=True,
         )

@@ -153,7 +153,7 @@ class Stub:
         self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
 
     def endpoint(self, **changes):
-        return Endpoint(self.url, "stub", **{"retries": 0, "timeout": 20, **changes})
+        return Endpoint(self.url, "stub", **{"retries": 0, "deadline": 20, **changes})
 
 
 def said(text, **changes):
