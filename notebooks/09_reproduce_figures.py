@@ -395,7 +395,6 @@ if summary:
 # %%
 show("spacer_table2")
 
-
 # %% [markdown]
 # The gaps are printed without intervals. How wide is the interval of one score? The shaded bands are the narrowest and the widest half-width of the models in `held_out/scores.csv`: 668 questions about 120 rooms of ours.
 

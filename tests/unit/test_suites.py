@@ -14,8 +14,26 @@ from spacer_lib.artifacts import read_json, read_jsonl
 from spacer_lib.benchmarks import named, vsi
 from spacer_lib.benchmarks.schema import write_parquet
 from spacer_lib.benchmarks.suites import SUITES, suite_folders, suite_named
+from spacer_lib.evaluation.replies import Reply
 
 EASI = SUITES["easi-8"]
+
+
+class AlwaysA:
+    """A backend that answers A: the samples have one room, and a floor needs more."""
+
+    name, batched = "always A", False
+
+    def identity(self):
+        return {"backend": self.name}
+
+    def ask(self, rows, settings, *, prefixes=None, blind=False):
+        return ((i, Reply("A", 1)) for i in range(len(rows)))
+
+
+@pytest.fixture
+def always_a(monkeypatch):
+    monkeypatch.setattr(cli.evaluation, "_floor", lambda *_: AlwaysA())
 
 
 def write_vsi(folder):
@@ -61,7 +79,7 @@ def test_members_are_benchmarks_and_their_means_exist(written):
         suite_named("easi-9")
 
 
-def test_one_command_asks_all_and_continues(written, tmp_path, capsys):
+def test_one_command_asks_all_and_continues(written, tmp_path, capsys, always_a):
     out = tmp_path / "out"
     options = ("--data", written, "--out", out, "--floor", "majority")
     assert evaluate(*options, "--extraction", "official") == 0
@@ -131,7 +149,7 @@ def test_options_that_do_not_fit_are_refused(tmp_path, capsys, words, said):
     assert said in capsys.readouterr().err
 
 
-def test_revsi_is_asked_with_its_budget_unless_another_is_chosen(tmp_path):
+def test_revsi_is_asked_with_its_budget_unless_another_is_chosen(tmp_path, always_a):
     data = images.write_revsi(tmp_path / "data", videos=1)
 
     def frames(place, *options):
