@@ -59,12 +59,12 @@ from spacer_lib.evaluation.profiles import differing, profile_table
 from spacer_lib.evaluation.report import read_run
 from spacer_lib.evaluation.runner import evaluate, run
 from spacer_lib.evaluation.statistics import compare, summarize, totals
+
+# %%
 from spacer_lib.language.asking import AskSettings
 from spacer_lib.language.tags import read_completion
 from spacer_lib.maps.scores import SCORERS
 from spacer_lib.maps.scores import score as map_score
-
-# %%
 from spacer_lib.pictures import evaluation_plots, map_plots, room_plots
 from spacer_lib.pictures.style import PALETTE, short_name, use_house_style
 from spacer_lib.rooms.frames import Sampler, VideoSettings
@@ -392,7 +392,7 @@ gap_of = {
     if name != "spacer"
 }
 table = {k: g.table.set_index("cause")["share"] for k, g in gap_of.items()}
-(100 * pd.DataFrame(table)).round(1).fillna("–")
+(100 * pd.DataFrame(table)).round(1).astype(object).fillna("–")
 
 # %%
 between = gaps.ask_again(

@@ -50,9 +50,9 @@ from transformers.utils.logging import disable_progress_bar
 
 # %%
 from spacer_lib import published
+from spacer_lib.artifacts import PROJECT_ROOT, commit, provenance, read_json, write_json
 
 # %%
-from spacer_lib.artifacts import PROJECT_ROOT, commit, provenance, read_json, write_json
 from spacer_lib.errors import SpacerError
 from spacer_lib.evaluation.agreement import gwet_ac1, quiz, score_quiz
 from spacer_lib.evaluation.analyses import (
