@@ -265,6 +265,8 @@ def audit(
         print(f"{task:30}{row['rows']:>6}{row['exact']:>7}")
     for reason, count in result["skipped"].items():
         print(f"skipped {count}: {reason}")
+    for scene_id, why in result["unreadable"].items():
+        print(f"scene {scene_id}: {why}")
     for row in result["disagreements"]:
         note = f" ({row['note']})" if row["note"] else ""
         print(

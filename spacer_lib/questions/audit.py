@@ -10,11 +10,12 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from spacer_lib.artifacts import PathLike, read_json, read_jsonl
+from spacer_lib.artifacts import PathLike, read_jsonl
 from spacer_lib.errors import SpacerError
 from spacer_lib.questions.generators import direction_answer
 from spacer_lib.rooms.geometry import box_distance_m, closest_distance_m, turn_deg
-from spacer_lib.rooms.scene import ObjectInstance, Scene
+from spacer_lib.rooms.scans import require_no_failures
+from spacer_lib.rooms.scene import ObjectInstance, Scene, try_meta_files
 
 # Name of an object in questions → its name in the metadata, where the two differ.
 SYNONYMS = {"coat rack": "coat hanger"}
@@ -37,6 +38,13 @@ UNDETERMINED = {
 }
 # What an official row must have.
 OFFICIAL_KEYS = ("id", "scene_name", "question_type", "question", "ground_truth")
+_TYPES: dict[str, tuple[type, ...]] = {
+    "id": (int, str),
+    "scene_name": (int, str),
+    "question_type": (str,),
+    "question": (str,),
+    "ground_truth": (int, float, str),
+}
 
 Row = Mapping[str, Any]  # of the official file, or of ours
 
@@ -203,7 +211,7 @@ def audit(
     Raises
     ------
     SpacerError
-        If a row lacks one of ``OFFICIAL_KEYS``.
+        If a row lacks one of ``OFFICIAL_KEYS``, or a value has another type.
     """
     by_id = {scene.scene_id: scene for scene in scenes}
     tasks: dict[str, dict[str, int]] = {}
@@ -217,6 +225,7 @@ def audit(
                 got=f"no {', '.join(absent)}",
                 expected=f"VSI-Bench's keys: {', '.join(OFFICIAL_KEYS)}",
             )
+        _require_types(number, row)
         kind, scene = row["question_type"], by_id.get(str(row["scene_name"]))
         if scene is None:
             broken = str(row["scene_name"]) in unreadable
@@ -251,6 +260,30 @@ def audit(
     }
 
 
+def _require_types(number: int, row: Row) -> None:
+    """Refuse a row with a list where a text belongs, a question in digits, …"""
+    for key, types in _TYPES.items():
+        value = row[key]
+        if isinstance(value, bool) or not isinstance(value, types):
+            expected = "a text" if types == (str,) else "a text or a number"
+            raise SpacerError(
+                f"question row {number}: {key}",
+                kind="questions.official-row-type",
+                got=repr(value)[:80],
+                expected=expected,
+            )
+    options = row.get("options")
+    if options is not None and not (
+        isinstance(options, list) and all(isinstance(text, str) for text in options)
+    ):
+        raise SpacerError(
+            f"question row {number}: options",
+            kind="questions.official-row-type",
+            got=repr(options)[:80],
+            expected="a list of texts",
+        )
+
+
 def _same(ours: str, official: str) -> bool:
     """Equal as texts or as numbers: one file says 3 and another 3.0."""
     try:
@@ -274,23 +307,20 @@ def _contradiction(row: Row, scene: Scene) -> str | None:
 def audit_files(meta_path: PathLike, questions_path: PathLike) -> dict[str, Any]:
     """``audit`` of a meta file and a JSON-lines file of questions.
 
+    Returns
+    -------
+    dict
+        As ``audit``, and ``unreadable``: ``{scene_id: what is wrong}``.
+
     Raises
     ------
     SpacerError
         If a file cannot be read or has another form.
     """
-    rows, scenes, unreadable = read_jsonl(questions_path), [], set[str]()
-    content = read_json(meta_path)
-    if not isinstance(content, dict):
-        raise SpacerError(
-            f"{meta_path} is not a meta file",
-            kind="questions.no-meta-file",
-            got=type(content).__name__,
-            expected="{scene_id: meta}",
-        )
-    for scene_id, meta in content.items():
-        try:
-            scenes.append(Scene.from_meta(scene_id, meta))
-        except SpacerError:
-            unreadable.add(scene_id)
-    return audit(scenes, rows, unreadable)
+    rows = read_jsonl(questions_path)
+    scenes, failures = try_meta_files(meta_path)
+    if not scenes:
+        require_no_failures(failures, len(failures), "rooms")
+    unreadable = {where.rpartition(": ")[2]: str(e) for where, e in failures.items()}
+    found = audit([scene for _, scene in scenes], rows, unreadable)
+    return found | {"unreadable": unreadable}

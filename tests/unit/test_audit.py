@@ -158,10 +158,28 @@ def test_a_row_without_its_keys_is_an_error(scene):
         audit([scene], rows)
 
 
+@pytest.mark.parametrize(
+    "key, value",
+    [
+        ("question", 3),
+        ("question", ["How many"]),
+        ("ground_truth", ["24.0"]),
+        ("scene_name", {"a": 1}),
+        ("id", True),
+        ("options", "A. one"),
+        ("options", [1, 2]),
+    ],
+)
+def test_a_row_with_another_type_is_an_error(scene, key, value):
+    wrong = {**row("room_size_estimation", "What size?", "24.0"), key: value}
+    with refused("questions.official-row-type", says=f"question row 1: {key}"):
+        audit([scene], [wrong])
+
+
 def test_a_file_that_is_no_meta_file_is_an_error(tmp_path):
     write_json(tmp_path / "meta.json", [])
     write_jsonl(tmp_path / "rows.jsonl", [])
-    with refused("questions.no-meta-file", says="meta.json"):
+    with refused("rooms.not-a-meta-file", says="meta.json"):
         audit_files(tmp_path / "meta.json", tmp_path / "rows.jsonl")
 
 
@@ -201,6 +219,8 @@ def test_an_unreadable_scene_costs_its_own_rows_only(scene, tmp_path):
     )
     result = read_json(out)
     assert status == 0
+    assert list(result["unreadable"]) == ["bad"]
+    assert "bad" in result["unreadable"]["bad"]
     assert result["tasks"] == {"room_size_estimation": {"rows": 1, "exact": 1}}
     ((reason, count),) = result["skipped"].items()
     assert "cannot be read" in reason and count == 1
