@@ -15,6 +15,7 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -25,6 +26,7 @@ import numpy.typing as npt
 
 from spacer_lib.artifacts import PROJECT_ROOT, PathLike
 from spacer_lib.errors import SpacerError
+from spacer_lib.rooms.damage import MAX_BROKEN
 from spacer_lib.rooms.frames import Sampler
 
 SECONDS_VARIABLE = "SPACER_DECODE_SECONDS"
@@ -77,7 +79,11 @@ def decode(
     frames : (count, height, width, 3) uint8
         RGB.
     facts : dict
-        ``indices`` of the frames, ``total`` frames of the video, ``fps``.
+        ``indices`` of the frames, ``total`` frames of the video, ``fps``. Of a file
+        whose header states more frames than decode, ``total`` are those that decode. A
+        warning names both numbers.
+
+        At most ``damage.MAX_BROKEN`` of the frames may be missing.
 
     Raises
     ------
@@ -93,7 +99,11 @@ def decode(
         "seconds": time_limit_s(),
     }
     with _borrowed() as decoder:
-        return decoder.run(job)
+        frames, facts = decoder.run(job)
+    note = facts.pop("note", None)
+    if note:
+        warnings.warn(f"video {path}: {note}", stacklevel=2)
+    return frames, facts
 
 
 class _Decoder:
@@ -217,6 +227,9 @@ def _decoded(
         indices = (0,) if count is None else sampler.indices(total, count, fps)
         frames = reader.get_batch(list(indices)).asnumpy()
     except (decord.DECORDError, RuntimeError, IndexError) as error:
+        cut = _cut_short(path, count, sampler)
+        if cut is not None:
+            return _resized(cut[0], size), cut[1]
         lines = str(error).strip().splitlines()
         raise SpacerError(
             f"video {path} cannot be decoded",
@@ -225,11 +238,42 @@ def _decoded(
             expected="a whole mp4",
             remedy="encode or download it again",
         ) from error
-    if size is not None:
-        frames = np.stack(
-            [cv2.resize(f, (size, size), interpolation=cv2.INTER_AREA) for f in frames]
-        )
-    return frames, {"indices": list(indices), "total": total, "fps": fps}
+    facts = {"indices": list(indices), "total": total, "fps": fps}
+    return _resized(frames, size), facts
+
+
+def _resized(frames: npt.NDArray[np.uint8], size: int | None) -> npt.NDArray[np.uint8]:
+    if size is None:
+        return frames
+    return np.stack(
+        [cv2.resize(f, (size, size), interpolation=cv2.INTER_AREA) for f in frames]
+    ).astype(np.uint8)
+
+
+def _cut_short(
+    path: Path, count: int | None, sampler: Sampler
+) -> tuple[npt.NDArray[np.uint8], dict[str, Any]] | None:
+    """The same of a file whose end is missing, frame by frame; ``None`` of another.
+
+    The usual decoder does not open such a file.
+    """
+    video = cv2.VideoCapture(str(path))
+    stated, fps = (video.get(p) for p in (cv2.CAP_PROP_FRAME_COUNT, cv2.CAP_PROP_FPS))
+    whole = 0
+    while video.grab():
+        whole += 1
+    few = whole < (1 - MAX_BROKEN) * stated
+    if few or not 0 < whole < stated or not fps > 0:
+        return None
+    indices = (0,) if count is None else sampler.indices(whole, count, fps)
+    video, kept = cv2.VideoCapture(str(path)), {}
+    for number in range(whole):
+        if video.grab() and number in indices:
+            _, image = video.retrieve()
+            kept[number] = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    note = f"the header states {stated:.0f} frames, {whole} decode"
+    facts = {"indices": list(indices), "total": whole, "fps": fps, "note": note}
+    return np.stack([kept[i] for i in indices]), facts
 
 
 def _serve(requests: BinaryIO, replies: BinaryIO) -> None:

@@ -465,6 +465,27 @@ def test_bad_sources(source, count, size, kind):
         read_frames(source, count, size)
 
 
+def test_a_header_that_states_more_frames_than_decode(tmp_path):
+    clip, cut = tmp_path / "whole.mp4", tmp_path / "cut.mp4"
+    noise = np.random.default_rng(0).integers(0, 256, (150, 48, 64, 3), np.uint8)
+    encode_jpegs([cv2.imencode(".jpg", image)[1].tobytes() for image in noise], clip)
+    data = clip.read_bytes()
+    whole, *_ = read_frames(clip, 4)
+    total = probe(clip).frame_count
+    for share in (0.99, 0.96, 0.93):  # the index comes before the pictures
+        cut.write_bytes(data[: int(share * len(data))])
+        with pytest.warns(
+            UserWarning, match=f"{cut}: the header states {total} frames"
+        ):
+            frames, indices, there, fps = read_frames(cut, 4)
+        assert 0.9 * total <= there < total and indices == sample_indices(there, 4)
+        assert fps == probe(clip).fps
+        assert np.abs(frames[0].astype(int) - whole[0]).mean() < 2
+    cut.write_bytes(data[: len(data) // 2])
+    with refused("rooms.undecodable-video", says="cut.mp4"):
+        read_frames(cut, 4)
+
+
 @pytest.mark.parametrize("share", [0.0, 0.05, 0.5])
 def test_broken_videos(tmp_path, clip, share):
     path, data = tmp_path / "broken.mp4", clip.read_bytes()
