@@ -387,7 +387,7 @@ class VideoGRPOTrainer(EpochOrder, WholeCheckpoints, GRPOTrainer):
             [media] * len(ids),
         )
         packed = self.shared_prefix and len(completions) == 1
-        score = self._scores_packed if packed else self._scores_apart
+        score = self.scores_packed if packed else self._scores_apart
         with torch.no_grad():
             logps = score(self.model_wrapped, sequences).logps
         return [logps[i, : len(c)] for i, c in enumerate(completions)]

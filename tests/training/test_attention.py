@@ -85,7 +85,8 @@ def test_pieces_are_the_dense_picture(layout, dtype, kernel):
     for error, usual, size in zip(ours, noise, right, strict=True):
         if dtype == torch.float64:  # the oracle itself: no noise to compare with
             usual = 1e-14
-        rounding = torch.finfo(dtype).eps * float(size.abs().max())
+        # In a layout of two tokens the noise may be small by chance.
+        rounding = 8 * torch.finfo(dtype).eps * float(size.abs().max())
         assert error <= 3 * max(usual, rounding)
 
 

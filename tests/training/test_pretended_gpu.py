@@ -15,6 +15,7 @@ from spacer_lib.models.generation import respond
 from spacer_lib.models.sampling import gumbel_noise
 from spacer_lib.training import step
 from spacer_lib.training.assembly import build_trainer
+from spacer_lib.training.packing_check import packing_gap
 
 SETTINGS = {
     "num_generations": 4,
@@ -84,8 +85,11 @@ def test_the_checks_at_the_start_run_there(make, on_gpu, settings):
     trainer = make(shared_prefix=settings)
     with pretended_gpu():
         on_gpu(trainer)
-        packed, apart = trainer.both_scores(0)
-        assert packed.device == GPU and (packed - apart).abs().max().item() < 1e-4
+        made_up = trainer.made_up(0)
+        assert made_up.input_ids.device == GPU
+        if settings == "on":
+            gap = packing_gap(trainer, made_up)
+            assert gap.is_noise and gap.packed < 1e-4
         own = trainer.truth_scores(0)
         grey = trainer.truth_scores(0, torch.zeros_like)
         assert (own - grey).abs().max().item() > 0

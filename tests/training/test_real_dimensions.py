@@ -26,7 +26,7 @@ from spacer_lib.models.patches.shared_media import core_of
 from spacer_lib.rooms.frames import VideoSettings
 from spacer_lib.tiny import model as tiny
 from spacer_lib.tiny.curriculum import tokenizer_corpus
-from spacer_lib.training import step
+from spacer_lib.training import needs, step
 from spacer_lib.training.assembly import build_trainer
 from spacer_lib.training.processes import launch as launching
 from spacer_lib.training.processes import plan
@@ -480,6 +480,9 @@ def test_the_launch_of_eight_ranks(tmp_path, monkeypatch):
 
     monkeypatch.setattr(launching, "_watch", finish)
     monkeypatch.setattr(launching, "count_gpus", lambda: 8)
+    monkeypatch.setattr(
+        needs.shutil, "disk_usage", lambda path: SimpleNamespace(free=10**12)
+    )
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     config = load_config("spacer_7b")
     result = launch(config, tmp_path / "run")
