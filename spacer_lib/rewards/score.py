@@ -245,10 +245,11 @@ def _released_score(
     )
     right = found.task > 1 - 1e-9
     length, length_reason = _length_bonus(config, found.task, right, token_count)
-    map_reward, hit, there = None, 0, 0
+    map_reward, drawn_score, hit, there = None, None, 0, 0
     if truth.map is not None:
-        gained = found.map_score or 0.0
-        map_reward = config.map_weight * gained if found.gate_open and maps else 0.0
+        drawn_score = found.map_score or 0.0
+        paid = found.gate_open and maps
+        map_reward = config.map_weight * drawn_score if paid else 0.0
         hit, there = hits(found.drawn, truth.map)
     # The code says no reason; ours are clearer, where our form is broken too.
     form_failure = None
@@ -270,7 +271,7 @@ def _released_score(
         failure=found.failure or form_failure,
         answer_failure=found.failure,
         map_failure="no_map" if truth.map and found.map_score is None else None,
-        map_score=None if truth.map is None else found.map_score or 0.0,
+        map_score=drawn_score,
         map_hits=hit,
         map_total=there,
         reasons=(
@@ -280,7 +281,7 @@ def _released_score(
                 config,
                 found.gate_open,
                 found.task,
-                None if truth.map is None else found.map_score or 0.0,
+                drawn_score,
                 None if found.map_score is not None else "no_map",
             ),
             f"length: {length_reason}",

@@ -47,9 +47,8 @@ from spacer_lib.training.vllm_rollouts import VllmRollouts
 
 CHECKED_TOKENS = 32  # of each completion with which packing is checked
 PHASES = ("data", "generate", "score")  # of a step
-UPDATE = (
-    "update"  # the rest of it; its memory includes the optimiser of the step before
-)
+# The rest of a step; its memory includes the optimiser of the step before.
+UPDATE = "update"
 
 
 class StepClock:
