@@ -8,6 +8,7 @@ Source: SpaceR §4.2; VSI-Bench §6, cognitive maps (https://arxiv.org/abs/2412.
 """
 
 import numpy as np
+import numpy.typing as npt
 
 from spacer_lib.rooms.scene import Scene
 from spacer_lib.rows import CognitiveMap
@@ -33,15 +34,24 @@ def rasterize(scene: Scene, grid_size: int = 10) -> dict[str, list[Cell]]:
 
     Source: SpaceR §4.2.
     """
-    low = np.array(scene.floor_min_m)
-    span = np.array(scene.floor_max_m) - low
     cells: dict[str, list[Cell]] = {}
     for category, instances in scene.by_category().items():
-        centers = np.array([i.centroid_m[:2] for i in instances])  # (n, 2) metres
-        spots = np.floor((centers - low) / span * grid_size)
-        spots = np.clip(spots, 0, grid_size - 1).astype(int)
+        spots = cells_at([i.centroid_m[:2] for i in instances], scene, grid_size)
         cells[category] = sorted((int(x), int(y)) for x, y in spots)
     return cells
+
+
+def cells_at(
+    points_xy: npt.ArrayLike, scene: Scene, grid_size: int = 10
+) -> npt.NDArray[np.int64]:
+    """(n, 2) cells (x_col, y_row) of (n, 2) points in metres, aligned frame.
+
+    A point outside the floor rectangle counts for the nearest cell.
+    """
+    low = np.array(scene.floor_min_m)
+    span = np.array(scene.floor_max_m) - low
+    spots = np.floor((np.asarray(points_xy) - low) / span * grid_size)
+    return np.clip(spots, 0, grid_size - 1).astype(np.int64)
 
 
 def turned(

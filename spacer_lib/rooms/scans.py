@@ -32,7 +32,7 @@ from spacer_lib.rooms.scene import (
     try_meta_files,
 )
 from spacer_lib.rooms.synthetic.layout import draw_room
-from spacer_lib.rooms.synthetic.views import VIEWS, to_scene
+from spacer_lib.rooms.synthetic.views import VIEWS, first_in_view, to_scene
 from spacer_lib.rooms.video import (
     FRAMES_SUFFIX,
     encode_recording,
@@ -128,7 +128,9 @@ def synthetic_meta(path: PathLike, count: int, seed: int = 0) -> Path:
         seconds = np.random.default_rng([room_seed, 31]).integers(20, 101)
         view = dataclasses.replace(VIEWS["walk"], frames=int(FPS * seconds))
         room = draw_room(room_seed, "furnished", name)
-        content[name] = to_scene(room, view, first_seen=True).to_meta()
+        content[name] = to_scene(
+            room, view, first_seen=first_in_view(room, view)
+        ).to_meta()
     write_json(path, content, indent=None)
     return Path(path)
 

@@ -137,16 +137,22 @@ def _family(name: str) -> tuple[Any, ...]:
 
 
 def build_processor(
-    tokenizer: PreTrainedTokenizerFast, family: str = "qwen2_5_vl"
+    tokenizer: PreTrainedTokenizerFast,
+    family: str = "qwen2_5_vl",
+    frames: int = FRAME_COUNT,
+    temporal: int = TEMPORAL,
 ) -> Any:
-    """Processor of one of ``FAMILIES``: frames of 56 x 56 pixels, patches of 7 x 7."""
+    """Processor of one of ``FAMILIES``: frames of 56 x 56 pixels, patches of 7 x 7.
+
+    ``temporal`` frames become one patch: 1 where frames are far apart in time.
+    """
     _, _, processor_type, video_processor_type = _family(family)
     size = {
         "shortest_edge": FRAME_SIZE * FRAME_SIZE,
-        "longest_edge": FRAME_SIZE * FRAME_SIZE * FRAME_COUNT,
+        "longest_edge": FRAME_SIZE * FRAME_SIZE * frames,
     }
     sizes: dict[str, Any] = dict(
-        size=size, patch_size=PATCH, temporal_patch_size=TEMPORAL, merge_size=MERGE
+        size=size, patch_size=PATCH, temporal_patch_size=temporal, merge_size=MERGE
     )
     return processor_type(
         image_processor=Qwen2VLImageProcessor(**sizes),
@@ -165,6 +171,8 @@ def build_config(
     layers: int = 3,
     vision_hidden: int = 96,
     vision_depth: int = 1,
+    temporal: int = TEMPORAL,
+    tokens_per_second: int = 2,
 ) -> Any:
     """Configuration of the tiny model (0.9 million weights at the defaults)."""
     ids = {name: tokenizer.convert_tokens_to_ids(name) for name in SPECIAL_TOKENS}
@@ -191,7 +199,7 @@ def build_config(
         depth=vision_depth,
         num_heads=2,
         patch_size=PATCH,
-        temporal_patch_size=TEMPORAL,
+        temporal_patch_size=temporal,
         spatial_merge_size=MERGE,
         initializer_range=0.08,
     )
@@ -209,7 +217,7 @@ def build_config(
         vision |= dict(
             window_size=2 * PATCH * MERGE * 2,
             fullatt_block_indexes=list(range(vision_depth)),
-            tokens_per_second=2,
+            tokens_per_second=tokens_per_second,
         )
     elif family == "qwen3_vl_moe":
         text["rope_parameters"]["mrope_interleaved"] = True

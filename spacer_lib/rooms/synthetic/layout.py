@@ -6,6 +6,7 @@ centre at the origin. A piece of furniture is one or two coloured boxes.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +18,8 @@ from spacer_lib.rooms.geometry import moved
 XY = tuple[float, float]
 XYZ = tuple[float, float, float]
 Rect = tuple[float, float, float, float]  # x0, y0, x1, y1 in metres
+WALL_THICKNESS_M = 0.06
+OFF_CENTER_M = 0.25  # of the person who films, to each side
 HIDING_M2 = 0.5  # least base of a box that hides the floor below it from a scanner
 
 
@@ -199,6 +202,18 @@ class Style:
         The floor's colour encodes the position, which makes the task easier.
     any_yaw : bool
         Any rotation about +z; otherwise multiples of 90 degrees.
+    at_wall : tuple of int
+        Quarter turns of pieces that stand at a wall, their back to it: 0 for the +y
+        wall, 1 for -x, 2 for -y, 3 for +x. Empty: they stand anywhere.
+    scale : (low, high)
+        Range of a factor on all edges of a piece.
+    stretch : (low, high)
+        Range of a further factor on each edge.
+    standing_m : float
+        Radius of the free floor around the person who films; 0: nobody stands inside.
+    lived_in : bool
+        A ceiling, doors and windows; colours of floor and walls, and the direction of
+        the light, drawn for each room. None of them depends on a place on the floor.
     """
 
     name: str
@@ -211,35 +226,71 @@ class Style:
     open_wall: bool
     tinted_floor: bool
     any_yaw: bool
+    at_wall: tuple[int, ...] = ()
+    scale: XY = (1.0, 1.0)
+    stretch: XY = (0.88, 1.12)
+    standing_m: float = 0.0
+    lived_in: bool = False
 
 
 # `furnished` resembles a scan. `dollhouse` is simple enough for a model with less than
 # a million weights on a CPU; its tinted floor gives positions away (notebook 02).
+# `home` is filmed from inside: sizes vary so much that they must be seen.
 STYLES = {
-    "furnished": Style(
-        "furnished",
-        tuple(KINDS),
-        (4.0, 7.0),
-        (6, 9),
-        (2, 4),
-        0.5,
-        2.4,
-        False,
-        False,
-        True,
-    ),
-    "dollhouse": Style(
-        "dollhouse",
-        ("chair", "table", "sofa", "bed", "lamp", "refrigerator"),
-        (4.6, 6.0),
-        (3, 4),
-        (1, 4),
-        0.25,
-        0.4,
-        True,
-        True,
-        False,
-    ),
+    style.name: style
+    for style in (
+        Style(
+            name="furnished",
+            categories=tuple(KINDS),
+            width_m=(4.0, 7.0),
+            singles=(6, 9),
+            repeats=(2, 4),
+            cut_corner=0.5,
+            wall_height_m=2.4,
+            open_wall=False,
+            tinted_floor=False,
+            any_yaw=True,
+            at_wall=(0, 2),
+        ),
+        Style(
+            name="dollhouse",
+            categories=("chair", "table", "sofa", "bed", "lamp", "refrigerator"),
+            width_m=(4.6, 6.0),
+            singles=(3, 4),
+            repeats=(1, 4),
+            cut_corner=0.25,
+            wall_height_m=0.4,
+            open_wall=True,
+            tinted_floor=True,
+            any_yaw=False,
+        ),
+        Style(
+            name="home",
+            categories=(
+                "chair",
+                "table",
+                "sofa",
+                "bed",
+                "lamp",
+                "refrigerator",
+                "bookshelf",
+                "backpack",
+            ),
+            width_m=(3.0, 8.0),
+            singles=(4, 5),
+            repeats=(1, 4),
+            cut_corner=0.25,
+            wall_height_m=2.5,
+            open_wall=False,
+            tinted_floor=False,
+            any_yaw=False,
+            at_wall=(0, 1, 2, 3),
+            scale=(0.6, 1.5),
+            stretch=(0.95, 1.05),
+            standing_m=0.7,
+            lived_in=True,
+        ),
+    )
 }
 
 
@@ -291,6 +342,32 @@ class Furniture:
 
 
 @dataclass(frozen=True)
+class Opening:
+    """A door or a window: a thin upright box at a wall.
+
+    ``center`` and ``size`` are (x, y, z) in metres, ``rgb`` is in [0, 1].
+    """
+
+    center: XYZ
+    size: XYZ
+    rgb: XYZ
+
+
+def _unit(x: float, y: float, z: float) -> XYZ:
+    a, b, c = (np.array([x, y, z]) / np.linalg.norm([x, y, z])).tolist()
+    return (a, b, c)
+
+
+@dataclass(frozen=True)
+class Look:
+    """Colours in [0, 1] of floor and walls, and the unit vector towards the light."""
+
+    floor_rgb: XYZ = (0.62, 0.52, 0.42)
+    wall_rgb: XYZ = (0.82, 0.80, 0.76)
+    light: XYZ = _unit(0.35, -0.45, 0.82)
+
+
+@dataclass(frozen=True)
 class Room:
     """A furnished room.
 
@@ -305,6 +382,12 @@ class Room:
     furniture : tuple of Furniture
     T_aligned_from_scan : (16,) tuple of float
         4x4 matrix, row-major, as in ``axisAlignment`` of ScanNet's ``.txt``.
+    standpoint_m : (x, y)
+        Where the person who films from inside stands.
+    openings : tuple of Opening
+        Doors and windows; they belong to the walls.
+    look : Look
+        Colours of floor and walls, and the light.
     """
 
     scene_id: str
@@ -313,6 +396,9 @@ class Room:
     floor_rects: tuple[Rect, ...]
     furniture: tuple[Furniture, ...]
     T_aligned_from_scan: tuple[float, ...]
+    standpoint_m: XY = (0.0, 0.0)
+    openings: tuple[Opening, ...] = ()
+    look: Look = Look()
 
     @property
     def floor_bounds_m(self) -> tuple[np.ndarray, np.ndarray]:
@@ -407,7 +493,8 @@ def draw_room(seed: int, style: str = "furnished", scene_id: str | None = None) 
     rng = np.random.default_rng([seed, sum(map(ord, style))])
     for _ in range(50):
         floor_rects = _draw_floor(rng, rules)
-        furniture = _furnish(rng, rules, floor_rects)
+        standpoint = _draw_standpoint(rng, rules, floor_rects)
+        furniture = _furnish(rng, rules, floor_rects, standpoint)
         if furniture is not None:
             break
     else:
@@ -430,6 +517,9 @@ def draw_room(seed: int, style: str = "furnished", scene_id: str | None = None) 
         floor_rects,
         furniture,
         T_aligned_from_scan,
+        standpoint,
+        _draw_openings(rng, floor_rects, furniture) if rules.lived_in else (),
+        _draw_look(rng) if rules.lived_in else Look(),
     )
 
 
@@ -447,8 +537,83 @@ def _draw_floor(rng: np.random.Generator, rules: Style) -> tuple[Rect, ...]:
     return tuple((x0, y0, x1, y1) for x0, y0, x1, y1 in rects.tolist())
 
 
-def _furnish(
+def largest_rect(floor_rects: Sequence[Rect]) -> Rect:
+    """The rectangle with the largest area."""
+    return max(floor_rects, key=lambda r: (r[2] - r[0]) * (r[3] - r[1]))
+
+
+def _draw_standpoint(
     rng: np.random.Generator, rules: Style, floor_rects: tuple[Rect, ...]
+) -> XY:
+    """Near the middle of the largest rectangle; the origin where nobody stands."""
+    if not rules.standing_m:
+        return (0.0, 0.0)
+    x0, y0, x1, y1 = largest_rect(floor_rects)
+    x, y = rng.uniform(-OFF_CENTER_M, OFF_CENTER_M, size=2).tolist()
+    return ((x0 + x1) / 2 + x, (y0 + y1) / 2 + y)
+
+
+def _draw_look(rng: np.random.Generator) -> Look:
+    floor = rng.uniform(0.45, 0.65) + rng.uniform(-0.08, 0.08, size=3)
+    wall = rng.uniform(0.74, 0.92) + rng.uniform(-0.06, 0.06, size=3)
+    angle, height = rng.uniform(-math.pi, math.pi), math.radians(55)
+    side = math.cos(height)
+    light = (side * math.cos(angle), side * math.sin(angle), math.sin(height))
+    return Look(tuple(floor.tolist()), tuple(wall.tolist()), light)
+
+
+# Edge along the wall, thickness, height; lower edge; colour.
+_OPENINGS: tuple[tuple[XYZ, float, XYZ], ...] = (
+    ((0.9, 0.02, 2.05), 0.0, (0.50, 0.40, 0.30)),
+    ((1.2, 0.02, 1.1), 0.95, (0.78, 0.90, 0.98)),
+)
+
+
+def _draw_openings(
+    rng: np.random.Generator,
+    floor_rects: tuple[Rect, ...],
+    furniture: Sequence[Furniture],
+) -> tuple[Opening, ...]:
+    """A door and up to two windows at outer walls, where nothing stands before them."""
+    rects = np.array(floor_rects)
+    low, high = rects[:, :2].min(axis=0), rects[:, 2:].max(axis=0)
+    found: list[Opening] = []
+    wanted = [_OPENINGS[0]] + [_OPENINGS[1]] * int(rng.integers(0, 3))
+    room = Room("", 0, STYLES["home"], floor_rects, (), ())
+    for (width, depth, height), bottom, rgb in wanted:
+        for _ in range(20):
+            along = int(rng.integers(2))  # 0: a wall along x
+            size = np.array((width, depth) if along == 0 else (depth, width))
+            middle = rng.uniform(
+                low + size / 2, np.maximum(high, low + size) - size / 2
+            )
+            side = rng.random() < 0.5
+            wall = low[1 - along] if side else high[1 - along]
+            inner = WALL_THICKNESS_M / 2 + depth / 2
+            middle[1 - along] = wall + inner if side else wall - inner
+            before = [piece for piece in furniture if bottom < piece.size_m[2]]
+            taken = [
+                *((p.position_m[:2], p.footprint_half_m()) for p in before),
+                *((o.center[:2], np.array(o.size[:2]) / 2) for o in found),
+            ]
+            clear = all(
+                (np.abs(middle - xy) >= size / 2 + half + 0.1).any()
+                for xy, half in taken
+            )
+            ends = [middle - size / 2, middle + size / 2]
+            if clear and room.on_floor(ends).all():
+                x, y = middle.tolist()
+                center = (x, y, bottom + height / 2)
+                found.append(Opening(center, (*size.tolist(), height), rgb))
+                break
+    return tuple(found)
+
+
+def _furnish(
+    rng: np.random.Generator,
+    rules: Style,
+    floor_rects: tuple[Rect, ...],
+    standpoint: XY,
 ) -> tuple[Furniture, ...] | None:
     order = rng.permutation(len(rules.categories))
     singles = int(rng.integers(rules.singles[0], rules.singles[1] + 1))
@@ -459,7 +624,9 @@ def _furnish(
     wanted.sort(key=lambda n: -KINDS[n].size_m[0] * KINDS[n].size_m[1])
     placed: list[Furniture] = []
     for category in wanted:
-        piece = _place(rng, rules, floor_rects, placed, len(placed), category)
+        piece = _place(
+            rng, rules, floor_rects, standpoint, placed, len(placed), category
+        )
         if piece is None:
             return None
         placed.append(piece)
@@ -470,6 +637,7 @@ def _place(
     rng: np.random.Generator,
     rules: Style,
     floor_rects: tuple[Rect, ...],
+    standpoint: XY,
     placed: list[Furniture],
     instance_id: int,
     category: str,
@@ -478,10 +646,19 @@ def _place(
     kind = KINDS[category]
     rects = np.array(floor_rects)
     low, high = rects[:, :2].min(axis=0), rects[:, 2:].max(axis=0)
+    against = rules.at_wall if kind.on_wall else ()
     for _ in range(60):
-        width, depth, height = np.multiply(kind.size_m, rng.uniform(0.88, 1.12, size=3))
-        if kind.on_wall and rules.any_yaw:
-            yaw = 0.0 if rng.random() < 0.5 else math.pi
+        width, depth, height = np.multiply(
+            kind.size_m, rng.uniform(*rules.stretch, size=3)
+        )
+        if rules.scale != (1.0, 1.0):
+            width, depth, height = rng.uniform(*rules.scale) * np.array(
+                [width, depth, height]
+            )
+        quarter = 0
+        if against:
+            quarter = against[int(rng.random() * len(against))]
+            yaw = math.pi / 2 * quarter
         elif rules.any_yaw:
             yaw = rng.uniform(-math.pi, math.pi)
         else:
@@ -495,12 +672,22 @@ def _place(
             float(rng.uniform(0.85, 1.1)),
         )
         half = piece.footprint_half_m()
+        if (2 * half > high - low).any():
+            continue
         x, y = rng.uniform(low + half, high - half)
-        if kind.on_wall and rules.any_yaw:
-            y = high[1] - half[1] - 0.02 if yaw == 0.0 else low[1] + half[1] + 0.02
+        if against:
+            axis = 1 - quarter % 2
+            wall = high if quarter in (0, 3) else low
+            step = -1 if quarter in (0, 3) else 1
+            x, y = np.where(
+                np.arange(2) == axis, wall + step * half + step * 0.02, (x, y)
+            )
         corners = np.array([x, y]) + half * [(-1, -1), (-1, 1), (1, -1), (1, 1)]
         room = Room("", 0, rules, floor_rects, (), ())
         if not room.on_floor(corners).all():
+            continue
+        away = np.maximum(np.abs(np.subtract((x, y), standpoint)) - half, 0)
+        if float(np.hypot(*away)) < rules.standing_m:
             continue
         gap = 0.12
         clear = all(

@@ -15,15 +15,19 @@ import open3d as o3d
 
 from spacer_lib.errors import SpacerError
 from spacer_lib.rooms.frames import FPS, Sampler
-from spacer_lib.rooms.synthetic.layout import XYZ, Rect, Room, box_vertices, draw_room
-from spacer_lib.rooms.synthetic.views import VIEWS, View, pinhole, view_poses
+from spacer_lib.rooms.synthetic.layout import (
+    WALL_THICKNESS_M,
+    XYZ,
+    Rect,
+    Room,
+    box_vertices,
+    draw_room,
+)
+from spacer_lib.rooms.synthetic.views import VIEWS, View, view_intrinsic, view_poses
 
 FLOOR, WALL, NOTHING = -1, -2, -3  # labels of pixels that show no furniture
-_LIGHT = np.array([0.35, -0.45, 0.82]) / np.linalg.norm([0.35, -0.45, 0.82])
 _BACKGROUND = np.array([0.0, 0.0, 0.0])
-_WALL_RGB = (0.82, 0.80, 0.76)
-_PLAIN_FLOOR_RGB = (0.62, 0.52, 0.42)
-_WALL_THICKNESS_M = 0.06
+_CEILING_RGB = (0.97, 0.97, 0.97)
 
 _TRIANGLES = np.array(
     [
@@ -56,11 +60,20 @@ def room_boxes(room: Room) -> list[LabelledBox]:
     boxes: list[LabelledBox] = []
     for x0, y0, x1, y1 in room.floor_rects:
         center = ((x0 + x1) / 2, (y0 + y1) / 2, -0.02)
-        boxes.append((center, (x1 - x0, y1 - y0, 0.04), 0.0, _PLAIN_FLOOR_RGB, FLOOR))
+        boxes.append(
+            (center, (x1 - x0, y1 - y0, 0.04), 0.0, room.look.floor_rgb, FLOOR)
+        )
     for x0, y0, x1, y1 in _wall_segments(room):
-        t, h = _WALL_THICKNESS_M, room.style.wall_height_m
+        t, h = WALL_THICKNESS_M, room.style.wall_height_m
         center = ((x0 + x1) / 2, (y0 + y1) / 2, h / 2)
-        boxes.append((center, (x1 - x0 + t, y1 - y0 + t, h), 0.0, _WALL_RGB, WALL))
+        boxes.append(
+            (center, (x1 - x0 + t, y1 - y0 + t, h), 0.0, room.look.wall_rgb, WALL)
+        )
+    if room.style.lived_in:
+        (x0, y0), (x1, y1) = room.floor_bounds_m
+        center = ((x0 + x1) / 2, (y0 + y1) / 2, room.style.wall_height_m + 0.02)
+        boxes.append((center, (x1 - x0, y1 - y0, 0.04), 0.0, _CEILING_RGB, WALL))
+    boxes += [(o.center, o.size, 0.0, o.rgb, WALL) for o in room.openings]
     for piece in room.furniture:
         for center, size, yaw, rgb in piece.part_boxes():
             boxes.append((center, size, yaw, rgb, piece.instance_id))
@@ -97,6 +110,7 @@ class Renderer:
         offsets = 8 * np.arange(len(boxes))[:, None, None]
         triangles = (_TRIANGLES[None] + offsets).reshape(-1, 3)
         self.room = room
+        self._light = np.array(room.look.light)
         self._labels = np.repeat([b[4] for b in boxes], len(_TRIANGLES))
         self._colors = np.repeat([b[3] for b in boxes], len(_TRIANGLES), axis=0)
         self._scene = o3d.t.geometry.RaycastingScene(nthreads=1)
@@ -139,7 +153,7 @@ class Renderer:
         normals = hit["primitive_normals"].numpy()
         # Two-sided lighting: the sign of a normal depends on the winding only.
         facing = np.sign((normals * rays[:, 3:]).sum(axis=1, keepdims=True))
-        shade = 0.62 + 0.38 * np.clip(-(normals * facing) @ _LIGHT, 0, 1)
+        shade = 0.62 + 0.38 * np.clip(-(normals * facing) @ self._light, 0, 1)
         colors = self._colors[primitive]
         on_floor = labels == FLOOR
         depth = np.where(seen, depth, 0.0).astype(np.float32)
@@ -155,9 +169,11 @@ class Renderer:
 
     def _floor_rgb(self, xy: np.ndarray) -> np.ndarray:
         """(n, 3) colours in [0, 1] of the floor at (n, 2) points, metres."""
+        if self.room.style.lived_in:
+            return np.broadcast_to(self.room.look.floor_rgb, (len(xy), 3))
         tile = (np.floor(xy).sum(axis=1) % 2)[:, None]
         if not self.room.style.tinted_floor:
-            return np.asarray(_PLAIN_FLOOR_RGB) * (0.9 + 0.1 * tile)
+            return np.asarray(self.room.look.floor_rgb) * (0.9 + 0.1 * tile)
         low, high = self.room.floor_bounds_m
         u = ((xy - low) / (high - low)).clip(0, 1)
         tint = np.stack([u[:, 0], u[:, 1], 1 - u.mean(axis=1)], axis=1)
@@ -174,17 +190,34 @@ def _ray_directions(intrinsic: Any, width: int, height: int) -> np.ndarray:
     return np.stack([x, y, np.ones_like(x)], axis=-1).reshape(-1, 3)
 
 
+def render_labelled(
+    room: Room, view: View, indices: Sequence[int], size: int
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+    """Frames of a view's video at n frame indices, and what their pixels show.
+
+    Returns
+    -------
+    frames : (n, size, size, 3) uint8
+        RGB.
+    depth_m : (n, size, size) float32
+        Along the optical axis.
+    labels : (n, size, size) int
+        Instance id, ``FLOOR``, ``WALL`` or ``NOTHING``.
+    """
+    renderer, intrinsic = Renderer(room), view_intrinsic(room, view, size, size)
+    shots = [
+        renderer.render(pose, intrinsic, size, size)
+        for pose in view_poses(room, view, indices)
+    ]
+    frames, depth, labels = (np.stack(part) for part in zip(*shots, strict=True))
+    return frames, depth, labels
+
+
 def render_frames(
     room: Room, view: View, indices: Sequence[int], size: int
 ) -> npt.NDArray[np.uint8]:
     """(n, size, size, 3) uint8 RGB frames of a view's video at n frame indices."""
-    renderer, intrinsic = Renderer(room), pinhole(size, size)
-    return np.stack(
-        [
-            renderer.render(pose, intrinsic, size, size)[0]
-            for pose in view_poses(room, view, indices)
-        ]
-    )
+    return render_labelled(room, view, indices, size)[0]
 
 
 @functools.lru_cache(maxsize=512)

@@ -10,7 +10,7 @@ Camera convention (ScanNet's): x right, y down, z forward. A pose is the 4x4 mat
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +20,9 @@ from spacer_lib.rooms.area import AREA_RULES, SPATIAL_R1_AREA
 from spacer_lib.rooms.frames import FPS
 from spacer_lib.rooms.geometry import oriented_box
 from spacer_lib.rooms.scene import BENCHMARK_AREA, ObjectInstance, Scene
-from spacer_lib.rooms.synthetic.layout import Room, hides_floor
+from spacer_lib.rooms.synthetic.layout import Room, hides_floor, largest_rect
+
+Range = tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -33,32 +35,54 @@ class View:
     style : str
         Key of ``layout.STYLES``: which rooms this view films.
     camera : str
-        ``orbit`` looks down from outside, ``walk`` goes around inside the room.
-    azimuth_deg, elevation_deg : (low, high)
-        Ranges of an orbit's angles. The room's seed draws one value in each.
-    sweep_deg : float
-        Change of azimuth from the first frame to the last.
+        ``orbit`` looks down from outside, ``walk`` goes around inside the room,
+        ``turn`` stands inside and turns around.
     frames : int
         Length of the video.
+    azimuth_deg, elevation_deg : (low, high)
+        Ranges of an orbit's angles. The room's seed draws one value in each; so for
+        all ranges.
+    sweep_deg : float
+        Change of azimuth from the first frame to the last.
+    turn_deg : (low, high)
+        Of ``turn``, from the first frame to the last; positive is counter-clockwise.
+    start_deg : (low, high)
+        Heading of its first frame, counter-clockwise from +y.
+    eye_m, pitch_deg : (low, high)
+        Height of its camera, and of its gaze above the horizon.
+    walk_m : float
+        Length of a straight walk while turning, centred on the room's standpoint.
+    fov_deg : (low, high)
+        Horizontal field of view.
     """
 
     name: str
     style: str
     camera: str
-    azimuth_deg: tuple[float, float] = (0.0, 0.0)
-    elevation_deg: tuple[float, float] = (56.0, 62.0)
+    frames: int
+    azimuth_deg: Range = (0.0, 0.0)
+    elevation_deg: Range = (56.0, 62.0)
     sweep_deg: float = 12.0
-    frames: int = 48
+    turn_deg: Range = (315.0, 315.0)
+    start_deg: Range = (0.0, 0.0)
+    eye_m: Range = (1.4, 1.6)
+    pitch_deg: Range = (-20.0, -15.0)
+    walk_m: float = 0.0
+    fov_deg: Range = (54.0, 54.0)
 
+
+# A turn lasts 8 s: eight evenly spaced frames have a nominal rate of one a second.
+TURN_FRAMES = 8 * round(FPS)
 
 # The warm start has demonstrations of `seen` only. The azimuths of `new` and its sweep
 # lie outside those of `seen`.
 VIEWS = {
     view.name: view
     for view in (
-        View("seen", "dollhouse", "orbit", (-15.0, 15.0)),
-        View("new", "dollhouse", "orbit", (30.0, 45.0)),
-        View("walk", "furnished", "walk", frames=96),
+        View("seen", "dollhouse", "orbit", 48, azimuth_deg=(-15.0, 15.0)),
+        View("new", "dollhouse", "orbit", 48, azimuth_deg=(30.0, 45.0)),
+        View("walk", "furnished", "walk", 96),
+        View("turn", "home", "turn", TURN_FRAMES, fov_deg=(68.0, 76.0)),
     )
 }
 
@@ -148,9 +172,7 @@ def walk_poses(
     and looks across the room, so that it turns around once. Height and direction sway
     slowly, as if held by hand.
     """
-    rects = np.array(room.floor_rects)
-    areas = (rects[:, 2] - rects[:, 0]) * (rects[:, 3] - rects[:, 1])
-    x0, y0, x1, y1 = rects[areas.argmax()]
+    x0, y0, x1, y1 = largest_rect(room.floor_rects)
     center = np.array([(x0 + x1) / 2, (y0 + y1) / 2])
     half = np.array([x1 - x0, y1 - y0])
     start, phase = rng.uniform(0, 2 * math.pi, size=2)
@@ -168,6 +190,33 @@ def walk_poses(
     return np.stack(poses)
 
 
+def turn_poses(
+    room: Room, view: View, times: Iterable[float], rng: np.random.Generator
+) -> np.ndarray:
+    """(n, 4, 4) poses of a person who turns at ``times`` (n,) from 0 to 1.
+
+    The first frame looks along +y of the aligned frame: it fixes the frame of the map.
+    """
+    turn, start = rng.uniform(*view.turn_deg), rng.uniform(*view.start_deg)
+    height, pitch = rng.uniform(*view.eye_m), rng.uniform(*view.pitch_deg)
+    along = rng.uniform(-math.pi, math.pi)
+    poses = []
+    for t in times:
+        heading = math.radians(90 + start + t * turn)
+        step = view.walk_m * (t - 0.5)
+        x = room.standpoint_m[0] + step * math.cos(along)
+        y = room.standpoint_m[1] + step * math.sin(along)
+        gaze = math.cos(heading), math.sin(heading), math.tan(math.radians(pitch))
+        poses.append(look_at((x, y, height), np.add((x, y, height), gaze)))
+    return np.stack(poses)
+
+
+def view_intrinsic(room: Room, view: View, width: int, height: int) -> np.ndarray:
+    """(3, 3) pinhole matrix of a view's camera, for pictures of a size in pixels."""
+    rng = np.random.default_rng([room.seed, sum(map(ord, view.name)), 11])
+    return pinhole(width, height, rng.uniform(*view.fov_deg))
+
+
 def view_poses(
     room: Room, view: View, indices: Sequence[int] | np.ndarray | None = None
 ) -> np.ndarray:
@@ -180,6 +229,8 @@ def view_poses(
     times = times if indices is None else times[list(indices)]
     if view.camera == "walk":
         return walk_poses(room, times, rng)
+    if view.camera == "turn":
+        return turn_poses(room, view, times, rng)
     azimuth, elevation = (
         rng.uniform(*view.azimuth_deg),
         rng.uniform(*view.elevation_deg),
@@ -199,7 +250,7 @@ def first_in_view(room: Room, view: View, every: int = 12) -> dict[int, int]:
     indices = np.arange(0, view.frames, every)
     poses = view_poses(room, view, indices)  # (n, 4, 4) T_aligned_from_camera
     width, height = 320, 240
-    K, first = pinhole(width, height), {}
+    K, first = view_intrinsic(room, view, width, height), {}
     for piece in room.furniture:
         corners = piece.corners_m()
         middle = (corners.min(axis=0) + corners.max(axis=0)) / 2
@@ -216,7 +267,7 @@ def to_scene(
     room: Room,
     view: View | None = None,
     with_boxes: bool = True,
-    first_seen: bool = False,
+    first_seen: Mapping[int, int] | None = None,
 ) -> Scene:
     """``Room`` → ``Scene``, from the corner points that the mesh is made of.
 
@@ -228,11 +279,10 @@ def to_scene(
     with_boxes : bool
         Whether to compute minimal oriented boxes. Axis-aligned ones take their place
         otherwise: enough for maps, and several times faster.
-    first_seen : bool
-        Whether to add the frames of ``first_in_view``; needs a view.
+    first_seen : dict, optional
+        Instance id → frame of the view's video (``first_in_view``).
     """
-    instances = []
-    seen = first_in_view(room, view) if first_seen and view else {}
+    instances, seen = [], first_seen or {}
     for piece in room.furniture:
         corners = piece.corners_m()
         low, high = corners.min(axis=0), corners.max(axis=0)

@@ -9,6 +9,7 @@ Source: http://www.scan-net.org (data organisation); the ``.sens`` layout in
 """
 
 import json
+import math
 import os
 import shutil
 import tempfile
@@ -44,13 +45,13 @@ from spacer_lib.rooms.synthetic.render import (
     Renderer,
     room_boxes,
 )
-from spacer_lib.rooms.synthetic.views import View, pinhole, view_poses
+from spacer_lib.rooms.synthetic.views import View, pinhole, view_intrinsic, view_poses
 
 VERTEX_SPACING_M = 0.05
 # Surfaces of scans are never flat: each vertex is moved inwards by up to this much.
 # A box's corners stay, so that the hull is the one of `views.to_scene`.
 ROUGHNESS_M = 0.001
-DEPTH_FOV_DEG = 58.0
+DEPTH_WIDER_DEG = 4.0
 DEPTH_SHIFT = 1000.0
 LOST_POSES = 1 / 24  # share of frames without a pose, at least one
 
@@ -174,14 +175,22 @@ def write_dataset_files(root: PathLike, val_ids: Iterable[str] = ()) -> None:
 Size = tuple[int, int]  # width, height in pixels
 
 
-def _cameras(size: Size) -> tuple[Size, np.ndarray, Size, np.ndarray]:
-    """Colour and depth (width, height) and (3, 3) intrinsics."""
+def _cameras(
+    room: Room, view: View, size: Size
+) -> tuple[Size, np.ndarray, Size, np.ndarray]:
+    """Colour and depth (width, height) and (3, 3) intrinsics.
+
+    The depth camera sees ``DEPTH_WIDER_DEG`` more to the sides.
+    """
+    color = view_intrinsic(room, view, *size)
     depth_size = (size[0] // 2, size[1] // 2)
-    return size, pinhole(*size), depth_size, pinhole(*depth_size, DEPTH_FOV_DEG)
+    fov_deg = 2 * math.degrees(math.atan(size[0] / 2 / color[0, 0]))
+    depth = pinhole(*depth_size, round(fov_deg + DEPTH_WIDER_DEG, 6))
+    return size, color, depth_size, depth
 
 
 def _write_text_file(room: Room, view: View, size: Size, path: Path) -> None:
-    (cw, ch), color, (dw, dh), depth = _cameras(size)
+    (cw, ch), color, (dw, dh), depth = _cameras(room, view, size)
     values = {
         "axisAlignment": " ".join(f"{v:.9f}" for v in room.T_aligned_from_scan),
         "colorHeight": ch,
@@ -343,7 +352,7 @@ def _alignment(room: Room) -> np.ndarray:
 def _write_recording(room: Room, view: View, size: Size, folder: Path) -> None:
     """Write ``.sens`` and the two 2-D archives in one pass over the frames."""
     scan, renderer = room.scene_id, Renderer(room)
-    (cw, ch), color_K, (dw, dh), depth_K = _cameras(size)
+    (cw, ch), color_K, (dw, dh), depth_K = _cameras(room, view, size)
     names = {piece.instance_id: piece.kind.raw_label for piece in room.furniture}
     # The renderer's labels start at NOTHING = -3: 3 is added for the look-up tables.
     instance_of = np.zeros(max(names, default=-1) + 4, dtype=np.uint8)

@@ -1,0 +1,328 @@
+"""Worked thoughts for the view from inside: what is seen, map, computation, answer.
+
+A program writes them from what the shown frames determine: the objects in the order of
+their first appearance, the cells of the map, the sides of the room. A demonstration
+whose computed choice is wrong, since cells are coarse, is left out.
+
+A sector is two digits, a quarter turn and a sixth of it: ``13`` is 1 x 90 + 3 x 15
+degrees. So a difference of two sectors is a subtraction with a carry.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from spacer_lib.maps.text import map_to_text
+from spacer_lib.rows import CognitiveMap, Question
+from spacer_lib.tiny.shown import ShownRoom
+
+SIXTHS, QUARTERS = 6, 4
+SECTORS = QUARTERS * SIXTHS
+
+
+class Facts(NamedTuple):
+    """What a thought says beside the map.
+
+    Attributes
+    ----------
+    seen : list of (view, category)
+        Every object, in the order of its first appearance; within a view from the
+        right to the left, the way the camera turns.
+    sides_dm : (x, y)
+        Of the floor's rectangle, decimetres.
+    cut_dm : (x, y)
+        Of the corner that an L-shaped floor lacks; (0, 0) where it is whole.
+    longest_cm : dict
+        Category → longest edge of its first object, to 10 cm.
+    """
+
+    seen: list[tuple[int, str]]
+    sides_dm: tuple[int, int]
+    cut_dm: tuple[int, int]
+    longest_cm: dict[str, int]
+
+
+class Pointer(NamedTuple):
+    """Where a character of a completion is read from: a training aid.
+
+    Attributes
+    ----------
+    head : int
+        Of the attention layer that is taught: 0 looks at the video, 1 and 2 at text.
+    at : int
+        Index of the character.
+    chars : tuple of int
+        Indices of earlier characters of the completion.
+    category, cell, view : str, (x, y), int
+        Of the objects whose video tokens are meant; ``None`` where not limited.
+    option : str
+        The option of the question whose last word is meant.
+    """
+
+    head: int
+    at: int
+    chars: tuple[int, ...] = ()
+    category: str | None = None
+    cell: tuple[int, int] | None = None
+    view: int | None = None
+    option: str | None = None
+
+
+class Thought:
+    """A completion while it is written, with its pointers."""
+
+    def __init__(self) -> None:
+        self.text = ""
+        self.pointers: list[Pointer] = []
+        self.cells: dict[tuple[str, int, int], tuple[int, int]] = {}  # their digits
+        self.seen: dict[str, int] = {}  # where a category is first named
+        self.told: list[tuple[int, int]] = []  # what the video alone tells
+
+    def add(self, text: str) -> int:
+        """Append; returns the index of the first new character."""
+        self.text += text
+        return len(self.text) - len(text)
+
+    def tell(self, text: str) -> int:
+        """Append what the video alone tells; returns the index as ``add``."""
+        at = self.add(text)
+        self.told.append((at, len(self.text)))
+        return at
+
+    def point(self, head: int, at: int, **source: Any) -> None:
+        """The character ``at`` is read from there."""
+        self.pointers.append(Pointer(head, at, **source))
+
+
+Answer = str | None  # computed from the thought; None: cells do not determine it
+
+
+def facts_of(shown: ShownRoom) -> Facts:
+    """The facts of a room as its frames show them."""
+    bearing = shown.places().bearing_deg
+    instances, first = shown.scene.instances, shown.first_views
+    order = sorted(range(len(first)), key=lambda i: (first[i], -bearing[i, first[i]]))
+    low, high = shown.room.floor_bounds_m
+    cut = (0, 0)
+    if len(shown.room.floor_rects) > 1:
+        whole, arm = shown.room.floor_rects
+        cut = (
+            round(10 * float(whole[2] - whole[0] - arm[2] + arm[0])),
+            round(10 * (arm[3] - arm[1])),
+        )
+    longest: dict[str, int] = {}
+    for instance in instances:
+        edge = round(10 * max(instance.axes_lengths_m)) * 10
+        longest.setdefault(instance.category, edge)
+    x, y = (round(10 * float(b - a)) for a, b in zip(low, high, strict=True))
+    return Facts(
+        [(first[i], instances[i].category) for i in order], (x, y), cut, longest
+    )
+
+
+def sector(dx: int, dy: int) -> int:
+    """Direction of a cell offset in 15-degree sectors, 0 = +x, counter-clockwise."""
+    return round(math.degrees(math.atan2(dy, dx)) / (90 / SIXTHS)) % SECTORS
+
+
+def _digits(sectors: int) -> str:
+    """``quarter sixth``."""
+    return f"{sectors // SIXTHS}{sectors % SIXTHS}"
+
+
+def _fifths(dx: int, dy: int) -> str:
+    """Length of a cell offset in fifths of a cell, two digits."""
+    return f"{round(5 * math.hypot(dx, dy)):02d}"
+
+
+def _write_seen(thought: Thought, facts: Facts) -> None:
+    """What is first seen in which view: ``@0lamp,bed@3chair``."""
+    last = None
+    for view, name in facts.seen:
+        at = thought.tell(f"@{view}" if view != last else ",")
+        if view != last:
+            thought.point(0, at + 1, category=name, view=view)
+        at = thought.tell(name)
+        thought.point(0, at, category=name, view=view)
+        thought.seen.setdefault(name, at)
+        last = view
+
+
+def _write_map(thought: Thought, cells: CognitiveMap, last: Sequence[str]) -> None:
+    start = thought.add("<map>") + len("<map>")
+    text = map_to_text(cells, last=last)
+    thought.add(text + "</map>")
+    for name, spots in cells.items():
+        at = text.index(f'"{name}":') + len(name) + 3
+        for x, y in spots:
+            at = text.index("[", at + 1)  # of this cell; the first opens the list
+            digits = start + at + 1, start + at + 3
+            thought.cells.setdefault((name, x, y), digits)
+            for digit in digits:
+                thought.told.append((digit, digit + 1))
+                thought.point(0, digit, category=name, cell=(x, y))
+            at += 4
+
+
+def _write_offset(
+    thought: Thought, names: tuple[str, str], origin: Sequence[int], cell: Sequence[int]
+) -> tuple[int, int]:
+    """``+4-2``: from the cell of the first category to that of the second."""
+    to = thought.cells[names[1], cell[0], cell[1]]
+    of = thought.cells[names[0], origin[0], origin[1]]
+    steps = cell[0] - origin[0], cell[1] - origin[1]
+    for axis, step in enumerate(steps):
+        at = thought.add(f"{'-' if step < 0 else '+'}{abs(step)}")
+        for char in (at, at + 1):
+            thought.point(1, char, chars=(to[axis],))
+            thought.point(2, char, chars=(of[axis],))
+    return steps
+
+
+def _count(
+    thought: Thought, row: Question, cells: CognitiveMap, facts: Facts
+) -> Answer:
+    (name,) = row["categories"]
+    thought.add(f"{name}={len(cells[name])}")
+    return str(len(cells[name]))
+
+
+def _size(thought: Thought, row: Question, cells: CognitiveMap, facts: Facts) -> Answer:
+    (name,) = row["categories"]
+    longest = str(facts.longest_cm[name])
+    thought.add(f"{name}=")
+    at = thought.tell(longest)
+    for k in range(len(longest)):
+        thought.point(0, at + k, category=name)
+    return longest
+
+
+def _sides(facts: Facts) -> str:
+    return f"{facts.sides_dm[0]}x{facts.sides_dm[1]}"
+
+
+def _area(thought: Thought, row: Question, cells: CognitiveMap, facts: Facts) -> Answer:
+    (x, y), (cut_x, cut_y) = facts.sides_dm, facts.cut_dm
+    area = round((x * y - cut_x * cut_y) / 100)
+    cut = f"-{cut_x}x{cut_y}" if cut_x else ""
+    thought.tell(f"{_sides(facts)}{cut}")
+    thought.add(f"={area}")
+    return str(area)
+
+
+def _distance(
+    thought: Thought, row: Question, cells: CognitiveMap, facts: Facts
+) -> Answer:
+    first, second = row["categories"]
+    thought.tell(_sides(facts))
+    dx, dy = _write_offset(thought, (first, second), cells[first][0], cells[second][0])
+    thought.add(f"={_fifths(dx, dy)}")
+    return None
+
+
+def _closest(
+    thought: Thought, row: Question, cells: CognitiveMap, facts: Facts
+) -> Answer:
+    target, *options = row["categories"]
+    origin = cells[target][0]
+    lengths = []
+    for name in options:
+        cell = min(cells[name], key=lambda c: math.dist(origin, c))
+        thought.add(name)
+        dx, dy = _write_offset(thought, (target, name), origin, cell)
+        lengths.append(_fifths(dx, dy))
+        thought.add(f"={lengths[-1]},")
+    if lengths.count(min(lengths)) > 1:
+        return ""
+    nearest = options[lengths.index(min(lengths))]
+    thought.add(nearest)
+    return nearest
+
+
+def _direction(
+    thought: Thought, row: Question, cells: CognitiveMap, facts: Facts
+) -> Answer:
+    position, facing, query = row["categories"]
+    sectors, digits = [], []
+    for name in (facing, query):
+        thought.add(name)
+        offset = _write_offset(
+            thought, (position, name), cells[position][0], cells[name][0]
+        )
+        if offset == (0, 0):
+            return ""
+        sectors.append(sector(*offset))
+        digits.append(thought.add(f"={_digits(sectors[-1])},") + 1)
+    turn = (sectors[1] - sectors[0]) % SECTORS
+    kind = str(row["question_type"])
+    if turn in (0, SECTORS // 2) and not kind.endswith("medium"):
+        return ""
+    side = "left" if turn <= SECTORS // 2 else "right"
+    if kind.endswith("medium") and 9 <= turn <= 15:
+        side = "back"
+    if kind.endswith("hard"):
+        side = f"{'front' if turn < 6 or turn > 18 else 'back'}-{side}"
+    at = thought.add(_digits(turn))
+    for k in range(2):
+        thought.point(1, at + k, chars=(digits[1] + k,))
+        thought.point(2, at + k, chars=(digits[0] + k,))
+    thought.add(f",{side}")
+    return side
+
+
+def _order(
+    thought: Thought, row: Question, cells: CognitiveMap, facts: Facts
+) -> Answer:
+    names = sorted(row["categories"], key=lambda name: thought.seen[name])
+    for k, name in enumerate(names):
+        at = thought.add(", " if k else " ")
+        thought.add(name)
+        thought.point(1, at + len(", " if k else " ") - 1, chars=(thought.seen[name],))
+    return ", ".join(names)
+
+
+_WORKINGS: dict[str, Callable[[Thought, Question, CognitiveMap, Facts], Answer]] = {
+    "object_counting": _count,
+    "object_size_estimation": _size,
+    "room_size_estimation": _area,
+    "object_abs_distance": _distance,
+    "object_rel_distance": _closest,
+    "object_rel_direction_easy": _direction,
+    "object_rel_direction_medium": _direction,
+    "object_rel_direction_hard": _direction,
+    "obj_appearance_order": _order,
+}
+INSIDE_TASKS = tuple(_WORKINGS)
+
+
+def think(
+    row: Question, facts: Facts, cells: CognitiveMap | None = None
+) -> Thought | None:
+    """The completion to imitate, or ``None`` where coarse cells give a wrong choice.
+
+    Parameters
+    ----------
+    row : Question
+        With ``categories``, ``options``, ``ground_truth`` and ``map``.
+    facts : Facts
+        Of the row's room.
+    cells : dict, optional
+        Map to reason from; the row's own by default.
+    """
+    cells = (row["map"] or {}) if cells is None else cells
+    thought = Thought()
+    thought.add("<think>")
+    _write_seen(thought, facts)
+    _write_map(thought, cells, row["categories"])
+    work = _WORKINGS[str(row["question_type"])]
+    computed = work(thought, row, cells, facts)
+    answer = row["ground_truth"]
+    option = row["options"][ord(answer) - ord("A")] if row["options"] else None
+    if option is not None and computed != option[3:]:
+        return None
+    if option is None and computed is not None:
+        answer = computed
+    at = thought.add(f"</think><answer>{answer}</answer>") + len("</think><answer>")
+    if option is not None:
+        thought.point(1, at, option=option)
+    return thought
