@@ -6,7 +6,6 @@ question, several about each room behind one video, with both training aids; and
 same without video, where everything that only the video tells carries no loss.
 """
 
-import functools
 import itertools
 import json
 import math
@@ -22,7 +21,14 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
-from spacer_lib.models.inputs import Clip, encode_prompts, join_media, pad_batch
+from spacer_lib.errors import SpacerError
+from spacer_lib.models.inputs import (
+    Clip,
+    encode_prompts,
+    join_media,
+    pad_batch,
+    token_types,
+)
 from spacer_lib.questions.generators import Rules, question_rows
 from spacer_lib.rooms.frames import FPS
 from spacer_lib.rows import Question
@@ -36,7 +42,13 @@ from spacer_lib.tiny.aids import (
     weighted,
 )
 from spacer_lib.tiny.shown import SHOWN, ShownRoom, show
-from spacer_lib.tiny.thoughts import INSIDE_TASKS, Thought, facts_of, think
+from spacer_lib.tiny.thoughts import (
+    INSIDE_TASKS,
+    Pointer,
+    Thought,
+    facts_of,
+    think,
+)
 
 INSIDE_RULES = Rules(
     min_count=1,
@@ -133,130 +145,144 @@ def ask(
     return asked
 
 
-def _word_at(offsets: Sequence[tuple[int, int]], char: int) -> int:
-    """Index of the token that holds a character."""
-    return next(k for k, (a, b) in enumerate(offsets) if a <= char < b)
+class _Told(NamedTuple):
+    """A question and its thought in tokens."""
+
+    question: list[int]  # without the chat's opening
+    thought: list[int]
+    spans: list[tuple[int, int]]  # characters of each token of the thought
+
+    def token_at(self, char: int) -> int:
+        """Index of the thought's token that holds a character."""
+        return next(k for k, (a, b) in enumerate(self.spans) if a <= char < b)
+
+    def labels(self, thought: Thought, *, video: bool) -> list[int]:
+        """Tokens of the thought; -100 where only a video that is absent tells them."""
+        hidden = [] if video else thought.told
+        return [
+            -100 if any(a < end and b > start for start, end in hidden) else token
+            for token, (a, b) in zip(self.thought, self.spans, strict=True)
+        ]
 
 
-def encode(
-    processor: Any,
-    rooms: Sequence[tuple[ShownRoom, Sequence[Asked]]],
-    positions_of_video: Tensor,
-    *,
-    video: bool,
-) -> Batch:
-    """Rooms and their demonstrations → ``Batch``.
+class Packer:
+    """Makes batches of rooms and their demonstrations.
 
     Parameters
     ----------
-    positions_of_video : (3, P) int
-        Rotary positions up to the end of the video.
-    video : bool
-        Without, rows begin at the questions, and what only the video tells carries no
-        loss.
+    processor : of ``build``
+    positions : (3, P) int
+        Of the prompt up to the end of the video; see ``prompt_positions``.
     """
-    tokenizer = processor.tokenizer
-    end = tokenizer.convert_tokens_to_ids("<|vision_end|>")
-    start = int(positions_of_video[0, -1]) + 1  # text goes on after the video
-    ids, labels, places, segments = [], [], [], []
-    media: list[dict[str, Tensor]] = []
-    points: dict[int, list[tuple[int, int, list[int]]]] = {0: [], 1: [], 2: []}
-    for b, (room, asked) in enumerate(rooms):
-        prefix: list[int] = []
-        if video:
-            (prompt,), shown = encode_prompts(processor, [asked[0][0]], "tiny", SHOWN)
-            prefix = prompt[: prompt.index(end) + 1]
+
+    def __init__(self, processor: Any, positions: Tensor) -> None:
+        self.processor, self.positions = processor, positions
+        self.tokenizer = processor.tokenizer
+        opening = self.tokenizer("<|im_start|>user\n", add_special_tokens=False)
+        self.opening = len(opening["input_ids"])
+        self.first_video_token = self.opening + 1
+        self.start = int(positions[0, -1]) + 1  # text goes on after the video
+
+    def batch(
+        self, rooms: Sequence[tuple[ShownRoom, Sequence[Asked]]], *, video: bool
+    ) -> Batch:
+        """Pack each room's demonstrations into a row.
+
+        Without ``video`` a row begins at its first question, and what only the video
+        tells carries no loss.
+        """
+        ids, labels, segments, places = [], [], [], []
+        media: list[dict[str, Tensor]] = []
+        found: dict[int, list[tuple[int, int, list[int]]]] = {0: [], 1: [], 2: []}
+        for b, (room, asked) in enumerate(rooms):
+            prefix, shown = self._prefix(asked[0][0]) if video else ([], [])
             media += shown
-        row_ids, row_labels = list(prefix), [-100] * len(prefix)
-        row_places = [positions_of_video] if video else []
-        row_segments = [0] * len(prefix)
-        first = (
-            prefix.index(tokenizer.convert_tokens_to_ids("<|video_pad|>"))
-            if video
-            else 0
+            row, marks = list(prefix), [-100] * len(prefix)
+            branch = [0] * len(prefix)
+            spots = [self.positions[:, : len(prefix)]]
+            for k, (question, thought) in enumerate(asked, start=1):
+                told = self._told(question, thought)
+                base = len(row) + len(told.question)
+                for pointer in thought.pointers:
+                    right = [base + told.token_at(char) for char in pointer.chars]
+                    if pointer.category is not None and video:
+                        right += self._showing(room, pointer)
+                    if pointer.option is not None:
+                        right.append(len(row) + self._end_of(told, pointer.option))
+                    if right:
+                        at = base + told.token_at(pointer.at) - 1
+                        found[pointer.head].append((b, at, right))
+                length = len(told.question) + len(told.thought)
+                row += told.question + told.thought
+                marks += [-100] * len(told.question)
+                marks += told.labels(thought, video=video)
+                branch += [k] * length
+                spots.append((self.start + torch.arange(length)).expand(3, -1))
+            ids.append(row)
+            labels.append(marks)
+            segments.append(branch)
+            places.append(torch.cat(spots, dim=1))
+        longest = max(map(len, ids))
+        segment = pad_batch(segments, -1, "right")[0]
+        visible = (segment[:, :, None] == segment[:, None]) | (segment[:, None] == 0)
+        return Batch(
+            pad_batch(ids, self.tokenizer.pad_token_id, "right")[0],
+            pad_batch(labels, -100, "right")[0],
+            torch.stack([F.pad(p, (0, longest - p.shape[1])) for p in places], dim=1),
+            visible & torch.ones(longest, longest, dtype=torch.bool).tril(),
+            join_media(media) if video else {},
+            {head: _stacked(some, longest) for head, some in found.items() if some},
+            dense_targets([room for room, _ in rooms]) if video else None,
         )
-        tokens = room.tokens.reshape(len(room.frames), -1)
+
+    def _prefix(self, row: Question) -> tuple[list[int], list[dict[str, Tensor]]]:
+        """Tokens of the prompt up to the end of the video, and the video."""
+        (prompt,), media = encode_prompts(self.processor, [row], "tiny", SHOWN)
+        return prompt[: self.positions.shape[1]], media
+
+    def _told(self, row: Question, thought: Thought) -> _Told:
+        (prompt,), _ = encode_prompts(self.processor, [row], "tiny", SHOWN, blind=True)
+        made = self.tokenizer(
+            thought.text + self.tokenizer.eos_token,
+            add_special_tokens=False,
+            return_offsets_mapping=True,
+        )
+        return _Told(prompt[self.opening :], made["input_ids"], made["offset_mapping"])
+
+    def _showing(self, room: ShownRoom, pointer: Pointer) -> list[int]:
+        """Positions of the video tokens that show a pointer's objects."""
         cells = room.places().cells
-        names = [i.category for i in room.scene.instances]
-        for k, (row, thought) in enumerate(asked, start=1):
-            (blind,), _ = encode_prompts(processor, [row], "tiny", SHOWN, blind=True)
-            opening = tokenizer("<|im_start|>user\n", add_special_tokens=False)
-            head = blind[len(opening["input_ids"]) :]
-            told = tokenizer(
-                thought.text + tokenizer.eos_token,
-                add_special_tokens=False,
-                return_offsets_mapping=True,
-            )
-            response, offsets = told["input_ids"], told["offset_mapping"]
-            marks = list(response)
-            if not video:
-                for a, z in thought.told:
-                    for t, (left, right) in enumerate(offsets):
-                        if left < z and right > a:
-                            marks[t] = -100
-            base = len(row_ids) + len(head)
-            for pointer in thought.pointers:
-                right: list[int] = [
-                    base + _word_at(offsets, char) for char in pointer.chars
-                ]
-                if pointer.category is not None and video:
-                    on = [
-                        i
-                        for i, name in enumerate(names)
-                        if name == pointer.category
-                        and (pointer.cell is None or pointer.cell == tuple(cells[i]))
-                    ]
-                    frames = (
-                        range(len(tokens)) if pointer.view is None else [pointer.view]
-                    )
-                    right += [
-                        first + 16 * f + t
-                        for f in frames
-                        for t in np.flatnonzero(np.isin(tokens[f], on))
-                    ]
-                if pointer.option is not None:
-                    right += [_end_of(tokenizer, head, pointer.option, len(row_ids))]
-                if right:
-                    at = base + _word_at(offsets, pointer.at) - 1
-                    points[pointer.head].append((b, at, right))
-            length = len(head) + len(response)
-            row_ids += head + response
-            row_labels += [-100] * len(head) + marks
-            row_segments += [k] * length
-            row_places.append((start + torch.arange(length)).expand(3, -1))
-        ids.append(row_ids)
-        labels.append(row_labels)
-        segments.append(row_segments)
-        places.append(torch.cat(row_places, dim=1))
-    longest = max(map(len, ids))
-    segment = pad_batch(segments, -1, "right")[0]
-    visible = (segment[:, :, None] == segment[:, None]) | (segment[:, None] == 0)
-    visible &= torch.ones(longest, longest, dtype=torch.bool).tril()
-    return Batch(
-        pad_batch(ids, tokenizer.pad_token_id, "right")[0],
-        pad_batch(labels, -100, "right")[0],
-        torch.stack([F.pad(p, (0, longest - p.shape[1])) for p in places], dim=1),
-        visible,
-        join_media(media) if video else {},
-        {head: _stacked(found, longest) for head, found in points.items() if found},
-        dense_targets([room for room, _ in rooms]) if video else None,
-    )
+        meant = [
+            i
+            for i, instance in enumerate(room.scene.instances)
+            if instance.category == pointer.category
+            and (pointer.cell is None or pointer.cell == tuple(cells[i]))
+        ]
+        shows = np.isin(room.tokens, meant)
+        if pointer.view is not None:
+            shows[np.arange(len(shows)) != pointer.view] = False
+        found: list[int] = np.flatnonzero(shows).tolist()
+        return [self.first_video_token + place for place in found]
 
-
-def _end_of(tokenizer: Any, head: Sequence[int], option: str, before: int) -> int:
-    """Position of the last word of an option in a prompt's tokens."""
-    text, end = "", None
-    for k, token in enumerate(head):
-        text += tokenizer.decode([token])
-        if end is None and text.rstrip("\n").endswith("\n" + option):
-            end = k
-    assert end is not None
-    return before + end
+    def _end_of(self, told: _Told, option: str) -> int:
+        """Index of the last token of an option in a question."""
+        text = ""
+        for k, token in enumerate(told.question):
+            text += self.tokenizer.decode([token])
+            if text.endswith("\n" + option):
+                return k
+        raise SpacerError(
+            "option",
+            kind="tiny.no-such-option",
+            got=option,
+            expected=f"one of the question {text!r}",
+        )
 
 
 def _stacked(
     found: Sequence[tuple[int, int, list[int]]], length: int
 ) -> tuple[Tensor, Tensor, Tensor]:
+    """(rows, positions, right tokens) of one head, see ``aids.Taught.loss``."""
     right = torch.zeros(len(found), length, dtype=torch.bool)
     for k, (_, _, places) in enumerate(found):
         right[k, places] = True
@@ -360,8 +386,6 @@ TEXT_WEIGHTS = {
 
 def prompt_positions(processor: Any, model: Any, room: ShownRoom) -> Tensor:
     """(3, P) rotary positions of the prompt up to the end of the video."""
-    from spacer_lib.models.inputs import token_types
-
     row = ask(room, np.random.default_rng(0), 1, {})[0][0]
     (prompt,), (media,) = encode_prompts(processor, [row], "tiny", SHOWN)
     ids = torch.tensor([prompt])
@@ -398,12 +422,12 @@ class Batches(torch.utils.data.IterableDataset[Any]):
         first += 500_000 if self.stage == "joint" else 0
         rooms = rooms_from(config.view, first)
         rng = np.random.default_rng([first, 5])
-        make = functools.partial(encode, self.processor)
+        packer = Packer(self.processor, self.positions)
         while True:
             if self.stage == "vision":
                 shown = list(itertools.islice(rooms, config.vision_rooms))
                 asked = [(room, ask(room, rng, 1, {})) for room in shown]
-                yield [make(asked, self.positions, video=True)]
+                yield [packer.batch(asked, video=True)]
                 continue
             shown = list(itertools.islice(rooms, config.joint_rooms))
             asked = [(r, ask(r, rng, config.joint_questions, {})) for r in shown]
@@ -412,8 +436,8 @@ class Batches(torch.utils.data.IterableDataset[Any]):
                 (r, ask(r, rng, config.text_questions, TEXT_WEIGHTS)) for r in again
             ]
             yield [
-                make(asked, self.positions, video=True),
-                make(texts, self.positions, video=False),
+                packer.batch(asked, video=True),
+                packer.batch(texts, video=False),
             ]
 
 
@@ -449,7 +473,7 @@ def train(
     )
     history: list[dict[str, float]] = []
     cpu = time.process_time()
-    for step, batches in zip(tqdm(range(steps), desc=stage), loader):
+    for step, batches in zip(tqdm(range(steps), desc=stage), loader, strict=False):
         ramp = min(1.0, (step + 1) / 40)
         cosine = 0.5 * (1 + math.cos(math.pi * step / steps))
         for group in optimizer.param_groups:

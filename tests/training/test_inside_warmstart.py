@@ -1,0 +1,219 @@
+"""The warm start's batches, thoughts and training aids, for the view from inside."""
+
+import numpy as np
+import pytest
+import torch
+
+from spacer_lib.maps.text import parse_map
+from spacer_lib.models.inputs import encode_prompts, token_types
+from spacer_lib.questions.generators import question_rows
+from spacer_lib.tiny import inside
+from spacer_lib.tiny.aids import CATEGORIES, Heads, Taught, dense_targets
+from spacer_lib.tiny.shown import SHOWN
+from spacer_lib.tiny.thoughts import INSIDE_TASKS, facts_of, sector, think
+
+
+@pytest.fixture(scope="module")
+def made():
+    torch.manual_seed(0)
+    processor, model = inside.build()
+    rooms = [
+        room for room, _ in zip(inside.rooms_from("turn", 0), range(6), strict=False)
+    ]
+    positions = inside.prompt_positions(processor, model, rooms[0])
+    rng = np.random.default_rng(0)
+    asked = [(room, inside.ask(room, rng, 3, {})) for room in rooms[:3]]
+    return processor, model, rooms, inside.Packer(processor, positions), asked
+
+
+@pytest.fixture(scope="module")
+def thoughts(made):
+    found = []
+    for seed, room in enumerate(made[2]):
+        facts = facts_of(room)
+        rows, _ = question_rows(room.scene, seed, per_task=3, rules=inside.INSIDE_RULES)
+        found += [(room, row, facts, think(row, facts)) for row in rows]
+    return [item for item in found if item[3]]
+
+
+def test_every_kind_is_demonstrated(thoughts):
+    assert {row["question_type"] for _, row, _, _ in thoughts} == set(INSIDE_TASKS)
+
+
+def test_thoughts_hold_the_true_map_and_a_right_answer(thoughts):
+    for _, row, _, thought in thoughts:
+        drawn = thought.text.split("<map>")[1].split("</map>")[0]
+        read = parse_map(drawn).map
+        assert {k: sorted(map(tuple, v)) for k, v in read.items()} == {
+            k: sorted(map(tuple, v)) for k, v in row["map"].items()
+        }
+        answer = thought.text.split("<answer>")[1].split("</answer>")[0]
+        if row["options"] or row["question_type"] == "object_counting":
+            assert answer == row["ground_truth"]
+        else:
+            assert float(answer) == pytest.approx(
+                float(row["ground_truth"]), rel=0.15, abs=0.5
+            )
+
+
+def test_first_views_are_written_in_order(thoughts):
+    for room, _, facts, thought in thoughts:
+        text = thought.text.split("<think>")[1].split("<map>")[0]
+        views = [int(part[0]) for part in text.split("@")[1:]]
+        assert views == sorted(set(room.first_views))
+        names = [n for part in text.split("@")[1:] for n in part[1:].split(",")]
+        assert sorted(names) == sorted(i.category for i in room.scene.instances)
+        assert facts.seen == sorted(facts.seen, key=lambda item: item[0])
+
+
+def test_pointers_name_what_a_word_is_read_from(thoughts):
+    differences = 0
+    for _, row, _, thought in thoughts:
+        at = {}
+        for pointer in thought.pointers:
+            at.setdefault(pointer.at, {})[pointer.head] = pointer
+        for char, heads in at.items():
+            written = thought.text[char]
+            if set(heads) == {1, 2} and written.isdigit():
+                first, second = (
+                    int(thought.text[heads[head].chars[0]]) for head in (1, 2)
+                )
+                turned = "direction" in row["question_type"] and (
+                    thought.text[char - 1] != "+" and thought.text[char - 1] != "-"
+                )
+                if not turned:
+                    assert int(written) == abs(first - second)
+                    differences += 1
+            if 0 in heads and heads[0].cell is not None:
+                assert int(written) in heads[0].cell
+            elif 0 in heads and heads[0].view is not None and written.isdigit():
+                assert int(written) == heads[0].view
+    assert differences > 50
+
+
+def test_a_sector_is_a_quarter_and_a_sixth():
+    assert [sector(*offset) for offset in ((3, 0), (0, 2), (-1, 0), (1, 1))] == [
+        0,
+        6,
+        12,
+        3,
+    ]
+
+
+def test_packed_rows_equal_each_row_alone(made):
+    processor, model, _, packer, asked = made
+    batch = packer.batch(asked, video=True)
+    with torch.no_grad():
+        states = inside.forward(model, batch).states
+        packed = model.lm_head(states)
+    compared = 0
+    for b, (_, questions) in enumerate(asked):
+        at = packer.positions.shape[1]
+        for row, thought in questions:
+            (prompt,), (media,) = encode_prompts(processor, [row], "tiny", SHOWN)
+            told = processor.tokenizer(
+                thought.text + processor.tokenizer.eos_token, add_special_tokens=False
+            )["input_ids"]
+            ids = torch.tensor([prompt + told])
+            with torch.no_grad():
+                alone = model(
+                    input_ids=ids,
+                    attention_mask=torch.ones_like(ids),
+                    mm_token_type_ids=token_types(ids, model.config),
+                    **media,
+                ).logits[0, packer.positions.shape[1] :]
+            end = at + len(alone)
+            assert batch.input_ids[b, at:end].tolist() == ids[0, -len(alone) :].tolist()
+            torch.testing.assert_close(packed[b, at:end], alone, atol=2e-5, rtol=0)
+            at, compared = end, compared + 1
+    assert compared == 9
+
+
+def test_without_video_no_loss_on_what_only_it_tells(made):
+    _, _, _, packer, asked = made
+    tokenizer = packer.tokenizer
+    with_video = packer.batch(asked, video=True)
+    blind = packer.batch(asked, video=False)
+    assert (with_video.labels != -100).sum() > (blind.labels != -100).sum()
+    lost = blind.input_ids[(blind.labels == -100) & (blind.input_ids != 0)]
+    words = set(tokenizer.convert_ids_to_tokens(lost.tolist()))
+    kept = blind.labels[blind.labels != -100]
+    assert "@" in words
+    assert "@" not in tokenizer.convert_ids_to_tokens(kept.tolist())
+    for (_, questions), row in zip(asked, blind.labels, strict=True):
+        told = tokenizer.decode(row[row != -100])
+        assert told.count("</map>") == len(questions)
+    assert blind.targets is None
+
+
+def test_targets_are_of_the_objects_that_tokens_show(made):
+    rooms = made[2]
+    targets = dense_targets(rooms)
+    for b, room in enumerate(rooms):
+        place, tokens = room.places(), room.tokens.ravel()
+        for k, index in enumerate(tokens):
+            if index < 0:
+                assert targets["category"][b, k] == len(CATEGORIES)
+                assert targets["column"][b, k] == -100
+                continue
+            name = room.scene.instances[index].category
+            assert CATEGORIES[targets["category"][b, k]] == name
+            assert targets["column"][b, k] == place.cells[index, 0]
+            assert targets["row"][b, k] == place.cells[index, 1]
+
+
+def test_taught_attention_is_the_layers_own(made):
+    """The mass that the loss sees is what the layer's eager attention gives."""
+    _, model, _, packer, asked = made
+    batch = packer.batch(asked, video=True)
+    layer = model.model.language_model.layers[inside.MAP_LAYERS]
+    passed = inside.forward(model, batch)
+    loss = passed.taught.loss(batch.pointers, batch.visible)
+    captured = {}
+
+    def keep(module, query, key, value, mask, scaling, **options):
+        keys = key.repeat_interleave(module.num_key_value_groups, dim=1)
+        scores = query @ keys.transpose(2, 3) * scaling
+        captured["weights"] = scores.masked_fill(~mask, -torch.inf).softmax(-1)
+        return sdpa(module, query, key, value, mask, scaling=scaling, **options)
+
+    from transformers import AttentionInterface
+    from transformers.integrations.sdpa_attention import sdpa_attention_forward as sdpa
+
+    AttentionInterface.register("kept_here", keep)
+    text = layer.self_attn.config
+    before = text._attn_implementation
+    layer.self_attn.config = type(text)(**text.to_dict())
+    layer.self_attn.config._attn_implementation = "kept_here"
+    try:
+        inside.forward(model, batch)
+    finally:
+        layer.self_attn.config = text
+    assert text._attn_implementation == before
+    parts = [
+        -(captured["weights"][rows, head, at] * right).sum(-1).log().mean()
+        for head, (rows, at, right) in batch.pointers.items()
+    ]
+    assert loss.item() == pytest.approx(torch.stack(parts).mean().item(), rel=1e-4)
+
+
+def test_a_few_steps_lower_every_loss_and_change_no_class(made, tmp_path):
+    processor, _, _, packer, asked = made
+    torch.manual_seed(1)
+    _, model = inside.build(seed=1)
+    heads = Heads(model.config.text_config.hidden_size)
+    batch = packer.batch(asked, video=True)
+    names = set(model.state_dict())
+    optimizer = torch.optim.AdamW([*model.parameters(), *heads.parameters()], lr=3e-3)
+    seen = []
+    for _ in range(8):
+        losses = inside.losses(model, heads, batch, pointers=True)
+        optimizer.zero_grad()
+        sum(losses.values()).backward()
+        optimizer.step()
+        seen.append({k: v.item() for k, v in losses.items()})
+    for name in ("category", "map_category", "tokens", "pointers"):
+        assert seen[-1][name] < seen[0][name], name
+    assert set(model.state_dict()) == names
+    assert not any(module._forward_pre_hooks for module in model.modules())
+    assert isinstance(inside.forward(model, batch).taught, Taught)
