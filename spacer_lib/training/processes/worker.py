@@ -8,7 +8,6 @@ import spacer_lib.training.environment  # noqa: F401  # isort: skip
 
 import dataclasses
 import os
-import shutil
 import signal
 import sys
 import time
@@ -21,7 +20,14 @@ import torch
 from accelerate.utils import broadcast_object_list, gather_object
 from transformers import TrainerCallback
 
-from spacer_lib.artifacts import PathLike, provenance, write_json
+from spacer_lib.artifacts import (
+    PathLike,
+    folder_sizes,
+    listing,
+    provenance,
+    remove_folder,
+    write_json,
+)
 from spacer_lib.errors import SpacerError
 from spacer_lib.jobs import die_with_parent
 from spacer_lib.training.assembly import build_trainer
@@ -115,9 +121,9 @@ def prepare_folder(out_dir: Path, resume: bool) -> tuple[Path | None, float]:
     folder = out_dir / "checkpoints"
     complete = complete_checkpoints(folder) if resume else []
     checkpoint = complete[-1] if complete else None
-    for path in folder.glob("checkpoint-*"):
+    for path in listing(folder, "checkpoint-*"):
         if path not in complete:
-            shutil.rmtree(path)
+            remove_folder(path)
     step = int(checkpoint.name.split("-")[1]) if checkpoint else 0
     drop_later_steps(out_dir / "rollouts.jsonl", step)
     return checkpoint, drop_later_steps(out_dir / "metrics.jsonl", step)
@@ -167,6 +173,7 @@ def save_results(plan: RunPlan, trainer: Any, log: MetricsLog) -> None:
     save_model(trainer, plan.out_dir / "model", card)
     memory = gather_object([peak_memory_gb()])
     if accelerator.is_main_process:
+        record["model_files"] = folder_sizes(plan.out_dir / "model")
         record["duration"]["model"] = round(time.perf_counter() - start, 2)
         record["world_size"] = accelerator.num_processes
         record["distributed_type"] = accelerator.distributed_type.value
