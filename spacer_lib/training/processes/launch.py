@@ -62,6 +62,7 @@ from spacer_lib.training.processes.plan import (
     node_name,
     share_workers,
     worker_environment,
+    workers_lock,
 )
 from spacer_lib.training.recipe import TrainConfig
 from spacer_lib.versions import TRAINING, require_versions
@@ -269,7 +270,8 @@ def launch(
     alone = sole_writer(plan.out_dir) if node_rank == 0 else contextlib.nullcontext()
     with alone:
         if node_rank == 0:
-            _prepare_folder(plan)
+            with sole_writer(workers_lock(plan.out_dir), wait=True):
+                _prepare_folder(plan)
         return _run(plan, node_rank, address, environment, say)
 
 

@@ -6,6 +6,7 @@
 
 import spacer_lib.training.environment  # noqa: F401  # isort: skip
 
+import contextlib
 import dataclasses
 import os
 import signal
@@ -26,6 +27,7 @@ from spacer_lib.artifacts import (
     listing,
     provenance,
     remove_folder,
+    sole_writer,
     write_json,
 )
 from spacer_lib.errors import SpacerError
@@ -36,7 +38,13 @@ from spacer_lib.training.card import model_card
 from spacer_lib.training.checkpoints import complete_checkpoints, save_model
 from spacer_lib.training.memory import peak_memory_gb
 from spacer_lib.training.processes.failures import error_line, note_failure
-from spacer_lib.training.processes.plan import GRACE_S, STOP, RunPlan, read_plan
+from spacer_lib.training.processes.plan import (
+    GRACE_S,
+    STOP,
+    RunPlan,
+    read_plan,
+    workers_lock,
+)
 from spacer_lib.training.record import (
     MetricsLog,
     RolloutTable,
@@ -53,6 +61,14 @@ def main(path: PathLike) -> int:
     """Train as ``path`` says; returns the process's exit status."""
     die_with_parent()
     plan = read_plan(path)
+    with contextlib.ExitStack() as stack:
+        if os.environ.get("RANK", "0") == "0":
+            # A worker may outlive a launch that was killed, to save a checkpoint.
+            stack.enter_context(sole_writer(workers_lock(plan.out_dir), wait=True))
+        return _train(plan)
+
+
+def _train(plan: RunPlan) -> int:
     config, out_dir = plan.config, plan.out_dir
     in_use = dataclasses.replace(config, zero_stage=plan.zero_stage)
     build = BUILDERS[config.method]
