@@ -319,9 +319,9 @@ def sole_writer(folder: PathLike, *, wait: bool = False) -> Iterator[None]:
     """Hold an output folder, or one output file, against other writers.
 
     Every command that writes into a folder holds it like this. The lock is a hidden
-    file beside the folder, since a folder may be moved away. The system releases it
-    when the process ends, however it ends. What dead writers left in the folder is
-    removed, at the start and at the end.
+    file beside the folder, since a folder may be moved away, or in it if only the
+    folder may be written. The system releases it when the process ends, however it
+    ends. What dead writers left in the folder is removed, at the start and at the end.
 
     Parameters
     ----------
@@ -335,8 +335,10 @@ def sole_writer(folder: PathLike, *, wait: bool = False) -> Iterator[None]:
         If another process holds it, with its command, number, machine and start.
     """
     folder = Path(folder).absolute()
-    make_folder(folder.parent)
-    lock = folder.with_name(f"{HIDDEN}lock.{folder.name}")
+    place = make_folder(folder.parent)
+    if folder.is_dir() and not os.access(place, os.W_OK):  # such as a mounted disk
+        place = folder
+    lock = place / f"{HIDDEN}lock.{folder.name}"
     with _locked(lock, folder, wait) as file:
         holder = {
             "command": " ".join([os.path.basename(sys.argv[0]), *sys.argv[1:]])[:300],
@@ -763,6 +765,11 @@ class Manifest:
             and entry["fingerprint"] == fingerprint
             and are_whole(self.folder, entry["files"])
         )
+
+    def files(self, key: str, fingerprint: Any) -> list[str] | None:
+        """The files of ``key``, relative to the folder; ``None`` unless it is done."""
+        done = self.done(key, fingerprint)
+        return list(self.entries[key]["files"]) if done else None
 
     def record(self, key: str, fingerprint: Any, files: Iterable[str]) -> None:
         """Record ``key`` and its files, named relative to the folder."""

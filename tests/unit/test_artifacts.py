@@ -355,6 +355,20 @@ def test_who_waits_gets_the_folder_after_the_holder(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_folder_whose_surroundings_are_read_only_holds_its_lock(
+    tmp_path, monkeypatch
+):
+    folder = tmp_path / "out"
+    folder.mkdir()
+    monkeypatch.setattr(os, "access", lambda path, mode: path != tmp_path)
+    with sole_writer(folder):
+        assert [path.name for path in folder.iterdir()] == [".spacer-lock.out"]
+        assert listing(folder) == [] and list(tmp_path.iterdir()) == [folder]
+        with refused("artifacts.folder-in-use"), sole_writer(folder):
+            pass
+    assert not list(folder.iterdir())
+
+
 def test_a_file_system_without_locks_is_named(tmp_path, monkeypatch):
     def no_locks(file, operation):
         raise OSError(38, "Function not implemented")
