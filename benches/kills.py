@@ -56,7 +56,7 @@ class Command:
 
 
 def _train(recipe: str, *more: str) -> Command:
-    settings = "max_steps=4 prompts_per_step=2 advanced.save_steps=1 gpus=1".split()
+    settings = "max_steps=4 prompts_per_step=2 save_steps=1 gpus=1".split()
     settings += more
     return Command(
         lambda inputs, out: [
@@ -67,7 +67,7 @@ def _train(recipe: str, *more: str) -> Command:
     )
 
 
-_SHORT = ("num_generations=4", "max_completion_length=24")
+_SHORT = ("num_generations=4",)
 COMMANDS = {
     "synth": Command(lambda inputs, out: f"synth --scenes 1 --out {out}/made".split()),
     "parse": Command(
@@ -126,7 +126,7 @@ def make_inputs(folder: Path) -> Path:
         f"evaluate --benchmark held-out --data {folder}/rows.jsonl --config tiny "
         f"--floor random --out {folder}/floor",
     ):
-        _finish(_start(words.split(), folder, PROJECT_ROOT), words)
+        _finish(_start(words.split(), folder, PROJECT_ROOT), folder)
     return folder
 
 
@@ -145,13 +145,13 @@ def _start(words: Sequence[str], folder: Path, tree: Path) -> "subprocess.Popen[
         )
 
 
-def _finish(process: "subprocess.Popen[bytes]", what: str) -> None:
+def _finish(process: "subprocess.Popen[bytes]", folder: Path) -> None:
     if process.wait(LIMIT_S):
+        said = (folder / "tmp.log").read_text(encoding="utf-8", errors="replace")
         raise SpacerError(
-            f"spacer {what}",
+            f"spacer {' '.join(map(str, process.args[3:]))}",  # type: ignore[index]
             kind="benches.command-failed",
-            got=f"exit status {process.returncode}",
-            expected="0",
+            got=said[-300:].strip() or f"exit status {process.returncode}",
         )
 
 
@@ -215,7 +215,7 @@ def try_command(
     start = time.monotonic()
     process = _start(command.words(inputs, out), out, tree)
     wrote = _first_write(process, out) - start
-    _finish(process, "undisturbed")
+    _finish(process, out)
     tally.seconds = time.monotonic() - start
     whole, rng = digests(out), random.Random(seed)
     while tally.kills < kills:
