@@ -4,7 +4,7 @@ SHELL := /bin/bash
 # ninja and accelerate are looked up on PATH by the processes that need them.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 .PHONY: help setup vllm demo check test warmstart study studies evaluation bench \
-    bench-step faults fuzz notebooks lab clean
+    bench-step faults fuzz kills notebooks lab clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' Makefile
@@ -46,6 +46,9 @@ bench: setup ## Time data engine and rewards against the other way of doing each
 
 faults: setup ## Odd replies to spacer evaluate, odd requests to spacer serve: a table
 	@.venv/bin/python -m benches.http_faults
+
+kills: setup ## Kill each command 20 times at random and run it again: a table (hours)
+	@.venv/bin/python -m benches.kills $(ARGS)
 
 bench-step: setup ## Time a GRPO step over lengths and group sizes, for notebook 05
 	@scripts/bench_step.sh

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from spacer_lib.artifacts import read_jsonl, write_jsonl
+from spacer_lib.artifacts import listing, read_jsonl, write_jsonl
 
 ANSWERS = 120
 KEPT = {
@@ -28,7 +28,7 @@ KEPT = {
 
 def keep(source: Path, target: Path) -> None:
     """Write the kept files below ``target``; answers of the first seed only."""
-    for path in sorted(source.rglob("*.jsonl")):
+    for path in listing(source, "*.jsonl", deep=True):
         if path.name not in KEPT or "checkpoints" in path.parts:
             continue
         if path.name == "answers.jsonl" and path.parent.name[-1] in "123456789":

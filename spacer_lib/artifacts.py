@@ -3,6 +3,7 @@
 import codecs
 import contextlib
 import dataclasses
+import errno
 import fcntl
 import functools
 import hashlib
@@ -10,14 +11,19 @@ import json
 import math
 import os
 import platform
+import re
+import shutil
+import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 
@@ -30,11 +36,150 @@ PathLike = str | os.PathLike[str]
 PROJECT_ROOT = Path(__file__).resolve().parents[1]
 
 
+# ---------------------------------------------------------------- temporary names
+
+
+# Begins the name of everything that is not finished, and of locks; nothing reads it.
+HIDDEN = ".spacer-"
+_TEMPORARY = HIDDEN + "tmp."
+_NAMED = re.compile(re.escape(_TEMPORARY) + r"(?P<pid>\d+)\.(?P<host>[\w-]+)\.")
+# Whether a writer on another machine lives cannot be seen: after two weeks without a
+# change it counts as dead.
+FORGOTTEN_S = 14 * 86_400
+_SWEEP_EVERY_S = 60
+_swept: dict[str, float] = {}  # folder: when this process swept it
+
+
+def is_temporary(name: str) -> bool:
+    """Whether a file or folder of this name is a writer's own: unfinished, or a lock.
+
+    Examples
+    --------
+    >>> is_temporary(".spacer-tmp.12.host-0.ab12cd34.a.json"), is_temporary("a.json")
+    (True, False)
+    """
+    return name.startswith(HIDDEN)
+
+
+def listing(folder: PathLike, pattern: str = "*", *, deep: bool = False) -> list[Path]:
+    """The files and folders in a folder, sorted, without those that are temporary.
+
+    Parameters
+    ----------
+    folder : path
+        A missing one is empty.
+    pattern : str
+        Of ``Path.glob``.
+    deep : bool
+        Include folders below it.
+    """
+    folder = Path(folder)
+    found = folder.rglob(pattern) if deep else folder.glob(pattern)
+    return sorted(
+        path
+        for path in found
+        if not any(map(is_temporary, path.relative_to(folder).parts))
+    )
+
+
+@functools.cache
+def _host() -> str:
+    """This machine; a container with process numbers of its own is another one."""
+    try:
+        space = os.stat("/proc/self/ns/pid").st_ino
+    except OSError:
+        space = 0
+    return re.sub(r"[^\w-]", "-", socket.gethostname(), flags=re.ASCII) + f"-{space:x}"
+
+
+def sweep(folder: PathLike, *, deep: bool = False) -> None:
+    """Remove what dead writers left in a folder.
+
+    A writer of this machine is dead if its process has ended. One of another machine
+    counts as dead ``FORGOTTEN_S`` seconds after the last change. What a live writer has
+    is never touched, and neither is what cannot be removed.
+
+    Parameters
+    ----------
+    folder : path
+        A missing one is empty.
+    deep : bool
+        Include folders below it.
+    """
+    for place, folders, files in os.walk(folder):
+        for name in [name for name in (*folders, *files) if is_temporary(name)]:
+            if _is_dead(Path(place, name)):
+                _remove(Path(place, name))
+        if not deep:
+            break
+        folders[:] = [name for name in folders if not is_temporary(name)]
+
+
+def _sweep_at_times(folder: Path) -> None:
+    """``sweep`` at most once a minute: a writer may add thousands of files."""
+    now, key = time.monotonic(), os.path.abspath(folder)
+    if now - _swept.get(key, -math.inf) > _SWEEP_EVERY_S:
+        _swept[key] = now
+        sweep(folder)
+
+
+def _is_dead(path: Path) -> bool:
+    """Whether the writer that a temporary name tells of has ended."""
+    import psutil
+
+    named = _NAMED.match(path.name)
+    if named is None:  # a lock
+        return False
+    try:
+        changed = path.lstat().st_ctime
+    except OSError:
+        return False
+    if named["host"] != _host():
+        return time.time() - changed > FORGOTTEN_S
+    try:
+        process = psutil.Process(int(named["pid"]))
+        # A process that began after the last change is another one of that number.
+        return bool(
+            process.status() == psutil.STATUS_ZOMBIE
+            or process.create_time() > changed + 60
+        )
+    except psutil.NoSuchProcess:
+        return True
+    except psutil.AccessDenied:
+        return False
+
+
+def _remove(path: Path) -> None:
+    """Remove a file or folder that nobody uses, as far as that is allowed."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with contextlib.suppress(OSError):
+            path.unlink()
+
+
+def _new_temporary(path: Path, *, folder: bool = False) -> Path:
+    """A new temporary file or folder beside ``path``, with its suffix."""
+    make_folder(path.parent)
+    _sweep_at_times(path.parent)
+    suffix = f".{path.stem[:24]}{path.suffix}"
+    prefix = f"{_TEMPORARY}{os.getpid()}.{_host()}."
+    try:
+        if folder:
+            return Path(tempfile.mkdtemp(suffix, prefix, path.parent))
+        handle, name = tempfile.mkstemp(suffix, prefix, path.parent)
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    os.close(handle)
+    return Path(name)
+
+
 @contextlib.contextmanager
 def atomic_path(path: PathLike) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; rename it onto ``path`` on success.
 
-    The suffix is kept (encoders choose the format by it). On any exception the
+    The suffix is kept (encoders choose the format by it). The file is on the disk
+    before the rename, and the rename before this returns. On any exception the
     temporary file is removed and ``path`` stays as it was.
 
     Raises
@@ -43,21 +188,96 @@ def atomic_path(path: PathLike) -> Iterator[Path]:
         If the folder cannot be made or written.
     """
     path = Path(path)
-    make_folder(path.parent)
-    try:
-        handle, name = tempfile.mkstemp(
-            dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix
-        )
-    except OSError as error:
-        raise _unwritable(path, error) from error
-    os.close(handle)
-    temporary = Path(name)
+    temporary = _new_temporary(path)
     try:
         yield temporary
         os.chmod(temporary, 0o644)
+        _sync(temporary)
         os.replace(temporary, path)
+        _sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def atomic_folder(folder: PathLike) -> Iterator[Path]:
+    """``atomic_path`` of a folder: yield a temporary one, which then replaces it.
+
+    Raises
+    ------
+    SpacerError
+        If the folder around it cannot be made or written.
+    """
+    folder = Path(folder)
+    temporary = _new_temporary(folder, folder=True)
+    try:
+        yield temporary
+        temporary.chmod(0o755)
+        sync_tree(temporary)
+        move_folder(temporary, folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """A folder for the time of the block, in the system's folder for such files."""
+    folder = _new_temporary(Path(tempfile.gettempdir(), "scratch"), folder=True)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def move_folder(folder: PathLike, target: PathLike) -> None:
+    """Rename a folder; one that has the new name is removed.
+
+    Stopped at any moment, this leaves no folder that is half removed under its name.
+    """
+    folder, target = Path(folder), Path(target)
+    old = _set_aside(target)
+    os.replace(folder, target)
+    _sync(target.parent)
+    if old is not None:
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def remove_folder(folder: PathLike) -> None:
+    """Remove a folder, if it exists; it loses its name before its first file."""
+    old = _set_aside(Path(folder))
+    if old is not None:
+        _sync(old.parent)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _set_aside(folder: Path) -> Path | None:
+    """Rename a folder to a temporary name; ``None`` if it does not exist."""
+    if not folder.exists():
+        return None
+    aside = _new_temporary(folder, folder=True)
+    os.replace(folder, aside)  # onto an empty folder
+    return aside
+
+
+def sync_tree(folder: PathLike) -> None:
+    """Return when all files and folders below ``folder`` are on the disk."""
+    for place, _, files in os.walk(folder, topdown=False):
+        for name in files:
+            _sync(Path(place, name))
+        _sync(Path(place))
+
+
+def _sync(path: Path) -> None:
+    """Return when a file's content, or a folder's list of names, is on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        # Some file systems cannot sync folders.
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF):
+            raise
+    finally:
+        os.close(handle)
 
 
 def _unwritable(path: Path, error: OSError) -> SpacerError:
@@ -73,8 +293,13 @@ def _unwritable(path: Path, error: OSError) -> SpacerError:
 def make_folder(path: PathLike) -> Path:
     """Create ``path`` (and parents) and return it as a ``Path``."""
     path = Path(path)
+    if path.is_dir():
+        return path
+    new = [folder for folder in (path, *path.parents) if not folder.exists()]
     try:
         path.mkdir(parents=True, exist_ok=True)
+        for folder in new:
+            _sync(folder.parent)
     except OSError as error:
         raise SpacerError(
             f"cannot create folder {path}",
@@ -86,40 +311,97 @@ def make_folder(path: PathLike) -> Path:
     return path
 
 
-@contextlib.contextmanager
-def sole_writer(folder: PathLike) -> Iterator[None]:
-    """Hold a run's folder against a second run; the lock ends with the process.
+# ---------------------------------------------------------------- one writer a folder
 
-    The lock is a hidden file beside the folder, since a folder may be moved away.
+
+@contextlib.contextmanager
+def sole_writer(folder: PathLike, *, wait: bool = False) -> Iterator[None]:
+    """Hold an output folder, or one output file, against other writers.
+
+    Every command that writes into a folder holds it like this. The lock is a hidden
+    file beside the folder, since a folder may be moved away, or in it if only the
+    folder may be written. The system releases it when the process ends, however it
+    ends. What dead writers left in the folder is removed, at the start and at the end.
+
+    Parameters
+    ----------
+    folder : path
+    wait : bool
+        Wait for another holder's end instead of refusing.
 
     Raises
     ------
     SpacerError
-        If another process holds it.
+        If another process holds it, with its command, number, machine and start.
     """
     folder = Path(folder).absolute()
-    make_folder(folder.parent)
-    lock = folder.parent / f".{folder.name}.lock"
-    try:
-        file = open(lock, "w")
-    except OSError as error:
-        raise _unwritable(lock, error) from error
-    with file:
+    place = make_folder(folder.parent)
+    if folder.is_dir() and not os.access(place, os.W_OK):  # such as a mounted disk
+        place = folder
+    lock = place / f"{HIDDEN}lock.{folder.name}"
+    with _locked(lock, folder, wait) as file:
+        holder = {
+            "command": " ".join([os.path.basename(sys.argv[0]), *sys.argv[1:]])[:300],
+            "pid": os.getpid(),
+            "host": socket.gethostname(),
+            "start": datetime.now().astimezone().isoformat(" ", "seconds"),
+        }
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.fstat(file.fileno()).st_nlink == 0:  # released a moment ago
-                raise BlockingIOError
-        except BlockingIOError as error:
-            raise SpacerError(
-                f"{folder} is in use",
-                kind="artifacts.folder-in-use",
-                got="another run that writes it",
-                remedy="wait for it, or choose another --out",
-            ) from error
-        try:
+            file.truncate(0)  # of a holder that died
+            file.write(json.dumps(holder))
+            file.flush()
+            sweep(folder, deep=True)
             yield
         finally:
+            sweep(folder, deep=True)
             lock.unlink(missing_ok=True)  # while it is held
+
+
+def _locked(lock: Path, folder: Path, wait: bool) -> TextIO:
+    """The lock file, open and held; it is released when it is closed."""
+    while True:
+        try:
+            file = open(lock, "a+", encoding="utf-8")
+        except OSError as error:
+            raise _unwritable(lock, error) from error
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            if os.fstat(file.fileno()).st_nlink:
+                return file
+            file.close()  # its holder released it a moment ago: it has no name now
+        except BlockingIOError as error:
+            with file:
+                raise SpacerError(
+                    f"{folder} is in use",
+                    kind="artifacts.folder-in-use",
+                    got=_holder(file),
+                    remedy="wait for it, or choose another --out",
+                ) from error
+        except OSError as error:
+            file.close()
+            raise SpacerError(
+                f"{folder} cannot be locked",
+                kind="artifacts.no-locks",
+                got=error.strerror,
+                expected="a file system with flock",
+                remedy="mount it with locks, or choose an --out on another one",
+            ) from error
+
+
+def _holder(file: TextIO) -> str:
+    """Who holds a lock, as its file tells."""
+    file.seek(0)
+    try:
+        said = json.loads(file.read())
+        return (
+            f"`{said['command']}`, process {said['pid']} on {said['host']}, "
+            f"since {said['start']}"
+        )
+    except (ValueError, KeyError, TypeError):  # it has not written its name yet
+        return "another process that writes it"
+
+
+# ---------------------------------------------------------------- text and JSON
 
 
 def write_text(path: PathLike, text: str) -> None:
@@ -431,12 +713,32 @@ def provenance(**extra: Any) -> dict[str, Any]:
     }
 
 
+def file_sizes(folder: PathLike, names: Iterable[str]) -> dict[str, int]:
+    """``{name: bytes}`` of files, named relative to a folder."""
+    return {name: os.stat(Path(folder, name)).st_size for name in names}
+
+
+def folder_sizes(folder: PathLike) -> dict[str, int]:
+    """``file_sizes`` of all files in a folder and below it."""
+    files = [path for path in listing(folder, deep=True) if path.is_file()]
+    return file_sizes(folder, [path.relative_to(folder).as_posix() for path in files])
+
+
+def are_whole(folder: PathLike, sizes: Mapping[str, int]) -> bool:
+    """Whether files have the sizes of ``file_sizes``; any other record is refused."""
+    try:
+        return file_sizes(folder, sizes) == sizes
+    except OSError:
+        return False
+
+
 class Manifest:
     """What an output folder has finished: ``manifest.json``, written atomically.
 
     An interrupted run skips the keys that ``done`` reports. Used as a context manager,
     a manifest is written at most once a second and when the block ends, also by an
     error. Entries are sorted: the file does not depend on which worker ended first.
+    An entry's ``files`` are ``{name: bytes}``.
     """
 
     def __init__(self, folder: PathLike) -> None:
@@ -453,17 +755,26 @@ class Manifest:
             self._save()
 
     def done(self, key: str, fingerprint: Any) -> bool:
-        """Whether ``key`` was recorded with this fingerprint and its files exist."""
+        """Whether ``key`` was recorded with this fingerprint, and its files are whole.
+
+        A file that is absent or has another size than was recorded is not whole.
+        """
         entry = self.entries.get(key)
         return (
             entry is not None
             and entry["fingerprint"] == fingerprint
-            and all((self.folder / name).exists() for name in entry["files"])
+            and are_whole(self.folder, entry["files"])
         )
+
+    def files(self, key: str, fingerprint: Any) -> list[str] | None:
+        """The files of ``key``, relative to the folder; ``None`` unless it is done."""
+        done = self.done(key, fingerprint)
+        return list(self.entries[key]["files"]) if done else None
 
     def record(self, key: str, fingerprint: Any, files: Iterable[str]) -> None:
         """Record ``key`` and its files, named relative to the folder."""
-        self.entries[key] = {"fingerprint": fingerprint, "files": list(files)}
+        sizes = file_sizes(self.folder, files)
+        self.entries[key] = {"fingerprint": fingerprint, "files": sizes}
         self._dirty = True
         if time.monotonic() - self._saved > 1:
             self._save()

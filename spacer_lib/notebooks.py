@@ -5,7 +5,7 @@ warns), and the peak memory of the kernel and of the processes it starts is reco
 """
 
 import ast
-import tempfile
+import shutil
 import threading
 import time
 from collections.abc import Iterable, Mapping
@@ -19,7 +19,9 @@ from spacer_lib.artifacts import (
     PROJECT_ROOT,
     PathLike,
     atomic_path,
+    listing,
     read_json,
+    scratch_folder,
     write_text,
 )
 from spacer_lib.errors import SpacerError, nearest
@@ -39,7 +41,7 @@ class NotebookRun:
 
 def names() -> list[str]:
     """The numbered notebooks, in reading order."""
-    return sorted(path.stem for path in FOLDER.glob("[0-9]*.ipynb"))
+    return [path.stem for path in listing(FOLDER, "[0-9]*.ipynb")]
 
 
 def checked(name: str) -> str:
@@ -138,7 +140,8 @@ def execute(
             )
         except papermill.PapermillExecutionError as error:
             failed = out_path.with_suffix(".failed.ipynb")
-            temporary.replace(failed)
+            with atomic_path(failed) as copy:
+                shutil.copyfile(temporary, copy)
             raise SpacerError(
                 f"{name}: cell {error.exec_count} failed",
                 kind="notebooks.cell-failed",
@@ -183,8 +186,8 @@ def execute_in_place(name: str) -> NotebookRun:
     import nbformat
 
     source = FOLDER / f"{name}.ipynb"
-    with tempfile.TemporaryDirectory() as folder:
-        run = execute(name, Path(folder) / source.name)
+    with scratch_folder() as folder:
+        run = execute(name, folder / source.name)
         book = nbformat.read(run.path, as_version=4)
     book.metadata.pop("papermill", None)
     for cell in book.cells:

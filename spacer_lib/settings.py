@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 import yaml
 
-from spacer_lib.artifacts import PathLike
+from spacer_lib.artifacts import PathLike, listing
 from spacer_lib.errors import SpacerError, nearest
 
 T = TypeVar("T")
@@ -83,7 +83,7 @@ def load_settings(
 
 def setting_names(folder: Path) -> list[str]:
     """Names of the files in a folder of settings."""
-    return sorted(path.stem for path in folder.glob("*.yaml"))
+    return [path.stem for path in listing(folder, "*.yaml")]
 
 
 def read_yaml(

@@ -20,6 +20,7 @@ from spacer_lib.artifacts import (
     PathLike,
     make_folder,
     provenance,
+    sole_writer,
     write_json,
 )
 from spacer_lib.errors import SpacerError, nearest
@@ -217,6 +218,19 @@ def run_study(
     recipes = {arm: _recipes(study, arm, changes) for arm in study.arms}
     view = load_config(study.recipe, study.set).view
     rows = draw_rows(SEEDS["test"], study.questions, view)
+    with sole_writer(out_dir):
+        return _run_arms(out_dir, study, recipes, rows, view, changes, say)
+
+
+def _run_arms(
+    out_dir: Path,
+    study: StudyConfig,
+    recipes: Mapping[str, tuple[TrainConfig | None, TrainConfig]],
+    rows: list[Question],
+    view: str,
+    changes: Mapping[str, Any],
+    say: Callable[[str], None],
+) -> dict[str, Any]:
     records: list[dict[str, Any]] = []
     answers: dict[tuple[str, int], Pair] = {}
     for arm, (start, recipe) in recipes.items():

@@ -39,6 +39,7 @@ MARKS = {
         "video",
     ),
     "processes": (
+        "bench_kills",
         "cluster",
         "equality",
         "lab",

@@ -215,6 +215,77 @@ def test_no_code_comes_from_data(path):
                 assert keywords.get("weights_only") == "True", where
 
 
+# Modules that list folders of others, or skip temporary names in their own way.
+LISTING = {
+    "artifacts.py": "the one place",
+    "rooms/layouts.py": "os.walk below a scan, without hidden names",
+    "published/__init__.py": "the package's own tables",
+    "training/processes/extensions.py": "torch's folder of extensions",
+}
+
+
+def own_ways(tree):
+    """``(line, kind)`` of temporary names, renames and listings."""
+    makers = {"mkstemp", "mkdtemp", "mktemp", "NamedTemporaryFile"}
+    makers |= {"TemporaryDirectory", "SpooledTemporaryFile"}
+    for node in ast.walk(tree):
+        if is_text(node) and re.fullmatch(r"[^\s/]*\.(part|tmp|temp|swp)", node.value):
+            yield node.lineno, "name"
+        if not isinstance(node, ast.Call):
+            continue
+        name = getattr(node.func, "attr", getattr(node.func, "id", ""))
+        whole, count = ast.unparse(node.func), len(node.args)
+        if name in makers or whole in ("os.replace", "os.rename", "shutil.move"):
+            yield node.lineno, "name"
+        elif name in ("rename", "replace") and count == 1 and not node.keywords:
+            yield node.lineno, "name"  # of a path; texts have two arguments
+        elif name in ("glob", "rglob", "iterdir", "listdir", "scandir", "walk"):
+            if whole != "ast.walk":
+                yield node.lineno, "listing"
+
+
+@each_module
+def test_temporary_names_and_listings_have_one_place(path):
+    """Readers never see what a killed writer left: see ``artifacts.listing``."""
+    where = path.relative_to(LIBRARY).as_posix()
+    found = list(own_ways(parse(path)))
+    if where != "artifacts.py":
+        assert [line for line, kind in found if kind == "name"] == []
+    if where not in LISTING:
+        assert [line for line, kind in found if kind == "listing"] == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "tempfile.mkdtemp(dir=folder)",
+        "with TemporaryDirectory() as folder: pass",
+        "os.replace(part, path)",
+        "path.rename(target)",
+        "path.replace(target)",
+        "folder.with_name('model.part')",
+        "sorted(folder.glob('*.json'))",
+        "os.listdir(folder)",
+    ],
+)
+def test_an_own_way_is_seen(source):
+    assert len(list(own_ways(ast.parse(source)))) == 1
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "text.replace('a', 'b')",
+        "table.rename(columns=names)",
+        "dataclasses.replace(scene, fps=24)",
+        "listing(folder, '*.json')",
+        "tempfile.TemporaryFile()",
+    ],
+)
+def test_other_calls_are_fine(source):
+    assert list(own_ways(ast.parse(source))) == []
+
+
 @each_module
 def test_plots_are_never_shown_and_only_the_command_line_prints(path):
     parts = parts_of(path)

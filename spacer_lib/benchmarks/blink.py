@@ -18,7 +18,7 @@ github.com/zeyofu/BLINK_Benchmark.
 from pathlib import Path
 from typing import Any
 
-from spacer_lib.artifacts import PathLike
+from spacer_lib.artifacts import PathLike, listing
 from spacer_lib.benchmarks.pictures import parquet_cells, unpack
 from spacer_lib.benchmarks.schema import (
     Benchmark,
@@ -58,8 +58,8 @@ def read_rows(path: PathLike) -> list[Question]:
     first = find_file(path, ["*/val*.parquet", "val*.parquet"])
     files = [first]
     if Path(path).is_dir():
-        inside = sorted(Path(path).glob("*/val*.parquet"))
-        files = inside or sorted(Path(path).glob("val*.parquet"))
+        inside = listing(path, "*/val*.parquet")
+        files = inside or listing(path, "val*.parquet")
     return [row for file in files for row in _rows(file)]
 
 

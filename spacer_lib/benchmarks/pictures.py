@@ -13,7 +13,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from spacer_lib.artifacts import Manifest, atomic_path, config_hash
+from spacer_lib.artifacts import Manifest, atomic_path, config_hash, sole_writer
 from spacer_lib.benchmarks.schema import separated_batches
 from spacer_lib.errors import SpacerError
 
@@ -47,12 +47,14 @@ def unpack(
     """
     stat, folder = file.stat(), file.parent / ".images"
     fingerprint = config_hash([file.name, stat.st_size, stat.st_mtime_ns])
-    with Manifest(folder) as manifest:
-        if manifest.done(file.name, fingerprint):
-            names = manifest.entries[file.name]["files"]
-        else:
-            names = list(_write(cells(), file, folder, column))
-            manifest.record(file.name, fingerprint, names)
+    names = Manifest(folder).files(file.name, fingerprint)
+    if names is None:
+        # Two evaluations of one benchmark may start together: the second finds them.
+        with sole_writer(folder, wait=True), Manifest(folder) as manifest:
+            names = manifest.files(file.name, fingerprint)
+            if names is None:
+                names = list(_write(cells(), file, folder, column))
+                manifest.record(file.name, fingerprint, names)
     rows: list[list[str]] = []
     for name in names:
         if int(Path(name).stem.split("_")[0]) > len(rows):

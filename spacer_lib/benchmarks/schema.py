@@ -25,7 +25,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from spacer_lib.artifacts import PathLike, atomic_path, read_json, read_jsonl
+from spacer_lib.artifacts import PathLike, atomic_path, listing, read_json, read_jsonl
 from spacer_lib.errors import SpacerError
 from spacer_lib.language.choices import labelled_options
 from spacer_lib.rows import Prediction, Question
@@ -119,11 +119,11 @@ def find_file(path: PathLike, names: Sequence[str]) -> Path:
     if path.is_file():
         return path
     for name in names:
-        for found in sorted(path.glob(name)):
+        for found in listing(path, name):
             return found
     there: object = "no folder"
     if path.is_dir():
-        there = sorted(p.name for p in path.iterdir())[:8]
+        there = [found.name for found in listing(path)][:8]
     raise SpacerError(
         f"benchmark files in {path}",
         kind="benchmarks.no-files",

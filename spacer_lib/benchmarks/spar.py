@@ -34,7 +34,7 @@ from typing import Any
 
 import numpy as np
 
-from spacer_lib.artifacts import PathLike
+from spacer_lib.artifacts import PathLike, listing
 from spacer_lib.benchmarks import rules
 from spacer_lib.benchmarks.pictures import parquet_cells, unpack
 from spacer_lib.benchmarks.schema import (
@@ -128,7 +128,7 @@ def _parts(path: PathLike) -> list[Path]:
     first = find_file(path, names)
     if Path(path).is_file():
         return [first]
-    parts = sorted(first.parent.glob("*.parquet"))
+    parts = listing(first.parent, "*.parquet")
     whole = re.search(r"-of-0*(\d+)$", first.stem)
     if whole and len(parts) != int(whole[1]):
         raise SpacerError(

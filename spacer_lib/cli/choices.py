@@ -6,7 +6,7 @@ tuple with the library's own.
 
 from pathlib import Path
 
-from spacer_lib.artifacts import PROJECT_ROOT
+from spacer_lib.artifacts import PROJECT_ROOT, listing
 from spacer_lib.errors import SpacerError, nearest
 
 CONFIGS = PROJECT_ROOT / "configs"
@@ -91,7 +91,7 @@ POSITIONS = ("library", "original")
 
 def names_in(folder: str) -> tuple[str, ...]:
     """Names of the YAML files in a folder of ``configs``, such as ``qa``."""
-    return tuple(sorted(path.stem for path in (CONFIGS / folder).glob("*.yaml")))
+    return tuple(path.stem for path in listing(CONFIGS / folder, "*.yaml"))
 
 
 def one_of(names: tuple[str, ...]) -> str:

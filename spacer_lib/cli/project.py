@@ -1,7 +1,6 @@
 """Project: its notebooks and its timings."""
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Annotated, Any, Optional
 
 import typer
 
-from spacer_lib.artifacts import PROJECT_ROOT, read_json, write_json
+from spacer_lib.artifacts import PROJECT_ROOT, read_json, remove_folder, write_json
 from spacer_lib.cli.app import app, command
 from spacer_lib.cli.choices import STAGES, check_choice, one_of
 from spacer_lib.errors import SpacerError
@@ -23,7 +22,7 @@ def demo() -> dict[str, Any]:
     """Execute every notebook with its defaults and print a summary."""
     from spacer_lib import notebooks
 
-    shutil.rmtree(PROJECT_ROOT / "runs" / "07_evaluate", ignore_errors=True)
+    remove_folder(PROJECT_ROOT / "runs" / "07_evaluate")
     stages = {}
     for name in notebooks.names():
         print(f"{name} ...", flush=True)

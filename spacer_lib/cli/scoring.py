@@ -6,7 +6,7 @@ from typing import Annotated, Any, Optional
 
 import typer
 
-from spacer_lib.artifacts import PROJECT_ROOT
+from spacer_lib.artifacts import PROJECT_ROOT, sole_writer
 from spacer_lib.cli.app import Benchmark, command, extra
 from spacer_lib.cli.choices import (
     BENCHMARKS,
@@ -163,7 +163,8 @@ def score(
         from spacer_lib.evaluation.fallback import read_again
 
         said = predictions.parent / f"{predictions.name}.fallback.jsonl"
-        records = read_again(records, rows, judge, said, mixed=True)
+        with sole_writer(said):
+            records = read_again(records, rows, judge, said, mixed=True)
         extraction += "+fallback"
     table, result = summarize(records), totals(records, chosen)
     print(f"{chosen.title}, extraction {extraction}; * is its published aggregate")
@@ -346,8 +347,9 @@ def report(
         reference=reference,
         published=tables,
     )
-    paths = report_figures(made, out)
-    paths += reports.write_report(made, out, paths)
+    with sole_writer(out):
+        paths = report_figures(made, out)
+        paths += reports.write_report(made, out, paths)
     print((out / "report.md").read_text(encoding="utf-8"))
     print(f"{out}: {len(paths)} files")
     return {
@@ -410,7 +412,6 @@ def explain_gap(
             got="no --model or no --data",
             expected="both",
         )
-    from spacer_lib.artifacts import make_folder
     from spacer_lib.benchmarks import named
     from spacer_lib.evaluation import gaps
     from spacer_lib.evaluation.report import read_run
@@ -422,18 +423,19 @@ def explain_gap(
     )
     bench = named(read[0].about["benchmark"])
     rows = bench.read(data) if data else None
-    folder, between = make_folder(out), None
+    between = None
     if ask:
         from spacer_lib.evaluation.backends import LocalModel, load
 
         loaded = LocalModel(*load(str(model)), name=str(model))
         asked = {made["id"] for made in read[0].records}
         wanted = [row for row in rows or () if row["id"] in asked]
-        between = gaps.ask_again(first, last, wanted, loaded, folder / "between")
+        between = gaps.ask_again(first, last, wanted, loaded, out / "between")
     gap = gaps.explain(first, last, rows=rows, between=between)
     print(gaps.gap_text(gap, first, last))
-    paths = _gap_files(gap, first, last, folder)
-    print(f"{folder}: {', '.join(path.name for path in paths)}")
+    with sole_writer(out):
+        paths = _gap_files(gap, first, last, out)
+    print(f"{out}: {', '.join(path.name for path in paths)}")
     return {**gaps.gap_record(gap, first, last), "paths": paths}
 
 
@@ -441,7 +443,7 @@ def _gap_files(gap: Any, first: Any, last: Any, folder: Path) -> list[Path]:
     """gap.json, gap.csv and gap.png."""
     import matplotlib.pyplot as plt
 
-    from spacer_lib.artifacts import write_json, write_text
+    from spacer_lib.artifacts import atomic_path, write_json, write_text
     from spacer_lib.evaluation.gaps import gap_record
     from spacer_lib.pictures.evaluation_plots import gap_waterfall
     from spacer_lib.pictures.style import use_house_style
@@ -452,7 +454,8 @@ def _gap_files(gap: Any, first: Any, last: Any, folder: Path) -> list[Path]:
     use_house_style()
     figure, ax = plt.subplots(figsize=(1.6 * len(gap.table) + 2, 3.2))
     gap_waterfall(gap, ax)
-    figure.savefig(paths[2], bbox_inches="tight")
+    with atomic_path(paths[2]) as temporary:
+        figure.savefig(temporary, bbox_inches="tight")
     plt.close(figure)
     return paths
 

@@ -11,7 +11,9 @@ import typer
 from spacer_lib.artifacts import (
     PROJECT_ROOT,
     atomic_path,
+    listing,
     read_json,
+    sole_writer,
     write_json,
     write_jsonl,
 )
@@ -106,7 +108,7 @@ def warmstart(
     record = read_json(model.parent / "provenance.json")
     print(f"{model}: {record['metrics']}")
     if ship:
-        for path in model.iterdir():
+        for path in listing(model):
             with atomic_path(CHECKPOINT / path.name) as temporary:
                 shutil.copyfile(path, temporary)
         write_json(CHECKPOINT / "provenance.json", record)
@@ -191,25 +193,22 @@ def select(
     asked = training_rows(settings)[:rows]
     responses = out.with_suffix(".responses.jsonl")
     model, processor = load(settings.model_path, settings.advanced.positions)
-    answers = select_samples(
-        model,
-        processor,
-        asked,
-        responses,
-        AskSettings(
-            settings.prompt_style,
-            settings.video_settings,
-            settings.max_completion_length,
-            settings.temperature,
-            settings.top_p,
-            settings.seed,
-            batch_size=4,
-        ),
-        k=k,
-        rewards=settings.reward,
+    asking = AskSettings(
+        settings.prompt_style,
+        settings.video_settings,
+        settings.max_completion_length,
+        settings.temperature,
+        settings.top_p,
+        settings.seed,
+        batch_size=4,
     )
-    kept, histogram = keep_informative(asked, [answer["scores"] for answer in answers])
-    write_jsonl(out, kept)
+    with sole_writer(responses):
+        answers = select_samples(
+            model, processor, asked, responses, asking, k=k, rewards=settings.reward
+        )
+        scores = [answer["scores"] for answer in answers]
+        kept, histogram = keep_informative(asked, scores)
+        write_jsonl(out, kept)
     print(f"{'right of ' + str(k):12}{'rows':>8}")
     for right, count in histogram.items():
         print(f"{right:<12}{count:>8}")

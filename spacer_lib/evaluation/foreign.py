@@ -24,13 +24,18 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from spacer_lib.artifacts import PathLike, json_lines, read_json, write_jsonl
+from spacer_lib.artifacts import (
+    PathLike,
+    json_lines,
+    read_json,
+    scratch_folder,
+    write_jsonl,
+)
 from spacer_lib.benchmarks.schema import Benchmark
 from spacer_lib.errors import SpacerError
 from spacer_lib.evaluation.predictions import UNANSWERED
@@ -396,9 +401,9 @@ def _carried(
         for line in lines
     ]
     try:
-        with TemporaryDirectory() as folder:
+        with scratch_folder() as folder:
             # Readers look for the subset's name.
-            file = Path(folder) / f"{benchmark.name}.jsonl"
+            file = folder / f"{benchmark.name}.jsonl"
             write_jsonl(file, documents)
             return _read(benchmark, file)
     except SpacerError as error:

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from spacer_lib import published
-from spacer_lib.artifacts import PathLike, atomic_path, read_json
+from spacer_lib.artifacts import PathLike, atomic_path, read_json, sole_writer
 from spacer_lib.errors import SpacerError
 from spacer_lib.evaluation.report import Report
 from spacer_lib.pictures import (
@@ -69,7 +69,7 @@ def dataset_figures(folder: PathLike) -> list[Path]:
             expected="at least one",
         )
     seconds = [s for s in maps["seconds"].values() if s]
-    with plt.rc_context():
+    with sole_writer(folder), plt.rc_context():
         use_house_style()
         drawn = {
             "fig1_examples": examples(rows, folder),

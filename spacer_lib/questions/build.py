@@ -23,6 +23,7 @@ from spacer_lib.artifacts import (
     make_folder,
     provenance,
     read_json,
+    sole_writer,
     write_json,
     write_text,
 )
@@ -138,7 +139,20 @@ def build_dataset(
             remedy="add scans that no benchmark uses, or make a test set "
             "(--recipe vsibench)",
         )
-    _make_candidates(by_id, out_dir, recipe, seed, workers, client)
+    with sole_writer(out_dir):
+        _make_candidates(by_id, out_dir, recipe, seed, workers, client)
+        return _write_set(by_id, parts, dropped, out_dir, recipe, seed)
+
+
+def _write_set(
+    by_id: Mapping[str, Scene],
+    parts: Mapping[str, Sequence[str]],
+    dropped: Sequence[str],
+    out_dir: Path,
+    recipe: Recipe,
+    seed: int,
+) -> dict[str, Any]:
+    """Choose among the candidates and write the files of a set; its report."""
     report: dict[str, Any] = {
         "recipe": dataclasses.asdict(recipe),
         "seed": seed,

@@ -15,6 +15,7 @@ from spacer_lib.artifacts import (
     PathLike,
     atomic_path,
     config_hash,
+    sole_writer,
     write_json,
 )
 from spacer_lib.questions.generators import LETTERS
@@ -38,7 +39,12 @@ def synthetic_general(count: int, out_dir: PathLike, seed: int) -> Path:
         ``general.json`` in ``out_dir``, for ``read_video_r1(path, out_dir)``. The
         pictures are in folders beside it.
     """
-    listing, raws = Path(out_dir) / "general.json", []
+    with sole_writer(out_dir):
+        return _draw_all(count, Path(out_dir), seed)
+
+
+def _draw_all(count: int, out_dir: Path, seed: int) -> Path:
+    listing, raws = out_dir / "general.json", []
     files = [listing.name]
     for index in range(count):
         kind, folder, ask = _ASKED[index % len(_ASKED)]

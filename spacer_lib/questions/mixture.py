@@ -25,6 +25,7 @@ from spacer_lib.artifacts import (
     json_lines,
     read_head,
     read_json,
+    sole_writer,
     text_encoding,
     write_json,
     write_text,
@@ -449,20 +450,25 @@ def write_joint(
     used = _sources(general)
     sources = {n: {"usable": usable[n], "used": used[n]} for n in sorted(usable)}
     rows, counts = joint_set(spatial, general, seed)
-    with QuestionWriter(out_dir / "train", JOINT_KEYS) as writer:
-        for row in rows:
-            home = spatial_folder if row["part"] == "spatial" else Path()
-            writer.write(_with_media_from(row, home, out_dir))
     counts |= {"wanted": total, "sources": sources}
     counts |= {"refused": dict(refused), "seed": seed}
-    write_json(out_dir / "report.json", counts)
+    with sole_writer(out_dir):
+        with QuestionWriter(out_dir / "train", JOINT_KEYS) as writer:
+            for row in rows:
+                home = spatial_folder if row["part"] == "spatial" else Path()
+                writer.write(_with_media_from(row, home, out_dir))
+        write_json(out_dir / "report.json", counts)
+        write_text(out_dir / "README.md", _card(counts))
+    return counts
+
+
+def _card(counts: Mapping[str, Any]) -> str:
+    """The README of a joint set."""
     table = "".join(f"| {k} | {n:,} |\n" for k, n in counts["question_type"].items())
-    title = f"# {len(rows):,} questions: rooms and general\n\n"
+    title = f"# {counts['rows']:,} questions: rooms and general\n\n"
     head = "| question type | rows |\n|---|---:|\n"
     note = f"\nRefused general rows: {counts['refused'] or 'none'}. {LICENCE}\n"
-    card = front_matter(["train"]) + title + head + table + note
-    write_text(out_dir / "README.md", card)
-    return counts
+    return front_matter(["train"]) + title + head + table + note
 
 
 def _sources(rows: Iterable[Question]) -> Counter[str]:

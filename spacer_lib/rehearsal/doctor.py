@@ -2,14 +2,13 @@
 
 import spacer_lib.training.environment  # noqa: F401  # isort: skip
 
-import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import torch
 
-from spacer_lib.artifacts import PROJECT_ROOT
+from spacer_lib.artifacts import PROJECT_ROOT, scratch_folder
 from spacer_lib.rehearsal.machine import (
     gpu_facts,
     package_facts,
@@ -64,7 +63,7 @@ def measured_rates() -> Rates:
     """The H100's rates, with the matrix and copy rates of the GPU here, if any."""
     if not torch.cuda.is_available():
         return H100
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch_folder() as folder:
         readings = Readings("rates", folder, lambda line: None)
         return replace(
             H100,

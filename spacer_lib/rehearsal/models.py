@@ -7,13 +7,12 @@ otherwise. What is computed, and how fast, does not depend on the weights.
 import spacer_lib.training.environment  # noqa: F401  # isort: skip
 
 import importlib.util
-import tempfile
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
 
+from spacer_lib.artifacts import scratch_folder
 from spacer_lib.models.patches.cache import with_room
 from spacer_lib.models.patches.patch_embedding import use_linear_patches
 from spacer_lib.models.sampling import KeyedSampling
@@ -234,10 +233,10 @@ def _vllm(readings: Readings, name: str, prompt: int, counts: tuple[int, ...]) -
     import vllm
 
     count = 64 if readings.big else 6
-    with tempfile.TemporaryDirectory() as folder:
-        random_checkpoint(name, Path(folder), readings.device)
+    with scratch_folder() as folder:
+        random_checkpoint(name, folder, readings.device)
         engine = vllm.LLM(
-            model=folder,
+            model=str(folder),
             max_model_len=prompt + 2 * count,
             limit_mm_per_prompt={"image": 0, "video": 0},
             enforce_eager=not readings.big,

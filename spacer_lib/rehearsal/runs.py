@@ -5,7 +5,6 @@ import spacer_lib.training.environment  # noqa: F401  # isort: skip
 import os
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,7 +14,13 @@ import numpy as np
 import torch
 from transformers import AutoProcessor, Qwen2_5_VLForConditionalGeneration
 
-from spacer_lib.artifacts import PROJECT_ROOT, PathLike, read_jsonl, write_jsonl
+from spacer_lib.artifacts import (
+    PROJECT_ROOT,
+    PathLike,
+    read_jsonl,
+    scratch_folder,
+    write_jsonl,
+)
 from spacer_lib.models.shapes import shape_config
 from spacer_lib.rehearsal.readings import STAGE_S, Readings
 
@@ -153,8 +158,8 @@ def train_run(
         "save_steps": 2,
         **changes,
     }
-    with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder) / "run"
+    with scratch_folder() as folder:
+        out = folder / "run"
         pairs = [f"{key}={value}" for key, value in settings.items()]
         command = ["train", "--config", "tiny", "--out", str(out), "--set", *pairs]
         hidden = {"CUDA_VISIBLE_DEVICES": ""} if on_cpu else {}
@@ -210,7 +215,7 @@ def train(readings: Readings) -> None:
             "bf16, ZeRO-3, offload": half
             | {"zero_stage": 3, "advanced.offload": "all"},
         }
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch_folder() as folder:
         data = moving_boxes(folder)
         for name, changes in arrangements.items():
             readings.attempt(
@@ -231,8 +236,8 @@ def train(readings: Readings) -> None:
 
 
 def _papermill(readings: Readings, data: Path) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder)
+    with scratch_folder() as folder:
+        out = folder
         given = {"gpus": 1, "max_steps": 3, "data_dir": data, "out_dir": out / "run"}
         pairs = [word for key, value in given.items() for word in ("-p", key, value)]
         command = ["run", "05_train_grpo", "--out", out / "05.ipynb", *pairs]
@@ -280,8 +285,8 @@ def _at_size(
     how: str,
     changes: Mapping[str, object],
 ) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        model = Path(folder) / "model"
+    with scratch_folder() as folder:
+        model = folder / "model"
         random_checkpoint(size, model, readings.device)
         if readings.cuda:
             torch.cuda.empty_cache()  # for the process that trains

@@ -23,7 +23,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from spacer_lib.artifacts import PathLike, read_json
+from spacer_lib.artifacts import PathLike, listing, read_json
 from spacer_lib.errors import SpacerError
 from spacer_lib.rooms.geometry import box_corners
 from spacer_lib.rooms.recording import (
@@ -220,7 +220,7 @@ def _inside(
 def _by_time(folder: Path, suffix: str) -> dict[float, Path]:
     """``{seconds: file}`` of names such as ``41069021_1234.567.png``."""
     found: dict[float, Path] = {}
-    for path in folder.iterdir() if folder.is_dir() else ():
+    for path in listing(folder):
         if path.suffix.lower() != suffix or is_leftover(path.name):
             continue
         try:

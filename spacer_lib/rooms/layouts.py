@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from spacer_lib.artifacts import PathLike
+from spacer_lib.artifacts import PathLike, listing
 from spacer_lib.errors import SpacerError
 from spacer_lib.rooms import arkitscenes, scannetpp
 from spacer_lib.rooms.recording import RecordingReader, is_leftover
@@ -169,7 +169,7 @@ def _kind(folder: Path) -> tuple[str, str, str]:
     """(what the folder is, remedy, a name in it); "" if it is not known."""
     for dataset, patterns in _FOREIGN.items():
         for pattern in patterns:
-            held = sorted(folder.glob(pattern)) if folder.is_dir() else []
+            held = listing(folder, pattern)
             if held:
                 return f"a scan of {dataset}", _CONVERT, held[0].name
     names = [name for name in _names(folder) if not is_leftover(name)]
@@ -191,7 +191,7 @@ def _kind(folder: Path) -> tuple[str, str, str]:
 
 def _names(folder: Path) -> list[str]:
     try:
-        return sorted(os.listdir(folder))
+        return [path.name for path in listing(folder)]
     except OSError:
         return []
 

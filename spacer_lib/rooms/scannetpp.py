@@ -23,7 +23,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from spacer_lib.artifacts import PathLike, read_json
+from spacer_lib.artifacts import PathLike, listing, read_json
 from spacer_lib.errors import SpacerError
 from spacer_lib.rooms.recording import FrameFolder, StoredFrame, read_depth_image
 from spacer_lib.rooms.scannet.labels import spelling
@@ -312,7 +312,7 @@ def _colmap_poses(path: Path) -> dict[int, npt.NDArray[np.float64]]:
 def _depth_readers(scan_dir: Path, warnings: list[str]) -> dict[int, Any]:
     """``{frame: reader of its depth}``, of extracted images or ``depth.bin``."""
     folder, path = scan_dir / "iphone" / "depth", scan_dir / DEPTH
-    images = sorted(folder.glob("frame_*.png")) if folder.is_dir() else []
+    images = listing(folder, "frame_*.png")
     if images:
         return {
             int(image.stem.removeprefix("frame_")): functools.partial(

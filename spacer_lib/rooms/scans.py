@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from spacer_lib.artifacts import Manifest, PathLike, write_json
+from spacer_lib.artifacts import Manifest, PathLike, sole_writer, write_json
 from spacer_lib.errors import SpacerError
 from spacer_lib.jobs import each, progress
 from spacer_lib.rooms.frames import FPS
@@ -98,14 +98,15 @@ def synthetic_scans(
     """
     from spacer_lib.rooms.synthetic.write import write_dataset_files
 
-    root = Path(root)
+    root, what = Path(root), "synthetic scans"
     pairs = synthetic_ids(count, seed)
     scan_dirs = [root / "scans" / name for _, name in pairs]
-    todo = [pair for pair in pairs if not (root / "scans" / pair[1]).is_dir()]
     write = functools.partial(_write_synthetic, root)
-    for _ in each(write, todo, workers=workers, client=client, what="synthetic scans"):
-        pass
-    write_dataset_files(root, [scan_dirs[-2].name] if count > 2 else [])
+    with sole_writer(root):
+        todo = [pair for pair in pairs if not (root / "scans" / pair[1]).is_dir()]
+        for _ in each(write, todo, workers=workers, client=client, what=what):
+            pass
+        write_dataset_files(root, [scan_dirs[-2].name] if count > 2 else [])
     return scan_dirs, root / LABELS
 
 
@@ -203,7 +204,7 @@ def try_scans(
     """
     out_dir = Path(out_dir)
     folders = list(dict.fromkeys(Path(os.path.abspath(path)) for path in scan_dirs))
-    with Manifest(out_dir) as manifest:
+    with sole_writer(out_dir), Manifest(out_dir) as manifest:
         failures = _same_scan_twice(folders, manifest.entries)
         prints = {d: _fingerprint(d, label_tsv, video) for d in folders}
         todo = [
@@ -221,7 +222,7 @@ def try_scans(
                 manifest.record(scan_dir.name, prints[scan_dir], result)
         files = {d: manifest.entries.get(d.name, {}).get("files") for d in folders}
     kept = [d for d in folders if d.name not in failures]
-    scenes = [s for d in kept for s in read_meta_file(out_dir / files[d][0])]
+    scenes = [s for d in kept for s in read_meta_file(out_dir / next(iter(files[d])))]
     return scenes, dict(sorted(failures.items()))
 
 

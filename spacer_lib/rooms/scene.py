@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from spacer_lib.artifacts import PathLike, read_json
+from spacer_lib.artifacts import PathLike, listing, read_json
 from spacer_lib.errors import SpacerError
 from spacer_lib.rooms.checks import Field
 
@@ -611,7 +611,7 @@ def _rooms_of(file: Path) -> dict[str, Any]:
 def _json_files(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path]
-    files = sorted(path.glob("*.json"))
+    files = listing(path, "*.json")
     if not files:
         raise SpacerError(
             f"{path} has no scene",

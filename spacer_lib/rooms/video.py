@@ -38,6 +38,14 @@ CACHE_BYTES = 512 * 2**20
 
 FRAMES_SUFFIX = ".frames.csv"
 _CODECS = {COLOR_JPEG: "mjpeg", COLOR_PNG: "png"}  # ffmpeg's names
+# The same images give the same bytes. By default ffmpeg starts threads by the number of
+# CPUs, x264 decides otherwise with another number of threads, and both choose other
+# arithmetic on another CPU.
+_EXACT_READING = ("-threads", "1", "-filter_threads", "1", "-flags", "bitexact")
+_EXACT_WRITING = (
+    *("-threads", "1", "-x264-params", "cpu-independent=1"),
+    *("-sws_flags", "bicubic+accurate_rnd+bitexact", "-fflags", "+bitexact"),
+)
 
 T = TypeVar("T")
 
@@ -112,7 +120,9 @@ def encode_jpegs(
 ) -> VideoInfo:
     """Encode JPEG images, all of one size, as an H.264 mp4.
 
-    An odd width or height is padded by one black pixel (4:2:0 needs even sides).
+    One version of ffmpeg writes the same bytes for the same images, whatever the
+    number of CPUs and their load. An odd width or height is padded by one black pixel
+    (4:2:0 needs even sides).
 
     Parameters
     ----------
@@ -141,11 +151,11 @@ def encode_jpegs(
             expected="ffmpeg with libx264",
             remedy="apt install ffmpeg (or conda install ffmpeg)",
         )
-    command = ["ffmpeg", "-y", "-hide_banner", "-loglevel", "error"]
+    command = ["ffmpeg", "-y", "-hide_banner", "-loglevel", "error", *_EXACT_READING]
     command += ["-f", "image2pipe", "-c:v", codec, "-framerate", str(fps), "-i", "-"]
     command += ["-vf", "pad=ceil(iw/2)*2:ceil(ih/2)*2,format=yuv420p"]
     command += ["-c:v", "libx264", "-preset", "veryfast", "-crf", "20"]
-    command += ["-g", str(KEYFRAME_EVERY), "-movflags", "+faststart"]
+    command += ["-g", str(KEYFRAME_EVERY), "-movflags", "+faststart", *_EXACT_WRITING]
     count = 0
     # ffmpeg's messages go to a file: a full pipe would block it.
     with atomic_path(path) as temporary, tempfile.TemporaryFile() as messages:

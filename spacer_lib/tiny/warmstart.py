@@ -15,10 +15,8 @@ the paper starts from an instruction-tuned 7B model and needs none of this.
 """
 
 import functools
-import json
 import math
 import multiprocessing
-import shutil
 import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -35,13 +33,18 @@ from tqdm.auto import tqdm
 
 from spacer_lib.artifacts import (
     PathLike,
+    append_jsonl,
+    atomic_folder,
     atomic_path,
     config_hash,
     make_folder,
     provenance,
     read_json,
     read_jsonl,
+    resume_journal,
+    sole_writer,
     write_json,
+    write_jsonl,
 )
 from spacer_lib.errors import SpacerError
 from spacer_lib.maps.grid import rasterize
@@ -351,8 +354,7 @@ def _train(
             bar.set_postfix(means)
             seconds = round(time.perf_counter() - start, 1)
             line = {"stage": stage, "step": step + 1, **means, "seconds": seconds}
-            with open(out_dir / "metrics.jsonl", "a") as file:
-                file.write(json.dumps(line) + "\n")
+            append_jsonl(out_dir / "metrics.jsonl", [line])
 
 
 def _means(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
@@ -545,12 +547,9 @@ def _save(path: Path, modules: Mapping[str, torch.nn.Module]) -> None:
 
 
 def _save_model(folder: Path, model: Any, processor: Any) -> None:
-    """Write under another name and rename: the folder is whole or absent."""
-    draft = folder.with_name(folder.name + ".part")
-    shutil.rmtree(draft, ignore_errors=True)
-    model.save_pretrained(draft)
-    processor.save_pretrained(draft)
-    draft.rename(folder)
+    with atomic_folder(folder) as draft:
+        model.save_pretrained(draft)
+        processor.save_pretrained(draft)
 
 
 # ---------------------------------------------------------------- the chain
@@ -581,6 +580,15 @@ def run(
         If ``out_dir`` holds a warm start of another configuration, or a stage failed.
     """
     out_dir = make_folder(out_dir)
+    with sole_writer(out_dir):
+        return _chain(out_dir, config, evaluate)
+
+
+def _chain(
+    out_dir: Path,
+    config: WarmstartConfig,
+    evaluate: Callable[[Path], Any] | None,
+) -> Path:
     fingerprint = config_hash(config)
     stamp = out_dir / "config.json"
     if stamp.exists() and read_json(stamp)["hash"] != fingerprint:
@@ -601,6 +609,7 @@ def run(
         {"model": train_joint},
     ):
         left = [s for name, s in stages.items() if not (out_dir / name).exists()]
+        _forget(left, out_dir / "metrics.jsonl")
         _side_by_side(left, config, out_dir)
     done = out_dir / "provenance.json"
     if not done.exists():
@@ -616,6 +625,17 @@ def run(
             },
         )
     return model
+
+
+def _forget(
+    stages: Sequence[Callable[[WarmstartConfig, Path], None]], path: Path
+) -> None:
+    """Remove from a log what stages wrote that were stopped."""
+    names = [stage.__name__.removeprefix("train_") for stage in stages]
+    rows = resume_journal(path)
+    kept = [row for row in rows if row["stage"] not in names]
+    if len(kept) < len(rows):
+        write_jsonl(path, kept)
 
 
 def _side_by_side(

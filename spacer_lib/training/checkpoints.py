@@ -2,18 +2,29 @@
 
 import spacer_lib.training.environment  # noqa: F401  # isort: skip
 
+import contextlib
 import errno
-import shutil
 from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate.utils import is_peft_model
+from accelerate.utils import broadcast_object_list, is_peft_model
 from peft import PeftModel
 from safetensors import SafetensorError
 from transformers import Trainer
 
-from spacer_lib.artifacts import PathLike, write_json, write_text
+from spacer_lib.artifacts import (
+    PathLike,
+    are_whole,
+    atomic_folder,
+    folder_sizes,
+    listing,
+    read_json,
+    remove_folder,
+    sync_tree,
+    write_json,
+    write_text,
+)
 from spacer_lib.errors import SpacerError
 
 COMPLETE = "complete.json"  # written last: a checkpoint without it is not whole
@@ -35,7 +46,7 @@ class WholeCheckpoints(Trainer):
         except (OSError, RuntimeError, SafetensorError) as error:
             if not disk_is_full(error):
                 raise
-            shutil.rmtree(target, ignore_errors=True)
+            remove_folder(target)
             kept = complete_checkpoints(folder)
             raise SpacerError(
                 f"checkpoint of step {step} cannot be written",
@@ -49,9 +60,11 @@ class WholeCheckpoints(Trainer):
         # Every rank has written its part before the checkpoint is called complete.
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
-            write_json(target / COMPLETE, {"step": step})
+            sync_tree(target)
+            record = {"step": step, "files": folder_sizes(target)}
+            write_json(target / COMPLETE, record)
             for old in complete_checkpoints(folder)[: -self.keep_checkpoints]:
-                shutil.rmtree(old)
+                remove_folder(old)
 
     def _load_from_checkpoint(
         self, resume_from_checkpoint: str, model: Any = None
@@ -84,8 +97,15 @@ def disk_is_full(error: BaseException) -> bool:
 
 
 def complete_checkpoints(folder: PathLike) -> list[Path]:
-    """Checkpoints that were written to the end, oldest first."""
-    found = [path.parent for path in Path(folder).glob(f"checkpoint-*/{COMPLETE}")]
+    """Checkpoints that were written to the end and whose files are whole, oldest first.
+
+    A file is whole if it has the size that ``COMPLETE`` records.
+    """
+    found = [
+        path.parent
+        for path in listing(folder, f"checkpoint-*/{COMPLETE}")
+        if are_whole(path.parent, read_json(path).get("files", {}))
+    ]
     return sorted(found, key=lambda path: int(path.name.split("-")[1]))
 
 
@@ -94,20 +114,21 @@ def save_model(trainer: Any, folder: Path, card: str) -> None:
 
     After LoRA: the merged model, and the adapter in ``adapter/`` below it.
     """
-    temporary = folder.with_name(f".{folder.name}.part")
+    main = trainer.accelerator.is_main_process
     adapted = is_peft_model(trainer.accelerator.unwrap_model(trainer.model))
-    weights = temporary / "adapter" if adapted else temporary
-    trainer.save_model(str(weights))
-    trainer.accelerator.wait_for_everyone()
-    if trainer.accelerator.is_main_process:
-        (weights / "training_args.bin").unlink(missing_ok=True)
-        if adapted:
-            _merge(trainer, weights, temporary)
-        write_text(temporary / "README.md", card)
-        for path in temporary.rglob("*.safetensors"):
-            path.chmod(0o644)  # safetensors writes for its owner alone
-        shutil.rmtree(folder, ignore_errors=True)
-        temporary.rename(folder)
+    with contextlib.ExitStack() as stack:
+        made = [stack.enter_context(atomic_folder(folder)) if main else None]
+        (temporary,) = broadcast_object_list(made)
+        weights = temporary / "adapter" if adapted else temporary
+        trainer.save_model(str(weights))
+        trainer.accelerator.wait_for_everyone()
+        if main:
+            (weights / "training_args.bin").unlink(missing_ok=True)
+            if adapted:
+                _merge(trainer, weights, temporary)
+            write_text(temporary / "README.md", card)
+            for path in listing(temporary, "*.safetensors", deep=True):
+                path.chmod(0o644)  # safetensors writes for its owner alone
 
 
 def _merge(trainer: Any, adapter: Path, folder: Path) -> None:

@@ -6,7 +6,6 @@ estimate holds if the run continues as it begins.
 
 import dataclasses
 import math
-import shutil
 import statistics
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from spacer_lib.artifacts import PROJECT_ROOT, PathLike, read_json
+from spacer_lib.artifacts import PROJECT_ROOT, PathLike, read_json, remove_folder
 from spacer_lib.errors import SpacerError
 from spacer_lib.training.needs import say_needs, steps_of_run
 from spacer_lib.training.processes.launch import Say, launch
@@ -129,7 +128,7 @@ def estimate(
     folder = Path(out_dir or PROJECT_ROOT / "runs" / f"{config.recipe}__estimate")
     say_needs(config, config.gpus, folder, on_line or (lambda line: None))
     if out_dir is None:
-        shutil.rmtree(folder, ignore_errors=True)  # of an estimate that failed
+        remove_folder(folder)  # of an estimate that failed
     passes = passes_per_batch(config)
     steps = BATCHES * passes
     if config.max_steps:
@@ -145,7 +144,7 @@ def estimate(
     seconds = [row["seconds/step"] for row in result.metrics()]
     run = read_json(folder / "run.json")
     if out_dir is None:
-        shutil.rmtree(folder)
+        remove_folder(folder)
     return extrapolate(config, run, seconds, wall, gpu_hour_price)
 
 

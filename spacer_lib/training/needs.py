@@ -14,7 +14,7 @@ from typing import Any
 
 import psutil
 
-from spacer_lib.artifacts import PROJECT_ROOT, PathLike
+from spacer_lib.artifacts import PROJECT_ROOT, PathLike, listing
 from spacer_lib.errors import SpacerError
 from spacer_lib.models.shapes import Sizes, sizes_of
 from spacer_lib.training.recipe import TrainConfig
@@ -400,7 +400,7 @@ def require_disk(needs: Needs, out_dir: PathLike) -> None:
         With what is needed, what is free, and what to change.
     """
     kept = Path(out_dir) / "checkpoints"
-    there = sum(p.stat().st_size for p in kept.rglob("*") if p.is_file())
+    there = sum(p.stat().st_size for p in listing(kept, deep=True) if p.is_file())
     free = free_bytes(out_dir)
     if free + there >= needs.disk:
         return

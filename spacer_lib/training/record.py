@@ -173,7 +173,7 @@ class MetricsLog(TrainerCallback):
         logs["seconds/step"] = self._lap()
         logs["peak_memory_gb"], logs["peak_gpu_memory_gb"] = resident, gpu
         row = {"step": state.global_step, "seconds": self.seconds(), **logs}
-        append_jsonl(self.path, [row])
+        append_jsonl(self.path, [row], sync=True)
         print(progress_line(row, state.max_steps), flush=True)
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:

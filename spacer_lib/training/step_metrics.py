@@ -109,6 +109,7 @@ def log_rollouts(
                 strict=True,
             )
         ),
+        sync=True,
     )
 
 

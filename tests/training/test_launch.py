@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from importlib.machinery import ModuleSpec
 from pathlib import Path
@@ -14,13 +15,21 @@ import pytest
 import torch
 from support import refused
 
-from spacer_lib.artifacts import PROJECT_ROOT, read_json, read_jsonl, sole_writer
+from spacer_lib.artifacts import (
+    PROJECT_ROOT,
+    folder_sizes,
+    read_json,
+    read_jsonl,
+    sole_writer,
+    write_json,
+)
 from spacer_lib.training.checkpoints import complete_checkpoints
 from spacer_lib.training.processes import extensions
 from spacer_lib.training.processes import launch as launching
 from spacer_lib.training.processes.failures import first_error
 from spacer_lib.training.processes.launch import launch, resolve_workers
 from spacer_lib.training.processes.monitor import LiveFigure
+from spacer_lib.training.processes.plan import workers_lock
 from spacer_lib.training.recipe import config_from_dict, dump_config
 
 needs_cpu_only = pytest.mark.skipif(
@@ -88,6 +97,33 @@ def test_stale_build_locks_are_removed_and_live_ones_kept(tmp_path, name):
     assert not lock.exists() and name in lines[0]
 
 
+def test_each_environment_compiles_extensions_in_a_folder_of_its_own(monkeypatch):
+    folders, versions = [], {"torch": "2.0", "deepspeed": "0.19"}
+    monkeypatch.setattr(extensions.importlib.metadata, "version", versions.get)
+    for prefix, torch_version in [("/a", "2.0"), ("/b", "2.0"), ("/a", "2.1")] * 2:
+        monkeypatch.setattr(sys, "prefix", prefix)
+        versions["torch"] = torch_version
+        folders.append(extensions.extensions_folder({}))
+    assert folders[:3] == folders[3:] and len(set(folders)) == 3
+    assert not any(" " in folder.name for folder in folders)
+    chosen = {"TORCH_EXTENSIONS_DIR": "/chosen"}
+    assert extensions.extensions_folder(chosen) == Path("/chosen")
+
+
+def test_workers_get_the_folder_of_their_environment(tmp_path, monkeypatch):
+    monkeypatch.setattr(extensions.Path, "home", lambda: tmp_path)
+    environment, lines = {"PATH": os.environ["PATH"]}, []
+    extensions.ready_extensions(["cpu_adam"], environment, lines.append)
+    folder = environment["TORCH_EXTENSIONS_DIR"]
+    assert folder == str(extensions.extensions_folder({})) and len(lines) == 1
+    # What another environment has compiled does not count.
+    built = tmp_path / ".cache" / "torch_extensions" / "other" / "cpu_adam"
+    built.mkdir(parents=True)
+    (built / "cpu_adam.so").touch()
+    extensions.ready_extensions(["cpu_adam"], environment, lines.append)
+    assert len(lines) == 2
+
+
 # ---------------------------------------------------------------- failures
 
 
@@ -129,6 +165,39 @@ def instant(monkeypatch):
 
     monkeypatch.setattr(launching, "_watch", finish)
     monkeypatch.setattr(launching, "count_gpus", lambda: 0)
+
+
+def test_workers_of_a_killed_launch_are_waited_for(small, tmp_path, instant):
+    """They may still save a checkpoint, by names below the same folder."""
+    out_dir, order = tmp_path / "run", []
+    launch(small(), out_dir)
+
+    def again():
+        launch(small(), out_dir, resume=False)
+        order.append("launched")
+
+    with sole_writer(workers_lock(out_dir)):
+        thread = threading.Thread(target=again)
+        thread.start()
+        time.sleep(0.5)
+        assert not (tmp_path / "run.old").exists()
+        order.append("ended")
+    thread.join()
+    assert order == ["ended", "launched"] and (tmp_path / "run.old").exists()
+
+
+def test_a_run_whose_model_was_shortened_is_not_finished(small, tmp_path, instant):
+    out_dir = tmp_path / "run"
+    launch(small(), out_dir)
+    (out_dir / "model").mkdir()
+    (out_dir / "model" / "model.safetensors").write_text("0123456789")
+    run = read_json(out_dir / "run.json")
+    write_json(
+        out_dir / "run.json", run | {"model_files": folder_sizes(out_dir / "model")}
+    )
+    assert launch(small(), out_dir, resume=True).skipped
+    os.truncate(out_dir / "model" / "model.safetensors", 9)
+    assert not launch(small(), out_dir, resume=True).skipped
 
 
 def test_a_finished_run_is_skipped_or_set_aside_but_never_mixed(

@@ -129,6 +129,28 @@ def test_keyframes_are_close(clip):
     assert keys[0] == 0 and max(np.diff([*keys, 30])) <= video.KEYFRAME_EVERY
 
 
+def test_the_same_pictures_give_the_same_bytes_under_load_and_on_any_number_of_cpus(
+    tmp_path,
+):
+    """Ten encodings, five at a time; half of them see one CPU, as in a container."""
+    cpus = os.sched_getaffinity(0)
+    if len(cpus) < 2:
+        pytest.skip("one CPU: the number cannot change")
+    noise = np.random.default_rng(0).integers(0, 255, (12, 16, 3)).astype(np.uint8)
+    pictures = [cv2.resize(np.roll(noise, shift, 1), (320, 240)) for shift in range(30)]
+    jpegs = [cv2.imencode(".jpg", picture)[1].tobytes() for picture in pictures]
+
+    def encode(number):
+        # Of this thread and of what it starts.
+        os.sched_setaffinity(0, {min(cpus)} if number % 2 else cpus)
+        encode_jpegs(jpegs, tmp_path / f"{number}.mp4")
+        return (tmp_path / f"{number}.mp4").read_bytes()
+
+    with concurrent.futures.ThreadPoolExecutor(5) as pool:
+        (data,) = set(pool.map(encode, range(10)))
+    assert b"Lavf" not in data  # nor does ffmpeg name its version
+
+
 def test_colours_survive(tmp_path):
     # One saturated colour a frame: BGR for the encoder, RGB from the decoder.
     colors = np.array([(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0)], np.uint8)

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from spacer_lib.artifacts import PathLike
+from spacer_lib.artifacts import PathLike, listing
 from spacer_lib.errors import SpacerError
 from spacer_lib.rooms.frames import FPS
 from spacer_lib.rooms.recording import (
@@ -110,7 +110,7 @@ def _numbered(folder: Path, suffixes: tuple[str, ...]) -> dict[int, Path]:
     if not folder.is_dir():
         return {}
     found = {}
-    for path in folder.iterdir():
+    for path in listing(folder):
         name = path.name.split(".")[0].removeprefix("frame-")
         if (
             name.isdecimal()

@@ -10,9 +10,6 @@ Source: http://www.scan-net.org (data organisation); the ``.sens`` layout in
 
 import json
 import math
-import os
-import shutil
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterable
@@ -24,7 +21,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from spacer_lib.artifacts import PathLike, make_folder, write_text
+from spacer_lib.artifacts import PathLike, atomic_folder, listing, write_text
 from spacer_lib.errors import SpacerError
 from spacer_lib.rooms.frames import FPS
 from spacer_lib.rooms.geometry import transform_points
@@ -117,28 +114,11 @@ def write_scan(
             got=size,
             expected="even sides, at least 2x2",
         )
-    scans = make_folder(Path(root) / "scans")
-    folder = scans / room.scene_id
-    try:
-        part = Path(tempfile.mkdtemp(dir=scans, prefix=f".{room.scene_id}."))
-    except OSError as error:
-        raise SpacerError(
-            f"cannot write {folder}",
-            kind="rooms.unwritable",
-            got=error.strerror,
-            expected="a writable folder",
-            remedy="choose another output folder or change its permissions",
-        ) from error
-    try:
+    folder = Path(root) / "scans" / room.scene_id
+    with atomic_folder(folder) as part:
         _write_text_file(room, view, size, part / f"{room.scene_id}.txt")
         _write_mesh(room, part)
         _write_recording(room, view, size, part)
-        part.chmod(0o755)
-        if folder.exists():
-            shutil.rmtree(folder)
-        os.replace(part, folder)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
     return folder
 
 
@@ -165,7 +145,7 @@ def write_dataset_files(root: PathLike, val_ids: Iterable[str] = ()) -> None:
     table = "".join("\t".join(row) + "\n" for row in rows)
     write_text(root / "scannetv2-labels.combined.tsv", table)
     held_out = {scan.split("_")[0] for scan in val_ids}
-    found = sorted(path.name for path in (root / "scans").glob("scene*_*"))
+    found = [path.name for path in listing(root / "scans", "scene*_*")]
     val = [scan for scan in found if scan.split("_")[0] in held_out]
     train = [scan for scan in found if scan.split("_")[0] not in held_out]
     for name, scans in (("train", train), ("val", val)):

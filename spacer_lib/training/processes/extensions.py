@@ -2,11 +2,13 @@
 
 import contextlib
 import hashlib
+import importlib.metadata
 import importlib.util
 import os
 import re
 import shutil
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import psutil
@@ -25,7 +27,8 @@ def ready_extensions(
     names : sequence of str
         Of ``plan.extensions_of``.
     environment : dict
-        Of the workers; ``PYTHONPATH`` may get an entry.
+        Of the workers; ``TORCH_EXTENSIONS_DIR`` is set, ``PYTHONPATH`` may get an
+        entry.
     say : callable
         Gets a line if there is something to compile.
 
@@ -45,8 +48,8 @@ def ready_extensions(
             remedy="install one (Debian: apt-get install g++), or set gpus to 1 and "
             "advanced.offload to none",
         )
-    default = Path.home() / ".cache" / "torch_extensions"
-    folder = Path(environment.get("TORCH_EXTENSIONS_DIR", default))
+    folder = extensions_folder(environment)
+    environment["TORCH_EXTENSIONS_DIR"] = str(folder)
     for lock in folder.glob("**/lock"):
         # A killed build leaves its lock, and the next build would wait for ever.
         if not _held(lock):
@@ -56,6 +59,22 @@ def ready_extensions(
     if absent:
         named = " and ".join(absent)
         say(f"first start: DeepSpeed compiles {named} (about 90 s each, once)")
+
+
+def extensions_folder(environment: Mapping[str, str]) -> Path:
+    """Where extensions are compiled.
+
+    ``TORCH_EXTENSIONS_DIR``, if it is set. By default a folder for each environment
+    and its versions of torch and DeepSpeed: torch's own default is one folder for all
+    environments of a user, and who compiles an extension again takes it from the
+    processes of the others.
+    """
+    chosen = environment.get("TORCH_EXTENSIONS_DIR")
+    if chosen:
+        return Path(chosen)
+    versions = [importlib.metadata.version(name) for name in ("torch", "deepspeed")]
+    key = hashlib.sha256("\n".join([sys.prefix, *versions]).encode()).hexdigest()[:12]
+    return Path.home() / ".cache" / "torch_extensions" / f"spacer-{key}"
 
 
 def avoid_spaces(environment: dict[str, str], folder: Path) -> None:

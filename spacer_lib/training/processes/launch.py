@@ -13,7 +13,6 @@ import contextlib
 import importlib.metadata
 import importlib.util
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -29,7 +28,9 @@ import yaml
 
 from spacer_lib.artifacts import (
     PathLike,
+    are_whole,
     make_folder,
+    move_folder,
     read_json,
     read_jsonl,
     sole_writer,
@@ -61,6 +62,7 @@ from spacer_lib.training.processes.plan import (
     node_name,
     share_workers,
     worker_environment,
+    workers_lock,
 )
 from spacer_lib.training.recipe import TrainConfig
 from spacer_lib.versions import TRAINING, require_versions
@@ -253,7 +255,7 @@ def launch(
     require_packages(plan)
     if resume:
         _require_same_run(plan, elastic=True)
-        if (plan.out_dir / "run.json").exists():
+        if _is_finished(plan.out_dir):
             return _result(plan.out_dir, skipped=True)
     if plan.zero_stage:
         message += f", DeepSpeed ZeRO-{plan.zero_stage}"
@@ -268,7 +270,8 @@ def launch(
     alone = sole_writer(plan.out_dir) if node_rank == 0 else contextlib.nullcontext()
     with alone:
         if node_rank == 0:
-            _prepare_folder(plan)
+            with sole_writer(workers_lock(plan.out_dir), wait=True):
+                _prepare_folder(plan)
         return _run(plan, node_rank, address, environment, say)
 
 
@@ -294,6 +297,14 @@ def _run(
     return _result(plan.out_dir)
 
 
+def _is_finished(out_dir: Path) -> bool:
+    """Whether a run has ended and its model is whole."""
+    if not (out_dir / "run.json").exists():
+        return False
+    sizes = read_json(out_dir / "run.json").get("model_files", {})
+    return are_whole(out_dir / "model", sizes)
+
+
 def _result(out_dir: Path, skipped: bool = False) -> RunResult:
     path = out_dir / "run.json"
     _await_file(path)
@@ -317,9 +328,7 @@ def _prepare_folder(plan: RunPlan) -> None:
     """What all nodes share: an earlier run is moved away, settings are written."""
     folder = plan.out_dir
     if not plan.resume and (folder / PLAN).exists():  # a run; other files stay
-        old = folder.with_name(folder.name + ".old")
-        shutil.rmtree(old, ignore_errors=True)
-        folder.rename(old)
+        move_folder(folder, folder.with_name(folder.name + ".old"))
     write_json(make_folder(folder) / PLAN, plan.record())
     if plan.zero_stage:
         offload = plan.config.advanced.offload

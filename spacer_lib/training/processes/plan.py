@@ -186,6 +186,11 @@ def meeting_point(
 # ---------------------------------------------------------------- settings files
 
 
+def workers_lock(out_dir: Path) -> Path:
+    """What the workers of a run hold with ``sole_writer`` as long as they live."""
+    return out_dir.with_name(f"{out_dir.name}.workers")
+
+
 def node_name(name: str, node_rank: int) -> str:
     """A file's name for one node: ``train.log``, ``train.node1.log``, …"""
     stem, suffix = os.path.splitext(name)

@@ -6,9 +6,9 @@
 
 import spacer_lib.training.environment  # noqa: F401  # isort: skip
 
+import contextlib
 import dataclasses
 import os
-import shutil
 import signal
 import sys
 import time
@@ -21,7 +21,15 @@ import torch
 from accelerate.utils import broadcast_object_list, gather_object
 from transformers import TrainerCallback
 
-from spacer_lib.artifacts import PathLike, provenance, write_json
+from spacer_lib.artifacts import (
+    PathLike,
+    folder_sizes,
+    listing,
+    provenance,
+    remove_folder,
+    sole_writer,
+    write_json,
+)
 from spacer_lib.errors import SpacerError
 from spacer_lib.jobs import die_with_parent
 from spacer_lib.training.assembly import build_trainer
@@ -30,7 +38,13 @@ from spacer_lib.training.card import model_card
 from spacer_lib.training.checkpoints import complete_checkpoints, save_model
 from spacer_lib.training.memory import peak_memory_gb
 from spacer_lib.training.processes.failures import error_line, note_failure
-from spacer_lib.training.processes.plan import GRACE_S, STOP, RunPlan, read_plan
+from spacer_lib.training.processes.plan import (
+    GRACE_S,
+    STOP,
+    RunPlan,
+    read_plan,
+    workers_lock,
+)
 from spacer_lib.training.record import (
     MetricsLog,
     RolloutTable,
@@ -47,6 +61,14 @@ def main(path: PathLike) -> int:
     """Train as ``path`` says; returns the process's exit status."""
     die_with_parent()
     plan = read_plan(path)
+    with contextlib.ExitStack() as stack:
+        if os.environ.get("RANK", "0") == "0":
+            # A worker may outlive a launch that was killed, to save a checkpoint.
+            stack.enter_context(sole_writer(workers_lock(plan.out_dir), wait=True))
+        return _train(plan)
+
+
+def _train(plan: RunPlan) -> int:
     config, out_dir = plan.config, plan.out_dir
     in_use = dataclasses.replace(config, zero_stage=plan.zero_stage)
     build = BUILDERS[config.method]
@@ -115,9 +137,9 @@ def prepare_folder(out_dir: Path, resume: bool) -> tuple[Path | None, float]:
     folder = out_dir / "checkpoints"
     complete = complete_checkpoints(folder) if resume else []
     checkpoint = complete[-1] if complete else None
-    for path in folder.glob("checkpoint-*"):
+    for path in listing(folder, "checkpoint-*"):
         if path not in complete:
-            shutil.rmtree(path)
+            remove_folder(path)
     step = int(checkpoint.name.split("-")[1]) if checkpoint else 0
     drop_later_steps(out_dir / "rollouts.jsonl", step)
     return checkpoint, drop_later_steps(out_dir / "metrics.jsonl", step)
@@ -167,6 +189,7 @@ def save_results(plan: RunPlan, trainer: Any, log: MetricsLog) -> None:
     save_model(trainer, plan.out_dir / "model", card)
     memory = gather_object([peak_memory_gb()])
     if accelerator.is_main_process:
+        record["model_files"] = folder_sizes(plan.out_dir / "model")
         record["duration"]["model"] = round(time.perf_counter() - start, 2)
         record["world_size"] = accelerator.num_processes
         record["distributed_type"] = accelerator.distributed_type.value
