@@ -160,7 +160,8 @@ def _check_study(config: str, arms: list[str], setting: list[str]) -> None:
     from spacer_lib.training.recipe import load_config
 
     study = read_yaml(config, CONFIGS / "study", what="study")
-    known = tuple(study.get("arms") or ())
+    arms_there = study.get("arms")
+    known = tuple(arms_there) if isinstance(arms_there, dict) else ()
     for arm in arms:
         check_choice("study arm", arm, known, "cli.unknown-arm")
     load_config(str(study.get("recipe", "tiny")), setting)

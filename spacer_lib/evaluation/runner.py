@@ -29,27 +29,13 @@ from spacer_lib.benchmarks.schema import Benchmark
 from spacer_lib.errors import SpacerError
 from spacer_lib.evaluation.ask import Journal, ask, depends_on, unique_ids
 from spacer_lib.evaluation.backends import Backend, LocalModel
-from spacer_lib.evaluation.config import EvaluationConfig
+from spacer_lib.evaluation.config import EXTRACTIONS, EvaluationConfig
 from spacer_lib.evaluation.fallback import read_again
 from spacer_lib.evaluation.predictions import record, reward_rule
 from spacer_lib.evaluation.statistics import summarize, totals
 from spacer_lib.language.asking import AskSettings
 from spacer_lib.rewards.config import RewardConfig
 from spacer_lib.rows import Prediction, Question
-
-EXTRACTIONS = (
-    "strict",
-    "official",
-    "final_answer",
-    "official_after_tag",
-    "spacer_released",
-    "video_r1",
-    "lmms_eval",
-    "vlmevalkit",
-    "easi",
-    "strict+fallback",
-)
-
 
 # ---------------------------------------------------------------- benchmarks
 
