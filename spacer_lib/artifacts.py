@@ -3,6 +3,7 @@
 import codecs
 import contextlib
 import dataclasses
+import errno
 import fcntl
 import functools
 import hashlib
@@ -21,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from spacer_lib.errors import SpacerError
+from spacer_lib.errors import SpacerError, remedy_for
 
 PathLike = str | os.PathLike[str]
 
@@ -53,11 +54,24 @@ def atomic_path(path: PathLike) -> Iterator[Path]:
     os.close(handle)
     temporary = Path(name)
     try:
-        yield temporary
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
+        with naming(path, temporary):
+            yield temporary
+            os.chmod(temporary, 0o644)
+            os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def naming(path: PathLike, temporary: Path | None = None) -> Iterator[None]:
+    """Put the name of a file or folder into errors of writing, which often lack it."""
+    try:
+        yield
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+        if (error.filename is None and full) or error.filename == str(temporary):
+            error.filename = str(path)
+        raise
 
 
 def _unwritable(path: Path, error: OSError) -> SpacerError:
@@ -66,7 +80,7 @@ def _unwritable(path: Path, error: OSError) -> SpacerError:
         kind="artifacts.unwritable",
         got=error.strerror,
         expected="a writable folder",
-        remedy="choose another output folder or change its permissions",
+        remedy=remedy_for(error),
     )
 
 
@@ -81,7 +95,7 @@ def make_folder(path: PathLike) -> Path:
             kind="artifacts.unwritable",
             got=error.strerror,
             expected="a writable parent folder",
-            remedy="choose another output folder or change its permissions",
+            remedy=remedy_for(error),
         ) from error
     return path
 
@@ -246,7 +260,10 @@ def _unreadable(path: PathLike, error: OSError) -> SpacerError:
             remedy="run the step that writes it, or correct the path",
         )
     return SpacerError(
-        f"{path} cannot be read", kind="artifacts.unreadable", got=error.strerror
+        f"{path} cannot be read",
+        kind="artifacts.unreadable",
+        got=error.strerror,
+        remedy=remedy_for(error),
     )
 
 
@@ -356,7 +373,7 @@ def append_jsonl(path: PathLike, rows: Iterable[Any], *, sync: bool = False) -> 
     ``sync=True`` returns when they are on the disk, not in a buffer of the system.
     """
     lines = [json.dumps(_finite(row), separators=(",", ":")) + "\n" for row in rows]
-    with open(path, "a", encoding="utf-8") as file:
+    with naming(path), open(path, "a", encoding="utf-8") as file:
         file.write("".join(lines))
         if sync:
             file.flush()

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import yaml
 
 from spacer_lib.artifacts import PathLike
-from spacer_lib.errors import SpacerError, nearest
+from spacer_lib.errors import SpacerError, nearest, remedy_for
 
 T = TypeVar("T")
 
@@ -206,6 +206,7 @@ def _text(path: Path, what: str) -> str:
             kind="settings.unreadable",
             got=getattr(error, "strerror", None) or error,
             expected="a text in UTF-8",
+            remedy=remedy_for(error) if isinstance(error, OSError) else None,
         ) from error
 
 

@@ -23,7 +23,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from spacer_lib.artifacts import PathLike, make_folder, write_text
+from spacer_lib.artifacts import PathLike, make_folder, naming, write_text
 from spacer_lib.errors import SpacerError
 from spacer_lib.rooms.frames import FPS
 from spacer_lib.rooms.geometry import transform_points
@@ -129,9 +129,10 @@ def write_scan(
             remedy="choose another output folder or change its permissions",
         ) from error
     try:
-        _write_text_file(room, view, size, part / f"{room.scene_id}.txt")
-        _write_mesh(room, part)
-        _write_recording(room, view, size, part)
+        with naming(folder):
+            _write_text_file(room, view, size, part / f"{room.scene_id}.txt")
+            _write_mesh(room, part)
+            _write_recording(room, view, size, part)
         part.chmod(0o755)
         if folder.exists():
             shutil.rmtree(folder)
