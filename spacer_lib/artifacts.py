@@ -2,6 +2,7 @@
 
 import codecs
 import contextlib
+import csv
 import dataclasses
 import errno
 import fcntl
@@ -11,6 +12,7 @@ import json
 import math
 import os
 import platform
+import reprlib
 import subprocess
 import tempfile
 import time
@@ -180,6 +182,41 @@ def _marked(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return marked
 
 
+def parse_json(text: str | bytes) -> Any:
+    """A JSON text's value.
+
+    Raises
+    ------
+    ValueError
+        If it is no JSON: also for nesting too deep to read, and for numbers of more
+        digits than Python converts.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("too many brackets inside one another") from error
+
+
+def read_record(path: PathLike, *names: str) -> dict[str, Any]:
+    """The object of a JSON file that a command of the project wrote.
+
+    Raises
+    ------
+    SpacerError
+        As ``read_json``, and if it is no object or lacks one of ``names``.
+    """
+    record = read_json(path)
+    if not isinstance(record, dict) or not set(names) <= set(record):
+        raise SpacerError(
+            path,
+            kind="artifacts.wrong-record",
+            got=reprlib.repr(record),
+            expected=f"an object with {', '.join(names) or 'names'}",
+            remedy="remove the file, and run the command that writes it again",
+        )
+    return record
+
+
 def read_json(path: PathLike, *, mark_repeated: bool = False) -> Any:
     """Read one JSON file: UTF-8, 16 or 32, with or without a byte-order mark.
 
@@ -283,17 +320,32 @@ def read_parquet(
     SpacerError
         If the file is missing, cannot be read or is damaged.
     """
-    import pyarrow
     import pyarrow.parquet
 
     read_head(path)
+    with whole_table(path), pyarrow.parquet.ParquetFile(path) as file:
+        names = columns(file.schema_arrow.names) if columns else None
+        rows: list[dict[str, Any]] = file.read(names).to_pylist()
+    return rows
+
+
+@contextlib.contextmanager
+def whole_table(path: PathLike, what: str = "Parquet") -> Iterator[None]:
+    """Word what pyarrow and csv raise while a damaged table is read.
+
+    Raises
+    ------
+    SpacerError
+        Of the kind ``artifacts.not-parquet``, or of another ``what`` in lower case.
+    """
+    import pyarrow
+
     try:
-        with pyarrow.parquet.ParquetFile(path) as file:
-            names = columns(file.schema_arrow.names) if columns else None
-            rows: list[dict[str, Any]] = file.read(names).to_pylist()
+        yield
     # Values of a damaged file fail in their conversion: bad UTF-8, dates out of range.
     except (
         pyarrow.ArrowException,
+        csv.Error,
         OSError,
         ValueError,
         TypeError,
@@ -303,12 +355,11 @@ def read_parquet(
         lines = str(error).strip().splitlines()
         raise SpacerError(
             f"{path} cannot be read",
-            kind="artifacts.not-parquet",
+            kind=f"artifacts.not-{what.lower()}",
             got=lines[0][:200] if lines else type(error).__name__,
-            expected="a whole Parquet file",
+            expected=f"a whole {what} file",
             remedy="write or download it again",
         ) from error
-    return rows
 
 
 def write_jsonl(path: PathLike, rows: Iterable[Any]) -> None:
@@ -459,7 +510,9 @@ class Manifest:
     def __init__(self, folder: PathLike) -> None:
         self.folder = Path(folder)
         self.path = self.folder / "manifest.json"
-        self.entries = read_json(self.path)["entries"] if self.path.exists() else {}
+        self.entries: dict[str, Any] = {}
+        if self.path.exists():
+            self.entries = read_record(self.path, "entries")["entries"]
         self._saved, self._dirty = 0.0, False
 
     def __enter__(self) -> "Manifest":

@@ -12,6 +12,7 @@ from spacer_lib.artifacts import (
     PROJECT_ROOT,
     atomic_path,
     read_json,
+    read_record,
     write_json,
     write_jsonl,
 )
@@ -103,7 +104,7 @@ def warmstart(
     from spacer_lib.tiny import warmstart as chain
 
     model = chain.run(out, evaluate=warmstart_metrics)
-    record = read_json(model.parent / "provenance.json")
+    record = read_record(model.parent / "provenance.json", "metrics")
     print(f"{model}: {record['metrics']}")
     if ship:
         for path in model.iterdir():

@@ -18,7 +18,7 @@ from spacer_lib.artifacts import (
     config_hash,
     make_folder,
     provenance,
-    read_json,
+    read_record,
     sole_writer,
     to_jsonable,
     write_json,
@@ -155,7 +155,7 @@ def run(
             write_jsonl(path, records)
         write_json(folder / "scores.json", scores(records, benchmark))
         new = len(rows) - before
-        if new or "finished" not in read_json(folder / "evaluation.json"):
+        if new or "finished" not in read_record(folder / "evaluation.json"):
             seconds = round(time.monotonic() - start, 2)
             header["finished"] = {"answered": new, "seconds": seconds}
             write_json(folder / "evaluation.json", header)
@@ -180,7 +180,7 @@ def _prepare(folder: Path, header: Mapping[str, Any], overwrite: bool) -> None:
     """Write the header into a new folder; check that an old one has the same."""
     path = folder / "evaluation.json"
     if (folder / "predictions.jsonl").exists() and not overwrite:
-        old = read_json(path) if path.exists() else {}
+        old = read_record(path) if path.exists() else {}
         if old.get("config") != header["config"]:
             raise SpacerError(
                 f"{folder} holds answers of another run",
