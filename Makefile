@@ -53,8 +53,9 @@ kills: setup ## Kill each command 20 times at random and run it again: a table (
 bench-step: setup ## Time a GRPO step over lengths and group sizes, for notebook 05
 	@scripts/bench_step.sh
 
-fuzz: setup ## Read 1,000 damaged files of every format; print a table
+fuzz: setup ## Read 1,000 damaged files of every format, and faulty recipes: tables
 	@.venv/bin/python -m benches.readers
+	@.venv/bin/python -m benches.recipes
 
 notebooks: setup ## Execute the notebooks in place, outputs included
 	@.venv/bin/spacer notebooks

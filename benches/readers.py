@@ -6,6 +6,8 @@ or raises ``SpacerError``; anything else is counted as a traceback.
     python -m benches.readers [FILES] [SEED]
 """
 
+import functools
+import importlib
 import re
 import struct
 import sys
@@ -21,13 +23,25 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import plyfile
 
-from spacer_lib.artifacts import PathLike, read_json, write_json
+from spacer_lib.artifacts import (
+    PROJECT_ROOT,
+    PathLike,
+    read_json,
+    write_json,
+    write_jsonl,
+)
+from spacer_lib.benchmarks import named
+from spacer_lib.benchmarks.vsi import read_rows as vsi_rows
 from spacer_lib.errors import SpacerError
+from spacer_lib.evaluation.foreign import read_predictions
 from spacer_lib.questions.general_sample import synthetic_general
 from spacer_lib.questions.generators import question_rows
 from spacer_lib.questions.mixture import read_video_r1
+from spacer_lib.rewards.config import PRESETS
+from spacer_lib.rewards.files import score_files
 from spacer_lib.rooms.damage import BrokenFrames
 from spacer_lib.rooms.scannet.frames2d import read_frame_numbers, read_instance_frames
 from spacer_lib.rooms.scannet.labels import read_labels
@@ -53,6 +67,20 @@ from spacer_lib.rows import QuestionWriter, read_questions
 
 Rng = np.random.Generator
 KEPT_VERTICES, KEPT_FRAMES = 1500, 6
+SAMPLES = ("general", "images", "spatial")  # modules of tests/samples
+TABLES = {".parquet", ".jsonl", ".json", ".tsv", ".csv"}
+VSI_ROWS = [
+    {
+        "id": n,
+        "dataset": "scannet",
+        "scene_name": f"scene0{n:03}_00",
+        "question_type": "object_counting" if n % 2 else "object_rel_distance",
+        "question": "How many chairs are in this room?",
+        "ground_truth": str(n) if n % 2 else "B",
+        "options": None if n % 2 else ["A. table", "B. sofa"],
+    }
+    for n in range(20)
+]
 
 # What may stand in the place of a value of a text file.
 _WORDS = (
@@ -161,6 +189,88 @@ def formats(root: PathLike) -> list[Format]:
     ]
 
 
+def benchmark_formats(root: PathLike) -> list[Format]:
+    """Write a small set of every benchmark below ``root``: a format for each table.
+
+    The sets are those of the tests, which write them as they are published.
+    """
+    sys.path.insert(0, str(PROJECT_ROOT / "tests"))
+    samples = [importlib.import_module(f"samples.{name}") for name in SAMPLES]
+    found = []
+    for name, write in (pair for one in samples for pair in one.WRITERS.items()):
+        folder = write(Path(root) / name, videos=2)
+        read = functools.partial(named(name).read, folder)
+        paths = [p for p in sorted(folder.rglob("*.*")) if p.suffix in TABLES]
+        for suffix, path in {p.suffix: p for p in paths if _is_read(p, read)}.items():
+            is_text = suffix != ".parquet"
+            found.append(Format(f"{name} {suffix[1:]}", path, read, is_text))
+    for suffix in (".parquet", ".jsonl", ".json"):
+        path = Path(root) / "vsi" / f"test{suffix}"
+        _write_table(path, VSI_ROWS)
+        read = functools.partial(vsi_rows, path)
+        found.append(Format(f"vsi {suffix[1:]}", path, read, suffix != ".parquet"))
+    return found
+
+
+def _is_read(path: Path, read: Callable[[], Any]) -> bool:
+    """Whether ``read`` reads a file: it refuses an empty one."""
+    whole = path.read_bytes()
+    path.write_bytes(b"")
+    try:
+        read()
+    except SpacerError:
+        return True
+    finally:
+        path.write_bytes(whole)
+    return False
+
+
+def _write_table(path: Path, rows: list[dict[str, Any]]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    table = pd.DataFrame(rows)
+    if path.suffix == ".parquet":
+        table.to_parquet(path)
+    elif path.suffix == ".xlsx":
+        table.to_excel(path, index=False)
+    elif path.suffix in (".tsv", ".csv"):
+        table.to_csv(path, sep="\t" if path.suffix == ".tsv" else ",", index=False)
+    elif path.suffix == ".json":
+        write_json(path, rows)
+    else:
+        write_jsonl(path, rows)
+
+
+def answer_formats(root: PathLike) -> list[Format]:
+    """Answers of other systems, and questions and completions to be rewarded."""
+    root, found = Path(root), []
+    answers = [{"id": str(n), "prediction": f"{n} chairs, so {n}."} for n in range(30)]
+    for suffix in ("csv", "tsv", "xlsx", "json", "jsonl", "parquet"):
+        path = root / f"answers.{suffix}"
+        _write_table(path, answers)
+        is_text = suffix not in ("xlsx", "parquet")
+        read = functools.partial(read_predictions, path)
+        found.append(Format(f"answers {suffix}", path, read, is_text))
+    items: list[dict[str, Any]] = [
+        {
+            "id": n,
+            "problem_type": "numerical",
+            "solution": f"<answer>{n}</answer>",
+            "map": {"chair": [[n % 10, 3]]},
+        }
+        for n in range(10)
+    ]
+    text = '<think>a</think><map>{"chair": [[1, 3]]}</map><answer>3</answer>'
+    drawn: list[dict[str, Any]] = [
+        {"id": n, "completion": text, "completion_tokens": 9} for n in range(10)
+    ]
+    paths = root / "items.jsonl", root / "completions.jsonl"
+    for path, rows in zip(paths, (items, drawn), strict=True):
+        write_jsonl(path, rows)
+        score = functools.partial(score_files, *paths, PRESETS["ours"])
+        found.append(Format(path.stem, path, score, True))
+    return found
+
+
 def _shorten(folder: Path) -> None:
     """Keep few vertices and frames of a scan, so that it is read in milliseconds."""
     scan = folder.name
@@ -263,7 +373,11 @@ def main(files: int = 1000, seed: int = 0) -> int:
     print("| " + " | ".join(names) + " |\n|---|---:|---:|---:|---:|---:|")
     found = Counter[str]()
     with tempfile.TemporaryDirectory() as root:
-        for kind in formats(root):
+        for kind in (
+            *formats(Path(root) / "rooms"),
+            *benchmark_formats(Path(root) / "benchmarks"),
+            *answer_formats(Path(root) / "answers"),
+        ):
             tally = read_damaged(kind, files, seed)
             found += Counter(
                 {f"{kind.name}: {k}": n for k, n in tally.tracebacks.items()}

@@ -2,6 +2,7 @@
 
 import codecs
 import contextlib
+import csv
 import dataclasses
 import errno
 import fcntl
@@ -12,6 +13,7 @@ import math
 import os
 import platform
 import re
+import reprlib
 import shutil
 import socket
 import subprocess
@@ -27,7 +29,7 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from spacer_lib.errors import SpacerError
+from spacer_lib.errors import SpacerError, remedy_for
 
 PathLike = str | os.PathLike[str]
 
@@ -190,13 +192,26 @@ def atomic_path(path: PathLike) -> Iterator[Path]:
     path = Path(path)
     temporary = _new_temporary(path)
     try:
-        yield temporary
-        os.chmod(temporary, 0o644)
-        _sync(temporary)
-        os.replace(temporary, path)
-        _sync(path.parent)
+        with naming(path, temporary):
+            yield temporary
+            os.chmod(temporary, 0o644)
+            _sync(temporary)
+            os.replace(temporary, path)
+            _sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def naming(path: PathLike, temporary: Path | None = None) -> Iterator[None]:
+    """Put the name of a file or folder into errors of writing, which often lack it."""
+    try:
+        yield
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+        if (error.filename is None and full) or error.filename == str(temporary):
+            error.filename = str(path)
+        raise
 
 
 @contextlib.contextmanager
@@ -211,10 +226,11 @@ def atomic_folder(folder: PathLike) -> Iterator[Path]:
     folder = Path(folder)
     temporary = _new_temporary(folder, folder=True)
     try:
-        yield temporary
-        temporary.chmod(0o755)
-        sync_tree(temporary)
-        move_folder(temporary, folder)
+        with naming(folder, temporary):
+            yield temporary
+            temporary.chmod(0o755)
+            sync_tree(temporary)
+            move_folder(temporary, folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -286,7 +302,7 @@ def _unwritable(path: Path, error: OSError) -> SpacerError:
         kind="artifacts.unwritable",
         got=error.strerror,
         expected="a writable folder",
-        remedy="choose another output folder or change its permissions",
+        remedy=remedy_for(error),
     )
 
 
@@ -306,7 +322,7 @@ def make_folder(path: PathLike) -> Path:
             kind="artifacts.unwritable",
             got=error.strerror,
             expected="a writable parent folder",
-            remedy="choose another output folder or change its permissions",
+            remedy=remedy_for(error),
         ) from error
     return path
 
@@ -448,6 +464,41 @@ def _marked(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return marked
 
 
+def parse_json(text: str | bytes) -> Any:
+    """A JSON text's value.
+
+    Raises
+    ------
+    ValueError
+        If it is no JSON: also for nesting too deep to read, and for numbers of more
+        digits than Python converts.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("too many brackets inside one another") from error
+
+
+def read_record(path: PathLike, *names: str) -> dict[str, Any]:
+    """The object of a JSON file that a command of the project wrote.
+
+    Raises
+    ------
+    SpacerError
+        As ``read_json``, and if it is no object or lacks one of ``names``.
+    """
+    record = read_json(path)
+    if not isinstance(record, dict) or not set(names) <= set(record):
+        raise SpacerError(
+            path,
+            kind="artifacts.wrong-record",
+            got=reprlib.repr(record),
+            expected=f"an object with {', '.join(names) or 'names'}",
+            remedy="remove the file, and run the command that writes it again",
+        )
+    return record
+
+
 def read_json(path: PathLike, *, mark_repeated: bool = False) -> Any:
     """Read one JSON file: UTF-8, 16 or 32, with or without a byte-order mark.
 
@@ -528,7 +579,10 @@ def _unreadable(path: PathLike, error: OSError) -> SpacerError:
             remedy="run the step that writes it, or correct the path",
         )
     return SpacerError(
-        f"{path} cannot be read", kind="artifacts.unreadable", got=error.strerror
+        f"{path} cannot be read",
+        kind="artifacts.unreadable",
+        got=error.strerror,
+        remedy=remedy_for(error),
     )
 
 
@@ -548,17 +602,32 @@ def read_parquet(
     SpacerError
         If the file is missing, cannot be read or is damaged.
     """
-    import pyarrow
     import pyarrow.parquet
 
     read_head(path)
+    with whole_table(path), pyarrow.parquet.ParquetFile(path) as file:
+        names = columns(file.schema_arrow.names) if columns else None
+        rows: list[dict[str, Any]] = file.read(names).to_pylist()
+    return rows
+
+
+@contextlib.contextmanager
+def whole_table(path: PathLike, what: str = "Parquet") -> Iterator[None]:
+    """Word what pyarrow and csv raise while a damaged table is read.
+
+    Raises
+    ------
+    SpacerError
+        Of the kind ``artifacts.not-parquet``, or of another ``what`` in lower case.
+    """
+    import pyarrow
+
     try:
-        with pyarrow.parquet.ParquetFile(path) as file:
-            names = columns(file.schema_arrow.names) if columns else None
-            rows: list[dict[str, Any]] = file.read(names).to_pylist()
+        yield
     # Values of a damaged file fail in their conversion: bad UTF-8, dates out of range.
     except (
         pyarrow.ArrowException,
+        csv.Error,
         OSError,
         ValueError,
         TypeError,
@@ -568,12 +637,11 @@ def read_parquet(
         lines = str(error).strip().splitlines()
         raise SpacerError(
             f"{path} cannot be read",
-            kind="artifacts.not-parquet",
+            kind=f"artifacts.not-{what.lower()}",
             got=lines[0][:200] if lines else type(error).__name__,
-            expected="a whole Parquet file",
+            expected=f"a whole {what} file",
             remedy="write or download it again",
         ) from error
-    return rows
 
 
 def write_jsonl(path: PathLike, rows: Iterable[Any]) -> None:
@@ -638,7 +706,7 @@ def append_jsonl(path: PathLike, rows: Iterable[Any], *, sync: bool = False) -> 
     ``sync=True`` returns when they are on the disk, not in a buffer of the system.
     """
     lines = [json.dumps(_finite(row), separators=(",", ":")) + "\n" for row in rows]
-    with open(path, "a", encoding="utf-8") as file:
+    with naming(path), open(path, "a", encoding="utf-8") as file:
         file.write("".join(lines))
         if sync:
             file.flush()
@@ -744,7 +812,9 @@ class Manifest:
     def __init__(self, folder: PathLike) -> None:
         self.folder = Path(folder)
         self.path = self.folder / "manifest.json"
-        self.entries = read_json(self.path)["entries"] if self.path.exists() else {}
+        self.entries: dict[str, Any] = {}
+        if self.path.exists():
+            self.entries = read_record(self.path, "entries")["entries"]
         self._saved, self._dirty = 0.0, False
 
     def __enter__(self) -> "Manifest":

@@ -7,6 +7,7 @@ Beside the words an error has a *kind*, a short name that stays when the words c
 """
 
 import difflib
+import errno
 import functools
 from collections.abc import Iterable
 
@@ -97,3 +98,40 @@ def nearest(name: object, known: Iterable[object]) -> str:
     # "05" is far from "05_train_grpo" by letters.
     found = found or [other for other in names if other.startswith(str(name))][:1]
     return f"did you mean {found[0]}?" if found else f"choose from {', '.join(names)}"
+
+
+_ELSEWHERE = "or choose another folder"
+# By error number: what to do. Their meaning is the system's own text.
+_REMEDIES: dict[int | None, str] = {
+    errno.ENOSPC: f"free space on that disk, {_ELSEWHERE}, and start again",
+    errno.EDQUOT: f"free space below your quota, {_ELSEWHERE}, and start again",
+    errno.EFBIG: "raise the limit on the size of files (ulimit -f), and start again",
+    errno.EROFS: "choose a folder on a disk that can be written",
+    errno.EACCES: f"change its permissions, {_ELSEWHERE}",
+    errno.EPERM: f"change its permissions, {_ELSEWHERE}",
+    errno.ELOOP: "a symbolic link leads back to itself: remove or correct it",
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.ENOTDIR: "a part of the path is a file, not a folder: correct the path",
+    errno.EISDIR: "the path is a folder, not a file: correct it",
+    errno.EEXIST: "remove what is there, or choose another name",
+    errno.ENOENT: "correct the path, or run the step that writes it",
+    errno.EMFILE: "raise the limit on open files (ulimit -n), or use fewer --workers",
+    errno.ENFILE: "close other programs, or use fewer --workers",
+    errno.ENOMEM: "use fewer --workers or smaller batches, or free memory",
+    errno.EAGAIN: "use fewer --workers, or raise the limit on processes (ulimit -u)",
+    errno.EIO: "check the disk (dmesg), and start again from another one",
+    errno.ESTALE: "mount the network folder again, and start again",
+    errno.EPIPE: "the process that reads it has ended: start again",
+    errno.EADDRINUSE: "choose another --port",
+}
+
+
+def remedy_for(error: OSError) -> str:
+    """What to do about an error of the system, by its number.
+
+    Examples
+    --------
+    >>> remedy_for(OSError(errno.ENAMETOOLONG, "File name too long"))
+    'choose a shorter name'
+    """
+    return _REMEDIES.get(error.errno, "mend what it names, and start again")

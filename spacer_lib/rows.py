@@ -21,6 +21,7 @@ from spacer_lib.artifacts import (
     PathLike,
     atomic_path,
     json_lines,
+    parse_json,
     read_parquet,
     to_jsonable,
 )
@@ -161,8 +162,8 @@ def read_questions(path: PathLike) -> list[Question]:
             row["problem_type"] = row["problem_type"].lower()
         if isinstance(row.get("map"), str):
             try:
-                row["map"] = json.loads(row["map"])
-            except (ValueError, RecursionError) as error:
+                row["map"] = parse_json(row["map"])
+            except ValueError as error:
                 raise SpacerError(
                     f"{where}: map is not JSON", kind="rows.map-not-json", got=error
                 ) from error

@@ -8,6 +8,7 @@ otherwise train with the default.
 import dataclasses
 import math
 import re
+import reprlib
 import types
 import typing
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,26 +17,89 @@ from typing import Any, TypeVar
 
 import yaml
 
-from spacer_lib.artifacts import PathLike, listing
-from spacer_lib.errors import SpacerError, nearest
+from spacer_lib.artifacts import (
+    PathLike,
+    listing,
+)
+from spacer_lib.errors import (
+    SpacerError,
+    nearest,
+    remedy_for,
+)
 
 T = TypeVar("T")
 
 
+MOST_CHARACTERS = 100_000  # of a file
+MOST_VALUES = 10_000  # of a file, its aliases written out
+
+
 class _Loader(yaml.SafeLoader):
-    """YAML 1.2's plain values: ``on`` is a word, ``1e-4`` a number, ``1:30`` a word."""
+    """Plain values as in YAML 1.2: ``on`` is a word, ``1e-4`` a number.
+
+    What YAML versions read differently is a word: ``1:30``, ``010``, ``0x1f``,
+    ``1_000``, dates. Every key is a text and stands once, and no value has a tag.
+    """
+
+    def get_single_node(self) -> Any:
+        node = super().get_single_node()
+        if node is not None and _size(node, {}) > MOST_VALUES:
+            raise _refused(node, "too-large", f"more than {MOST_VALUES} values")
+        return node
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        event = self.peek_event()
+        tag = getattr(event, "tag", None)
+        node = super().compose_node(parent, index)
+        if tag not in (None, "!") and not isinstance(event, yaml.AliasEvent):
+            raise _refused(node, "tag", f"the tag {tag}", "a value without one")
+        return node
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if key.tag != "tag:yaml.org,2002:str":
+                name = getattr(key, "value", "")
+                got = name if isinstance(name, str) else "a list or mapping"
+                raise _refused(key, "no-text-key", got, "a text, such as '1' in quotes")
+            if key.value in seen:
+                raise _refused(key, "key-twice", f"{key.value} twice", "each key once")
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+def _size(node: Any, known: dict[int, int | None]) -> int:
+    """Values below a node, each alias counted as what it stands for."""
+    if id(node) not in known:
+        known[id(node)] = None
+        parts = node.value if isinstance(node, yaml.CollectionNode) else ()
+        pairs = (part if isinstance(part, tuple) else (part,) for part in parts)
+        known[id(node)] = 1 + sum(_size(one, known) for pair in pairs for one in pair)
+    size = known[id(node)]
+    if size is None:
+        raise _refused(node, "too-large", "a value that holds itself")
+    return size
+
+
+def _refused(node: Any, fault: str, got: str, expected: str = "less") -> SpacerError:
+    return SpacerError(
+        f"line {node.start_mark.line + 1}",
+        kind=f"settings.{fault}",
+        got=got[:80],
+        expected=expected,
+    )
 
 
 _Loader.yaml_implicit_resolvers = {
-    first: [(tag, form) for tag, form in forms if tag.endswith((":null", ":merge"))]
+    first: [(tag, form) for tag, form in forms if tag.endswith(":null")]
     for first, forms in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
 for _tag, _form, _first in (
     ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
-    ("int", r"[-+]?[0-9]+", "-+0123456789"),
+    ("int", r"[-+]?(0|[1-9][0-9]*)", "-+0123456789"),
     (
         "float",
-        r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?"
+        r"[-+]?(\.[0-9]+|(0|[1-9][0-9]*)(\.[0-9]*)?)([eE][-+]?[0-9]+)?"
         r"|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
         "-+.0123456789",
     ),
@@ -110,22 +174,12 @@ def read_yaml(
                 expected=f"a name in {folder.name}/, or a path",
                 remedy=nearest(name, known),
             )
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError as error:
-        raise SpacerError(
-            f"{what} {path}", kind="settings.no-such-file", got="no such file"
-        ) from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise SpacerError(
-            f"{what} {path} cannot be read", kind="settings.unreadable", got=error
-        ) from error
-    values = _parsed(text, f"{what} {path}")
-    if not isinstance(values, dict) or not all(isinstance(k, str) for k in values):
+    values = parse_yaml(_text(path, what), f"{what} {path}")
+    if not isinstance(values, dict):
         raise SpacerError(
             f"{what} {path}",
             kind="settings.no-mapping",
-            got=str(values)[:60],
+            got=reprlib.repr(values),
             expected="keys and values",
         )
     if "extends" in values:
@@ -144,15 +198,50 @@ def read_yaml(
     return values
 
 
-def _parsed(text: str, where: str) -> Any:
-    """A YAML text's value."""
+def _text(path: Path, what: str) -> str:
+    """The text of a settings file."""
+    try:
+        with open(path, encoding="utf-8-sig") as file:
+            return file.read(MOST_CHARACTERS + 1)  # a device has no end
+    except FileNotFoundError as error:
+        raise SpacerError(
+            f"{what} {path}", kind="settings.no-such-file", got="no such file"
+        ) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise SpacerError(
+            f"{what} {path} cannot be read",
+            kind="settings.unreadable",
+            got=getattr(error, "strerror", None) or error,
+            expected="a text in UTF-8",
+            remedy=remedy_for(error) if isinstance(error, OSError) else None,
+        ) from error
+
+
+def parse_yaml(text: str, where: str) -> Any:
+    """A YAML text's value: plain values only, bounded in size.
+
+    Raises
+    ------
+    SpacerError
+        Naming ``where`` and the line: for text that is no YAML, more than 100,000
+        characters or 10,000 values, a tag, and a key that is no text or is there twice.
+    """
+    if len(text) > MOST_CHARACTERS:
+        raise SpacerError(
+            where,
+            kind="settings.too-large",
+            got="more",
+            expected=f"{MOST_CHARACTERS} characters at most",
+        )
     try:
         return yaml.load(text, _Loader)  # a SafeLoader: plain values, no objects
+    except SpacerError as error:
+        raise error.inside(where) from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise SpacerError(
             f"{where} is not YAML",
             kind="settings.not-yaml",
-            got=" ".join(str(error).split()),
+            got=" ".join(str(error).split())[:300],
         ) from error
 
 
@@ -198,7 +287,7 @@ def setting_pairs(changes: Changes) -> list[tuple[str, Any]]:
             raise SpacerError(
                 "setting", kind="settings.no-value", got=text, expected="key=value"
             )
-        pairs.append((key.strip(), _parsed(value, f"setting {key.strip()}")))
+        pairs.append((key.strip(), parse_yaml(value, f"setting {key.strip()}")))
     return pairs
 
 
@@ -265,9 +354,8 @@ def _value(hint: Any, value: Any, name: str, root: Any) -> Any:
         if dataclasses.is_dataclass(kind) and isinstance(value, dict):
             return build(kind, value, f"{name}.", root)  # type: ignore[arg-type]
         if origin is dict and isinstance(value, dict):
-            named = {str(key): part for key, part in value.items()}
             return {
-                k: _value(parts[1], v, f"{name}.{k}", root) for k, v in named.items()
+                k: _value(parts[1], v, f"{name}.{k}", root) for k, v in value.items()
             }
         if origin is tuple and parts[1:] == (...,) and isinstance(value, list | tuple):
             return tuple(
@@ -288,6 +376,13 @@ def _plain_value(kinds: Sequence[Any], value: Any, name: str) -> Any:
             kind="settings.wrong-type",
             got=repr(value)[:80],
             expected=" or ".join(_type_name(kind) for kind in plain),
+        )
+    if type(value) is int and abs(value) >= 2**63:
+        raise SpacerError(
+            f"setting {name}",
+            kind="settings.too-large",
+            got=reprlib.repr(value),
+            expected="a number of at most 64 bits",
         )
     if isinstance(value, float) and not math.isfinite(value):
         raise SpacerError(

@@ -6,6 +6,8 @@ All runs answer the same questions, about test rooms.
 """
 
 import dataclasses
+import re
+import reprlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -122,6 +124,21 @@ class StudyConfig:
                 got=self.questions,
                 expected="2 or more",
             )
+        if self.batch_size < 1:
+            raise SpacerError(
+                "study: batch_size",
+                kind="study.batch-size",
+                got=self.batch_size,
+                expected="1 or more",
+            )
+        for arm in self.arms:
+            if not re.fullmatch(r"\w[\w.-]*", arm):
+                raise SpacerError(
+                    "study: name of an arm",
+                    kind="study.arm-name",
+                    got=repr(arm)[:80],
+                    expected="letters, digits, _, . and -: it names a folder",
+                )
 
 
 # ---------------------------------------------------------------- from YAML
@@ -153,10 +170,18 @@ def load_study(
     Raises
     ------
     SpacerError
-        For an unknown study, key or arm, and a value of another type.
+        For an unknown study, key or arm, a value of another type, and an arm whose
+        recipe cannot be read.
     """
     values = read_yaml(name, STUDIES, what="study")
-    default_arms = values.pop("default_arms", None)
+    default_arms = values.pop("default_arms", None) or []
+    if not isinstance(default_arms, list):
+        raise SpacerError(
+            f"study {name}: default_arms",
+            kind="study.default-arms",
+            got=reprlib.repr(default_arms),
+            expected="a list of arms",
+        )
     given = {"seeds": seeds and list(seeds), "questions": questions}
     values |= {key: value for key, value in given.items() if value is not None}
     study = build(StudyConfig, values)
@@ -164,6 +189,8 @@ def load_study(
     chosen = list(arms or default_arms or study.arms)
     for arm in chosen:
         _require_arm("study arm", arm, study.arms)
+    for arm in chosen:
+        _recipes(study, arm, {})
     return dataclasses.replace(study, arms={arm: study.arms[arm] for arm in chosen})
 
 

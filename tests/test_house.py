@@ -168,6 +168,7 @@ def is_broad(handler):
 
 # Functions that record any failure as that of one item, and go on with the others.
 BOUNDARIES = {
+    ("cli/boundary.py", "in_one_line"): "the command line: any error in one line",
     ("rooms/scans.py", "_parse_scan"): "one scan of a batch",
     ("rehearsal/readings.py", "attempt"): "one reading of a stage",
     ("training/packing_check.py", "_measured"): "a check that has a fallback",

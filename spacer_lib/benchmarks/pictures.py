@@ -6,14 +6,20 @@ copied without decoding.
 
 import base64
 import binascii
-import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 
-from spacer_lib.artifacts import Manifest, atomic_path, config_hash, sole_writer
+from spacer_lib.artifacts import (
+    Manifest,
+    atomic_path,
+    config_hash,
+    parse_json,
+    sole_writer,
+    whole_table,
+)
 from spacer_lib.benchmarks.schema import separated_batches
 from spacer_lib.errors import SpacerError
 
@@ -73,7 +79,7 @@ def parquet_cells(
     SpacerError
         If none of ``columns`` is there; ``expected`` names the others for the message.
     """
-    with pq.ParquetFile(file) as table:
+    with whole_table(file), pq.ParquetFile(file) as table:
         there = [name for name in columns if name in table.schema_arrow.names]
         if not there:
             raise SpacerError(
@@ -134,6 +140,6 @@ def _bytes(value: Any) -> list[bytes]:
 
 def _json_list(text: str) -> Any:
     try:
-        return json.loads(text)
+        return parse_json(text)
     except ValueError:
         return None

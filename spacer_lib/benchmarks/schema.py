@@ -25,7 +25,15 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from spacer_lib.artifacts import PathLike, atomic_path, listing, read_json, read_jsonl
+from spacer_lib.artifacts import (
+    PathLike,
+    atomic_path,
+    listing,
+    read_json,
+    read_jsonl,
+    read_parquet,
+    whole_table,
+)
 from spacer_lib.errors import SpacerError
 from spacer_lib.language.choices import labelled_options
 from spacer_lib.rows import Prediction, Question
@@ -168,17 +176,7 @@ def read_table(
             got=path.suffix or "none",
             expected=", ".join(_READERS),
         )
-    try:
-        rows = _READERS[path.suffix](path, skip, columns)
-    except (OSError, ValueError, pa.ArrowException) as error:
-        raise SpacerError(
-            f"{path} cannot be read",
-            kind="benchmarks.unreadable",
-            got=str(error).splitlines()[0],
-            expected=f"a {path.suffix} file",
-            remedy="download it again",
-        ) from error
-    return check_table(path, rows, columns)
+    return check_table(path, _READERS[path.suffix](path, skip, columns), columns)
 
 
 def check_table(path: PathLike, rows: Any, columns: Columns) -> list[Record]:
@@ -349,9 +347,7 @@ def inline_options(
 
 
 def _parquet(path: Path, skip: Collection[str], _: Columns) -> Any:
-    with pq.ParquetFile(path) as file:
-        names = [name for name in file.schema_arrow.names if name not in skip]
-        return file.read(names).to_pylist()
+    return read_parquet(path, lambda names: [n for n in names if n not in skip])
 
 
 def _separated(delimiter: str) -> Callable[[Path, Collection[str], Columns], Any]:
@@ -385,9 +381,20 @@ def separated_batches(
 
     Raises
     ------
-    pyarrow.ArrowException
+    SpacerError
         If the file is no such table, or has not the columns of ``only``.
     """
+    with whole_table(path, "TSV" if delimiter == "\t" else "CSV"):
+        yield from _batches(path, delimiter, only, skip, texts)
+
+
+def _batches(
+    path: Path,
+    delimiter: str,
+    only: Collection[str],
+    skip: Collection[str],
+    texts: Collection[str],
+) -> Iterator[pa.RecordBatch]:
     with open(path, encoding="utf-8-sig", newline="") as file:
         names = next(csv.reader(file, delimiter=delimiter), [])
     wanted = [name for name in names if name not in skip]

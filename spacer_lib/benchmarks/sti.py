@@ -14,13 +14,12 @@ mean of the six tasks is the subset ``SR_sub``.
 Source: Li et al., "STI-Bench", MINT-SJTU/STI-Bench; SpaceR Appendix B.1 for SR_sub.
 """
 
-import json
 import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from spacer_lib.artifacts import PathLike
+from spacer_lib.artifacts import PathLike, parse_json
 from spacer_lib.benchmarks.schema import (
     Benchmark,
     Record,
@@ -123,7 +122,7 @@ def _row(record: Record, file: Path, number: int) -> Question:
 def _candidates(value: Any, file: Path, number: int) -> dict[str, str]:
     """Text of each letter, without the letters that have none."""
     try:
-        texts = json.loads(value) if isinstance(value, str) else value
+        texts = parse_json(value) if isinstance(value, str) else value
         texts = {k: text for k, text in texts.items() if text is not None}
         good = texts and all(re.fullmatch("[A-Z]", letter) for letter in texts)
     except (ValueError, AttributeError):

@@ -9,11 +9,10 @@ does.
 Source: Yang et al., "Thinking in Space", and its published evaluator.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
-from spacer_lib.artifacts import PathLike
+from spacer_lib.artifacts import PathLike, parse_json
 from spacer_lib.benchmarks.schema import (
     Benchmark,
     Record,
@@ -131,7 +130,7 @@ def _json(record: Record, name: str, file: Path, number: int) -> Any:
     if not isinstance(record[name], str):  # JSON lines hold the value itself
         return record[name]
     try:
-        return json.loads(record[name])
+        return parse_json(record[name])
     except ValueError as error:
         raise SpacerError(
             f"{file} row {number}: column {name}",

@@ -4,6 +4,7 @@ Each command takes ``--json FILE`` for its result in a form that machines read. 
 that load torch, transformers or Open3D are imported once the arguments are checked.
 """
 
+import contextlib
 import os
 import sys
 from collections.abc import Sequence
@@ -16,6 +17,13 @@ from spacer_lib.cli import alignment  # noqa: F401
 
 # isort: on
 from spacer_lib.cli.app import app, extras
+from spacer_lib.cli.boundary import (
+    OutputClosed,
+    check_working_folder,
+    flush_output,
+    in_one_line,
+    open_standard_streams,
+)
 from spacer_lib.cli.evaluation import SETTINGS
 from spacer_lib.errors import SpacerError
 
@@ -71,16 +79,33 @@ def _command(arguments: Sequence[str]) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Entry point; a ``SpacerError`` becomes one line and exit code 2."""
+    """Entry point; every error becomes one line and exit code 2.
+
+    If standard output is closed by its reader, as after ``| head``, the code is 1.
+    """
     words = list(sys.argv[1:] if arguments is None else arguments)
+    open_standard_streams()
     # One thread per process: on few cores two threads each are several times slower.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ.setdefault("TQDM_DISABLE", "0" if sys.stderr.isatty() else "1")
     try:
+        with in_one_line():
+            check_working_folder()
+            code = _run(words)
+            flush_output()
+            return code
+    except OutputClosed:
+        return 1
+    except SpacerError as error:
+        line = " ".join(str(error).split())
+        with contextlib.suppress(OSError):  # standard error is full or closed
+            print(f"spacer {_command(words)}: {line}", file=sys.stderr, flush=True)
+        return 2
+
+
+def _run(words: Sequence[str]) -> int:
+    try:
         app(_spread(words), prog_name="spacer")
     except SystemExit as end:
         return int(end.code or 0)
-    except SpacerError as error:
-        print(f"spacer {_command(words)}: {error}", file=sys.stderr)
-        return 2
     return 0

@@ -17,7 +17,9 @@ from typing import Annotated, Any, Optional
 import typer
 
 from spacer_lib.artifacts import make_folder, write_json
+from spacer_lib.cli.boundary import in_one_line
 from spacer_lib.cli.choices import BENCHMARKS, one_of
+from spacer_lib.errors import SpacerError
 
 app = typer.Typer(
     name="spacer",
@@ -110,11 +112,12 @@ def _add(
 
     @functools.wraps(function)
     def run(*, json_file: Path | None = None, **options: Any) -> None:
-        if json_file is not None:
-            make_folder(json_file.parent)  # an error before the work, not after it
-        result = function(**options)
-        if json_file is not None:
-            write_json(json_file, result)
+        with in_one_line():  # here, since typer ends quietly at any broken pipe
+            if json_file is not None:
+                _check_json(json_file)  # an error before the work, not after it
+            result = function(**options)
+            if json_file is not None:
+                write_json(json_file, result)
 
     kind = inspect.Parameter.KEYWORD_ONLY
     own = [
@@ -136,6 +139,17 @@ def _add(
         rich_help_panel=function.__module__.rpartition(".")[2].capitalize(),
         hidden=hidden,
     )(run)
+
+
+def _check_json(file: Path) -> None:
+    make_folder(file.parent)
+    if file.is_dir():
+        raise SpacerError(
+            f"--json {file}",
+            kind="cli.json-is-a-folder",
+            got="a folder",
+            expected="the name of a file",
+        )
 
 
 def _hidden(annotation: Any) -> Any:

@@ -13,6 +13,7 @@ from spacer_lib.artifacts import (
     atomic_path,
     listing,
     read_json,
+    read_record,
     sole_writer,
     write_json,
     write_jsonl,
@@ -105,7 +106,7 @@ def warmstart(
     from spacer_lib.tiny import warmstart as chain
 
     model = chain.run(out, evaluate=warmstart_metrics)
-    record = read_json(model.parent / "provenance.json")
+    record = read_record(model.parent / "provenance.json", "metrics")
     print(f"{model}: {record['metrics']}")
     if ship:
         for path in listing(model):
@@ -162,7 +163,8 @@ def _check_study(config: str, arms: list[str], setting: list[str]) -> None:
     from spacer_lib.training.recipe import load_config
 
     study = read_yaml(config, CONFIGS / "study", what="study")
-    known = tuple(study.get("arms") or ())
+    arms_there = study.get("arms")
+    known = tuple(arms_there) if isinstance(arms_there, dict) else ()
     for arm in arms:
         check_choice("study arm", arm, known, "cli.unknown-arm")
     load_config(str(study.get("recipe", "tiny")), setting)

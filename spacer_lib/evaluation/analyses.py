@@ -19,7 +19,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import yaml
 
 from spacer_lib.errors import SpacerError, nearest
 from spacer_lib.evaluation.bootstrap import bootstrap_interval
@@ -29,6 +28,7 @@ from spacer_lib.language.tags import read_completion
 from spacer_lib.maps.scores import hits
 from spacer_lib.rooms.scene import space_of
 from spacer_lib.rows import CognitiveMap, Prediction, Question
+from spacer_lib.settings import read_yaml
 
 ONE_CELL = 1.5  # the cell itself and its eight neighbours
 
@@ -162,7 +162,7 @@ def _found(
 def spatial_words() -> dict[str, tuple[str, ...]]:
     """``{kind: words}`` of ``spatial_words.yaml``."""
     path = Path(__file__).with_name("spatial_words.yaml")
-    listed = yaml.safe_load(path.read_text(encoding="utf-8"))
+    listed = read_yaml(path, path.parent, what="word list")
     return {kind: tuple(words) for kind, words in listed.items()}
 
 

@@ -5,12 +5,26 @@ from typing import Any
 
 from spacer_lib.artifacts import PROJECT_ROOT, PathLike
 from spacer_lib.errors import SpacerError
+from spacer_lib.evaluation.conditions import CONDITIONS
 from spacer_lib.language.asking import AskSettings
+from spacer_lib.language.prompts import MODES
 from spacer_lib.rooms.frames import Sampler, VideoSettings
 from spacer_lib.settings import build, read_yaml
 
 CONFIGS = PROJECT_ROOT / "configs" / "evaluate"
 FRAMES_AS = ("video", "images")
+EXTRACTIONS = (
+    "strict",
+    "official",
+    "final_answer",
+    "official_after_tag",
+    "spacer_released",
+    "video_r1",
+    "lmms_eval",
+    "vlmevalkit",
+    "easi",
+    "strict+fallback",
+)
 
 
 def new_tokens(mode: str) -> int:
@@ -79,13 +93,23 @@ class EvaluationConfig:
                     got=value,
                     expected="0 or more" if zero else "more than 0",
                 )
-        if self.frames_as not in (*FRAMES_AS, None):
-            raise SpacerError(
-                "setting frames_as",
-                kind="evaluation.setting-out-of-range",
-                got=self.frames_as,
-                expected=" or ".join(FRAMES_AS),
-            )
+        least, most = self.min_pixels or 0, self.max_pixels or 0
+        for name, holds, expected in (
+            ("top_p", self.top_p <= 1, "1 or less"),
+            ("seed", self.seed < 2**32, "less than 2**32"),
+            ("min_pixels", least <= most, "max_pixels at most"),
+            ("mode", self.mode in (None, *MODES), ", ".join(MODES)),
+            ("condition", self.condition in CONDITIONS, ", ".join(CONDITIONS)),
+            ("extraction", self.extraction in EXTRACTIONS, ", ".join(EXTRACTIONS)),
+            ("frames_as", self.frames_as in (None, *FRAMES_AS), " or ".join(FRAMES_AS)),
+        ):
+            if not holds:
+                raise SpacerError(
+                    f"setting {name}",
+                    kind="evaluation.setting-out-of-range",
+                    got=getattr(self, name),
+                    expected=expected,
+                )
 
     def settings(self, mode: str, frames_as: str = "video") -> AskSettings:
         """What a backend is asked with.

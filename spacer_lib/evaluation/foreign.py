@@ -20,19 +20,20 @@ import json
 import math
 import re
 import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple, cast
-
-import pyarrow as pa
-import pyarrow.parquet as pq
+from xml.etree import ElementTree
 
 from spacer_lib.artifacts import (
     PathLike,
     json_lines,
+    parse_json,
     read_json,
+    read_parquet,
     scratch_folder,
     write_jsonl,
 )
@@ -169,10 +170,10 @@ def _one_a_line(path: Path) -> bool:
     with open(path, "rb") as file:
         line = next((line for line in file if line.strip()), b"")
     try:
-        first = json.loads(line)
-    except (ValueError, RecursionError):
+        first = parse_json(line)
+    except ValueError:
         return False
-    return not isinstance(first.get("results"), list)
+    return isinstance(first, dict) and not isinstance(first.get("results"), list)
 
 
 def json_values(path: Path) -> Iterator[tuple[str, Any]]:
@@ -264,32 +265,46 @@ def _separated(path: Path) -> _Records:
 
 
 def _parquet(path: Path) -> _Records:
-    try:
-        rows = pq.read_table(path).to_pylist()
-    except (OSError, ValueError, pa.ArrowException) as error:
-        raise SpacerError(
-            f"{path} cannot be read",
-            kind="evaluation.unreadable-file",
-            got=str(error).splitlines()[0],
-            expected="a Parquet file",
-        ) from error
-    for number, row in enumerate(rows, start=1):
+    for number, row in enumerate(read_parquet(path), start=1):
         yield f"{path} row {number}", row
+
+
+MOST_EXCEL_BYTES = 2**29
+# A damaged sheet fails in its archive, its XML or the conversion of its values. Of an
+# unknown compression method zipfile makes a RuntimeError.
+_NO_EXCEL = (
+    OSError,
+    EOFError,
+    LookupError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    RuntimeError,
+    ArithmeticError,
+    ElementTree.ParseError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 def _excel(path: Path) -> _Records:
     from openpyxl import load_workbook  # late: only such files need it
 
     try:
+        with zipfile.ZipFile(path) as parts:
+            size = sum(part.file_size for part in parts.infolist())
+        if size > MOST_EXCEL_BYTES:
+            raise ValueError(f"{size} bytes when unpacked")
         with open(path, "rb") as file:  # a path would have to end in .xlsx
             book = load_workbook(file, read_only=True, data_only=True)
             rows = list(book.worksheets[0].iter_rows(values_only=True))
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+    except _NO_EXCEL as error:
         raise SpacerError(
             f"{path} cannot be read",
             kind="evaluation.unreadable-file",
-            got=error,
+            got=" ".join(str(error).split())[:200] or type(error).__name__,
             expected="an Excel sheet",
+            remedy="write it again, or save it as CSV",
         ) from error
     header = [str(name) for name in rows[0]] if rows else []
     for number, cells in enumerate(rows[1:], start=2):

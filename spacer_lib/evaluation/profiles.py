@@ -113,6 +113,8 @@ class Profile:
         ]
         if lacking:
             raise _unknown(f"default.{lacking[0]}", None, ("a value",))
+        for name in ("vsi", *self.benchmarks):
+            self.config(name)  # its ranges
         settings = tuple(SETTINGS)
         for name in self.unread:
             if name not in settings:

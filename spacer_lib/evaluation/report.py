@@ -18,7 +18,7 @@ from spacer_lib.artifacts import (
     PathLike,
     json_lines,
     make_folder,
-    read_json,
+    read_record,
     write_text,
 )
 from spacer_lib.benchmarks import named, rules_of
@@ -169,7 +169,7 @@ def read_run(path: PathLike, name: str | None = None) -> Run:
             expected="predictions",
         )
     header = folder / "evaluation.json"
-    about = read_json(header) if header.exists() else {}
+    about = read_record(header) if header.exists() else {}
     return Run(name or folder.resolve().name, [records], about)
 
 

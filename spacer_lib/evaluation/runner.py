@@ -18,7 +18,7 @@ from spacer_lib.artifacts import (
     config_hash,
     make_folder,
     provenance,
-    read_json,
+    read_record,
     sole_writer,
     to_jsonable,
     write_json,
@@ -29,27 +29,13 @@ from spacer_lib.benchmarks.schema import Benchmark
 from spacer_lib.errors import SpacerError
 from spacer_lib.evaluation.ask import Journal, ask, depends_on, unique_ids
 from spacer_lib.evaluation.backends import Backend, LocalModel
-from spacer_lib.evaluation.config import EvaluationConfig
+from spacer_lib.evaluation.config import EXTRACTIONS, EvaluationConfig
 from spacer_lib.evaluation.fallback import read_again
 from spacer_lib.evaluation.predictions import record, reward_rule
 from spacer_lib.evaluation.statistics import summarize, totals
 from spacer_lib.language.asking import AskSettings
 from spacer_lib.rewards.config import RewardConfig
 from spacer_lib.rows import Prediction, Question
-
-EXTRACTIONS = (
-    "strict",
-    "official",
-    "final_answer",
-    "official_after_tag",
-    "spacer_released",
-    "video_r1",
-    "lmms_eval",
-    "vlmevalkit",
-    "easi",
-    "strict+fallback",
-)
-
 
 # ---------------------------------------------------------------- benchmarks
 
@@ -169,7 +155,7 @@ def run(
             write_jsonl(path, records)
         write_json(folder / "scores.json", scores(records, benchmark))
         new = len(rows) - before
-        if new or "finished" not in read_json(folder / "evaluation.json"):
+        if new or "finished" not in read_record(folder / "evaluation.json"):
             seconds = round(time.monotonic() - start, 2)
             header["finished"] = {"answered": new, "seconds": seconds}
             write_json(folder / "evaluation.json", header)
@@ -194,7 +180,7 @@ def _prepare(folder: Path, header: Mapping[str, Any], overwrite: bool) -> None:
     """Write the header into a new folder; check that an old one has the same."""
     path = folder / "evaluation.json"
     if (folder / "predictions.jsonl").exists() and not overwrite:
-        old = read_json(path) if path.exists() else {}
+        old = read_record(path) if path.exists() else {}
         if old.get("config") != header["config"]:
             raise SpacerError(
                 f"{folder} holds answers of another run",

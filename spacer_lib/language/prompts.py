@@ -26,11 +26,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from spacer_lib.artifacts import PathLike
 from spacer_lib.errors import SpacerError, nearest
 from spacer_lib.rows import Question
+from spacer_lib.settings import parse_yaml
 
 Messages = list[dict[str, Any]]  # chat turns
 
@@ -320,11 +319,11 @@ def load_template(path: PathLike) -> Template:
     """
     path = Path(path)
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
         content: Any = {"text": text}
         if path.suffix in (".yaml", ".yml"):
-            content = yaml.safe_load(text)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            content = parse_yaml(text, f"prompt template {path}")
+    except (OSError, UnicodeDecodeError) as error:
         raise SpacerError(
             f"prompt template {path} cannot be read",
             kind="language.template-unreadable",

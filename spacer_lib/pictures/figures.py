@@ -17,7 +17,12 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from spacer_lib import published
-from spacer_lib.artifacts import PathLike, atomic_path, read_json, sole_writer
+from spacer_lib.artifacts import (
+    PathLike,
+    atomic_path,
+    read_record,
+    sole_writer,
+)
 from spacer_lib.errors import SpacerError
 from spacer_lib.evaluation.report import Report
 from spacer_lib.pictures import (
@@ -58,7 +63,8 @@ def dataset_figures(folder: PathLike) -> list[Path]:
         If the folder holds no questions.
     """
     folder = Path(folder)
-    report, maps = read_json(folder / "report.json"), read_json(folder / "maps.json")
+    report = read_record(folder / "report.json", "files")
+    maps = read_record(folder / "maps.json")
     files = [folder / name for name in report["files"].values()]
     rows = [row for file in files for row in read_questions(file)]
     if not rows:

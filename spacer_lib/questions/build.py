@@ -22,7 +22,7 @@ from spacer_lib.artifacts import (
     config_hash,
     make_folder,
     provenance,
-    read_json,
+    read_record,
     sole_writer,
     write_json,
     write_text,
@@ -309,7 +309,9 @@ def _read_index(
     """Question type → candidates, by scene; fills ``rejections`` and ``maps`` too."""
     index: dict[str, list[_Entry]] = {}
     for name in sorted(ids):
-        content = read_json(out_dir / _candidate_file(name))
+        content = read_record(
+            out_dir / _candidate_file(name), "map", "rejections", "rows"
+        )
         maps[name] = json.loads(content["map"])
         for kind, reason, count in content["rejections"]:
             rejections[kind, reason] += count
@@ -417,7 +419,7 @@ def _write_part(
     counts, letters = Counter[str](), dict[str, Counter[str]]()
     with QuestionWriter(path.with_suffix("")) as writer:
         for name in sorted(ids):
-            content = read_json(path.parent / _candidate_file(name))
+            content = read_record(path.parent / _candidate_file(name), "rows")
             rows = [
                 _finished(row, chosen[name, number], recipe)
                 for number, row in enumerate(content["rows"])

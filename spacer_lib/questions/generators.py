@@ -110,14 +110,22 @@ class Rules:
                     got=getattr(self, name),
                     expected=" or ".join(known),
                 )
-        for name in ("min_count", "rel_distance_options", "rel_distance_rounds"):
-            if getattr(self, name) < 1:
-                raise SpacerError(
-                    f"rule {name}",
-                    kind="questions.rule-too-small",
-                    got=getattr(self, name),
-                    expected="1 or more",
-                )
+        for least, names in (
+            (1, "min_count rel_distance_options rel_distance_rounds"),
+            (
+                0,
+                "abs_distance_min_m rel_distance_margin_m direction_min_m "
+                "direction_max_m direction_border_deg order_gap_s smallest_edge_m",
+            ),
+        ):
+            for name in names.split():
+                if getattr(self, name) < least:
+                    raise SpacerError(
+                        f"rule {name}",
+                        kind="questions.rule-too-small",
+                        got=getattr(self, name),
+                        expected=f"{least} or more",
+                    )
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ demo (``demo``).
 """
 
 import dataclasses
+import re
 from dataclasses import dataclass, field
 
 from spacer_lib.artifacts import PROJECT_ROOT, PathLike
@@ -102,6 +103,14 @@ class Recipe:
                 got=f"scenes {self.scenes}, grid_size {self.grid_size}",
                 expected="1 or more of both",
             )
+        for part in self.parts:
+            if not re.fullmatch(r"\w[\w-]*", part):
+                raise SpacerError(
+                    f"recipe {self.name}: name of a part",
+                    kind="questions.part-name",
+                    got=repr(part)[:80],
+                    expected="letters, digits, _ and -, since it names a file",
+                )
         shares = list(self.parts.values())
         if abs(sum(shares) - 1) > 1e-9 or min(shares) < 0:
             raise SpacerError(

@@ -15,12 +15,12 @@ Source: SpaceR §4.1, §4.2 and Eq. 1 to 5, https://arxiv.org/abs/2504.01805.
 
 import dataclasses
 import functools
-import json
 from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from spacer_lib.artifacts import parse_json
 from spacer_lib.errors import SpacerError
 from spacer_lib.language.answers import Reading, read_figure, read_letter
 from spacer_lib.language.choices import MAX_ANSWER_CHARS, read_choice
@@ -520,8 +520,8 @@ def _from_json(item: Question, key: str) -> Any:
     if not isinstance(value, str):
         return value
     try:
-        return json.loads(value)
-    except json.JSONDecodeError as error:
+        return parse_json(value)
+    except ValueError as error:
         raise _malformed(item, key, value, "JSON", "not-json") from error
 
 

@@ -1,5 +1,10 @@
 """Images that may be broken, and how many of a recording's before it is refused."""
 
+import contextlib
+import fcntl
+import os
+import re
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import cv2
@@ -16,6 +21,46 @@ def decoded(data: bytes, flags: int) -> np.ndarray[Any, Any] | None:
         return cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error:  # no bytes at all, or more pixels than OpenCV allows
         return None
+
+
+_CONCEALED = re.compile(r"concealing \d+ DC, \d+ AC, \d+ MV errors in \w+ frame")
+PIPE_BYTES = 2**20
+
+
+@contextlib.contextmanager
+def library_messages() -> Iterator[list[str]]:
+    """Lines that C libraries write to standard error in the block, at most 1 MiB."""
+    found: list[str] = []
+    reading, writing = os.pipe()
+    with contextlib.suppress(OSError):  # more than this user may have
+        fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+    os.set_blocking(reading, False)
+    os.set_blocking(writing, False)  # what does not fit is lost, and nothing waits
+    kept = os.dup(2)
+    os.dup2(writing, 2)
+    os.close(writing)
+    try:
+        yield found
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        with os.fdopen(reading, "rb") as pipe:
+            found += (pipe.read() or b"").decode(errors="replace").splitlines()
+
+
+def concealed_frames(messages: Iterable[str]) -> int:
+    """How many damaged frames FFmpeg says it filled from their neighbours, at least.
+
+    It says so once for every time that it decodes the frame; equal lines count as one.
+
+    Examples
+    --------
+    >>> line = "[h264 @ 0x1] concealing 209 DC, 209 AC, 209 MV errors in I frame"
+    >>> concealed_frames([line, line, "[h264 @ 0x1] Invalid NAL unit size"])
+    1
+    """
+    found = (_CONCEALED.search(line) for line in messages)
+    return len({one[0] for one in found if one})
 
 
 class BrokenFrames:

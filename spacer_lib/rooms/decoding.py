@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -26,7 +26,7 @@ import numpy.typing as npt
 
 from spacer_lib.artifacts import PROJECT_ROOT, PathLike
 from spacer_lib.errors import SpacerError
-from spacer_lib.rooms.damage import MAX_BROKEN
+from spacer_lib.rooms.damage import MAX_BROKEN, concealed_frames, library_messages
 from spacer_lib.rooms.frames import Sampler
 
 SECONDS_VARIABLE = "SPACER_DECODE_SECONDS"
@@ -220,7 +220,7 @@ def _decoded(
 ) -> tuple[npt.NDArray[np.uint8], dict[str, Any]]:
     import decord
 
-    decord.logging.set_level(decord.logging.QUIET)
+    decord.logging.set_level(decord.logging.INFO)  # read by `_serve`
     try:
         reader = decord.VideoReader(str(path), num_threads=1)
         total, fps = len(reader), float(reader.get_avg_fps())
@@ -276,6 +276,24 @@ def _cut_short(
     return np.stack([kept[i] for i in indices]), facts
 
 
+def _add_notes(facts: dict[str, Any], said: Sequence[str]) -> None:
+    """Put damaged and repeated frames into the note of a video that was read."""
+    notes = [facts["note"]] if "note" in facts else []
+    damaged, shown = concealed_frames(said), len(facts["indices"])
+    if damaged:
+        notes.append(
+            f"{damaged} or more of the frames read are damaged; the decoder filled "
+            "them from their neighbours: download or encode it again"
+        )
+    if len(set(facts["indices"])) < shown:
+        notes.append(
+            f"{shown} frames are shown of {facts['total']}, some of them repeatedly: "
+            "ask for fewer frames, or leave the video out"
+        )
+    if notes:
+        facts["note"] = "; ".join(notes)
+
+
 def _serve(requests: BinaryIO, replies: BinaryIO) -> None:
     """Answer each line: 8 bytes with the length of a JSON text, the text, frames."""
     for line in requests:
@@ -286,7 +304,9 @@ def _serve(requests: BinaryIO, replies: BinaryIO) -> None:
         try:
             sampler = Sampler(**job["sampler"])
             asked = Path(job["path"]), job["count"], job["size"], sampler
-            frames, facts = _decoded(*asked)
+            with library_messages() as said:
+                frames, facts = _decoded(*asked)
+            _add_notes(facts, said)
             facts["shape"] = frames.shape
         except SpacerError as error:
             names = ("what", "kind", "got", "expected", "remedy")

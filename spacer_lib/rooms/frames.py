@@ -50,7 +50,11 @@ class Sampler:
 
     def __post_init__(self) -> None:
         bad_rate = self.fps is not None and self.fps <= 0
-        if self.rule not in SAMPLERS or bad_rate or self.min_frames * self.multiple < 1:
+        if (
+            self.rule not in SAMPLERS
+            or bad_rate
+            or min(self.min_frames, self.multiple) < 1
+        ):
             raise SpacerError(
                 "sampler",
                 kind="rooms.sampler",

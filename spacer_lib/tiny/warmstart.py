@@ -39,8 +39,8 @@ from spacer_lib.artifacts import (
     config_hash,
     make_folder,
     provenance,
-    read_json,
     read_jsonl,
+    read_record,
     resume_journal,
     sole_writer,
     write_json,
@@ -591,11 +591,11 @@ def _chain(
 ) -> Path:
     fingerprint = config_hash(config)
     stamp = out_dir / "config.json"
-    if stamp.exists() and read_json(stamp)["hash"] != fingerprint:
+    if stamp.exists() and read_record(stamp, "hash")["hash"] != fingerprint:
         raise SpacerError(
             f"{out_dir} holds a warm start of another configuration",
             kind="tiny.other-configuration",
-            got=read_json(stamp)["hash"],
+            got=read_record(stamp, "hash")["hash"],
             expected=fingerprint,
             remedy="choose another folder or delete this one",
         )
@@ -617,7 +617,7 @@ def _chain(
         write_json(
             done,
             {
-                **read_json(stamp),
+                **read_record(stamp, "hash"),
                 "seconds": {row["stage"]: row["seconds"] for row in rows},
                 "last_losses": {row["stage"]: row for row in rows},
                 "first_room_seeds": {s: first_seed(config, s) for s in STAGES},

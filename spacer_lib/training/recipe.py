@@ -60,6 +60,10 @@ class LoraSettings:
 
     def __post_init__(self) -> None:
         _check("lora.rank", self.rank, self.rank >= 0, "0 or more")
+        _check("lora.alpha", self.alpha, self.alpha > 0, "more than 0")
+        share = self.dropout
+        _check("lora.dropout", share, 0 <= share < 1, "0 or more, and less than 1")
+        _pattern("lora.targets", self.targets)
         alone = self.four_bit and not self.rank
         _check("lora.four_bit", self.four_bit, not alone, "a lora.rank above 0")
 
@@ -183,11 +187,7 @@ class AdvancedSettings:
         _check("advanced.vllm_memory", share, 0 < share < 1, "between 0 and 1")
         unknown = set(self.trackers) - set(TRACKERS)
         _check("advanced.trackers", self.trackers, not unknown, ", ".join(TRACKERS))
-        try:
-            re.compile(self.frozen or "")
-        except re.error as error:
-            expected = f"a regular expression ({error})"
-            _check("advanced.frozen", self.frozen, False, expected)
+        _pattern("advanced.frozen", self.frozen or "")
 
 
 @dataclass(frozen=True)
@@ -273,6 +273,8 @@ class TrainConfig:
         group, advanced = self.num_generations, self.advanced
         quantised = advanced.vllm if self.lora.four_bit else None
         _check("advanced.vllm", quantised, quantised is None, "null with lora.four_bit")
+        # numpy's generators take no others.
+        _check("seed", self.seed, 0 <= self.seed < 2**32, "0 to 2**32 - 1")
         # In a group of one every advantage is 0.
         _check("num_generations", group, group > 1, "2 or more")
         _check("top_p", self.top_p, 0 < self.top_p <= 1, "in (0, 1]")
@@ -369,6 +371,13 @@ def _check(name: str, value: object, holds: object, expected: str) -> None:
             got=repr(value),
             expected=expected,
         )
+
+
+def _pattern(name: str, text: str) -> None:
+    try:
+        re.compile(text)
+    except (re.error, RecursionError, OverflowError) as error:
+        _check(name, text[:80], False, f"a regular expression ({error})")
 
 
 def _more_than_0(

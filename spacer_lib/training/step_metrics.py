@@ -27,9 +27,7 @@ def log_tokens(
     gather, device = trainer.accelerator.gather, trainer.accelerator.device
     prompts = gather(torch.tensor([len(i) for i in batch.prompt_ids], device=device))
     lengths = gather(torch.tensor([len(i) for i in completions.ids], device=device))
-    ends = [*trainer.eos_token_ids, trainer.processing_class.tokenizer.pad_token_id]
-    cut = [ids[-1] not in ends for ids in completions.ids]
-    clipped = gather(torch.tensor(cut, device=device))
+    clipped = gather(torch.tensor(_cut_off(trainer, completions), device=device))
     if trainer.model.training:
         trainer.state.num_input_tokens_seen += (prompts.sum() + lengths.sum()).item()
     trainer.log_total("num_tokens", trainer.state.num_input_tokens_seen)
@@ -43,6 +41,12 @@ def log_tokens(
         trainer.log_metric(f"completions/min_{kind}length", values.min().item())
         trainer.log_metric(f"completions/max_{kind}length", values.max().item())
     trainer.log_metric("completions/clipped_ratio", clipped.float().mean().item())
+
+
+def _cut_off(trainer: Trainer, completions: Completions) -> list[bool]:
+    """Whether each completion ended at the limit of its length."""
+    ends = [*trainer.eos_token_ids, trainer.processing_class.tokenizer.pad_token_id]
+    return [ids[-1] not in ends for ids in completions.ids]
 
 
 def log_rewards(trainer: Trainer, earned: Earned) -> None:
@@ -87,12 +91,8 @@ def log_rollouts(
     identical = sum(len(group) == 1 for group in groups) / len(groups)
     trainer.log_metric("rollouts_identical", identical)
     if identical == 1 and trainer.first_step and len(texts) >= ENOUGH_ROLLOUTS:
-        raise SpacerError(
-            "rollouts of every group are identical",
-            kind="training.identical-rollouts",
-            got=f"temperature {trainer.temperature}, top_p {trainer.top_p}",
-            remedy="raise temperature, or start from a less certain checkpoint",
-        )
+        clipped = gather_object(_cut_off(trainer, completions))
+        raise _identical(trainer, sum(clipped) / len(clipped))
     if not trainer.accelerator.is_main_process or trainer.rollouts_path is None:
         return
     names, shown = trainer.reward_func_names, trainer.rollouts_per_step
@@ -173,3 +173,23 @@ def log_loss(
         change = (scores.logps.detach() - made["old_per_token_logps"]).abs()
         largest = accelerator.gather((change * mask).max())
         trainer.log_metric("logp_change/max", largest.max().item())
+
+
+def _identical(trainer: Trainer, cut: float) -> SpacerError:
+    """Identical rollouts, by their likely cause: too short, or too certain."""
+    what, kind = "rollouts of every group are identical", "training.identical-rollouts"
+    if cut > 0.5:
+        return SpacerError(
+            what,
+            kind=kind,
+            got=f"{cut:.0%} of them cut off at max_completion_length = "
+            f"{trainer.max_completion_length} tokens",
+            expected="completions that end by themselves",
+            remedy="raise max_completion_length",
+        )
+    return SpacerError(
+        what,
+        kind=kind,
+        got=f"temperature {trainer.temperature}, top_p {trainer.top_p}",
+        remedy="raise temperature, or start from a less certain checkpoint",
+    )

@@ -3,6 +3,7 @@
 import pytest
 
 from benches import readers
+from spacer_lib.benchmarks import BENCHMARKS
 from spacer_lib.errors import SpacerError
 
 
@@ -27,6 +28,24 @@ def test_a_damaged_file_gives_a_value_or_one_error(kinds, name):
 
 def test_every_format_is_damaged(kinds):
     assert list(kinds) == NAMES
+
+
+@pytest.fixture(scope="module")
+def other_kinds(tmp_path_factory):
+    root = tmp_path_factory.mktemp("others")
+    return [*readers.benchmark_formats(root / "b"), *readers.answer_formats(root)]
+
+
+def test_damaged_files_of_benchmarks_and_answers(other_kinds):
+    names = {kind.name for kind in other_kinds}
+    asked = {name.rpartition(" ")[0] for name in names} - {"answers", ""}
+    whole = {name.partition("-all")[0] for name in BENCHMARKS}
+    assert {"vsi", "3dsr", "blink", "mindcube-tiny", "videommmu"} <= asked <= whole
+    assert {"answers xlsx", "answers csv", "items", "3dsr tsv"} <= names
+    for kind in other_kinds:
+        tally = readers.read_damaged(kind, 12, seed=5)
+        assert not tally.tracebacks, kind.name
+        assert tally.accepted + tally.refused == 12 and tally.refused > 1, kind.name
 
 
 def test_another_error_is_counted_and_the_file_put_back(kinds):

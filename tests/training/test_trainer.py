@@ -206,8 +206,18 @@ def test_groups_of_identical_rollouts_are_refused(small, rows, tmp_path):
     config = small(prompts_per_step=4)
     trainer = build_trainer(config, tmp_path, rows=rows)
     shout(trainer.model, [trainer.model.config.text_config.eos_token_id], 1e4)
-    with refused("training.identical-rollouts"):
+    with refused("training.identical-rollouts", says="raise temperature"):
         trainer.roll_out([0, 1, 2, 3])
+
+
+def test_identical_rollouts_of_two_tokens_are_too_short(small, rows, tmp_path):
+    config = small(prompts_per_step=4, max_completion_length=2)
+    trainer = build_trainer(config, tmp_path, rows=rows)
+    shout(trainer.model, [5], 1e4)
+    says = "100% of them cut off at max_completion_length = 2 tokens"
+    with refused("training.identical-rollouts", says=says) as caught:
+        trainer.roll_out([0, 1, 2, 3])
+    assert "temperature" not in str(caught.value)
 
 
 def test_a_shared_video_is_encoded_once_and_features_are_the_same(model_dir, rows):

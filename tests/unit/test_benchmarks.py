@@ -112,7 +112,7 @@ def test_files_that_are_none(tmp_path):
     with refused("benchmarks.no-files", says=str(tmp_path)):
         find_file(tmp_path, ["*.parquet"])
     (tmp_path / "a.parquet").write_bytes(b"PAR1 not")
-    with refused("benchmarks.unreadable", says="a.parquet"):
+    with refused("artifacts.not-parquet", says="a.parquet"):
         read_table(tmp_path / "a.parquet", {})
     (tmp_path / "a.json").write_text("[1]")
     with refused("benchmarks.no-list-of-objects", says="a.json"):

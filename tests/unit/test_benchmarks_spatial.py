@@ -197,7 +197,7 @@ def test_a_value_that_is_not_as_published_is_named(fresh, name, column, value, k
 def test_a_broken_file_and_an_empty_folder_are_named(fresh, tmp_path, name):
     folder = fresh(name)
     (folder / FILES[name]).write_bytes(b"PAR1 broken")
-    with refused("benchmarks.unreadable", says=str(folder / FILES[name])):
+    with refused("artifacts.not-parquet", says=str(folder / FILES[name])):
         named(name).read(folder)
     (tmp_path / "empty").mkdir()
     with refused("benchmarks.no-files", says=str(tmp_path / "empty")):

@@ -99,7 +99,7 @@ def test_an_unknown_recipe_names_the_nearest():
     ("text", "kind"),
     [
         ("- a\n- b\n", "no-mapping"),
-        ("1: 2\n", "no-mapping"),
+        ("1: 2\n", "no-text-key"),
         ("a: [1\n", "not-yaml"),
         ("[" * 3000, "not-yaml"),
         (None, "no-such-file"),

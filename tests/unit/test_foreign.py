@@ -394,7 +394,7 @@ MISTAKES = [  # (what a file holds, the fault, the place that is named)
     ("id,prediction\n7,\xff\n", "evaluation.not-utf-8", "x is not UTF-8"),
     ("\x80\x04]q", "evaluation.pickle", "x: file type"),
     ("PK\x03\x04 no zip", "evaluation.unreadable-file", "an Excel sheet"),
-    ("PAR1 no table", "evaluation.unreadable-file", "a Parquet file"),
+    ("PAR1 no table", "artifacts.not-parquet", "Parquet file"),
 ]
 
 

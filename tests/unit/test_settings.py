@@ -61,6 +61,12 @@ def test_a_file_states_what_differs_and_its_own_keys_stay(tmp_path):
         ("1:30", "1:30"),
         ("2026-01-02", "2026-01-02"),
         ("0o17", "0o17"),
+        ("010", "010"),
+        ("0x1f", "0x1f"),
+        ("1_000", "1_000"),
+        ("'3'", "3"),
+        ("0.5", 0.5),
+        ("+1.e3", 1000.0),
         ("true", True),
         ("null", None),
         ("", None),
@@ -88,6 +94,7 @@ def test_values_are_read_as_yaml_1_2(text, value):
         ({"steps": 1, "parts": {"p": {"weight": "x"}}}, "wrong-type", "parts.p.weight"),
         ({"steps": 1, "rate": float("inf")}, "not-finite", "rate"),
         ({"steps": 1, "rate": 10**400}, "not-finite", "rate"),
+        ({"steps": 2**63}, "too-large", "64 bits"),
     ],
 )
 def test_wrong_values_are_named(values, kind, fact):
@@ -117,6 +124,50 @@ def test_changes_reach_nested_keys_or_are_refused():
     for text in ("[", "{a: 1", "[" * 3000):
         with refused("settings.not-yaml", says="setting steps"):
             apply_changes(values, [f"steps={text}"])
+
+
+LAUGHS = "a: &a [x, x]\n" + "".join(
+    f"a{i}: &a{i} [*a{i - 1 if i else ''}, *a{i - 1 if i else ''}]\n" for i in range(20)
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "fact"),
+    [
+        ("steps: 1\nword: a\nsteps: 2\n", "key-twice", "line 3: got steps twice"),
+        ("inner: {weight: 1, weight: 2}\n", "key-twice", "weight twice"),
+        ("steps: 1\n1: 2\n", "no-text-key", "line 2: got 1"),
+        ("inner: {true: 2}\n", "no-text-key", "true"),
+        ("[1, 2]: 2\n", "no-text-key", "a list or mapping"),
+        ("steps: !!int '1:30'\n", "tag", "tag:yaml.org,2002:int"),
+        ("steps: !mine 3\n", "tag", "!mine"),
+        (LAUGHS, "too-large", "more than 10000 values"),
+        ("a: &a [*a]\n", "too-large", "holds itself"),
+        ("a: " + "x" * 100_001, "too-large", "100000 characters"),
+        ("a: 1\n---\nb: 2\n", "not-yaml", "line 2"),
+        ("a:\n\tb: 1\n", "not-yaml", "line 2"),
+        ("", "no-mapping", "None"),
+    ],
+)
+def test_what_two_readers_could_read_differently_is_refused(tmp_path, text, kind, fact):
+    path = tmp_path / "bad.yaml"
+    path.write_text(text)
+    with refused(f"settings.{kind}", says=fact) as caught:
+        read_yaml(path, tmp_path)
+    assert "bad.yaml" in str(caught.value)
+
+
+def test_a_file_without_an_end_is_refused(tmp_path):
+    path = tmp_path / "endless.yaml"
+    path.symlink_to("/dev/zero")
+    with refused("settings.too-large", says="endless.yaml"):
+        read_yaml(path, tmp_path)
+
+
+def test_an_alias_stands_for_its_value(tmp_path):
+    path = tmp_path / "good.yaml"
+    path.write_text("one: &a {b: 1}\ntwo: *a\n")
+    assert read_yaml(path, tmp_path) == {"one": {"b": 1}, "two": {"b": 1}}
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"a\x00b: 1"])

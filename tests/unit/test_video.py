@@ -3,6 +3,7 @@
 import concurrent.futures
 import json
 import os
+import re
 import struct
 import subprocess
 import time
@@ -527,7 +528,9 @@ def own_decoder(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "modules"))
 
     def write(text):
-        head = "class DECORDError(Exception): pass\nclass logging:\n    QUIET = 0\n"
+        head = (
+            "class DECORDError(Exception): pass\nclass logging:\n    QUIET = INFO = 0\n"
+        )
         head += "    set_level = staticmethod(lambda level: None)\n"
         (tmp_path / "modules").mkdir()
         (tmp_path / "modules" / "decord.py").write_text(head + text)
@@ -578,3 +581,41 @@ def test_threads_decode_side_by_side(clip):
     assert [len(frames) for frames in found] == [1, 2, 3, 4, 5, 6]
     for frames in found:
         np.testing.assert_array_equal(frames, read_frames(clip, len(frames), 8)[0])
+
+
+# --- what decodes without an error
+
+
+def _pictures(count):
+    """JPEGs with detail that moves, so that no frame is empty."""
+    noise = np.random.default_rng(0).integers(0, 255, (12, 16, 3), dtype=np.uint8)
+    picture = cv2.resize(noise, (320, 240))
+    for k in range(count):
+        yield cv2.imencode(".jpg", np.roll(picture, 3 * k, axis=1))[1].tobytes()
+
+
+@pytest.mark.parametrize("damaged", [0, 1, 3])
+def test_damaged_frames_are_counted(tmp_path, recwarn, damaged):
+    path = tmp_path / "v.mp4"
+    encode_jpegs(_pictures(72), path)
+    data = bytearray(path.read_bytes())
+    # A keyframe begins every 12 frames; x264's are the largest samples of the file.
+    start, spread = data.find(b"mdat") + 3000, len(data) // 6
+    for k in range(damaged):
+        at = start + k * spread
+        data[at : at + 6] = b"\xff\x13\x37\x00\xa5\x5a"
+    path.write_bytes(data)
+    read_frames(path, 72)
+    said = [str(one.message) for one in recwarn if "damaged" in str(one.message)]
+    assert len(said) == bool(damaged)
+    if damaged:
+        found = re.search(r"v.mp4: (\d+) or more of the frames read are", said[0])
+        assert 1 <= int(found[1]) <= damaged  # those that FFmpeg words alike are one
+
+
+def test_frames_that_are_shown_repeatedly_are_told(tmp_path):
+    path = tmp_path / "one.mp4"
+    encode_jpegs(jpegs(1), path)
+    with pytest.warns(UserWarning, match="16 frames are shown of 1, some of them rep"):
+        frames, indices, total, _ = read_frames(path, 16)
+    assert (len(frames), set(indices), total) == (16, {0}, 1)

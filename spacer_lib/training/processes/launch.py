@@ -33,6 +33,7 @@ from spacer_lib.artifacts import (
     move_folder,
     read_json,
     read_jsonl,
+    read_record,
     sole_writer,
     write_json,
     write_text,
@@ -308,7 +309,7 @@ def _is_finished(out_dir: Path) -> bool:
 def _result(out_dir: Path, skipped: bool = False) -> RunResult:
     path = out_dir / "run.json"
     _await_file(path)
-    run = read_json(path)
+    run = read_record(path, "steps")
     return RunResult(
         out_dir,
         out_dir / "model",
@@ -367,7 +368,7 @@ def _require_same_run(plan: RunPlan, elastic: bool = False) -> None:
     path = plan.out_dir / PLAN
     if not path.exists():
         return  # nothing to resume: a first start
-    old, new = (_flat(record) for record in (read_json(path), plan.record()))
+    old, new = (_flat(record) for record in (read_record(path), plan.record()))
     ignored = ["out_dir", "resume"]
     moved = elastic and old.get("workers") != plan.workers
     if elastic:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from spacer_lib.artifacts import PROJECT_ROOT, PathLike, read_json, to_jsonable
+from spacer_lib.artifacts import PROJECT_ROOT, PathLike, read_record, to_jsonable
 from spacer_lib.errors import SpacerError
 from spacer_lib.training.recipe import TrainConfig, config_from_dict
 
@@ -92,7 +92,7 @@ class RunPlan:
 
 def read_plan(path: PathLike) -> RunPlan:
     """The plan that a ``run_config.json`` holds."""
-    run = read_json(path)
+    run = read_record(path, "config", "out_dir", "workers")
     return RunPlan(
         config_from_dict(run["config"]),
         Path(run["out_dir"]),
