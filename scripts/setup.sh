@@ -135,7 +135,9 @@ run "notebooks, training and test packages" "${pip[@]}" -r build/requirements.tx
 run "deepspeed" "${pip[@]}" --no-build-isolation deepspeed
 run "spacer_lib" "${pip[@]}" --no-deps --no-build-isolation -e .
 # The three that fail at import where a system library is absent.
-run "imports" .venv/bin/python -c 'import spacer_lib, torch, open3d, decord'
+run "imports" .venv/bin/python -c 'import spacer_lib, torch, open3d
+from spacer_lib.rooms.decoders import decoder_name
+__import__(decoder_name())'
 
 printf '%s\n' "$stamp" >"$stamp_file"
 printf 'setup: done in %d s\n' "$SECONDS"
