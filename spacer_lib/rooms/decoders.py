@@ -21,7 +21,7 @@ from spacer_lib.errors import SpacerError, nearest
 
 DECODER_VARIABLE = "SPACER_DECODER"
 DECODERS = ("decord", "av")  # the first that is installed is used
-TOGETHER = 32  # frames that decord decodes in one call
+TOGETHER = 8  # frames that decord decodes in one call
 # From the number of frames and their rate: the indices of the frames to read.
 Choose = Callable[[int, float], Sequence[int]]
 Frame = npt.NDArray[np.uint8]  # (height, width, 3), RGB
