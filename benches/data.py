@@ -14,7 +14,6 @@ from typing import Any
 
 import alphashape
 import cv2
-import decord
 import numpy as np
 from scipy.optimize import lsq_linear
 from scipy.spatial.distance import cdist
@@ -23,6 +22,7 @@ from benches.timing import BenchRow, compare, main, parser, rows_as_they_come
 from spacer_lib.artifacts import PathLike
 from spacer_lib.errors import SpacerError
 from spacer_lib.questions.build import build_dataset
+from spacer_lib.rooms.decoders import read
 from spacer_lib.rooms.frames import FPS, sample_indices
 from spacer_lib.rooms.geometry import (
     alpha_shape_area_m2,
@@ -277,9 +277,10 @@ def read_uncached(path: PathLike, count: int) -> tuple[int, np.ndarray]:
         Frames of the video.
     frames : (count, height, width, 3) uint8
     """
-    reader = decord.VideoReader(str(path), num_threads=1)
-    indices = list(sample_indices(len(reader), count))
-    return len(reader), reader.get_batch(indices).asnumpy()
+    frames, facts = read(
+        Path(path), lambda total, _: sample_indices(total, count), lambda frame: frame
+    )
+    return facts["total"], frames
 
 
 def picture_gap(first: tuple[int, np.ndarray], second: tuple[int, np.ndarray]) -> float:

@@ -1,18 +1,25 @@
 #!/usr/bin/env bash
 # Build .venv in the repository root: system libraries, torch, everything pinned in
-# constraints.txt, and spacer_lib itself (editable). Safe to interrupt and to repeat;
-# returns at once when nothing that decides the environment has changed.
+# requirements.lock, and spacer_lib itself (editable). pip refuses a package whose
+# SHA-256 is not in the lock. Safe to interrupt and to repeat; returns at once when
+# nothing that decides the environment has changed.
+#
+# torch's CUDA build also needs requirements-cuda.lock: it is installed where torch
+# asks for it, as on a GPU machine.
 #
 # SPACER_TORCH_INDEX (unset by default): a package index that carries CPU builds of
-# torch and torchvision; used only where there is no NVIDIA GPU.
+# torch and torchvision; used only where there is no NVIDIA GPU. Their versions are
+# pinned, but the lock knows no hashes of that index.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 root=$PWD
 log=build/setup.log
 stamp_file=.venv/.spacer-stamp
 
+inputs=(constraints.txt pyproject.toml requirements.lock requirements-cuda.lock
+    scripts/setup.sh)
 # The path is part of the stamp: a virtual environment does not survive being moved.
-stamp=$({ printf '%s\n' "$root"; cat constraints.txt pyproject.toml scripts/setup.sh; } |
+stamp=$({ printf '%s\n' "$root"; cat "${inputs[@]}"; } |
     sha256sum)
 stamp=${stamp%% *}
 if [[ -x .venv/bin/python && -f $stamp_file && $(<"$stamp_file") == "$stamp" ]]; then
@@ -106,36 +113,49 @@ for info in .venv/lib/python3.11/site-packages/*.dist-info; do
 done
 
 pip=(.venv/bin/python -m pip install --no-input --progress-bar off
-    --disable-pip-version-check -c constraints.txt)
+    --disable-pip-version-check --no-deps)
+# What comes as source alone is built with the tools of the lock, not with others.
+locked=("${pip[@]}" --no-build-isolation --require-hashes -r)
+
+# The lock in four parts, for the order matters: DeepSpeed's build looks at the torch
+# that is installed.
+rm -rf build/lock
+mkdir -p build/lock
+part=rest
+while IFS= read -r line; do
+    case $line in
+        setuptools==* | wheel==*) part=tools ;;
+        torch==* | torchvision==*) part=torch ;;
+        deepspeed==*) part=deepspeed ;;
+        [a-z]*) part=rest ;;
+    esac
+    printf '%s\n' "$line" >>"build/lock/$part.txt"
+done <requirements.lock
 
 # --- packages --------------------------------------------------------------------
-run "build tools" "${pip[@]}" setuptools wheel
-if nvidia-smi >/dev/null 2>&1; then
-    run "torch (GPU build)" "${pip[@]}" torch torchvision
-elif [[ -n ${SPACER_TORCH_INDEX:-} ]]; then
-    run "torch (CPU build)" "${pip[@]}" --index-url "$SPACER_TORCH_INDEX" \
-        torch torchvision
+run "build tools" "${locked[@]}" build/lock/tools.txt
+if [[ -n ${SPACER_TORCH_INDEX:-} ]] && ! nvidia-smi >/dev/null 2>&1; then
+    run "torch (CPU build)" "${pip[@]}" -c constraints.txt \
+        --index-url "$SPACER_TORCH_INDEX" torch torchvision
 else
-    # --no-deps keeps torchvision from replacing torch; spacer_lib makes a CUDA-built
-    # torchvision importable beside a torch that has no CUDA.
-    run "torch" "${pip[@]}" torch
-    run "torchvision" "${pip[@]}" --no-deps torchvision
+    # spacer_lib makes a CUDA-built torchvision importable beside a torch without CUDA.
+    run "torch" "${locked[@]}" build/lock/torch.txt
 fi
-
-list_others='
-import tomllib
-project = tomllib.load(open("pyproject.toml", "rb"))["project"]
-names = project["dependencies"] + project["optional-dependencies"]["test"]
-alone = {"torch", "torchvision", "deepspeed"}
-print(*(n for n in names if n.partition(">=")[0] not in alone), sep="\n")
+wants_cuda='
+import importlib.metadata, sys
+sys.exit(not any("nvidia" in r for r in importlib.metadata.requires("torch") or ()))
 '
-"$python" -c "$list_others" >build/requirements.txt
-run "notebooks, training and test packages" "${pip[@]}" -r build/requirements.txt
-# DeepSpeed's build looks at the torch that is installed.
-run "deepspeed" "${pip[@]}" --no-build-isolation deepspeed
-run "spacer_lib" "${pip[@]}" --no-deps --no-build-isolation -e .
+if .venv/bin/python -c "$wants_cuda" 2>/dev/null; then
+    run "CUDA libraries of torch" "${locked[@]}" requirements-cuda.lock
+fi
+run "notebooks, training and test packages" "${locked[@]}" build/lock/rest.txt
+run "deepspeed" "${locked[@]}" build/lock/deepspeed.txt
+run "spacer_lib" "${pip[@]}" --no-build-isolation -e .
+run "what each package asks for" .venv/bin/python -m pip check
 # The three that fail at import where a system library is absent.
-run "imports" .venv/bin/python -c 'import spacer_lib, torch, open3d, decord'
+run "imports" .venv/bin/python -c 'import spacer_lib, torch, open3d
+from spacer_lib.rooms.decoders import decoder_name
+__import__(decoder_name())'
 
 printf '%s\n' "$stamp" >"$stamp_file"
 printf 'setup: done in %d s\n' "$SECONDS"

@@ -100,6 +100,7 @@ class Prediction(TypedDict, total=False):
     tokens: int | None  # generated
     seed: int
     config: str  # hash of everything that the answer depends on
+    chain: str  # covers this record and those before, see ``evaluation.chain``
 
 
 class Rollout(TypedDict, total=False):

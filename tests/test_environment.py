@@ -1,4 +1,4 @@
-"""pyproject.toml, constraints.txt and environment.yml name the same environment."""
+"""pyproject.toml, constraints.txt, locks and environment.yml name one environment."""
 
 import re
 import tomllib
@@ -22,7 +22,7 @@ def pins(lines):
     """``name==version`` lines as a dictionary; anything looser is an error."""
     found = {}
     for line in lines:
-        name, separator, version = line.partition("==")
+        name, separator, version = line.partition(";")[0].partition("==")
         assert separator and re.fullmatch(r"[\w.]+", version), line
         assert canonicalize_name(name) not in found, f"{name} is pinned twice"
         found[canonicalize_name(name)] = version
@@ -79,9 +79,84 @@ def test_constraints_are_portable():
         assert Version(version).local is None, f"{name}=={version} is a local build"
 
 
-def test_conda_repeats_names_and_pins():
+def locked(file):
+    """``{name: [(version, marker, hashes)]}`` of a lock."""
+    found = {}
+    text = (ROOT / file).read_text()
+    entries = re.split(r"\n(?=[a-z])", re.sub(r"(?m)^#.*\n", "", text).strip())
+    for entry in entries:
+        first, *rest = [line.strip(" \\") for line in entry.splitlines()]
+        requirement = Requirement(first)
+        (pin,) = requirement.specifier
+        assert pin.operator == "==", first
+        assert all(re.fullmatch(r"--hash=sha256:[0-9a-f]{64}", line) for line in rest)
+        name = canonicalize_name(requirement.name)
+        found.setdefault(name, []).append((pin.version, requirement.marker, rest))
+    return found
+
+
+LOCK, CUDA = locked("requirements.lock"), locked("requirements-cuda.lock")
+
+
+def here(entries):
+    """The one entry of a package that holds on this machine, or ``None``."""
+    kept = [one for one in entries if one[1] is None or one[1].evaluate()]
+    assert len(kept) <= 1
+    return kept[0] if kept else None
+
+
+def test_every_pin_is_in_the_lock_and_every_package_has_a_hash():
+    for name, version in constraints().items():
+        assert {entry[0] for entry in LOCK[name]} == {version}, name
+    for name, entries in {**LOCK, **CUDA}.items():
+        assert all(hashes for _, _, hashes in entries), name
+    assert not set(LOCK) & set(CUDA)
+    assert all(re.match("nvidia-|cuda-|triton$", name) for name in CUDA)
+    text = (ROOT / "requirements.lock").read_text()
+    text += (ROOT / "requirements-cuda.lock").read_text()
+    assert "://" not in text and "index" not in text
+
+
+def test_the_lock_holds_all_that_its_packages_ask_for():
+    """Of what is installed here: pip is told to follow no dependency."""
+    waiting, seen = {(name, "") for name in required()}, set()
+    while waiting:
+        name, extra = waiting.pop()
+        seen.add((name, extra))
+        if name in CUDA or here(LOCK[name]) is None:
+            continue
+        for line in metadata.requires(name) or ():
+            needs = Requirement(line)
+            if needs.marker and not needs.marker.evaluate({"extra": extra}):
+                continue
+            other = canonicalize_name(needs.name)
+            assert other in LOCK or other in CUDA, f"{name} asks for {other}"
+            wanted = {(other, one) for one in needs.extras} | {(other, "")}
+            waiting |= wanted - seen
+    assert len({name for name, _ in seen}) > 150
+
+
+@pytest.mark.parametrize("name", sorted(LOCK))
+def test_installed_version_is_the_locked_one(name):
+    if (entry := here(LOCK[name])) is None:
+        pytest.skip("not for this machine")
+    assert Version(metadata.version(name)).public == entry[0]
+
+
+def test_conda_repeats_names_pins_and_markers():
     pinned = constraints()
     assert conda_pip() == {name: pinned[name] for name in required()}
+    ours = PROJECT["dependencies"] + PROJECT["optional-dependencies"]["test"]
+    (theirs,) = [item for item in CONDA["dependencies"] if isinstance(item, dict)]
+    assert markers(ours) == markers(theirs["pip"])
+
+
+def markers(lines):
+    return frozenset(
+        (canonicalize_name(one.name), str(one.marker))
+        for one in map(Requirement, lines)
+        if one.marker
+    )
 
 
 def test_conda_python_is_the_one_setup_looks_for():
@@ -90,12 +165,6 @@ def test_conda_python_is_the_one_setup_looks_for():
     assert CONDA["channels"] == ["conda-forge"]
     assert PROJECT["requires-python"] == ">=3.11"
     assert "sys.version_info[:2] != (3, 11)" in (ROOT / "scripts/setup.sh").read_text()
-
-
-@pytest.mark.parametrize("name", sorted(required()))
-def test_installed_version_is_the_pinned_one(name):
-    installed = Version(metadata.version(name)).public
-    assert installed == constraints()[name]
 
 
 def test_citation_has_the_version_of_the_package():

@@ -6,15 +6,24 @@ write down how they were called.
 
 import hashlib
 import os
+import re
 import shutil
 import subprocess
+import sys
 import time
+import zipfile
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-INPUTS = ("constraints.txt", "pyproject.toml", "scripts/setup.sh")
+INPUTS = (
+    "constraints.txt",
+    "pyproject.toml",
+    "requirements.lock",
+    "requirements-cuda.lock",
+    "scripts/setup.sh",
+)
 TOOLS = "bash cat cp chmod dirname env grep mkdir rm sha256sum sleep tail true".split()
 LIBRARIES = {
     "libusb-1.0.so.0": "libusb-1.0-0",
@@ -33,7 +42,7 @@ case "$*" in
     "-m venv "*)
         mkdir -p "$4/bin" && cp "$0" "$4/bin/python"
         echo "command = python -m venv --clear $4" >"$4/pyvenv.cfg" ;;
-    *tomllib*) echo numpy ;;
+    *importlib.metadata*) exit "${NO_CUDA:-1}" ;;
     *"pip install"*"${BROKEN_PACKAGE:-no such package}"*)
         echo "no matching distribution"; exit 1 ;;
 esac
@@ -175,29 +184,78 @@ def test_a_failing_system_install_says_what_it_wanted(sandbox):
     assert not sandbox.stamp.exists()
 
 
-def test_without_a_gpu_torchvision_cannot_pull_another_torch(sandbox):
+LOCKED = "--no-build-isolation --require-hashes -r "
+INSTALLS = [
+    LOCKED + "build/lock/tools.txt",
+    LOCKED + "build/lock/torch.txt",
+    LOCKED + "build/lock/rest.txt",
+    LOCKED + "build/lock/deepspeed.txt",
+    "--no-build-isolation -e .",
+]
+
+
+def test_everything_is_installed_from_the_lock_in_this_order(sandbox):
     done = sandbox.run()
     assert done.returncode == 0, done.stderr
-    installs = [line.split("constraints.txt ", 1)[1] for line in sandbox.calls(" -c c")]
-    assert installs == [
-        "setuptools wheel",
-        "torch",
-        "--no-deps torchvision",
-        "-r build/requirements.txt",
-        "--no-build-isolation deepspeed",
-        "--no-deps --no-build-isolation -e .",
-    ]
+    calls = sandbox.calls("pip install")
+    assert [line.split("--no-deps ", 1)[1] for line in calls] == INSTALLS
+    parts = [sandbox.root / f"build/lock/{name}.txt" for name in PARTS]
+    texts = {path.stem: path.read_text() for path in parts}
+    lock = (sandbox.root / "requirements.lock").read_text().splitlines()
+    assert sorted("".join(texts.values()).splitlines()) == sorted(lock)
+    for part, names in PARTS.items():
+        found = re.findall(r"^([a-z0-9_.-]+)==", texts[part], re.MULTILINE)
+        assert names is None or found == names
 
 
-def test_a_gpu_or_a_named_index_gets_its_own_build(sandbox):
+PARTS = {
+    "tools": ["setuptools", "wheel"],
+    "torch": ["torch", "torchvision"],
+    "deepspeed": ["deepspeed"],
+    "rest": None,
+}
+
+
+def test_a_torch_with_cuda_gets_its_libraries(sandbox):
+    assert sandbox.run(NO_CUDA="0").returncode == 0
+    calls = [line.split("--no-deps ", 1)[1] for line in sandbox.calls("pip install")]
+    assert calls == [*INSTALLS[:2], LOCKED + "requirements-cuda.lock", *INSTALLS[2:]]
+
+
+def test_a_named_index_gives_torch_unless_there_is_a_gpu(sandbox):
     assert sandbox.run(SPACER_TORCH_INDEX="file:///wheels/cpu").returncode == 0
-    assert sandbox.calls("--index-url file:///wheels/cpu torch torchvision")
+    named = "-c constraints.txt --index-url file:///wheels/cpu torch torchvision"
+    assert sandbox.calls(named) and not sandbox.calls("lock/torch.txt")
     sandbox.stamp.unlink()
     sandbox.calls_file.unlink()
     sandbox.command("nvidia-smi")
     assert sandbox.run(SPACER_TORCH_INDEX="file:///wheels/cpu").returncode == 0
-    assert sandbox.calls("-c constraints.txt torch torchvision")
-    assert not sandbox.calls("--index-url")
+    assert sandbox.calls("lock/torch.txt") and not sandbox.calls("--index-url")
+
+
+def wheel(folder):
+    """A package without code, as a file that pip installs; its SHA-256."""
+    path = folder / "tiny_thing-1.0-py3-none-any.whl"
+    info = "tiny_thing-1.0.dist-info"
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr(f"{info}/METADATA", "Name: tiny-thing\nVersion: 1.0\n")
+        file.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
+        file.writestr(f"{info}/RECORD", "")
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_pip_refuses_a_file_whose_hash_is_not_in_the_lock(tmp_path):
+    """The options are those of set-up; the package is made here."""
+    digest = wheel(tmp_path)
+    install = [sys.executable, "-m", "pip", "install", "--no-deps", *LOCKED.split()]
+    for sha256, works in ((digest, True), (digest[::-1], False)):
+        lock = tmp_path / "x.lock"
+        lock.write_text(f"tiny-thing==1.0 \\\n    --hash=sha256:{sha256}\n")
+        where = ["--no-index", "--find-links", tmp_path, "--target", tmp_path / sha256]
+        done = subprocess.run([*install, lock, *where], capture_output=True, text=True)
+        assert (done.returncode == 0) == works, done.stderr
+        assert (tmp_path / sha256).exists() == works
+        assert works or "DO NOT MATCH THE HASHES" in done.stderr
 
 
 def test_a_failure_shows_the_log_and_the_next_run_resumes(sandbox):

@@ -50,6 +50,10 @@ Out = Annotated[Path, typer.Option(help="Output folder.")]
 Benchmark = Annotated[
     str, typer.Option(metavar="NAME", help=f"Benchmark: {one_of(BENCHMARKS)}.")
 ]
+AcceptEdited = Annotated[
+    bool,
+    typer.Option(help="Take answers that were edited after they were written."),
+]
 Setting = Annotated[
     list[str],
     typer.Option("--set", metavar="KEY=VALUE ...", help="Settings to change."),

@@ -12,7 +12,7 @@ from typing import Annotated, Any, NamedTuple, Optional
 import typer
 
 from spacer_lib.artifacts import PROJECT_ROOT, read_json, write_json
-from spacer_lib.cli.app import Workers, command, extra
+from spacer_lib.cli.app import AcceptEdited, Workers, command, extra
 from spacer_lib.cli.choices import (
     BACKENDS,
     BENCHMARKS,
@@ -72,6 +72,7 @@ ADVANCED = (
     "max_reply_bytes",
     "max_failed",
     "retry_failed",
+    "accept_edited",
     "fallback_endpoint",
     "fallback_model",
     "fallback_key_variable",
@@ -185,6 +186,7 @@ def evaluate(
     retry_failed: Annotated[
         bool, typer.Option(help="Ask again the rows that a server refused.")
     ] = False,
+    accept_edited: AcceptEdited = False,
     fallback_endpoint: FallbackEndpoint = None,
     fallback_model: FallbackModel = None,
     fallback_key_variable: FallbackKey = "OPENAI_API_KEY",
@@ -257,6 +259,7 @@ def evaluate(
                     fallback=judge,
                     profile=profile,
                     retry_failed=retry_failed,
+                    accept_edited=accept_edited,
                 )
             except KeyboardInterrupt:
                 print(f"{place}: stopped; the same command goes on", file=sys.stderr)

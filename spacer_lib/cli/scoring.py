@@ -6,8 +6,16 @@ from typing import Annotated, Any, Optional
 
 import typer
 
-from spacer_lib.artifacts import PROJECT_ROOT, sole_writer
-from spacer_lib.cli.app import Benchmark, command, extra
+from spacer_lib.artifacts import (
+    PROJECT_ROOT,
+    sole_writer,
+)
+from spacer_lib.cli.app import (
+    AcceptEdited,
+    Benchmark,
+    command,
+    extra,
+)
 from spacer_lib.cli.choices import (
     BENCHMARKS,
     PRESETS,
@@ -118,6 +126,7 @@ def score(
     audit: Annotated[
         bool, typer.Option(help="Compare the scores of all reading rules.")
     ] = False,
+    accept_edited: AcceptEdited = False,
     fallback_endpoint: FallbackEndpoint = None,
     fallback_model: FallbackModel = None,
     fallback_key_variable: FallbackKey = "OPENAI_API_KEY",
@@ -150,11 +159,16 @@ def score(
         system = load_profile(profile)
         extraction = extraction or system.part(chosen.name).extraction
     extraction = extraction or "strict"
-    from spacer_lib.evaluation.foreign import gather
+    from spacer_lib.evaluation.foreign import edits_of, gather
     from spacer_lib.evaluation.predictions import record
     from spacer_lib.evaluation.statistics import intervals, summarize, totals
 
-    rows, answers = gather(chosen, predictions, data, output or None)
+    rows, answers = gather(
+        chosen, predictions, data, output or None, accept_edited=accept_edited
+    )
+    edits = edits_of(predictions)
+    if edits:
+        print(f"edited after it was written, and accepted: {'; '.join(edits)}")
     records = [
         record(row, answer.text, rules[extraction], failure=answer.failure)
         for row, answer in zip(rows, answers, strict=True)
@@ -211,6 +225,7 @@ def score(
         "benchmark": chosen.name,
         "extraction": extraction,
         "unanswered": unanswered,
+        **({"accepted_edits": edits} if edits else {}),
         **(_audited(rows, answers, chosen) if audit else {}),
     }
 
@@ -312,6 +327,7 @@ def report(
             metavar="TABLE", help="Published table to add, such as spacer_table1."
         ),
     ] = [],
+    accept_edited: AcceptEdited = False,
 ) -> dict[str, Any]:
     """Write tables (Markdown, LaTeX, CSV) and figures of runs on one benchmark."""
     if not (runs or pool or reference):
@@ -321,12 +337,13 @@ def report(
     def read(text: str) -> Any:
         name, sign, folder = text.partition("=")
         plain = not sign or Path(text).exists()
-        return reports.read_run(text) if plain else reports.read_run(folder, name)
+        place = (text, None) if plain else (folder, name)
+        return reports.read_run(*place, accept_edited=accept_edited)
 
     tables = _wide(published) if published else None
     entries = [read(text) for text in runs or ()]
     if reference and Path(reference).exists():
-        base = reports.read_run(reference)
+        base = reports.read_run(reference, accept_edited=accept_edited)
         reference = base.name
         entries = [base, *(run for run in entries if run.name != reference)]
     for text in pool:
@@ -396,6 +413,7 @@ def explain_gap(
     out: Annotated[
         Path, typer.Option(help="Output folder.", show_default="runs/gap")
     ] = PROJECT_ROOT / "runs" / "gap",
+    accept_edited: AcceptEdited = False,
 ) -> dict[str, Any]:
     """Split the difference of two scores into shares of what was set differently."""
     if len(runs) > 2 or len(profile) > 2 or len(runs) + len(profile) < 2:
@@ -416,7 +434,9 @@ def explain_gap(
     from spacer_lib.evaluation import gaps
     from spacer_lib.evaluation.report import read_run
 
-    read = [read_run(path) for path in (runs[0], runs[-1])]
+    ends = (runs[0], runs[-1])
+    read = [read_run(path, accept_edited=accept_edited) for path in ends]
+    edits = dict.fromkeys(one for run in read for one in run.edited)
     systems = [profile[0], profile[-1]] if profile else [None, None]
     first, last = (
         gaps.make_side(run, system) for run, system in zip(read, systems, strict=True)
@@ -432,11 +452,14 @@ def explain_gap(
         wanted = [row for row in rows or () if row["id"] in asked]
         between = gaps.ask_again(first, last, wanted, loaded, out / "between")
     gap = gaps.explain(first, last, rows=rows, between=between)
+    for edit in edits:
+        print(f"edited after it was written, and accepted: {edit}")
     print(gaps.gap_text(gap, first, last))
     with sole_writer(out):
         paths = _gap_files(gap, first, last, out)
     print(f"{out}: {', '.join(path.name for path in paths)}")
-    return {**gaps.gap_record(gap, first, last), "paths": paths}
+    record = gaps.gap_record(gap, first, last)
+    return {**record, "accepted_edits": list(edits), "paths": paths}
 
 
 def _gap_files(gap: Any, first: Any, last: Any, folder: Path) -> list[Path]:

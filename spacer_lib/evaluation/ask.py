@@ -6,7 +6,7 @@ differ in what they make of a reply.
 
 import contextlib
 from collections import Counter
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -18,10 +18,16 @@ from spacer_lib.artifacts import (
     make_folder,
     resume_journal,
     to_jsonable,
-    write_jsonl,
 )
 from spacer_lib.errors import SpacerError
 from spacer_lib.evaluation.backends import Backend
+from spacer_lib.evaluation.chain import (
+    KEY,
+    chained,
+    check_answers,
+    last_of,
+    write_chained,
+)
 from spacer_lib.evaluation.conditions import WITH_MAP, condition_rows, condition_video
 from spacer_lib.evaluation.replies import Reply
 from spacer_lib.jobs import progress
@@ -37,6 +43,7 @@ class Journal:
 
     Each record carries the row's ``id`` and, as ``config``, a hash of everything that
     it depends on. Records that an earlier call left count if their hash is the same.
+    As ``chain`` it covers the records before, see ``evaluation.chain``.
 
     Parameters
     ----------
@@ -45,21 +52,34 @@ class Journal:
         ``{id: hash}`` of the rows to be asked.
     fresh : bool
         What to do with records of another hash: start anew if true, else refuse.
+    accept_edited : bool
+        Go on from a file that was edited.
+
+    Attributes
+    ----------
+    edited : str
+        What was edited, and accepted.
 
     Raises
     ------
     SpacerError
         If the file holds a record of one of these rows with another hash, unless
-        ``fresh``.
+        ``fresh``; if it was edited, unless ``accept_edited``.
     """
 
     def __init__(
-        self, path: PathLike, configs: Mapping[str, str], *, fresh: bool = False
+        self,
+        path: PathLike,
+        configs: Mapping[str, str],
+        *,
+        fresh: bool = False,
+        accept_edited: bool = False,
     ) -> None:
         self.path, self.configs = Path(path), dict(configs)
         make_folder(self.path.parent)
         self.done: dict[str, dict[str, Any]] = {}
         found = resume_journal(self.path)
+        self.edited = check_answers(self.path, found, accept_edited=accept_edited)
         for made in found:
             name = made["id"]
             if name in self.configs and made.get("config") == self.configs[name]:
@@ -74,13 +94,24 @@ class Journal:
                     remedy="choose another file, or delete this one",
                 )
         if fresh and len(self.done) < len(found):
-            write_jsonl(self.path, self.done.values())
+            found = self._write(self.done.values())
+        elif self.edited or any(KEY not in made for made in found):
+            found = write_chained(self.path, found)
+        self._last = last_of(found)
+
+    def _write(self, records: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """Write the file anew with these records."""
+        made = write_chained(self.path, records)
+        self.done = {record["id"]: record for record in made}
+        self._last = last_of(made)
+        return made
 
     def add(self, made: Mapping[str, Any]) -> None:
-        """Append one record; its ``config`` is filled in."""
+        """Append one record; its ``config`` and ``chain`` are filled in."""
         name = made["id"]
-        self.done[name] = {**made, "config": self.configs[name]}
-        append_jsonl(self.path, [self.done[name]], sync=True)
+        record = chained({**made, "config": self.configs[name]}, self._last)
+        append_jsonl(self.path, [record], sync=True)
+        self.done[name], self._last = record, record[KEY]
 
     def forget(self, reason: str) -> int:
         """Remove the records that failed for this reason; how many they were."""
@@ -92,14 +123,12 @@ class Journal:
         for name in lost:
             del self.done[name]
         if lost:
-            write_jsonl(self.path, self.done.values())
+            self._write(self.done.values())
         return len(lost)
 
     def finish(self) -> list[dict[str, Any]]:
         """The records of all rows, in the order of ``configs``; so is the file then."""
-        made = [self.done[name] for name in self.configs]
-        write_jsonl(self.path, made)
-        return made
+        return self._write([self.done[name] for name in self.configs])
 
 
 def conditioned(settings: AskSettings, condition: str) -> AskSettings:

@@ -39,6 +39,12 @@ from spacer_lib.artifacts import (
 )
 from spacer_lib.benchmarks.schema import Benchmark
 from spacer_lib.errors import SpacerError
+from spacer_lib.evaluation.chain import (
+    check_answers,
+    edit_of,
+    edits_in,
+    refuse_cut_off,
+)
 from spacer_lib.evaluation.predictions import UNANSWERED
 from spacer_lib.rows import Question
 
@@ -73,7 +79,9 @@ _Records = Iterator[tuple[str, dict[str, Any]]]  # (place in a file, its columns
 # ---------------------------------------------------------------- files
 
 
-def read_predictions(path: PathLike, column: str | None = None) -> list[Line]:
+def read_predictions(
+    path: PathLike, column: str | None = None, *, accept_edited: bool = False
+) -> list[Line]:
     """The predictions of a file, or of a run's folder.
 
     Parameters
@@ -81,6 +89,8 @@ def read_predictions(path: PathLike, column: str | None = None) -> list[Line]:
     path : path
     column : str, optional
         The column of the raw output, where none of the known shapes has it.
+    accept_edited : bool
+        Read a file of ours that was edited after it was written; ``edits_of`` tells.
 
     Returns
     -------
@@ -89,14 +99,15 @@ def read_predictions(path: PathLike, column: str | None = None) -> list[Line]:
     Raises
     ------
     SpacerError
-        Naming file and line, for what cannot be read; for a file without predictions.
+        Naming file and line, for what cannot be read; for a file without predictions;
+        for a file of ours that was edited.
     """
-    path = Path(path)
-    if path.is_dir():
-        path = path / "predictions.jsonl"
+    path = _file_of(path)
     lines: list[Line] = []
+    records: list[dict[str, Any]] = []
     keys: dict[str, None] = {}
     for place, record in _records(path):
+        records.append(record)
         if column is not None and column in record:
             record = {**record, "prediction": record[column]}
         lines.append(_line(place, record))
@@ -108,6 +119,8 @@ def read_predictions(path: PathLike, column: str | None = None) -> list[Line]:
             got="no rows",
             expected="predictions",
         )
+    if path.suffix == ".jsonl":  # other shapes change numbers to texts
+        check_answers(path, records, accept_edited=accept_edited)
     known = {*_TEXTS, *_RESPONSES} if column is None else {column}
     if not known & set(keys):
         raise SpacerError(
@@ -123,6 +136,27 @@ def read_predictions(path: PathLike, column: str | None = None) -> list[Line]:
             else "name the column of the output: --column prediction=NAME",
         )
     return lines
+
+
+def _file_of(path: PathLike) -> Path:
+    path = Path(path)
+    return path / "predictions.jsonl" if path.is_dir() else path
+
+
+def edits_of(path: PathLike) -> list[str]:
+    """What was edited in a file of ours after it was written, and accepted.
+
+    Parameters
+    ----------
+    path : path
+        That ``read_predictions`` has read.
+    """
+    path = _file_of(path)
+    if path.suffix != ".jsonl":
+        return []
+    found = edit_of(path, [record for _, record in _records(path)])
+    before = edits_in(path.parent) if path.name == "predictions.jsonl" else []
+    return [*before, *([found] if found else [])]
 
 
 def _records(path: Path) -> _Records:
@@ -155,6 +189,8 @@ def _records(path: Path) -> _Records:
 def _json_objects(path: Path) -> _Records:
     """JSON lines, objects one after another, or one object that holds ``results``."""
     if _one_a_line(path):
+        if path.name == "predictions.jsonl":
+            refuse_cut_off(path)
         yield from json_lines(path)
         return
     for place, value in json_values(path):
@@ -354,6 +390,8 @@ def gather(
     predictions: PathLike,
     data: PathLike | None = None,
     column: str | None = None,
+    *,
+    accept_edited: bool = False,
 ) -> tuple[list[Question], list[Answer]]:
     """The questions of a benchmark with what was answered to each.
 
@@ -366,6 +404,8 @@ def gather(
         The benchmark's questions. Without it, those that the file itself has.
     column : str, optional
         The column of the raw output; see ``read_predictions``.
+    accept_edited : bool
+        See ``read_predictions``.
 
     Returns
     -------
@@ -382,7 +422,7 @@ def gather(
         For a prediction twice, or of no question; for a question twice; for a file
         without questions.
     """
-    lines = read_predictions(predictions, column)
+    lines = read_predictions(predictions, column, accept_edited=accept_edited)
     if data is None:
         rows, asked = _carried(lines, predictions, benchmark)
     else:

@@ -25,6 +25,7 @@ from spacer_lib.benchmarks import named, rules_of
 from spacer_lib.benchmarks.schema import Benchmark
 from spacer_lib.errors import SpacerError, nearest
 from spacer_lib.evaluation.bootstrap import FEW_CLUSTERS, FEW_MARK
+from spacer_lib.evaluation.chain import check_answers, edits_in, refuse_cut_off
 from spacer_lib.evaluation.floors import FLOORS, Strongest, counted, strongest
 from spacer_lib.evaluation.predictions import UNREADABLE_MEDIA, reason
 from spacer_lib.evaluation.statistics import compare, pooled, summarize
@@ -56,11 +57,14 @@ class Run:
         One list per seed.
     about : dict
         Content of ``evaluation.json``, of the first part.
+    edited : tuple of str
+        What was edited in its files after they were written, and accepted.
     """
 
     name: str
     parts: list[list[Prediction]]
     about: dict[str, Any] = field(default_factory=dict)
+    edited: tuple[str, ...] = ()
 
     @property
     def floor(self) -> bool:
@@ -123,6 +127,8 @@ class Report:
     tables : dict
         ``{name: Table}``: scores, floors, deltas, groups, failures, published,
         missing_media; empty ones are left out.
+    edited : tuple of str
+        Of all runs, see ``Run``.
     """
 
     benchmark: Benchmark
@@ -131,24 +137,30 @@ class Report:
     floors: dict[str, pd.DataFrame]
     differences: dict[str, pd.DataFrame]
     tables: dict[str, Table]
+    edited: tuple[str, ...] = ()
 
 
 # ---------------------------------------------------------------- runs
 
 
-def read_run(path: PathLike, name: str | None = None) -> Run:
+def read_run(
+    path: PathLike, name: str | None = None, *, accept_edited: bool = False
+) -> Run:
     """A run from its folder, or from its file of predictions.
 
     Raises
     ------
     SpacerError
         If a line is not a scored prediction, with the line and the missing key; if
-        there is no line.
+        there is no line; if the file was edited after it was written, unless
+        ``accept_edited``; if it ends within a line.
     """
     path = Path(path)
     folder, file = path, path / "predictions.jsonl"
     if path.is_file():
         folder, file = path.parent, path
+    if file.is_file():
+        refuse_cut_off(file)
     records: list[Prediction] = []
     for line, record in json_lines(file):
         lacking = [key for key in NEEDED if key not in record]
@@ -170,7 +182,9 @@ def read_run(path: PathLike, name: str | None = None) -> Run:
         )
     header = folder / "evaluation.json"
     about = read_record(header) if header.exists() else {}
-    return Run(name or folder.resolve().name, [records], about)
+    found = check_answers(file, records, accept_edited=accept_edited)
+    edited = tuple(f"{file}: {one}" for one in [*edits_in(folder), found] if one)
+    return Run(name or folder.resolve().name, [records], about, edited)
 
 
 def pool_runs(name: str, runs: Sequence[Run]) -> Run:
@@ -180,7 +194,9 @@ def pool_runs(name: str, runs: Sequence[Run]) -> Run:
     only: three are too few to say more.
     """
     _same_questions(runs)
-    return Run(name, [part for run in runs for part in run.parts], runs[0].about)
+    parts = [part for run in runs for part in run.parts]
+    edited = tuple(one for run in runs for one in run.edited)
+    return Run(name, parts, runs[0].about, edited)
 
 
 def _same_questions(runs: Sequence[Run]) -> None:
@@ -284,7 +300,8 @@ def make_report(
         "missing_media": _missing(runs),
     }
     tables = {k: t for k, t in made.items() if t is not None and len(t.tidy)}
-    return Report(chosen, reference, summaries, floors, differences, tables)
+    edited = tuple(one for run in runs for one in run.edited)
+    return Report(chosen, reference, summaries, floors, differences, tables, edited)
 
 
 def _strongest(runs: Sequence[Run], benchmark: Benchmark) -> Strongest | None:
@@ -601,6 +618,7 @@ def write_report(
     folder = make_folder(out)
     paths: list[Path] = []
     text = [f"# {report.benchmark.title}"]
+    text += [f"Edited after it was written, and accepted: {e}" for e in report.edited]
     pictures = [Path(path) for path in figures if Path(path).suffix == ".svg"]
     text += [f"![{path.stem}]({path.name})" for path in pictures]
     for name, table in report.tables.items():

@@ -22,14 +22,20 @@ from spacer_lib.artifacts import (
     sole_writer,
     to_jsonable,
     write_json,
-    write_jsonl,
 )
 from spacer_lib.benchmarks import rules_of
 from spacer_lib.benchmarks.schema import Benchmark
 from spacer_lib.errors import SpacerError
 from spacer_lib.evaluation.ask import Journal, ask, depends_on, unique_ids
 from spacer_lib.evaluation.backends import Backend, LocalModel
-from spacer_lib.evaluation.config import EXTRACTIONS, EvaluationConfig
+from spacer_lib.evaluation.chain import (
+    summary,
+    write_chained,
+)
+from spacer_lib.evaluation.config import (
+    EXTRACTIONS,
+    EvaluationConfig,
+)
 from spacer_lib.evaluation.fallback import read_again
 from spacer_lib.evaluation.predictions import record, reward_rule
 from spacer_lib.evaluation.statistics import summarize, totals
@@ -53,6 +59,7 @@ def run(
     fallback: Backend | None = None,
     retry_failed: bool = False,
     profile: str | None = None,
+    accept_edited: bool = False,
 ) -> list[Prediction]:
     """Ask every row, score it, and write a folder; resume an earlier run.
 
@@ -82,19 +89,22 @@ def run(
         Ask again the rows whose record is ``request_failed``.
     profile : str, optional
         Name of the profile that the settings come from, for the folder alone.
+    accept_edited : bool
+        Go on from answers that were edited after they were written; ``evaluation.json``
+        says so from then on.
 
     Returns
     -------
     list of Prediction
         One per row, in order, with ``condition``, ``tokens`` (generated; ``None`` if
-        unknown), ``seed`` and ``config`` (the hash).
+        unknown), ``seed``, ``config`` (the hash) and ``chain`` (``evaluation.chain``).
 
     Raises
     ------
     SpacerError
-        If an id occurs twice, the folder holds answers to other settings or another
-        run is writing it, or the backend cannot go on. What was answered until then is
-        kept.
+        If an id occurs twice, the folder holds answers to other settings or answers
+        that were edited, another run is writing it, or the backend cannot go on. What
+        was answered until then is kept.
     """
     ids = unique_ids(rows)
     if extraction not in EXTRACTIONS:
@@ -130,8 +140,10 @@ def run(
     folder = make_folder(out_dir)
     with sole_writer(folder):
         _prepare(folder, header, overwrite)
-        path = folder / "predictions.jsonl"
-        journal = Journal(path, dict.fromkeys(ids, header["config"]))
+        path, about = folder / "predictions.jsonl", folder / "evaluation.json"
+        configs = dict.fromkeys(ids, header["config"])
+        journal = Journal(path, configs, accept_edited=accept_edited)
+        kept = _reopened(about, journal.edited)
         if retry_failed and journal.forget("request_failed"):
             (folder / "scores.json").unlink(missing_ok=True)
         start, before = time.monotonic(), len(journal.done)
@@ -152,14 +164,27 @@ def run(
         if fallback is not None:
             said = folder / "fallback.jsonl"
             records = read_again(records, rows, fallback, said, mixed=mixed)
-            write_jsonl(path, records)
+            records = cast(list[Prediction], write_chained(path, records))
         write_json(folder / "scores.json", scores(records, benchmark))
         new = len(rows) - before
-        if new or "finished" not in read_record(folder / "evaluation.json"):
+        if new or "finished" not in kept:
             seconds = round(time.monotonic() - start, 2)
-            header["finished"] = {"answered": new, "seconds": seconds}
-            write_json(folder / "evaluation.json", header)
+            edits = {key: kept[key] for key in ("accepted_edits",) if key in kept}
+            kept = {**header, **edits}
+            kept["finished"] = {"answered": new, "seconds": seconds}
+        write_json(about, {**kept, "answers": summary(records)})
     return records
+
+
+def _reopened(about: Path, edited: str) -> dict[str, Any]:
+    """What ``evaluation.json`` says, without ``answers``: they may change from now."""
+    kept: dict[str, Any] = read_record(about)
+    said = kept.pop("answers", None)
+    if edited:
+        kept["accepted_edits"] = [*kept.get("accepted_edits", []), edited]
+    if said or edited:
+        write_json(about, kept)
+    return kept
 
 
 def scores(records: Sequence[Prediction], benchmark: Benchmark) -> dict[str, Any]:

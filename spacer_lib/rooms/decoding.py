@@ -1,12 +1,14 @@
-"""Decode video files in a child process, within a time limit.
+"""Decode video files in a child process, within limits of time and memory.
 
 The decoder is known to hang on some files, and a thread in its code cannot be stopped.
 A process can. It is started with the first video, and serves until its parent ends.
+``rooms.confined`` says what it may use, ``rooms.decoders`` which library reads.
 """
 
 import atexit
 import contextlib
 import dataclasses
+import importlib
 import json
 import os
 import select
@@ -26,7 +28,24 @@ import numpy.typing as npt
 
 from spacer_lib.artifacts import PROJECT_ROOT, PathLike
 from spacer_lib.errors import SpacerError
-from spacer_lib.rooms.damage import MAX_BROKEN, concealed_frames, library_messages
+from spacer_lib.rooms import (
+    confined,
+)
+from spacer_lib.rooms.confined import (
+    MEMORY_GB,
+    MEMORY_VARIABLE,
+)
+from spacer_lib.rooms.damage import (
+    MAX_BROKEN,
+    concealed_frames,
+    library_messages,
+)
+from spacer_lib.rooms.decoders import (
+    Choose,
+    Undecodable,
+    decoder_name,
+    read,
+)
 from spacer_lib.rooms.frames import Sampler
 
 SECONDS_VARIABLE = "SPACER_DECODE_SECONDS"
@@ -41,19 +60,34 @@ def time_limit_s() -> float:
     SpacerError
         If the variable is not a number above 0.
     """
-    text = os.environ.get(SECONDS_VARIABLE) or str(SECONDS)
+    return _limit(SECONDS_VARIABLE, SECONDS, "rooms.decode-seconds", "seconds")
+
+
+def memory_limit_gb() -> float:
+    """Memory that a decoder may add to its own: ``SPACER_DECODE_GB`` or 8, in 10^9 B.
+
+    Raises
+    ------
+    SpacerError
+        If the variable is not a number above 0.
+    """
+    return _limit(MEMORY_VARIABLE, MEMORY_GB, "rooms.decode-memory", "gigabytes")
+
+
+def _limit(variable: str, usual: float, kind: str, unit: str) -> float:
+    text = os.environ.get(variable) or str(usual)
     try:
-        seconds = float(text)
+        limit = float(text)
     except ValueError:
-        seconds = 0.0
-    if not 0 < seconds < 10**6:
+        limit = 0.0
+    if not 0 < limit < 10**6:
         raise SpacerError(
-            f"environment variable {SECONDS_VARIABLE}",
-            kind="rooms.decode-seconds",
+            f"environment variable {variable}",
+            kind=kind,
             got=repr(text),
-            expected="seconds, above 0",
+            expected=f"{unit}, above 0",
         )
-    return seconds
+    return limit
 
 
 def decode(
@@ -88,8 +122,8 @@ def decode(
     Raises
     ------
     SpacerError
-        If the video cannot be decoded, or not within ``time_limit_s``; the file is
-        named.
+        If the video cannot be decoded, or not within ``time_limit_s`` and
+        ``memory_limit_gb``; the file is named.
     """
     job = {
         "path": str(path),
@@ -112,11 +146,15 @@ class _Decoder:
     def __init__(self) -> None:
         paths = filter(None, [os.environ.get("PYTHONPATH"), str(PROJECT_ROOT)])
         self._process = subprocess.Popen(
-            [sys.executable, "-m", __name__],
+            [sys.executable, "-m", confined.__name__, __name__],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             bufsize=0,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+            env={
+                **os.environ,
+                "PYTHONPATH": os.pathsep.join(paths),
+                MEMORY_VARIABLE: str(memory_limit_gb()),
+            },
         )
 
     @property
@@ -154,7 +192,8 @@ class _Decoder:
                 kind="rooms.undecodable-video",
                 got=f"the decoder ended with status {status}",
                 expected="a whole mp4",
-                remedy="encode or download it again",
+                remedy=f"encode or download it again; a large one may need more "
+                f"memory than {memory_limit_gb():g} GB: set {MEMORY_VARIABLE}",
             ) from error
         except BaseException as error:
             if not isinstance(error, SpacerError):
@@ -218,41 +257,43 @@ def stop_idle() -> None:
 def _decoded(
     path: Path, count: int | None, size: int | None, sampler: Sampler
 ) -> tuple[npt.NDArray[np.uint8], dict[str, Any]]:
-    import decord
+    def choose(total: int, fps: float) -> tuple[int, ...]:
+        return (0,) if count is None else sampler.indices(total, count, fps)
 
-    decord.logging.set_level(decord.logging.INFO)  # read by `_serve`
+    def fitted(frame: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        return frame if size is None else _resized(frame, size)
+
     try:
-        reader = decord.VideoReader(str(path), num_threads=1)
-        total, fps = len(reader), float(reader.get_avg_fps())
-        indices = (0,) if count is None else sampler.indices(total, count, fps)
-        frames = reader.get_batch(list(indices)).asnumpy()
-    except (decord.DECORDError, RuntimeError, IndexError) as error:
-        cut = _cut_short(path, count, sampler)
+        return read(path, choose, fitted)
+    except Undecodable as error:
+        cut = _cut_short(path, choose)
         if cut is not None:
-            return _resized(cut[0], size), cut[1]
-        lines = str(error).strip().splitlines()
+            return np.stack([fitted(frame) for frame in cut[0]]), cut[1]
         raise SpacerError(
             f"video {path} cannot be decoded",
             kind="rooms.undecodable-video",
-            got=lines[0][:200] if lines else type(error).__name__,
+            got=error,
             expected="a whole mp4",
             remedy="encode or download it again",
         ) from error
-    facts = {"indices": list(indices), "total": total, "fps": fps}
-    return _resized(frames, size), facts
+    except MemoryError as error:
+        raise SpacerError(
+            f"video {path} needs too much memory",
+            kind="rooms.decoding-memory",
+            got=f"no more within {os.environ[MEMORY_VARIABLE]} GB",
+            expected="fewer or smaller frames",
+            remedy=f"encode it smaller, or set {MEMORY_VARIABLE} to more gigabytes",
+        ) from error
 
 
-def _resized(frames: npt.NDArray[np.uint8], size: int | None) -> npt.NDArray[np.uint8]:
-    if size is None:
-        return frames
-    return np.stack(
-        [cv2.resize(f, (size, size), interpolation=cv2.INTER_AREA) for f in frames]
-    ).astype(np.uint8)
+def _resized(frame: npt.NDArray[np.uint8], size: int) -> npt.NDArray[np.uint8]:
+    small = cv2.resize(frame, (size, size), interpolation=cv2.INTER_AREA)
+    return small.astype(np.uint8)
 
 
 def _cut_short(
-    path: Path, count: int | None, sampler: Sampler
-) -> tuple[npt.NDArray[np.uint8], dict[str, Any]] | None:
+    path: Path, choose: Choose
+) -> tuple[list[npt.NDArray[np.uint8]], dict[str, Any]] | None:
     """The same of a file whose end is missing, frame by frame; ``None`` of another.
 
     The usual decoder does not open such a file.
@@ -265,15 +306,15 @@ def _cut_short(
     few = whole < (1 - MAX_BROKEN) * stated
     if few or not 0 < whole < stated or not fps > 0:
         return None
-    indices = (0,) if count is None else sampler.indices(whole, count, fps)
+    indices = choose(whole, fps)
     video, kept = cv2.VideoCapture(str(path)), {}
     for number in range(whole):
         if video.grab() and number in indices:
             _, image = video.retrieve()
-            kept[number] = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+            kept[number] = cv2.cvtColor(image, cv2.COLOR_BGR2RGB).astype(np.uint8)
     note = f"the header states {stated:.0f} frames, {whole} decode"
     facts = {"indices": list(indices), "total": whole, "fps": fps, "note": note}
-    return np.stack([kept[i] for i in indices]), facts
+    return [kept[i] for i in indices], facts
 
 
 def _add_notes(facts: dict[str, Any], said: Sequence[str]) -> None:
@@ -294,12 +335,13 @@ def _add_notes(facts: dict[str, Any], said: Sequence[str]) -> None:
         facts["note"] = "; ".join(notes)
 
 
-def _serve(requests: BinaryIO, replies: BinaryIO) -> None:
+def _answer(requests: BinaryIO, replies: BinaryIO) -> None:
     """Answer each line: 8 bytes with the length of a JSON text, the text, frames."""
     for line in requests:
         job = json.loads(line)
         # If the parent was killed, nobody else stops a decoder that hangs.
         signal.setitimer(signal.ITIMER_REAL, job["seconds"] + 10)
+        confined.limit_processor(job["seconds"] + 10)
         frames = np.empty(0, np.uint8)
         try:
             sampler = Sampler(**job["sampler"])
@@ -315,16 +357,19 @@ def _serve(requests: BinaryIO, replies: BinaryIO) -> None:
         signal.setitimer(signal.ITIMER_REAL, 0)
         text = json.dumps(facts).encode()
         replies.write(len(text).to_bytes(8, "little") + text)
-        replies.write(frames.tobytes())
+        replies.write(np.ascontiguousarray(frames).data)
         replies.flush()
 
 
-def _main() -> None:
+def serve() -> None:
+    """Decode what this process is asked for, until its input ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
+    # The limit counts from here on. What fails now fails again, in a reply.
+    with contextlib.suppress(ImportError, SpacerError):
+        importlib.import_module(decoder_name())
+    confined.limit_memory(memory_limit_gb())
     replies = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # whatever a library prints is no reply
-    _serve(sys.stdin.buffer, replies)
-
-
-if __name__ == "__main__":
-    _main()
+    # Whatever a library prints is no reply. Standard error may be a file, which this
+    # process cannot write.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    _answer(sys.stdin.buffer, replies)

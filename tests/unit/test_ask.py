@@ -2,6 +2,7 @@
 
 import http.server
 import json
+import math
 import os
 import re
 import signal
@@ -27,6 +28,7 @@ from spacer_lib.artifacts import (
     read_jsonl,
     resume_journal,
     sole_writer,
+    write_json,
     write_jsonl,
 )
 from spacer_lib.benchmarks import named
@@ -41,8 +43,10 @@ from spacer_lib.evaluation.config import (
     new_tokens,
 )
 from spacer_lib.evaluation.floors import Floor
+from spacer_lib.evaluation.foreign import edits_of, read_predictions
 from spacer_lib.evaluation.offline_vllm import OfflineVllm
 from spacer_lib.evaluation.replies import Reply
+from spacer_lib.evaluation.report import read_run
 from spacer_lib.evaluation.runner import run
 from spacer_lib.evaluation.serve import make_server
 from spacer_lib.language.asking import AskSettings
@@ -343,7 +347,9 @@ def test_order_of_answers_does_not_matter(rows, stub, tmp_path):
         out = tmp_path / str(concurrency)
         made.append(run(VSI, asked, backend, out, TINY))
         assert read_jsonl(out / "predictions.jsonl") == made[-1]
-    first, second = ([{**r, "config": None} for r in records] for records in made)
+    first, second = (
+        [{**r, "config": None, "chain": None} for r in records] for records in made
+    )
     assert first == second
     assert [record["id"] for record in first] == [row["id"] for row in rows]
     assert {record["tokens"] for record in first} == {3}
@@ -555,7 +561,8 @@ def test_a_sampled_run_ends_the_same_with_and_without_a_stop(local, rows, tmp_pa
     run(VSI, rows[:6], local, part, settings)
     path = part / "predictions.jsonl"
     path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:3]))
-    assert run(VSI, rows[:6], local, part, settings) == whole
+    again = run(VSI, rows[:6], local, part, settings, accept_edited=True)
+    assert again == whole
     assert path.read_bytes() == (tmp_path / "whole" / path.name).read_bytes()
 
 
@@ -659,6 +666,131 @@ def test_journals_are_cut_where_a_line_was_torn(tmp_path):
     assert resume_journal(path) == [{"a": 1}, {"a": None}]
     append_jsonl(path, [{"a": 3}])
     assert read_jsonl(path)[-1] == {"a": 3}
+
+
+# ---------------------------------------------------------------- edited answers
+
+
+def changed(lines):
+    lines[2] = lines[2].replace(b'"score":1.0', b'"score":0.0')
+    assert b'"score":0.0' in lines[2]
+    return lines
+
+
+EDITS = {
+    "line 3 (": changed,
+    "line 4 (": lambda lines: lines[:3] + lines[4:],
+    "line 5 (": lambda lines: lines[:4] + lines[3:],
+    "line 1 (": lambda lines: [lines[1], lines[0], *lines[2:]],
+    "19 lines in place of 20": lambda lines: lines[:19],
+    "line 20 (": lambda lines: [
+        *lines[:19],
+        re.sub(b',"chain":"[0-9a-f]*"', b"", lines[19]),
+    ],
+    "and 17 more": lambda lines: [
+        re.sub(b',"chain":"[0-9a-f]*"', b"", line) for line in lines
+    ],
+}
+
+
+@pytest.mark.parametrize("says", EDITS)
+def test_an_edited_file_of_answers_is_noticed(rows, tmp_path, says):
+    made = run(VSI, rows, Counting(), tmp_path, TINY)
+    path = tmp_path / "predictions.jsonl"
+    lines = EDITS[says](path.read_bytes().splitlines(keepends=True))
+    path.write_bytes(b"".join(lines))
+    for read in (
+        lambda: read_run(tmp_path),
+        lambda: read_run(path),
+        lambda: read_predictions(tmp_path),
+        lambda: run(VSI, rows, Counting(), tmp_path, TINY),
+    ):
+        with refused("evaluation.edited-answers", says=says):
+            read()
+    with pytest.warns(UserWarning, match="edited after it was written"):
+        (edit,) = read_run(tmp_path, accept_edited=True).edited
+    assert str(path) in edit and says in edit and says in edits_of(path)[0]
+    with pytest.warns(UserWarning, match="edited after it was written"):
+        run(VSI, rows, Counting(), tmp_path, TINY, accept_edited=True)
+    # From here on the file is as it was written; what was accepted stays said.
+    assert len(read_run(tmp_path).records) == len(made)
+    assert says in read_run(tmp_path).edited[0] and says in edits_of(tmp_path)[0]
+
+
+@pytest.mark.parametrize(
+    "same",
+    [
+        lambda text: text.replace("\n", "\r\n"),
+        lambda text: text.replace('":', '": ') + "\n",
+        lambda text: "".join(
+            json.dumps(dict(reversed(json.loads(line).items()))) + "\n"
+            for line in text.splitlines()
+        ),
+    ],
+    ids=["line ends", "spaces", "order of keys"],
+)
+def test_another_layout_of_the_same_records_is_no_edit(rows, tmp_path, same):
+    rows = rows[:4]
+    made = run(VSI, rows, Counting(), tmp_path, TINY)
+    path = tmp_path / "predictions.jsonl"
+    path.write_text(same(path.read_text()), newline="")
+    assert read_run(tmp_path).records == made
+    assert run(VSI, rows, Counting(), tmp_path, TINY) == made
+
+
+def test_a_stopped_run_is_not_an_edited_one(rows, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        run(VSI, rows, Counting(stop_after=7), tmp_path, TINY)
+    path = tmp_path / "predictions.jsonl"
+    whole = path.read_bytes()
+    for end in (b'{"id":"scene90', b'{"id":"\xc3'):
+        path.write_bytes(whole + end)
+        for read in (read_run, read_predictions):
+            with refused("evaluation.cut-off", says=str(path)):
+                read(tmp_path)
+    path.write_bytes(b"".join(whole.splitlines(keepends=True)[:5]))
+    assert len(read_run(tmp_path).records) == len(read_predictions(tmp_path)) == 5
+    assert read_run(tmp_path).edited == ()
+    assert len(run(VSI, rows, Counting(), tmp_path, TINY)) == 20
+
+
+def test_answers_from_before_the_chain_are_read_and_said_once(rows, tmp_path):
+    made = run(VSI, rows, Counting(), tmp_path, TINY)
+    path, about = tmp_path / "predictions.jsonl", tmp_path / "evaluation.json"
+    whole = path.read_bytes()
+    old = [{k: v for k, v in record.items() if k != "chain"} for record in made]
+    write_jsonl(path, old[:9])
+    write_json(about, {k: v for k, v in read_json(about).items() if k != "answers"})
+    with pytest.warns(UserWarning, match="before answers covered") as said:
+        assert read_run(tmp_path).records == old[:9]
+        assert len(read_predictions(tmp_path)) == 9
+    assert len({str(one.message) for one in said}) == 1
+    with pytest.warns(UserWarning, match="before answers covered"):
+        run(VSI, rows, Counting(), tmp_path, TINY)
+    assert path.read_bytes() == whole
+
+
+def test_files_joined_end_to_end_are_no_edit(rows, tmp_path):
+    for name, part in (("a", rows[:9]), ("b", rows[9:])):
+        run(VSI, part, Counting(), tmp_path / name, TINY)
+    parts = [(tmp_path / name / "predictions.jsonl").read_bytes() for name in "ab"]
+    path = tmp_path / "both.jsonl"
+    path.write_bytes(b"".join(parts))
+    assert len(read_run(path).records) == len(read_predictions(path)) == 20
+    path.write_bytes(parts[0] + b"".join(parts[1].splitlines(keepends=True)[1:]))
+    with refused("evaluation.edited-answers", says="line 10"):
+        read_run(path)
+
+
+def test_values_that_are_no_json_are_covered_too(tmp_path):
+    path = tmp_path / "x.jsonl"
+    journal = Journal(path, {"a": "1", "b": "1"})
+    journal.add({"id": "a", "score": math.nan, "deep": [{"x": -math.inf}], "t": (1,)})
+    journal.add({"id": "b", "text": "\ud800 \u2028 é"})
+    kept = Journal(path, {"a": "1", "b": "1"}).finish()
+    assert [r["id"] for r in kept] == ["a", "b"] and kept[0]["score"] is None
+    assert kept[0]["deep"] == [{"x": None}]
+    assert Journal(path, {"a": "1", "b": "1"}).finish() == read_jsonl(path) == kept
 
 
 # ---------------------------------------------------------------- the command

@@ -1,22 +1,24 @@
 """Encoding, probing, sampling and decoding."""
 
 import concurrent.futures
+import importlib.util
 import json
 import os
 import re
+import socket
 import struct
 import subprocess
+import sys
 import time
 import tracemalloc
 
 import cv2
-import decord
 import numpy as np
 import pytest
 from support import refused
 
 from spacer_lib.errors import SpacerError
-from spacer_lib.rooms import decoding, video
+from spacer_lib.rooms import confined, decoders, decoding, video
 from spacer_lib.rooms.frames import Sampler, sample_indices
 from spacer_lib.rooms.scannet.sens import (
     COLOR_JPEG,
@@ -126,7 +128,13 @@ def test_the_index_comes_before_the_pictures(clip):
 
 
 def test_keyframes_are_close(clip):
-    keys = decord.VideoReader(str(clip)).get_key_indices()
+    command = ["ffprobe", "-v", "error", "-show_entries", "packet=pts_time,flags"]
+    done = subprocess.run(
+        [*command, "-of", "csv=p=0", str(clip)], capture_output=True, check=True
+    )
+    packets = sorted(line.split(",") for line in done.stdout.decode().split())
+    keys = [n for n, (_, flags) in enumerate(packets) if "K" in flags]
+    assert len(packets) == 30
     assert keys[0] == 0 and max(np.diff([*keys, 30])) <= video.KEYFRAME_EVERY
 
 
@@ -568,10 +576,18 @@ def test_what_a_decoder_prints_is_no_reply(own_decoder, clip):
         probe(clip)
 
 
+LIMITS = {
+    decoding.SECONDS_VARIABLE: "rooms.decode-seconds",
+    confined.MEMORY_VARIABLE: "rooms.decode-memory",
+}
+
+
 @pytest.mark.parametrize("text", ["soon", "0", "-1", "nan", "inf"])
-def test_a_time_limit_that_is_none(clip, monkeypatch, text):
-    monkeypatch.setenv(decoding.SECONDS_VARIABLE, text)
-    with refused("rooms.decode-seconds", says=repr(text)):
+@pytest.mark.parametrize("name", LIMITS)
+def test_a_limit_that_is_none(clip, monkeypatch, name, text):
+    decoding.stop_idle()  # memory is limited when a process starts
+    monkeypatch.setenv(name, text)
+    with refused(LIMITS[name], says=repr(text)):
         probe(clip)
 
 
@@ -619,3 +635,142 @@ def test_frames_that_are_shown_repeatedly_are_told(tmp_path):
     with pytest.warns(UserWarning, match="16 frames are shown of 1, some of them rep"):
         frames, indices, total, _ = read_frames(path, 16)
     assert (len(frames), set(indices), total) == (16, {0}, 1)
+
+
+# ---------------------------------------------------------------- what it may use
+
+
+def test_a_video_that_needs_too_much_memory_costs_itself(tmp_path, monkeypatch):
+    path = tmp_path / "large.mp4"
+    stills = list(jpegs(42, width=1280, height=720)) * 3
+    encode_jpegs(stills, path)  # 348 MB of frames
+    decoding.stop_idle()
+    monkeypatch.setenv(confined.MEMORY_VARIABLE, "0.4")
+    with pytest.raises(SpacerError, match="large.mp4") as caught:
+        read_frames(path, 126)
+    # What decord says of it differs: some of its calls end the process.
+    assert caught.value.kind in ("rooms.decoding-memory", "rooms.undecodable-video")
+    assert read_frames(path, 8)[0].shape == (8, 720, 1280, 3)
+    decoding.stop_idle()
+
+
+REACHES = """
+import os, socket
+def VideoReader(path, **k):
+    said = []
+    for what in (write, connect):
+        try:
+            what()
+            said.append(what.__name__)
+        except OSError as error:
+            said.append(type(error).__name__)
+    raise DECORDError(' '.join(said))
+def write():
+    with open({file!r}, 'w') as file:
+        file.write('x')
+def connect():
+    socket.create_connection(('127.0.0.1', {port}), 5).close()
+"""
+
+
+def test_a_decoder_writes_no_file_and_reaches_no_server(own_decoder, clip, tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        text = REACHES.format(file=str(tmp_path / "x"), port=server.getsockname()[1])
+        own_decoder(text)
+        with refused("rooms.undecodable-video") as caught:
+            probe(clip)
+    wrote, connected = str(caught.value.got).split()
+    assert wrote == "OSError" and (tmp_path / "x").read_bytes() == b""
+    leaves = "from spacer_lib.rooms import confined; print(confined.leave_network())"
+    done = subprocess.run([sys.executable, "-c", leaves], capture_output=True)
+    if done.stdout.strip() != b"True":
+        pytest.skip("this system lets its users keep no process from the network")
+    assert connected == "OSError"
+
+
+@pytest.mark.parametrize(
+    "text", ["#EXTM3U\n#EXTINF:1,\nhttp://127.0.0.1/x.ts\n", "ffconcat version 1.0\n"]
+)
+def test_a_playlist_is_no_video(tmp_path, text):
+    path = tmp_path / "list.mp4"
+    path.write_text(text)
+    with refused("rooms.video-is-text", says="list.mp4"):
+        read_frames(path, 4)
+
+
+# ---------------------------------------------------------------- two libraries
+
+
+@pytest.fixture
+def library(monkeypatch):
+    """Decode with a library from now on; skips where it is not installed."""
+
+    def use(name):
+        if importlib.util.find_spec(name) is None:
+            pytest.skip(f"{name} is not installed")
+        decoding.stop_idle()
+        monkeypatch.setenv(decoders.DECODER_VARIABLE, name)
+
+    yield use
+    decoding.stop_idle()
+
+
+@pytest.fixture(scope="module")
+def walk(tmp_path_factory):
+    """A walk through a room, filmed and encoded as all videos here are."""
+    path = tmp_path_factory.mktemp("a folder") / "walk.mp4"
+    view = VIEWS["walk"]
+    images = render_frames(draw_room(3, "furnished"), view, range(60), 96)
+    encode_jpegs(
+        (cv2.imencode(".jpg", i[..., ::-1])[1].tobytes() for i in images), path
+    )
+    return path
+
+
+@pytest.mark.parametrize(
+    ("codec", "apart"),
+    [("copy", 0), ("mpeg4", 2)],
+)
+@pytest.mark.parametrize("count", [None, 7, 60])
+def test_both_libraries_decode_the_same(library, walk, tmp_path, codec, apart, count):
+    path = tmp_path / "walk.mp4"
+    command = ["ffmpeg", "-v", "error", "-i", str(walk), "-c:v", codec, str(path)]
+    subprocess.run(command, check=True)
+    made = {}
+    for name in decoders.DECODERS:
+        library(name)
+        made[name] = decoding.decode(path, count)
+    (frames, facts), (others, other_facts) = made.values()
+    assert facts == other_facts and facts["total"] == 60
+    assert np.abs(frames.astype(int) - others).max() <= apart
+
+
+@pytest.mark.parametrize("name", decoders.DECODERS)
+@pytest.mark.parametrize("share", [0.0, 0.05, 0.5, 0.97])
+def test_each_library_names_a_broken_video(library, walk, tmp_path, name, share):
+    library(name)
+    path, data = tmp_path / "broken.mp4", walk.read_bytes()
+    path.write_bytes(data[: int(share * len(data))])
+    if share < 0.9:
+        with refused("rooms.undecodable-video", says="broken.mp4"):
+            read_frames(path, 30)
+    else:
+        with pytest.warns(UserWarning, match="states 60 frames"):
+            assert 54 <= read_frames(path, 30)[2] < 60
+
+
+def test_without_decord_pyav_reads(monkeypatch):
+    there = {"av"}
+    monkeypatch.setattr(importlib.util, "find_spec", lambda n: n in there or None)
+    monkeypatch.delenv(decoders.DECODER_VARIABLE, raising=False)
+    assert decoders.decoder_name() == "av"
+    there.add("decord")
+    assert decoders.decoder_name() == "decord"
+    monkeypatch.setenv(decoders.DECODER_VARIABLE, "av")
+    assert decoders.decoder_name() == "av"
+    there.clear()
+    with refused("rooms.no-decoder", says="pip install av"):
+        decoders.decoder_name()
+    monkeypatch.setenv(decoders.DECODER_VARIABLE, "vlc")
+    with refused("rooms.unknown-decoder", says="'vlc'"):
+        decoders.decoder_name()

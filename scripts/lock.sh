@@ -1,0 +1,85 @@
+#!/usr/bin/env bash
+# Write requirements.lock and requirements-cuda.lock: every package that `make setup`
+# installs, transitive ones included, with its version and the SHA-256 of each of its
+# files. Versions of direct dependencies come from constraints.txt. Needs a network.
+#
+#     scripts/lock.sh          after a change of pyproject.toml or constraints.txt
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+UV=0.13.9
+venv=build/lock-venv
+mkdir -p build
+if ! "$venv/bin/uv" --version 2>/dev/null | grep -qF "$UV"; then
+    "$(command -v python3.11)" -m venv --clear "$venv"
+    "$venv/bin/python" -m pip install -q --disable-pip-version-check \
+        "uv==$UV" packaging
+fi
+
+"$venv/bin/python" - >build/lock.in <<'PYTHON'
+import tomllib
+
+project = tomllib.load(open("pyproject.toml", "rb"))["project"]
+tests = project["optional-dependencies"]["test"]
+print(*project["dependencies"], *tests, "setuptools", "wheel", sep="\n")
+PYTHON
+"$venv/bin/uv" pip compile --quiet --universal --generate-hashes --upgrade \
+    --no-header --no-annotate --python-version 3.11 --system-certs \
+    --constraint constraints.txt build/lock.in --output-file build/lock.out >/dev/null
+
+"$venv/bin/python" - <<'PYTHON'
+import re
+
+from packaging.markers import Marker
+
+# Builds that another index than the default one holds: `pip hash FILE`.
+OTHER_BUILDS = {
+    # torch-2.13.0+cpu-cp311-cp311-manylinux_2_28_x86_64.whl
+    "torch==2.13.0": [
+        "6746dbcbeb526eb61330b76b41ff1b4eb848951103a892eeb080dfa2b264667b",
+    ],
+}
+MACHINES = (("linux", "x86_64"), ("linux", "aarch64"), ("darwin", "arm64"))
+CUDA = re.compile(r"nvidia-|cuda-|triton==")
+HEAD = """\
+# Written by scripts/lock.sh: {what}, for Python 3.11 on
+# Linux (x86-64, Arm) and macOS (Arm). scripts/setup.sh installs it with
+# pip install --require-hashes --no-deps.
+"""
+
+
+def wanted(entry: str) -> bool:
+    """Whether a line's marker holds on one of the machines."""
+    _, _, marker = entry.splitlines()[0].rstrip("\\ ").partition(" ; ")
+    return not marker or any(
+        Marker(marker).evaluate(
+            {
+                "python_version": "3.11",
+                "python_full_version": version,
+                "sys_platform": system,
+                "platform_system": system.capitalize(),
+                "platform_machine": machine,
+                "os_name": "posix",
+                "implementation_name": "cpython",
+                "platform_python_implementation": "CPython",
+            }
+        )
+        for system, machine in MACHINES
+        for version in ("3.11.0", "3.11.15")
+    )
+
+
+text = open("build/lock.out", encoding="utf-8").read()
+entries = [e for e in re.split(r"\n(?=\S)", text.strip()) if wanted(e)]
+for number, entry in enumerate(entries):
+    for digest in OTHER_BUILDS.get(entry.split()[0], []):
+        entries[number] += f" \\\n    --hash=sha256:{digest}"
+cuda = [entry for entry in entries if CUDA.match(entry)]
+rest = [entry for entry in entries if entry not in cuda]
+for name, part, what in (
+    ("requirements.lock", rest, "all packages but torch's CUDA libraries"),
+    ("requirements-cuda.lock", cuda, "the libraries that torch's CUDA build loads"),
+):
+    with open(name, "w", encoding="utf-8") as file:
+        file.write(HEAD.format(what=what) + "\n".join(part) + "\n")
+    print(f"{name}: {len(part)} packages")
+PYTHON
