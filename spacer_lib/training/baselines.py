@@ -27,7 +27,12 @@ from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 from spacer_lib.artifacts import PathLike
 from spacer_lib.errors import SpacerError
 from spacer_lib.language.prompts import PromptStyle
-from spacer_lib.models.inputs import encode_prompts, pad_batch, token_types
+from spacer_lib.models.inputs import (
+    MediaUses,
+    encode_prompts,
+    pad_batch,
+    token_types,
+)
 from spacer_lib.models.patches.shared_media import media_once
 from spacer_lib.rooms.frames import VideoSettings
 from spacer_lib.rows import Question
@@ -75,6 +80,7 @@ class ResponseCollator:
     ) -> None:
         self.processor, self.rows, self.responses = processor, rows, responses
         self.style, self.video = style, video
+        self.uses: MediaUses | None = None  # of the run
 
     def __call__(self, examples: Sequence[dict[str, int]]) -> dict[str, Any]:
         """Row numbers → model inputs, right-padded: the first sides, then the second.
@@ -87,9 +93,10 @@ class ResponseCollator:
             and ``media``, one entry per sequence.
         """
         numbers = [example["image"] for example in examples]
-        prompts, media = encode_prompts(
-            self.processor, [self.rows[i] for i in numbers], self.style, self.video
-        )
+        rows = [self.rows[i] for i in numbers]
+        prompts, media = encode_prompts(self.processor, rows, self.style, self.video)
+        if self.uses is not None:
+            self.uses.used(rows)
         sides = list(zip(*(self.responses[i] for i in numbers), strict=True))
         tokenizer = self.processor.tokenizer
         sequences, labels = [], []
@@ -317,18 +324,20 @@ def _assemble(
         )
     model, processor = load_start(config)
     rows, responses = (list(part) for part in zip(*found, strict=True))
+    collator = collator_type(
+        processor, rows, responses, config.prompt_style, config.video_settings
+    )
     trainer = trainer_type(
         model,
         args=args,
         processing_class=processor,
         # Row numbers, in the column that makes TRL leave encoding to the collator.
         train_dataset=datasets.Dataset.from_dict({"image": list(range(len(rows)))}),
-        data_collator=collator_type(
-            processor, rows, responses, config.prompt_style, config.video_settings
-        ),
+        data_collator=collator,
         peft_config=lora_config(config),
         callbacks=list(callbacks),
     )
+    collator.uses = MediaUses(processor, rows, config.video_settings, trainer.epochs)
     trainer.rows, trainer.keep_checkpoints = rows, config.advanced.keep_checkpoints
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(VisibilityCheck(trainer))

@@ -1,6 +1,7 @@
 """Training rows by number, with their prompts' tokens and their media."""
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +10,13 @@ import torch
 
 from spacer_lib.errors import SpacerError
 from spacer_lib.language.prompts import PromptStyle
-from spacer_lib.models.inputs import MediaError, encode_media, encode_prompts
+from spacer_lib.models.inputs import (
+    Media,
+    MediaError,
+    MediaUses,
+    encode_media,
+    encode_prompts,
+)
 from spacer_lib.rooms.frames import VideoSettings
 from spacer_lib.rows import Question
 from spacer_lib.training.prefetch import Prefetch
@@ -32,7 +39,7 @@ class Batch:
         Another row stands in where media cannot be read.
     prompt_ids : list of list of int
         Token ids, not padded.
-    media : list of dict
+    media : list of Media
         Pixels, grids and times (``encode_prompts``); rows that show the same share
         the object.
     video : VideoSettings
@@ -42,7 +49,7 @@ class Batch:
     numbers: list[int]
     rows: list[Question]
     prompt_ids: list[list[int]]
-    media: list[dict[str, torch.Tensor]]
+    media: list[Media]
     video: VideoSettings
 
 
@@ -100,7 +107,11 @@ class RowSource:
     ----------
     broken : set of int
         Numbers of rows whose media cannot be read.
+    epochs : int
+        Of the run: how often a row is shown, at most.
     """
+
+    epochs = 1
 
     def __init__(
         self,
@@ -156,6 +167,18 @@ class RowSource:
                 self._leave_out(error)
             else:
                 return Batch(list(numbers), rows, ids, media, video)
+
+    @functools.cached_property
+    def _uses(self) -> MediaUses:
+        return MediaUses(self.processor, self.rows, self.video, self.epochs)
+
+    def shown(self, batch: Batch) -> None:
+        """Note that a step has the media of a batch; the last use frees them."""
+        rows = dict(zip(batch.numbers, batch.rows, strict=True)).values()
+        if batch.video == self.video:
+            self._uses.used(rows)
+        else:  # the shuffle of one step
+            MediaUses(self.processor, list(rows), batch.video).used(rows)
 
     def _encode_media(self, numbers: Sequence[int]) -> dict:
         rows = [self.row(number) for number in dict.fromkeys(numbers)]

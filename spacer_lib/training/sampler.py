@@ -6,6 +6,7 @@ run resumed after the first epoch would begin with the first order again.
 
 import spacer_lib.training.environment  # noqa: F401  # isort: skip
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -40,15 +41,29 @@ class EpochSampler(RepeatSampler):
 class EpochOrder(Trainer):
     """Mixin for a trainer of ``transformers`` or TRL that uses ``EpochSampler``."""
 
+    @property
+    def epochs(self) -> int:
+        """Epochs that the run begins, so uses of a row at most."""
+        if self.args.max_steps > 0:
+            return -(-self.args.max_steps // self._steps_an_epoch(self.train_dataset))
+        return math.ceil(self.args.num_train_epochs)
+
+    def _steps_an_epoch(self, dataset: Any) -> int:
+        args = self.args
+        rows = args.per_device_train_batch_size * args.gradient_accumulation_steps
+        rows *= self.accelerator.num_processes
+        group = getattr(self, "num_generations", 1)
+        if group > 1:
+            return len(dataset) // (rows // group) * getattr(self, "num_iterations", 1)
+        return -(-len(dataset) // rows)  # the last may be short
+
     def _get_train_sampler(self, dataset: Any = None) -> Sampler:
         dataset = self.train_dataset if dataset is None else dataset
         args, world = self.args, self.accelerator.num_processes
         rows = args.per_device_train_batch_size * args.gradient_accumulation_steps
-        group, uses = getattr(self, "num_generations", 1), 1
-        steps = -(-len(dataset) // (rows * world))  # the last may be short
-        if group > 1:
-            uses = getattr(self, "num_iterations", 1)
-            steps = len(dataset) // (rows * world // group) * uses
+        group = getattr(self, "num_generations", 1)
+        uses = getattr(self, "num_iterations", 1) if group > 1 else 1
+        steps = self._steps_an_epoch(dataset)
         return EpochSampler(
             lambda: self.state.global_step // steps,
             data_source=dataset,
