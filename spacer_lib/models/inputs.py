@@ -271,40 +271,34 @@ def _key(
 
 
 class MediaUses:
-    """Uses that are still to come of the media of some rows.
+    """Uses of media that are still to come. After the last, they are not kept.
 
-    After the last use, the encoded media are no longer kept.
+    Media that are used more often are encoded again for each use.
 
     Parameters
     ----------
     processor : processor of a Qwen-VL model
-    rows : list of Question
+    rows : iterable of Question
+        A row stands there once for each use.
     video : VideoSettings
-    times : int
-        How often each row is used, at most. After more uses its media are encoded
-        again for each.
     """
 
     def __init__(
         self,
         processor: Any,
-        rows: Sequence[Question],
+        rows: Iterable[Question],
         video: VideoSettings,
-        times: int = 1,
     ) -> None:
         self.processor, self.video = processor, video
-        uses = Counter(map(_names, rows))
-        self._left = {names: count * times for names, count in uses.items() if names}
+        self._left = Counter(map(_names, rows))
 
     def used(self, rows: Iterable[Question]) -> None:
         """Count one use of each of these rows."""
         owner = _settings(self.processor)
         for row in rows:
             names = _names(row)
-            if names not in self._left:
-                continue
             self._left[names] -= 1
-            if self._left[names] <= 0:
+            if names and self._left[names] <= 0:
                 _KEPT.forget(_key(owner, self.video, media_parts(row)))
 
 

@@ -461,16 +461,13 @@ def read_frames(
             )
         from spacer_lib.rooms.synthetic.render import frames_from_uri
 
-        address = str(source)
-        key = address, count, size, sampler
-        clip = _CACHE.recall(key, lambda: frames_from_uri(*key))
-    else:
-        path = _require_video(source)
-        clip = _CACHE.recall(
-            (*file_identity(path), count, size, sampler),
-            lambda: _decode(path, count, size, sampler or Sampler()),
-        )
-    frames, indices, total, fps = clip
+        # Not kept: rendering takes milliseconds.
+        return frames_from_uri(str(source), count, size, sampler)
+    path = _require_video(source)
+    frames, indices, total, fps = _CACHE.recall(
+        (*file_identity(path), count, size, sampler),
+        lambda: _decode(path, count, size, sampler or Sampler()),
+    )
     return frames.copy(), indices, total, fps
 
 

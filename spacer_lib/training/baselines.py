@@ -13,8 +13,9 @@ rejected); https://arxiv.org/abs/2305.18290 for DPO.
 import spacer_lib.training.environment  # noqa: F401  # isort: skip
 
 import contextlib
+import functools
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,7 +81,13 @@ class ResponseCollator:
     ) -> None:
         self.processor, self.rows, self.responses = processor, rows, responses
         self.style, self.video = style, video
-        self.uses: MediaUses | None = None  # of the run
+        # Numbers of the rows that the run will show, once for each use.
+        self.asked: Callable[[], Iterable[int]] = tuple
+
+    @functools.cached_property
+    def _uses(self) -> MediaUses:
+        rows = map(self.rows.__getitem__, self.asked())
+        return MediaUses(self.processor, rows, self.video)
 
     def __call__(self, examples: Sequence[dict[str, int]]) -> dict[str, Any]:
         """Row numbers → model inputs, right-padded: the first sides, then the second.
@@ -95,8 +102,7 @@ class ResponseCollator:
         numbers = [example["image"] for example in examples]
         rows = [self.rows[i] for i in numbers]
         prompts, media = encode_prompts(self.processor, rows, self.style, self.video)
-        if self.uses is not None:
-            self.uses.used(rows)
+        self._uses.used(rows)
         sides = list(zip(*(self.responses[i] for i in numbers), strict=True))
         tokenizer = self.processor.tokenizer
         sequences, labels = [], []
@@ -337,7 +343,7 @@ def _assemble(
         peft_config=lora_config(config),
         callbacks=list(callbacks),
     )
-    collator.uses = MediaUses(processor, rows, config.video_settings, trainer.epochs)
+    collator.asked = trainer.asked
     trainer.rows, trainer.keep_checkpoints = rows, config.advanced.keep_checkpoints
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(VisibilityCheck(trainer))

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -107,11 +107,9 @@ class RowSource:
     ----------
     broken : set of int
         Numbers of rows whose media cannot be read.
-    epochs : int
-        Of the run: how often a row is shown, at most.
+    asked : callable
+        Numbers of the rows that the run will show, once for each use.
     """
-
-    epochs = 1
 
     def __init__(
         self,
@@ -123,6 +121,7 @@ class RowSource:
         self.processor, self.rows = processor, rows
         self.style, self.video = style, video
         self.broken: set[int] = set()
+        self.asked: Callable[[], Iterable[int]] = tuple
         self._prefetch = Prefetch(self._encode_media)
 
     def row(self, number: int) -> Question:
@@ -170,7 +169,8 @@ class RowSource:
 
     @functools.cached_property
     def _uses(self) -> MediaUses:
-        return MediaUses(self.processor, self.rows, self.video, self.epochs)
+        rows = map(self.rows.__getitem__, self.asked())
+        return MediaUses(self.processor, rows, self.video)
 
     def shown(self, batch: Batch) -> None:
         """Note that a step has the media of a batch; the last use frees them."""
@@ -178,7 +178,7 @@ class RowSource:
         if batch.video == self.video:
             self._uses.used(rows)
         else:  # the shuffle of one step
-            MediaUses(self.processor, list(rows), batch.video).used(rows)
+            MediaUses(self.processor, rows, batch.video).used(rows)
 
     def _encode_media(self, numbers: Sequence[int]) -> dict:
         rows = [self.row(number) for number in dict.fromkeys(numbers)]

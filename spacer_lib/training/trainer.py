@@ -150,7 +150,7 @@ class VideoGRPOTrainer(EpochOrder, WholeCheckpoints, GRPOTrainer):
             **kwargs,
         )
         self.data_collator = self._prefetch
-        self.source.epochs = self.epochs
+        self.source.asked = self.asked
         if temporal is not None:
             temporal.accelerator = self.accelerator
         if shared_prefix:

@@ -662,7 +662,7 @@ def test_what_is_kept_is_bounded(reader, images, kept, makes, monkeypatch):
 def test_media_are_kept_until_their_last_use(reader, mixed, kept, makes):
     rows = mixed[4:]  # a picture, a video and a pair of pictures
     asked = [*rows, mixed[2]]  # the video twice
-    uses = inputs.MediaUses(reader, asked, VideoSettings(), times=2)
+    uses = inputs.MediaUses(reader, asked * 2, VideoSettings())
     left = []
     for _ in range(2):
         encode_prompts(reader, asked, "tiny", VideoSettings())

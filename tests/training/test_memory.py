@@ -1,10 +1,18 @@
 """Memory of each rank in each phase of a step, and the peak of the whole run."""
 
+import gc
+
 import pytest
 import torch
+from transformers import TrainerCallback
 
+from spacer_lib.models import inputs
+from spacer_lib.models.inputs import MediaUses
+from spacer_lib.rooms.video import RecentlyUsed
+from spacer_lib.tiny.curriculum import SEEDS, draw_rows
 from spacer_lib.training import memory
 from spacer_lib.training.assembly import build_trainer
+from spacer_lib.training.processes.worker import BUILDERS
 from spacer_lib.training.record import MetricsLog, meaning_of, read_journal
 from spacer_lib.training.trainer import PHASES, UPDATE, StepClock
 
@@ -63,3 +71,54 @@ def test_a_run_logs_every_phase(small, rows, tmp_path):
         assert 0.1 < first[name] <= first["peak_memory_gb"] + 0.01
     # The second update draws no rollouts.
     assert names[UPDATE] in again and names["generate"] not in again
+
+
+# ------------------------------------------------------------ nothing accumulates
+
+STEPS, WARM = 30, 10
+VIDEO_BYTES = 2 * 4 * 4 * 1176 * 4  # 2 time steps of 4 x 4 patches, 4 frames of 56 px
+
+
+class Alive(TrainerCallback):
+    """Bytes of all tensors, and objects, at the end of each step."""
+
+    def __init__(self):
+        self.tensors, self.objects = [], []
+
+    def on_step_end(self, args, state, control, **kwargs):
+        gc.collect()
+        objects = gc.get_objects()
+        stores = [
+            tensor.untyped_storage()
+            for tensor in objects
+            if issubclass(type(tensor), torch.Tensor)
+        ]
+        self.tensors.append(sum({s.data_ptr(): s.nbytes() for s in stores}.values()))
+        self.objects.append(len(objects))
+
+
+@pytest.fixture(scope="module")
+def shown_once():
+    """As many questions as a run of ``STEPS`` steps asks, each about its own room."""
+    return draw_rows(SEEDS["develop"], 2 * STEPS, "new", exact_boxes=False)
+
+
+@pytest.mark.parametrize("frees", [True, False])
+@pytest.mark.parametrize("method", ["grpo", "sft", "dpo"])
+def test_a_run_keeps_nothing_of_the_steps_behind_it(
+    small, shown_once, tmp_path, monkeypatch, method, frees
+):
+    """Without the count of uses, it would keep each video: the check would see it."""
+    if not frees:
+        monkeypatch.setattr(MediaUses, "used", lambda self, rows: None)
+    monkeypatch.setattr(inputs, "_KEPT", RecentlyUsed(inputs._size, inputs.KEPT_BYTES))
+    config = small(method=method, max_steps=STEPS, save_steps=STEPS + 1)
+    alive = Alive()
+    trainer = BUILDERS[method](config, tmp_path, rows=shown_once)
+    trainer.add_callback(alive)
+    trainer.train()
+    grown = alive.tensors[-1] - alive.tensors[WARM]
+    assert (grown < 2 * VIDEO_BYTES) == frees
+    if not frees:
+        assert grown > 1.5 * (STEPS - WARM - 2) * VIDEO_BYTES
+    print(method, frees, grown, alive.objects)
