@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -158,13 +158,15 @@ def tree_memory_mb(pid: int) -> float:
     return total / MB
 
 
-def work_of(name: str, folder: Path, steps: int, rooms: int) -> Work:
+def work_of(
+    name: str, folder: Path, steps: int, rooms: int, changes: Sequence[str] = ()
+) -> Work:
     """The command of one run; what it reads is written first."""
     spacer = [sys.executable, "-m", "spacer_lib"]
     out = folder / name
     options = ["--out", str(out)]
     if name in RECIPES:
-        options += ["--config", RECIPES[name], "--set", f"max_steps={steps}"]
+        options += ["--config", RECIPES[name], "--set", f"max_steps={steps}", *changes]
         return Work([*spacer, "train", *options], lines_of(out / "metrics.jsonl"))
     if name == "qa":
         meta = synthetic_meta(folder / "meta.json", rooms)
@@ -186,13 +188,6 @@ def files_of(folder: Path) -> Callable[[], int]:
     return lambda: len(os.listdir(folder)) if folder.exists() else 0
 
 
-def growths(names: Sequence[str], steps: int, rooms: int) -> Iterator[Growth]:
-    """Watch the runs one after the other."""
-    for name in names:
-        with tempfile.TemporaryDirectory(prefix="spacer_memory_") as folder:
-            yield watch(name, work_of(name, Path(folder), steps, rooms))
-
-
 def measure(options: argparse.Namespace) -> dict[str, list[Growth]]:
     """Print each run's memory, and refuse a run whose memory grows.
 
@@ -202,9 +197,13 @@ def measure(options: argparse.Namespace) -> dict[str, list[Growth]]:
         After the last run, naming those above ``LIMIT_MB``.
     """
     found = []
-    for growth in growths(options.names or NAMES, options.steps, options.rooms):
-        show(growth.line())
-        found.append(growth)
+    for name in options.names or NAMES:
+        with tempfile.TemporaryDirectory(prefix="spacer_memory_") as folder:
+            work = work_of(
+                name, Path(folder), options.steps, options.rooms, options.set
+            )
+            found.append(watch(name, work))
+        show(found[-1].line())
     grown = [one for one in found if one.slope_mb > LIMIT_MB]
     if grown:
         raise SpacerError(
@@ -222,5 +221,8 @@ if __name__ == "__main__":
     asked.add_argument("--steps", type=int, default=500)
     asked.add_argument(
         "--rooms", type=int, default=5000, help="of qa; evaluate asks about a fifth"
+    )
+    asked.add_argument(
+        "--set", nargs="+", default=[], metavar="KEY=VALUE", help="of the recipes"
     )
     sys.exit(main(measure, asked.parse_args()))

@@ -32,7 +32,7 @@ def work(folder, size):
 def asked(folder, size, monkeypatch):
     monkeypatch.setattr(memory, "POLL_S", 0.01)
     monkeypatch.setattr(memory, "work_of", lambda *_: work(folder, size))
-    return argparse.Namespace(names=["sft"], steps=STEPS, rooms=1)
+    return argparse.Namespace(names=["sft"], steps=STEPS, rooms=1, set=[])
 
 
 def test_a_command_that_keeps_two_megabytes_a_step_is_refused(tmp_path, monkeypatch):
