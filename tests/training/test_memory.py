@@ -113,7 +113,12 @@ def test_a_run_keeps_nothing_of_the_steps_behind_it(
     if not frees:
         monkeypatch.setattr(MediaUses, "used", lambda self, rows: None)
     monkeypatch.setattr(inputs, "_KEPT", RecentlyUsed(inputs._size, inputs.KEPT_BYTES))
-    config = small(method=method, max_steps=STEPS, save_steps=STEPS + 1)
+    config = small(
+        method=method,
+        max_steps=STEPS,
+        save_steps=STEPS + 1,
+        beta=0.1 if method == "dpo" else 0.0,
+    )
     alive = Alive()
     trainer = BUILDERS[method](config, tmp_path, rows=shown_once)
     trainer.add_callback(alive)
