@@ -668,10 +668,13 @@ def test_each_epoch_has_its_own_order_even_if_resumed(quick, shown, tmp_path, bu
     """8 rows, 4 a step: the third step begins the second epoch."""
     orders = {}
     for step in (0, 1, 2, 3):
-        trainer = build(quick(prompts_per_step=4), tmp_path, rows=shown)
+        config = quick(prompts_per_step=4, max_steps=3)
+        trainer = build(config, tmp_path, rows=shown)
         trainer.state.global_step = step
         orders[step] = list(islice(trainer._get_train_sampler(), 8))
         assert sorted(orders[step]) == list(range(8))
+        asked = list(trainer.asked())  # of what is left of 3 steps
+        assert asked == (orders[0] + orders[2][:4])[4 * step :]
     assert orders[0] == orders[1] != orders[2] == orders[3]
 
 
