@@ -110,13 +110,14 @@ class Rules:
                     got=getattr(self, name),
                     expected=" or ".join(known),
                 )
-        for name in ("min_count", "rel_distance_options", "rel_distance_rounds"):
-            if getattr(self, name) < 1:
+        for name, value in vars(self).items():
+            least = 0 if isinstance(value, float) else 1
+            if type(value) in (int, float) and not value >= least:
                 raise SpacerError(
                     f"rule {name}",
                     kind="questions.rule-too-small",
-                    got=getattr(self, name),
-                    expected="1 or more",
+                    got=value,
+                    expected=f"{least} or more",
                 )
 
 

@@ -759,3 +759,6 @@ def test_informative_rows_are_kept_and_counted():
         keep_informative(rows[:2], [[1], [0, 1]])
     with refused("evaluation.uneven-scores", says="2 groups"):
         keep_informative(rows[:2], [[1]])
+    for none in (float("nan"), 1.5, -1):
+        with refused("evaluation.score-out-of-range", says=str(none)):
+            keep_informative(rows[:1], [[1, none]])

@@ -1,6 +1,7 @@
 """The trainer sees the video in every score, and samples what it was told to."""
 
 import json
+from types import SimpleNamespace
 
 import datasets
 import pytest
@@ -28,6 +29,7 @@ from spacer_lib.training.checkpoints import COMPLETE, complete_checkpoints
 from spacer_lib.training.data import training_rows
 from spacer_lib.training.record import MetricsLog, drop_later_steps
 from spacer_lib.training.scores import joined
+from spacer_lib.training.step import reward
 
 GROUP = 4
 # What a score is about; every other key of a batch is evidence (or belongs to it).
@@ -393,3 +395,22 @@ def test_policy_and_reference_number_alike(small, rows, tmp_path, positions):
     assert [position_rule(model) for model in models] == [positions] * 2
     trainer.train()
     assert trainer.state.log_history[0]["kl"] == 0
+
+
+@pytest.mark.parametrize("paid", [float("nan"), float("inf")])
+def test_a_reward_that_is_no_number_is_refused(paid):
+    """``None`` says that a reward does not apply; NaN would be left out like it."""
+
+    def earned(value):
+        trainer = SimpleNamespace(
+            accelerator=SimpleNamespace(device="cpu", gather=lambda values: values),
+            reward_funcs=[lambda **_: [1.0, 0.0], lambda **_: [value, None]],
+            group_size=2,
+            args=SimpleNamespace(scale_rewards="group"),
+        )
+        batch = SimpleNamespace(rows=[{"id": "a"}] * 2, numbers=[0, 0])
+        return reward(trainer, batch, SimpleNamespace(texts=["", ""], ids=[[], []]))
+
+    assert earned(0.5).total.tolist() == [1.5, 0.0]
+    with refused("training.grpo-not-finite", says="rewards"):
+        earned(paid)
