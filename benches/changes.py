@@ -12,6 +12,7 @@ import importlib.abc
 import importlib.machinery
 import json
 import os
+import resource
 import select
 import signal
 import sys
@@ -218,23 +219,25 @@ def run_tests(
     first_only : bool
         Stop at the first failure; ``tests`` are then files, without options.
     seconds : float
-        After which the process is ended.
+        Of processor time, after which the process is ended; at the latest after ten
+        times as many on the clock.
     """
-    start = time.monotonic()
+    start, longest = time.monotonic(), 10 * seconds
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
         os.close(reading)
         _run_here(tests, module, text, first_only, seconds, writing)
     os.close(writing)
-    said = _read_line(reading, start + seconds)
+    said = _read_line(reading, start + longest)
     os.close(reading)
     with contextlib.suppress(ProcessLookupError):
         os.killpg(child, signal.SIGKILL)
-    os.waitpid(child, 0)
+    _, status = os.waitpid(child, 0)
     spent = time.monotonic() - start
     if said is None:
-        return Outcome(timed_out=spent >= seconds, seconds=spent)
+        late = spent >= longest or os.WTERMSIG(status) == signal.SIGXCPU
+        return Outcome(timed_out=late, seconds=spent)
     return Outcome(**{**json.loads(said), "seconds": spent})
 
 
@@ -268,7 +271,8 @@ def _run_here(
         for stream in (0, 1, 2):
             os.dup2(nowhere, stream)
         # Ends the child even if its parent was killed.
-        faulthandler.dump_traceback_later(seconds + 10, exit=True, file=2)
+        faulthandler.dump_traceback_later(10 * seconds, exit=True, file=2)
+        resource.setrlimit(resource.RLIMIT_CPU, (int(seconds), int(seconds) + 1))
         if module:
             import_changed(module, text)
         recorder = _Recorder()

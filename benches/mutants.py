@@ -26,6 +26,7 @@ SHARE = 0.12  # of all mutants that a plain call tries
 SEED = 0
 
 # Module → the tests that know it, quickest first.
+OTHER_QUESTIONS = "test_other_questions_have_another_generator_version"
 ROOMS = {
     "rewards.score": "rewards released_rewards probes reward_cases",
     "rewards.released": "released_rewards rewards reward_cases",
@@ -35,8 +36,8 @@ ROOMS = {
     "maps.grid": "cogmap",
     "maps.text": "cogmap rewards",
     "maps.scores": "cogmap rewards",
-    "questions.generators": "wording qa build",
-    "questions.choose": "qa build",
+    "questions.generators": "wording build::" + OTHER_QUESTIONS + " qa",
+    "questions.choose": "build::" + OTHER_QUESTIONS + " qa",
     "questions.recipes": "build",
     "evaluation.bootstrap": "metrics evaluation",
     "evaluation.statistics": "benchmarks evaluation report",
@@ -221,8 +222,9 @@ def chosen(words: Sequence[str], share: float) -> list[Mutant]:
 
 
 def tests_of(module: str) -> list[str]:
-    """The test files of a room."""
-    return [f"tests/unit/test_{name}.py" for name in ROOMS[module].split()]
+    """The tests of a room, as pytest takes them."""
+    named = (name.partition("::") for name in ROOMS[module].split())
+    return [f"tests/unit/test_{file}.py{cut}{name}" for file, cut, name in named]
 
 
 def read_reasons() -> dict[str, str]:
@@ -267,7 +269,7 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m benches.mutants")
     parser.add_argument("words", nargs="*", help="words in names of modules")
     parser.add_argument("--share", type=float, default=SHARE, help="of all mutants")
-    parser.add_argument("--seconds", type=float, default=240, help="for one mutant")
+    parser.add_argument("--seconds", type=float, default=60, help="of one mutant")
     parser.add_argument("--list", action="store_true", help="name mutants, run none")
     given = parser.parse_args(arguments)
     tried, reasons = chosen(given.words, given.share), read_reasons()

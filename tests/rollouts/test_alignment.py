@@ -185,3 +185,16 @@ def test_positions_and_times_of_vllm_are_those_of_the_loss(
     seen = change({"positions": own[:, 0], "seconds": seconds})
     faults = alignment._position_faults([seen], model, prompt, media)
     assert faults == () if fault is None else faults[0].startswith(fault)
+
+
+def test_other_words_in_the_prompt_are_refused(scorer, row):
+    class Other(StandIn):
+        def ask(self, *arguments):
+            return [
+                one._replace(prompt_ids=[*one.prompt_ids[:-1], one.ids[0]])
+                for one in super().ask(*arguments)
+            ]
+
+    found = align(Other(scorer), scorer, row, STYLE, VIDEO, SAMPLING)
+    with refused("training.not-aligned", says="tokens differ from place"):
+        require_aligned([found])

@@ -105,6 +105,15 @@ def metrics_of(trainer, path, **options):
 # ---------------------------------------------------------------- responses
 
 
+@pytest.mark.parametrize("build", [build_sft, build_dpo])
+def test_a_blind_trainer_does_not_start(build, quick, shown, tmp_path):
+    trainer = build(quick(max_steps=1), tmp_path, rows=shown)
+    trainer.truth_scores = lambda *_: torch.zeros(3)
+    with refused("training.blind", says="video"):
+        trainer.train()
+    assert trainer.state.global_step == 0
+
+
 def test_targets_follow_the_prompt_style(rows):
     row = rows[2] | {"reasoning": "By eye."}
     answer = row["ground_truth"]

@@ -90,6 +90,14 @@ def test_loss_depends_on_the_video(small, two_videos, tmp_path):
     assert loss_moves_with_the_video(trainer, numbered(0), numbered(1))
 
 
+def test_a_blind_trainer_does_not_start(small, rows, tmp_path):
+    trainer = build_trainer(small(max_steps=1), tmp_path, rows=rows)
+    trainer.truth_scores = lambda *_: torch.zeros(3)
+    with refused("training.blind", says="video"):
+        trainer.train()
+    assert trainer.state.global_step == 0
+
+
 def test_stock_trl_is_blind_and_the_guard_sees_it(model_dir, two_videos, tmp_path):
     """If this fails, TRL has learnt to pass videos on: look at our overrides again."""
     model = AutoModelForImageTextToText.from_pretrained(model_dir)

@@ -533,7 +533,7 @@ def test_a_room_of_the_benchmark_is_not_mixed(tmp_path):
     shown = {**spatial_rows(2)[1], "scene_name": "scene0011_00"}
     with QuestionWriter(folder / "train") as writer:
         writer.write(*spatial_rows(1), shown)
-    listing = synthetic_general(tmp_path / "general", 4)
+    listing = synthetic_general(4, tmp_path / "general", seed=0)
     with refused("rooms.benchmark-room", says="scene0011"):
         mixture.write_joint(folder, listing, tmp_path / "out", total=2)
     assert not (tmp_path / "out").exists()
