@@ -51,7 +51,13 @@ READERS = (
     "cv2",
     "tqdm.auto",
 )
-TRAINING = ("torchvision", "transformers", "peft", "trl.trainer.grpo_trainer")
+TRAINING = (
+    "torchvision",
+    "transformers",
+    "datasets",
+    "peft",
+    "trl.trainer.grpo_trainer",
+)
 _KEPT: list[types.ModuleType] = []
 
 

@@ -4,7 +4,7 @@ A mutant whose tests all pass has survived: either a test is missing, or
 ``mutants.yaml`` says why no test can fail. Which mutants are tried is decided by a hash
 of each mutant itself, so that the choice stays the same where other lines change.
 
-    python -m benches.mutants [WORD IN A MODULE'S NAME ...] [--share S] [--list]
+    python -m benches.mutants [PART OF A MUTANT'S KEY ...] [--share S] [--list]
 """
 
 import argparse
@@ -27,6 +27,7 @@ SEED = 0
 
 # Module → the tests that know it, quickest first.
 OTHER_QUESTIONS = "test_other_questions_have_another_generator_version"
+NO_NUMBERS = "test_numbers_of_a_recipe_that_are_none_are_refused"
 ROOMS = {
     "rewards.score": "rewards released_rewards probes reward_cases",
     "rewards.released": "released_rewards rewards reward_cases",
@@ -36,8 +37,8 @@ ROOMS = {
     "maps.grid": "cogmap",
     "maps.text": "cogmap rewards",
     "maps.scores": "cogmap rewards",
-    "questions.generators": "wording build::" + OTHER_QUESTIONS + " qa",
-    "questions.choose": "build::" + OTHER_QUESTIONS + " qa",
+    "questions.generators": f"wording build::{OTHER_QUESTIONS} build::{NO_NUMBERS} qa",
+    "questions.choose": f"build::{OTHER_QUESTIONS} qa",
     "questions.recipes": "build",
     "evaluation.bootstrap": "metrics evaluation",
     "evaluation.statistics": "benchmarks evaluation report",
@@ -164,8 +165,6 @@ def _code_below(node: ast.AST) -> Iterator[ast.AST]:
     if isinstance(node, ast.JoinedStr | ast.Raise):
         return
     skipped = {"annotation", "returns", "decorator_list", "bases"}
-    if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]).endswith("T"):
-        skipped.add("value")  # a type variable
     if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("SpacerError"):
         return
     if isinstance(node, ast.keyword) and node.arg == "strict":
@@ -215,10 +214,9 @@ def chosen(words: Sequence[str], share: float) -> list[Mutant]:
     """The mutants that a call tries, room by room."""
     found = []
     for module in ROOMS:
-        if not words or any(word in module for word in words):
-            source = source_path(f"spacer_lib.{module}").read_text(encoding="utf-8")
-            found += [m for m in mutants_of(module, source) if m.chance < share]
-    return found
+        source = source_path(f"spacer_lib.{module}").read_text(encoding="utf-8")
+        found += [m for m in mutants_of(module, source) if m.chance < share]
+    return [m for m in found if not words or any(word in m.key for word in words)]
 
 
 def tests_of(module: str) -> list[str]:
@@ -267,7 +265,7 @@ def _print_table(fates: Mapping[Mutant, str]) -> None:
 def main(arguments: Sequence[str]) -> int:
     """Print a table and the survivors; 1 if one is not explained."""
     parser = argparse.ArgumentParser(prog="python -m benches.mutants")
-    parser.add_argument("words", nargs="*", help="words in names of modules")
+    parser.add_argument("words", nargs="*", help="parts of what is printed of a mutant")
     parser.add_argument("--share", type=float, default=SHARE, help="of all mutants")
     parser.add_argument("--seconds", type=float, default=60, help="of one mutant")
     parser.add_argument("--list", action="store_true", help="name mutants, run none")
@@ -276,7 +274,7 @@ def main(arguments: Sequence[str]) -> int:
     if given.list:
         print(*(m.key for m in tried), sep="\n")
         return 0
-    warm(training=False)
+    warm(training=True)
     fates: dict[Mutant, str] = {}
     for mutant in tried:
         fates[mutant] = fate(mutant, given.seconds)
