@@ -264,7 +264,8 @@ GUARDS = (
         (N05, "If a file cannot be read, the next row replaces it"),
         "training.batches",
         "if len(self.broken) > MAX_BROKEN * len(self.rows):",
-        "if False:",
+        # Without any row left, the search for the next one would not end.
+        "assert len(self.broken) < len(self.rows)\n        if False:",
         "training/test_group_options.py::test_many_unreadable_videos_are_no_accident",
     ),
     Guard(
@@ -631,7 +632,8 @@ GUARDS = (
         "artifacts",
         "            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)\n",
         "",
-        "training/test_launch.py::test_a_folder_has_one_run_at_a_time",
+        "unit/test_ask.py::"
+        "test_answers_of_unknown_origin_and_a_second_writer_are_refused",
     ),
     Guard(
         "a video that is not decoded in time",
@@ -654,7 +656,7 @@ def main() -> None:
     for name, tests, change, text in runs + [
         (g.name, g.test_ids, g.change, g.change.text) for g in chosen
     ]:
-        outcome = run_tests(tests, change.module, text, seconds=600)
+        outcome = run_tests(tests, change.module, text, seconds=120)
         print(json.dumps({"name": name, "outcome": asdict(outcome)}), flush=True)
 
 
