@@ -200,7 +200,7 @@ GUARDS = (
         "training.checkpoints",
         'glob(f"checkpoint-*/{COMPLETE}")',
         'glob("checkpoint-*/*")',
-        "training/test_trainer.py::test_cut_off_checkpoints_do_not_count",
+        "training/test_start.py::test_a_checkpoint_cut_off_is_not_one",
     ),
     Guard(
         "the disk holds the checkpoints",

@@ -159,14 +159,14 @@ def test_a_disk_that_fills_while_saving_leaves_the_checkpoint_before(
 
 
 def test_a_checkpoint_cut_off_is_not_one(tmp_path):
-    for step, whole in ((2, True), (4, True), (6, False)):
+    for step, whole in ((2, True), (10, True), (4, True), (6, False)):
         path = tmp_path / f"checkpoint-{step}"
         path.mkdir()
         (path / "model.safetensors").write_bytes(b"weights")
         if whole:
             (path / COMPLETE).write_text("{}")
     names = [path.name for path in complete_checkpoints(tmp_path)]
-    assert names == ["checkpoint-2", "checkpoint-4"]
+    assert names == ["checkpoint-2", "checkpoint-4", "checkpoint-10"]
 
 
 # ---------------------------------------------------------------- visibility

@@ -25,7 +25,7 @@ from spacer_lib.rooms.synthetic.render import frames_from_uri
 from spacer_lib.tiny.model import FRAME_SIZE, PATCH
 from spacer_lib.training import assembly
 from spacer_lib.training.assembly import build_trainer
-from spacer_lib.training.checkpoints import COMPLETE, complete_checkpoints
+from spacer_lib.training.checkpoints import complete_checkpoints
 from spacer_lib.training.data import training_rows
 from spacer_lib.training.record import MetricsLog, drop_later_steps
 from spacer_lib.training.scores import joined
@@ -322,15 +322,6 @@ def test_a_frozen_tower_sees_each_video_once(small, rows, tmp_path, monkeypatch)
 def test_a_frozen_pattern_must_fit_some_parameters(small, rows, tmp_path, pattern):
     with refused("training.frozen", says=repr(pattern)):
         build_trainer(small(frozen=pattern), tmp_path, rows=rows)
-
-
-def test_cut_off_checkpoints_do_not_count(tmp_path):
-    for step in (2, 10, 4):
-        (tmp_path / f"checkpoint-{step}").mkdir()
-    for step in (2, 4):
-        (tmp_path / f"checkpoint-{step}" / COMPLETE).write_text("{}")
-    names = [path.name for path in complete_checkpoints(tmp_path)]
-    assert names == ["checkpoint-2", "checkpoint-4"]
 
 
 def test_old_checkpoints_go_when_newer_ones_are_complete(small, rows, tmp_path):
