@@ -4,7 +4,7 @@ SHELL := /bin/bash
 # ninja and accelerate are looked up on PATH by the processes that need them.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 .PHONY: help setup vllm demo check test warmstart study studies evaluation bench \
-    bench-step faults fuzz kills memory notebooks lab clean
+    bench-step faults fuzz kills memory mutants notebooks lab clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' Makefile
@@ -59,6 +59,9 @@ fuzz: setup ## Read 1,000 damaged files of every format, and faulty recipes: tab
 
 memory: setup ## Watch the memory of long runs: training, qa, evaluate (an hour)
 	@.venv/bin/python -m benches.memory
+
+mutants: setup ## Change one operator at a time; does a test fail? Half an hour
+	@.venv/bin/python -m benches.mutants
 
 notebooks: setup ## Execute the notebooks in place, outputs included
 	@.venv/bin/spacer notebooks

@@ -1,5 +1,6 @@
 """How a benchmark is asked: SpaceR's settings, unless a file or an option differs."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,7 +87,7 @@ class EvaluationConfig:
         positive = (*pixels, "top_p", "max_new_tokens")
         for name in (*positive, "batch_size", "limit", "seed", "temperature"):
             value, zero = getattr(self, name), name in ("seed", "temperature")
-            if value is not None and (value < 0 or (value == 0 and not zero)):
+            if value is not None and not (0 < value < math.inf or zero and value == 0):
                 raise SpacerError(
                     f"setting {name}",
                     kind="evaluation.setting-out-of-range",

@@ -25,7 +25,7 @@ from spacer_lib.benchmarks.schema import Rule
 from spacer_lib.errors import SpacerError
 from spacer_lib.evaluation.predictions import record, reward_rule
 from spacer_lib.evaluation.replies import Replies, Reply, keyed
-from spacer_lib.evaluation.statistics import summarize
+from spacer_lib.evaluation.statistics import require_scores, summarize
 from spacer_lib.language.asking import AskSettings
 from spacer_lib.language.choices import labelled_options
 from spacer_lib.questions.generators import task_kind
@@ -434,7 +434,7 @@ def strongest(parts: Mapping[str, Sequence[Prediction]], *, seed: int = 0) -> St
     Raises
     ------
     SpacerError
-        If there is none, or they do not answer the same rows.
+        If there is none, they do not answer the same rows, or a score is no share.
     """
     by_id = {name: {p["id"]: p for p in part} for name, part in parts.items()}
     asked = [set(answers) for answers in by_id.values()]
@@ -446,6 +446,8 @@ def strongest(parts: Mapping[str, Sequence[Prediction]], *, seed: int = 0) -> St
             or "none",
             expected="floors of the same rows",
         )
+    for part in parts.values():
+        require_scores(part)
     means = {
         name: _task_means(
             [p["question_type"] for p in part], [p["score"] for p in part]

@@ -113,6 +113,11 @@ def keep_informative(
     histogram : dict
         ``{answers that were right, 0 … k: rows}`` over all rows, dropped or not.
 
+    Raises
+    ------
+    SpacerError
+        If a row has no scores or another number of them, or a score is no share.
+
     Examples
     --------
     >>> rows = [{"id": name} for name in "abc"]
@@ -127,6 +132,14 @@ def keep_informative(
             got=f"{len(scores)} groups of {sorted(sizes)} scores",
             expected=f"{len(rows)} groups of one size",
         )
+    for row, group in zip(rows, scores, strict=True):
+        if not all(0 <= score <= 1 for score in group):
+            raise SpacerError(
+                f"scores of {row['id']}",
+                kind="evaluation.score-out-of-range",
+                got=list(group),
+                expected="numbers from 0 to 1",
+            )
     counts = [sum(score > 1 - 1e-9 for score in group) for group in scores]
     kept = [
         row

@@ -36,6 +36,7 @@ def _frame(predictions: Sequence[Prediction]) -> pd.DataFrame:
             got="none",
             expected="at least one",
         )
+    require_scores(predictions)
     # Without the texts: a lone surrogate, which a model can write, stops pandas.
     table = pd.DataFrame(
         [{k: v for k, v in p.items() if k not in _TEXTS} for p in predictions]
@@ -44,6 +45,28 @@ def _frame(predictions: Sequence[Prediction]) -> pd.DataFrame:
     table["kind"] = table["question_type"].map(task_kind)
     table["space"] = table["scene_name"].map(space_of)
     return table
+
+
+def require_scores(predictions: Sequence[Prediction]) -> None:
+    """Refuse predictions whose score is no share.
+
+    Means would pass over NaN, and every comparison with it is false.
+
+    Raises
+    ------
+    SpacerError
+        With the first of them.
+    """
+    for made in predictions:
+        score = made["score"]
+        if not (isinstance(score, int | float) and 0 <= score <= 1):
+            raise SpacerError(
+                f"score of {made['id']}",
+                kind="evaluation.score-out-of-range",
+                got=score,
+                expected="a number from 0 to 1",
+                remedy="score these predictions again (spacer score)",
+            )
 
 
 def _measures(table: pd.DataFrame) -> list[str]:

@@ -155,7 +155,7 @@ def split_spaces(
     SpacerError
         If the shares do not sum to 1.
     """
-    if abs(sum(fractions.values()) - 1) > 1e-9:
+    if not abs(sum(fractions.values()) - 1) <= 1e-9:  # NaN is no sum of 1
         raise SpacerError(
             "shares of the parts",
             kind="questions.shares",

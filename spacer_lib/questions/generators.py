@@ -110,22 +110,15 @@ class Rules:
                     got=getattr(self, name),
                     expected=" or ".join(known),
                 )
-        for least, names in (
-            (1, "min_count rel_distance_options rel_distance_rounds"),
-            (
-                0,
-                "abs_distance_min_m rel_distance_margin_m direction_min_m "
-                "direction_max_m direction_border_deg order_gap_s smallest_edge_m",
-            ),
-        ):
-            for name in names.split():
-                if getattr(self, name) < least:
-                    raise SpacerError(
-                        f"rule {name}",
-                        kind="questions.rule-too-small",
-                        got=getattr(self, name),
-                        expected=f"{least} or more",
-                    )
+        for name, value in vars(self).items():
+            least = 0 if isinstance(value, float) else 1
+            if type(value) in (int, float) and not value >= least:
+                raise SpacerError(
+                    f"rule {name}",
+                    kind="questions.rule-too-small",
+                    got=value,
+                    expected=f"{least} or more",
+                )
 
 
 @dataclass(frozen=True)

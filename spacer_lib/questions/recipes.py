@@ -37,7 +37,7 @@ class TaskWish:
     flatten_bin: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.per_video < 1 or self.flatten_bin < 0 or (self.target or 0) < 0:
+        if self.per_video < 1 or not self.flatten_bin >= 0 or (self.target or 0) < 0:
             raise SpacerError(
                 "recipe task",
                 kind="questions.wish-out-of-range",
@@ -112,7 +112,7 @@ class Recipe:
                     expected="letters, digits, _ and -, since it names a file",
                 )
         shares = list(self.parts.values())
-        if abs(sum(shares) - 1) > 1e-9 or min(shares) < 0:
+        if not abs(sum(shares) - 1) <= 1e-9 or min(shares) < 0:
             raise SpacerError(
                 f"recipe {self.name}: shares of the parts",
                 kind="questions.shares",

@@ -63,7 +63,7 @@ def group_advantages(rewards: Groups, scale: str = "group") -> Groups:
     _require_known("scale", scale, SCALES)
     _require_shape("rewards", rewards, ("groups", "size"))
     _require(rewards.shape[1] > 1, "groups of rewards", rewards.shape[1], "2 or more")
-    _require_finite("rewards", rewards)
+    require_finite("rewards", rewards)
     centred = rewards - rewards.mean(dim=1, keepdim=True)
     if scale == "none":
         return centred
@@ -305,8 +305,8 @@ def loss(
     """
     _require_alike(logps=logps, old_logps=old_logps, mask=mask)
     for name, values in {"logps": logps, "old_logps": old_logps}.items():
-        _require_finite(name, values[mask.bool()])
-    _require_finite("advantages", advantages)
+        require_finite(name, values[mask.bool()])
+    require_finite("advantages", advantages)
     ratio = torch.exp(log_ratio(logps, old_logps, mask, level))
     values = -clipped_surrogate(ratio, advantages, epsilon, epsilon_high)
     if weights is not None:
@@ -388,7 +388,14 @@ def _require_alike(**tensors: Tensor) -> None:
     _require(fits, f"shapes of {', '.join(shapes)}", shapes, "one shape (b, t)")
 
 
-def _require_finite(name: str, values: Tensor) -> None:
+def require_finite(name: str, values: Tensor) -> None:
+    """Refuse values of any shape among which one is infinite or not a number.
+
+    Raises
+    ------
+    SpacerError
+        With how many there are.
+    """
     count = int((~torch.isfinite(values)).sum())
     if count:
         raise SpacerError(

@@ -206,6 +206,9 @@ def reward(
         )
         for function in trainer.reward_funcs
     ]
+    # ``None``: this reward does not apply to the row. NaN is no reward.
+    given = [value for values in found for value in values if value is not None]
+    grpo.require_finite("rewards", torch.tensor(given, dtype=torch.float32))
     numbers = [
         [float("nan") if value is None else value for value in values]
         for values in zip(*found, strict=True)

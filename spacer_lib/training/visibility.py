@@ -7,6 +7,7 @@ and beside grey ones; a trainer that sees the frames gives two different answers
 
 import spacer_lib.training.environment  # noqa: F401  # isort: skip
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -34,7 +35,7 @@ def check_visibility(trainer: Any) -> dict[str, float]:
     Raises
     ------
     SpacerError
-        If grey pixels change nothing.
+        If grey pixels change nothing, or a score is not finite.
     """
     found = {}
     for kind in MEDIA_KEYS:
@@ -45,12 +46,13 @@ def check_visibility(trainer: Any) -> dict[str, float]:
         own = trainer.truth_scores(number)
         grey = trainer.truth_scores(number, torch.zeros_like)
         found[kind] = float((own - grey).abs().max())
-        if found[kind] == 0:
+        if not 0 < found[kind] < math.inf:  # NaN, too, shows nothing
             raise SpacerError(
                 f"the loss does not see the {kind}",
                 kind="training.blind",
-                got=f"the same scores beside a grey {kind}",
-                expected="scores that depend on the pixels",
+                got=f"log-probabilities that change by {found[kind]:g} beside a grey "
+                f"{kind}",
+                expected="a change above 0, finite",
                 remedy="check the model class and the versions of transformers and trl",
             )
     return found

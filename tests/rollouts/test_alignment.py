@@ -1,6 +1,7 @@
 """The alignment check, with the project's own model in vLLM's place: no vLLM needed."""
 
 import dataclasses
+import math
 
 import numpy as np
 import pytest
@@ -10,8 +11,9 @@ from support import refused
 from spacer_lib.language.prompts import PromptStyle
 from spacer_lib.models.checkpoints import adapt, load_checkpoint
 from spacer_lib.models.generation import respond
-from spacer_lib.models.inputs import encode_prompts, read_clip
+from spacer_lib.models.inputs import encode_prompts, read_clip, token_types
 from spacer_lib.models.patches.rope import use_original_positions
+from spacer_lib.models.patches.shared_media import core_of
 from spacer_lib.models.requests import equal_times
 from spacer_lib.rooms.frames import VideoSettings
 from spacer_lib.tiny.curriculum import SEEDS, draw_rows
@@ -147,3 +149,52 @@ def test_text_alone_has_no_controls(scorer, row):
         StandIn(scorer), scorer, {**row, "video": None}, STYLE, VIDEO, SAMPLING
     )
     assert not found.faults and found.kind == "text" and not found.controls
+
+
+def test_scores_that_are_no_numbers_are_not_aligned(scorer, row):
+    """vLLM writes null for a log-probability that it does not know."""
+
+    class Lost(StandIn):
+        def ask(self, *arguments):
+            made = super().ask(*arguments)
+            return [one._replace(logps=[math.nan] * len(one.ids)) for one in made]
+
+    found = align(Lost(scorer), scorer, row, STYLE, VIDEO, SAMPLING)
+    with refused("training.not-aligned", says="nan"):
+        require_aligned([found])
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        (lambda seen: seen, None),
+        (lambda seen: {**seen, "positions": seen["positions"] + 1}, "position numbers"),
+        (lambda seen: {**seen, "seconds": 2 * seen["seconds"]}, "a time step is"),
+        (lambda seen: {**seen, "seconds": math.nan}, "a time step is nan s"),
+    ],
+)
+def test_positions_and_times_of_vllm_are_those_of_the_loss(
+    model, scorer, row, change, fault
+):
+    (prompt,), (media,) = encode_prompts(scorer.processor, [row], STYLE, VIDEO)
+    grids = {key: value for key, value in media.items() if "pixel" not in key}
+    ids, core = torch.tensor([prompt]), core_of(model)
+    types = token_types(ids, core.config)
+    own, _ = core.get_rope_index(input_ids=ids, mm_token_type_ids=types, **grids)
+    seconds = float(media["second_per_grid_ts"][0])
+    seen = change({"positions": own[:, 0], "seconds": seconds})
+    faults = alignment._position_faults([seen], model, prompt, media)
+    assert [one[: len(fault or "")] for one in faults] == ([fault] if fault else [])
+
+
+def test_other_words_in_the_prompt_are_refused(scorer, row):
+    class Other(StandIn):
+        def ask(self, *arguments):
+            return [
+                one._replace(prompt_ids=[*one.prompt_ids[:-1], one.ids[0]])
+                for one in super().ask(*arguments)
+            ]
+
+    found = align(Other(scorer), scorer, row, STYLE, VIDEO, SAMPLING)
+    with refused("training.not-aligned", says="tokens differ from place"):
+        require_aligned([found])

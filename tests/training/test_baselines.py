@@ -105,6 +105,15 @@ def metrics_of(trainer, path, **options):
 # ---------------------------------------------------------------- responses
 
 
+@pytest.mark.parametrize("build", [build_sft, build_dpo])
+def test_a_blind_trainer_does_not_start(build, quick, shown, tmp_path):
+    trainer = build(quick(max_steps=1), tmp_path, rows=shown)
+    trainer.truth_scores = lambda *_: torch.zeros(3)
+    with refused("training.blind", says="video"):
+        trainer.train()
+    assert trainer.state.global_step == 0
+
+
 def test_targets_follow_the_prompt_style(rows):
     row = rows[2] | {"reasoning": "By eye."}
     answer = row["ground_truth"]
@@ -762,3 +771,6 @@ def test_informative_rows_are_kept_and_counted():
         keep_informative(rows[:2], [[1], [0, 1]])
     with refused("evaluation.uneven-scores", says="2 groups"):
         keep_informative(rows[:2], [[1]])
+    for none in (float("nan"), 1.5, -1):
+        with refused("evaluation.score-out-of-range", says=str(none)):
+            keep_informative(rows[:1], [[1, none]])

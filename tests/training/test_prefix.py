@@ -18,6 +18,7 @@ from spacer_lib.tiny import model as tiny
 from spacer_lib.tiny.curriculum import tokenizer_corpus
 from spacer_lib.training import assembly, attention, packing_check, prefix, scores, step
 from spacer_lib.training.assembly import build_trainer
+from spacer_lib.training.prefix import require_one_prompt
 from spacer_lib.training.record import MetricsLog, meaning_of, read_journal
 
 GROUP, PROMPTS = 8, 4
@@ -407,6 +408,16 @@ def test_another_video_beside_a_group_differs(make):
     swapped = [other if one is media[0] else one for one in media]
     gaps = largest_gap(graded(trainer, {**batch, "media": swapped}, GROUP), stock)
     assert gaps[1] > 1e-2 and gaps[2] > 1e-3
+
+
+def test_a_prompt_is_packed_with_itself_alone():
+    ids, media = torch.tensor([1, 2]), {"pixel_values": torch.zeros(1)}
+    require_one_prompt([ids, ids.clone()], [media, media])
+    with refused("training.several-prompts", says="different prompts"):
+        require_one_prompt([ids, ids + 1], [media, media])
+    # Equal pixels of another row: which of them is shown must not be left to chance.
+    with refused("training.several-prompts", says="different videos"):
+        require_one_prompt([ids, ids], [media, dict(media)])
 
 
 def test_rows_of_several_prompts_are_refused(make):

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from peft import PeftModel
 from support import refused
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
+from spacer_lib.rows import MEDIA_KEYS
 from spacer_lib.tiny import model as tiny
 from spacer_lib.tiny.curriculum import tokenizer_corpus
 from spacer_lib.training import checkpoints
@@ -21,6 +23,7 @@ from spacer_lib.training.checkpoints import (
 )
 from spacer_lib.training.record import MetricsLog
 from spacer_lib.training.start import load_start
+from spacer_lib.training.visibility import check_visibility
 
 
 @pytest.fixture(scope="module", params=["qwen2_vl", "qwen3_vl_moe"])
@@ -156,11 +159,36 @@ def test_a_disk_that_fills_while_saving_leaves_the_checkpoint_before(
 
 
 def test_a_checkpoint_cut_off_is_not_one(tmp_path):
-    for step, whole in ((2, True), (4, True), (6, False)):
+    for step, whole in ((2, True), (10, True), (4, True), (6, False)):
         path = tmp_path / f"checkpoint-{step}"
         path.mkdir()
         (path / "model.safetensors").write_bytes(b"weights")
         if whole:
             (path / COMPLETE).write_text("{}")
     names = [path.name for path in complete_checkpoints(tmp_path)]
-    assert names == ["checkpoint-2", "checkpoint-4"]
+    assert names == ["checkpoint-2", "checkpoint-4", "checkpoint-10"]
+
+
+# ---------------------------------------------------------------- visibility
+
+
+def shown(grey, **media):
+    """A trainer of one row; its truth scores -1, and ``grey`` beside grey pixels."""
+
+    def truth_scores(number, change=None):
+        assert change in (None, torch.zeros_like)
+        return torch.tensor([-1.0, -1.0 if change is None else grey])
+
+    return SimpleNamespace(rows=[media], truth_scores=truth_scores)
+
+
+@pytest.mark.parametrize("kind", MEDIA_KEYS)
+@pytest.mark.parametrize("grey", [-1.0, float("nan"), float("-inf")])
+def test_a_loss_that_does_not_see_the_pixels_is_refused(kind, grey):
+    with refused("training.blind", says=kind):
+        check_visibility(shown(grey, **{kind: "a"}))
+
+
+def test_a_loss_that_sees_the_pixels_is_measured():
+    assert check_visibility(shown(-1.5, video="a", image=None)) == {"video": 0.5}
+    assert check_visibility(shown(-1.0)) == {}  # text alone shows nothing

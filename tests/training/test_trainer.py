@@ -1,6 +1,7 @@
 """The trainer sees the video in every score, and samples what it was told to."""
 
 import json
+from types import SimpleNamespace
 
 import datasets
 import pytest
@@ -24,10 +25,11 @@ from spacer_lib.rooms.synthetic.render import frames_from_uri
 from spacer_lib.tiny.model import FRAME_SIZE, PATCH
 from spacer_lib.training import assembly
 from spacer_lib.training.assembly import build_trainer
-from spacer_lib.training.checkpoints import COMPLETE, complete_checkpoints
+from spacer_lib.training.checkpoints import complete_checkpoints
 from spacer_lib.training.data import training_rows
 from spacer_lib.training.record import MetricsLog, drop_later_steps
 from spacer_lib.training.scores import joined
+from spacer_lib.training.step import reward
 
 GROUP = 4
 # What a score is about; every other key of a batch is evidence (or belongs to it).
@@ -86,6 +88,14 @@ def test_loss_depends_on_the_video(small, two_videos, tmp_path):
     config = small(prompts_per_step=1, num_iterations=2)
     trainer = build_trainer(config, tmp_path, rows=two_videos)
     assert loss_moves_with_the_video(trainer, numbered(0), numbered(1))
+
+
+def test_a_blind_trainer_does_not_start(small, rows, tmp_path):
+    trainer = build_trainer(small(max_steps=1), tmp_path, rows=rows)
+    trainer.truth_scores = lambda *_: torch.zeros(3)
+    with refused("training.blind", says="video"):
+        trainer.train()
+    assert trainer.state.global_step == 0
 
 
 def test_stock_trl_is_blind_and_the_guard_sees_it(model_dir, two_videos, tmp_path):
@@ -324,15 +334,6 @@ def test_a_frozen_pattern_must_fit_some_parameters(small, rows, tmp_path, patter
         build_trainer(small(frozen=pattern), tmp_path, rows=rows)
 
 
-def test_cut_off_checkpoints_do_not_count(tmp_path):
-    for step in (2, 10, 4):
-        (tmp_path / f"checkpoint-{step}").mkdir()
-    for step in (2, 4):
-        (tmp_path / f"checkpoint-{step}" / COMPLETE).write_text("{}")
-    names = [path.name for path in complete_checkpoints(tmp_path)]
-    assert names == ["checkpoint-2", "checkpoint-4"]
-
-
 def test_old_checkpoints_go_when_newer_ones_are_complete(small, rows, tmp_path):
     config = small(max_steps=3, save_steps=1, keep_checkpoints=2)
     build_trainer(config, tmp_path, rows=rows).train()
@@ -403,3 +404,22 @@ def test_policy_and_reference_number_alike(small, rows, tmp_path, positions):
     assert [position_rule(model) for model in models] == [positions] * 2
     trainer.train()
     assert trainer.state.log_history[0]["kl"] == 0
+
+
+@pytest.mark.parametrize("paid", [float("nan"), float("inf")])
+def test_a_reward_that_is_no_number_is_refused(paid):
+    """``None`` says that a reward does not apply; NaN would be left out like it."""
+
+    def earned(value):
+        trainer = SimpleNamespace(
+            accelerator=SimpleNamespace(device="cpu", gather=lambda values: values),
+            reward_funcs=[lambda **_: [1.0, 0.0], lambda **_: [value, None]],
+            group_size=2,
+            args=SimpleNamespace(scale_rewards="group"),
+        )
+        batch = SimpleNamespace(rows=[{"id": "a"}] * 2, numbers=[0, 0])
+        return reward(trainer, batch, SimpleNamespace(texts=["", ""], ids=[[], []]))
+
+    assert earned(0.5).total.tolist() == [1.5, 0.0]
+    with refused("training.grpo-not-finite", says="rewards"):
+        earned(paid)

@@ -973,6 +973,10 @@ def test_settings_come_from_paper_file_and_options(tmp_path):
             load_evaluation(file)
     with refused("settings.no-such-file", says="tiny"):
         load_evaluation("none")
+    for name in ("temperature", "top_p"):
+        for value in (float("nan"), float("inf")):
+            with refused("evaluation.setting-out-of-range", says=name):
+                EvaluationConfig(**{name: value})
 
 
 # ---------------------------------------------------------------- conditions, floors

@@ -239,3 +239,8 @@ def test_every_published_answer_that_the_metadata_fixes(real_meta, real_qa):
     assert [d for d in result["disagreements"] if d["note"] is None] == []
     wrong = sum(t["rows"] - t["exact"] for t in result["tasks"].values())
     assert wrong == len(result["disagreements"]) <= 4
+
+
+def test_an_official_answer_that_is_no_number_is_a_disagreement(scene):
+    rows = [row("room_size_estimation", "What is the size of this room?", "nan")]
+    assert len(audit([scene], rows)["disagreements"]) == 1

@@ -13,16 +13,17 @@ import psutil
 import pytest
 from support import refused
 
-from spacer_lib.artifacts import PROJECT_ROOT, read_json
+from spacer_lib.artifacts import PROJECT_ROOT, config_hash, read_json
 from spacer_lib.questions import build
 from spacer_lib.questions.build import build_dataset
-from spacer_lib.questions.generators import Rules
+from spacer_lib.questions.generators import GENERATOR_VERSION, Rules
 from spacer_lib.questions.recipes import RECIPES, Recipe, TaskWish, load_recipe
 from spacer_lib.rooms.scans import read_scenes, synthetic_meta
 from spacer_lib.rooms.scene import space_of
 from spacer_lib.rooms.synthetic.layout import draw_room
 from spacer_lib.rooms.synthetic.views import VIEWS, to_scene
 from spacer_lib.rows import read_questions
+from spacer_lib.settings import setting_names
 
 
 @pytest.fixture(scope="module")
@@ -335,6 +336,21 @@ def test_recipe_mistakes_are_named(tmp_path, text, kind, says):
         load_recipe(path)
 
 
+def test_numbers_of_a_recipe_that_are_none_are_refused():
+    """Of recipes made in Python; YAML is checked as it is read."""
+    nan, wish = float("nan"), {"object_counting": TaskWish(1)}
+    with refused("questions.wish-out-of-range", says="nan"):
+        TaskWish(1, flatten_bin=nan)
+    with refused("questions.shares", says="nan"):
+        Recipe("r", "s", wish, parts={"train": nan})
+    floats = [f.name for f in dataclasses.fields(Rules) if f.type is float]
+    assert len(floats) == 7
+    for name in floats:
+        for value in (nan, -0.1):
+            with refused("questions.rule-too-small", says=name):
+                Rules(**{name: value})
+
+
 def test_an_unknown_recipe_names_the_nearest_or_all():
     with refused("settings.no-such-file", says="did you mean sr91k?"):
         load_recipe("sr92k")
@@ -394,6 +410,15 @@ def test_killed_in_the_middle_it_goes_on_to_the_same_bytes(many, tmp_path):
     assert contents(cut) == contents(whole)
 
 
+def test_a_folder_of_other_settings_is_made_anew(scenes, tmp_path):
+    """Candidates of another seed or recipe are no candidates."""
+    build_dataset(scenes, tmp_path / "a", seed=1)
+    for folder, seed in (("a", 2), ("b", 2)):
+        build_dataset(scenes, tmp_path / folder, seed=seed)
+    one, other = (contents(tmp_path / name, (".jsonl",)) for name in "ab")
+    assert one == other
+
+
 def test_finished_scenes_are_not_asked_again(many, tmp_path, monkeypatch):
     asked = []
     real = build.question_rows
@@ -422,3 +447,40 @@ def test_datasets_opens_the_folder_and_either_file(many, tmp_path):
     )["train"]
     assert lines.to_list() == opened["train"].to_list()
     assert json.loads(lines[0]["map"])
+
+
+# ---------------------------------------------------------------- versions
+
+# Of the questions of each recipe about ``scenes``, by this GENERATOR_VERSION.
+VERSION = "3"
+QUESTIONS = {
+    "demo": "9e4e2d471078",
+    "sr": "9dbf0cbcbf9a",
+    "sr91k": "6eafedc539b1",
+    "vsi100k": "d793be7e6a44",
+    "vsibench": "1b3089c03d0d",
+}
+ROOMS = "0203169b74cd"
+HASHED = "id question options ground_truth problem_type categories map".split()
+CHANGED = (
+    "recipe {name} now asks other questions (hash {found}). If that is not meant, undo "
+    "it. If it is, raise GENERATOR_VERSION in questions/generators.py, so that folders "
+    "of the old questions are made anew, and put VERSION and QUESTIONS here right."
+)
+
+
+@pytest.mark.parametrize("name", setting_names(RECIPES))
+def test_other_questions_have_another_generator_version(name, scenes, tmp_path):
+    """Options, letters, words, answers and maps, and which questions are chosen."""
+    rooms = config_hash([scene.to_meta() for scene in scenes])
+    assert rooms == ROOMS, "the rooms changed: put ROOMS and QUESTIONS right"
+    report = build_dataset(scenes, tmp_path, name)
+    rows = [
+        {key: row[key] for key in HASHED}
+        for path in report["paths"].values()
+        for row in read_questions(path)
+    ]
+    found = config_hash(rows)
+    assert len(rows) > 50
+    assert GENERATOR_VERSION == VERSION, "put VERSION and QUESTIONS right"
+    assert found == QUESTIONS.get(name), CHANGED.format(name=name, found=found)

@@ -190,6 +190,20 @@ def test_a_megabyte_is_refused_by_its_length(unit):
     assert parse_map(text).failure == "map_too_long"
 
 
+@pytest.mark.parametrize(
+    ("name", "normal"),
+    [
+        ("Bookshelves", "bookshelf"),
+        ("trash_bins", "trash bin"),
+        ("chair(s)", "chair"),
+        ("couches", "couch"),
+        ("glass", "glass"),
+    ],
+)
+def test_a_category_has_one_spelling(name, normal):
+    assert normal_category(name) == normal
+
+
 def test_every_real_category_is_its_own_normal_form(real_meta):
     for room in read_meta_file(real_meta):
         for category in room.by_category():

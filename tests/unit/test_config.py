@@ -6,6 +6,7 @@ import sys
 import pytest
 from support import refused
 
+from spacer_lib.notebooks import FOLDER, check_parameters
 from spacer_lib.training.recipe import (
     AdvancedSettings,
     TrainConfig,
@@ -208,3 +209,10 @@ print(*sorted(heavy & set(sys.modules)))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (done.returncode, done.stdout.strip()) == (0, ""), done.stderr
+
+
+def test_a_parameter_that_a_notebook_lacks_is_refused():
+    source = FOLDER / "05_train_grpo.ipynb"
+    check_parameters(source, ["gpus", "recipe"])
+    with refused("notebooks.unknown-parameter", says="gpus"):
+        check_parameters(source, ["gpu"])

@@ -439,7 +439,7 @@ def test_the_macro_interval_agrees_with_resampling_the_whole_computation():
 
 def test_compare_finds_a_paired_gain_and_says_so_in_words():
     rng = np.random.default_rng(2)
-    base = rng.random(200)
+    base = 0.95 * rng.random(200)
     before = [prediction(i, float(v), hits=1) for i, v in enumerate(base)]
     after = [prediction(i, float(v) + 0.05, hits=2) for i, v in enumerate(base)]
     table = compare(before, after[::-1])  # order does not matter
@@ -473,3 +473,14 @@ def test_compare_needs_the_same_questions():
         compare([prediction(0, 1.0), prediction(1, 1.0)], [prediction(0, 1.0)])
     with refused("evaluation.no-predictions"):
         summarize([])
+
+
+@pytest.mark.parametrize("score", [float("nan"), float("inf"), -0.1, 1.1, "a", None])
+def test_scores_that_are_no_shares_are_refused(score):
+    """A mean would pass over NaN, and the worst answers would not count."""
+    good = [prediction(0, 1.0), prediction(1, 0.0)]
+    bad = {**good[1], "score": score}
+    with refused("evaluation.score-out-of-range", says=str(bad["id"])):
+        summarize([good[0], bad])
+    with refused("evaluation.score-out-of-range", says=str(bad["id"])):
+        compare(good, [good[0], bad])

@@ -180,3 +180,11 @@ def test_intervals_of_three_rooms_stay_between_0_and_1():
     answers = [record(row, "2" if i else "9", strict) for i, row in enumerate(rows)]
     line = summarize(answers).set_index("level").loc["overall"]
     assert (line["score_low"], line["score_high"]) == (0, 1)
+
+
+def test_a_floor_whose_scores_are_no_numbers_is_refused():
+    """Every comparison with NaN is false: such a floor would never be the strongest."""
+    made = floors(mixed())
+    made["no video"] = [{**p, "score": float("nan")} for p in made["majority"]]
+    with refused("evaluation.score-out-of-range", says="nan"):
+        strongest(made)

@@ -30,7 +30,7 @@ from spacer_lib.questions.mixture import (
 from spacer_lib.rewards.config import RewardConfig
 from spacer_lib.rewards.score import score
 from spacer_lib.rooms.scans import read_scenes, synthetic_meta
-from spacer_lib.rows import JOINT_KEYS, SPATIAL_KEYS, read_questions
+from spacer_lib.rows import JOINT_KEYS, SPATIAL_KEYS, QuestionWriter, read_questions
 
 RAW = {
     "problem_id": 2,
@@ -525,6 +525,18 @@ def test_the_joint_set():
     assert parts != sorted(parts) and parts != sorted(parts, reverse=True)
     assert joint_set(spatial[::-1], general[::-1], seed=0)[0] == rows
     assert joint_set(spatial, general, seed=1)[0] != rows
+
+
+def test_a_room_of_the_benchmark_is_not_mixed(tmp_path):
+    """Also in a file that `spacer qa` did not write."""
+    folder = tmp_path / "rooms"
+    shown = {**spatial_rows(2)[1], "scene_name": "scene0011_00"}
+    with QuestionWriter(folder / "train") as writer:
+        writer.write(*spatial_rows(1), shown)
+    listing = synthetic_general(4, tmp_path / "general", seed=0)
+    with refused("rooms.benchmark-room", says="scene0011"):
+        mixture.write_joint(folder, listing, tmp_path / "out", total=2)
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_joint_set_refuses_an_id_twice():

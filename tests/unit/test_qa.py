@@ -452,6 +452,8 @@ def test_splits_keep_rescans_together():
     assert not spaces[0] & spaces[1]
     assert split_spaces(ids[::-1], {"train": 0.5, "test": 0.5}, 0) == parts
     with refused("questions.shares"):
+        split_spaces(["a", "b"], {"train": float("nan"), "test": 0.5}, 0)
+    with refused("questions.shares"):
         split_spaces(ids, {"train": 0.5}, 0)
 
 

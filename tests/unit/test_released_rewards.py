@@ -89,3 +89,21 @@ def test_numbers_are_read_as_the_code_reads_them():
         (3, "first_number"),
         None,
     ]
+
+
+def test_a_row_without_a_map_has_no_hits_and_reasons_name_the_failure():
+    for text, *_, found in scored(RELEASED):
+        if found.map is None:
+            assert (found.map_hits, found.map_total, found.map_failure) == (0, 0, None)
+        if found.answer_failure and "taken back" not in found.reasons[1]:
+            assert found.reasons[1] == f"task: {found.answer_failure}", text
+
+
+@pytest.mark.parametrize("drawn", [True, False])
+def test_whether_a_map_was_drawn_is_said(drawn):
+    row = {"problem_type": "numerical", "ground_truth": "3", "map": {"bed": [[1, 1]]}}
+    cells = "<map>{'bed': [[1, 1]]}</map>" if drawn else ""
+    text = f"<think>{cells}so</think><answer>3</answer>"
+    found = score(text, row, RELEASED)
+    assert found.map_failure == (None if drawn else "no_map")
+    assert found.map_score == (1 if drawn else 0)

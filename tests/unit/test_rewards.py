@@ -637,6 +637,8 @@ def test_groups_are_rows_of_one_id_whatever_their_length():
     assert [b.length for b in scored] == [0.2, 0]
     lost = score_batch(texts[:1] + ["x"], [COUNT] * 2, RELEASED, [400, 400])[0]
     assert lost.length == 0 and lost.reasons[-1].startswith("length: no other")
+    alone = score(texts[0], COUNT, RELEASED, 400)
+    assert alone.length == 0.2 and lost.reasons[:-1] == alone.reasons[:-1]
 
 
 def test_a_batch_equals_its_completions_and_checks_each_row_once(monkeypatch):
@@ -817,6 +819,11 @@ def test_adapters_give_each_row_its_own_reward():
         "map": [1, 0, None],  # right; gated off; nothing to compare with
         "length": [0.2, 0, 0],
     }
+
+
+def test_adapters_need_nothing_to_log_with():
+    inputs = batch(log_metric=None)
+    assert call(trl_reward_functions(PAPER), **inputs)["format"] == [1, 1, 1]
 
 
 def test_adapters_read_plain_texts_and_count_with_a_tokenizer():
