@@ -76,6 +76,26 @@ def test_ten_steps_of_sg_rlvr(tmp_path, how):
     assert steps[0]["reward"] > 2.5  # the warm start's
 
 
+@pytest.mark.slow
+def test_two_ranks_with_an_engine_each(tmp_path):
+    """Every rank draws its own share, and gets every update."""
+    changes = ["gpus=2", "max_steps=2", "prompts_per_step=4"]
+    changes += ["advanced.vllm=colocate", "advanced.vllm_length=1024"]
+    changes += ["advanced.rollouts_per_step=32"]
+    spacer("train", "--config", "tiny", "--set", *changes, "--out", tmp_path / "run")
+    assert read_json(tmp_path / "run" / "run_config.json")["workers"] == 2
+    checks = lines(tmp_path / "run" / "alignment.jsonl")
+    assert [check["step"] for check in checks] == [0, 1, 2]
+    assert not any(check["faults"] for check in checks)
+    steps = [m for m in lines(tmp_path / "run" / "metrics.jsonl") if "reward" in m]
+    for step in steps:  # the largest of both ranks
+        assert step["sampling/sampling_logp_difference/max"] < 1e-3
+    texts = [row["completion"] for row in lines(tmp_path / "run" / "rollouts.jsonl")]
+    assert len(texts) == 64
+    # A rank that took the other's seeds would repeat its texts.
+    assert len(set(texts)) > 48
+
+
 NEGATIVE = """
 import dataclasses
 import sys
