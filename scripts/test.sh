@@ -30,7 +30,7 @@ stage() { # stage NAME COMMAND...
 layout() { python -m ruff check . && python -m ruff format --check .; }
 
 some_tests() { # some_tests OPTION...: passes too where the arguments select no test
-    MPLBACKEND=Agg python -m pytest tests -q --durations=10 "$@"
+    MPLBACKEND=Agg python -m pytest tests -q -rs --durations=10 "$@"
     local status=$?
     ((status == 0 || status == 5))
 }

@@ -4,9 +4,10 @@
 # to interrupt and to repeat; returns at once when it is up to date.
 #
 # vLLM pins other versions than constraints.txt for some packages, so it has an
-# environment of its own. `pip check` names transformers, torchaudio and torchcodec:
-# the first is newer than vLLM asks for and works; the others are CUDA builds that do
-# not load beside a CPU build of torch, and serve sound and file decoding only.
+# environment of its own. `pip check` names transformers, numpy, torchaudio and
+# torchcodec: the first is newer than vLLM asks for and the second older than this
+# project asks for, and both work; the others are CUDA builds that do not load beside a
+# CPU build of torch, and serve sound and file decoding only.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 root=$PWD
@@ -44,13 +45,16 @@ step "torch and vLLM $VLLM (3.5 GB)"
 "$venv/bin/python" -m pip uninstall -y -q torchaudio torchcodec
 step "packages of this project"
 "$venv/bin/python" - >"$build/requirements.txt" <<'PYTHON'
+import re
 import tomllib
 
 # Notebooks, plots and jobs on many machines are not needed here.
 LEFT = {"dask", "distributed", "ipykernel", "jupyterlab", "jupytext", "papermill"}
 APART = {"deepspeed", "torch", "torchvision", "transformers", "trl"}
 project = tomllib.load(open("pyproject.toml", "rb"))["project"]
-names = set(project["dependencies"]) | {"pytest", "pytest-timeout"}
+# Without bounds: vLLM's versions stay, numpy's for one.
+names = {re.match(r"[\w.-]+", one)[0] for one in project["dependencies"]}
+names |= {"pytest", "pytest-timeout"}
 print(*sorted(names - LEFT - APART), sep="\n")
 PYTHON
 "${pip[@]}" -c "$build/constraints.txt" -r "$build/requirements.txt" \

@@ -1,6 +1,8 @@
 """pyproject.toml, constraints.txt, locks and environment.yml name one environment."""
 
 import re
+import subprocess
+import sys
 import tomllib
 from importlib import metadata
 from pathlib import Path
@@ -165,6 +167,22 @@ def test_conda_python_is_the_one_setup_looks_for():
     assert CONDA["channels"] == ["conda-forge"]
     assert PROJECT["requires-python"] == ">=3.11"
     assert "sys.version_info[:2] != (3, 11)" in (ROOT / "scripts/setup.sh").read_text()
+
+
+def test_the_vllm_environment_leaves_vllm_its_versions():
+    """What ``make vllm`` installs by name has no bound that would replace a package
+    of vLLM's, and notebooks stay out."""
+    script = (ROOT / "scripts/vllm_environment.sh").read_text()
+    (code,) = re.findall(r"<<'PYTHON'\n(.*?)^PYTHON$", script, re.S | re.M)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    names = set(done.stdout.split())
+    left = set(required()) - names
+    assert {"numpy", "open3d", "openai", "pytest-timeout"} <= names
+    assert {"torch", "transformers", "trl", "deepspeed", "jupyterlab"} <= left
+    assert all(re.fullmatch(r"[\w.-]+", name) for name in names)
 
 
 def test_citation_has_the_version_of_the_package():

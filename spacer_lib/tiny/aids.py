@@ -145,7 +145,8 @@ class Taught(nn.Module):
 
     def __init__(self, layer: Any) -> None:
         super().__init__()
-        self._layer, self._inputs = [layer], ()  # in a list: not a part of this module
+        self._layer = [layer]  # in a list: not a part of this module
+        self._inputs: tuple[Tensor, ...] = ()
 
     def __enter__(self) -> "Taught":
         def keep(module: Any, args: Any, kwargs: Any) -> None:

@@ -60,7 +60,12 @@ INSIDE_RULES = Rules(
     direction_max_m=12.0,
     shuffle_options=False,
 )
-SIZES = {"layers": 4, "vision_depth": 2, "temporal": 1, "tokens_per_second": 1}
+SIZES: dict[str, Any] = {
+    "layers": 4,
+    "vision_depth": 2,
+    "temporal": 1,
+    "tokens_per_second": 1,
+}
 VIDEO_TOKENS = 128
 
 Asked = tuple[Question, Thought]
@@ -192,7 +197,7 @@ class Packer:
         tells carries no loss.
         """
         ids, labels, segments, places = [], [], [], []
-        media: list[dict[str, Tensor]] = []
+        media: list[Mapping[str, Tensor]] = []
         found: dict[int, list[tuple[int, int, list[int]]]] = {0: [], 1: [], 2: []}
         for b, (room, asked) in enumerate(rooms):
             prefix, shown = self._prefix(asked[0][0]) if video else ([], [])
@@ -235,7 +240,9 @@ class Packer:
             dense_targets([room for room, _ in rooms]) if video else None,
         )
 
-    def _prefix(self, row: Question) -> tuple[list[int], list[dict[str, Tensor]]]:
+    def _prefix(
+        self, row: Question
+    ) -> tuple[list[int], Sequence[Mapping[str, Tensor]]]:
         """Tokens of the prompt up to the end of the video, and the video."""
         (prompt,), media = encode_prompts(self.processor, [row], "tiny", SHOWN)
         return prompt[: self.positions.shape[1]], media

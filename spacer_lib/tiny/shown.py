@@ -16,7 +16,8 @@ from spacer_lib.rooms.scene import Scene
 from spacer_lib.rooms.synthetic.layout import Room, draw_room
 from spacer_lib.rooms.synthetic.views import VIEWS, View, to_scene, view_poses
 
-SHOWN = VideoSettings(8, 56)
+SIDE = 56  # of a frame, in pixels
+SHOWN = VideoSettings(8, SIDE)
 TOKEN_PX = 14  # side of the square of a frame that becomes one video token
 CLEAR_PX = 40  # an object that never fills so many pixels of a frame is not seen
 FIRST_PX = 15  # it appears in the first frame in which it fills so many
@@ -98,8 +99,8 @@ def show(view: str, seed: int) -> ShownRoom | None:
     filmed = VIEWS[view]
     room = draw_room(seed, filmed.style)
     indices = Sampler().indices(filmed.frames, SHOWN.frames, FPS)
-    frames, depth, labels = render_labelled(room, filmed, indices, SHOWN.size)
-    n, side = len(frames), SHOWN.size // TOKEN_PX
+    frames, depth, labels = render_labelled(room, filmed, indices, SIDE)
+    n, side = len(frames), SIDE // TOKEN_PX
     shows = labels[..., None] == [p.instance_id for p in room.furniture]
     pixels = shows.reshape(n, side, TOKEN_PX, side, TOKEN_PX, -1).sum(axis=(2, 4))
     of_frames = pixels.sum(axis=(1, 2))  # (frames, objects)

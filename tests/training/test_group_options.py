@@ -333,6 +333,40 @@ def test_media_errors_name_their_source(small, rows, tmp_path):
     assert caught.value.source == "nowhere.mp4"
 
 
+def test_the_same_completions_give_the_same_update_whoever_drew_them(
+    small, rows, tmp_path, variety
+):
+    videos = [{**row, "alike": False} for row in rows]
+    trainer = build_trainer(small(), tmp_path / "own", rows=videos)
+    drawn = trainer.roll_out([0, 1])
+    _, logps = trainer.score(drawn)
+    other = build_trainer(small(), tmp_path / "vllm", rows=videos)
+    engine = with_engine(other)
+    kept = drawn["completion_mask"].bool()
+
+    def replay(*given):
+        answers = zip(drawn["completion_ids"], logps, kept, strict=True)
+        return [
+            made._replace(ids=ids[mask].tolist(), logps=scores[mask].tolist())
+            for made, (ids, scores, mask) in zip(asked(*given), answers, strict=True)
+        ]
+
+    asked, engine.ask = engine.ask, replay
+    replayed = other.roll_out([0, 1])
+    for one in (trainer, other):
+        one.model.train()
+        one.current_gradient_accumulation_steps = 1
+        loss, _ = step.policy_loss(
+            one, one.model, drawn if one is trainer else replayed
+        )
+        loss.backward()
+    pairs = zip(trainer.model.parameters(), other.model.parameters(), strict=True)
+    gradients = [(a.grad, b.grad) for a, b in pairs if a.grad is not None]
+    assert sum(bool(a.any()) for a, _ in gradients) > 20
+    for ours, theirs in gradients:
+        torch.testing.assert_close(theirs, ours, rtol=1e-4, atol=1e-7)
+
+
 def test_completions_of_vllm_are_weighted(small, rows, tmp_path, variety):
     """vLLM's log-probabilities as the trainer's, and one row far too unlikely there."""
     texts = [{**row, "alike": False, "video": None} for row in rows]
