@@ -115,6 +115,12 @@ def score(
         Optional[str],
         typer.Option(metavar="prediction=NAME", help="Column of the raw output."),
     ] = None,
+    out: Annotated[
+        Optional[Path],
+        typer.Option(
+            help="Also write a run's folder, for `report` and `extras explain-gap`."
+        ),
+    ] = None,
     audit: Annotated[
         bool, typer.Option(help="Compare the scores of all reading rules.")
     ] = False,
@@ -194,6 +200,12 @@ def score(
         more = " ..." if len(unanswered) > 5 else ""
         some = ", ".join(map(str, unanswered[:5]))
         print(f"{len(unanswered)} without a prediction: {some}{more}")
+    paths = {}
+    if out is not None:
+        from spacer_lib.evaluation.foreign import write_run
+
+        written = write_run(out, records, chosen, extraction, predictions, profile)
+        paths = {"paths": written}
     return {
         "rows": [
             {
@@ -210,6 +222,7 @@ def score(
         "benchmark": chosen.name,
         "extraction": extraction,
         "unanswered": unanswered,
+        **paths,
         **(_audited(rows, answers, chosen) if audit else {}),
     }
 
