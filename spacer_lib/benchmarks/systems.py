@@ -2,7 +2,7 @@
 
 ``spacer``      SpaceR's released evaluation: another reader for each benchmark
 ``video_r1``    Video-R1's ``eval_bench.py``: one reader for all
-``lmms_eval``   the benchmark's own rule behind an answer tag or ``\\boxed{}``
+``lmms_eval``   the benchmark's own rule without thoughts; numbers of VSI-Bench anywhere
 ``vlmevalkit``  VLMEvalKit's VSI-Bench
 ``easi``        EASI's spatial benchmarks, which look for an answer almost anywhere
 
@@ -10,7 +10,7 @@ Each equals the released code, its faults included; tests hold recorded outputs.
 
 Source: https://github.com/OuyangKun10/SpaceR (``SpaceR-Eval``),
 https://github.com/tulerfeng/Video-R1 (``src/eval_bench.py``),
-https://github.com/EvolvingLMMs-Lab/lmms-eval (``models/model_utils``),
+https://github.com/EvolvingLMMs-Lab/lmms-eval (0.7.3, ``tasks/vsibench/utils.py``),
 https://github.com/open-compass/VLMEvalKit (``vlmeval/dataset/vsibench.py``) and
 https://github.com/EvolvingLMMs-Lab/VLMEvalKit (``utils/spatial_bench``).
 """
@@ -21,12 +21,17 @@ from collections.abc import Callable
 
 import numpy as np
 
+from spacer_lib.benchmarks import vsi
 from spacer_lib.benchmarks.rules import spacer_released
 from spacer_lib.benchmarks.schema import Rule, Verdict
 from spacer_lib.rewards.metrics import float_accuracy
 from spacer_lib.rows import Question
 
 _NUMBERS = ("numerical", "regression")
+_WORDS = (
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen "
+    "fourteen fifteen sixteen seventeen eighteen nineteen twenty"
+).split()
 
 
 def _float(text: str) -> float | None:
@@ -168,17 +173,81 @@ def _strict_accuracy(value: float, truth: float) -> float:
 
 # ---------------------------------------------------------------- lmms-eval
 
-_BOXED = re.compile(r"\\boxed\{\s*(.*?)\s*\}", re.DOTALL)
+_REASONING = (("<think>", "</think>"), ("<analysis>", "</analysis>"))
+_FIRST_NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
+_NUMBER_WORDS = {
+    **{word: value for value, word in enumerate(_WORDS)},
+    **dict(
+        zip(
+            "thirty forty fifty sixty seventy eighty ninety".split(),
+            range(30, 100, 10),
+            strict=True,
+        )
+    ),
+    "hundred": 100,
+    "thousand": 1000,
+}
 
 
 def lmms_eval(official: Rule) -> Rule:
-    """The benchmark's own rule on the first answer block, else on the first box."""
+    """The benchmark's own rule on the text without its blocks of reasoning.
+
+    An answer tag stays in the text. Of VSI-Bench's numbers the first one counts, in
+    digits or words: "There are 3 or 4" is 3, and "one hundred five" is 105.
+
+    Source: lmms-eval 0.7.3. Versions before took the content of the answer tag or of
+    ``\\boxed{}``, and read VSI-Bench's numbers as its authors do.
+    """
 
     def rule(text: str, row: Question) -> Verdict:
-        found = _SPACED_TAG.search(text) or _BOXED.search(text)
-        return official(found[1] if found else text, row)
+        text = _without_reasoning(text)
+        if (
+            row["question_type"] not in vsi.NUMBER
+            or row["problem_type"] not in _NUMBERS
+        ):
+            return official(text, row)
+        value = _first_in_digits_or_words(text.lower())
+        if value is None:
+            return Verdict(0.0, None, "no_number")
+        score = float_accuracy(value, float(row["ground_truth"]))
+        return Verdict(score, f"{value:.12g}")
 
     return rule
+
+
+def _without_reasoning(text: str) -> str:
+    """The text without its blocks; without an opening tag, what follows the last."""
+    for opening, closing in _REASONING:
+        while (start := text.find(opening)) >= 0:
+            stop = text.find(closing, start)
+            if stop < 0:
+                break
+            text = text[:start] + text[stop + len(closing) :]
+        if opening not in text:
+            text = text.rpartition(closing)[2]
+    return text.strip()
+
+
+def _first_in_digits_or_words(text: str) -> float | None:
+    digits = _FIRST_NUMBER.search(text)
+    words = list(re.finditer("[a-z]+", text))
+    spoken = next((i for i, word in enumerate(words) if word[0] in _NUMBER_WORDS), None)
+    if digits and (spoken is None or digits.start() < words[spoken].start()):
+        return float(digits[0])
+    if spoken is None:
+        return None
+    total = current = 0
+    for word in words[spoken:]:
+        if word[0] == "and":
+            continue
+        value = _NUMBER_WORDS.get(word[0])
+        if value is None:
+            break
+        if value == 1000:
+            total, current = total + 1000 * max(current, 1), 0
+        else:
+            current = max(current, 1) * 100 if value == 100 else current + value
+    return float(total + current)
 
 
 # ---------------------------------------------------------------- VLMEvalKit
@@ -238,10 +307,6 @@ _PHRASE = re.compile(
     re.I,
 )
 _ANYWHERE = re.compile(rf"(?<![A-Za-z]){_BRACKETED}(?![A-Za-z])")
-_WORDS = (
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen "
-    "fourteen fifteen sixteen seventeen eighteen nineteen twenty"
-).split()
 _NUMBER_WORD = re.compile(rf"\b({'|'.join(_WORDS)})\b", re.I)
 _TAIL_CHARS, _TAIL_LINES = 800, 6
 

@@ -123,6 +123,12 @@ def score(
         Optional[str],
         typer.Option(metavar="prediction=NAME", help="Column of the raw output."),
     ] = None,
+    out: Annotated[
+        Optional[Path],
+        typer.Option(
+            help="Also write a run's folder, for `report` and `extras explain-gap`."
+        ),
+    ] = None,
     audit: Annotated[
         bool, typer.Option(help="Compare the scores of all reading rules.")
     ] = False,
@@ -209,6 +215,12 @@ def score(
         more = " ..." if len(unanswered) > 5 else ""
         some = ", ".join(map(str, unanswered[:5]))
         print(f"{len(unanswered)} without a prediction: {some}{more}")
+    paths = {}
+    if out is not None:
+        from spacer_lib.evaluation.foreign import write_run
+
+        written = write_run(out, records, chosen, extraction, predictions, profile)
+        paths = {"paths": written}
     return {
         "rows": [
             {
@@ -226,6 +238,7 @@ def score(
         "extraction": extraction,
         "unanswered": unanswered,
         **({"accepted_edits": edits} if edits else {}),
+        **paths,
         **(_audited(rows, answers, chosen) if audit else {}),
     }
 

@@ -31,10 +31,13 @@ from xml.etree import ElementTree
 from spacer_lib.artifacts import (
     PathLike,
     json_lines,
+    make_folder,
     parse_json,
+    provenance,
     read_json,
     read_parquet,
     scratch_folder,
+    write_json,
     write_jsonl,
 )
 from spacer_lib.benchmarks.schema import Benchmark
@@ -46,7 +49,7 @@ from spacer_lib.evaluation.chain import (
     refuse_cut_off,
 )
 from spacer_lib.evaluation.predictions import UNANSWERED
-from spacer_lib.rows import Question
+from spacer_lib.rows import Prediction, Question
 
 # What files call a question's id, and the room or video that it is asked about.
 IDS = ("id", "question_id", "ID")
@@ -601,3 +604,52 @@ def _videos(row: dict[str, Any]) -> set[str]:
     """The room or video that a row names, without folders and suffixes."""
     named = (row.get(key) for key in VIDEOS)
     return {PurePosixPath(str(name)).stem for name in named if name}
+
+
+# ---------------------------------------------------------------- scored
+
+
+def write_run(
+    folder: PathLike,
+    records: Sequence[Prediction],
+    benchmark: Benchmark,
+    extraction: str,
+    source: PathLike,
+    profile: str | None = None,
+) -> list[Path]:
+    """Scored predictions made elsewhere as the folder of a run.
+
+    ``spacer report`` and ``spacer extras explain-gap`` read it as one of `spacer
+    evaluate`. Its ``evaluation.json`` has no settings: a file of texts states none.
+
+    Returns
+    -------
+    list of Path
+        ``predictions.jsonl`` and ``evaluation.json``.
+
+    Raises
+    ------
+    SpacerError
+        If the folder holds a run of `spacer evaluate`.
+    """
+    folder = make_folder(folder)
+    paths = [folder / "predictions.jsonl", folder / "evaluation.json"]
+    if paths[1].exists() and "settings" in read_json(paths[1]):
+        raise SpacerError(
+            folder,
+            kind="evaluation.other-run",
+            got="answers of `spacer evaluate`",
+            expected="a folder of its own",
+            remedy="choose another --out",
+        )
+    header = {
+        "name": Path(source).name,
+        "benchmark": benchmark.name,
+        "extraction": extraction,
+        **({"profile": profile} if profile else {}),
+        "predictions": str(source),
+        **provenance(),
+    }
+    write_jsonl(paths[0], records)
+    write_json(paths[1], header)
+    return paths

@@ -3,7 +3,8 @@
 A difference of two runs has causes of two kinds. *Reading* and *averaging* can be
 changed on saved texts, so both are varied in full: each run's texts are scored under
 both rules and both aggregates. *Asking* cannot: it is one cause, named after the
-settings in which the runs' ``evaluation.json`` differ. If several differ, they share
+settings in which the runs' ``evaluation.json`` differ, or "asked elsewhere" for
+predictions of another program (`spacer score --out`). If several differ, they share
 one number, unless ``ask_again`` makes the runs between them.
 
 A share is a Shapley value: the change that a cause makes, averaged over all orders of
@@ -77,6 +78,7 @@ CAUSES: Mapping[str, tuple[str, ...]] = {
 }
 # What ``AskSettings`` holds, so that a run between two others can be made.
 ASKABLE = ("prompt", "frames", "sampler", "pixels", "frames as images", "decoding")
+ELSEWHERE = "asked elsewhere"
 # Their rules need more of a question than a prediction repeats.
 _NEED_DATA = ("tempcompass", "videommmu")
 MOST_RUNS = 14  # four causes
@@ -162,7 +164,7 @@ def _said(run: Run, key: str) -> Any:
             f"{run.name}: evaluation.json",
             kind="evaluation.no-header",
             got=f"no {key}",
-            expected="the folder of `spacer evaluate`",
+            expected="the folder of `spacer evaluate`, or of `spacer score --out`",
         )
     return run.about[key]
 
@@ -173,7 +175,13 @@ def _said(run: Run, key: str) -> Any:
 def differing_settings(
     before: Mapping[str, Any], after: Mapping[str, Any]
 ) -> dict[str, list[str]]:
-    """``{cause: ["settings.video.frames 4, then 8"]}`` of two ``evaluation.json``."""
+    """``{cause: ["settings.video.frames 4, then 8"]}`` of two ``evaluation.json``.
+
+    Predictions made elsewhere state no settings: then the one cause is ``ELSEWHERE``.
+    """
+    if "settings" not in before or "settings" not in after:
+        names = (str(header.get("name")) for header in (before, after))
+        return {ELSEWHERE: [", then ".join(names)]}
     found: dict[str, list[str]] = {}
     for cause, keys in CAUSES.items():
         for key in keys:
@@ -458,14 +466,21 @@ def ask_again(
         for size in range(1, len(causes))
         for some in combinations(causes, size)
     ]
-    keys = [key for cause in causes for key in CAUSES[cause]]
-    other = [k for k in keys if "settings." not in k and _at(first, k) != _at(last, k)]
+    keys = [key for cause in causes for key in CAUSES.get(cause, (cause,))]
+    other = [
+        key
+        for key in keys
+        if "settings." not in key
+        and (key == ELSEWHERE or _at(first, key) != _at(last, key))
+    ]
     same = to_jsonable(backend.identity()) == _at(first, "backend")
     if other or not same or len(runs) > MOST_RUNS:
         raise SpacerError(
             "runs between the two",
             kind="evaluation.gap-not-askable",
             got=f"{', '.join(other)} differ"
+            if other and ELSEWHERE not in other
+            else "predictions made elsewhere"
             if other
             else f"{len(runs)} runs"
             if same

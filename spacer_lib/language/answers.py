@@ -3,12 +3,16 @@
 Reads a short answer, such as the content of an answer tag. The two readers share what
 may stand around an answer:
 
-markup    ``**B**``, ``_B_``, `` `B` ``, ``"B"``, ``[B]``, ``\\boxed{B}``
-phrases   ``Answer: B``, ``The answer is B``, ``Option B``, ``B is correct``
+markup    ``**B**``, ``_B_``, `` `B` ``, ``"B"``, ``[B]``, ``\\boxed{B}``, ``- B``,
+          ``{"answer": "B"}``, and tokens such as ``<|im_end|>``
+phrases   ``Answer: B``, ``The answer is B``, ``Option B``, ``B is correct``,
+          ``答案是B``
+clauses   ``Seen from the door, the answer is B``, if the clause names no other option
 notes     a line or a bracket after the answer that names no other one
 
-Two different answers, a negation and a letter that is no option are never read. Every
-reading carries how it was read, one of ``HOWS``.
+Full-width letters, digits and marks are read as the plain ones. Two different answers,
+a negation and a letter that is no option are never read. Every reading carries how it
+was read, one of ``HOWS``.
 
 Departure from SpaceR Eq. 2 (https://arxiv.org/abs/2504.01805), an exact match. The
 exact forms alone are ``choices.read_choice`` and ``numbers.read_number``.
@@ -90,7 +94,9 @@ def read_letter(
     if letter is not None:
         return Reading(letter, how=_form(text, options))
     texts = labelled_options(options) if options else {}
-    found = _wide_letter(text, texts, options) if grammar == "wide" else None
+    found = None
+    if grammar == "wide":
+        found = _wide_letter(_named_value(_narrow(text)), texts, options)
     if found is None:
         return Reading(None, failure="not_an_option")
     return Reading(found[0], how=found[1])
@@ -105,13 +111,16 @@ def read_figure(text: str, unit: str | None = None, grammar: str = "wide") -> Re
     unit : str, optional
         The unit asked for.
     grammar : str
-        ``wide``: a number on a line of its own may be followed by lines of notes.
+        ``wide``: a number on a line of its own may be followed by lines of notes, and
+        may be the value of a key such as ``answer``.
 
     Examples
     --------
     >>> read_figure("There are 4.")
     Reading(answer='4', value=4.0, how='sentence', failure=None)
     """
+    if grammar == "wide":
+        text = _named_value(_narrow(text))
     value, failure = read_number(text, unit)
     how = _number_form(text) if value is not None else None
     if failure == "ambiguous_number" and grammar == "wide":
@@ -134,7 +143,23 @@ _LATEX = re.compile(
     r"\\(?:boxed|fbox|text|textbf|textit|mathrm|mathbf|rm)\s*\{([^{}]*)\}"
 )
 _MARKUP = re.compile(
-    r"[*`$#]|\\[()\[\]]|(?<!\w)_+|(?<!_)_+(?!\w)|</?(?:b|i|em|strong|code)>"
+    r"[*`$#]|\\[()\[\]]|(?<!\w)_+|(?<!_)_+(?!\w)|</?(?:b|i|em|strong|code|s)>"
+    r"|<\|[a-z_]{1,30}\|>"
+)
+_BULLET = re.compile("(?:[->•·–—→✅✔✓☑\ufe0f]+\\s+)+")
+_TICK = re.compile("\\s*[✅✔✓☑\ufe0f]+$")
+# Full-width forms and East Asian marks, one character each.
+_PLAIN_FORMS = {
+    **{code: chr(code - 0xFEE0) for code in range(0xFF01, 0xFF5F)},
+    **str.maketrans("。、【】「」『』《》〈〉\u3000", '.,[]""""<><> '),
+}
+# The value of the one key of a JSON object that names an answer.
+_OBJECT = re.compile(r"(?:```(?:json)?\s*)?(\{.*\})\s*(?:```)?", re.DOTALL)
+_VALUE = re.compile(
+    r"[{,]\s*[\"'](?:final_?|correct_?|predicted_?)?"
+    r"(?:answer|choice|option|selection|prediction)[\"']\s*:\s*"
+    r"(?:\"([^\"]*)\"|'([^']*)'|([^\s,{}\[\]\"']+))\s*(?=[,}])",
+    re.IGNORECASE,
 )
 _PAIRS = ("()", "[]", "{}", "<>", '""', "''", "“”", "‘’", "«»", "„“")
 _MARKS = " \t\n.,;:!"
@@ -145,11 +170,13 @@ _PHRASE = re.compile(
     r"(?:answer|ans|option|choice|selection|solution|response|one|guess|letter)\b"
     r"(?:\s+(?:to|for)\s+(?:the|this)\s+question)?"
     r"(?:\s+(?:is|would\s+be|should\s+be|must\s+be))?"
-    r"|(?:correct|right|final|selected|chosen|result)(?=\s*[:=])"
-    r"|it(?:\s+is|['’]s|\s+(?:would|should|must)\s+be)\b"
+    r"|(?:correct|right|final|selected|chosen|result|prediction|assistant)(?=\s*[:=])"
+    r"|(?:it|that)(?:\s+is|['’]s|\s+(?:would|should|must)\s+be)\b"
     r"|i(?:\s+(?:would|will|['’]ll|have\s+to|must)|['’]d|['’]ll)?\s+"
     r"(?:say|choose|pick|select|answer|go\s+(?:with|for)|think|believe)\b"
     r"(?:\s+(?:that\b\s*)?(?:it\s+is|it['’]s|the\s+answer\s+is))?"
+    r"|(?:(?:因此|所以|综上(?:所述)?|那么|故)\s*,?\s*)?我?(?:的|会)?"
+    r"(?:(?:最终|最后|正确|最佳)的?)?(?:答案|选项|选择|选)(?:应该|应当|应)?[是为]?(?!不)"
     r")\s*(?:[:=]|[-–—]\s)*\s*",
     re.IGNORECASE,
 )
@@ -174,7 +201,7 @@ _REVISION = re.compile(
 
 
 def _bare(text: str) -> str:
-    """A text without markup: LaTeX commands, emphasis, code, dollar signs."""
+    """A text without markup: LaTeX, emphasis, code, dollar signs, control tokens."""
     for _ in range(4):  # \boxed{\text{B}}
         text, count = _LATEX.subn(r" \1 ", text)
         if not count:
@@ -207,6 +234,18 @@ def _is_one_block(text: str) -> bool:
     return False
 
 
+def _narrow(text: str) -> str:
+    """Full-width characters and East Asian marks as the plain ones."""
+    return text if text.isascii() else text.translate(_PLAIN_FORMS)
+
+
+def _named_value(text: str) -> str:
+    """``B`` of ``{"answer": "B", …}``; any other text as it is."""
+    found = _OBJECT.fullmatch(text.strip())
+    values = _VALUE.findall(found[1]) if found else []
+    return "".join(values[0]) if len(values) == 1 else text
+
+
 def _first_line(text: str) -> tuple[str, list[str]]:
     """The first line that says something, and those after it."""
     lines = [line for line in text.splitlines() if line.strip()]
@@ -231,6 +270,17 @@ _UNMARKED = re.compile(r"([B-HJ-Z])\s+(.+)", re.DOTALL)  # A and I are words
 _ARTICLE = re.compile(r"(?:the|an)\s+", re.IGNORECASE)  # a is a letter
 _REASON = re.compile(r"(?:because|since|as|due\s+to)\b", re.IGNORECASE)
 _LABEL = re.compile(r"(?:(?<![\w'’])[B-HJ-Z](?![\w'’])|(?<![\w'’])A(?=[.):,]))")
+# "sofa (B)", "the sofa (option B)", "sofa - B"
+_LETTER_LAST = re.compile(
+    r"(.+?)\s*(?:[(\[]\s*(?:(?:option|answer)\s+)?([A-Za-z])\s*[)\]]|[-–—:]\s+([A-Z]))",
+    re.IGNORECASE,
+)
+_CLAUSE = re.compile(
+    r"(?P<clause>[^.!?]{1,200}?)[,;:]\s+(?P<said>(?:(?:so|thus|hence|therefore)[,]?\s+)?"
+    r"(?:the|my)\s+(?:(?:final|correct|right|best|most\s+likely)\s+){0,2}"
+    r"(?:answer|option|choice)\s+(?:is|would\s+be|must\s+be|should\s+be)\b.{1,200})",
+    re.IGNORECASE,
+)
 
 
 def _form(text: str, options: Sequence[str] | None) -> str:
@@ -265,14 +315,43 @@ def _wide_letter(
 def _one_line(
     text: str, known: Mapping[str, str], options: Sequence[str] | None
 ) -> _Found | None:
-    core, how = _peeled(" ".join(_bare(text).split())), "wrapped"
+    plain = " ".join(_bare(text).split())
+    plain = _TICK.sub(
+        "", plain[bullet.end() :] if (bullet := _BULLET.match(plain)) else plain
+    )
+    return _phrased(plain, known, options) or _after_clause(plain, known, options)
+
+
+def _after_clause(
+    text: str, known: Mapping[str, str], options: Sequence[str] | None
+) -> _Found | None:
+    """The answer behind "Seen from the door, the answer is", if it is the only one."""
+    found = _CLAUSE.fullmatch(text)
+    if found is None:
+        return None
+    clause = found["clause"]
+    if _DOUBT.search(clause) or _LABEL.search(clause):
+        return None
+    said = _phrased(found["said"], known, options)
+    if said is None or _phrased(clause, known, options):  # "A, the answer is B"
+        return None
+    plain = _plain(clause)
+    others = (option for label, option in known.items() if label != said[0])
+    return None if any(_mentions(plain, option) for option in others) else said
+
+
+def _phrased(
+    text: str, known: Mapping[str, str], options: Sequence[str] | None
+) -> _Found | None:
+    core, how = _peeled(text), "wrapped"
     for _ in range(4):  # "So the answer is: Option B"
         found = _core(core, known, options)
         if found:
             return found[0], how if how == "sentence" else found[1] or how
         shorter = core
         phrase = _PHRASE.match(core)
-        if phrase and not core[phrase.end() - 1 : phrase.end() + 1].isalnum():
+        joint = core[phrase.end() - 1 : phrase.end() + 1] if phrase else ""
+        if phrase and not (joint.isalnum() and joint.isascii()):
             shorter = core[phrase.end() :]
         else:
             tail = _VERDICT.search(core)
@@ -303,6 +382,12 @@ def _core(
     ]
     if same:
         return (same[0], "") if len(same) == 1 else None
+    last = _LETTER_LAST.fullmatch(core)
+    if last and (letter := (last[2] or last[3]).upper()) in known:
+        said = _plain(last[1])
+        article = _ARTICLE.match(said)
+        if known[letter] in (said, said[article.end() :] if article else said):
+            return letter, "letter_and_text"
     marked = _MARKED.fullmatch(core)
     match = marked or _UNMARKED.fullmatch(core)
     if match is None:

@@ -1,9 +1,10 @@
 """Numbers and units of length in answers, ground truths and questions.
 
-Reads short texts in English: one number in digits or words, and the unit after it.
+Reads short texts: one number in digits or in English words, and the unit after it, in
+English or Chinese.
 
 Our own rule, as no paper compared here prints one: a text with two different numbers,
-a sum or a range states none.
+a sum, a range, a bound ("more than 4") or a negation ("not 4") states none.
 """
 
 import re
@@ -46,6 +47,12 @@ _CALCULATION = re.compile(
     r"[0-9]\s*[-−–+*/^×x:=_]\s*[-−+.]?[0-9]|[0-9][²³¹⁰⁴-⁹]"
     r"|[0-9]\s*(?:[cmk]?m|ft|in)\s*[-−–+*×x]\s*[0-9]"  # "5m x 5m" is not 5
 )
+_BOUNDED = re.compile(
+    r"(?:\b(?:not|than)\s+|n['’]t\s+|不[是到]\s*|[超大小少多]于\s*|超过\s*|不足\s*)"
+    r"(?:(?:exactly|about|just)\s+)?"
+    rf"(?:-?\.?[0-9]|(?:{'|'.join(_WORD_VALUES)})\b)",
+    re.IGNORECASE,
+)
 _FRACTION = re.compile(
     r"(?<![\w.,/^])(?:(?P<whole>[0-9]{1,9}) )?(?P<top>[0-9]{1,9})/"
     r"(?P<bottom>[0-9]{1,3})(?![0-9/]|[.,][0-9]|[eE][-+]?[0-9])"
@@ -53,24 +60,25 @@ _FRACTION = re.compile(
 _FRACTION_SIGN = re.compile("[¼-¾⅐-⅞]")  # one character, such as ½
 
 _LENGTHS_M = {  # unit: metres, spellings
-    "mm": (0.001, r"mm|millimet(?:er|re)s?"),
-    "cm": (0.01, r"cms?|centimet(?:er|re)s?"),
-    "m": (1.0, r"m|met(?:er|re)s?"),
-    "km": (1000.0, r"kms?|kilomet(?:er|re)s?"),
+    "mm": (0.001, r"mm|millimet(?:er|re)s?|毫米"),
+    "cm": (0.01, r"cms?|centimet(?:er|re)s?|厘米|公分"),
+    "m": (1.0, r"m|met(?:er|re)s?|米"),
+    "km": (1000.0, r"kms?|kilomet(?:er|re)s?|公里|千米"),
     # "in" before a word is a preposition: "3 in total".
     "in": (0.0254, r"inch(?:es)?|in(?!\s+\w)"),
     "ft": (0.3048, r"ft|foot|feet"),
     "yd": (0.9144, r"yds?|yards?"),
 }
 _UNIT = (
-    r"(?:(?P<before>square|sq|cubic|cu)\.?\s?)?(?:"
+    r"(?:(?P<before>square|sq|cubic|cu|平方|立方)\.?\s?)?(?:"
     + "|".join(f"(?P<{unit}>{words})" for unit, (_, words) in _LENGTHS_M.items())
-    + r")(?:\^?(?P<after>[23²³])|\s(?P<spoken>squared|cubed))?(?!\w)"
+    + r")(?:\^?(?P<after>[23²³])|\s(?P<spoken>squared|cubed))?(?![^\W㐀-鿿])"
 )
 _UNIT_ALONE = re.compile(_UNIT, re.IGNORECASE)
 _UNIT_OF_NUMBER = re.compile(r"[\s(-]{0,3}(?:in\s)?" + _UNIT, re.IGNORECASE)
 _UNIT_OF_QUESTION = re.compile(r"(?:\bin\s|\()" + _UNIT, re.IGNORECASE)
-_POWERS = {"s": 2, "2": 2, "²": 2, "c": 3, "3": 3, "³": 3}  # by first character
+# By first character.
+_POWERS = {"s": 2, "2": 2, "²": 2, "平": 2, "c": 3, "3": 3, "³": 3, "立": 3}
 
 
 def unit_of(question: str) -> str | None:
@@ -111,7 +119,8 @@ def read_number(text: str, unit: str | None = None) -> tuple[float | None, str |
     Read are digits with or without thousands separators (``1,200``, ``.5``, ``-3``,
     ``4e2``), fractions (``3/4``, ``2 1/2``, ``2½``; denominators 2 to 100) and English
     words up to the thousands (``twenty one``). The same number twice is one number.
-    Sums, ranges, dates and other number words ("two million", "half") are ambiguous.
+    Sums, ranges, bounds, dates and other number words ("two million", "half") are
+    ambiguous, and so is a number after "not".
 
     A unit may follow the number. Without ``unit`` it is ignored. With ``unit``, a
     known unit of the same dimension is converted (``250 cm`` is 2.5 in ``m``), one of
@@ -149,7 +158,7 @@ def read_number(text: str, unit: str | None = None) -> tuple[float | None, str |
     if len(text) > MAX_ANSWER_CHARS:
         return None, "answer_too_long"
     text = _with_decimals(text)
-    if _CALCULATION.search(text):
+    if _CALCULATION.search(text) or _BOUNDED.search(text):
         return None, "ambiguous_number"
     found = set()
     for stated, stop in _stated_numbers(text):
@@ -223,7 +232,8 @@ def _stated_numbers(text: str) -> Iterator[tuple[float | None, int]]:
     sign, stop, before = 1, 0, ""
     for token in _NUMBER_TOKEN.finditer(text):
         # The 2 of "m2" and "m^2" belongs to a unit, the 4 of "room4" to a name.
-        glued = re.match(r"[\w^]", text[token.start() - 1 : token.start()])
+        # Chinese has no spaces: "有4把".
+        glued = re.match(r"[^\W㐀-鿿]|\^", text[token.start() - 1 : token.start()])
         word = (token["word"] or "").lower()
         if word in _UNREAD_WORDS:
             yield None, token.end()

@@ -168,7 +168,9 @@ PRESETS: dict[str, RewardConfig] = {
     "spatial-r1-released": RewardConfig(
         code="spacer",  # ten thresholds: int(10.999…) of Eq. 2's N
         map_gate="off",
-        length_window=None,
+        length_window=(320, 512),  # its script: len_control true; not in the paper
+        length_rule="released",
+        length_bonus=0.2,
     ),
     "vsgrpo-think": _VSGRPO,
     "vsgrpo-observe": dataclasses.replace(_VSGRPO, shape="observe"),

@@ -59,6 +59,59 @@ LETTERS = [
 ]
 
 
+LETTERS += [
+    # Chinese, alone and mixed, with full-width forms
+    ("答案是D", "D", "sentence"),
+    ("答案：D", "D", "sentence"),
+    ("答案: D. shelf", "D", "sentence"),
+    ("选D", "D", "sentence"),
+    ("我选择 D。", "D", "sentence"),
+    ("正确答案是 **D**。", "D", "sentence"),
+    ("最终答案：(D)", "D", "sentence"),
+    ("因此，答案应该是D。", "D", "sentence"),
+    ("所以选D", "D", "sentence"),
+    ("选项D", "D", "sentence"),
+    ("Ｄ", "D", "wrapped"),
+    ("D。", "D", "wrapped"),
+    ("（D）", "D", "wrapped"),
+    ("【D】", "D", "wrapped"),
+    ("「D」", "D", "wrapped"),
+    ("D、shelf", "D", "letter_and_text"),
+    ("D．shelf", "D", "letter_and_text"),
+    ("D：shelf", "D", "letter_and_text"),
+    # JSON, Markdown, LaTeX and tokens of chat templates
+    ('{"answer": "D"}', "D", "wrapped"),
+    ("{'answer': 'D'}", "D", "wrapped"),
+    ('{"answer": D}', "D", "wrapped"),
+    ('{"final_answer": "D. shelf"}', "D", "letter_and_text"),
+    ('{"option": "D", "reason": "nearer than the desk"}', "D", "wrapped"),
+    ('{"reason": "C is far", "Answer": "(D)"}', "D", "wrapped"),
+    ('```json\n{"answer": "D"}\n```', "D", "wrapped"),
+    ("```\nD\n```", "D", "wrapped"),
+    ("> D", "D", "wrapped"),
+    ("- D", "D", "wrapped"),
+    ("### Final Answer: D", "D", "sentence"),
+    ("**Final Answer:**\n\n**D**", "D", "sentence"),
+    (r"$$\boxed{\mathbf{(D)}}$$", "D", "wrapped"),
+    (r"\boxed{D. \text{shelf}}", "D", "letter_and_text"),
+    ("<|begin_of_box|>D<|end_of_box|>", "D", "wrapped"),
+    ("D<|im_end|>", "D", "wrapped"),
+    ("D</s>", "D", "wrapped"),
+    ("✅ D", "D", "wrapped"),
+    ("D ✓", "D", "wrapped"),
+    # clauses, speakers, the letter behind its text
+    ("Based on the video, the answer is D.", "D", "sentence"),
+    ("Seen from the door, the correct option is (D).", "D", "sentence"),
+    ("The shelf is nearest, so the answer is D.", "D", "sentence"),
+    ("That would be D.", "D", "sentence"),
+    ("Assistant: D", "D", "sentence"),
+    ("Prediction: D", "D", "sentence"),
+    ("shelf (D)", "D", "letter_and_text"),
+    ("The shelf (option D)", "D", "letter_and_text"),
+    ("Shelf - D", "D", "letter_and_text"),
+]
+
+
 @pytest.mark.parametrize("answer, letter, how", LETTERS)
 def test_letters(answer, letter, how):
     assert read_letter(answer, OPTIONS)[::2] == (letter, how)
@@ -100,6 +153,43 @@ def test_letters(answer, letter, how):
         "(D",
         "desk or shelf",
         "",
+        "答案是C或D",
+        "不是D",
+        "答案不是D",
+        "我不选D",
+        "C和D",
+        "C、D",
+        "可能是D",
+        "无法确定",
+        "Ｅ",
+        '{"answer": "C or D"}',
+        '{"answer": ["C", "D"]}',
+        '{"answer": "C", "choice": "D"}',
+        '{"answer": "E"}',
+        '{"wrong_answer": "D"}',
+        '{"answer": "not D"}',
+        "❌ D",
+        "- C\n- D",
+        "> C or D",
+        "The desk is nearest, so the answer is D.",
+        "C is far, so the answer is D.",
+        "C, the answer is D",
+        "A; the answer is D",
+        "The answer is not C, the answer is D",
+        "I am not sure, the answer is D",
+        "It is the desk. So the answer is D",
+        "desk (D)",
+        "Desk - D",
+        "shelf (D or C)",
+        "shelf (not D)",
+        "It could be D.",
+        "None of the above",
+        "I'm sorry, but I can't help with that.",
+        "D is wrong",
+        "If the door is open, D; otherwise C",
+        "The options are A, B, C, D.",
+        "D2",
+        "D-Day",
     ],
 )
 def test_what_chooses_nothing(answer):
@@ -122,13 +212,62 @@ def test_without_options_a_letter_alone_is_read():
         ("There are 4.", 4, "sentence"),
         ("Answer: 4", 4, "sentence"),
         ("4\n\nNote: 1 at the door, 3 at the wall.", 4, "note"),
+        ("４", 4, "number"),
+        ("４．５", 4.5, "number"),
+        ("答案是4", 4, "sentence"),
+        ("答案：4。", 4, "sentence"),
+        ("4个", 4, "sentence"),
+        ("约4个", 4, "sentence"),
+        ("房间里有4把椅子。", 4, "sentence"),
+        ("I can see four chairs.", 4, "sentence"),
+        ("four (4)", 4, "sentence"),
+        ("≈ 4", 4, "sentence"),
+        (r"\(4\)", 4, "wrapped"),
+        (r"\boxed{4\text{ chairs}}", 4, "sentence"),
+        ('{"answer": 4}', 4, "number"),
+        ('{"count": 4}', 4, "sentence"),
+        ('{"answer": "4", "reason": "2 at the door, 2 at the wall"}', 4, "number"),
+        ("4<|im_end|>", 4, "wrapped"),
+        ("more than 4", None, None),
+        ("fewer than four", None, None),
+        ("no less than 4", None, None),
+        ("not 4", None, None),
+        ("There aren't 4", None, None),
+        ("不是4", None, None),
+        ("超过4个", None, None),
+        ("少于4", None, None),
+        ("4、5", None, None),
+        ("3～5", None, None),
         ("4 or 5", None, None),
+        ("between 3 and 5", None, None),
+        ("I cannot determine the number.", None, None),
+        ("several", None, None),
         ("4\n5", None, None),
         ("4\nor 5", None, None),
     ],
 )
 def test_numbers(answer, value, how):
     assert read_figure(answer)[1:3] == (value, how)
+
+
+@pytest.mark.parametrize(
+    "answer, unit, value",
+    [
+        ("2.5米", "m", 2.5),
+        ("250厘米", "m", 2.5),
+        ("大约 2.5 米长", "m", 2.5),
+        ("25平方米", "m2", 25),
+        ("25平方米", "m", None),
+        ("1.5～2.0米", "m", None),
+        (r"$2.5\,\text{m}$", "m", 2.5),
+        ('{"distance": "250 cm"}', "m", 2.5),
+        ("about 2.5 meters (250 cm)", "m", 2.5),
+        ("less than 2 m", "m", None),
+        ("2 m 50 cm", "m", None),
+    ],
+)
+def test_measures(answer, unit, value):
+    assert read_figure(answer, unit).value == value
 
 
 def test_the_strict_grammar_is_the_exact_readers():
@@ -170,7 +309,8 @@ def test_no_text_raises_and_what_is_read_exactly_stays(text):
     "piece",
     "( [ ** _ __ ` $ # D D. D\n (D) {( answer option the \\boxed{ is or I 4 4\n "
     "\n \\text{D} shelf".split(" ")
-    + [" ", "answer is ", "so the ", " is the correct", "it is ", "<b>", "a_b"],
+    + [" ", "answer is ", "so the ", " is the correct", "it is ", "<b>", "a_b"]
+    + ['{"answer": "D", ', ", the answer is ", "<|a", "- ", "选", "，", "not ", "）"],
 )
 def test_the_longest_answer_is_read_at_once(piece):
     for text in ((piece * 2_000)[:2_000], "x" + (piece * 2_000)[:1_998] + "x"):

@@ -70,7 +70,7 @@ NUMBERS = {  # output: what the rules score, truth 10
     "<answer>10</answer> or 4": [1, 0, 1, 1, 0, 1, 1, 1, 1, 0, 1],
     # In floating point an error of 0.2 is over 1 - 0.8 under the official rule.
     "8 or 10": [0, 0.6, 0, 0.7, 1, 0.6, 0.6, 0, 0.6, 0, 1],
-    "there are ten": [1, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1],
+    "there are ten": [1, 0, 1, 0, 0, 0, 1, 0, 1, 0, 1],
     "many": [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
 }
 LETTERS = {  # truth B
@@ -78,8 +78,8 @@ LETTERS = {  # truth B
     "b.": [1, 1, 1, 0, 0, 1, 0, 0, 1, 1, 0],
     "B. right": [1, 1, 1, 1, 1, 1, 1, 0, 1, 1, 1],
     "Based on the map, A": [0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0],
-    "<answer>B</answer>": [1, 0, 1, 1, 1, 1, 1, 1, 1, 0, 1],
-    "<think>A or C</think><answer>B. right</answer>": [1, 0, 1, 0, 1, 1, 1, 0, 1, 0, 1],
+    "<answer>B</answer>": [1, 0, 1, 1, 1, 1, 1, 1, 0, 0, 1],
+    "<think>A or C</think><answer>B. right</answer>": [1, 0, 1, 0, 1, 1, 1, 0, 0, 0, 1],
     "right": [1, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0],
     "": [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
 }

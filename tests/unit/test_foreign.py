@@ -103,6 +103,15 @@ def lmms_eval(document=True):
     return made
 
 
+def lmms_eval_filtered():
+    """Version 0.7.3 where no filter changed a text: one result, and no ``resps``."""
+    made = []
+    for log in lmms_eval(False):
+        log["filtered_resps"] = log.pop("resps")[0][0]
+        made.append({**log, "token_counts": [{"output_tokens": 2}]})
+    return made
+
+
 def vlmevalkit(*, ids=True):
     made = [
         {
@@ -132,6 +141,7 @@ SHAPES = {
     "spacer_eval": spacer_eval,
     "lmms": lmms_eval,
     "lmms_metric": lambda: lmms_eval(False),
+    "lmms_filtered": lmms_eval_filtered,
     "vlmevalkit": vlmevalkit,
     "vlmevalkit_old": lambda: vlmevalkit(ids=False),
 }

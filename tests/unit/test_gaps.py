@@ -306,6 +306,50 @@ def test_the_command_explains_two_runs_and_one_run_under_two_profiles(tmp_path, 
     assert "majority (spacer_released, macro)" in text and "vlmevalkit, micro" in text
 
 
+def test_a_log_of_another_program_is_explained(tmp_path, capsys):
+    """lmms-eval's texts beside a run: the same text on every second question."""
+    data, run_folder = tmp_path / "data", tmp_path / "run"
+    held_out.write(data, rooms=6)
+    given = ["--benchmark", "held-out", "--data", str(data)]
+    ask = ["evaluate", *given, "--floor", "majority", "--out", str(run_folder)]
+    assert main(ask) == 0
+    ours = read_run(run_folder).records
+    log = [
+        {
+            "doc_id": number,
+            "target": record["answer"],
+            "filtered_resps": record["prediction" if number % 2 else "answer"],
+            "input": record["question"],
+        }
+        for number, record in enumerate(ours)
+    ]
+    write_jsonl(tmp_path / "samples_vsibench.jsonl", log)
+    scored = [
+        "score",
+        *given,
+        "--predictions",
+        str(tmp_path / "samples_vsibench.jsonl"),
+    ]
+    elsewhere = str(tmp_path / "elsewhere")
+    assert main([*scored, "--profile", "lmms_eval", "--out", elsewhere]) == 0
+    out = tmp_path / "gap"
+    capsys.readouterr()
+    assert main(["explain-gap", elsewhere, str(run_folder), "--out", str(out)]) == 0
+    made = read_json(out / "gap.json")
+    parts = {line["cause"]: line["share"] for line in made["shares"]}
+    assert parts["asked elsewhere"] < -0.1
+    total = parts.pop("total")
+    assert sum(parts.values()) == pytest.approx(total, abs=1e-12)
+    assert total == pytest.approx(made["after"]["score"] - made["before"]["score"])
+    assert "samples_vsibench.jsonl, then" in capsys.readouterr().out
+    sides = [gaps.make_side(read_run(path)) for path in (elsewhere, run_folder)]
+    with refused("evaluation.gap-not-askable", says="made elsewhere"):
+        rows = named("held-out").read(data)
+        gaps.ask_again(*sides, rows, Floor("majority", rows), tmp_path / "between")
+    assert main([*scored, "--out", str(run_folder)]) == 2  # it is a run of ours
+    assert "a folder of its own" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [([], "two runs"), (["x", "y"], "two runs"), (["--ask"], "--model")],

@@ -38,6 +38,24 @@ def test_rewards_equal_the_recorded_ones():
         assert found.format == form, text
 
 
+def test_rewards_of_spatial_r1_equal_the_recorded_ones():
+    paid = Counter()
+    for kind, truth, text, accuracy, form in RECORDED["spatial_r1"]:
+        row = {
+            "id": "1",
+            "question": "?",
+            "problem_type": kind,
+            "ground_truth": truth,
+            "options": ["A. a", "B. b", "C. c"] if kind == "multiple choice" else None,
+            "map": RECORDED["map"],  # which its code does not look at
+        }
+        found = score(text, row, PRESETS["spatial-r1-released"])
+        assert (found.task, found.map or 0) == (pytest.approx(accuracy), 0), text
+        assert found.format == form, text
+        paid[kind, accuracy > 0, form] += 1
+    assert len(paid) == 8 and min(paid.values()) > 2  # the sample decides both ways
+
+
 def test_the_record_tells_the_code_from_the_paper():
     """A third of the rewards differ, of each kind, and maps are paid and punished."""
     ours = dataclasses.replace(RELEASED, code="ours")

@@ -403,7 +403,7 @@ def test_presets_and_their_published_values():
         "spacer-paper": ((360, 512), "paper"),
         "spacer-released": ((320, 512), "released"),
         "spatial-r1": (None, "off"),
-        "spatial-r1-released": (None, "off"),
+        "spatial-r1-released": ((320, 512), "off"),
         "vsgrpo-think": (None, "off"),
         "vsgrpo-observe": (None, "off"),
         "vsgrpo-vanilla": (None, "off"),

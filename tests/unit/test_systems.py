@@ -35,7 +35,9 @@ def question(question_type, problem_type, truth):
     }
 
 
-@pytest.mark.parametrize("rule", ["spacer_released", "video_r1", "vlmevalkit", "easi"])
+@pytest.mark.parametrize(
+    "rule", ["spacer_released", "video_r1", "lmms_eval", "vlmevalkit", "easi"]
+)
 def test_readings_equal_the_recorded_ones(rule):
     rows = [row[1:] for row in RECORDED["rows"] if row[0] == rule]
     for name, *asked, text, score in rows:
@@ -72,11 +74,18 @@ def test_an_unknown_aggregate_is_refused():
         row_weights("mean", ["a"], named("sti"))
 
 
-def test_lmms_eval_reads_behind_the_tag_or_the_box():
+def test_lmms_eval_takes_thoughts_out_and_leaves_the_answer_tag():
     rule = rules_of(named("vsi"))["lmms_eval"]
     row = question("object_rel_distance", "multiple choice", "B")
-    texts = ("B", "<think>A</think><answer>\nB. sofa</answer>", r"So \boxed{B}", "A B")
+    thought = "<think>A or C</think>"
+    texts = ("B", f"{thought}B.", "A or C</think> B", f"{thought}<answer>B</answer>")
     assert [rule(text, row).score for text in texts] == [1, 1, 1, 0]
+    row = question("object_counting", "numerical", "105")
+    texts = ("<answer>105", "one hundred and five", "105 or 3", "a lamp", "3-5")
+    read = [rule(text, row).answer for text in texts]
+    assert read == ["105", "105", "105", None, "3"]
+    row = question("Pose Estimation", "multiple choice", "B")  # a rule of its own
+    assert rules_of(named("sti"))["lmms_eval"](f"{thought}(B)", row).answer == "B"
 
 
 def test_every_rule_can_be_chosen():
