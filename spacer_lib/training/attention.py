@@ -5,10 +5,11 @@ attention is computed in pieces. Each piece is a run of queries over a run of ke
 
     prompt over prompt (causal) | all branches over the prompt | a branch over itself
 
-A branch's token is in two pieces. Their outputs are merged by the logarithms of their
-softmax sums, so the prompt's keys are read where they are and never copied for a
+A branch's token is in two pieces or more. Their outputs are merged by the logarithms of
+their softmax sums, so the prompt's keys are read where they are and never copied for a
 branch. Query heads that share a key head read the same keys. Branches keep their own
-lengths.
+lengths. A long causal piece is cut into blocks where the kernel would compute pairs
+that are not seen.
 
 The backward pass of a piece gets the merged output and the merged sums: with these it
 gives the piece's part of the whole gradient.
@@ -59,43 +60,87 @@ class Group(NamedTuple):
 Layout = tuple[Group, ...]
 
 
+class Run(NamedTuple):
+    """Equally long sequences of a row, each as far from the next.
+
+    Attributes
+    ----------
+    start, length : int
+        First position of the first sequence; tokens of each.
+    count, step : int
+        Number of sequences; positions from one's first token to the next one's.
+    """
+
+    start: int
+    length: int
+    count: int = 1
+    step: int = 0
+
+    def part(self, start: int, length: int) -> "Run":
+        """The same tokens of every sequence."""
+        return self._replace(start=self.start + start, length=length)
+
+    def of(self, states: torch.Tensor) -> torch.Tensor:
+        """(1, h, S, …) → (count, h, length, …), a view."""
+        end = self.start + (self.count - 1) * self.step + self.length
+        cut = states[0, :, self.start : end]
+        return cut.unfold(1, self.length, max(self.step, 1)).movedim((1, -1), (0, 2))
+
+
 class Piece(NamedTuple):
     """Queries that attend to keys in one call.
 
     Attributes
     ----------
-    queries, keys : slice
-        Of the row's positions.
-    rows : int
-        Sequences of equal length that stand side by side in the slices.
+    queries, keys : Run
     causal : bool
-        Within each sequence.
+        Within each sequence. Each key is in one causal piece, before all others.
     first : bool
         Whether no piece before had these queries.
     """
 
-    queries: slice
-    keys: slice
-    rows: int
+    queries: Run
+    keys: Run
     causal: bool
     first: bool
 
 
-def pieces(layout: Layout) -> Iterator[Piece]:
-    """The pieces that together are the attention of a packed row."""
+def pieces(layout: Layout, block: int | None = None) -> Iterator[Piece]:
+    """The pieces that together are the attention of a packed row.
+
+    Parameters
+    ----------
+    layout : tuple of Group
+    block : int, optional
+        Most tokens of a causal piece. A longer one is cut in two, and its second part
+        also attends to its first.
+    """
     start = 0
     for group in layout:
-        at, end = start + group.before, start + group.size
-        prompt = slice(start, at)
+        at = start + group.before
+        prompt = Run(start, group.before)
         if group.before:
-            yield Piece(prompt, prompt, 1, True, True)
-            yield Piece(slice(at, end), prompt, 1, False, True)
+            yield from _causal(prompt, block, True)
+            yield Piece(Run(at, sum(group.lengths)), prompt, False, True)
         for length, alike in itertools.groupby(group.lengths):
-            count = len(list(alike))
-            own = slice(at, at + count * length)
-            yield Piece(own, own, count, True, not group.before)
-            at = own.stop
-        start = end
+            own = Run(at, length, len(list(alike)), length)
+            yield from _causal(own, block, not group.before)
+            at += own.count * length
+        start = at
+
+
+def _causal(run: Run, block: int | None, first: bool) -> Iterator[Piece]:
+    """Pieces in which sequences attend to themselves."""
+    if block is None or run.length <= block:
+        yield Piece(run, run, True, first)
+        return
+    half = block
+    while 2 * half < run.length:
+        half *= 2
+    left, right = run.part(0, half), run.part(half, run.length - half)
+    yield from _causal(left, block, first)
+    yield from _causal(right, block, first)
+    yield Piece(right, left, False, False)
 
 
 def visible(layout: Layout) -> torch.Tensor:
@@ -122,6 +167,8 @@ def visible(layout: Layout) -> torch.Tensor:
 class _CpuFlash:
     """torch's flash attention on a CPU."""
 
+    block = 128  # it computes blocks of 512 keys whole, also where half is not seen
+
     @staticmethod
     def forward(q: Any, k: Any, v: Any, causal: bool, scale: float) -> tuple[Any, ...]:
         """Output, sums, and what ``backward`` gets as ``extra``."""
@@ -139,6 +186,8 @@ class _CpuFlash:
 
 class _CudaFlash:
     """torch's flash attention on a GPU, for half precision."""
+
+    block = None
 
     @staticmethod
     def forward(q: Any, k: Any, v: Any, causal: bool, scale: float) -> tuple[Any, ...]:
@@ -169,6 +218,8 @@ class _CudaFlash:
 
 class _Products:
     """Matrix products and a softmax: any device and type, and a dense matrix."""
+
+    block = None
 
     @staticmethod
     def _scores(q: Any, k: Any, causal: bool, scale: float) -> Any:
@@ -245,11 +296,6 @@ def _exact(states: torch.Tensor) -> torch.dtype:
     return torch.promote_types(states.dtype, torch.float32)
 
 
-def _cut(states: torch.Tensor, part: slice, count: int) -> torch.Tensor:
-    """(1, h, S, …) → (count, h, tokens of a sequence, …), a view."""
-    return states[:, :, part].unflatten(2, (count, -1))[0].transpose(0, 1)
-
-
 class _InPieces(torch.autograd.Function):
     """(1, h, S, d) queries and (1, key heads, S, d) keys, values → (1, h, S, d)."""
 
@@ -262,16 +308,15 @@ class _InPieces(torch.autograd.Function):
         layout: Layout,
         scale: float,
     ) -> torch.Tensor:
-        kernel, plan, extras = kernel_for(query), list(pieces(layout)), []
+        kernel = kernel_for(query)
+        plan, extras = list(pieces(layout, kernel.block)), []
         output = torch.empty_like(query)
         sums = query.new_empty(query.shape[:3], dtype=_exact(query))
         for piece in plan:
-            part, count = piece.queries, piece.rows
-            k, v = (_cut(states, piece.keys, count) for states in (key, value))
-            q = _cut(query, part, count)
+            q, there, total = map(piece.queries.of, (query, output, sums))
+            k, v = map(piece.keys.of, (key, value))
             found, own, extra = kernel.forward(q, k, v, piece.causal, scale)
             extras.append(extra)
-            there, total = _cut(output, part, count), _cut(sums, part, count)
             if piece.first:
                 there.copy_(found)
                 total.copy_(own)
@@ -290,21 +335,21 @@ class _InPieces(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         query, key, value, output, sums = ctx.saved_tensors
-        made = [torch.zeros_like(states) for states in (query, key, value)]
+        made = [torch.empty_like(states) for states in (query, key, value)]
         for piece, extra in zip(ctx.plan, ctx.extras, strict=True):
+            q, o, total, wanted = map(piece.queries.of, (query, output, sums, gradient))
+            k, v = map(piece.keys.of, (key, value))
+            found = ctx.kernel.backward(
+                wanted, (q, k, v, o, total), piece.causal, ctx.scale, extra
+            )
             places = piece.queries, piece.keys, piece.keys
-            states = [
-                _cut(states, part, piece.rows)
-                for states, part in (
-                    *zip((query, key, value), places, strict=True),
-                    (output, piece.queries),
-                    (sums, piece.queries),
-                )
-            ]
-            wanted = _cut(gradient, piece.queries, piece.rows)
-            found = ctx.kernel.backward(wanted, states, piece.causal, ctx.scale, extra)
-            for whole, part, one in zip(made, places, found, strict=True):
-                _cut(whole, part, piece.rows).add_(one)
+            new = piece.first, piece.causal, piece.causal
+            for whole, run, one, is_new in zip(made, places, found, new, strict=True):
+                there = run.of(whole)
+                if is_new:
+                    there.copy_(one)
+                else:
+                    there.add_(one)
         return *made, None, None
 
 

@@ -23,13 +23,15 @@ LAYOUTS = {
     "several groups": (Group(17, (3, 8)), Group(0, (2, 5)), Group(30, (4, 4, 1))),
     "prompt alone in front": (Group(1, (1,)),),
 }
-KERNELS = ["found", "products"]
+KERNELS = ["found", "in blocks", "products"]
 
 
 @pytest.fixture(params=KERNELS)
 def kernel(request, monkeypatch):
     if request.param == "products":
         monkeypatch.setattr(attention, "kernel_for", lambda _: attention._Products)
+    if request.param == "in blocks":
+        monkeypatch.setattr(attention._CpuFlash, "block", 4)
 
 
 def states_of(layout, dtype, heads=(HEADS, KEY_HEADS, KEY_HEADS), width=WIDTH):
@@ -125,8 +127,48 @@ def test_branches_see_the_prompt_and_themselves():
 
 
 def test_branches_of_equal_length_share_a_call():
-    calls = [piece.rows for piece in attention.pieces((Group(5, (3, 3, 3, 1, 3)),))]
-    assert calls == [1, 1, 3, 1, 1]
+    calls = attention.pieces((Group(5, (3, 3, 3, 1, 3)),))
+    assert [piece.queries.count for piece in calls] == [1, 1, 3, 1, 1]
+
+
+def positions(run):
+    return torch.stack(
+        [
+            run.start + number * run.step + torch.arange(run.length)
+            for number in range(run.count)
+        ]
+    )
+
+
+@pytest.mark.parametrize("block", [None, 1, 3, 4, 128])
+@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
+def test_each_pair_is_in_one_piece(layout, block):
+    seen = attention.visible(layout)
+    times = torch.zeros_like(seen, dtype=torch.long)
+    queries, keys = set(), set()  # that a piece before had
+    for piece in attention.pieces(layout, block):
+        rows, columns = positions(piece.queries), positions(piece.keys)
+        assert piece.first == (not queries & {*rows.flatten().tolist()})
+        assert piece.causal == (not keys & {*columns.flatten().tolist()})
+        queries |= {*rows.flatten().tolist()}
+        keys |= {*columns.flatten().tolist()}
+        assert not piece.causal or rows.shape[1] <= (block or rows.shape[1])
+        for of, over in zip(rows, columns, strict=True):
+            pairs = torch.ones(len(of), len(over), dtype=torch.long)
+            times[of[:, None], over] += pairs.tril() if piece.causal else pairs
+    assert torch.equal(times, seen.long())
+
+
+def test_blocks_of_the_published_lengths_are_small():
+    """A causal piece is computed whole: what is not seen, over what is."""
+    layout = (Group(2299, (1024,) * 8),)
+    block = attention._CpuFlash.block
+    whole = sum(
+        piece.queries.count * piece.queries.length * piece.keys.length
+        for piece in attention.pieces(layout, block)
+    )
+    pairs = 2299 * 2300 / 2 + 8 * (1024 * 2299 + 1024 * 1025 / 2)
+    assert whole < 1.03 * pairs
 
 
 def test_a_device_without_flash_attention_is_named(monkeypatch):
