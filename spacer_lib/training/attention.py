@@ -20,19 +20,25 @@ pass over pieces, Ring Attention (https://arxiv.org/abs/2310.01889).
 
 import spacer_lib.training.environment  # noqa: F401  # isort: skip
 
+import functools
 import itertools
 import warnings
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
+from torch.nn.attention.flex_attention import (
+    BlockMask,
+    create_block_mask,
+    flex_attention,
+)
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from spacer_lib.models.patches.shared_media import core_of
 
-BRANCHES = "spacer_branches"
+BRANCHES, FLEX_BRANCHES = "spacer_branches", "spacer_flex_branches"
 CPU_TYPES = torch.float32, torch.float64, torch.bfloat16, torch.float16
 HALVES = torch.bfloat16, torch.float16
 
@@ -67,13 +73,13 @@ class Run(NamedTuple):
     ----------
     start, length : int
         First position of the first sequence; tokens of each.
-    count, step : int
+    rows, step : int
         Number of sequences; positions from one's first token to the next one's.
     """
 
     start: int
     length: int
-    count: int = 1
+    rows: int = 1
     step: int = 0
 
     def part(self, start: int, length: int) -> "Run":
@@ -81,8 +87,8 @@ class Run(NamedTuple):
         return self._replace(start=self.start + start, length=length)
 
     def of(self, states: torch.Tensor) -> torch.Tensor:
-        """(1, h, S, …) → (count, h, length, …), a view."""
-        end = self.start + (self.count - 1) * self.step + self.length
+        """(1, h, S, …) → (rows, h, length, …), a view."""
+        end = self.start + (self.rows - 1) * self.step + self.length
         cut = states[0, :, self.start : end]
         return cut.unfold(1, self.length, max(self.step, 1)).movedim((1, -1), (0, 2))
 
@@ -125,7 +131,7 @@ def pieces(layout: Layout, block: int | None = None) -> Iterator[Piece]:
         for length, alike in itertools.groupby(group.lengths):
             own = Run(at, length, len(list(alike)), length)
             yield from _causal(own, block, not group.before)
-            at += own.count * length
+            at += own.rows * length
         start = at
 
 
@@ -148,6 +154,13 @@ def visible(layout: Layout) -> torch.Tensor:
 
     ``branch_attention`` computes the same in pieces; this is for pictures and tests.
     """
+    own, prompt = _numbers(layout)
+    seen = (own[:, None] == own) | (prompt[:, None] == own)
+    return seen & torch.ones(len(own), len(own), dtype=torch.bool).tril()
+
+
+def _numbers(layout: Layout) -> tuple[torch.Tensor, torch.Tensor]:
+    """Of each position the number of its sequence, and that of its prompt: (S,) int."""
     numbers, prompts, number = [], [], 0
     for group in layout:
         numbers += [number] * group.before
@@ -156,9 +169,7 @@ def visible(layout: Layout) -> torch.Tensor:
             number += 1
             numbers += [number] * length
         number += 1
-    own, prompt = torch.tensor(numbers), torch.tensor(prompts)
-    seen = (own[:, None] == own) | (prompt[:, None] == own)
-    return seen & torch.ones(len(own), len(own), dtype=torch.bool).tril()
+    return torch.tensor(numbers), torch.tensor(prompts)
 
 
 # ---------------------------------------------------------------- kernels
@@ -353,6 +364,48 @@ class _InPieces(torch.autograd.Function):
         return *made, None, None
 
 
+# ---------------------------------------------------------------- FlexAttention
+
+
+@functools.lru_cache(maxsize=4)
+def _block_mask(layout: Layout, device: torch.device) -> BlockMask:
+    """``visible`` as FlexAttention takes it; all layers of a forward share one."""
+    own, prompt = (one.to(device) for one in _numbers(layout))
+
+    def sees(row: Any, head: Any, query: torch.Tensor, key: torch.Tensor) -> Any:
+        of_one_group = (own[query] == own[key]) | (prompt[query] == own[key])
+        return (query >= key) & of_one_group
+
+    size = len(own)
+    return create_block_mask(sees, None, None, size, size, device=device)
+
+
+@functools.cache
+def _flex_kernel(kind: str) -> Any:
+    """FlexAttention, compiled on a GPU; on a CPU it has a forward pass only."""
+    return (
+        torch.compile(flex_attention, dynamic=True)
+        if kind == "cuda"
+        else flex_attention
+    )
+
+
+def _by_flex(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    layout: Layout,
+    scale: float,
+) -> torch.Tensor:
+    """What ``_InPieces`` computes, in one call."""
+    mask = _block_mask(layout, query.device)
+    shared = key.shape[1] != query.shape[1]
+    made: torch.Tensor = _flex_kernel(query.device.type)(
+        query, key, value, block_mask=mask, scale=scale, enable_gqa=shared
+    )
+    return made
+
+
 # ---------------------------------------------------------------- transformers
 
 
@@ -364,6 +417,7 @@ def branch_attention(
     attention_mask: torch.Tensor | None,
     *,
     branches: Layout | None = None,
+    flex: bool = False,
     dropout: float = 0.0,
     scaling: float | None = None,
     **kwargs: Any,
@@ -376,6 +430,8 @@ def branch_attention(
     key, value : (1, key heads, S, d) tensor
     branches : tuple of Group, optional
         The row's groups. There is no dropout then.
+    flex : bool
+        By FlexAttention instead of in pieces.
 
     Returns
     -------
@@ -394,7 +450,8 @@ def branch_attention(
         )
     query, key, value = map(_as_autocast, (query, key, value))
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    output = _InPieces.apply(query, key, value, branches, scale)
+    attend = _by_flex if flex else _InPieces.apply
+    output = attend(query, key, value, branches, scale)
     return output.transpose(1, 2), None
 
 
@@ -407,15 +464,27 @@ def _as_autocast(states: torch.Tensor) -> torch.Tensor:
     return states.to(torch.get_autocast_dtype(device))
 
 
-AttentionInterface.register(BRANCHES, branch_attention)
-AttentionMaskInterface.register(BRANCHES, sdpa_mask)
+for _name, _flex in ((BRANCHES, False), (FLEX_BRANCHES, True)):
+    AttentionInterface.register(_name, functools.partial(branch_attention, flex=_flex))
+    AttentionMaskInterface.register(_name, sdpa_mask)
 
 
-def use_branches(model: Any) -> Any:
-    """Let the language model's layers take packed rows; the tower stays on sdpa.
+def use_branches(model: Any, attention: str = "sdpa") -> Any:
+    """Let the language model's layers take packed rows; the tower stays as it is.
 
-    Returns the same model.
+    Parameters
+    ----------
+    model
+    attention : str
+        Of the recipe. Packed rows are computed by FlexAttention with ``flex``, else in
+        pieces. Rows without ``branches`` are computed by sdpa.
+
+    Returns
+    -------
+    model
+        The same object.
     """
     text = core_of(model).language_model
-    text.config._attn_implementation = BRANCHES
+    flex = attention == "flex"
+    text.config._attn_implementation = FLEX_BRANCHES if flex else BRANCHES
     return model
