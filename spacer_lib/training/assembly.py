@@ -25,6 +25,13 @@ from spacer_lib.training.trainer import VideoGRPOTrainer
 from spacer_lib.training.visibility import VisibilityCheck
 from spacer_lib.training.vllm_rollouts import rollouts_for
 
+# How a start names what computes packed rows.
+PACKED_BY = {
+    "sdpa": "",
+    "flash_attention_2": ", packed rows by torch's flash attention",
+    "flex": ", packed rows by FlexAttention",
+}
+
 
 def common_arguments(
     config: TrainConfig, out_dir: PathLike, workers: int = 1, on_cpu: bool = True
@@ -147,6 +154,7 @@ def build_trainer(
         temporal=temporal,
         shared_prefix=together,
         groups_per_forward=config.advanced.groups_per_forward,
+        attention=config.advanced.attention,
         decode=config.advanced.decode,
         kl_limit=config.advanced.kl_limit,
         reward_funcs=rewards,
@@ -157,7 +165,9 @@ def build_trainer(
         callbacks=list(callbacks),
     )
     if trainer.accelerator.is_main_process:
-        how = f"for {together} completions at once"
+        how = (
+            f"for {together} completions at once{PACKED_BY[config.advanced.attention]}"
+        )
         if alone:
             how = f"apart for each completion: {alone}"
         print(f"prompts are computed {how}", flush=True)

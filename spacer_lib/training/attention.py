@@ -5,10 +5,11 @@ attention is computed in pieces. Each piece is a run of queries over a run of ke
 
     prompt over prompt (causal) | all branches over the prompt | a branch over itself
 
-A branch's token is in two pieces. Their outputs are merged by the logarithms of their
-softmax sums, so the prompt's keys are read where they are and never copied for a
+A branch's token is in two pieces or more. Their outputs are merged by the logarithms of
+their softmax sums, so the prompt's keys are read where they are and never copied for a
 branch. Query heads that share a key head read the same keys. Branches keep their own
-lengths.
+lengths. A long causal piece is cut into blocks where the kernel would compute pairs
+that are not seen.
 
 The backward pass of a piece gets the merged output and the merged sums: with these it
 gives the piece's part of the whole gradient.
@@ -19,19 +20,25 @@ pass over pieces, Ring Attention (https://arxiv.org/abs/2310.01889).
 
 import spacer_lib.training.environment  # noqa: F401  # isort: skip
 
+import functools
 import itertools
 import warnings
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
+from torch.nn.attention.flex_attention import (
+    BlockMask,
+    create_block_mask,
+    flex_attention,
+)
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from spacer_lib.models.patches.shared_media import core_of
 
-BRANCHES = "spacer_branches"
+BRANCHES, FLEX_BRANCHES = "spacer_branches", "spacer_flex_branches"
 CPU_TYPES = torch.float32, torch.float64, torch.bfloat16, torch.float16
 HALVES = torch.bfloat16, torch.float16
 
@@ -59,43 +66,87 @@ class Group(NamedTuple):
 Layout = tuple[Group, ...]
 
 
+class Run(NamedTuple):
+    """Equally long sequences of a row, each as far from the next.
+
+    Attributes
+    ----------
+    start, length : int
+        First position of the first sequence; tokens of each.
+    rows, step : int
+        Number of sequences; positions from one's first token to the next one's.
+    """
+
+    start: int
+    length: int
+    rows: int = 1
+    step: int = 0
+
+    def part(self, start: int, length: int) -> "Run":
+        """The same tokens of every sequence."""
+        return self._replace(start=self.start + start, length=length)
+
+    def of(self, states: torch.Tensor) -> torch.Tensor:
+        """(1, h, S, …) → (rows, h, length, …), a view."""
+        end = self.start + (self.rows - 1) * self.step + self.length
+        cut = states[0, :, self.start : end]
+        return cut.unfold(1, self.length, max(self.step, 1)).movedim((1, -1), (0, 2))
+
+
 class Piece(NamedTuple):
     """Queries that attend to keys in one call.
 
     Attributes
     ----------
-    queries, keys : slice
-        Of the row's positions.
-    rows : int
-        Sequences of equal length that stand side by side in the slices.
+    queries, keys : Run
     causal : bool
-        Within each sequence.
+        Within each sequence. Each key is in one causal piece, before all others.
     first : bool
         Whether no piece before had these queries.
     """
 
-    queries: slice
-    keys: slice
-    rows: int
+    queries: Run
+    keys: Run
     causal: bool
     first: bool
 
 
-def pieces(layout: Layout) -> Iterator[Piece]:
-    """The pieces that together are the attention of a packed row."""
+def pieces(layout: Layout, block: int | None = None) -> Iterator[Piece]:
+    """The pieces that together are the attention of a packed row.
+
+    Parameters
+    ----------
+    layout : tuple of Group
+    block : int, optional
+        Most tokens of a causal piece. A longer one is cut in two, and its second part
+        also attends to its first.
+    """
     start = 0
     for group in layout:
-        at, end = start + group.before, start + group.size
-        prompt = slice(start, at)
+        at = start + group.before
+        prompt = Run(start, group.before)
         if group.before:
-            yield Piece(prompt, prompt, 1, True, True)
-            yield Piece(slice(at, end), prompt, 1, False, True)
+            yield from _causal(prompt, block, True)
+            yield Piece(Run(at, sum(group.lengths)), prompt, False, True)
         for length, alike in itertools.groupby(group.lengths):
-            count = len(list(alike))
-            own = slice(at, at + count * length)
-            yield Piece(own, own, count, True, not group.before)
-            at = own.stop
-        start = end
+            own = Run(at, length, len(list(alike)), length)
+            yield from _causal(own, block, not group.before)
+            at += own.rows * length
+        start = at
+
+
+def _causal(run: Run, block: int | None, first: bool) -> Iterator[Piece]:
+    """Pieces in which sequences attend to themselves."""
+    if block is None or run.length <= block:
+        yield Piece(run, run, True, first)
+        return
+    half = block
+    while 2 * half < run.length:
+        half *= 2
+    left, right = run.part(0, half), run.part(half, run.length - half)
+    yield from _causal(left, block, first)
+    yield from _causal(right, block, first)
+    yield Piece(right, left, False, False)
 
 
 def visible(layout: Layout) -> torch.Tensor:
@@ -103,6 +154,13 @@ def visible(layout: Layout) -> torch.Tensor:
 
     ``branch_attention`` computes the same in pieces; this is for pictures and tests.
     """
+    own, prompt = _numbers(layout)
+    seen = (own[:, None] == own) | (prompt[:, None] == own)
+    return seen & torch.ones(len(own), len(own), dtype=torch.bool).tril()
+
+
+def _numbers(layout: Layout) -> tuple[torch.Tensor, torch.Tensor]:
+    """Of each position the number of its sequence, and that of its prompt: (S,) int."""
     numbers, prompts, number = [], [], 0
     for group in layout:
         numbers += [number] * group.before
@@ -111,9 +169,7 @@ def visible(layout: Layout) -> torch.Tensor:
             number += 1
             numbers += [number] * length
         number += 1
-    own, prompt = torch.tensor(numbers), torch.tensor(prompts)
-    seen = (own[:, None] == own) | (prompt[:, None] == own)
-    return seen & torch.ones(len(own), len(own), dtype=torch.bool).tril()
+    return torch.tensor(numbers), torch.tensor(prompts)
 
 
 # ---------------------------------------------------------------- kernels
@@ -121,6 +177,8 @@ def visible(layout: Layout) -> torch.Tensor:
 
 class _CpuFlash:
     """torch's flash attention on a CPU."""
+
+    block = 128  # it computes blocks of 512 keys whole, also where half is not seen
 
     @staticmethod
     def forward(q: Any, k: Any, v: Any, causal: bool, scale: float) -> tuple[Any, ...]:
@@ -139,6 +197,8 @@ class _CpuFlash:
 
 class _CudaFlash:
     """torch's flash attention on a GPU, for half precision."""
+
+    block = None
 
     @staticmethod
     def forward(q: Any, k: Any, v: Any, causal: bool, scale: float) -> tuple[Any, ...]:
@@ -169,6 +229,8 @@ class _CudaFlash:
 
 class _Products:
     """Matrix products and a softmax: any device and type, and a dense matrix."""
+
+    block = None
 
     @staticmethod
     def _scores(q: Any, k: Any, causal: bool, scale: float) -> Any:
@@ -245,11 +307,6 @@ def _exact(states: torch.Tensor) -> torch.dtype:
     return torch.promote_types(states.dtype, torch.float32)
 
 
-def _cut(states: torch.Tensor, part: slice, count: int) -> torch.Tensor:
-    """(1, h, S, …) → (count, h, tokens of a sequence, …), a view."""
-    return states[:, :, part].unflatten(2, (count, -1))[0].transpose(0, 1)
-
-
 class _InPieces(torch.autograd.Function):
     """(1, h, S, d) queries and (1, key heads, S, d) keys, values → (1, h, S, d)."""
 
@@ -262,16 +319,15 @@ class _InPieces(torch.autograd.Function):
         layout: Layout,
         scale: float,
     ) -> torch.Tensor:
-        kernel, plan, extras = kernel_for(query), list(pieces(layout)), []
+        kernel = kernel_for(query)
+        plan, extras = list(pieces(layout, kernel.block)), []
         output = torch.empty_like(query)
         sums = query.new_empty(query.shape[:3], dtype=_exact(query))
         for piece in plan:
-            part, count = piece.queries, piece.rows
-            k, v = (_cut(states, piece.keys, count) for states in (key, value))
-            q = _cut(query, part, count)
+            q, there, total = map(piece.queries.of, (query, output, sums))
+            k, v = map(piece.keys.of, (key, value))
             found, own, extra = kernel.forward(q, k, v, piece.causal, scale)
             extras.append(extra)
-            there, total = _cut(output, part, count), _cut(sums, part, count)
             if piece.first:
                 there.copy_(found)
                 total.copy_(own)
@@ -290,22 +346,64 @@ class _InPieces(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         query, key, value, output, sums = ctx.saved_tensors
-        made = [torch.zeros_like(states) for states in (query, key, value)]
+        made = [torch.empty_like(states) for states in (query, key, value)]
         for piece, extra in zip(ctx.plan, ctx.extras, strict=True):
+            q, o, total, wanted = map(piece.queries.of, (query, output, sums, gradient))
+            k, v = map(piece.keys.of, (key, value))
+            found = ctx.kernel.backward(
+                wanted, (q, k, v, o, total), piece.causal, ctx.scale, extra
+            )
             places = piece.queries, piece.keys, piece.keys
-            states = [
-                _cut(states, part, piece.rows)
-                for states, part in (
-                    *zip((query, key, value), places, strict=True),
-                    (output, piece.queries),
-                    (sums, piece.queries),
-                )
-            ]
-            wanted = _cut(gradient, piece.queries, piece.rows)
-            found = ctx.kernel.backward(wanted, states, piece.causal, ctx.scale, extra)
-            for whole, part, one in zip(made, places, found, strict=True):
-                _cut(whole, part, piece.rows).add_(one)
+            new = piece.first, piece.causal, piece.causal
+            for whole, run, one, is_new in zip(made, places, found, new, strict=True):
+                there = run.of(whole)
+                if is_new:
+                    there.copy_(one)
+                else:
+                    there.add_(one)
         return *made, None, None
+
+
+# ---------------------------------------------------------------- FlexAttention
+
+
+@functools.lru_cache(maxsize=4)
+def _block_mask(layout: Layout, device: torch.device) -> BlockMask:
+    """``visible`` as FlexAttention takes it; all layers of a forward share one."""
+    own, prompt = (one.to(device) for one in _numbers(layout))
+
+    def sees(row: Any, head: Any, query: torch.Tensor, key: torch.Tensor) -> Any:
+        of_one_group = (own[query] == own[key]) | (prompt[query] == own[key])
+        return (query >= key) & of_one_group
+
+    size = len(own)
+    return create_block_mask(sees, None, None, size, size, device=device)
+
+
+@functools.cache
+def _flex_kernel(kind: str) -> Any:
+    """FlexAttention, compiled on a GPU; on a CPU it has a forward pass only."""
+    return (
+        torch.compile(flex_attention, dynamic=True)
+        if kind == "cuda"
+        else flex_attention
+    )
+
+
+def _by_flex(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    layout: Layout,
+    scale: float,
+) -> torch.Tensor:
+    """What ``_InPieces`` computes, in one call."""
+    mask = _block_mask(layout, query.device)
+    shared = key.shape[1] != query.shape[1]
+    made: torch.Tensor = _flex_kernel(query.device.type)(
+        query, key, value, block_mask=mask, scale=scale, enable_gqa=shared
+    )
+    return made
 
 
 # ---------------------------------------------------------------- transformers
@@ -319,6 +417,7 @@ def branch_attention(
     attention_mask: torch.Tensor | None,
     *,
     branches: Layout | None = None,
+    flex: bool = False,
     dropout: float = 0.0,
     scaling: float | None = None,
     **kwargs: Any,
@@ -331,6 +430,8 @@ def branch_attention(
     key, value : (1, key heads, S, d) tensor
     branches : tuple of Group, optional
         The row's groups. There is no dropout then.
+    flex : bool
+        By FlexAttention instead of in pieces.
 
     Returns
     -------
@@ -349,7 +450,8 @@ def branch_attention(
         )
     query, key, value = map(_as_autocast, (query, key, value))
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    output = _InPieces.apply(query, key, value, branches, scale)
+    attend = _by_flex if flex else _InPieces.apply
+    output = attend(query, key, value, branches, scale)
     return output.transpose(1, 2), None
 
 
@@ -362,15 +464,27 @@ def _as_autocast(states: torch.Tensor) -> torch.Tensor:
     return states.to(torch.get_autocast_dtype(device))
 
 
-AttentionInterface.register(BRANCHES, branch_attention)
-AttentionMaskInterface.register(BRANCHES, sdpa_mask)
+for _name, _flex in ((BRANCHES, False), (FLEX_BRANCHES, True)):
+    AttentionInterface.register(_name, functools.partial(branch_attention, flex=_flex))
+    AttentionMaskInterface.register(_name, sdpa_mask)
 
 
-def use_branches(model: Any) -> Any:
-    """Let the language model's layers take packed rows; the tower stays on sdpa.
+def use_branches(model: Any, attention: str = "sdpa") -> Any:
+    """Let the language model's layers take packed rows; the tower stays as it is.
 
-    Returns the same model.
+    Parameters
+    ----------
+    model
+    attention : str
+        Of the recipe. Packed rows are computed by FlexAttention with ``flex``, else in
+        pieces. Rows without ``branches`` are computed by sdpa.
+
+    Returns
+    -------
+    model
+        The same object.
     """
     text = core_of(model).language_model
-    text.config._attn_implementation = BRANCHES
+    flex = attention == "flex"
+    text.config._attn_implementation = FLEX_BRANCHES if flex else BRANCHES
     return model

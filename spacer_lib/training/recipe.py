@@ -33,6 +33,7 @@ LOSSES = ("grpo", "bnpo", "dr_grpo", "dapo")
 DATA_PARTS = ("all", "spatial", "general")
 ROOMS = ("grpo", "form")  # of ``tiny.curriculum.SEEDS``; the others are for evaluation
 POSITIONS = ("library", "original")  # keys of ``models.patches.rope.POSITION_RULES``
+ATTENTIONS = ("sdpa", "flash_attention_2", "flex")
 DECODES = ("eager", "static", "compiled")
 TRACKERS = ("wandb", "trackio")
 
@@ -127,6 +128,10 @@ class AdvancedSettings:
     # Most prompts, each with its completions, in one packed row. More fill a device
     # that short rows leave idle, and need more memory.
     groups_per_forward: int = 1
+    # sdpa: torch's. flash_attention_2: of the package flash-attn, in the vision tower
+    # and in rows that are not packed; packed rows keep torch's flash attention. flex:
+    # packed rows by torch's FlexAttention, all else by sdpa. The last two want a GPU.
+    attention: str = "sdpa"
     # Token by token (`models.patches.cache`): eager, a cache that grows; static, of
     # fixed length; compiled, and each token by torch.compile with CUDA graphs.
     decode: str = "eager"
@@ -178,6 +183,7 @@ class AdvancedSettings:
                 "scale_rewards": ("group", "batch", "none"),
                 "shared_prefix": ("auto", "on", "off"),
                 "offload": ("none", "optimizer", "all"),
+                "attention": ATTENTIONS,
                 "decode": DECODES,
                 "vllm": (None, "server", "colocate"),
             },
@@ -275,6 +281,7 @@ class TrainConfig:
         _check("advanced.vllm", quantised, quantised is None, "null with lora.four_bit")
         # numpy's generators take no others.
         _check("seed", self.seed, 0 <= self.seed < 2**32, "0 to 2**32 - 1")
+        self._check_attention()
         # In a group of one every advantage is 0.
         _check("num_generations", group, group > 1, "2 or more")
         _check("top_p", self.top_p, 0 < self.top_p <= 1, "in (0, 1]")
@@ -293,6 +300,21 @@ class TrainConfig:
         )
         unfit = offload == "all" and stage != 3
         _check("advanced.offload", offload, not unfit, "zero_stage 3 for all")
+
+    def _check_attention(self) -> None:
+        advanced = self.advanced
+        flash = advanced.attention == "flash_attention_2"
+        eager = advanced.decode == "eager"
+        why = "with attention flash_attention_2"
+        _check("bf16", self.bf16, self.bf16 or not flash, f"true {why}")
+        _check("advanced.decode", advanced.decode, eager or not flash, f"eager {why}")
+        packed = self.method == "grpo" and advanced.shared_prefix != "off"
+        _check(
+            "advanced.attention",
+            advanced.attention,
+            packed or advanced.attention != "flex",
+            "flex only for packed rows: method grpo, shared_prefix auto or on",
+        )
 
     @property
     def prompt_style(self) -> PromptStyle:

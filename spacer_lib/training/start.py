@@ -22,9 +22,10 @@ def load_start(config: TrainConfig) -> tuple[Any, Any]:
     Raises
     ------
     SpacerError
-        See ``load_checkpoint``; also if 4-bit weights cannot be had here, or if
-        ``frozen`` fits no parameter or all.
+        See ``load_checkpoint``; also if 4-bit weights or the chosen attention cannot be
+        had here, or if ``frozen`` fits no parameter or all.
     """
+    attention = _attention(config.advanced.attention)
     if config.advanced.remote_code:
         path = find_checkpoint(config.model_path)
         print(f"WARNING: running Python code that comes with {path}", flush=True)
@@ -35,9 +36,32 @@ def load_start(config: TrainConfig) -> tuple[Any, Any]:
         remote_code=config.advanced.remote_code,
         dtype=torch.bfloat16 if half else torch.float32,
         quantization_config=_four_bit(config),
+        attn_implementation=attention,
     )
     _freeze(model, config.advanced.frozen)
     return model, processor
+
+
+def _attention(name: str) -> str | None:
+    """What transformers is asked for when it loads; ``None``: the choice is its own."""
+    flash = name == "flash_attention_2"
+    expected = "a GPU, as FlexAttention has no backward pass on a CPU"
+    remedy = "set advanced.attention=sdpa"
+    missing = [] if torch.cuda.is_available() else ["no GPU"]
+    if flash:
+        expected = "a GPU and the package flash-attn"
+        remedy += ", or pip install flash-attn on a machine with a GPU"
+        if importlib.util.find_spec("flash_attn") is None:
+            missing.append("no package flash-attn")
+    if name != "sdpa" and missing:
+        raise SpacerError(
+            "setting advanced.attention",
+            kind="training.no-attention",
+            got=f"{name}, but {' and '.join(missing)}",
+            expected=expected,
+            remedy=remedy,
+        )
+    return name if flash else None  # flex is for packed rows alone
 
 
 def _four_bit(config: TrainConfig) -> BitsAndBytesConfig | None:

@@ -98,6 +98,8 @@ class VideoGRPOTrainer(EpochOrder, WholeCheckpoints, GRPOTrainer):
         one row for each, as TRL has it.
     groups_per_forward : int
         Prompts in a packed forward, each with its completions.
+    attention : str
+        Of packed rows (``attention.use_branches``).
     decode : str
         How tokens are generated (``models.patches.cache.decoding_by``).
     kl_limit : float or None
@@ -123,6 +125,7 @@ class VideoGRPOTrainer(EpochOrder, WholeCheckpoints, GRPOTrainer):
         temporal: TemporalBonus | None = None,
         shared_prefix: int | None = None,
         groups_per_forward: int = 1,
+        attention: str = "sdpa",
         decode: str = "eager",
         kl_limit: float | None = None,
         rollouts_path: PathLike | None = None,
@@ -154,9 +157,9 @@ class VideoGRPOTrainer(EpochOrder, WholeCheckpoints, GRPOTrainer):
         if temporal is not None:
             temporal.accelerator = self.accelerator
         if shared_prefix:
-            use_branches(self.model)
+            use_branches(self.model, attention)
             if self.ref_model is not None:
-                use_branches(self.ref_model)
+                use_branches(self.ref_model, attention)
 
     # ------------------------------------------------------------ what a step asks
 

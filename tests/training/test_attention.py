@@ -5,6 +5,7 @@ repeated, in double precision. What the same oracle gives in the tested precisio
 noise to compare with.
 """
 
+import shutil
 import warnings
 from types import SimpleNamespace
 
@@ -23,13 +24,15 @@ LAYOUTS = {
     "several groups": (Group(17, (3, 8)), Group(0, (2, 5)), Group(30, (4, 4, 1))),
     "prompt alone in front": (Group(1, (1,)),),
 }
-KERNELS = ["found", "products"]
+KERNELS = ["found", "in blocks", "products"]
 
 
 @pytest.fixture(params=KERNELS)
 def kernel(request, monkeypatch):
     if request.param == "products":
         monkeypatch.setattr(attention, "kernel_for", lambda _: attention._Products)
+    if request.param == "in blocks":
+        monkeypatch.setattr(attention._CpuFlash, "block", 4)
 
 
 def states_of(layout, dtype, heads=(HEADS, KEY_HEADS, KEY_HEADS), width=WIDTH):
@@ -125,8 +128,103 @@ def test_branches_see_the_prompt_and_themselves():
 
 
 def test_branches_of_equal_length_share_a_call():
-    calls = [piece.rows for piece in attention.pieces((Group(5, (3, 3, 3, 1, 3)),))]
-    assert calls == [1, 1, 3, 1, 1]
+    calls = attention.pieces((Group(5, (3, 3, 3, 1, 3)),))
+    assert [piece.queries.rows for piece in calls] == [1, 1, 3, 1, 1]
+
+
+# ---------------------------------------------------------------- FlexAttention
+
+
+def by_flex(layout):
+    def attend(query, key, value):
+        found = attention.branch_attention(
+            None, query, key, value, None, branches=layout, flex=True
+        )
+        return found[0].transpose(1, 2)
+
+    return attend
+
+
+@pytest.fixture(params=["eager", "compiled"])
+def flex(request, monkeypatch):
+    """FlexAttention as a CPU runs it, and compiled as for a GPU."""
+    if request.param == "compiled":
+        if shutil.which("c++") is None:
+            pytest.skip("torch.compile wants a C++ compiler here")
+        compiled = attention._flex_kernel("cuda")
+        monkeypatch.setattr(attention, "_flex_kernel", lambda _: compiled)
+        yield
+        torch._dynamo.reset()
+    else:
+        yield
+
+
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
+@pytest.mark.usefixtures("flex")
+def test_flex_is_the_pieces():
+    for layout in LAYOUTS.values():
+        states = [one.detach() for one in states_of(layout, torch.float32)]
+        right = in_pieces(layout)(*states)
+        assert (by_flex(layout)(*states) - right).abs().max() < 1e-5
+
+
+def test_gradients_of_flex_are_those_of_the_pieces():
+    if not torch.cuda.is_available():
+        pytest.skip("FlexAttention has no backward pass on a CPU")
+    layout = LAYOUTS["several groups"]
+    states = [
+        one.detach().to("cuda", torch.bfloat16).requires_grad_()
+        for one in states_of(layout, torch.float32)
+    ]
+    weights = torch.randn_like(states[0])
+    found = graded(by_flex(layout), states, weights)
+    for ours, right in zip(
+        found, graded(in_pieces(layout), states, weights), strict=True
+    ):
+        assert (ours - right).abs().max() <= 0.03 * right.abs().max()
+
+
+# ---------------------------------------------------------------- pieces
+
+
+def positions(run):
+    return torch.stack(
+        [
+            run.start + number * run.step + torch.arange(run.length)
+            for number in range(run.rows)
+        ]
+    )
+
+
+@pytest.mark.parametrize("block", [None, 1, 3, 4, 128])
+@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
+def test_each_pair_is_in_one_piece(layout, block):
+    seen = attention.visible(layout)
+    times = torch.zeros_like(seen, dtype=torch.long)
+    queries, keys = set(), set()  # that a piece before had
+    for piece in attention.pieces(layout, block):
+        rows, columns = positions(piece.queries), positions(piece.keys)
+        assert piece.first == (not queries & {*rows.flatten().tolist()})
+        assert piece.causal == (not keys & {*columns.flatten().tolist()})
+        queries |= {*rows.flatten().tolist()}
+        keys |= {*columns.flatten().tolist()}
+        assert not piece.causal or rows.shape[1] <= (block or rows.shape[1])
+        for of, over in zip(rows, columns, strict=True):
+            pairs = torch.ones(len(of), len(over), dtype=torch.long)
+            times[of[:, None], over] += pairs.tril() if piece.causal else pairs
+    assert torch.equal(times, seen.long())
+
+
+def test_blocks_of_the_published_lengths_are_small():
+    """A causal piece is computed whole: what is not seen, over what is."""
+    layout = (Group(2299, (1024,) * 8),)
+    block = attention._CpuFlash.block
+    whole = sum(
+        piece.queries.rows * piece.queries.length * piece.keys.length
+        for piece in attention.pieces(layout, block)
+    )
+    pairs = 2299 * 2300 / 2 + 8 * (1024 * 2299 + 1024 * 1025 / 2)
+    assert whole < 1.03 * pairs
 
 
 def test_a_device_without_flash_attention_is_named(monkeypatch):

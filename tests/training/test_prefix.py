@@ -6,6 +6,7 @@ one way each, and differ.
 
 import dataclasses
 import functools
+import shutil
 from types import SimpleNamespace
 
 import pytest
@@ -676,6 +677,23 @@ def test_packing_that_fails_is_refused_or_left_out(
     assert f"APART for each completion: {reason}" in said
 
 
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
+def test_packed_scores_by_flex_are_the_stock_ones(make, monkeypatch):
+    trainer = make(groups_per_forward=2)
+    calls, by_flex = [], attention._by_flex
+
+    def watched(*args):
+        calls.append(args[3])
+        return by_flex(*args)
+
+    monkeypatch.setattr(attention, "_by_flex", watched)
+    attention.use_branches(trainer.model, "flex")
+    with torch.no_grad():  # a CPU has no backward pass
+        gap = packing_check.packing_gap(trainer, trainer.made_up(0))
+    assert gap.is_noise and len(set(calls)) == 1
+    assert len(calls) == trainer.model.config.text_config.num_hidden_layers
+
+
 # ------------------------------------------------------------ ways to decode
 
 
@@ -718,6 +736,22 @@ def test_every_way_to_decode_draws_the_same_tokens(make, compiled_by, count):
     assert drawn(trainer, count) == expected
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > 0
     assert caches == ["StaticCache" if count else "NoneType"] * 2
+
+
+def test_a_decode_that_inductor_compiles_draws_the_same_tokens(make):
+    """On a CPU: C++ in place of the kernels and graphs of a GPU."""
+    if shutil.which("c++") is None:
+        pytest.skip("inductor compiles C++ here, and there is no C++ compiler")
+    from torch._inductor import metrics  # takes seconds
+
+    trainer = make(max_completion_length=6)
+    expected = drawn(trainer, GROUP, (0, 3))
+    trainer.decode = "compiled"
+    torch._dynamo.reset()
+    metrics.reset()
+    assert drawn(trainer, GROUP, (0, 3)) == expected
+    assert metrics.generated_kernel_count > 0
+    torch._dynamo.reset()
 
 
 def test_a_static_cache_holds_what_the_growing_one_held():

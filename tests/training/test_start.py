@@ -1,5 +1,6 @@
 """What a run starts from: other families, adapters, broken and foreign checkpoints."""
 
+import importlib.util
 import json
 import shutil
 from types import SimpleNamespace
@@ -13,7 +14,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 from spacer_lib.rows import MEDIA_KEYS
 from spacer_lib.tiny import model as tiny
 from spacer_lib.tiny.curriculum import tokenizer_corpus
-from spacer_lib.training import checkpoints
+from spacer_lib.training import checkpoints, start
 from spacer_lib.training.assembly import build_trainer
 from spacer_lib.training.checkpoints import (
     COMPLETE,
@@ -87,6 +88,85 @@ def test_four_bit_weights_are_refused_where_they_cannot_be_had(small):
     config = small(lora={"rank": 4, "four_bit": True})
     with refused("training.no-four-bit"):
         load_start(config)
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    """``machine(gpu, package)``: what this machine has."""
+
+    def build(gpu, package):
+        found = importlib.util.find_spec
+
+        def find(name):
+            return package if name == "flash_attn" else found(name)
+
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+        monkeypatch.setattr(importlib.util, "find_spec", find)
+
+    return build
+
+
+@pytest.mark.parametrize(
+    ("name", "gpu", "package", "says"),
+    [
+        ("flash_attention_2", False, None, "no GPU and no package flash-attn"),
+        ("flash_attention_2", True, None, "but no package flash-attn"),
+        ("flash_attention_2", False, "there", "but no GPU"),
+        ("flex", False, None, "no backward pass on a CPU"),
+    ],
+)
+def test_attention_that_cannot_be_had_is_refused_before_the_model_is_read(
+    small, machine, name, gpu, package, says
+):
+    machine(gpu, package)
+    config = small(attention=name, bf16=True, model_path="runs/no_such_folder")
+    with refused("training.no-attention", says=says):
+        load_start(config)
+
+
+@pytest.mark.parametrize(
+    ("name", "asked"),
+    [("sdpa", None), ("flex", None), ("flash_attention_2", "flash_attention_2")],
+)
+def test_the_chosen_attention_is_asked_for(small, machine, monkeypatch, name, asked):
+    machine(True, "there")
+    options = {}
+
+    def load(path, **given):
+        options.update(given)
+        return torch.nn.Linear(1, 1), None
+
+    monkeypatch.setattr(start, "load_checkpoint", load)
+    load_start(small(attention=name, bf16=True))
+    assert options["attn_implementation"] == asked
+
+
+def test_flash_attention_2_gives_the_numbers_of_sdpa(small):
+    if not torch.cuda.is_available() or importlib.util.find_spec("flash_attn") is None:
+        pytest.skip("the package flash-attn computes on a GPU only")
+    ids, logits = torch.tensor([[20, 30, 40, 50]]), []
+    for name in ("sdpa", "flash_attention_2"):
+        model = load_start(small(attention=name, bf16=True))[0].cuda().bfloat16()
+        logits.append(model(input_ids=ids.cuda()).logits.float())
+    torch.testing.assert_close(*logits, atol=0.2, rtol=0.05)
+
+
+@pytest.mark.parametrize(
+    ("setting", "changes"),
+    [
+        ("bf16", {"attention": "flash_attention_2"}),
+        (
+            "advanced.decode",
+            {"attention": "flash_attention_2", "bf16": True, "decode": "static"},
+        ),
+        ("advanced.attention", {"attention": "flex", "shared_prefix": "off"}),
+        ("advanced.attention", {"attention": "flex", "method": "sft"}),
+        ("advanced.attention", {"attention": "flash"}),
+    ],
+)
+def test_settings_that_do_not_go_with_an_attention_are_refused(small, setting, changes):
+    with refused("training.setting-value", says=f"setting {setting}:"):
+        small(**changes)
 
 
 # ---------------------------------------------------------------- bad checkpoints
