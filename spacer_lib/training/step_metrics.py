@@ -177,11 +177,11 @@ def log_loss(
 
 def _identical(trainer: Trainer, cut: float) -> SpacerError:
     """Identical rollouts, by their likely cause: too short, or too certain."""
-    what, kind = "rollouts of every group are identical", "training.identical-rollouts"
+    what = "rollouts of every group are identical"
     if cut > 0.5:
         return SpacerError(
             what,
-            kind=kind,
+            kind="training.identical-rollouts",
             got=f"{cut:.0%} of them cut off at max_completion_length = "
             f"{trainer.max_completion_length} tokens",
             expected="completions that end by themselves",
@@ -189,7 +189,7 @@ def _identical(trainer: Trainer, cut: float) -> SpacerError:
         )
     return SpacerError(
         what,
-        kind=kind,
+        kind="training.identical-rollouts",
         got=f"temperature {trainer.temperature}, top_p {trainer.top_p}",
         remedy="raise temperature, or start from a less certain checkpoint",
     )
