@@ -18,7 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -198,6 +198,8 @@ class Tally:
         Files after the second runs that an undisturbed run does not leave.
     seconds : float
         Of the undisturbed run.
+    names : set of str
+        Files that differed or were left over.
     """
 
     kills: int = 0
@@ -205,6 +207,7 @@ class Tally:
     differ: int = 0
     left: int = 0
     seconds: float = 0.0
+    names: set[str] = field(default_factory=set)
 
 
 def try_command(
@@ -235,12 +238,15 @@ def try_command(
             continue
         found = digests(out)
         made = {name for name in whole if command.compared(name)}
-        tally.differ += any(found.get(name) != whole[name] for name in made)
-        tally.left += len(_extra(found, whole, command))
+        differ = {name for name in made if found.get(name) != whole[name]}
+        left = _extra(found, whole)
+        tally.differ += bool(differ)
+        tally.left += len(left)
+        tally.names |= {*differ, *left}
     return tally
 
 
-def _extra(found: dict[str, str], whole: dict[str, str], command: Command) -> list[str]:
+def _extra(found: dict[str, str], whole: dict[str, str]) -> list[str]:
     """Files that an undisturbed run does not leave; names of a session's own apart."""
     own = ("/tensorboard/", "/checkpoints/", "tmp/torchelastic_")
     return [n for n in found.keys() - whole.keys() if not any(o in n for o in own)]
@@ -294,7 +300,7 @@ def main() -> None:
             )
             show(
                 f"{name:12}{tally.seconds:8.1f}{tally.kills:7}{tally.failed:8}"
-                f"{tally.differ:8}{tally.left:6}"
+                f"{tally.differ:8}{tally.left:6}  {' '.join(sorted(tally.names)[:4])}"
             )
             shutil.rmtree(place)
 
