@@ -506,7 +506,9 @@ def own_decoder(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "modules"))
 
     def write(text):
-        head = "class DECORDError(Exception): pass\nclass logging:\n    QUIET = INFO = 0\n"
+        head = (
+            "class DECORDError(Exception): pass\nclass logging:\n    QUIET = INFO = 0\n"
+        )
         head += "    set_level = staticmethod(lambda level: None)\n"
         (tmp_path / "modules").mkdir()
         (tmp_path / "modules" / "decord.py").write_text(head + text)
