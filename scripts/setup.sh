@@ -32,7 +32,8 @@ remedy() { # what the end of the log asks for
             echo "free some space (the environment takes 4 GB or more)" ;;
         *IncompleteRead* | *"Connection broken"* | *"Read timed out"* | \
             *"Max retries"* | *ConnectionError* | *ProtocolError* | \
-            *"Could not find a version"* | *"HASHES"* | *"Temporary failure"*)
+            *"Could not find a version"* | *HASHES* | *" is invalid."* | \
+            *"Temporary failure"*)
             echo "check the network, its proxy and the package index" ;;
         *"ermission denied"*) echo "let this user write in $root" ;;
         *) echo "mend what it names" ;;

@@ -218,6 +218,7 @@ def test_a_failure_shows_the_log_and_the_next_run_resumes(sandbox):
     [
         ("OSError: [Errno 28] No space left on device", "free some space"),
         ("IncompleteRead(12 bytes read, 300 more expected)", "check the network"),
+        ("ERROR: Wheel 'x' located at /tmp/x.whl is invalid.", "check the network"),
         ("ConnectionError: Max retries exceeded with url", "check the network"),
         ("PermissionError: [Errno 13] Permission denied: 'x'", "let this user write"),
         ("error: command 'g++' failed", "mend what it names"),
