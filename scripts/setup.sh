@@ -31,16 +31,33 @@ fail() {
     exit 1
 }
 
+remedy() { # what the end of the log asks for
+    local end
+    end=$(tail -n 25 "$log")
+    case $end in
+        *"No space left"* | *"Disk quota"* | *"File too large"*)
+            echo "free some space (the environment takes 4 GB or more)" ;;
+        *IncompleteRead* | *"Connection broken"* | *"Read timed out"* | \
+            *"Max retries"* | *ConnectionError* | *ProtocolError* | \
+            *"Could not find a version"* | *HASHES* | *" is invalid."* | \
+            *"Temporary failure"*)
+            echo "check the network, its proxy and the package index" ;;
+        *"ermission denied"*) echo "let this user write in $root" ;;
+        *) echo "mend what it names" ;;
+    esac
+}
+
 run() { # run LABEL COMMAND...: one progress line; the output goes to the log
     local label=$1 start=$SECONDS
     shift
     printf 'setup: %-42s' "$label"
-    printf '\n== %s\n' "$label" >>"$log"
+    printf '\n== %s\n' "$label" >>"$log" ||
+        fail "cannot write $log." "Remedy: free some space and run this again."
     if ! "$@" >>"$log" 2>&1 </dev/null; then
         printf ' failed\n'
         tail -n 25 "$log" >&2
         fail "\"$label\" failed; the whole output is in $log." \
-            "Remedy: mend what it names and run the same command again (it resumes)."
+            "Remedy: $(remedy) and run the same command again (it resumes)."
     fi
     printf ' %4d s\n' "$((SECONDS - start))"
 }
@@ -98,12 +115,18 @@ if ((${#missing[@]})); then
 fi
 
 # --- virtual environment ---------------------------------------------------------
-# One that is broken or was made for another path is built anew; one that a stopped
-# set-up left half full is filled up.
+# One that is broken, of another Python or made for another path is built anew; one that
+# a stopped set-up left half full is filled up.
 usable() {
-    grep -qF -- " $root/.venv" .venv/pyvenv.cfg && .venv/bin/python -m pip --version
+    [[ $(grep '^command = ' .venv/pyvenv.cfg) == *" $root/.venv" ]] &&
+        .venv/bin/python -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' &&
+        .venv/bin/python -m pip --version
 }
 if ! usable >/dev/null 2>&1; then
+    if [[ -L .venv || (-e .venv && ! -d .venv) ]]; then
+        fail ".venv is a link or a file, not an environment of this checkout." \
+            "Remedy: remove it (rm .venv), and run this again."
+    fi
     run "virtual environment" "$python" -m venv --clear "$root/.venv"
 fi
 rm -f "$stamp_file"
@@ -111,6 +134,7 @@ rm -f "$stamp_file"
 for info in .venv/lib/python3.11/site-packages/*.dist-info; do
     if [[ -d $info && ! -f $info/INSTALLER ]]; then rm -rf "$info"; fi
 done
+rm -rf .venv/lib/python3.11/site-packages/~*  # of a package that was being replaced
 
 pip=(.venv/bin/python -m pip install --no-input --progress-bar off
     --disable-pip-version-check --no-deps)

@@ -44,7 +44,7 @@ case "$*" in
         echo "command = python -m venv --clear $4" >"$4/pyvenv.cfg" ;;
     *importlib.metadata*) exit "${NO_CUDA:-1}" ;;
     *"pip install"*"${BROKEN_PACKAGE:-no such package}"*)
-        echo "no matching distribution"; exit 1 ;;
+        echo "${SAID:-no matching distribution}"; exit 1 ;;
 esac
 """
 
@@ -271,12 +271,79 @@ def test_a_failure_shows_the_log_and_the_next_run_resumes(sandbox):
     assert sandbox.stamp.exists()
 
 
+@pytest.mark.parametrize(
+    ("said", "remedy"),
+    [
+        ("OSError: [Errno 28] No space left on device", "free some space"),
+        ("IncompleteRead(12 bytes read, 300 more expected)", "check the network"),
+        ("ERROR: Wheel 'x' located at /tmp/x.whl is invalid.", "check the network"),
+        ("ConnectionError: Max retries exceeded with url", "check the network"),
+        ("PermissionError: [Errno 13] Permission denied: 'x'", "let this user write"),
+        ("error: command 'g++' failed", "mend what it names"),
+    ],
+)
+def test_the_remedy_is_that_of_the_failure(sandbox, said, remedy):
+    done = sandbox.run(BROKEN_PACKAGE="deepspeed", SAID=said)
+    assert done.returncode == 1
+    assert f"Remedy: {remedy}" in done.stderr and "run the same" in done.stderr
+    assert sandbox.run().returncode == 0
+
+
+def test_a_log_that_cannot_be_written_is_one_clear_message(sandbox):
+    (sandbox.root / "build").mkdir()
+    log = sandbox.root / "build" / "setup.log"
+    log.symlink_to("/dev/full")
+    done = sandbox.run()
+    assert done.returncode == 1
+    assert "cannot write build/setup.log" in done.stderr
+    assert "Remedy: free some space" in done.stderr
+    log.unlink()
+    assert sandbox.run().returncode == 0
+
+
+@pytest.mark.parametrize("fault", ["python", "no pip", "path", "config", "half"])
+def test_an_environment_that_is_not_usable_is_built_anew(sandbox, fault):
+    assert sandbox.run().returncode == 0
+    sandbox.stamp.unlink()
+    venv = sandbox.root / ".venv"
+    config, python = venv / "pyvenv.cfg", venv / "bin" / "python"
+    own = python.read_text()
+    if fault == "python":  # of another version
+        stop = 'case "$*" in *sys.version_info*) exit 1 ;; esac\n'
+        python.write_text(own.replace("\n", f"\n{stop}", 1))
+    elif fault == "no pip":
+        stop = 'case "$*" in *"pip --version"*) exit 1 ;; esac\n'
+        python.write_text(own.replace("\n", f"\n{stop}", 1))
+    elif fault == "path":  # another environment of this checkout
+        config.write_text(config.read_text().rstrip() + "-old\n")
+    elif fault == "config":
+        config.unlink()
+    else:
+        python.unlink()
+    done = sandbox.run()
+    assert done.returncode == 0, done.stderr
+    assert len(sandbox.calls("-m venv")) == 2 and sandbox.stamp.exists()
+
+
+def test_a_link_to_another_environment_is_not_emptied(sandbox, tmp_path):
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    (shared / "pyvenv.cfg").write_text("command = python -m venv /elsewhere/.venv\n")
+    (sandbox.root / ".venv").symlink_to(shared)
+    done = sandbox.run()
+    assert done.returncode == 1 and "Remedy: remove it" in done.stderr
+    assert [path.name for path in shared.iterdir()] == ["pyvenv.cfg"]
+    (sandbox.root / ".venv").unlink()
+    assert sandbox.run().returncode == 0
+
+
 def test_packages_that_were_cut_off_are_installed_again(sandbox):
     assert sandbox.run().returncode == 0
     sandbox.stamp.unlink()
     packages = sandbox.root / ".venv" / "lib" / "python3.11" / "site-packages"
     for name in ("whole", "cut"):
         (packages / f"{name}-1.0.dist-info").mkdir(parents=True)
+    (packages / "~eplaced").mkdir()
     (packages / "whole-1.0.dist-info" / "INSTALLER").touch()
     assert sandbox.run().returncode == 0
     assert [path.name for path in packages.iterdir()] == ["whole-1.0.dist-info"]

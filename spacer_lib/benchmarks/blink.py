@@ -18,8 +18,15 @@ github.com/zeyofu/BLINK_Benchmark.
 from pathlib import Path
 from typing import Any
 
-from spacer_lib.artifacts import PathLike, listing
-from spacer_lib.benchmarks.pictures import parquet_cells, unpack
+from spacer_lib.artifacts import (
+    PathLike,
+    listing,
+)
+from spacer_lib.benchmarks.pictures import (
+    paired,
+    parquet_cells,
+    unpack,
+)
 from spacer_lib.benchmarks.schema import (
     Benchmark,
     Record,
@@ -68,7 +75,7 @@ def _rows(file: Path) -> list[Question]:
     images = unpack(file, lambda: parquet_cells(file, _IMAGES, COLUMNS), "image_1")
     return [
         _row(record, paths, file, number)
-        for number, (record, paths) in enumerate(zip(records, images, strict=True), 1)
+        for number, (record, paths) in enumerate(paired(file, records, images), 1)
     ]
 
 

@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from spacer_lib.artifacts import PathLike
-from spacer_lib.benchmarks.pictures import unpack
+from spacer_lib.benchmarks.pictures import paired, unpack
 from spacer_lib.benchmarks.schema import (
     Benchmark,
     Record,
     Verdict,
-    check_choice,
+    check_place,
     find_file,
     lettered,
     read_table,
@@ -59,14 +59,13 @@ def read_rows(path: PathLike) -> list[Question]:
     images = unpack(file, lambda: [record["image"] for record in records])
     return [
         _row(record, paths, file, number)
-        for number, (record, paths) in enumerate(zip(records, images, strict=True), 1)
+        for number, (record, paths) in enumerate(paired(file, records, images), 1)
     ]
 
 
 def _row(record: Record, images: list[str], file: Path, number: int) -> Question:
     options = lettered(record["answer_options"])
-    letter = chr(65 + record["answer"])
-    check_choice(f"{file} row {number}: answer", options, letter)
+    letter = check_place(f"{file} row {number}: answer", options, record["answer"])
     return {
         "id": record["question_id"],
         "dataset": record["data_source"],

@@ -23,7 +23,7 @@ from spacer_lib.benchmarks.schema import (
     Benchmark,
     Record,
     Verdict,
-    check_choice,
+    check_place,
     find_file,
     read_table,
 )
@@ -80,8 +80,7 @@ def _row(record: Record, file: Path, root: Path, number: int) -> Question:
     options = record.get("candidates")
     if options is None:
         options = [record[place] for place in PLACES if record[place] != "N/A"]
-    letter = chr(ord("A") + record["correct_choice"])
-    check_choice(where, options, letter)
+    letter = check_place(where, options, record["correct_choice"])
     return {
         "id": record["id"],
         "dataset": "longvideobench",

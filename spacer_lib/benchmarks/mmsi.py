@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from spacer_lib.artifacts import PathLike
-from spacer_lib.benchmarks.pictures import parquet_cells, unpack
+from spacer_lib.benchmarks.pictures import paired, parquet_cells, unpack
 from spacer_lib.benchmarks.schema import (
     Benchmark,
     Record,
@@ -57,7 +57,7 @@ def read_rows(path: PathLike) -> list[Question]:
     images = unpack(file, lambda: parquet_cells(file, ["images"], COLUMNS), "images")
     return [
         _row(record, paths, file, number)
-        for number, (record, paths) in enumerate(zip(records, images, strict=True), 1)
+        for number, (record, paths) in enumerate(paired(file, records, images), 1)
     ]
 
 

@@ -20,7 +20,7 @@ from spacer_lib.artifacts import (
     sole_writer,
     whole_table,
 )
-from spacer_lib.benchmarks.schema import separated_batches
+from spacer_lib.benchmarks.schema import Record, separated_batches
 from spacer_lib.errors import SpacerError
 
 _MAGIC = {b"\x89PNG": ".png", b"\xff\xd8\xff": ".jpg"}
@@ -67,6 +67,27 @@ def unpack(
             rows.append([])
         rows[-1].append(str(folder / name))
     return rows
+
+
+def paired(
+    file: Path, records: Sequence[Record], pictures: Sequence[list[str]]
+) -> list[tuple[Record, list[str]]]:
+    """Each row with its pictures.
+
+    Raises
+    ------
+    SpacerError
+        If there are more of one than of the other: a part of the file is lost.
+    """
+    if len(records) != len(pictures):
+        raise SpacerError(
+            f"{file}: pictures",
+            kind="benchmarks.pictures-lost",
+            got=f"those of {len(pictures)} rows",
+            expected=f"those of {len(records)} rows",
+            remedy="download it again",
+        )
+    return list(zip(records, pictures, strict=True))
 
 
 def parquet_cells(

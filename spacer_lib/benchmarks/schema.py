@@ -230,6 +230,19 @@ def check_choice(where: str, options: Sequence[Any], letter: Any) -> None:
         )
 
 
+def check_place(where: str, options: Sequence[Any], place: int) -> str:
+    """The letter of an option that a file names by its place, from 0.
+
+    Raises
+    ------
+    SpacerError
+        As ``check_choice``.
+    """
+    letter = chr(ord("A") + place) if 0 <= place < 26 else str(place)
+    check_choice(where, options, letter)
+    return letter
+
+
 def check_letter(where: str, letter: str, letters: str) -> None:
     """Refuse a true letter that is none of ``letters``.
 
@@ -338,7 +351,7 @@ def inline_options(
     ends = [*starts[1:], len(question)]
     texts = [
         question[start:end].strip().rstrip(",")
-        for start, end in zip(starts, ends, strict=True)
+        for start, end in zip(starts, ends, strict=False)
     ]
     if len(texts) < 2 or letter not in {text[0] for text in texts}:
         return question, None

@@ -36,7 +36,7 @@ import numpy as np
 
 from spacer_lib.artifacts import PathLike, listing
 from spacer_lib.benchmarks import rules
-from spacer_lib.benchmarks.pictures import parquet_cells, unpack
+from spacer_lib.benchmarks.pictures import paired, parquet_cells, unpack
 from spacer_lib.benchmarks.schema import (
     Benchmark,
     Record,
@@ -113,7 +113,7 @@ def read_rows(path: PathLike) -> list[Question]:
         _row(record, images, file, number)
         for file in _parts(path)
         for number, (record, images) in enumerate(
-            zip(read_table(file, COLUMNS, skip=["image"]), _images(file), strict=True),
+            paired(file, read_table(file, COLUMNS, skip=["image"]), _images(file)),
             start=1,
         )
     ]

@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from spacer_lib.artifacts import PathLike
-from spacer_lib.benchmarks.pictures import tsv_cells, unpack
+from spacer_lib.benchmarks.pictures import paired, tsv_cells, unpack
 from spacer_lib.benchmarks.schema import (
     Benchmark,
     Record,
@@ -73,7 +73,7 @@ def read_rows(path: PathLike) -> list[Question]:
     images = unpack(file, lambda: tsv_cells(file))
     return [
         _row(record, paths, file, number)
-        for number, (record, paths) in enumerate(zip(records, images, strict=True), 1)
+        for number, (record, paths) in enumerate(paired(file, records, images), 1)
     ]
 
 

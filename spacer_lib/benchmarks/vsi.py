@@ -17,6 +17,7 @@ from spacer_lib.benchmarks.schema import (
     Benchmark,
     Record,
     Verdict,
+    check_choice,
     find_file,
     read_table,
 )
@@ -93,7 +94,10 @@ def _row(record: Record, file: Path, number: int) -> Question:
         )
     scene, dataset = str(record["scene_name"]), record["dataset"]
     is_choice = kind in CHOICE
-    if not is_choice and not read_number(record["ground_truth"])[0]:
+    if is_choice:
+        where = f"{file} row {number}: options"
+        check_choice(where, record.get("options") or [], record["ground_truth"])
+    elif not read_number(record["ground_truth"])[0]:
         raise SpacerError(
             f"{file} row {number}: ground_truth",
             kind="benchmarks.answer-not-a-number",

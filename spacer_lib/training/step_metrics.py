@@ -177,19 +177,16 @@ def log_loss(
 
 def _identical(trainer: Trainer, cut: float) -> SpacerError:
     """Identical rollouts, by their likely cause: too short, or too certain."""
-    what = "rollouts of every group are identical"
     if cut > 0.5:
-        return SpacerError(
-            what,
-            kind="training.identical-rollouts",
-            got=f"{cut:.0%} of them cut off at max_completion_length = "
-            f"{trainer.max_completion_length} tokens",
-            expected="completions that end by themselves",
-            remedy="raise max_completion_length",
-        )
+        got = f"{cut:.0%} of them cut off at max_completion_length = "
+        got += f"{trainer.max_completion_length} tokens"
+        remedy = "raise max_completion_length"
+    else:
+        got = f"temperature {trainer.temperature}, top_p {trainer.top_p}"
+        remedy = "raise temperature, or start from a less certain checkpoint"
     return SpacerError(
-        what,
+        "rollouts of every group are identical",
         kind="training.identical-rollouts",
-        got=f"temperature {trainer.temperature}, top_p {trainer.top_p}",
-        remedy="raise temperature, or start from a less certain checkpoint",
+        got=got,
+        remedy=remedy,
     )

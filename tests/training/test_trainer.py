@@ -223,7 +223,7 @@ def test_groups_of_identical_rollouts_are_refused(small, rows, tmp_path):
 def test_identical_rollouts_of_two_tokens_are_too_short(small, rows, tmp_path):
     config = small(prompts_per_step=4, max_completion_length=2)
     trainer = build_trainer(config, tmp_path, rows=rows)
-    shout(trainer.model, [5], 1e4)
+    shout(trainer.model, trainer.processing_class.tokenizer("3").input_ids[:1], 1e4)
     says = "100% of them cut off at max_completion_length = 2 tokens"
     with refused("training.identical-rollouts", says=says) as caught:
         trainer.roll_out([0, 1, 2, 3])
