@@ -6,6 +6,7 @@ durations. Tables of the papers are drawn from ``published``.
 """
 
 import io
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,7 +18,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from spacer_lib import published
-from spacer_lib.artifacts import PathLike, atomic_path, read_json
+from spacer_lib.artifacts import PathLike, atomic_path, read_json, write_text
 from spacer_lib.errors import SpacerError
 from spacer_lib.evaluation.report import Report
 from spacer_lib.pictures import (
@@ -49,6 +50,11 @@ _ROLES = {
 )
 
 
+# A dollar sign in a room's or a run's name is no formula.
+PLAIN = {"text.parse_math": False}
+_NO_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f]")
+
+
 def dataset_figures(folder: PathLike) -> list[Path]:
     """Draw ``figures/*.svg`` in the folder of a question set; return their paths.
 
@@ -69,7 +75,7 @@ def dataset_figures(folder: PathLike) -> list[Path]:
             expected="at least one",
         )
     seconds = [s for s in maps["seconds"].values() if s]
-    with plt.rc_context():
+    with plt.rc_context(PLAIN):
         use_house_style()
         drawn = {
             "fig1_examples": examples(rows, folder),
@@ -141,6 +147,9 @@ def save(
         target = Path(f"{path}.{kind}")
         with atomic_path(target) as temporary:
             figure.savefig(temporary, metadata=dates[kind])
+            if kind == "svg":
+                drawn = temporary.read_text(encoding="utf-8")
+                write_text(temporary, _NO_XML.sub("\ufffd", drawn))
         paths.append(target)
     return paths
 
@@ -273,7 +282,7 @@ def report_figures(report: Report, out: PathLike) -> list[Path]:
     -------
     list of Path
     """
-    with plt.rc_context():
+    with plt.rc_context(PLAIN):
         use_house_style()
         drawn = {}
         if report.summaries:

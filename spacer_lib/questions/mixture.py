@@ -36,6 +36,7 @@ from spacer_lib.language.choices import (
     true_letter,
 )
 from spacer_lib.language.numbers import read_number
+from spacer_lib.markup import markdown_table, markdown_text
 from spacer_lib.questions.card import LICENCE, front_matter
 from spacer_lib.rooms.identity import (
     benchmark_questions,
@@ -456,11 +457,12 @@ def write_joint(
     counts |= {"wanted": total, "sources": sources}
     counts |= {"refused": dict(refused), "seed": seed}
     write_json(out_dir / "report.json", counts)
-    table = "".join(f"| {k} | {n:,} |\n" for k, n in counts["question_type"].items())
+    kinds = [(kind, f"{n:,}") for kind, n in counts["question_type"].items()]
+    table = markdown_table(("question type", "rows"), kinds)
     title = f"# {len(rows):,} questions: rooms and general\n\n"
-    head = "| question type | rows |\n|---|---:|\n"
-    note = f"\nRefused general rows: {counts['refused'] or 'none'}. {LICENCE}\n"
-    card = front_matter(["train"]) + title + head + table + note
+    reasons = markdown_text(counts["refused"] or "none")
+    note = f"\nRefused general rows: {reasons}. {LICENCE}\n"
+    card = front_matter(["train"]) + title + table + note
     write_text(out_dir / "README.md", card)
     return counts
 
