@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 # What tables of ours hold stays as it is: no link begins with an interval such as
-# [36.7, 43.9], and a mark at the end, as in "macro*", only ends an emphasis.
-_KEPT = r"\[[-+]?[\d.]+%?, [-+]?[\d.]+%?\](?![(\[:])|(?<=[^\W_])[*_]$"
+# [36.7, 43.9], and a mark at a word's end, as in "macro*", only ends an emphasis.
+_KEPT = r"\[[-+]?[\d.]+%?, [-+]?[\d.]+%?\](?![(\[:])|(?<=[^\W_])[*_](?=\s|$)"
 _MARKDOWN = re.compile(
     rf"(?P<kept>{_KEPT})"
     r"|(?P<escaped>[\\`*<>\[\]|~$]"
