@@ -15,6 +15,7 @@ import pandas as pd
 
 from spacer_lib.artifacts import PROJECT_ROOT, write_text
 from spacer_lib.errors import SpacerError
+from spacer_lib.markup import csv_text
 
 KEPT = PROJECT_ROOT / "papermill_runs" / "held_out"
 KEY = ["run", "level", "name"]
@@ -58,7 +59,7 @@ def main() -> None:
     deltas = merge(old, new, ("n", "before", "after", "delta", "low", "high"))
     floors = pd.read_csv(report / "floors.csv")
     for name, kept in (("scores", table), ("deltas", deltas), ("floors", floors)):
-        write_text(KEPT / f"{name}.csv", kept.to_csv(index=False))
+        write_text(KEPT / f"{name}.csv", csv_text(kept))
     print(f"{KEPT}: {table['run'].nunique()} runs")
 
 

@@ -2,10 +2,10 @@
 numbered notebooks.
 
 Floors, lowest first (a module imports only what stands above it; see
-``tests/test_house.py``): ``errors``, ``versions``, ``artifacts``, ``rows``, ``jobs``,
-``settings``, ``rooms``, ``maps``, ``language``, ``questions``, ``rewards``, ``models``,
-``tiny``, ``training``, ``benchmarks``, ``evaluation``, ``study``, ``rehearsal``,
-``published``, ``pictures``, ``notebooks``, ``cli``, ``__main__``.
+``tests/test_house.py``): ``errors``, ``versions``, ``artifacts``, ``markup``, ``rows``,
+``jobs``, ``settings``, ``rooms``, ``maps``, ``language``, ``questions``, ``rewards``,
+``models``, ``tiny``, ``training``, ``benchmarks``, ``evaluation``, ``study``,
+``rehearsal``, ``published``, ``pictures``, ``notebooks``, ``cli``, ``__main__``.
 """
 
 __version__ = "0.1.0"

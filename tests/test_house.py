@@ -17,6 +17,7 @@ FLOORS = (
     "errors",
     "versions",
     "artifacts",
+    "markup",
     "rows",
     "jobs",
     "settings",

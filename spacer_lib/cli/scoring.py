@@ -481,12 +481,13 @@ def _gap_files(gap: Any, first: Any, last: Any, folder: Path) -> list[Path]:
 
     from spacer_lib.artifacts import atomic_path, write_json, write_text
     from spacer_lib.evaluation.gaps import gap_record
+    from spacer_lib.markup import csv_text
     from spacer_lib.pictures.evaluation_plots import gap_waterfall
     from spacer_lib.pictures.style import use_house_style
 
     paths = [folder / f"gap.{kind}" for kind in ("json", "csv", "png")]
     write_json(paths[0], gap_record(gap, first, last))
-    write_text(paths[1], gap.table.to_csv(index=False))
+    write_text(paths[1], csv_text(gap.table))
     use_house_style()
     figure, ax = plt.subplots(figsize=(1.6 * len(gap.table) + 2, 3.2))
     gap_waterfall(gap, ax)

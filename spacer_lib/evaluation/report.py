@@ -29,6 +29,7 @@ from spacer_lib.evaluation.chain import check_answers, edits_in, refuse_cut_off
 from spacer_lib.evaluation.floors import FLOORS, Strongest, counted, strongest
 from spacer_lib.evaluation.predictions import UNREADABLE_MEDIA, reason
 from spacer_lib.evaluation.statistics import compare, pooled, summarize
+from spacer_lib.markup import csv_text, latex_table, markdown_table, markdown_text
 from spacer_lib.rows import Prediction
 
 STRONGEST = "strongest floor"  # what tables call the best floor of each task
@@ -618,40 +619,22 @@ def write_report(
     folder = make_folder(out)
     paths: list[Path] = []
     text = [f"# {report.benchmark.title}"]
-    text += [f"Edited after it was written, and accepted: {e}" for e in report.edited]
+    text += [
+        f"Edited after it was written, and accepted: {markdown_text(edit)}"
+        for edit in report.edited
+    ]
     pictures = [Path(path) for path in figures if Path(path).suffix == ".svg"]
     text += [f"![{path.stem}]({path.name})" for path in pictures]
     for name, table in report.tables.items():
-        body = markdown(table.shown)
-        text.append(f"{table.caption}\n\n{body.rstrip()}")
+        body = markdown_table(table.shown.columns, table.shown.itertuples(index=False))
+        text.append(f"{markdown_text(table.caption)}\n\n{body.rstrip()}")
         for suffix, content in (
-            ("csv", table.tidy.to_csv(index=False)),
+            ("csv", csv_text(table.tidy)),
             ("md", body),
-            ("tex", latex(table.shown, table.caption)),
+            ("tex", latex_table(table.shown, table.caption)),
         ):
             paths.append(folder / f"{name}.{suffix}")
             write_text(paths[-1], content)
     paths.append(folder / "report.md")
     write_text(paths[-1], "\n\n".join(text) + "\n")
     return paths
-
-
-def markdown(table: pd.DataFrame) -> str:
-    """A frame as a Markdown table; bars are escaped, numbers are right-aligned."""
-
-    def line(cells: Sequence[Any]) -> str:
-        texts = (" ".join(str(cell).split()).replace("|", r"\|") for cell in cells)
-        return f"| {' | '.join(texts)} |"
-
-    rule = ["---", *["---:"] * (table.shape[1] - 1)]
-    body = table.itertuples(index=False)
-    return "\n".join(map(line, [table.columns, rule, *body])) + "\n"
-
-
-def latex(table: pd.DataFrame, caption: str = "") -> str:
-    """A frame as a booktabs table, escaped; the caption is a comment above it."""
-    body = table.astype(str).to_latex(
-        index=False, escape=True, column_format="l" + "r" * (table.shape[1] - 1)
-    )
-    note = "".join(f"% {part}\n" for part in caption.splitlines())
-    return note + body.replace("–", "--")

@@ -6,6 +6,7 @@ durations. Tables of the papers are drawn from ``published``.
 """
 
 import io
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,6 +23,7 @@ from spacer_lib.artifacts import (
     atomic_path,
     read_record,
     sole_writer,
+    write_text,
 )
 from spacer_lib.errors import SpacerError
 from spacer_lib.evaluation.report import Report
@@ -54,6 +56,11 @@ _ROLES = {
 )
 
 
+# A dollar sign in a room's or a run's name is no formula.
+PLAIN = {"text.parse_math": False}
+_NO_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f]")
+
+
 def dataset_figures(folder: PathLike) -> list[Path]:
     """Draw ``figures/*.svg`` in the folder of a question set; return their paths.
 
@@ -75,7 +82,7 @@ def dataset_figures(folder: PathLike) -> list[Path]:
             expected="at least one",
         )
     seconds = [s for s in maps["seconds"].values() if s]
-    with sole_writer(folder), plt.rc_context():
+    with sole_writer(folder), plt.rc_context(PLAIN):
         use_house_style()
         drawn = {
             "fig1_examples": examples(rows, folder),
@@ -147,6 +154,9 @@ def save(
         target = Path(f"{path}.{kind}")
         with atomic_path(target) as temporary:
             figure.savefig(temporary, metadata=dates[kind])
+            if kind == "svg":
+                drawn = temporary.read_text(encoding="utf-8")
+                write_text(temporary, _NO_XML.sub("\ufffd", drawn))
         paths.append(target)
     return paths
 
@@ -279,7 +289,7 @@ def report_figures(report: Report, out: PathLike) -> list[Path]:
     -------
     list of Path
     """
-    with plt.rc_context():
+    with plt.rc_context(PLAIN):
         use_house_style()
         drawn = {}
         if report.summaries:

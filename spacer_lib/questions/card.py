@@ -5,6 +5,8 @@ from typing import Any
 
 import yaml
 
+from spacer_lib.markup import markdown_code, markdown_table, markdown_text
+
 LICENCE = """\
 Questions and maps are derived from scene annotations. Where these come from ScanNet,
 use is bound to [ScanNet's terms of use][tos] (research, no redistribution of the
@@ -32,23 +34,30 @@ def card_text(report: Mapping[str, Any]) -> str:
     filled = [part for part in counts if sum(counts[part].values())]
     recipe, versions = report["recipe"], report["provenance"]["packages"]
     total = sum(sum(mine.values()) for mine in counts.values())
+    name = markdown_text(recipe["name"])
+    command = f"spacer qa --recipe {recipe['name']} --seed {report['seed']}"
     lines = [
-        front_matter(filled) + f"# {recipe['name']}: {total:,} questions about rooms",
+        front_matter(filled) + f"# {name}: {total:,} questions about rooms",
         "",
-        f"Made by `spacer qa --recipe {recipe['name']} --seed {report['seed']}` after "
-        f"{recipe['source']}.",
+        f"Made by {markdown_code(command)} after {markdown_text(recipe['source'])}.",
         "",
-        "| part | question type | wanted | candidates | kept |",
-        "|---|---|---:|---:|---:|",
     ]
-    for part, tasks in report["tasks"].items():
-        for task, row in tasks.items():
-            wanted = "all" if row["wanted"] is None else f"{row['wanted']:,}"
-            lines.append(
-                f"| {part} | {task} | {wanted} | {row['candidates']:,} | "
-                f"{row['kept']:,} |"
-            )
-    scenes = ", ".join(f"{part} {len(ids):,}" for part, ids in report["scenes"].items())
+    rows = [
+        (
+            part,
+            task,
+            "all" if row["wanted"] is None else f"{row['wanted']:,}",
+            f"{row['candidates']:,}",
+            f"{row['kept']:,}",
+        )
+        for part, tasks in report["tasks"].items()
+        for task, row in tasks.items()
+    ]
+    columns = ("part", "question type", "wanted", "candidates", "kept")
+    lines += markdown_table(columns, rows, left=2).splitlines()
+    scenes = ", ".join(
+        f"{markdown_text(part)} {len(ids):,}" for part, ids in report["scenes"].items()
+    )
     lines += [
         "",
         f"Scenes: {scenes}. Left out because evaluation uses their rooms: "
@@ -74,7 +83,7 @@ def card_text(report: Mapping[str, Any]) -> str:
         f"commit {report['provenance']['commit']}, generator "
         f"{report['provenance']['generator_version']}, Python "
         f"{report['provenance']['python']}, "
-        + ", ".join(f"{name} {version}" for name, version in versions.items()),
+        + ", ".join(f"{package} {version}" for package, version in versions.items()),
         "",
     ]
     return "\n".join(lines)

@@ -37,6 +37,7 @@ from spacer_lib.language.choices import (
     true_letter,
 )
 from spacer_lib.language.numbers import read_number
+from spacer_lib.markup import markdown_table, markdown_text
 from spacer_lib.questions.card import LICENCE, front_matter
 from spacer_lib.rooms.identity import (
     benchmark_questions,
@@ -464,11 +465,12 @@ def write_joint(
 
 def _card(counts: Mapping[str, Any]) -> str:
     """The README of a joint set."""
-    table = "".join(f"| {k} | {n:,} |\n" for k, n in counts["question_type"].items())
+    kinds = [(kind, f"{n:,}") for kind, n in counts["question_type"].items()]
+    table = markdown_table(("question type", "rows"), kinds)
     title = f"# {counts['rows']:,} questions: rooms and general\n\n"
-    head = "| question type | rows |\n|---|---:|\n"
-    note = f"\nRefused general rows: {counts['refused'] or 'none'}. {LICENCE}\n"
-    return front_matter(["train"]) + title + head + table + note
+    reasons = markdown_text(counts["refused"] or "none")
+    note = f"\nRefused general rows: {reasons}. {LICENCE}\n"
+    return front_matter(["train"]) + title + table + note
 
 
 def _sources(rows: Iterable[Question]) -> Counter[str]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from huggingface_hub import ModelCard, ModelCardData
 
+from spacer_lib.markup import markdown_code, markdown_text
 from spacer_lib.models.checkpoints import find_checkpoint
 from spacer_lib.training.recipe import TrainConfig
 from spacer_lib.training.record import meaning_of
@@ -31,14 +32,14 @@ SHOWN = (
 _BODY = """\
 # {name}
 
-{method}, started from `{base}`{adapter}. Made with spacer-lib at commit `{commit}`\
+{method}, started from {base}{adapter}. Made with spacer-lib at commit `{commit}`\
 {dirty}.
 
 ## Training
 
 | | |
 |---|---|
-| recipe | `{recipe}` (configuration `{config_hash}`) |
+| recipe | {recipe} (configuration `{config_hash}`) |
 | optimiser steps | {steps}, in {seconds:.0f} s on {workers} {device} |
 | data | {data} |
 | rows | {rows} (part: {part}), sha256 `{sha256}` |
@@ -93,21 +94,21 @@ def model_card(config: TrainConfig, run: Mapping[str, Any]) -> ModelCard:
     packages = run["provenance"]["packages"]
     commit = run["provenance"]["commit"]
     body = _BODY.format(
-        name=config.recipe,
+        name=markdown_text(config.recipe),
         method=METHODS[config.method],
-        base=base,
+        base=markdown_code(base),
         adapter=_ADAPTED.format(config.lora.rank) if config.lora.rank else "",
         commit=commit.removesuffix("-dirty"),
         dirty=" plus uncommitted changes" * commit.endswith("-dirty"),
-        recipe=config.recipe,
+        recipe=markdown_code(config.recipe),
         config_hash=run["config_hash"],
         steps=run["steps"],
         seconds=run["seconds"],
         workers=run["workers"],
-        device=run["device"],
-        data=Path(run["dataset"]["path"]).name,
+        device=markdown_text(run["device"]),
+        data=markdown_text(Path(run["dataset"]["path"]).name),
         rows=run["dataset"]["rows"],
-        part=run["dataset"]["part"],
+        part=markdown_text(run["dataset"]["part"]),
         sha256=run["dataset"]["sha256"],
         settings=_table(_settings(config)),
         last=run["last_steps"]["steps"],
@@ -140,7 +141,7 @@ def _settings(config: TrainConfig) -> Iterator[tuple[Any, ...]]:
 def _metrics(means: Mapping[str, float]) -> Iterator[tuple[Any, ...]]:
     for key, mean in means.items():
         if key.startswith(SHOWN):
-            yield f"`{key}`", f"{mean:.4g}", meaning_of(key) or ""
+            yield markdown_code(key), f"{mean:.4g}", meaning_of(key) or ""
 
 
 def _loading(config: TrainConfig) -> str:

@@ -14,9 +14,7 @@ from spacer_lib.benchmarks.rules import strict
 from spacer_lib.evaluation.predictions import record
 from spacer_lib.evaluation.report import (
     Run,
-    latex,
     make_report,
-    markdown,
     pool_runs,
     read_run,
     write_report,
@@ -359,19 +357,6 @@ def test_the_papers_own_tables_beside_ours(runs):
     out, _ = reported(runs, runs / "base", "--published", "spatial_r1_table1")
     lines = (out / "published.csv").read_text().splitlines()
     assert len(lines) > 10 and lines[1].startswith("base,ours,")
-
-
-def test_markdown_and_latex_are_escaped():
-    table = pd.DataFrame({"a_b": ["x|y & 50%"], "#": ["$1 ~ ^ {z} \\ – \n2"]})
-    assert markdown(table) == (
-        "| a_b | # |\n| --- | ---: |\n| x\\|y & 50% | $1 ~ ^ {z} \\ – 2 |\n"
-    )
-    text = latex(table, "two\nlines")
-    assert text.startswith("% two\n% lines\n\\begin{tabular}{lr}\n\\toprule\n")
-    assert "a\\_b & \\# \\\\\n\\midrule\n" in text
-    assert "x|y \\& 50\\% & \\$1 \\textasciitilde" in text
-    assert "\\{z\\} \\textbackslash" in text and "–" not in text
-    assert text.endswith("\\bottomrule\n\\end{tabular}\n")
 
 
 def test_only_predictions_are_needed(tmp_path, capsys):
