@@ -106,6 +106,12 @@ def test_object_size_by_hand(scene):
     answers = {q.categories[0]: q.ground_truth for q in questions}
     assert answers == {"bed": "100", "desk": "123", "lamp": "40"}
     assert why_not == {"category is not unique": 1, "object too small": 1}
+    # Metadata may count another number than it has boxes: then nothing is unique.
+    counts = {"bed": 1, "desk": 2, "chair": 1, "cup": 1}
+    odd = dataclasses.replace(scene, object_counts=counts)
+    questions, why_not = made("object_size_estimation", odd)
+    assert [q.categories for q in questions] == [("bed",)]
+    assert why_not == {"category is not unique": 3, "object too small": 1}
 
 
 def test_room_size_by_hand(scene):
