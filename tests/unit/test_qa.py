@@ -114,6 +114,22 @@ def test_object_size_by_hand(scene):
     assert why_not == {"category is not unique": 3, "object too small": 1}
 
 
+def test_margins_are_the_least_that_is_asked_and_five_categories_are_enough():
+    """Nearest faces 0.5, 1, 1.5 and 2 m from the target's."""
+    rules = Rules(rel_distance_margin_m=0.5)
+    names = ("bed", "desk", "lamp", "chair", "cup")
+    spots = (0, 1, 1.5, 2, 2.5)
+    cubes = [
+        box(i, name, (x, 0, 0.25), (0.5, 0.5, 0.5))
+        for i, (name, x) in enumerate(zip(names, spots, strict=True))
+    ]
+    questions, _ = made("object_rel_distance", scene_of(*cubes), rules)
+    assert ["bed"] == [q.categories[0] for q in questions]
+    assert chosen(questions[0]) == "desk"
+    closer = dataclasses.replace(rules, rel_distance_margin_m=0.5001)
+    assert made("object_rel_distance", scene_of(*cubes), closer)[0] == []
+
+
 def test_room_size_by_hand(scene):
     (question,), why_not = made("room_size_estimation", scene)
     assert question.ground_truth == "24.0" and not why_not
