@@ -656,7 +656,7 @@ def main() -> None:
     for name, tests, change, text in runs + [
         (g.name, g.test_ids, g.change, g.change.text) for g in chosen
     ]:
-        outcome = run_tests(tests, change.module, text, seconds=120)
+        outcome = run_tests(tests, change.module, text, seconds=60)
         print(json.dumps({"name": name, "outcome": asdict(outcome)}), flush=True)
 
 

@@ -62,6 +62,8 @@ def test_a_large_recipe_refuses_a_machine_without_gpus(monkeypatch, tmp_path):
     monkeypatch.setattr(launching, "count_gpus", lambda: 0)
     config = make(recipe="spacer_7b", gpus=8, needs_gpu=True)
     with refused("training.no-gpu", says="spacer_7b"):
+        resolve_workers(config)
+    with refused("training.no-gpu", says="spacer_7b"):
         launch(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()
     monkeypatch.setattr(launching, "count_gpus", lambda: 8)

@@ -234,6 +234,17 @@ def test_aggregates_by_hand(tmp_path):
     assert made["tasks"]["object_rel_direction"] == pytest.approx(5 / 9)
     assert made["overall"] == made["macro"] == pytest.approx((5 / 9 + 0.5 + 0.5) / 3)
     assert made["micro"] == pytest.approx(4.5 / 8)
+    # The same of each group: the route alone, and all others.
+    for made_of in predictions:
+        alone = made_of["question_type"] == "route_planning"
+        made_of["groups"] = {"source": "routes" if alone else "others"}
+    cells = totals(predictions, named("vsi"))["groups"]["source"]
+    assert cells["routes"] == {"n": 2, "macro": 0.5, "micro": 0.5}
+    assert cells["others"] == {
+        "n": 6,
+        "macro": pytest.approx((5 / 9 + 0.5) / 2),
+        "micro": pytest.approx(3.5 / 6),
+    }
 
 
 # ---------------------------------------------------------------- rules

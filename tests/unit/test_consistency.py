@@ -18,6 +18,7 @@ from spacer_lib.evaluation.consistency import (
     cell_size_m,
     failure_examples,
     failures,
+    same_answer,
     shares,
 )
 from spacer_lib.evaluation.predictions import record, reward_rule
@@ -321,6 +322,30 @@ def test_each_failure_has_its_name():
     assert table.loc["perception", "missing"] == ("sofa",)
     assert table.loc["count", "missing"] == ("chair",)
     assert set(table["label"]) == set(FAILURES)
+
+
+def test_a_wrong_number_is_perception_and_a_cell_off_the_grid_no_map():
+    lamps = {**TRUE, "lamp": [[5, 8], [1, 1]]}
+    prediction, row = case("lamps", says(lamps, "B"))
+    (found,) = failures([prediction], [row]).to_dict("records")
+    assert (found["label"], found["missing"]) == ("perception", ("lamp",))
+    outside = case("outside", says({**TRUE, "sofa": [[10, 6]]}, "B"))
+    assert list(failures([outside[0]], [outside[1]])["label"]) == ["no_map"]
+    assert failure_examples([outside[0]], [outside[1]]) == {}
+
+
+def test_near_cells_that_turn_the_answer_are_localisation():
+    true = {**TRUE, "sofa": [[4, 6]]}
+    near = {**true, "lamp": [[4, 8]], "sofa": [[5, 6]]}  # each one cell off
+    prediction, row = case("near", says(near, "B"), map=true)
+    assert list(failures([prediction], [row])["label"]) == ["localisation"]
+
+
+def test_what_is_no_number_is_no_answer_to_a_number():
+    row = ask("object_counting", ("chair",), "2")
+    for pair in (("some", "2"), ("2", "some"), ("2", None), (None, "2"), ("3", "2")):
+        assert same_answer(*pair, row) == 0.0
+    assert same_answer("2.0", "2", row) == 1.0
 
 
 def test_failures_need_no_true_map_where_the_truth_is_a_count():

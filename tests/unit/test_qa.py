@@ -106,6 +106,28 @@ def test_object_size_by_hand(scene):
     answers = {q.categories[0]: q.ground_truth for q in questions}
     assert answers == {"bed": "100", "desk": "123", "lamp": "40"}
     assert why_not == {"category is not unique": 1, "object too small": 1}
+    # Metadata may count another number than it has boxes: then nothing is unique.
+    counts = {"bed": 1, "desk": 2, "chair": 1, "cup": 1}
+    odd = dataclasses.replace(scene, object_counts=counts)
+    questions, why_not = made("object_size_estimation", odd)
+    assert [q.categories for q in questions] == [("bed",)]
+    assert why_not == {"category is not unique": 3, "object too small": 1}
+
+
+def test_margins_are_the_least_that_is_asked_and_five_categories_are_enough():
+    """Nearest faces 0.5, 1, 1.5 and 2 m from the target's."""
+    rules = Rules(rel_distance_margin_m=0.5)
+    names = ("bed", "desk", "lamp", "chair", "cup")
+    spots = (0, 1, 1.5, 2, 2.5)
+    cubes = [
+        box(i, name, (x, 0, 0.25), (0.5, 0.5, 0.5))
+        for i, (name, x) in enumerate(zip(names, spots, strict=True))
+    ]
+    questions, _ = made("object_rel_distance", scene_of(*cubes), rules)
+    assert ["bed"] == [q.categories[0] for q in questions]
+    assert chosen(questions[0]) == "desk"
+    closer = dataclasses.replace(rules, rel_distance_margin_m=0.5001)
+    assert made("object_rel_distance", scene_of(*cubes), closer)[0] == []
 
 
 def test_room_size_by_hand(scene):
