@@ -3,15 +3,18 @@
     scripts/compare_rollouts.sh     # trains, then keeps papermill_runs/rollouts.json
     python -m benches.rollouts      # the tables of that file
 
-Two criteria, chosen before the runs:
+Two criteria:
 
-- **Sampling.** ``START_STEPS`` steps of 128 completions at a learning rate that changes
-  no weight, the same prompts by both. The 95% interval of the mean difference of a
-  step's reward lies within ±``MARGIN``, a fifth of what 75 steps gain.
+- **Draws.** Of the rollouts of ``START_STEPS`` steps at a learning rate that moves no
+  weight, a token is on average as improbable as the model says: the mean over sampled
+  tokens of -log p minus the entropy of p is within three standard errors of 0. It is a
+  sum of martingale differences, so the variances of -log p add up.
 - **Training.** Other random numbers lead a run along another path, so single steps
   cannot be compared. The mean reward of the first ten and of the last ten steps of each
-  vLLM run lies in the 95% prediction interval for one more run of the library, from
-  its runs over ``LIBRARY_SEEDS`` (Student's t).
+  vLLM run lies in the 95% prediction interval (Student's t) for one more run of the
+  library, from the three that the study of β made of this recipe without β.
+
+Seconds are those of the two short runs, one after the other.
 """
 
 import argparse
@@ -22,18 +25,25 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
 from scipy.stats import t
 
 from benches.timing import main, show
 from spacer_lib.artifacts import PROJECT_ROOT, read_json, read_jsonl, write_json
 from spacer_lib.errors import SpacerError
+from spacer_lib.language.prompts import PromptStyle
+from spacer_lib.models.checkpoints import adapt, load_checkpoint
+from spacer_lib.models.inputs import encode_prompts, join_media, pad_batch, token_types
+from spacer_lib.training.data import training_rows
+from spacer_lib.training.recipe import load_config
 
 KEPT = PROJECT_ROOT / "papermill_runs" / "rollouts.json"
 ENGINES = ("library", "vllm")
-LIBRARY_SEEDS = (0, 1, 2, 3)
-VLLM_SEEDS = (0, 1)
+SEEDS = (0,)
+STUDY = PROJECT_ROOT / "papermill_runs" / "study_beta"
+STUDIED = ("beta_0_seed0", "beta_0_seed1", "beta_0_seed2")
 STEPS, ENDS = 75, 10  # of a run; of which the mean is compared
-START_STEPS, MARGIN = 40, 0.1
+START_STEPS = 10
 PHASES = ("data", "generate", "score", "update", "step")
 CHECKED = ("step", "kind", "scored", "noise", "gap", "limit", "controls", "greedy")
 
@@ -52,10 +62,17 @@ class Range(NamedTuple):
 
 def names() -> dict[str, int]:
     """Run folders and their numbers of steps."""
-    runs = [f"library_seed{seed}" for seed in LIBRARY_SEEDS]
-    runs += [f"vllm_seed{seed}" for seed in VLLM_SEEDS]
-    return dict.fromkeys(runs, STEPS) | {
-        f"start_{engine}": START_STEPS for engine in ENGINES
+    runs = {f"vllm_seed{seed}": STEPS for seed in SEEDS}
+    return runs | {f"start_{engine}": START_STEPS for engine in ENGINES}
+
+
+def library_runs() -> dict[str, list[float]]:
+    """Rewards of the steps of the study's runs."""
+    return {
+        name.replace("beta_0", "library"): [
+            step["reward"] for step in read_jsonl(STUDY / name / "metrics.jsonl")
+        ]
+        for name in STUDIED
     }
 
 
@@ -65,7 +82,7 @@ def gather(folder: Path) -> dict[str, Any]:
     Raises
     ------
     SpacerError
-        If a run has another number of steps, or a pair saw other prompts.
+        If a run has another number of steps, or the two short ones saw other prompts.
     """
     runs, prompts = {}, {}
     for name, count in names().items():
@@ -89,15 +106,13 @@ def gather(folder: Path) -> dict[str, Any]:
         }
         rollouts = read_jsonl(folder / name / "rollouts.jsonl")
         prompts[name] = [(row["step"], row["id"]) for row in rollouts]
-    pairs = [(f"library_seed{s}", f"vllm_seed{s}") for s in VLLM_SEEDS]
-    for one, other in [*pairs, ("start_library", "start_vllm")]:
-        if prompts[one] != prompts[other]:
-            raise SpacerError(
-                f"runs {one} and {other}",
-                kind="benches.other-prompts",
-                got="other prompts in their steps",
-                remedy="train both with one seed and one version of this project",
-            )
+    if prompts["start_library"] != prompts["start_vllm"]:
+        raise SpacerError(
+            "runs start_library and start_vllm",
+            kind="benches.other-prompts",
+            got="other prompts in their steps",
+            remedy="train both with one seed and one version of this project",
+        )
     checks = {
         name: [
             {key: check[key] for key in CHECKED} | {"faults": len(check["faults"])}
@@ -106,7 +121,81 @@ def gather(folder: Path) -> dict[str, Any]:
         for name in runs
         if "vllm" in name
     }
-    return {"runs": runs, "alignment": checks}
+    draws = {
+        f"start_{engine}": fairness(folder / f"start_{engine}" / "rollouts.jsonl")
+        for engine in ENGINES
+    }
+    return {"runs": runs, "alignment": checks, "draws": draws}
+
+
+# ---------------------------------------------------------------- draws
+
+
+def excess(logps: torch.Tensor, tokens: torch.Tensor) -> tuple[float, float]:
+    """Sum of -log p minus entropy of the drawn tokens, and its variance.
+
+    Parameters
+    ----------
+    logps : (n, vocabulary) tensor
+        Log-probabilities of every token at each place.
+    tokens : (n,) tensor
+        What was drawn there.
+    """
+    logps = logps.double().clamp(min=-100)  # a token of probability 0 adds 0
+    p = logps.exp()
+    entropy = -(p * logps).sum(-1)
+    variance = (p * logps**2).sum(-1) - entropy**2
+    drawn = -logps.gather(1, tokens[:, None])[:, 0]
+    return float((drawn - entropy).sum()), float(variance.sum())
+
+
+def fairness(rollouts: Path) -> dict[str, float]:
+    """``excess`` of all rollouts of a run whose weights stay the recipe's.
+
+    Returns
+    -------
+    dict
+        ``tokens``; ``excess`` and ``error``, nats a token, the second its standard
+        error.
+    """
+    config = load_config("tiny")
+    model, processor = load_checkpoint(config.model_path)
+    model, tokenizer = adapt(model).eval(), processor.tokenizer
+    (end, *_) = model.generation_config.eos_token_id
+    pads = [model.config.image_token_id, model.config.video_token_id]
+    rows = {row["id"]: row for row in training_rows(config)}
+    style = PromptStyle("tiny")
+    groups: dict[tuple[int, str], list[list[int]]] = {}
+    for row in read_jsonl(rollouts):
+        said = tokenizer(row["completion"], add_special_tokens=False)["input_ids"]
+        made = [*said, end][: config.max_completion_length]
+        groups.setdefault((row["step"], row["id"]), []).append(made)
+    total = variance = 0.0
+    for (_, name), completions in groups.items():
+        (prompt,), media = encode_prompts(
+            processor, [rows[name]], style, config.video_settings
+        )
+        ids, mask = pad_batch(
+            [prompt + one for one in completions], tokenizer.pad_token_id, "right"
+        )
+        with torch.no_grad():
+            logits = model(
+                input_ids=ids,
+                attention_mask=mask,
+                mm_token_type_ids=token_types(ids, model.config),
+                **join_media(media * len(completions)),
+            ).logits
+        logits[..., pads] = -math.inf  # neither engine draws them
+        logps = logits.float().log_softmax(-1)[:, len(prompt) - 1 :]
+        for i, one in enumerate(completions):
+            found = excess(logps[i, : len(one)], torch.tensor(one))
+            total, variance = total + found[0], variance + found[1]
+    count = sum(len(one) for group in groups.values() for one in group)
+    return {
+        "tokens": count,
+        "excess": round(total / count, 6),
+        "error": round(math.sqrt(variance) / count, 6),
+    }
 
 
 # ---------------------------------------------------------------- the criteria
@@ -117,19 +206,9 @@ def ends(rewards: Sequence[float]) -> tuple[float, float]:
     return statistics.fmean(rewards[:ENDS]), statistics.fmean(rewards[-ENDS:])
 
 
-def start_difference(kept: Kept) -> tuple[float, Range]:
-    """vLLM's reward minus the library's at the same weights, with its 95% interval."""
-    ours, theirs = (kept["runs"][f"start_{engine}"]["reward"] for engine in ENGINES)
-    gaps = [b - a for a, b in zip(ours, theirs, strict=True)]
-    mean = statistics.fmean(gaps)
-    half = float(t.ppf(0.975, len(gaps) - 1)) * statistics.stdev(gaps)
-    half /= math.sqrt(len(gaps))
-    return mean, Range(mean - half, mean + half)
-
-
-def library_ranges(kept: Kept) -> tuple[Range, Range]:
+def library_ranges() -> tuple[Range, Range]:
     """Where the first and the last steps of one more library run are expected."""
-    found = [ends(kept["runs"][f"library_seed{s}"]["reward"]) for s in LIBRARY_SEEDS]
+    found = [ends(rewards) for rewards in library_runs().values()]
     ranges = []
     for values in zip(*found, strict=True):
         n, mean = len(values), statistics.fmean(values)
@@ -139,17 +218,19 @@ def library_ranges(kept: Kept) -> tuple[Range, Range]:
     return ranges[0], ranges[1]
 
 
-def same_sampling(kept: Kept) -> bool:
-    """The first criterion."""
-    _, interval = start_difference(kept)
-    return -MARGIN <= interval.low and interval.high <= MARGIN
+def fair_draws(kept: Kept) -> dict[str, bool]:
+    """The first criterion, for both."""
+    return {
+        name: abs(draw["excess"]) <= 3 * draw["error"]
+        for name, draw in kept["draws"].items()
+    }
 
 
 def same_range(kept: Kept) -> dict[str, bool]:
     """The second criterion, for each vLLM run."""
-    first, last = library_ranges(kept)
+    first, last = library_ranges()
     verdicts = {}
-    for seed in VLLM_SEEDS:
+    for seed in SEEDS:
         name = f"vllm_seed{seed}"
         begin, end = ends(kept["runs"][name]["reward"])
         verdicts[name] = begin in first and end in last
@@ -160,19 +241,27 @@ def same_range(kept: Kept) -> dict[str, bool]:
 
 
 def reward_table(kept: Kept) -> list[str]:
-    """Rewards and seconds of a step, a line for each run, as Markdown."""
+    """Rewards of the first and the last steps, a line for each run, as Markdown."""
+    lines = ["| rollouts | seed | first 10 steps | last 10 |", "|---|---|---|---|"]
+    trained = {name: kept["runs"][name]["reward"] for name in kept["runs"]}
+    for name, rewards in (library_runs() | trained).items():
+        if "_seed" in name:
+            engine, seed = name.split("_seed")
+            begin, end = ends(rewards)
+            lines.append(f"| {engine} | {seed} | {begin:.3f} | {end:.3f} |")
+    return lines
+
+
+def seconds_table(kept: Kept) -> list[str]:
+    """Median seconds of a step of the short runs by phase, as Markdown."""
     lines = [
-        "| rollouts | seed | first 10 | last 10 | generate | score | update | step |",
-        "|---|---|---|---|---|---|---|---|",
+        f"| rollouts | {' | '.join(PHASES)} |",
+        "|---" * (1 + len(PHASES)) + "|",
     ]
-    for name, run in kept["runs"].items():
-        if name.startswith("start"):
-            continue
-        engine, seed = name.split("_seed")
-        begin, end = ends(run["reward"])
-        spent = [f"{run['seconds'][p]:.2f} s" for p in PHASES[1:]]
-        cells = [engine, seed, f"{begin:.3f}", f"{end:.3f}", *spent]
-        lines.append(f"| {' | '.join(cells)} |")
+    for engine in ENGINES:
+        spent = kept["runs"][f"start_{engine}"]["seconds"]
+        cells = [f"{spent[phase]:.2f} s" for phase in PHASES]
+        lines.append(f"| {engine} | {' | '.join(cells)} |")
     return lines
 
 
@@ -204,14 +293,16 @@ def alignment_table(kept: Kept) -> list[str]:
 
 
 def verdict(kept: Kept) -> list[str]:
-    """Both criteria with their figures, a sentence each."""
-    mean, interval = start_difference(kept)
-    first, last = library_ranges(kept)
-    within = same_range(kept)
+    """The criteria with their figures, a sentence each."""
+    first, last = library_ranges()
+    within, fair = same_range(kept), fair_draws(kept)
+    draws = ", ".join(
+        f"{name} {draw['excess']:+.4f} ± {draw['error']:.4f} nats a token "
+        f"({draw['tokens']} tokens): {'fair' if fair[name] else 'NOT fair'}"
+        for name, draw in kept["draws"].items()
+    )
     return [
-        f"Sampling: vLLM minus library {mean:+.3f} [{interval.low:+.3f}, "
-        f"{interval.high:+.3f}] over {START_STEPS} steps at the starting weights, "
-        f"{'within' if same_sampling(kept) else 'NOT within'} ±{MARGIN}.",
+        f"Draws: {draws}.",
         f"Training: one more library run is expected in [{first.low:.3f}, "
         f"{first.high:.3f}] and [{last.low:.3f}, {last.high:.3f}]; "
         + ", ".join(f"{n} {'is' if ok else 'is NOT'}" for n, ok in within.items())
@@ -221,8 +312,8 @@ def verdict(kept: Kept) -> list[str]:
 
 def tables(kept: Kept) -> str:
     """All that the bench prints."""
-    parts = reward_table(kept), alignment_table(kept), verdict(kept)
-    return "\n\n".join("\n".join(part) for part in parts)
+    makers = reward_table, seconds_table, alignment_table, verdict
+    return "\n\n".join("\n".join(make(kept)) for make in makers)
 
 
 def work(options: argparse.Namespace) -> None:

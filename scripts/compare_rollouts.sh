@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Trains the tiny recipe with rollouts by vLLM and by the library, and keeps what
-# `python -m benches.rollouts` compares. Half an hour on one core. Finished runs are kept.
+# Trains the tiny recipe with rollouts by vLLM, and keeps what `python -m benches.rollouts`
+# compares with the library's. Ten minutes on a quiet core. Finished runs are kept.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 export OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 VLLM_LOGGING_LEVEL=ERROR
@@ -17,13 +17,9 @@ train() { # train NAME SETTING...
 }
 vllm=(advanced.vllm=colocate advanced.vllm_length=1024)
 
-for seed in 0 1; do
-    train "vllm_seed$seed" "seed=$seed" "${vllm[@]}"
-    train "library_seed$seed" "seed=$seed"
-done
-for seed in 2 3; do train "library_seed$seed" "seed=$seed"; done
-# No weight moves at this rate: 40 steps of rollouts by the warm start.
-start=(max_steps=40 learning_rate=1e-12)
+for seed in 0; do train "vllm_seed$seed" "seed=$seed" "${vllm[@]}"; done
+# No weight moves at this rate: rollouts by the warm start.
+start=(max_steps=10 learning_rate=1e-12)
 train start_vllm "${start[@]}" "${vllm[@]}"
 train start_library "${start[@]}"
 
