@@ -149,9 +149,11 @@ _MARKUP = re.compile(
 _BULLET = re.compile("(?:[->•·–—→✅✔✓☑\ufe0f]+\\s+)+")
 _TICK = re.compile("\\s*[✅✔✓☑\ufe0f]+$")
 # Full-width forms and East Asian marks, one character each.
-_PLAIN_FORMS = {
+_PLAIN_FORMS: Mapping[int, str] = {
     **{code: chr(code - 0xFEE0) for code in range(0xFF01, 0xFF5F)},
-    **str.maketrans("。、【】「」『』《》〈〉\u3000", '.,[]""""<><> '),
+    **dict(
+        zip(map(ord, "。、【】「」『』《》〈〉\u3000"), '.,[]""""<><> ', strict=True)
+    ),
 }
 # The value of the one key of a JSON object that names an answer.
 _OBJECT = re.compile(r"(?:```(?:json)?\s*)?(\{.*\})\s*(?:```)?", re.DOTALL)
@@ -276,7 +278,8 @@ _LETTER_LAST = re.compile(
     re.IGNORECASE,
 )
 _CLAUSE = re.compile(
-    r"(?P<clause>[^.!?]{1,200}?)[,;:]\s+(?P<said>(?:(?:so|thus|hence|therefore)[,]?\s+)?"
+    r"(?P<clause>[^.!?]{1,200}?)[,;:]\s+"
+    r"(?P<said>(?:(?:so|thus|hence|therefore),?\s+)?"
     r"(?:the|my)\s+(?:(?:final|correct|right|best|most\s+likely)\s+){0,2}"
     r"(?:answer|option|choice)\s+(?:is|would\s+be|must\s+be|should\s+be)\b.{1,200})",
     re.IGNORECASE,
