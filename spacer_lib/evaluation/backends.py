@@ -20,7 +20,7 @@ from spacer_lib.language.asking import AskSettings
 from spacer_lib.language.prompts import media_parts
 from spacer_lib.models.checkpoints import adapt, load_checkpoint
 from spacer_lib.models.generation import respond, weights_fingerprint
-from spacer_lib.models.inputs import MediaError
+from spacer_lib.models.inputs import MediaError, MediaUses
 from spacer_lib.models.patches.rope import position_rule
 from spacer_lib.rows import Question
 
@@ -115,9 +115,11 @@ class LocalModel:
     ) -> Replies:
         """Yield batch by batch; rows whose media cannot be read fail alone."""
         prefixes = prefixes or [""] * len(rows)
+        uses = MediaUses(self.processor, rows, settings.video)
         for start in range(0, len(rows), settings.batch_size):
             batch = slice(start, start + settings.batch_size)
             replies = self._batch(rows[batch], settings, prefixes[batch], blind)
+            uses.used(rows[batch])
             yield from enumerate(replies, start)
 
     def _batch(

@@ -12,7 +12,8 @@ import contextlib
 import functools
 import struct
 import weakref
-from collections.abc import Hashable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -30,14 +31,13 @@ from transformers.video_utils import VideoMetadata
 
 from spacer_lib.artifacts import PathLike
 from spacer_lib.errors import SpacerError
-from spacer_lib.language.prompts import PromptStyle
+from spacer_lib.language.prompts import PromptStyle, media_parts
 from spacer_lib.rooms.frames import VideoSettings
 from spacer_lib.rooms.video import ROOM_SCHEME, RecentlyUsed, file_identity, read_frames
 from spacer_lib.rows import Question
 
 KEPT_BYTES = 512 * 2**20  # of encoded media
 
-_KEPT = RecentlyUsed()
 _IMAGE_ERRORS = (
     OSError,
     ValueError,
@@ -91,13 +91,37 @@ class Clip:
         return f"clip {id(self)}"  # names the clip as a path names a file
 
 
+class Media(dict[str, torch.Tensor]):
+    """Pixels, grids and times of what a row shows: keyword arguments of the model.
+
+    Attributes
+    ----------
+    features : dict or None
+        The vision tower's output for them, where ``shared_media.keep_features`` keeps
+        it. It lasts as long as they do.
+    """
+
+    __slots__ = ("features",)
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.features: Any = None
+
+
 class _Shown(NamedTuple):
     """What one row shows, encoded."""
 
     parts: list[dict[str, Any]]  # of the chat turn
     images: list[str]  # text that replaces the placeholder of each image
     videos: list[str]  # the same for the video
-    tensors: dict[str, torch.Tensor]  # keyword arguments of the model
+    tensors: Media
+
+
+def _size(shown: _Shown) -> int:
+    return sum(tensor.nbytes for tensor in shown.tensors.values())
+
+
+_KEPT = RecentlyUsed(_size, KEPT_BYTES)
 
 
 def encode_prompts(
@@ -108,11 +132,12 @@ def encode_prompts(
     *,
     blind: bool = False,
     ready: Mapping[Hashable, Any] | None = None,
-) -> tuple[list[list[int]], list[dict[str, torch.Tensor]]]:
+) -> tuple[list[list[int]], list[Media]]:
     """Tokenise prompts with their videos and images, without padding.
 
-    The most recently used encoded media are kept, up to ``KEPT_BYTES``. A file that
-    changed is read and encoded again.
+    The most recently used encoded media are kept, up to ``KEPT_BYTES``; who knows
+    which are not asked for again drops them (``MediaUses``). A file that changed is
+    read and encoded again.
 
     Parameters
     ----------
@@ -130,7 +155,7 @@ def encode_prompts(
     Returns
     -------
     input_ids : list of list of int
-    media : list of dict of tensors
+    media : list of Media
         One per row; rows that show the same share one object. A video has
         ``pixel_values_videos`` (patches, channels), ``video_grid_thw`` (1, 3) and, for
         Qwen2.5-VL, ``second_per_grid_ts`` (1,). Images have ``pixel_values`` (patches,
@@ -223,16 +248,63 @@ def _encoded(
 ) -> _Shown:
     """The encoded parts, from ``ready`` or ``_KEPT`` if there; added to ``ready``."""
     make = functools.partial(_show, processor, parts, settings)
+    key = _key(owner, settings, parts)
+    if key is None:
+        return make()  # of a missing file it raises a MediaError that names it
+    if key not in ready:
+        ready[key] = _KEPT.recall(key, make) if parts else make()
+    return ready[key]
+
+
+def _key(
+    owner: tuple, settings: VideoSettings, parts: Sequence[Mapping[str, Any]]
+) -> Hashable | None:
+    """By which encoded parts are found; ``None`` for frames in memory, which have no
+    name, and for missing files."""
     if not all(isinstance(part[part["type"]], (str, Path)) for part in parts):
-        return make()  # frames in memory have no name that could be the key
+        return None
     try:
         sources = [(part["type"], _identity(part[part["type"]])) for part in parts]
     except OSError:
-        return make()  # raises a MediaError that names the file
-    key = owner, settings, *sources
-    if key not in ready:
-        ready[key] = _KEPT.recall(key, make, _size, KEPT_BYTES) if parts else make()
-    return ready[key]
+        return None
+    return owner, settings, *sources
+
+
+class MediaUses:
+    """Uses of media that are still to come. After the last, they are not kept.
+
+    Media that are used more often are encoded again for each use.
+
+    Parameters
+    ----------
+    processor : processor of a Qwen-VL model
+    rows : iterable of Question
+        A row stands there once for each use.
+    video : VideoSettings
+    """
+
+    def __init__(
+        self,
+        processor: Any,
+        rows: Iterable[Question],
+        video: VideoSettings,
+    ) -> None:
+        self.processor, self.video = processor, video
+        self._left = Counter(map(_names, rows))
+
+    def used(self, rows: Iterable[Question]) -> None:
+        """Count one use of each of these rows."""
+        owner = _settings(self.processor)
+        for row in rows:
+            names = _names(row)
+            self._left[names] -= 1
+            if names and self._left[names] <= 0:
+                _KEPT.forget(_key(owner, self.video, media_parts(row)))
+
+
+def _names(row: Question) -> Hashable:
+    """What a row shows: rows of the same video share their encoded media."""
+    return tuple((part["type"], str(part[part["type"]])) for part in media_parts(row))
 
 
 def _identity(source: PathLike) -> Hashable:
@@ -249,15 +321,11 @@ def _settings(processor: Any) -> tuple:
     return weakref.ref(processor), *(str(vars(encoder)) for encoder in encoders)
 
 
-def _size(shown: _Shown) -> int:
-    return sum(tensor.nbytes for tensor in shown.tensors.values())
-
-
 def _show(
     processor: Any, parts: list[dict[str, Any]], settings: VideoSettings
 ) -> _Shown:
     if not parts:
-        return _Shown([], [], [], {})
+        return _Shown([], [], [], Media())
     if parts[0]["type"] == "image":
         names = [part["image"] for part in parts]
         pictures = [read_image(name, settings.size) for name in names]
@@ -285,7 +353,8 @@ def _show_video(
         video_metadata=[metadata],
         do_sample_frames=False,
     )
-    tensors = {key: encoded[key] for key in ("pixel_values_videos", "video_grid_thw")}
+    names = "pixel_values_videos", "video_grid_thw"
+    tensors = Media((name, encoded[name]) for name in names)
     if "second_per_grid_ts" in processor.model_input_names:
         seconds = encoder.temporal_patch_size / metadata.sampled_fps
         tensors["second_per_grid_ts"] = torch.tensor([seconds])
@@ -303,7 +372,8 @@ def _show_images(
 ) -> _Shown:
     encoder = processor.image_processor
     encoded = _encode(encoder, names[0], _budget(encoder, settings), images=pictures)
-    tensors = {key: encoded[key] for key in ("pixel_values", "image_grid_thw")}
+    kinds = "pixel_values", "image_grid_thw"
+    tensors = Media((kind, encoded[kind]) for kind in kinds)
     words = [
         processor.replace_image_token(tensors, image_idx=i)
         for i in range(len(pictures))

@@ -34,7 +34,10 @@ ROOM_SCHEME = "room://"
 # Frames from one keyframe to the next. Sparse sampling decodes more than twice as fast
 # as with the encoder's default of 250, for 15-20% more bytes (`spacer bench data`).
 KEYFRAME_EVERY = 12
-CACHE_BYTES = 512 * 2**20
+# Of frames: one video of a published recipe, or all of a step of the tiny one. Who asks
+# for frames again does so at once (T-GRPO shows them in another order); whoever wants
+# the model's inputs again finds them encoded (``models.inputs``).
+CACHE_BYTES = 32 * 2**20
 
 FRAMES_SUFFIX = ".frames.csv"
 _CODECS = {COLOR_JPEG: "mjpeg", COLOR_PNG: "png"}  # ffmpeg's names
@@ -42,37 +45,61 @@ _CODECS = {COLOR_JPEG: "mjpeg", COLOR_PNG: "png"}  # ffmpeg's names
 T = TypeVar("T")
 
 
-class RecentlyUsed(OrderedDict[Hashable, Any]):
-    """Values by key, the least recently used first; threads may share one."""
+class RecentlyUsed:
+    """Values by key, the least recently used first; threads may share one.
 
-    def __init__(self) -> None:
-        super().__init__()
+    Parameters
+    ----------
+    size : callable
+        Bytes of a value, which must not change.
+    most : int
+        Bytes of all values. The last value stays even if it alone is larger.
+    """
+
+    def __init__(self, size: Callable[[Any], int], most: int) -> None:
+        self._size, self._most = size, most
+        self._values: OrderedDict[Hashable, Any] = OrderedDict()
+        self._bytes = 0
         self._lock = threading.Lock()
 
-    def recall(
-        self,
-        key: Hashable,
-        make: Callable[[], T],
-        size: Callable[[T], int],
-        most: int,
-    ) -> T:
+    def recall(self, key: Hashable, make: Callable[[], T]) -> T:
         """The value of ``key``; if there is none, ``make()`` is called and kept.
 
-        The least recently used values are dropped while the sum of ``size(value)``
-        exceeds ``most``. The last value always stays.
+        The least recently used values are dropped while there are too many bytes.
         """
-        with self._lock:
-            value = self.pop(key, None)
+        value: T | None = self.forget(key)
         if value is None:
             value = make()  # may take long, or fail
         with self._lock:
-            self[key] = value  # now the most recent
-            while len(self) > 1 and sum(map(size, self.values())) > most:
-                self.popitem(last=False)
+            self._drop(key)  # another thread may have made it meanwhile
+            self._values[key] = value  # now the most recent
+            self._bytes += self._size(value)
+            while len(self._values) > 1 and self._bytes > self._most:
+                self._drop(next(iter(self._values)))
+        return value
+
+    def forget(self, key: Hashable) -> Any:
+        """Drop a value that nobody will ask for again; it is returned, or ``None``."""
+        with self._lock:
+            return self._drop(key)
+
+    def values(self) -> list[Any]:
+        """What is kept, the least recently used first."""
+        with self._lock:
+            return list(self._values.values())
+
+    def _drop(self, key: Hashable) -> Any:
+        value = self._values.pop(key, None)
+        if value is not None:
+            self._bytes -= self._size(value)
         return value
 
 
-_CACHE = RecentlyUsed()
+def _clip_bytes(clip: tuple[npt.NDArray[np.uint8], Any, int, float]) -> int:
+    return clip[0].nbytes
+
+
+_CACHE = RecentlyUsed(_clip_bytes, CACHE_BYTES)
 
 
 @dataclass(frozen=True)
@@ -434,15 +461,12 @@ def read_frames(
             )
         from spacer_lib.rooms.synthetic.render import frames_from_uri
 
-        address = str(source)
-        frames, indices, total, fps = frames_from_uri(address, count, size, sampler)
-        return frames.copy(), indices, total, fps
+        # Not kept: rendering takes milliseconds.
+        return frames_from_uri(str(source), count, size, sampler)
     path = _require_video(source)
     frames, indices, total, fps = _CACHE.recall(
         (*file_identity(path), count, size, sampler),
         lambda: _decode(path, count, size, sampler or Sampler()),
-        lambda clip: clip[0].nbytes,
-        CACHE_BYTES,
     )
     return frames.copy(), indices, total, fps
 

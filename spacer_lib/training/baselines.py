@@ -13,8 +13,9 @@ rejected); https://arxiv.org/abs/2305.18290 for DPO.
 import spacer_lib.training.environment  # noqa: F401  # isort: skip
 
 import contextlib
+import functools
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +28,12 @@ from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 from spacer_lib.artifacts import PathLike
 from spacer_lib.errors import SpacerError
 from spacer_lib.language.prompts import PromptStyle
-from spacer_lib.models.inputs import encode_prompts, pad_batch, token_types
+from spacer_lib.models.inputs import (
+    MediaUses,
+    encode_prompts,
+    pad_batch,
+    token_types,
+)
 from spacer_lib.models.patches.shared_media import media_once
 from spacer_lib.rooms.frames import VideoSettings
 from spacer_lib.rows import Question
@@ -75,6 +81,13 @@ class ResponseCollator:
     ) -> None:
         self.processor, self.rows, self.responses = processor, rows, responses
         self.style, self.video = style, video
+        # Numbers of the rows that the run will show, once for each use.
+        self.asked: Callable[[], Iterable[int]] = tuple
+
+    @functools.cached_property
+    def _uses(self) -> MediaUses:
+        rows = map(self.rows.__getitem__, self.asked())
+        return MediaUses(self.processor, rows, self.video)
 
     def __call__(self, examples: Sequence[dict[str, int]]) -> dict[str, Any]:
         """Row numbers → model inputs, right-padded: the first sides, then the second.
@@ -87,9 +100,9 @@ class ResponseCollator:
             and ``media``, one entry per sequence.
         """
         numbers = [example["image"] for example in examples]
-        prompts, media = encode_prompts(
-            self.processor, [self.rows[i] for i in numbers], self.style, self.video
-        )
+        rows = [self.rows[i] for i in numbers]
+        prompts, media = encode_prompts(self.processor, rows, self.style, self.video)
+        self._uses.used(rows)
         sides = list(zip(*(self.responses[i] for i in numbers), strict=True))
         tokenizer = self.processor.tokenizer
         sequences, labels = [], []
@@ -317,18 +330,20 @@ def _assemble(
         )
     model, processor = load_start(config)
     rows, responses = (list(part) for part in zip(*found, strict=True))
+    collator = collator_type(
+        processor, rows, responses, config.prompt_style, config.video_settings
+    )
     trainer = trainer_type(
         model,
         args=args,
         processing_class=processor,
         # Row numbers, in the column that makes TRL leave encoding to the collator.
         train_dataset=datasets.Dataset.from_dict({"image": list(range(len(rows)))}),
-        data_collator=collator_type(
-            processor, rows, responses, config.prompt_style, config.video_settings
-        ),
+        data_collator=collator,
         peft_config=lora_config(config),
         callbacks=list(callbacks),
     )
+    collator.asked = trainer.asked
     trainer.rows, trainer.keep_checkpoints = rows, config.advanced.keep_checkpoints
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(VisibilityCheck(trainer))

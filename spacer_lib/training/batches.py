@@ -1,7 +1,8 @@
 """Training rows by number, with their prompts' tokens and their media."""
 
 import dataclasses
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +10,13 @@ import torch
 
 from spacer_lib.errors import SpacerError
 from spacer_lib.language.prompts import PromptStyle
-from spacer_lib.models.inputs import MediaError, encode_media, encode_prompts
+from spacer_lib.models.inputs import (
+    Media,
+    MediaError,
+    MediaUses,
+    encode_media,
+    encode_prompts,
+)
 from spacer_lib.rooms.frames import VideoSettings
 from spacer_lib.rows import Question
 from spacer_lib.training.prefetch import Prefetch
@@ -32,7 +39,7 @@ class Batch:
         Another row stands in where media cannot be read.
     prompt_ids : list of list of int
         Token ids, not padded.
-    media : list of dict
+    media : list of Media
         Pixels, grids and times (``encode_prompts``); rows that show the same share
         the object.
     video : VideoSettings
@@ -42,7 +49,7 @@ class Batch:
     numbers: list[int]
     rows: list[Question]
     prompt_ids: list[list[int]]
-    media: list[dict[str, torch.Tensor]]
+    media: list[Media]
     video: VideoSettings
 
 
@@ -100,6 +107,8 @@ class RowSource:
     ----------
     broken : set of int
         Numbers of rows whose media cannot be read.
+    asked : callable
+        Numbers of the rows that the run will show, once for each use.
     """
 
     def __init__(
@@ -112,6 +121,7 @@ class RowSource:
         self.processor, self.rows = processor, rows
         self.style, self.video = style, video
         self.broken: set[int] = set()
+        self.asked: Callable[[], Iterable[int]] = tuple
         self._prefetch = Prefetch(self._encode_media)
 
     def row(self, number: int) -> Question:
@@ -156,6 +166,19 @@ class RowSource:
                 self._leave_out(error)
             else:
                 return Batch(list(numbers), rows, ids, media, video)
+
+    @functools.cached_property
+    def _uses(self) -> MediaUses:
+        rows = map(self.rows.__getitem__, self.asked())
+        return MediaUses(self.processor, rows, self.video)
+
+    def shown(self, batch: Batch) -> None:
+        """Note that a step has the media of a batch; the last use frees them."""
+        rows = dict(zip(batch.numbers, batch.rows, strict=True)).values()
+        if batch.video == self.video:
+            self._uses.used(rows)
+        else:  # the shuffle of one step
+            MediaUses(self.processor, rows, batch.video).used(rows)
 
     def _encode_media(self, numbers: Sequence[int]) -> dict:
         rows = [self.row(number) for number in dict.fromkeys(numbers)]

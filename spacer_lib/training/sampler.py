@@ -6,6 +6,8 @@ run resumed after the first epoch would begin with the first order again.
 
 import spacer_lib.training.environment  # noqa: F401  # isort: skip
 
+import functools
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -42,18 +44,65 @@ class EpochOrder(Trainer):
 
     def _get_train_sampler(self, dataset: Any = None) -> Sampler:
         dataset = self.train_dataset if dataset is None else dataset
-        args, world = self.args, self.accelerator.num_processes
-        rows = args.per_device_train_batch_size * args.gradient_accumulation_steps
-        group, uses = getattr(self, "num_generations", 1), 1
-        steps = -(-len(dataset) // (rows * world))  # the last may be short
-        if group > 1:
-            uses = getattr(self, "num_iterations", 1)
-            steps = len(dataset) // (rows * world // group) * uses
-        return EpochSampler(
+        group, _, uses = _shape(self)
+        steps = _steps_an_epoch(self, len(dataset))
+        return _sampler(
+            self,
             lambda: self.state.global_step // steps,
-            data_source=dataset,
-            seed=args.data_seed or args.seed,
+            dataset,
             mini_repeat_count=group,
-            batch_size=rows * world // group if group > 1 else 1,
-            repeat_count=uses * args.gradient_accumulation_steps if group > 1 else 1,
+            repeat_count=uses * self.args.gradient_accumulation_steps
+            if group > 1
+            else 1,
         )
+
+    def asked(self) -> Iterator[int]:
+        """Numbers of the rows that the steps to come show, in order; of all ranks.
+
+        A row stands there once for all completions and all uses of them.
+        """
+        args, done, dataset = self.args, self.state.global_step, self.train_dataset
+        _, prompts, uses = _shape(self)
+        steps = _steps_an_epoch(self, len(dataset))
+        last = args.max_steps
+        if last <= 0:
+            last = math.ceil(args.num_train_epochs * steps)
+        for epoch in range(done // steps, -(-last // steps)):
+            order = _sampler(self, functools.partial(int, epoch), dataset)
+            for place, number in enumerate(order):
+                step = epoch * steps + place // prompts * uses
+                if done <= step < last:
+                    yield number
+
+
+def _sampler(
+    trainer: Any,
+    epoch: Callable[[], int],
+    dataset: Any,
+    mini_repeat_count: int = 1,
+    repeat_count: int = 1,
+) -> EpochSampler:
+    group, prompts, _ = _shape(trainer)
+    return EpochSampler(
+        epoch,
+        data_source=dataset,
+        seed=trainer.args.data_seed or trainer.args.seed,
+        mini_repeat_count=mini_repeat_count,
+        batch_size=prompts if group > 1 else 1,
+        repeat_count=repeat_count,
+    )
+
+
+def _shape(trainer: Any) -> tuple[int, int, int]:
+    """Completions of a row, rows of a batch (all ranks), and steps that use it."""
+    args, world = trainer.args, trainer.accelerator.num_processes
+    rows = args.per_device_train_batch_size * args.gradient_accumulation_steps
+    group = getattr(trainer, "num_generations", 1)
+    uses = getattr(trainer, "num_iterations", 1) if group > 1 else 1
+    return group, rows * world // group, uses
+
+
+def _steps_an_epoch(trainer: Any, rows: int) -> int:
+    group, prompts, uses = _shape(trainer)
+    # The last batch of a baseline may be short.
+    return rows // prompts * uses if group > 1 else -(-rows // prompts)

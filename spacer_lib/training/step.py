@@ -62,6 +62,7 @@ def generation_batch(
     """
     with trainer.clock("data"):
         batch = trainer.source.load(numbers)
+    trainer.source.shown(batch)
     shuffled = None
     if trainer.temporal is not None:
         shuffled = shuffled_rewards(trainer, batch)
@@ -232,6 +233,7 @@ def shuffled_rewards(trainer: Trainer, batch: Batch) -> np.ndarray:
     half = [n for i, n in enumerate(batch.numbers) if (first + i) % 2]
     with trainer.clock("data"):
         control = trainer.source.load(half, shuffle=trainer.state.global_step + 1)
+    trainer.source.shown(control)
     with trainer.clock("generate"):
         texts = draw(trainer, control, "shuffled").texts
     earned = torch.tensor(

@@ -150,6 +150,7 @@ class VideoGRPOTrainer(EpochOrder, WholeCheckpoints, GRPOTrainer):
             **kwargs,
         )
         self.data_collator = self._prefetch
+        self.source.asked = self.asked
         if temporal is not None:
             temporal.accelerator = self.accelerator
         if shared_prefix:
@@ -354,8 +355,9 @@ class VideoGRPOTrainer(EpochOrder, WholeCheckpoints, GRPOTrainer):
         (tokens,) tensor
         """
         batch = self.source.load([number])
-        (row,), (prompt,), (media,) = batch.rows, batch.prompt_ids, batch.media
+        (row,), (prompt,) = batch.rows, batch.prompt_ids
         truth = self._tokens(row["ground_truth"])
+        media: Mapping[str, torch.Tensor] = batch.media[0]
         if change is not None:
             media = with_pixels(media, change)
         ids = torch.tensor([prompt + truth], device=self.accelerator.device)

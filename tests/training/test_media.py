@@ -1,6 +1,8 @@
 """Rows with a video, images or text alone, in every family of Qwen-VL."""
 
 import copy
+import gc
+import weakref
 from dataclasses import replace
 
 import numpy as np
@@ -27,7 +29,6 @@ from spacer_lib.models.inputs import (
     pad_batch,
     token_types,
 )
-from spacer_lib.models.patches import shared_media
 from spacer_lib.models.patches.rope import (
     POSITION_RULES,
     position_rule,
@@ -594,7 +595,7 @@ def test_an_unknown_family_is_refused():
 @pytest.fixture
 def kept(monkeypatch):
     """What is kept, empty at first."""
-    monkeypatch.setattr(inputs, "_KEPT", RecentlyUsed())
+    monkeypatch.setattr(inputs, "_KEPT", RecentlyUsed(inputs._size, inputs.KEPT_BYTES))
     return inputs._KEPT
 
 
@@ -649,13 +650,30 @@ def test_what_is_kept_is_bounded(reader, images, kept, makes, monkeypatch):
     for name in images:
         shown(reader, question(image=name))
     _, *last = map(inputs._size, kept.values())
-    monkeypatch.setattr(inputs, "KEPT_BYTES", sum(last))
-    kept.clear()
+    kept = RecentlyUsed(inputs._size, sum(last))
+    monkeypatch.setattr(inputs, "_KEPT", kept)
     makes.clear()
     for name in (*images, images[2], images[1], images[0]):
         shown(reader, question(image=name))
     assert makes == [*images, images[0]]
-    assert sum(map(inputs._size, kept.values())) <= inputs.KEPT_BYTES
+    assert sum(map(inputs._size, kept.values())) <= sum(last)
+
+
+def test_media_are_kept_until_their_last_use(reader, mixed, kept, makes):
+    rows = mixed[4:]  # a picture, a video and a pair of pictures
+    asked = [*rows, mixed[2]]  # the video twice
+    uses = inputs.MediaUses(reader, asked * 2, VideoSettings())
+    left = []
+    for _ in range(2):
+        encode_prompts(reader, asked, "tiny", VideoSettings())
+        for row in asked:
+            uses.used([row])
+            left.append(len(kept.values()))
+    assert left == [3, 3, 3, 3, 2, 2, 1, 0]
+    assert len(makes) == 4  # a picture, a video and two pictures, each once
+    encode_prompts(reader, asked, "tiny", VideoSettings())  # more often than foreseen
+    uses.used(asked)
+    assert kept.values() == []
 
 
 def test_media_made_ahead_are_used_and_failures_come_at_their_time(
@@ -665,10 +683,12 @@ def test_media_made_ahead_are_used_and_failures_come_at_their_time(
     (tmp_path / "words.mp4").write_bytes(b"not found")
     broken = question(video=str(tmp_path / "words.mp4"))
     expected = encode_prompts(reader, mixed, "tiny", VideoSettings())
-    kept.clear()
+    uses = inputs.MediaUses(reader, mixed, VideoSettings())
+    uses.used(mixed)
+    assert kept.values() == []
     rows = [absent, *mixed, broken]
     ready = inputs.encode_media(reader, rows, "tiny", VideoSettings())
-    kept.clear()
+    uses.used(mixed)
     makes.clear()
     found = encode_prompts(reader, mixed, "tiny", VideoSettings(), ready=ready)
     assert makes == [] and found[0] == expected[0]
@@ -767,12 +787,14 @@ def test_half_precision_has_features_of_its_own(keeper, mixed):
     assert torch.equal(found, expected)
 
 
-def test_kept_features_are_bounded(keeper, mixed, monkeypatch):
-    model, processor, runs = keeper
+def test_kept_features_last_as_long_as_their_media(keeper, mixed, kept):
+    model, processor, _ = keeper
     text, media = batched(processor, [mixed[2]])
-    _, other = batched(processor, [mixed[3]])
     forward(model, text, media)
-    (entry,) = shared_media._FEATURES[model.model].values()
-    monkeypatch.setattr(shared_media, "FEATURE_BYTES", shared_media._bytes(entry))
-    forward(model, text, other)
-    assert [one for one, _ in shared_media._FEATURES[model.model].values()] == other
+    (one,) = media
+    (features,) = one.features[core_of(model)].values()
+    alive = weakref.ref(features[1].pooler_output[0])
+    inputs.MediaUses(processor, [mixed[2]], VideoSettings()).used([mixed[2]])
+    del features, one, media
+    gc.collect()
+    assert alive() is None

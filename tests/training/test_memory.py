@@ -1,10 +1,19 @@
 """Memory of each rank in each phase of a step, and the peak of the whole run."""
 
+import gc
+
 import pytest
 import torch
+from torch import Tensor
+from transformers import TrainerCallback
 
+from spacer_lib.models import inputs
+from spacer_lib.models.inputs import MediaUses
+from spacer_lib.rooms.video import RecentlyUsed
+from spacer_lib.tiny.curriculum import SEEDS, draw_rows
 from spacer_lib.training import memory
 from spacer_lib.training.assembly import build_trainer
+from spacer_lib.training.processes.worker import BUILDERS
 from spacer_lib.training.record import MetricsLog, meaning_of, read_journal
 from spacer_lib.training.trainer import PHASES, UPDATE, StepClock
 
@@ -63,3 +72,57 @@ def test_a_run_logs_every_phase(small, rows, tmp_path):
         assert 0.1 < first[name] <= first["peak_memory_gb"] + 0.01
     # The second update draws no rollouts.
     assert names[UPDATE] in again and names["generate"] not in again
+
+
+# ------------------------------------------------------------ nothing accumulates
+
+STEPS, WARM = 14, 4
+VIDEO_BYTES = 2 * 16 * 1176 * 4  # 2 time steps of 4 x 4 patches
+
+
+class Alive(TrainerCallback):
+    """Bytes of all tensors, and objects, after the warm-up and at the end."""
+
+    def __init__(self):
+        self.tensors, self.objects = [], []
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if state.global_step not in (WARM, STEPS):
+            return
+        gc.collect()
+        found = gc.get_objects()
+        self.objects.append(len(found))
+        stores = [
+            one.untyped_storage() for one in found if issubclass(type(one), Tensor)
+        ]
+        self.tensors.append(sum({s.data_ptr(): s.nbytes() for s in stores}.values()))
+
+
+@pytest.fixture(scope="module")
+def shown_once():
+    """As many questions as a run of ``STEPS`` steps asks, each about its own room."""
+    return draw_rows(SEEDS["develop"], 2 * STEPS, "new", exact_boxes=False)
+
+
+@pytest.mark.parametrize("frees", [True, False])
+@pytest.mark.parametrize("method", ["grpo", "sft", "dpo"])
+def test_a_run_keeps_nothing_of_the_steps_behind_it(
+    small, shown_once, tmp_path, monkeypatch, method, frees
+):
+    """Where uses are not counted, every video stays, and the same check sees it."""
+    if not frees:
+        monkeypatch.setattr(MediaUses, "used", lambda self, rows: None)
+    monkeypatch.setattr(inputs, "_KEPT", RecentlyUsed(inputs._size, inputs.KEPT_BYTES))
+    config = small(
+        method=method,
+        max_steps=STEPS,
+        save_steps=STEPS + 1,
+        beta=0.1 if method == "dpo" else 0.0,
+    )
+    alive = Alive()
+    trainer = BUILDERS[method](config, tmp_path, rows=shown_once)
+    trainer.add_callback(alive)
+    trainer.train()
+    tensors, objects = (b - a for a, b in (alive.tensors, alive.objects))
+    assert (tensors < 2 * VIDEO_BYTES, objects < 100 * (STEPS - WARM)) == (frees, True)
+    assert frees or tensors > 1.5 * (STEPS - WARM) * VIDEO_BYTES

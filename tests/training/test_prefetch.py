@@ -64,7 +64,7 @@ def rewarded(monkeypatch):
 @pytest.fixture
 def where(monkeypatch):
     """Empty caches; sources and whether the main thread encoded them."""
-    monkeypatch.setattr(inputs, "_KEPT", RecentlyUsed())
+    monkeypatch.setattr(inputs, "_KEPT", RecentlyUsed(inputs._size, inputs.KEPT_BYTES))
     found, show = [], inputs._show
 
     def noted(processor, parts, settings):
@@ -87,14 +87,18 @@ def metrics(trainer):
 
 @pytest.mark.usefixtures("rewarded")
 @pytest.mark.parametrize("uses", [1, 2])
-def test_a_run_with_and_without_is_the_same(small, rows, tmp_path, where, uses):
+def test_a_run_with_and_without_is_the_same(
+    small, rows, tmp_path, where, uses, monkeypatch
+):
     config = small(max_steps=4, num_iterations=uses, per_device_batch=4)
     runs, weights = [], []
     for looks in (True, False):
         trainer = build_trainer(config, tmp_path / f"{looks}", rows=rows)
         if not looks:
             trainer.data_collator = list
-        inputs._KEPT.clear()
+        monkeypatch.setattr(
+            inputs, "_KEPT", RecentlyUsed(inputs._size, inputs.KEPT_BYTES)
+        )
         where.clear()
         trainer.train()
         runs.append(metrics(trainer))

@@ -291,7 +291,7 @@ def test_a_frozen_tower_sees_each_video_once(small, rows, tmp_path, monkeypatch)
     for keeps in (True, False):
         trainer = build_trainer(config, tmp_path / f"{keeps}", rows=rows[:4])
         if not keeps:
-            monkeypatch.setattr(shared_media, "_FEATURES", {})
+            monkeypatch.setattr(shared_media, "_KEEPERS", set())
         seen = []
         for model in (trainer.model, trainer.ref_model):
             model.model.visual.register_forward_pre_hook(

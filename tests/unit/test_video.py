@@ -433,8 +433,8 @@ def test_a_changed_file_is_read_again(tmp_path):
 
 
 def test_the_cache_is_bounded(clip, monkeypatch):
-    monkeypatch.setattr(video, "_CACHE", type(video._CACHE)())
-    monkeypatch.setattr(video, "CACHE_BYTES", 3 * 8 * 8 * 3)
+    cache = video.RecentlyUsed(video._clip_bytes, 3 * 8 * 8 * 3)
+    monkeypatch.setattr(video, "_CACHE", cache)
     for count in (1, 2, 3):
         read_frames(clip, count, size=8)
     assert [entry[0].shape[0] for entry in video._CACHE.values()] == [3]

@@ -5,7 +5,7 @@ it once per completion. Features, log-probabilities and gradients equal those of
 plain call (``tests/training/test_media.py``).
 
 A frozen tower returns the same features each time. ``keep_features`` keeps them between
-forwards, up to ``FEATURE_BYTES``.
+forwards, with the pixels (``inputs.Media``) and as long as these.
 
 The tower runs exactly once whatever the batch contains: under ZeRO-3 all ranks must run
 the same modules in the same order, otherwise they wait for each other without end.
@@ -16,22 +16,19 @@ import functools
 import itertools
 import math
 import weakref
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import torch
 
 from spacer_lib.errors import SpacerError
-from spacer_lib.rooms.video import RecentlyUsed
+from spacer_lib.models.inputs import Media
 
 Model = TypeVar("Model", bound=torch.nn.Module)
-Media = Sequence[Mapping[str, torch.Tensor]]  # one mapping per row
+Rows = Sequence[Mapping[str, torch.Tensor]]  # the media of each
 
-FEATURE_BYTES = 512 * 2**20  # of features kept for a model, with their pixels
-# Key: ``core_of(model)``, so a copy of the model has no entry.
-_FEATURES: weakref.WeakKeyDictionary[torch.nn.Module, RecentlyUsed] = (
-    weakref.WeakKeyDictionary()
-)
+# ``core_of(model)`` of the models that keep features; no copy of a model is among them.
+_KEEPERS: weakref.WeakSet[torch.nn.Module] = weakref.WeakSet()
 
 GRIDS = {"image": "image_grid_thw", "video": "video_grid_thw"}
 PIXELS = {"image": "pixel_values", "video": "pixel_values_videos"}
@@ -63,7 +60,7 @@ def core_of(model: torch.nn.Module) -> Any:
 @contextlib.contextmanager
 def media_once(
     model: torch.nn.Module,
-    media: Media,
+    media: Rows,
     device: torch.device | str,
     *,
     touch_vision: bool = False,
@@ -110,7 +107,7 @@ def media_once(
 
 @contextlib.contextmanager
 def _encoding_once(
-    core: Any, media: Media, distinct: Media, tensors: dict[str, torch.Tensor]
+    core: Any, media: Rows, distinct: Rows, tensors: dict[str, torch.Tensor]
 ) -> Iterator[None]:
     kinds = [kind for kind in GRIDS if GRIDS[kind] in tensors]
     encode = core.get_image_features
@@ -173,66 +170,59 @@ def keep_features(model: Model) -> Model:
     model
         The same object.
     """
-    _FEATURES.setdefault(core_of(model), RecentlyUsed())
+    _KEEPERS.add(core_of(model))
     return model
 
 
 def _recall(
-    core: Any, distinct: Media, kinds: list[str], device: torch.device
+    core: Any, distinct: Rows, kinds: list[str], device: torch.device
 ) -> Callable[[Callable[..., Any]], Any] | None:
     """A function that encodes the sources which are not kept and joins all outputs.
 
     ``None`` where nothing may be kept.
     """
-    kept, weights = _FEATURES.get(core), list(core.visual.parameters())
+    weights = list(core.visual.parameters())
     # Autograd does not accept tensors that were made in inference mode.
-    if kept is None or torch.is_inference_mode_enabled():
+    if core not in _KEEPERS or torch.is_inference_mode_enabled():
         return None
     if any(w.requires_grad or hasattr(w, "ds_id") for w in weights):
         return None
     half = torch.is_autocast_enabled(device.type)
-    state = (
-        half and torch.get_autocast_dtype(device.type),
-        *((w.data_ptr(), w._version, w.dtype) for w in weights),
-    )
-
-    # The entry holds the source too, so that no other object can get its id.
-    sources: dict[Hashable, tuple[Mapping[str, torch.Tensor], str]] = {
-        (kind, id(one), state): (one, kind)
-        for kind in kinds
-        for one in distinct
-        if GRIDS[kind] in one
-    }
-
-    def keep(key: Hashable, entry: Any) -> None:
-        kept.recall(key, lambda: entry, _bytes, FEATURE_BYTES)
+    dtype = torch.get_autocast_dtype(device.type) if half else None
+    state = [(w.data_ptr(), w._version, w.dtype) for w in weights]
+    sources = [(one, kind) for kind in kinds for one in distinct if GRIDS[kind] in one]
 
     def recall(encode: Callable[..., Any]) -> Any:
-        entries: dict[Hashable, Any] = {key: kept.get(key) for key in sources}
-        missing = [key for key, entry in entries.items() if entry is None]
+        kept = [_features(one, core).get((kind, dtype)) for one, kind in sources]
+        found = [entry[1] if entry and entry[0] == state else None for entry in kept]
+        missing = [i for i, output in enumerate(found) if output is None]
         if missing:
             shown = [
-                [one[names[kind]] for one, kind in map(sources.__getitem__, missing)]
+                [sources[i][0][names[sources[i][1]]] for i in missing]
                 for names in (PIXELS, GRIDS)
             ]
             with torch.no_grad():
                 output = encode(*(torch.cat(parts).to(device) for parts in shown))
             end = 0
-            for key, grid in zip(missing, shown[1], strict=True):
+            for i, grid in zip(missing, shown[1], strict=True):
                 start, end = end, end + len(grid)
-                entries[key] = sources[key][0], _picked(output, range(start, end))
-        for key, entry in entries.items():
-            keep(key, entry)
-        return _chained([output for _, output in entries.values()])
+                found[i] = _picked(output, range(start, end))
+                one, kind = sources[i]
+                _features(one, core)[kind, dtype] = state, found[i]
+        return _chained(found)
 
     return recall
 
 
-def _bytes(entry: tuple[Mapping[str, torch.Tensor], Any]) -> int:
-    one, output = entry
-    layers = [output.pooler_output, *output.get("deepstack_features", ())]
-    features = (feature for layer in layers for feature in layer)
-    return sum(tensor.nbytes for tensor in (*one.values(), *features))
+def _features(one: Mapping[str, torch.Tensor], core: Any) -> dict[Any, Any]:
+    """``{(kind, autocast's type): (state of the tower, its output)}`` that is kept
+    with some media."""
+    if not isinstance(one, Media):
+        return {}  # made for one call
+    if one.features is None:
+        one.features = weakref.WeakKeyDictionary()
+    features: dict[Any, Any] = one.features.setdefault(core, {})
+    return features
 
 
 def _chained(outputs: list[Any]) -> Any:

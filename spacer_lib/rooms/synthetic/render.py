@@ -187,7 +187,6 @@ def render_frames(
     )
 
 
-@functools.lru_cache(maxsize=512)
 def frames_from_uri(
     uri: str, count: int, size: int, sampler: Sampler | None = None
 ) -> tuple[npt.NDArray[np.uint8], tuple[int, ...], int, float]:
@@ -196,7 +195,7 @@ def frames_from_uri(
     Returns
     -------
     frames : (count, size, size, 3) uint8
-        RGB, read-only: the cache returns the same array again.
+        RGB.
     indices : (count,) tuple of int
         Of the frames in the full video.
     total : int
@@ -222,5 +221,4 @@ def frames_from_uri(
     room = draw_room(int(seed), view.style)
     indices = (sampler or Sampler()).indices(view.frames, count, FPS)
     frames = render_frames(room, view, indices, size)
-    frames.setflags(write=False)
     return frames, indices, view.frames, FPS
