@@ -4,7 +4,7 @@ SHELL := /bin/bash
 # ninja and accelerate are looked up on PATH by the processes that need them.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 .PHONY: help setup vllm demo check test warmstart study studies evaluation bench \
-    bench-step faults fuzz notebooks lab clean
+    bench-step faults fuzz memory notebooks lab clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' Makefile
@@ -52,6 +52,9 @@ bench-step: setup ## Time a GRPO step over lengths and group sizes, for notebook
 
 fuzz: setup ## Read 1,000 damaged files of every format; print a table
 	@.venv/bin/python -m benches.readers
+
+memory: setup ## Watch the memory of long runs: training, qa, evaluate (an hour)
+	@.venv/bin/python -m benches.memory
 
 notebooks: setup ## Execute the notebooks in place, outputs included
 	@.venv/bin/spacer notebooks
