@@ -33,7 +33,7 @@ from spacer_lib.training.processes.launch import stop_tree
 LIMIT_MB = 0.2  # a step, room or answer
 WARM_UP = 0.2  # share of a run
 SHOWN = 10  # places at which memory is printed
-POLL_S = 0.1
+POLL_S = 0.2
 RECIPES = {"grpo": "tiny", "sft": "sft_tiny", "dpo": "dpo_tiny"}
 NAMES = (*RECIPES, "qa", "evaluate")
 MB = 10**6
@@ -66,6 +66,8 @@ class Growth:
     steps : list of int
     resident_mb : list of float
         Of all processes together, at each of ``steps``.
+    peak_mb : float
+        Between steps and after the last one too.
     seconds : float
         Of the whole run.
     """
@@ -73,6 +75,7 @@ class Growth:
     name: str
     steps: list[int]
     resident_mb: list[float]
+    peak_mb: float
     seconds: float
 
     @property
@@ -102,7 +105,7 @@ class Growth:
         places = [f"{self.steps[i]}: {self.resident_mb[i]:.0f}" for i in sorted({*at})]
         return (
             f"{self.name}: {self.slope_mb:+.3f} MB a step after the warm-up, peak "
-            f"{max(self.resident_mb):.0f} MB, {self.seconds:.0f} s "
+            f"{self.peak_mb:.0f} MB, {self.seconds:.0f} s "
             f"(MB at {', '.join(places)})"
         )
 
@@ -119,7 +122,7 @@ def watch(name: str, work: Work) -> Growth:
     """
     steps: list[int] = []
     resident: list[float] = []
-    start = time.perf_counter()
+    start, peak, stopped = time.perf_counter(), 0.0, False
     with tempfile.TemporaryFile() as said:
         process = subprocess.Popen(
             work.command, stdout=said, stderr=subprocess.STDOUT, cwd=PROJECT_ROOT
@@ -127,16 +130,18 @@ def watch(name: str, work: Work) -> Growth:
         try:
             while process.poll() is None:
                 count, before = work.done(), steps[-1] if steps else 0
+                memory = tree_memory_mb(process.pid)
+                peak = max(peak, memory)
                 if count > before:
                     steps.append(count)
-                    resident.append(tree_memory_mb(process.pid))
+                    resident.append(memory)
                     if count // work.every > before // work.every:
-                        show(f"{name} {count}: {resident[-1]:.0f} MB")
+                        show(f"{name} {count}: {memory:.0f} MB")
                 time.sleep(POLL_S)
         except KeyboardInterrupt:
             stop_tree(process)
-            return Growth(name, steps, resident, time.perf_counter() - start)
-        if process.returncode:
+            stopped = True
+        if process.returncode and not stopped:
             said.seek(0)
             lines = said.read().decode(errors="replace").strip().splitlines()
             raise SpacerError(
@@ -144,7 +149,7 @@ def watch(name: str, work: Work) -> Growth:
                 kind="benches.command-failed",
                 got=lines[-1] if lines else f"exit status {process.returncode}",
             )
-    return Growth(name, steps, resident, time.perf_counter() - start)
+    return Growth(name, steps, resident, peak, time.perf_counter() - start)
 
 
 def tree_memory_mb(pid: int) -> float:

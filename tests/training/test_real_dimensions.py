@@ -501,11 +501,13 @@ def test_the_launch_of_eight_ranks(tmp_path, monkeypatch):
     assert config.batch_shape(4) == (8, 2)  # the paper's four A800
 
 
-def numbers_by_rank(count, world, batch, forwards, epoch=0, uses=1):
-    """Row numbers of every generation of an epoch, for each rank."""
-    trainer = SimpleNamespace(
+def ordering(count, world, batch, forwards, epoch=0, uses=1, max_steps=-1):
+    """A trainer as far as the order of its rows needs one."""
+    return SimpleNamespace(
         train_dataset=range(count),
         args=SimpleNamespace(
+            max_steps=max_steps,
+            num_train_epochs=1.0,
             per_device_train_batch_size=batch,
             gradient_accumulation_steps=forwards,
             data_seed=None,
@@ -518,6 +520,11 @@ def numbers_by_rank(count, world, batch, forwards, epoch=0, uses=1):
             global_step=epoch * (count // (batch * forwards * world // GROUP)) * uses
         ),
     )
+
+
+def numbers_by_rank(count, world, batch, forwards, epoch=0, uses=1):
+    """Row numbers of every generation of an epoch, for each rank."""
+    trainer = ordering(count, world, batch, forwards, epoch, uses)
     found = []
     for rank in range(world):
         loader = DataLoader(
@@ -552,6 +559,24 @@ def test_eight_ranks_share_out_every_row_once(batch, forwards):
     assert sorted(drawn) == sorted(list(range(count)) * GROUP)
     later = numbers_by_rank(count, world, batch, forwards, epoch=1)
     assert later != ranks
+
+
+@pytest.mark.parametrize("uses", [1, 2])
+def test_the_rows_to_come_are_those_that_are_drawn(uses):
+    """20 rows, 8 a generation: two generations an epoch, the third begins another."""
+    size = 8 * GROUP
+    drawn = []
+    for epoch in (0, 1):
+        (batches,) = numbers_by_rank(20, 1, size, 1, epoch, uses)
+        drawn += [batch[::GROUP] for batch in batches[::uses]]
+    for left in (1, 2, 3, 4):
+        trainer = ordering(20, 1, size, 1, uses=uses, max_steps=left * uses)
+        assert list(EpochOrder.asked(trainer)) == sum(drawn[:left], [])
+    assert list(EpochOrder.asked(ordering(20, 1, size, 1, uses=uses))) == sum(
+        drawn[:2], []
+    )
+    trainer = ordering(20, 1, size, 1, epoch=1, uses=uses, max_steps=4 * uses)
+    assert list(EpochOrder.asked(trainer)) == sum(drawn[2:], [])  # resumed
 
 
 @needs_cpu_only
