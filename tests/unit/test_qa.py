@@ -23,6 +23,7 @@ from spacer_lib.questions.choose import (
     without_options,
 )
 from spacer_lib.questions.generators import (
+    DIRECTION_BORDERS_DEG,
     GENERATORS,
     MULTIPLE_CHOICE,
     Draft,
@@ -128,6 +129,19 @@ def test_margins_are_the_least_that_is_asked_and_five_categories_are_enough():
     assert chosen(questions[0]) == "desk"
     closer = dataclasses.replace(rules, rel_distance_margin_m=0.5001)
     assert made("object_rel_distance", scene_of(*cubes), closer)[0] == []
+
+
+@pytest.mark.parametrize("difficulty", DIRECTION_BORDERS_DEG)
+def test_the_answer_changes_at_each_border_and_nowhere_else(difficulty):
+    def around(turn):
+        """Answers on both sides; 180 degrees to the left are 180 to the right."""
+        sides = ((turn + side + 180) % 360 - 180 for side in (-1e-6, 1e-6))
+        return [direction_answer(side, difficulty) for side in sides]
+
+    borders = DIRECTION_BORDERS_DEG[difficulty]
+    assert all(before != after for before, after in map(around, borders))
+    rest = {float(turn) for turn in range(-180, 181)} - set(borders)
+    assert all(before == after for before, after in map(around, rest))
 
 
 def test_room_size_by_hand(scene):
