@@ -46,8 +46,6 @@ ROOMS = {
     "evaluation.statistics": "benchmarks evaluation report",
     "evaluation.aggregates": "profiles",
     "evaluation.consistency": "consistency",
-    "evaluation.floors": "floors",
-    "rooms.identity": "identity",
 }
 
 _SWAPS: dict[type[ast.AST], tuple[type[ast.AST], ...]] = {

@@ -477,6 +477,8 @@ def test_rows_without_a_map_have_no_hit_rate():
 def test_compare_needs_the_same_questions():
     with refused("evaluation.other-questions", says="1 shared"):
         compare([prediction(0, 1.0), prediction(1, 1.0)], [prediction(0, 1.0)])
+    with refused("evaluation.other-questions", says="once each"):
+        compare([prediction(0, 1.0)] * 2, [prediction(0, 1.0)] * 2)
     with refused("evaluation.no-predictions"):
         summarize([])
 

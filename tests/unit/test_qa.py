@@ -144,6 +144,14 @@ def test_the_answer_changes_at_each_border_and_nowhere_else(difficulty):
     assert all(before == after for before, after in map(around, rest))
 
 
+def test_answers_are_evened_out_over_whole_numbers():
+    rows = [
+        {"question_type": "object_counting", "ground_truth": truth} for truth in "2223"
+    ]
+    kept = flatten_answers(rows, "object_counting", np.random.default_rng(0))
+    assert [row["ground_truth"] for row in kept] == ["2", "2", "3"]
+
+
 def test_room_size_by_hand(scene):
     (question,), why_not = made("room_size_estimation", scene)
     assert question.ground_truth == "24.0" and not why_not
