@@ -265,6 +265,10 @@ def test_appearance_order_by_hand(scene):
         "first appearance unknown": 5,
         "fewer than four categories with a first appearance": 1,
     }
+    three = scene_of(*(box(i, f"thing{i}", (i, 1, 1), seen=48 * i) for i in range(3)))
+    assert made("obj_appearance_order", three)[1] == {
+        "fewer than four categories with a first appearance": 1
+    }
 
 
 def test_aligned_boxes_and_centres_by_rule(scene):
