@@ -27,6 +27,7 @@ SEED = 0
 
 # Module → the tests that know it, quickest first.
 OTHER_QUESTIONS = "test_other_questions_have_another_generator_version"
+MISTAKES = "test_recipe_mistakes_are_named"
 NO_NUMBERS = "test_numbers_of_a_recipe_that_are_none_are_refused"
 ROOMS = {
     "rewards.score": "rewards released_rewards probes reward_cases",
@@ -39,13 +40,12 @@ ROOMS = {
     "maps.scores": "cogmap rewards",
     "questions.generators": f"wording build::{OTHER_QUESTIONS} build::{NO_NUMBERS} qa",
     "questions.choose": f"build::{OTHER_QUESTIONS} qa",
-    "questions.recipes": "build",
+    "questions.recipes": f"build::{NO_NUMBERS} build::{MISTAKES} "
+    f"build::{OTHER_QUESTIONS}",
     "evaluation.bootstrap": "metrics evaluation",
     "evaluation.statistics": "benchmarks evaluation report",
     "evaluation.aggregates": "profiles",
     "evaluation.consistency": "consistency",
-    "evaluation.floors": "floors",
-    "rooms.identity": "identity build",
 }
 
 _SWAPS: dict[type[ast.AST], tuple[type[ast.AST], ...]] = {

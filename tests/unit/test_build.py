@@ -343,6 +343,8 @@ def test_numbers_of_a_recipe_that_are_none_are_refused():
         TaskWish(1, flatten_bin=nan)
     with refused("questions.shares", says="nan"):
         Recipe("r", "s", wish, parts={"train": nan})
+    with refused("questions.shares", says="-0.5"):
+        Recipe("r", "s", wish, parts={"train": 1.5, "test": -0.5})
     floats = [f.name for f in dataclasses.fields(Rules) if f.type is float]
     assert len(floats) == 7
     for name in floats:

@@ -468,9 +468,17 @@ def test_words_for_intervals():
     assert verdict(float("nan"), float("nan")) == "not distinguishable"
 
 
+def test_rows_without_a_map_have_no_hit_rate():
+    bare = [{**prediction(i, 1.0), "map_hits": 0, "map_total": 0} for i in range(2)]
+    row = row_of(summarize(bare), "overall")
+    assert np.isnan([row["hits"], row["hits_low"], row["hits_high"]]).all()
+
+
 def test_compare_needs_the_same_questions():
     with refused("evaluation.other-questions", says="1 shared"):
         compare([prediction(0, 1.0), prediction(1, 1.0)], [prediction(0, 1.0)])
+    with refused("evaluation.other-questions", says="once each"):
+        compare([prediction(0, 1.0)] * 2, [prediction(0, 1.0)] * 2)
     with refused("evaluation.no-predictions"):
         summarize([])
 

@@ -23,6 +23,7 @@ from spacer_lib.questions.choose import (
     without_options,
 )
 from spacer_lib.questions.generators import (
+    DIRECTION_BORDERS_DEG,
     GENERATORS,
     MULTIPLE_CHOICE,
     Draft,
@@ -128,6 +129,27 @@ def test_margins_are_the_least_that_is_asked_and_five_categories_are_enough():
     assert chosen(questions[0]) == "desk"
     closer = dataclasses.replace(rules, rel_distance_margin_m=0.5001)
     assert made("object_rel_distance", scene_of(*cubes), closer)[0] == []
+
+
+@pytest.mark.parametrize("difficulty", DIRECTION_BORDERS_DEG)
+def test_the_answer_changes_at_each_border_and_nowhere_else(difficulty):
+    def around(turn):
+        """Answers on both sides; 180 degrees to the left are 180 to the right."""
+        sides = ((turn + side + 180) % 360 - 180 for side in (-1e-6, 1e-6))
+        return [direction_answer(side, difficulty) for side in sides]
+
+    borders = DIRECTION_BORDERS_DEG[difficulty]
+    assert all(before != after for before, after in map(around, borders))
+    rest = {float(turn) for turn in range(-180, 181)} - set(borders)
+    assert all(before == after for before, after in map(around, rest))
+
+
+def test_answers_are_evened_out_over_whole_numbers():
+    rows = [
+        {"question_type": "object_counting", "ground_truth": truth} for truth in "2223"
+    ]
+    kept = flatten_answers(rows, "object_counting", np.random.default_rng(0))
+    assert [row["ground_truth"] for row in kept] == ["2", "2", "3"]
 
 
 def test_room_size_by_hand(scene):
@@ -242,6 +264,10 @@ def test_appearance_order_by_hand(scene):
     assert made("obj_appearance_order", blind)[1] == {
         "first appearance unknown": 5,
         "fewer than four categories with a first appearance": 1,
+    }
+    three = scene_of(*(box(i, f"thing{i}", (i, 1, 1), seen=48 * i) for i in range(3)))
+    assert made("obj_appearance_order", three)[1] == {
+        "fewer than four categories with a first appearance": 1
     }
 
 
