@@ -195,7 +195,9 @@ def test_a_run_whose_model_was_shortened_is_not_finished(small, tmp_path, instan
     write_json(
         out_dir / "run.json", run | {"model_files": folder_sizes(out_dir / "model")}
     )
+    (tmp_path / ".spacer-lock.run").touch()  # of a launch killed at its end
     assert launch(small(), out_dir, resume=True).skipped
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
     os.truncate(out_dir / "model" / "model.safetensors", 9)
     assert not launch(small(), out_dir, resume=True).skipped
 

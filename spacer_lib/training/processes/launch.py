@@ -257,7 +257,8 @@ def launch(
     if resume:
         _require_same_run(plan, elastic=True)
         if _is_finished(plan.out_dir):
-            return _result(plan.out_dir, skipped=True)
+            with _alone(plan, node_rank):  # a launch killed at its end left its lock
+                return _result(plan.out_dir, skipped=True)
     if plan.zero_stage:
         message += f", DeepSpeed ZeRO-{plan.zero_stage}"
     elif workers > 1:
@@ -267,9 +268,7 @@ def launch(
         say_needs(config, workers, plan.out_dir, say, hours=not plan.on_cpu)
     environment = worker_environment(plan, os.environ)
     ready_extensions(extensions_of(plan), environment, say)
-    # Node 0 writes what all nodes share.
-    alone = sole_writer(plan.out_dir) if node_rank == 0 else contextlib.nullcontext()
-    with alone:
+    with _alone(plan, node_rank):
         if node_rank == 0:
             with sole_writer(workers_lock(plan.out_dir), wait=True):
                 _prepare_folder(plan)
@@ -296,6 +295,11 @@ def _run(
     if code:
         raise _failure(log_path, start, code, plan.nodes)
     return _result(plan.out_dir)
+
+
+def _alone(plan: RunPlan, node_rank: int) -> contextlib.AbstractContextManager[None]:
+    """The lock of a run's folder; node 0 writes what all nodes share."""
+    return sole_writer(plan.out_dir) if node_rank == 0 else contextlib.nullcontext()
 
 
 def _is_finished(out_dir: Path) -> bool:
