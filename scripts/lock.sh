@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Write requirements.lock and requirements-cuda.lock: every package that `make setup`
-# installs, transitive ones included, with its version and the SHA-256 of each of its
-# files. Versions of direct dependencies come from constraints.txt. Needs a network.
+# Write requirements.lock, requirements-cuda.lock and requirements-cpu.lock: every
+# package that `make setup` installs, transitive ones included, with its version and the
+# SHA-256 of each of its files. Versions of direct dependencies come from
+# constraints.txt. Needs a network.
 #
 #     scripts/lock.sh          after a change of pyproject.toml or constraints.txt
 set -euo pipefail
@@ -31,8 +32,8 @@ import re
 
 from packaging.markers import Marker
 
-# Builds that another index than the default one holds: `pip hash FILE`.
-OTHER_BUILDS = {
+# Builds without CUDA, which no default index lists: add what `pip hash FILE` prints.
+CPU_BUILDS = {
     # torch-2.13.0+cpu-cp311-cp311-manylinux_2_28_x86_64.whl
     "torch==2.13.0": [
         "6746dbcbeb526eb61330b76b41ff1b4eb848951103a892eeb080dfa2b264667b",
@@ -70,14 +71,19 @@ def wanted(entry: str) -> bool:
 
 text = open("build/lock.out", encoding="utf-8").read()
 entries = [e for e in re.split(r"\n(?=\S)", text.strip()) if wanted(e)]
-for number, entry in enumerate(entries):
-    for digest in OTHER_BUILDS.get(entry.split()[0], []):
-        entries[number] += f" \\\n    --hash=sha256:{digest}"
+pins = {entry.split()[0] for entry in entries}
+cpu = [
+    f"{pin}+cpu ; sys_platform == 'linux' and platform_machine == 'x86_64'"
+    + "".join(f" \\\n    --hash=sha256:{digest}" for digest in digests)
+    for pin, digests in CPU_BUILDS.items()
+    if pin in pins
+]
 cuda = [entry for entry in entries if CUDA.match(entry)]
 rest = [entry for entry in entries if entry not in cuda]
 for name, part, what in (
     ("requirements.lock", rest, "all packages but torch's CUDA libraries"),
     ("requirements-cuda.lock", cuda, "the libraries that torch's CUDA build loads"),
+    ("requirements-cpu.lock", cpu, "torch's build without CUDA"),
 ):
     with open(name, "w", encoding="utf-8") as file:
         file.write(HEAD.format(what=what) + "\n".join(part) + "\n")

@@ -5,7 +5,7 @@
 # nothing that decides the environment has changed.
 #
 # torch's CUDA build also needs requirements-cuda.lock: it is installed where torch
-# asks for it, as on a GPU machine.
+# asks for it, as on a GPU machine. Elsewhere requirements-cpu.lock is tried first.
 #
 # SPACER_TORCH_INDEX (unset by default): a package index that carries CPU builds of
 # torch and torchvision; used only where there is no NVIDIA GPU. Their versions are
@@ -17,7 +17,7 @@ log=build/setup.log
 stamp_file=.venv/.spacer-stamp
 
 inputs=(constraints.txt pyproject.toml requirements.lock requirements-cuda.lock
-    scripts/setup.sh)
+    requirements-cpu.lock scripts/setup.sh)
 # The path is part of the stamp: a virtual environment does not survive being moved.
 stamp=$({ printf '%s\n' "$root"; cat "${inputs[@]}"; } |
     sha256sum)
@@ -141,7 +141,7 @@ pip=(.venv/bin/python -m pip install --no-input --progress-bar off
 # What comes as source alone is built with the tools of the lock, not with others.
 locked=("${pip[@]}" --no-build-isolation --require-hashes -r)
 
-# The lock in four parts, for the order matters: DeepSpeed's build looks at the torch
+# The lock in parts, for the order matters: DeepSpeed's build looks at the torch
 # that is installed.
 rm -rf build/lock
 mkdir -p build/lock
@@ -149,7 +149,8 @@ part=rest
 while IFS= read -r line; do
     case $line in
         setuptools==* | wheel==*) part=tools ;;
-        torch==* | torchvision==*) part=torch ;;
+        torch==*) part=torch ;;
+        torchvision==*) part=torchvision ;;
         deepspeed==*) part=deepspeed ;;
         [a-z]*) part=rest ;;
     esac
@@ -162,8 +163,16 @@ if [[ -n ${SPACER_TORCH_INDEX:-} ]] && ! nvidia-smi >/dev/null 2>&1; then
     run "torch (CPU build)" "${pip[@]}" -c constraints.txt \
         --index-url "$SPACER_TORCH_INDEX" torch torchvision
 else
+    # Without a GPU the build without CUDA, gigabytes smaller, if pip knows a place
+    # (--find-links, --extra-index-url) that has it.
+    printf '\n== torch (CPU build)\n' >>"$log"
+    if nvidia-smi >/dev/null 2>&1 ||
+        ! "${locked[@]}" requirements-cpu.lock >>"$log" 2>&1 </dev/null ||
+        ! .venv/bin/python -m pip show --quiet torch >>"$log" 2>&1; then
+        run "torch" "${locked[@]}" build/lock/torch.txt
+    fi
     # spacer_lib makes a CUDA-built torchvision importable beside a torch without CUDA.
-    run "torch" "${locked[@]}" build/lock/torch.txt
+    run "torchvision" "${locked[@]}" build/lock/torchvision.txt
 fi
 wants_cuda='
 import importlib.metadata, sys

@@ -114,9 +114,10 @@ def test_every_pin_is_in_the_lock_and_every_package_has_a_hash():
         assert all(hashes for _, _, hashes in entries), name
     assert not set(LOCK) & set(CUDA)
     assert all(re.match("nvidia-|cuda-|triton$", name) for name in CUDA)
-    text = (ROOT / "requirements.lock").read_text()
-    text += (ROOT / "requirements-cuda.lock").read_text()
-    assert "://" not in text and "index" not in text
+    (cpu,) = locked("requirements-cpu.lock")["torch"]
+    assert cpu[0] == f"{constraints()['torch']}+cpu" and cpu[2]
+    for path in ROOT.glob("requirements*.lock"):
+        assert not re.search("://|index", path.read_text())
 
 
 def test_the_lock_holds_all_that_its_packages_ask_for():

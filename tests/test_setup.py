@@ -22,6 +22,7 @@ INPUTS = (
     "pyproject.toml",
     "requirements.lock",
     "requirements-cuda.lock",
+    "requirements-cpu.lock",
     "scripts/setup.sh",
 )
 TOOLS = "bash cat cp chmod dirname env grep mkdir rm sha256sum sleep tail true".split()
@@ -187,7 +188,8 @@ def test_a_failing_system_install_says_what_it_wanted(sandbox):
 LOCKED = "--no-build-isolation --require-hashes -r "
 INSTALLS = [
     LOCKED + "build/lock/tools.txt",
-    LOCKED + "build/lock/torch.txt",
+    LOCKED + "requirements-cpu.lock",
+    LOCKED + "build/lock/torchvision.txt",
     LOCKED + "build/lock/rest.txt",
     LOCKED + "build/lock/deepspeed.txt",
     "--no-build-isolation -e .",
@@ -210,7 +212,8 @@ def test_everything_is_installed_from_the_lock_in_this_order(sandbox):
 
 PARTS = {
     "tools": ["setuptools", "wheel"],
-    "torch": ["torch", "torchvision"],
+    "torch": ["torch"],
+    "torchvision": ["torchvision"],
     "deepspeed": ["deepspeed"],
     "rest": None,
 }
@@ -219,7 +222,14 @@ PARTS = {
 def test_a_torch_with_cuda_gets_its_libraries(sandbox):
     assert sandbox.run(NO_CUDA="0").returncode == 0
     calls = [line.split("--no-deps ", 1)[1] for line in sandbox.calls("pip install")]
-    assert calls == [*INSTALLS[:2], LOCKED + "requirements-cuda.lock", *INSTALLS[2:]]
+    assert calls == [*INSTALLS[:3], LOCKED + "requirements-cuda.lock", *INSTALLS[3:]]
+
+
+def test_without_a_cpu_build_at_hand_torch_is_the_default_one(sandbox):
+    done = sandbox.run(BROKEN_PACKAGE="requirements-cpu.lock")
+    assert done.returncode == 0, done.stderr
+    calls = [line.split("--no-deps ", 1)[1] for line in sandbox.calls("pip install")]
+    assert calls == [*INSTALLS[:2], LOCKED + "build/lock/torch.txt", *INSTALLS[2:]]
 
 
 def test_a_named_index_gives_torch_unless_there_is_a_gpu(sandbox):
@@ -231,6 +241,7 @@ def test_a_named_index_gives_torch_unless_there_is_a_gpu(sandbox):
     sandbox.command("nvidia-smi")
     assert sandbox.run(SPACER_TORCH_INDEX="file:///wheels/cpu").returncode == 0
     assert sandbox.calls("lock/torch.txt") and not sandbox.calls("--index-url")
+    assert not sandbox.calls("requirements-cpu.lock")
 
 
 def wheel(folder):
