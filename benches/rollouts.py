@@ -39,7 +39,7 @@ from spacer_lib.training.recipe import load_config
 
 KEPT = PROJECT_ROOT / "papermill_runs" / "rollouts.json"
 ENGINES = ("library", "vllm")
-SEEDS = (0,)
+SEEDS = (0, 1)
 STUDY = PROJECT_ROOT / "papermill_runs" / "study_beta"
 STUDIED = ("beta_0_seed0", "beta_0_seed1", "beta_0_seed2")
 STEPS, ENDS = 75, 10  # of a run; of which the mean is compared

@@ -17,7 +17,7 @@ train() { # train NAME SETTING...
 }
 vllm=(advanced.vllm=colocate advanced.vllm_length=1024)
 
-for seed in 0; do train "vllm_seed$seed" "seed=$seed" "${vllm[@]}"; done
+for seed in 0 1; do train "vllm_seed$seed" "seed=$seed" "${vllm[@]}"; done
 # No weight moves at this rate: rollouts by the warm start.
 start=(max_steps=10 learning_rate=1e-12)
 train start_vllm "${start[@]}" "${vllm[@]}"
