@@ -117,20 +117,20 @@ evaluate prompt lmms_eval library
 evaluate bare "$work/lmms_eval.yaml" library
 evaluate original "$work/lmms_eval.yaml" original
 evaluate tail "$work/tail.yaml" library
-for name in spacer spatial_r1 video_r1; do
+for name in spatial_r1 video_r1 spacer; do
     evaluate "$name" "$work/$name.yaml" library
 done
 step "the same settings"
 explain "$work/runs/log" "$work/runs/prompt"
 explain "$work/runs/log_bare" "$work/runs/bare"
 step "the same texts, read as four systems read them"
-for name in spacer spatial_r1 video_r1; do
+for name in spatial_r1 video_r1 spacer; do
     explain "$work/runs/log_bare" --profile lmms_eval --profile "$name"
 done
 step "another rule of positions, another sampler"
 explain "$work/runs/bare" "$work/runs/original"
 explain "$work/runs/bare" "$work/runs/tail"
 step "asked and read as another system"
-for name in spacer spatial_r1 video_r1; do
+for name in spatial_r1 video_r1 spacer; do
     explain "$work/runs/log_bare" "$work/runs/$name"
 done
