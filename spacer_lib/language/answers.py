@@ -4,15 +4,15 @@ Reads a short answer, such as the content of an answer tag. The two readers shar
 may stand around an answer:
 
 markup    ``**B**``, ``_B_``, `` `B` ``, ``"B"``, ``[B]``, ``\\boxed{B}``, ``- B``,
-          ``{"answer": "B"}``, and tokens such as ``<|im_end|>``
+          and tokens such as ``<|im_end|>``
 phrases   ``Answer: B``, ``The answer is B``, ``Option B``, ``B is correct``,
           ``答案是B``
 clauses   ``Seen from the door, the answer is B``, if the clause names no other option
 notes     a line or a bracket after the answer that names no other one
 
-Full-width letters, digits and marks are read as the plain ones. Two different answers,
-a negation and a letter that is no option are never read. Every reading carries how it
-was read, one of ``HOWS``.
+Full-width marks are read as the plain ones. Two different answers, a negation and a
+letter that is no option are never read. Every reading carries how it was read, one of
+``HOWS``.
 
 Departure from SpaceR Eq. 2 (https://arxiv.org/abs/2504.01805), an exact match. The
 exact forms alone are ``choices.read_choice`` and ``numbers.read_number``.
@@ -96,7 +96,7 @@ def read_letter(
     texts = labelled_options(options) if options else {}
     found = None
     if grammar == "wide":
-        found = _wide_letter(_named_value(_narrow(text)), texts, options)
+        found = _wide_letter(_narrow(text), texts, options)
     if found is None:
         return Reading(None, failure="not_an_option")
     return Reading(found[0], how=found[1])
@@ -111,8 +111,7 @@ def read_figure(text: str, unit: str | None = None, grammar: str = "wide") -> Re
     unit : str, optional
         The unit asked for.
     grammar : str
-        ``wide``: a number on a line of its own may be followed by lines of notes, and
-        may be the value of a key such as ``answer``.
+        ``wide``: a number on a line of its own may be followed by lines of notes.
 
     Examples
     --------
@@ -120,7 +119,7 @@ def read_figure(text: str, unit: str | None = None, grammar: str = "wide") -> Re
     Reading(answer='4', value=4.0, how='sentence', failure=None)
     """
     if grammar == "wide":
-        text = _named_value(_narrow(text))
+        text = _narrow(text)
     value, failure = read_number(text, unit)
     how = _number_form(text) if value is not None else None
     if failure == "ambiguous_number" and grammar == "wide":
@@ -148,21 +147,18 @@ _MARKUP = re.compile(
 )
 _BULLET = re.compile("(?:[->•·–—→✅✔✓☑\ufe0f]+\\s+)+")
 _TICK = re.compile("\\s*[✅✔✓☑\ufe0f]+$")
-# Full-width forms and East Asian marks, one character each.
+# Full-width and East Asian marks, one character each. Letters and digits stay: only
+# those of ASCII are letters and digits here.
 _PLAIN_FORMS: Mapping[int, str] = {
-    **{code: chr(code - 0xFEE0) for code in range(0xFF01, 0xFF5F)},
+    **{
+        code: chr(code - 0xFEE0)
+        for code in range(0xFF01, 0xFF5F)
+        if not chr(code - 0xFEE0).isalnum()
+    },
     **dict(
         zip(map(ord, "。、【】「」『』《》〈〉\u3000"), '.,[]""""<><> ', strict=True)
     ),
 }
-# The value of the one key of a JSON object that names an answer.
-_OBJECT = re.compile(r"(?:```(?:json)?\s*)?(\{.*\})\s*(?:```)?", re.DOTALL)
-_VALUE = re.compile(
-    r"[{,]\s*[\"'](?:final_?|correct_?|predicted_?)?"
-    r"(?:answer|choice|option|selection|prediction)[\"']\s*:\s*"
-    r"(?:\"([^\"]*)\"|'([^']*)'|([^\s,{}\[\]\"']+))\s*(?=[,}])",
-    re.IGNORECASE,
-)
 _PAIRS = ("()", "[]", "{}", "<>", '""', "''", "“”", "‘’", "«»", "„“")
 _MARKS = " \t\n.,;:!"
 _PHRASE = re.compile(
@@ -237,15 +233,8 @@ def _is_one_block(text: str) -> bool:
 
 
 def _narrow(text: str) -> str:
-    """Full-width characters and East Asian marks as the plain ones."""
+    """Full-width and East Asian marks as the plain ones."""
     return text if text.isascii() else text.translate(_PLAIN_FORMS)
-
-
-def _named_value(text: str) -> str:
-    """``B`` of ``{"answer": "B", …}``; any other text as it is."""
-    found = _OBJECT.fullmatch(text.strip())
-    values = _VALUE.findall(found[1]) if found else []
-    return "".join(values[0]) if len(values) == 1 else text
 
 
 def _first_line(text: str) -> tuple[str, list[str]]:
