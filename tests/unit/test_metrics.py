@@ -7,6 +7,7 @@ import pytest
 import rapidfuzz
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 from support import refused
 
 from spacer_lib.evaluation.bootstrap import bootstrap_interval
@@ -344,3 +345,13 @@ def test_pairing_removes_what_questions_share():
     _, low_after, _ = bootstrap_interval(after, range(300), rng)
     _, _, high_before = bootstrap_interval(before, range(300), rng)
     assert low_after < high_before  # unpaired intervals overlap
+
+
+def test_percentiles_of_ten_rooms_are_moved_outwards():
+    """By Student's t with 9 degrees and by sqrt(10 / 9)."""
+    values = np.arange(10.0) ** 2
+    found = bootstrap_interval(values, range(10), np.random.default_rng(0))
+    drawn = np.random.default_rng(0).multinomial(10, np.full(10, 0.1), size=2000)
+    tail = stats.norm.cdf(-math.sqrt(10 / 9) * stats.t.ppf(0.975, 9))
+    low, high = np.quantile(drawn @ values / 10, [tail, 1 - tail])
+    assert found == pytest.approx((28.5, low, high))

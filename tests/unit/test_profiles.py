@@ -10,6 +10,7 @@ from support import refused
 from spacer_lib.artifacts import read_json
 from spacer_lib.benchmarks import BENCHMARKS, held_out, named
 from spacer_lib.cli import main
+from spacer_lib.evaluation.aggregates import row_weights
 from spacer_lib.evaluation.profiles import (
     PROFILES,
     differing,
@@ -191,3 +192,18 @@ def test_small_frames_are_enlarged_in_process_and_for_a_server():
     video = VideoSettings(4, None, least, min_pixels=least)
     budget = inputs._budget(encoder, video)["size"]
     assert budget == {"shortest_edge": least, "longest_edge": least}
+
+
+def test_weights_of_aggregates_by_hand():
+    """Two tasks: directions, easy twice and hard once, and three counts, the subset."""
+    kinds = ["object_rel_direction_easy"] * 2 + ["object_rel_direction_hard"]
+    types = kinds + ["object_counting"] * 3
+    benchmark = SimpleNamespace(subsets={"counts": ("object_counting",)})
+    for aggregate, expected in {
+        "micro": [1, 1, 1, 1, 1, 1],
+        "macro": [0.75, 0.75, 1.5, 1, 1, 1],
+        "tasks_and_subset": [0.5, 0.5, 1, 4 / 3, 4 / 3, 4 / 3],
+    }.items():
+        found = row_weights(aggregate, types, benchmark)
+        assert found.tolist() == pytest.approx(expected), aggregate
+    assert row_weights("tasks_and_subset", kinds, benchmark).mean() == pytest.approx(1)
