@@ -185,6 +185,12 @@ class _Recorder:
             self.outcome.skipped.append(report.nodeid)
 
 
+def _be_quiet() -> None:
+    """Set the surroundings of tests, where they are not set."""
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
+
+
 def warm(*, training: bool) -> None:
     """Import what tests need beside the project, before the first fork.
 
@@ -193,8 +199,7 @@ def warm(*, training: bool) -> None:
     training : bool
         Also what tests of training need.
     """
-    for name, value in _QUIET.items():
-        os.environ.setdefault(name, value)
+    _be_quiet()
     for name in READERS:
         importlib.import_module(name)
     if training:
@@ -273,6 +278,7 @@ def _run_here(
     try:
         os.setsid()
         os.chdir(ROOT)
+        _be_quiet()
         nowhere = os.open(os.devnull, os.O_RDWR)
         for stream in (0, 1, 2):
             os.dup2(nowhere, stream)

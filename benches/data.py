@@ -37,6 +37,8 @@ from spacer_lib.rooms.synthetic.layout import draw_room
 from spacer_lib.rooms.synthetic.views import VIEWS, to_scene
 from spacer_lib.rooms.synthetic.write import write_scan
 from spacer_lib.rooms.video import (
+    EXACT_READING,
+    EXACT_WRITING,
     KEYFRAME_EVERY,
     encode_jpegs,
     encode_sens,
@@ -242,11 +244,12 @@ def encode_with_ffmpeg(
             expected="ffmpeg with libx264",
             remedy="apt install ffmpeg (or conda install ffmpeg)",
         )
-    command = ["ffmpeg", "-y", "-hide_banner", "-loglevel", "error"]
+    command = ["ffmpeg", "-y", "-hide_banner", "-loglevel", "error", *EXACT_READING]
     command += [*source, "-framerate", str(fps), "-i", "-"]
     command += ["-vf", "pad=ceil(iw/2)*2:ceil(ih/2)*2,format=yuv420p"]
     command += ["-c:v", "libx264", "-preset", "veryfast", "-crf", "20"]
-    command += ["-g", str(keyframe_every), "-movflags", "+faststart", str(path)]
+    command += ["-g", str(keyframe_every), "-movflags", "+faststart"]
+    command += [*EXACT_WRITING, str(path)]
     with tempfile.TemporaryFile() as complaints:
         with (
             contextlib.suppress(BrokenPipeError),  # the exit status follows

@@ -6,6 +6,7 @@ or raises ``SpacerError``; anything else is counted as a traceback.
     python -m benches.readers [FILES] [SEED]
 """
 
+import csv
 import functools
 import importlib
 import re
@@ -233,7 +234,12 @@ def _write_table(path: Path, rows: list[dict[str, Any]]) -> None:
     elif path.suffix == ".xlsx":
         table.to_excel(path, index=False)
     elif path.suffix in (".tsv", ".csv"):
-        table.to_csv(path, sep="\t" if path.suffix == ".tsv" else ",", index=False)
+        with path.open("w", newline="") as file:
+            cells = csv.DictWriter(
+                file, list(table), delimiter="\t" if path.suffix == ".tsv" else ","
+            )
+            cells.writeheader()
+            cells.writerows(rows)
     elif path.suffix == ".json":
         write_json(path, rows)
     else:

@@ -198,8 +198,9 @@ GUARDS = (
         "an incomplete checkpoint is none",
         (N05, "the last complete checkpoint and ignores incomplete ones"),
         "training.checkpoints",
-        'glob(f"checkpoint-*/{COMPLETE}")',
-        'glob("checkpoint-*/*")',
+        'listing(folder, f"checkpoint-*/{COMPLETE}")\n'
+        '        if are_whole(path.parent, read_json(path).get("files", {}))\n',
+        'listing(folder, "checkpoint-*/*")\n',
         "training/test_start.py::test_a_checkpoint_cut_off_is_not_one",
     ),
     Guard(
@@ -621,17 +622,17 @@ GUARDS = (
         "files are whole or absent",
         (README, "A scan or a room of a metadata file that cannot"),
         "artifacts",
-        "        yield temporary\n        os.chmod(temporary, 0o644)\n"
-        "        os.replace(temporary, path)\n",
-        "        yield path\n",
+        "            yield temporary\n            os.chmod(temporary, 0o644)\n"
+        "            _sync(temporary)\n            os.replace(temporary, path)\n",
+        "            yield path\n",
         "unit/test_rows.py::test_an_interrupted_writer_leaves_what_was_there",
     ),
     Guard(
         "one writer of a folder",
         (README, "A run folder holds the recipe"),
         "artifacts",
-        "            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)\n",
-        "",
+        "fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))",
+        "pass",
         "unit/test_ask.py::"
         "test_answers_of_unknown_origin_and_a_second_writer_are_refused",
     ),
@@ -639,8 +640,8 @@ GUARDS = (
         "a video that is not decoded in time",
         (README, "A video that is not decoded within 120 s fails by"),
         "rooms.decoding",
-        "if not 0 < seconds < 10**6:",
-        "if seconds <= 0 or seconds >= 10**6:",
+        "if not 0 < limit < 10**6:",
+        "if limit <= 0 or limit >= 10**6:",
         "unit/test_video.py::test_a_time_limit_that_is_none",
     ),
 )

@@ -44,8 +44,8 @@ _CODECS = {COLOR_JPEG: "mjpeg", COLOR_PNG: "png"}  # ffmpeg's names
 # The same images give the same bytes. By default ffmpeg starts threads by the number of
 # CPUs, x264 decides otherwise with another number of threads, and both choose other
 # arithmetic on another CPU.
-_EXACT_READING = ("-threads", "1", "-filter_threads", "1", "-flags", "bitexact")
-_EXACT_WRITING = (
+EXACT_READING = ("-threads", "1", "-filter_threads", "1", "-flags", "bitexact")
+EXACT_WRITING = (
     *("-threads", "1", "-x264-params", "cpu-independent=1"),
     *("-sws_flags", "bicubic+accurate_rnd+bitexact", "-fflags", "+bitexact"),
 )
@@ -178,11 +178,11 @@ def encode_jpegs(
             expected="ffmpeg with libx264",
             remedy="apt install ffmpeg (or conda install ffmpeg)",
         )
-    command = ["ffmpeg", "-y", "-hide_banner", "-loglevel", "error", *_EXACT_READING]
+    command = ["ffmpeg", "-y", "-hide_banner", "-loglevel", "error", *EXACT_READING]
     command += ["-f", "image2pipe", "-c:v", codec, "-framerate", str(fps), "-i", "-"]
     command += ["-vf", "pad=ceil(iw/2)*2:ceil(ih/2)*2,format=yuv420p"]
     command += ["-c:v", "libx264", "-preset", "veryfast", "-crf", "20"]
-    command += ["-g", str(KEYFRAME_EVERY), "-movflags", "+faststart", *_EXACT_WRITING]
+    command += ["-g", str(KEYFRAME_EVERY), "-movflags", "+faststart", *EXACT_WRITING]
     count = 0
     # ffmpeg's messages go to a file: a full pipe would block it.
     with atomic_path(path) as temporary, tempfile.TemporaryFile() as messages:

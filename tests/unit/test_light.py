@@ -68,8 +68,9 @@ def test_rooms_and_maps_are_light():
 def test_the_scene_of_a_synthetic_room_is_light():
     assert not HEAVY & loaded_by(
         "from spacer_lib.rooms.synthetic.layout import draw_room\n"
-        "from spacer_lib.rooms.synthetic.views import VIEWS, to_scene\n"
-        "to_scene(draw_room(1), VIEWS['walk'], first_seen=True)"
+        "from spacer_lib.rooms.synthetic.views import VIEWS, first_in_view, to_scene\n"
+        "room, view = draw_room(1), VIEWS['walk']\n"
+        "to_scene(room, view, first_seen=first_in_view(room, view))"
     )
 
 

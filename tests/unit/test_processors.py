@@ -33,7 +33,7 @@ from spacer_lib.questions.recipes import load_recipe
 from spacer_lib.rooms.geometry import oriented_box, require_rigid, transform_points
 from spacer_lib.rooms.scene import Scene
 from spacer_lib.rooms.synthetic.layout import draw_room
-from spacer_lib.rooms.synthetic.views import VIEWS, to_scene
+from spacer_lib.rooms.synthetic.views import VIEWS, first_in_view, to_scene
 
 prints = {}
 
@@ -54,7 +54,8 @@ folder = Path(tempfile.mkdtemp(dir=sys.argv[1]))
 scenes = {}
 for seed in range(16):
     room = draw_room(seed, "furnished", f"scene{20000 + seed}_00")
-    meta = to_scene(room, VIEWS["walk"], first_seen=True).to_meta()
+    seen = first_in_view(room, VIEWS["walk"])
+    meta = to_scene(room, VIEWS["walk"], first_seen=seen).to_meta()
     for boxes in meta["object_bbox"].values():  # bounds follow from the boxes
         for box in boxes:
             del box["min"], box["max"]

@@ -13,7 +13,7 @@ from spacer_lib.questions.recipes import load_recipe
 from spacer_lib.questions.wording import WORDINGS, worded
 from spacer_lib.rooms.scene import Scene
 from spacer_lib.rooms.synthetic.layout import draw_room
-from spacer_lib.rooms.synthetic.views import VIEWS, to_scene
+from spacer_lib.rooms.synthetic.views import VIEWS, first_in_view, to_scene
 
 
 def pattern(template):
@@ -58,7 +58,8 @@ def test_each_recipe_asks_in_the_published_words(recipe, wording):
     chosen = load_recipe(recipe)
     asked = Counter()
     for seed in range(6):
-        scene = to_scene(draw_room(seed), VIEWS["walk"], first_seen=True)
+        room, view = draw_room(seed), VIEWS["walk"]
+        scene = to_scene(room, view, first_seen=first_in_view(room, view))
         scene = Scene.from_meta(scene.scene_id, scene.to_meta())
         rows, _ = question_rows(
             scene, 0, per_task=2, rules=chosen.rules, tasks=chosen.tasks
