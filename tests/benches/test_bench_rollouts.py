@@ -8,7 +8,9 @@ import torch
 from support import refused
 
 from benches import rollouts as bench
-from spacer_lib.artifacts import read_json
+from spacer_lib.artifacts import PROJECT_ROOT, read_json
+
+REAL_RUNS = bench.library_runs
 
 FAULTLESS = {
     "step": 0,
@@ -142,3 +144,11 @@ def test_the_committed_file_has_every_run_whole():
         last = bench.names()[name]
         assert [check["step"] for check in checks] == [0, 1, last]
         assert not any(check["faults"] for check in checks)
+
+
+def test_the_log_shows_the_committed_tables(monkeypatch):
+    monkeypatch.setattr(bench, "library_runs", REAL_RUNS)
+    log = (PROJECT_ROOT / "LOG.md").read_text(encoding="utf-8")
+    kept = read_json(bench.KEPT)
+    for make in (bench.reward_table, bench.seconds_table, bench.alignment_table):
+        assert "\n".join(make(kept)) in log
