@@ -642,7 +642,7 @@ GUARDS = (
         "rooms.decoding",
         "if not 0 < limit < 10**6:",
         "if limit <= 0 or limit >= 10**6:",
-        "unit/test_video.py::test_a_time_limit_that_is_none",
+        "unit/test_video.py::test_a_limit_that_is_none",
     ),
 )
 
