@@ -21,7 +21,6 @@ from spacer_lib.artifacts import (
     atomic_path,
     listing,
     read_json,
-    scratch_folder,
     write_text,
 )
 from spacer_lib.errors import SpacerError, nearest
@@ -186,9 +185,8 @@ def execute_in_place(name: str) -> NotebookRun:
     import nbformat
 
     source = FOLDER / f"{name}.ipynb"
-    with scratch_folder() as folder:
-        run = execute(name, folder / source.name)
-        book = nbformat.read(run.path, as_version=4)
+    run = execute(name, PROJECT_ROOT / "build" / "notebooks" / source.name)
+    book = nbformat.read(run.path, as_version=4)
     book.metadata.pop("papermill", None)
     for cell in book.cells:
         cell.metadata = {k: v for k, v in cell.metadata.items() if k == "tags" and v}

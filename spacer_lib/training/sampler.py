@@ -64,6 +64,8 @@ class EpochOrder(Trainer):
         args, done, dataset = self.args, self.state.global_step, self.train_dataset
         _, prompts, uses = _shape(self)
         steps = _steps_an_epoch(self, len(dataset))
+        if not steps:  # fewer rows than a step shows
+            return
         last = args.max_steps
         if last <= 0:
             last = math.ceil(args.num_train_epochs * steps)

@@ -577,6 +577,7 @@ def test_the_rows_to_come_are_those_that_are_drawn(uses):
     )
     trainer = ordering(20, 1, size, 1, epoch=1, uses=uses, max_steps=4 * uses)
     assert list(EpochOrder.asked(trainer)) == sum(drawn[2:], [])  # resumed
+    assert list(EpochOrder.asked(ordering(7, 1, size, 1, uses=uses))) == []  # no step
 
 
 @needs_cpu_only
