@@ -274,7 +274,7 @@ def broken(tmp_path, images):
         yield row, "models.unreadable-image"
     Image.new("RGB", (2000, 4)).save(tmp_path / "thin.png")
     yield question(image=str(tmp_path / "thin.png")), "models.not-encodable"
-    (tmp_path / "words.mp4").write_bytes(b"not found")
+    (tmp_path / "words.mp4").write_bytes(b"\0not a video")
     yield question(video=str(tmp_path / "absent.mp4")), "rooms.no-video"
     yield question(video=str(tmp_path / "words.mp4")), "rooms.undecodable-video"
     yield question(image=str(tmp_path / "absent.png")), "models.unreadable-image"
@@ -680,7 +680,7 @@ def test_media_made_ahead_are_used_and_failures_come_at_their_time(
     reader, mixed, tmp_path, kept, makes
 ):
     absent = question(video=str(tmp_path / "absent.mp4"))
-    (tmp_path / "words.mp4").write_bytes(b"not found")
+    (tmp_path / "words.mp4").write_bytes(b"\0not a video")
     broken = question(video=str(tmp_path / "words.mp4"))
     expected = encode_prompts(reader, mixed, "tiny", VideoSettings())
     uses = inputs.MediaUses(reader, mixed, VideoSettings())

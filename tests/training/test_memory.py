@@ -5,6 +5,7 @@ import gc
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import Parameter
 from transformers import TrainerCallback
 
 from spacer_lib.models import inputs
@@ -92,8 +93,9 @@ class Alive(TrainerCallback):
         gc.collect()
         found = gc.get_objects()
         self.objects.append(len(found))
+        # Of other types are the pretended tensors of other tests, without a storage.
         stores = [
-            one.untyped_storage() for one in found if issubclass(type(one), Tensor)
+            one.untyped_storage() for one in found if type(one) in (Tensor, Parameter)
         ]
         self.tensors.append(sum({s.data_ptr(): s.nbytes() for s in stores}.values()))
 

@@ -256,7 +256,6 @@ BAD_TEMPLATES = [
         "keys",
         "theirs.yaml",
     ),
-    ("theirs.yaml", "text: '{", "unreadable", "theirs.yaml"),
 ]
 
 
@@ -264,6 +263,11 @@ BAD_TEMPLATES = [
 def test_broken_templates_are_refused(tmp_path, name, text, kind, fact):
     with refused(f"language.template-{kind}", says=fact):
         load_template(written(tmp_path, text, name))
+
+
+def test_a_template_that_is_no_yaml(tmp_path):
+    with refused("settings.not-yaml", says="theirs.yaml"):
+        load_template(written(tmp_path, "text: '{", "theirs.yaml"))
 
 
 def test_a_template_that_is_not_there(tmp_path):
