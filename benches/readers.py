@@ -58,12 +58,7 @@ from spacer_lib.rooms.scannet.parse import (
     read_vertices,
 )
 from spacer_lib.rooms.scannet.sens import FRAME, HEADER, OPENING, SensReader
-from spacer_lib.rooms.scans import (
-    LABELS,
-    synthetic_meta,
-    synthetic_scans,
-    try_scenes,
-)
+from spacer_lib.rooms.scans import LABELS, synthetic_meta, synthetic_scans, try_scenes
 from spacer_lib.rows import QuestionWriter, read_questions
 
 Rng = np.random.Generator

@@ -17,15 +17,8 @@ from typing import Any, TypeVar
 
 import yaml
 
-from spacer_lib.artifacts import (
-    PathLike,
-    listing,
-)
-from spacer_lib.errors import (
-    SpacerError,
-    nearest,
-    remedy_for,
-)
+from spacer_lib.artifacts import PathLike, listing
+from spacer_lib.errors import SpacerError, nearest, remedy_for
 
 T = TypeVar("T")
 

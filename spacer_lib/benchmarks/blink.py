@@ -18,15 +18,8 @@ github.com/zeyofu/BLINK_Benchmark.
 from pathlib import Path
 from typing import Any
 
-from spacer_lib.artifacts import (
-    PathLike,
-    listing,
-)
-from spacer_lib.benchmarks.pictures import (
-    paired,
-    parquet_cells,
-    unpack,
-)
+from spacer_lib.artifacts import PathLike, listing
+from spacer_lib.benchmarks.pictures import paired, parquet_cells, unpack
 from spacer_lib.benchmarks.schema import (
     Benchmark,
     Record,

@@ -6,16 +6,8 @@ from typing import Annotated, Any, Optional
 
 import typer
 
-from spacer_lib.artifacts import (
-    PROJECT_ROOT,
-    sole_writer,
-)
-from spacer_lib.cli.app import (
-    AcceptEdited,
-    Benchmark,
-    command,
-    extra,
-)
+from spacer_lib.artifacts import PROJECT_ROOT, sole_writer
+from spacer_lib.cli.app import AcceptEdited, Benchmark, command, extra
 from spacer_lib.cli.choices import (
     BENCHMARKS,
     PRESETS,

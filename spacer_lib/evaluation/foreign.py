@@ -42,12 +42,7 @@ from spacer_lib.artifacts import (
 )
 from spacer_lib.benchmarks.schema import Benchmark
 from spacer_lib.errors import SpacerError
-from spacer_lib.evaluation.chain import (
-    check_answers,
-    edit_of,
-    edits_in,
-    refuse_cut_off,
-)
+from spacer_lib.evaluation.chain import check_answers, edit_of, edits_in, refuse_cut_off
 from spacer_lib.evaluation.predictions import UNANSWERED
 from spacer_lib.rows import Prediction, Question
 

@@ -28,14 +28,8 @@ from spacer_lib.benchmarks.schema import Benchmark
 from spacer_lib.errors import SpacerError
 from spacer_lib.evaluation.ask import Journal, ask, depends_on, unique_ids
 from spacer_lib.evaluation.backends import Backend, LocalModel
-from spacer_lib.evaluation.chain import (
-    summary,
-    write_chained,
-)
-from spacer_lib.evaluation.config import (
-    EXTRACTIONS,
-    EvaluationConfig,
-)
+from spacer_lib.evaluation.chain import summary, write_chained
+from spacer_lib.evaluation.config import EXTRACTIONS, EvaluationConfig
 from spacer_lib.evaluation.fallback import read_again
 from spacer_lib.evaluation.predictions import record, reward_rule
 from spacer_lib.evaluation.statistics import summarize, totals

@@ -24,9 +24,7 @@ import torch
 from PIL import Image, ImageOps
 from torchvision.transforms.v2 import functional as tvF
 from transformers.models.qwen2_vl.video_processing_qwen2_vl import smart_resize
-from transformers.models.qwen3_vl.video_processing_qwen3_vl import (
-    Qwen3VLVideoProcessor,
-)
+from transformers.models.qwen3_vl.video_processing_qwen3_vl import Qwen3VLVideoProcessor
 from transformers.video_utils import VideoMetadata
 
 from spacer_lib.artifacts import PathLike

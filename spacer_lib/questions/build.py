@@ -41,11 +41,7 @@ from spacer_lib.questions.choose import (
 )
 from spacer_lib.questions.generators import GENERATOR_VERSION, question_rows
 from spacer_lib.questions.recipes import Recipe, load_recipe
-from spacer_lib.rooms.identity import (
-    Room,
-    benchmark_room,
-    require_no_benchmark_rooms,
-)
+from spacer_lib.rooms.identity import Room, benchmark_room, require_no_benchmark_rooms
 from spacer_lib.rooms.scene import Scene, space_of
 from spacer_lib.rows import CognitiveMap, Question, QuestionWriter
 

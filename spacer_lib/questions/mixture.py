@@ -31,11 +31,7 @@ from spacer_lib.artifacts import (
     write_text,
 )
 from spacer_lib.errors import SpacerError
-from spacer_lib.language.choices import (
-    MAX_ANSWER_CHARS,
-    labelled_options,
-    true_letter,
-)
+from spacer_lib.language.choices import MAX_ANSWER_CHARS, labelled_options, true_letter
 from spacer_lib.language.numbers import read_number
 from spacer_lib.markup import markdown_table, markdown_text
 from spacer_lib.questions.card import LICENCE, front_matter

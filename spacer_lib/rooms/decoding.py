@@ -28,24 +28,10 @@ import numpy.typing as npt
 
 from spacer_lib.artifacts import PROJECT_ROOT, PathLike
 from spacer_lib.errors import SpacerError
-from spacer_lib.rooms import (
-    confined,
-)
-from spacer_lib.rooms.confined import (
-    MEMORY_GB,
-    MEMORY_VARIABLE,
-)
-from spacer_lib.rooms.damage import (
-    MAX_BROKEN,
-    concealed_frames,
-    library_messages,
-)
-from spacer_lib.rooms.decoders import (
-    Choose,
-    Undecodable,
-    decoder_name,
-    read,
-)
+from spacer_lib.rooms import confined
+from spacer_lib.rooms.confined import MEMORY_GB, MEMORY_VARIABLE
+from spacer_lib.rooms.damage import MAX_BROKEN, concealed_frames, library_messages
+from spacer_lib.rooms.decoders import Choose, Undecodable, decoder_name, read
 from spacer_lib.rooms.frames import Sampler
 
 SECONDS_VARIABLE = "SPACER_DECODE_SECONDS"

@@ -19,26 +19,11 @@ from spacer_lib.artifacts import Manifest, PathLike, sole_writer, write_json
 from spacer_lib.errors import SpacerError
 from spacer_lib.jobs import each, progress
 from spacer_lib.rooms.frames import FPS
-from spacer_lib.rooms.layouts import (
-    input_files,
-    open_recording,
-    own_video,
-    parse_scene,
-)
-from spacer_lib.rooms.scene import (
-    PARSER_VERSION,
-    Scene,
-    read_meta_file,
-    try_meta_files,
-)
+from spacer_lib.rooms.layouts import input_files, open_recording, own_video, parse_scene
+from spacer_lib.rooms.scene import PARSER_VERSION, Scene, read_meta_file, try_meta_files
 from spacer_lib.rooms.synthetic.layout import draw_room
 from spacer_lib.rooms.synthetic.views import VIEWS, first_in_view, to_scene
-from spacer_lib.rooms.video import (
-    FRAMES_SUFFIX,
-    encode_recording,
-    probe,
-    take_video,
-)
+from spacer_lib.rooms.video import FRAMES_SUFFIX, encode_recording, probe, take_video
 
 LABELS = "scannetv2-labels.combined.tsv"
 # Smallest number of a synthetic room: ScanNet ends at scene0806.

@@ -42,13 +42,7 @@ from spacer_lib.tiny.aids import (
     weighted,
 )
 from spacer_lib.tiny.shown import SHOWN, ShownRoom, show
-from spacer_lib.tiny.thoughts import (
-    INSIDE_TASKS,
-    Pointer,
-    Thought,
-    facts_of,
-    think,
-)
+from spacer_lib.tiny.thoughts import INSIDE_TASKS, Pointer, Thought, facts_of, think
 
 INSIDE_RULES = Rules(
     min_count=1,

@@ -25,15 +25,9 @@ from transformers import (
     Qwen3VLMoeForConditionalGeneration,
     Qwen3VLProcessor,
 )
-from transformers.models.qwen2_vl.image_processing_qwen2_vl import (
-    Qwen2VLImageProcessor,
-)
-from transformers.models.qwen2_vl.video_processing_qwen2_vl import (
-    Qwen2VLVideoProcessor,
-)
-from transformers.models.qwen3_vl.video_processing_qwen3_vl import (
-    Qwen3VLVideoProcessor,
-)
+from transformers.models.qwen2_vl.image_processing_qwen2_vl import Qwen2VLImageProcessor
+from transformers.models.qwen2_vl.video_processing_qwen2_vl import Qwen2VLVideoProcessor
+from transformers.models.qwen3_vl.video_processing_qwen3_vl import Qwen3VLVideoProcessor
 
 from spacer_lib.errors import SpacerError, nearest
 

@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 
 from spacer_lib.maps.text import map_to_text
 from spacer_lib.rows import CognitiveMap, Question
+from spacer_lib.tiny.demonstrations import SECTORS, sector
 from spacer_lib.tiny.shown import ShownRoom
 
-SIXTHS, QUARTERS = 6, 4
-SECTORS = QUARTERS * SIXTHS
+SIXTHS = 6  # of a quarter turn: a sector
 
 
 class Facts(NamedTuple):
@@ -118,11 +118,6 @@ def facts_of(shown: ShownRoom) -> Facts:
     return Facts(
         [(first[i], instances[i].category) for i in order], (x, y), cut, longest
     )
-
-
-def sector(dx: int, dy: int) -> int:
-    """Direction of a cell offset in 15-degree sectors, 0 = +x, counter-clockwise."""
-    return round(math.degrees(math.atan2(dy, dx)) / (90 / SIXTHS)) % SECTORS
 
 
 def _digits(sectors: int) -> str:

@@ -49,12 +49,7 @@ from spacer_lib.artifacts import (
 from spacer_lib.errors import SpacerError
 from spacer_lib.maps.grid import rasterize
 from spacer_lib.maps.text import map_to_text
-from spacer_lib.models.inputs import (
-    encode_prompts,
-    join_media,
-    pad_batch,
-    token_types,
-)
+from spacer_lib.models.inputs import encode_prompts, join_media, pad_batch, token_types
 from spacer_lib.rooms.frames import VideoSettings
 from spacer_lib.rooms.synthetic.layout import STYLES, draw_room
 from spacer_lib.rooms.synthetic.views import VIEWS, to_scene, video_uri

@@ -28,12 +28,7 @@ from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 from spacer_lib.artifacts import PathLike
 from spacer_lib.errors import SpacerError
 from spacer_lib.language.prompts import PromptStyle
-from spacer_lib.models.inputs import (
-    MediaUses,
-    encode_prompts,
-    pad_batch,
-    token_types,
-)
+from spacer_lib.models.inputs import MediaUses, encode_prompts, pad_batch, token_types
 from spacer_lib.models.patches.shared_media import media_once
 from spacer_lib.rooms.frames import VideoSettings
 from spacer_lib.rows import Question

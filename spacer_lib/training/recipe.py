@@ -18,13 +18,7 @@ from spacer_lib.language.prompts import FRAMES, MODES, PromptStyle, load_templat
 from spacer_lib.rewards.config import RewardConfig
 from spacer_lib.rooms.frames import VideoSettings
 from spacer_lib.rooms.synthetic.views import VIEWS
-from spacer_lib.settings import (
-    Changes,
-    apply_changes,
-    build,
-    read_yaml,
-    setting_names,
-)
+from spacer_lib.settings import Changes, apply_changes, build, read_yaml, setting_names
 
 RECIPES = PROJECT_ROOT / "configs"
 SCHEDULERS = ("constant", "linear", "cosine")

@@ -9,8 +9,9 @@ from spacer_lib.models.inputs import encode_prompts, token_types
 from spacer_lib.questions.generators import question_rows
 from spacer_lib.tiny import inside
 from spacer_lib.tiny.aids import CATEGORIES, Heads, Taught, dense_targets
+from spacer_lib.tiny.demonstrations import sector
 from spacer_lib.tiny.shown import SHOWN
-from spacer_lib.tiny.thoughts import INSIDE_TASKS, facts_of, sector, think
+from spacer_lib.tiny.thoughts import INSIDE_TASKS, facts_of, think
 
 
 @pytest.fixture(scope="module")

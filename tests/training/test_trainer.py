@@ -10,12 +10,7 @@ from support import refused
 from transformers import AutoModelForImageTextToText, AutoProcessor
 from trl import GRPOConfig, GRPOTrainer
 
-from spacer_lib.models.inputs import (
-    encode_prompts,
-    join_media,
-    pad_batch,
-    token_types,
-)
+from spacer_lib.models.inputs import encode_prompts, join_media, pad_batch, token_types
 from spacer_lib.models.patches import shared_media
 from spacer_lib.models.patches.rope import position_rule
 from spacer_lib.models.patches.shared_media import media_once

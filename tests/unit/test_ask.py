@@ -37,11 +37,7 @@ from spacer_lib.evaluation.ask import ask as ask_rows
 from spacer_lib.evaluation.backends import LocalModel, load
 from spacer_lib.evaluation.chat import Endpoint, chat_request
 from spacer_lib.evaluation.conditions import condition_rows, condition_video
-from spacer_lib.evaluation.config import (
-    EvaluationConfig,
-    load_evaluation,
-    new_tokens,
-)
+from spacer_lib.evaluation.config import EvaluationConfig, load_evaluation, new_tokens
 from spacer_lib.evaluation.floors import Floor
 from spacer_lib.evaluation.foreign import edits_of, read_predictions
 from spacer_lib.evaluation.offline_vllm import OfflineVllm

@@ -12,12 +12,7 @@ from support import refused
 
 from spacer_lib.maps import scores as cogmap
 from spacer_lib.maps.grid import rasterize, turned
-from spacer_lib.maps.scores import (
-    SCORERS,
-    chance_level,
-    hits,
-    score,
-)
+from spacer_lib.maps.scores import SCORERS, chance_level, hits, score
 from spacer_lib.maps.text import MAX_MAP_CHARS, map_to_text, normal_category, parse_map
 from spacer_lib.rooms.scene import ObjectInstance, Scene, read_meta_file
 from spacer_lib.rooms.synthetic.layout import draw_room

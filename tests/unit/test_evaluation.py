@@ -15,12 +15,7 @@ from spacer_lib.evaluation.conditions import CONDITIONS, condition_rows, random_
 from spacer_lib.evaluation.floors import floors
 from spacer_lib.evaluation.predictions import record, reward_rule
 from spacer_lib.evaluation.runner import evaluate
-from spacer_lib.evaluation.statistics import (
-    MAP_SCORES,
-    compare,
-    summarize,
-    verdict,
-)
+from spacer_lib.evaluation.statistics import MAP_SCORES, compare, summarize, verdict
 from spacer_lib.language.asking import AskSettings
 from spacer_lib.maps.text import parse_map
 from spacer_lib.models.generation import generate, generation_settings

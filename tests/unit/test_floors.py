@@ -7,13 +7,7 @@ import pytest
 from support import refused
 
 from spacer_lib.benchmarks.rules import strict
-from spacer_lib.evaluation.floors import (
-    COUNTED,
-    Floor,
-    counted,
-    floors,
-    strongest,
-)
+from spacer_lib.evaluation.floors import COUNTED, Floor, counted, floors, strongest
 from spacer_lib.evaluation.predictions import record
 from spacer_lib.evaluation.statistics import summarize
 from spacer_lib.rewards.metrics import mean_relative_accuracy

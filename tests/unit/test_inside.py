@@ -5,11 +5,7 @@ import pytest
 
 from spacer_lib.rooms.synthetic.layout import STYLES, draw_room
 from spacer_lib.rooms.synthetic.render import FLOOR, render_labelled
-from spacer_lib.rooms.synthetic.views import (
-    VIEWS,
-    view_intrinsic,
-    view_poses,
-)
+from spacer_lib.rooms.synthetic.views import VIEWS, view_intrinsic, view_poses
 from spacer_lib.tiny.shown import CLEAR_PX, FIRST_PX, SHOWN, TOKEN_PX, show
 
 TURN = VIEWS["turn"]

@@ -15,11 +15,7 @@ from support import refused
 from spacer_lib.artifacts import read_json
 from spacer_lib.errors import SpacerError
 from spacer_lib.rooms.area import AREA_RULES, room_areas_m2
-from spacer_lib.rooms.geometry import (
-    alpha_shape_area_m2,
-    box_corners,
-    transform_points,
-)
+from spacer_lib.rooms.geometry import alpha_shape_area_m2, box_corners, transform_points
 from spacer_lib.rooms.scannet.frames2d import read_instance_frames
 from spacer_lib.rooms.scannet.labels import read_labels
 from spacer_lib.rooms.scannet.parse import (
@@ -39,12 +35,7 @@ from spacer_lib.rooms.synthetic.layout import (
     in_base,
 )
 from spacer_lib.rooms.synthetic.render import Renderer
-from spacer_lib.rooms.synthetic.views import (
-    VIEWS,
-    to_scene,
-    view_intrinsic,
-    view_poses,
-)
+from spacer_lib.rooms.synthetic.views import VIEWS, to_scene, view_intrinsic, view_poses
 from spacer_lib.rooms.synthetic.write import (
     _write_mesh,
     write_dataset_files,

@@ -21,12 +21,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from spacer_lib.artifacts import (
-    PathLike,
-    atomic_folder,
-    listing,
-    write_text,
-)
+from spacer_lib.artifacts import PathLike, atomic_folder, listing, write_text
 from spacer_lib.errors import SpacerError
 from spacer_lib.rooms.frames import FPS
 from spacer_lib.rooms.geometry import transform_points
