@@ -237,7 +237,7 @@ def _make_candidates(
 ) -> None:
     key = [GENERATOR_VERSION, seed, recipe.caps, recipe.rules, recipe.grid_size]
     key += [recipe.shown] if recipe.shown else []
-    prints = {n: config_hash([key, s.to_meta()]) for n, s in by_id.items()}
+    prints = {n: config_hash([key, s.fingerprint()]) for n, s in by_id.items()}
     with Manifest(make_folder(out_dir)) as manifest:
         todo = [by_id[n] for n in sorted(by_id) if not manifest.done(n, prints[n])]
         make = functools.partial(_scene_candidates, out_dir, recipe, seed)

@@ -98,8 +98,22 @@ class Field:
             raise self.refuse(_FORM, "a whole number")
         return int(number)
 
+    def wholes(self, low: int, high: int) -> tuple[int, ...]:
+        """A list of whole numbers; see ``whole``."""
+        values = self.value
+        if isinstance(values, list) and {int}.issuperset(map(type, values)):
+            if _in_range(values, low, high):
+                return tuple(values)
+        return tuple(value.whole(low, high) for value in self.each())
+
     def numbers(self, size: int, low: float, high: float) -> tuple[float, ...]:
         """A list of ``size`` numbers; see ``number``."""
+        if (
+            isinstance(self.value, list)
+            and len(self.value) == size
+            and _in_range(self.value, low, high)
+        ):
+            return tuple(map(float, self.value))
         values = self.each()
         if len(values) != size:
             raise self.refuse("rooms.meta-size", f"{size} numbers")
@@ -107,13 +121,21 @@ class Field:
 
     def table(self, columns: int, low: float, high: float) -> npt.NDArray[np.float64]:
         """(n, columns) float64 of a list of lists of numbers; see ``numbers``."""
-        rows = [row.value for row in self.each()]
+        rows = self.value if isinstance(self.value, list) else ["no list"]
         sized = all(isinstance(row, list) and len(row) == columns for row in rows)
-        flat: list[Any] = [v for row in rows for v in row] if sized else ["no table"]
-        # By type, since NumPy would make numbers of texts and of true.
-        numeric = {type(v) for v in flat} <= {int, float}
-        if numeric and all(low <= v <= high for v in flat):
+        flat = [v for row in rows for v in row] if sized else None
+        if flat is not None and _in_range(flat, low, high):
             return np.array(flat, dtype=np.float64).reshape(-1, columns)
         # Slower, and names the place of what is wrong.
         checked = [row.numbers(columns, low, high) for row in self.each()]
         return np.array(checked, dtype=np.float64).reshape(-1, columns)
+
+
+def _in_range(values: list[Any], low: float, high: float) -> bool:
+    """Whether all are numbers in the range; fast."""
+    # By type, since NumPy would make numbers of texts and of true.
+    if not {int, float}.issuperset(map(type, values)):
+        return False
+    smallest, largest = min(values, default=low), max(values, default=high)
+    # A NaN may hide in both; a sum with it is one. Too long a number is no float.
+    return low <= smallest and largest <= high and math.isfinite(math.fsum(values))

@@ -6,6 +6,7 @@ Its last column is the camera's position, its third column the direction of view
 Pixel (u, v) has its centre at whole coordinates.
 """
 
+import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -132,6 +133,13 @@ class Footage:
         pixels = (camera / depth) @ self.intrinsic.T
         return np.concatenate([pixels[..., :2], camera[..., 2:]], axis=-1)
 
+    def digest(self) -> str:
+        """Hexadecimal digits that change when any number does."""
+        text = repr((self.frames, self.size, self.visible.shape))
+        parts = (self.poses, self.intrinsic, self.visible)
+        data = b"".join(part.tobytes() for part in parts)
+        return hashlib.sha256(text.encode() + data).hexdigest()
+
     def first_seen(self) -> list[int | None]:
         """Of each object: the first kept frame that shows it; ``None``: none does."""
         seen = self.visible >= MIN_VISIBLE_FRACTION
@@ -141,9 +149,10 @@ class Footage:
         ]
 
     def to_meta(self, instance_ids: Sequence[int]) -> dict[str, Any]:
-        """JSON values. Shares are ``{instance id: share}`` a frame, without zeros.
+        """JSON values. A frame's shares are ``[instance id, share, instance id, …]``.
 
-        A share of null, or null in place of a frame's shares, is unknown.
+        Zeros are left out. A share of null, or null in place of a frame's shares, is
+        unknown.
         """
         return {
             "size": list(self.size),
@@ -168,7 +177,7 @@ class Footage:
         poses[:, :3] = rows.reshape(-1, 3, 4)
         K = meta.key("intrinsic").numbers(9, -MAX_PIXELS, MAX_PIXELS)
         return cls(
-            tuple(f.whole(0, MAX_WHOLE) for f in meta.key("frames").each()),
+            meta.key("frames").wholes(0, MAX_WHOLE),
             poses,
             np.reshape(K, (3, 3)),
             (int(width), int(height)),
@@ -258,32 +267,38 @@ def _shares(values: npt.ArrayLike, frames: int) -> npt.NDArray[np.float64]:
 
 def _row_to_meta(
     row: npt.NDArray[np.float64], instance_ids: Sequence[int]
-) -> dict[str, float | None] | None:
+) -> list[float | None] | None:
     if len(row) and np.isnan(row).all():
         return None
     pairs = zip(instance_ids, row.tolist(), strict=True)
-    return {str(i): None if v != v else v for i, v in pairs if v != 0}
+    shown = [(i, None if v != v else v) for i, v in pairs if v != 0]
+    return [value for pair in shown for value in pair]
 
 
 def _shares_from_meta(
     meta: Field, instance_ids: Sequence[int]
 ) -> npt.NDArray[np.float64]:
     """(n, m) shares, in the order of ``instance_ids``."""
-    column = {str(name): k for k, name in enumerate(instance_ids)}
+    column = {name: k for k, name in enumerate(instance_ids)}
     if len(column) < len(instance_ids):
         raise meta.refuse("rooms.footage", "objects with an instance_id of their own")
-    rows = meta.each()
+    rows = [row.value for row in meta.each()]
     shares = np.zeros((len(rows), len(column)))
-    for row, shown in zip(shares, rows, strict=True):
-        if shown.value is None:
+    for number, (row, shown) in enumerate(zip(shares, rows, strict=True)):
+        if shown is None:
             row[:] = np.nan
             continue
-        for name, share in shown.mapping().items():
-            if name not in column:
-                raise shown.refuse("rooms.footage", "instance ids of the scene's boxes")
+        place = Field(f"{meta.where}[{number}]", shown)
+        if not isinstance(shown, list) or len(shown) % 2:
+            raise place.refuse(
+                "rooms.meta-form", "a list of pairs: id, share, id, share"
+            )
+        for name, share in zip(shown[::2], shown[1::2], strict=True):
+            if type(name) is not int or name not in column:
+                raise place.refuse("rooms.footage", "instance ids of the scene's boxes")
             if share is None:
                 share = np.nan
             elif type(share) is not float or not 0 <= share <= 1:
-                share = Field(f"{shown.where}.{name}", share).number(0, 1)
+                share = Field(f"{place.where}, id {name}", share).number(0, 1)
             row[column[name]] = share
     return shares

@@ -365,6 +365,19 @@ class Scene:
 
     def to_meta(self) -> dict[str, Any]:
         """The scene as JSON values: VSI-Bench's keys and further ones."""
+        meta = self._plain_meta()
+        if self.footage is not None:
+            ids = [instance.instance_id for instance in self.instances]
+            meta["footage"] = self.footage.to_meta(ids)
+        return meta
+
+    def fingerprint(self) -> dict[str, Any]:
+        """JSON values that change with the scene; faster to hash than ``to_meta``."""
+        return self._plain_meta() | {"footage": self.footage and self.footage.digest()}
+
+    def _plain_meta(self) -> dict[str, Any]:
+        """``to_meta`` without the footage, and without the camera path that it has."""
+        path = () if self.footage else self.camera_path_m
         boxes: dict[str, list[dict[str, Any]]] = {}
         for instance in self.instances:
             boxes.setdefault(instance.category, []).append(
@@ -379,7 +392,7 @@ class Scene:
                     "first_seen_frame": instance.first_seen_frame,
                 }
             )
-        meta = {
+        return {
             "dataset": self.dataset,
             "room_size": self.room_size_m2,
             "room_areas": dict(self.room_areas_m2),
@@ -394,13 +407,9 @@ class Scene:
             "source": self.source,
             "parser_version": self.parser_version,
             "warnings": list(self.warnings),
-            "camera_path": [list(position) for position in self.camera_path_m],
+            "camera_path": [list(position) for position in path],
             "provenance": dict(self.provenance),
         }
-        if self.footage is not None:
-            ids = [instance.instance_id for instance in self.instances]
-            meta["footage"], meta["camera_path"] = self.footage.to_meta(ids), []
-        return meta
 
     @classmethod
     def from_meta(cls, scene_id: str, meta: Any, *, where: str = "") -> "Scene":
