@@ -7,7 +7,7 @@ Pixel (u, v) has its centre at whole coordinates.
 """
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -282,23 +282,31 @@ def _shares_from_meta(
     column = {name: k for k, name in enumerate(instance_ids)}
     if len(column) < len(instance_ids):
         raise meta.refuse("rooms.footage", "objects with an instance_id of their own")
-    rows = [row.value for row in meta.each()]
+    rows = meta.each()
     shares = np.zeros((len(rows), len(column)))
-    for number, (row, shown) in enumerate(zip(shares, rows, strict=True)):
-        if shown is None:
-            row[:] = np.nan
+    cells: list[int] = []  # of the flat array: one assignment in place of thousands
+    known: list[float] = []
+    for number, row in enumerate(rows):
+        if row.value is None:
+            shares[number] = np.nan
             continue
-        place = Field(f"{meta.where}[{number}]", shown)
-        if not isinstance(shown, list) or len(shown) % 2:
-            raise place.refuse(
-                "rooms.meta-form", "a list of pairs: id, share, id, share"
-            )
-        for name, share in zip(shown[::2], shown[1::2], strict=True):
-            if type(name) is not int or name not in column:
-                raise place.refuse("rooms.footage", "instance ids of the scene's boxes")
-            if share is None:
-                share = np.nan
-            elif type(share) is not float or not 0 <= share <= 1:
-                share = Field(f"{place.where}, id {name}", share).number(0, 1)
-            row[column[name]] = share
+        names, values = _pairs(row, column)
+        cells += [number * len(column) + column[name] for name in names]
+        known += values
+    shares.flat[cells] = known
     return shares
+
+
+def _pairs(row: Field, known: Container[int]) -> tuple[list[int], list[float]]:
+    """Instance ids and shares of one frame; a share of null is NaN."""
+    if not isinstance(row.value, list) or len(row.value) % 2:
+        raise row.refuse("rooms.meta-form", "a list of pairs: id, share, id, share")
+    names, values = row.value[::2], row.value[1::2]
+    for name in names:
+        if type(name) is not int or name not in known:
+            raise row.refuse("rooms.footage", "instance ids of the scene's boxes")
+    for k, value in enumerate(values):
+        if type(value) is not float or not 0 <= value <= 1:
+            place = Field(f"{row.where}, id {names[k]}", value)
+            values[k] = np.nan if value is None else place.number(0, 1)
+    return names, values
