@@ -19,10 +19,10 @@ from spacer_lib.questions import build
 from spacer_lib.questions.build import build_dataset
 from spacer_lib.questions.generators import GENERATOR_VERSION, Rules
 from spacer_lib.questions.recipes import RECIPES, Recipe, TaskWish, load_recipe
-from spacer_lib.rooms.frames import sample_indices
+from spacer_lib.rooms.frames import Sampler, sample_indices
 from spacer_lib.rooms.scans import read_scenes, synthetic_meta
 from spacer_lib.rooms.scene import space_of
-from spacer_lib.rooms.shown import SMALL
+from spacer_lib.rooms.shown import SMALL, Shown
 from spacer_lib.rooms.synthetic.layout import draw_room
 from spacer_lib.rooms.synthetic.render import Renderer, film
 from spacer_lib.rooms.synthetic.views import VIEWS, to_scene, view_intrinsic, view_poses
@@ -290,6 +290,13 @@ def test_other_shown_frames_make_the_candidates_anew(filmed, tmp_path):
     name = "test.jsonl"
     found, fresh = ((tmp_path / k / name).read_bytes() for k in ("out", "fresh"))
     assert found == fresh
+
+
+def test_a_recipe_names_the_sampler_of_its_frames(tmp_path):
+    path = tmp_path / "shown.yaml"
+    path.write_text(SHOWN.format(frames=16) + "sampler: {rule: inner}\n")
+    assert load_recipe(path).shown == Shown(16, 0.03, Sampler("inner"))
+    assert load_recipe("sr91k").shown is None
 
 
 def test_scenes_without_footage_have_no_questions_about_what_is_shown(scenes, tmp_path):
