@@ -1,0 +1,137 @@
+"""Directions: where an object lies for somebody at one object who faces another."""
+
+import itertools
+
+import numpy as np
+
+from spacer_lib.questions.askable import askable, unique_objects
+from spacer_lib.questions.drafts import (
+    MULTIPLE_CHOICE,
+    Drafts,
+    Rejection,
+    multiple_choice,
+    shuffled,
+)
+from spacer_lib.questions.kinds.distance import length_m
+from spacer_lib.questions.kinds.record import QuestionType, in_each_wording
+from spacer_lib.questions.rules import DEFAULT_RULES, Rules
+from spacer_lib.rooms.geometry import turn_deg
+from spacer_lib.rooms.scene import Scene
+
+_BY_THE = "If I am standing by the {position} and facing the {facing}, is the {query} "
+_MEDIUM = (
+    _BY_THE + "to my left, right, or back?",
+    "An object is to my back if I would have to turn at least 135 degrees in order to "
+    "face it.",
+)
+_HARD = _BY_THE + "to my front-left, front-right, back-left, or back-right?"
+WORDS = {
+    "easy": in_each_wording(_BY_THE + "to the left or the right of the {facing}?"),
+    "medium": {"spacer": " ".join(_MEDIUM), "vsibench": "\n".join(_MEDIUM)},
+    "hard": {
+        "spacer": _HARD + " Directions refer to the quadrants of a Cartesian plane "
+        "(assuming I am at the origin and facing the positive y-axis).",
+        "vsibench": _HARD + "\nThe directions refer to the quadrants of a Cartesian "
+        "plane (if I am standing at the origin and facing along the positive y-axis).",
+    },
+}
+FEW_UNIQUE = "fewer than three unique categories"
+TOO_CLOSE = "objects too close together"
+TOO_FAR = "objects too far apart"
+NEAR_BORDER = "direction near the border of two answers"
+
+# Difficulty → answers, and signed turns (degrees) at which the answer changes.
+_DIRECTIONS: dict[str, tuple[tuple[str, ...], tuple[float, ...]]] = {
+    "easy": (("left", "right"), (0.0, 180.0, -180.0)),
+    "medium": (("back", "left", "right"), (0.0, 135.0, -135.0)),
+    "hard": (
+        ("back-left", "back-right", "front-left", "front-right"),
+        (0.0, 90.0, -90.0, 180.0, -180.0),
+    ),
+}
+
+DIRECTION_BORDERS_DEG = {name: parts[1] for name, parts in _DIRECTIONS.items()}
+
+
+def direction_answer(turn: float, difficulty: str) -> str:
+    """The answer to a signed turn in degrees, positive to the left (*official*)."""
+    side = "left" if turn > 0 else "right"
+    if difficulty == "medium":
+        return "back" if abs(turn) >= 135 else side
+    if difficulty == "hard":
+        return f"{'front' if abs(turn) < 90 else 'back'}-{side}"
+    return side
+
+
+def _direction(
+    difficulty: str, scene: Scene, rng: np.random.Generator, rules: Rules
+) -> Drafts:
+    kind = f"object_rel_direction_{difficulty}"
+    words, borders = _DIRECTIONS[difficulty]
+    unique = unique_objects(scene, askable(scene, rules))
+    if len(unique) < 3:
+        yield Rejection(kind, FEW_UNIQUE)
+    spots = {name: instance.centroid_m[:2] for name, instance in unique.items()}
+    apart_m = {
+        (a, b): length_m(spots[a], spots[b])
+        for a, b in itertools.permutations(spots, 2)
+    }
+    for names in shuffled(itertools.permutations(sorted(unique), 3), rng):
+        gaps = [apart_m[pair] for pair in itertools.combinations(names, 2)]
+        if min(gaps) < rules.direction_min_m:
+            yield Rejection(kind, TOO_CLOSE)
+            continue
+        if max(gaps) > rules.direction_max_m:
+            yield Rejection(kind, TOO_FAR)
+            continue
+        turn = turn_deg(*(spots[name] for name in names))
+        if min(abs(turn - border) for border in borders) < rules.direction_border_deg:
+            yield Rejection(kind, NEAR_BORDER)
+            continue
+        position, facing, query = names
+        question = WORDS[difficulty][rules.wording].format(
+            position=position, facing=facing, query=query
+        )
+        answer = direction_answer(turn, difficulty)
+        wrong = [word for word in words if word != answer]
+        yield multiple_choice(
+            kind, question, answer, wrong, names, rng, rules.shuffle_options
+        )
+
+
+def object_rel_direction_easy(
+    scene: Scene, rng: np.random.Generator, rules: Rules = DEFAULT_RULES
+) -> Drafts:
+    """Left or right of the orienting object."""
+    return _direction("easy", scene, rng, rules)
+
+
+def object_rel_direction_medium(
+    scene: Scene, rng: np.random.Generator, rules: Rules = DEFAULT_RULES
+) -> Drafts:
+    """Left, right or back."""
+    return _direction("medium", scene, rng, rules)
+
+
+def object_rel_direction_hard(
+    scene: Scene, rng: np.random.Generator, rules: Rules = DEFAULT_RULES
+) -> Drafts:
+    """One of four quadrants."""
+    return _direction("hard", scene, rng, rules)
+
+
+TYPES = tuple(
+    QuestionType(
+        name=f"object_rel_direction_{difficulty}",
+        kind="object_rel_direction",
+        words=WORDS[difficulty],
+        generator=generator,
+        problem_type=MULTIPLE_CHOICE,
+        rejections=(FEW_UNIQUE, TOO_CLOSE, TOO_FAR, NEAR_BORDER),
+    )
+    for difficulty, generator in (
+        ("easy", object_rel_direction_easy),
+        ("medium", object_rel_direction_medium),
+        ("hard", object_rel_direction_hard),
+    )
+)

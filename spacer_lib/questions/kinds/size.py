@@ -1,0 +1,79 @@
+"""Sizes: the longest edge of an object, the area of the room."""
+
+import numpy as np
+
+from spacer_lib.questions.askable import askable, unique_objects
+from spacer_lib.questions.drafts import NUMERICAL, Draft, Drafts, Rejection, shuffled
+from spacer_lib.questions.kinds.record import QuestionType, in_each_wording
+from spacer_lib.questions.rules import DEFAULT_RULES, Rules
+from spacer_lib.rooms.scene import Scene
+
+OBJECT_WORDS = in_each_wording(
+    "What is the length of the longest dimension (length, width, or height) of the "
+    "{object}, measured in centimeters?"
+)
+_ROOM = (
+    "What is the size of this room (in square meters)?",
+    "If multiple rooms are shown, estimate the size of the combined space.",
+)
+# The benchmark has line breaks, here after a blank.
+ROOM_WORDS = {"spacer": " ".join(_ROOM), "vsibench": " \n".join(_ROOM)}
+NOT_UNIQUE = "category is not unique"
+TOO_SMALL = "object too small"
+NO_AREA = "no area of the room by the rule {}"
+
+
+def object_size_estimation(
+    scene: Scene, rng: np.random.Generator, rules: Rules = DEFAULT_RULES
+) -> Drafts:
+    """Longest edge of the oriented box in whole centimetres (*official*)."""
+    kind = "object_size_estimation"
+    groups = askable(scene, rules)
+    unique = unique_objects(scene, groups)
+    for category in shuffled(groups, rng):
+        if category not in unique:
+            yield Rejection(kind, NOT_UNIQUE)
+            continue
+        longest = max(unique[category].axes_lengths_m)
+        if longest < rules.smallest_edge_m:
+            yield Rejection(kind, TOO_SMALL)
+            continue
+        question = OBJECT_WORDS[rules.wording].format(object=category)
+        answer = str(round(longest * 100))
+        yield Draft(kind, NUMERICAL, question, None, answer, (category,))
+
+
+def room_size_estimation(
+    scene: Scene, rng: np.random.Generator, rules: Rules = DEFAULT_RULES
+) -> Drafts:
+    """Area by the rule ``room_area`` in square metres, one decimal (*official*)."""
+    kind = "room_size_estimation"
+    area_m2 = scene.room_areas_m2.get(rules.room_area, 0.0)
+    if round(area_m2, 1) <= 0:
+        yield Rejection(kind, NO_AREA.format(rules.room_area))
+        return
+    question = ROOM_WORDS[rules.wording]
+    answer = str(round(area_m2, 1))
+    yield Draft(kind, NUMERICAL, question, None, answer, ())
+
+
+TYPES = (
+    QuestionType(
+        name="object_size_estimation",
+        kind="object_size_estimation",
+        words=OBJECT_WORDS,
+        generator=object_size_estimation,
+        problem_type=NUMERICAL,
+        unit="cm",
+        rejections=(NOT_UNIQUE, TOO_SMALL),
+    ),
+    QuestionType(
+        name="room_size_estimation",
+        kind="room_size_estimation",
+        words=ROOM_WORDS,
+        generator=room_size_estimation,
+        problem_type=NUMERICAL,
+        unit="m²",
+        rejections=(NO_AREA,),
+    ),
+)
