@@ -1,6 +1,7 @@
 """When categories are first seen in the video."""
 
 import itertools
+from collections.abc import Collection
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from spacer_lib.questions.drafts import (
     shuffled,
 )
 from spacer_lib.questions.kinds.record import QuestionType, in_each_wording
+from spacer_lib.questions.oracle import Row, Undetermined, fitting, names_in
 from spacer_lib.questions.rules import DEFAULT_RULES, Rules
 from spacer_lib.rooms.scene import Scene
 
@@ -59,12 +61,38 @@ def obj_appearance_order(
         )
 
 
+def _film(scene: Scene, named: Collection[str]) -> list[str]:
+    """The named categories as they come into the picture, frame after frame."""
+    frames: dict[int, list[str]] = {}
+    for one in scene.instances:
+        if one.first_seen_frame is not None and one.category in named:
+            frames.setdefault(one.first_seen_frame, []).append(one.category)
+    if not frames:
+        raise Undetermined("first appearances are not in the metadata")
+    seen: list[str] = []
+    for _, arrived in sorted(frames.items()):
+        new = sorted(set(arrived) - set(seen))
+        if len(new) > 1:
+            raise Undetermined("two categories are first seen in the same frame")
+        seen += new
+    if len(seen) < len(named):
+        raise Undetermined("a category is never seen")
+    return seen
+
+
+def _played_back(row: Row, scene: Scene, rules: Rules) -> tuple[str, ...]:
+    """The order in which the categories come while the video plays."""
+    named = names_in(ORDER_WORDS, row)["categories"].split(", ")
+    return fitting(row, [", ".join(_film(scene, named))])
+
+
 TYPES = (
     QuestionType(
         name="obj_appearance_order",
         kind="obj_appearance_order",
         words=ORDER_WORDS,
         generator=obj_appearance_order,
+        oracle=_played_back,
         problem_type=MULTIPLE_CHOICE,
         rejections=(NO_VIDEO, UNKNOWN, FEW_SEEN, NEARLY_AT_ONCE),
     ),

@@ -6,6 +6,7 @@ from spacer_lib.maps.text import normal_category
 from spacer_lib.questions.askable import askable
 from spacer_lib.questions.drafts import NUMERICAL, Draft, Drafts, Rejection, shuffled
 from spacer_lib.questions.kinds.record import QuestionType, in_each_wording
+from spacer_lib.questions.oracle import Row, Undetermined, boxes_of, names_in
 from spacer_lib.questions.rules import DEFAULT_RULES, Rules
 from spacer_lib.rooms.scene import Scene
 
@@ -39,12 +40,22 @@ def object_counting(
         yield Draft(kind, NUMERICAL, question, None, str(count), (category,))
 
 
+def _counted(row: Row, scene: Scene, rules: Rules) -> tuple[str, ...]:
+    """Boxes counted one by one; where the stated counts differ, nothing is fixed."""
+    asked = names_in(WORDS, row)["objects"].removesuffix("(s)")
+    boxes = len(boxes_of(scene, asked, rules))
+    if scene.object_counts.get(asked) != boxes:
+        raise Undetermined("counts and boxes of the category differ")
+    return (str(boxes),)
+
+
 TYPES = (
     QuestionType(
         name="object_counting",
         kind="object_counting",
         words=WORDS,
         generator=object_counting,
+        oracle=_counted,
         problem_type=NUMERICAL,
         unit="objects",
         rejections=(FEW_INSTANCES,),

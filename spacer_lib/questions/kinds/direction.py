@@ -14,6 +14,7 @@ from spacer_lib.questions.drafts import (
 )
 from spacer_lib.questions.kinds.distance import length_m
 from spacer_lib.questions.kinds.record import QuestionType, in_each_wording
+from spacer_lib.questions.oracle import Row, Undetermined, fitting, names_in, the_box
 from spacer_lib.questions.rules import DEFAULT_RULES, Rules
 from spacer_lib.rooms.geometry import turn_deg
 from spacer_lib.rooms.scene import Scene
@@ -120,12 +121,39 @@ def object_rel_direction_hard(
     return _direction("hard", scene, rng, rules)
 
 
+def _word_of(place: complex, difficulty: str) -> str:
+    """Where a place lies if I am at 0 and face along the positive real axis."""
+    if place.imag == 0 and not (difficulty == "medium" and place.real < 0):
+        raise Undetermined("the three objects stand in a line")
+    side = "left" if place.imag > 0 else "right"
+    if difficulty == "medium":
+        return "back" if place.real <= -abs(place.imag) else side
+    if difficulty == "hard":
+        if place.real == 0:
+            raise Undetermined("the object is exactly to one side")
+        return f"{'front' if place.real > 0 else 'back'}-{side}"
+    return side
+
+
+def _seen_from(row: Row, scene: Scene, rules: Rules) -> tuple[str, ...]:
+    """The floor as complex numbers, turned so that I face along the real axis."""
+    difficulty = row["question_type"].rpartition("_")[2]
+    names = names_in(WORDS[difficulty], row)
+    at, faced, asked = (
+        complex(*the_box(scene, names[role], rules).center[:2])
+        for role in ("position", "facing", "query")
+    )
+    place = (asked - at) * (faced - at).conjugate()
+    return fitting(row, [_word_of(place, difficulty)])
+
+
 TYPES = tuple(
     QuestionType(
         name=f"object_rel_direction_{difficulty}",
         kind="object_rel_direction",
         words=WORDS[difficulty],
         generator=generator,
+        oracle=_seen_from,
         problem_type=MULTIPLE_CHOICE,
         rejections=(FEW_UNIQUE, TOO_CLOSE, TOO_FAR, NEAR_BORDER),
     )

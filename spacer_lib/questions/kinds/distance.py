@@ -5,6 +5,9 @@ import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import numpy.typing as npt
+from scipy.optimize import lsq_linear
+from scipy.spatial import cKDTree
 
 from spacer_lib.questions.askable import askable, unique_objects
 from spacer_lib.questions.drafts import (
@@ -17,6 +20,16 @@ from spacer_lib.questions.drafts import (
     shuffled,
 )
 from spacer_lib.questions.kinds.record import QuestionType, in_each_wording
+from spacer_lib.questions.oracle import (
+    Box,
+    Row,
+    Undetermined,
+    boxes_of,
+    fitting,
+    names_in,
+    rounded,
+    the_box,
+)
 from spacer_lib.questions.rules import DEFAULT_RULES, Rules
 from spacer_lib.rooms.geometry import box_distances_m, closest_distance_m
 from spacer_lib.rooms.scene import ObjectInstance, Scene
@@ -185,12 +198,81 @@ def object_rel_distance(
             )
 
 
+def _gap_m(first: Box, second: Box) -> float:
+    """Distance of two boxes: the least |c + A u - d - B v| with u, v in [-1/2, 1/2]."""
+    A = np.hstack([first.edges.T, -second.edges.T])
+    found = lsq_linear(A, second.center - first.center, (-0.5, 0.5), method="bvls")
+    return math.sqrt(2 * found.cost)
+
+
+def _grid(scene: Scene, category: str, rules: Rules) -> npt.NDArray[np.float64]:
+    """(n, 3) points of the published grid, cropped as published.
+
+    The published sums are rounded once for each product and sum: here by extended
+    numbers, rounded back at each step.
+    """
+    box = the_box(scene, category, rules)
+    (one,) = [i for i in scene.instances if i.category == category]
+    if rules.boxes == "aligned":
+        lengths, R = box.edges.diagonal(), np.eye(3)
+    else:
+        lengths, R = np.array(one.axes_lengths_m), np.array(one.axes).reshape(3, 3).T
+    spacing = 0.05
+    for _ in range(12):
+        ticks = [np.linspace(-e / 2, e / 2, math.ceil(e / spacing)) for e in lengths]
+        p = np.array(list(itertools.product(*ticks)), float).reshape(-1, 3)
+        x, y, z = p[np.any(abs(p) > lengths / 4, axis=1)].astype(np.longdouble).T
+        columns = []
+        for row, middle in zip(R, box.center, strict=True):
+            total = (x * row[0]).astype(float)
+            total = (y * row[1] + total).astype(float)
+            columns.append((z * row[2] + total).astype(float) + middle)
+        world = np.stack(columns, axis=1)
+        d = world - box.center
+        along = (d[:, :1] * R[0] + d[:, 1:2] * R[1]) + d[:, 2:] * R[2]
+        inside = np.all(abs(along) <= lengths / 2, axis=1)
+        if inside.any():
+            return world[inside]
+        spacing /= 2
+    raise Undetermined("no point of the published grid is inside the box")
+
+
+def _measured(row: Row, scene: Scene, rules: Rules) -> tuple[str, ...]:
+    """Between centres, by least squares, or between points of the published grid."""
+    names = names_in(ABSOLUTE_WORDS, row)
+    both = names["first"], names["second"]
+    first, second = (the_box(scene, name, rules) for name in both)
+    if names["where"] == "center":
+        return rounded(float(np.linalg.norm(first.center - second.center)), 1)
+    if rules.abs_distance == "exact":
+        return rounded(_gap_m(first, second), 1)
+    grids = [_grid(scene, name, rules) for name in both]
+    return rounded(float(cKDTree(grids[0]).query(grids[1])[0].min()), 1)
+
+
+def _least_gaps_m(row: Row, scene: Scene, rules: Rules) -> dict[str, float]:
+    """Option's category → gap between the target and its nearest box."""
+    names = names_in(CLOSEST_WORDS, row)
+    target = the_box(scene, names["target"], rules)
+    return {
+        name: min(_gap_m(target, box) for box in boxes_of(scene, name, rules))
+        for name in names["options"].split(", ")
+    }
+
+
+def _closest(row: Row, scene: Scene, rules: Rules) -> tuple[str, ...]:
+    """Every option that no other undercuts."""
+    gaps = _least_gaps_m(row, scene, rules)
+    return fitting(row, [n for n in gaps if gaps[n] <= min(gaps.values()) + 1e-6])
+
+
 TYPES = (
     QuestionType(
         name="object_abs_distance",
         kind="object_abs_distance",
         words=ABSOLUTE_WORDS,
         generator=object_abs_distance,
+        oracle=_measured,
         problem_type=NUMERICAL,
         unit="m",
         rejections=(FEW_UNIQUE, TOO_SMALL, TOUCH),
@@ -200,6 +282,7 @@ TYPES = (
         kind="object_rel_distance",
         words=CLOSEST_WORDS,
         generator=object_rel_distance,
+        oracle=_closest,
         problem_type=MULTIPLE_CHOICE,
         rejections=(
             FEW_CATEGORIES,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from spacer_lib.questions.drafts import Drafts
+from spacer_lib.questions.oracle import Oracle
 from spacer_lib.questions.rules import WORDING_NAMES, Rules
 from spacer_lib.rooms.scene import Scene
 
@@ -26,6 +27,9 @@ class QuestionType:
         Wording → the question, with the names of objects in braces.
     generator : callable
         Scene, random generator and rules → drafts and rejections.
+    oracle : callable
+        Row, scene and rules → the answers that fit, derived in a second way; see
+        ``questions.oracle``. It raises ``Undetermined`` where the scene fixes none.
     problem_type : str
         How an answer is scored.
     unit : str
@@ -40,6 +44,7 @@ class QuestionType:
     kind: str
     words: Mapping[str, str]
     generator: Generator
+    oracle: Oracle
     problem_type: str
     unit: str = ""
     rejections: tuple[str, ...] = ()

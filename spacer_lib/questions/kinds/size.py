@@ -5,6 +5,13 @@ import numpy as np
 from spacer_lib.questions.askable import askable, unique_objects
 from spacer_lib.questions.drafts import NUMERICAL, Draft, Drafts, Rejection, shuffled
 from spacer_lib.questions.kinds.record import QuestionType, in_each_wording
+from spacer_lib.questions.oracle import (
+    Row,
+    Undetermined,
+    names_in,
+    rounded,
+    the_box,
+)
 from spacer_lib.questions.rules import DEFAULT_RULES, Rules
 from spacer_lib.rooms.scene import Scene
 
@@ -57,12 +64,32 @@ def room_size_estimation(
     yield Draft(kind, NUMERICAL, question, None, answer, ())
 
 
+def _longest_edge(row: Row, scene: Scene, rules: Rules) -> tuple[str, ...]:
+    """Distances from one corner of the box to its three neighbours."""
+    center, edges = the_box(scene, names_in(OBJECT_WORDS, row)["object"], rules)
+    corner = center - edges.sum(axis=0) / 2
+    neighbours = corner + edges
+    return rounded(100 * float(np.linalg.norm(neighbours - corner, axis=1).max()), 0)
+
+
+def _area_on_the_floor(row: Row, scene: Scene, rules: Rules) -> tuple[str, ...]:
+    """The scene's area, if it fits into the floor rectangle.
+
+    A scene keeps the area and not the floor's outline: there is no other source.
+    """
+    names_in(ROOM_WORDS, row)
+    if rules.room_area not in scene.room_areas_m2:
+        raise Undetermined(f"no area by the rule {rules.room_area}")
+    return rounded(scene.room_areas_m2[rules.room_area], 1)
+
+
 TYPES = (
     QuestionType(
         name="object_size_estimation",
         kind="object_size_estimation",
         words=OBJECT_WORDS,
         generator=object_size_estimation,
+        oracle=_longest_edge,
         problem_type=NUMERICAL,
         unit="cm",
         rejections=(NOT_UNIQUE, TOO_SMALL),
@@ -72,6 +99,7 @@ TYPES = (
         kind="room_size_estimation",
         words=ROOM_WORDS,
         generator=room_size_estimation,
+        oracle=_area_on_the_floor,
         problem_type=NUMERICAL,
         unit="m²",
         rejections=(NO_AREA,),
