@@ -10,8 +10,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from spacer_lib.artifacts import RepeatedKeys
 from spacer_lib.errors import SpacerError
+
+# Of numbers in meta files: a room in another unit, or a broken file, exceeds them.
+MAX_M, MAX_WHOLE = 1000.0, 10**9
 
 _FORM, _RANGE = "rooms.meta-form", "rooms.meta-range"
 
@@ -98,3 +104,16 @@ class Field:
         if len(values) != size:
             raise self.refuse("rooms.meta-size", f"{size} numbers")
         return tuple(value.number(low, high) for value in values)
+
+    def table(self, columns: int, low: float, high: float) -> npt.NDArray[np.float64]:
+        """(n, columns) float64 of a list of lists of numbers; see ``numbers``."""
+        rows = [row.value for row in self.each()]
+        sized = all(isinstance(row, list) and len(row) == columns for row in rows)
+        flat: list[Any] = [v for row in rows for v in row] if sized else ["no table"]
+        # By type, since NumPy would make numbers of texts and of true.
+        numeric = {type(v) for v in flat} <= {int, float}
+        if numeric and all(low <= v <= high for v in flat):
+            return np.array(flat, dtype=np.float64).reshape(-1, columns)
+        # Slower, and names the place of what is wrong.
+        checked = [row.numbers(columns, low, high) for row in self.each()]
+        return np.array(checked, dtype=np.float64).reshape(-1, columns)

@@ -20,16 +20,15 @@ import numpy as np
 
 from spacer_lib.artifacts import PathLike, listing, read_json
 from spacer_lib.errors import SpacerError
-from spacer_lib.rooms.checks import Field
+from spacer_lib.rooms.checks import MAX_M, MAX_WHOLE, Field
+from spacer_lib.rooms.footage import Footage
 
-PARSER_VERSION = "4"
+PARSER_VERSION = "5"
 # The rule of ``Scene.room_size_m2``; ``rooms.area`` has all rules.
 BENCHMARK_AREA = "vsi-bench"
 # The rule of scene files up to version 3: vertices that are labelled as floor.
 LABELLED_AREA = "labelled-floor"
 
-# Of numbers in meta files: a room in another unit, or a broken file, exceeds them.
-MAX_M, MAX_WHOLE = 1000.0, 10**9
 AXES_TOLERANCE = 0.01  # of the products of a box's axes
 
 CameraPosition = tuple[int, float, float, float]  # frame, x, y, z
@@ -228,8 +227,11 @@ class Scene:
     warnings : tuple of str
         What was missing and what took its place.
     camera_path_m : tuple of (frame, x, y, z)
-        Camera centres, metres, aligned frame, in the order of frames. Not every frame
-        has one; empty if unknown.
+        Camera centres, metres, aligned frame, in the order of frames: those of
+        ``footage``, if there is any. Files up to version 4 have them alone. Empty if
+        unknown.
+    footage : Footage or None
+        The cameras of kept frames, and what each of these shows; ``None`` if unknown.
     provenance : dict
         What the scene was made from, as JSON values; see ``parse_scene``.
 
@@ -237,7 +239,8 @@ class Scene:
     ------
     SpacerError
         If a value has another length, a number is not finite, the floor rectangle is
-        empty, or frames of the camera path are out of order.
+        empty, frames of the camera path are out of order, or the footage is of other
+        objects or of a longer video.
     """
 
     scene_id: str
@@ -257,6 +260,7 @@ class Scene:
     warnings: tuple[str, ...] = ()
     camera_path_m: tuple[CameraPosition, ...] = ()
     provenance: dict[str, Any] = field(default_factory=dict)
+    footage: Footage | None = None
 
     def __post_init__(self) -> None:
         require_scene_id(self.scene_id)
@@ -289,6 +293,7 @@ class Scene:
                 expected="a finite number >= 0",
             )
         self._settle_areas()
+        self._settle_footage()
         path = [
             (int(f), float(x), float(y), float(z)) for f, x, y, z in self.camera_path_m
         ]
@@ -300,6 +305,25 @@ class Scene:
                 got=f"{len(path)} positions, frames in order: {ordered}",
                 expected="(frame, x, y, z), frames ascending, numbers finite",
             )
+        object.__setattr__(self, "camera_path_m", tuple(path))
+
+    def _settle_footage(self) -> None:
+        """Check ``footage``, and take the camera path from it."""
+        if self.footage is None:
+            return
+        shape, frames = self.footage.visible.shape, self.footage.frames
+        if shape[1] != len(self.instances) or frames[-1] >= (
+            MAX_WHOLE if self.frame_count is None else self.frame_count
+        ):
+            raise SpacerError(
+                f"{self.scene_id}: footage",
+                kind="rooms.other-footage",
+                got=f"{shape[1]} objects, last frame {frames[-1]}",
+                expected=f"{len(self.instances)} objects, {self.frame_count} frames",
+                remedy="parse the scan again",
+            )
+        centers = self.footage.centers_m.tolist()
+        path = [(f, *center) for f, center in zip(frames, centers, strict=True)]
         object.__setattr__(self, "camera_path_m", tuple(path))
 
     def _settle_areas(self) -> None:
@@ -355,7 +379,7 @@ class Scene:
                     "first_seen_frame": instance.first_seen_frame,
                 }
             )
-        return {
+        meta = {
             "dataset": self.dataset,
             "room_size": self.room_size_m2,
             "room_areas": dict(self.room_areas_m2),
@@ -373,6 +397,10 @@ class Scene:
             "camera_path": [list(position) for position in self.camera_path_m],
             "provenance": dict(self.provenance),
         }
+        if self.footage is not None:
+            ids = [instance.instance_id for instance in self.instances]
+            meta["footage"], meta["camera_path"] = self.footage.to_meta(ids), []
+        return meta
 
     @classmethod
     def from_meta(cls, scene_id: str, meta: Any, *, where: str = "") -> "Scene":
@@ -436,11 +464,13 @@ def _fields_from_meta(scene_id: str, room: Field) -> dict[str, Any]:
         middle_xy = (np.asarray(floor_min) + np.asarray(floor_max)) / 2
         room_center = (*middle_xy.tolist(), (min(z) + max(z)) / 2)
         warnings.append("room centre = centre of the floor rectangle")
+    instances.sort(key=lambda instance: instance.instance_id)
+    ids = [instance.instance_id for instance in instances]
     counts = room.key("object_counts").items()
     frames, fps = room.get("frame_count"), room.get("fps")
     return {
         "dataset": _text(room, "dataset", "unknown"),
-        "instances": sorted(instances, key=lambda i: i.instance_id),
+        "instances": instances,
         "room_size_m2": room.key("room_size").number(0, MAX_M**2),
         "room_areas_m2": _areas_from_meta(room, warnings),
         "room_center_m": room_center,
@@ -454,6 +484,7 @@ def _fields_from_meta(scene_id: str, room: Field) -> dict[str, Any]:
         "parser_version": _text(room, "parser_version", "published"),
         "warnings": tuple(warnings),
         "camera_path_m": _camera_path(room),
+        "footage": Footage.from_meta(f, ids) if (f := room.get("footage")) else None,
         "provenance": dict(p.mapping()) if (p := room.get("provenance")) else {},
     }
 

@@ -462,7 +462,7 @@ QUESTIONS = {
     "vsi100k": "d793be7e6a44",
     "vsibench": "1b3089c03d0d",
 }
-ROOMS = "0203169b74cd"
+ROOMS = "e802788cd3ee"
 HASHED = "id question options ground_truth problem_type categories map".split()
 CHANGED = (
     "recipe {name} now asks other questions (hash {found}). If that is not meant, undo "

@@ -15,11 +15,11 @@ from support import refused
 from spacer_lib.artifacts import read_json
 from spacer_lib.errors import SpacerError
 from spacer_lib.rooms.area import AREA_RULES, room_areas_m2
+from spacer_lib.rooms.footage import MIN_VISIBLE_FRACTION
 from spacer_lib.rooms.geometry import alpha_shape_area_m2, box_corners, transform_points
 from spacer_lib.rooms.scannet.frames2d import read_instance_frames
 from spacer_lib.rooms.scannet.labels import read_labels
 from spacer_lib.rooms.scannet.parse import (
-    MIN_VISIBLE_FRACTION,
     parse_scene,
     read_alignment,
     read_groups,

@@ -25,6 +25,7 @@ from spacer_lib.artifacts import PathLike, read_json
 from spacer_lib.errors import SpacerError
 from spacer_lib.rooms.area import room_areas_m2
 from spacer_lib.rooms.damage import MAX_BROKEN, BrokenFrames
+from spacer_lib.rooms.footage import MIN_VISIBLE_FRACTION
 from spacer_lib.rooms.geometry import (
     alpha_shape_area_m2,
     box_corners,
@@ -53,10 +54,6 @@ from spacer_lib.rooms.scene import (
     is_structural,
     require_scene_id,
 )
-
-# An instance counts as seen if it covers this share of an image's pixels: 1,255 pixels
-# of a 1296x968 frame, a patch of 35x35.
-MIN_VISIBLE_FRACTION = 0.001
 
 # Without instance images, at most MAX_PROJECTED_VERTICES of an instance are projected.
 # It counts as seen if this share of them agrees with the depth image to the tolerance.

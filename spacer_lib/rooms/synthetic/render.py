@@ -14,6 +14,7 @@ import numpy.typing as npt
 import open3d as o3d
 
 from spacer_lib.errors import SpacerError
+from spacer_lib.rooms.footage import Footage, kept_frames
 from spacer_lib.rooms.frames import FPS, Sampler
 from spacer_lib.rooms.synthetic.layout import (
     WALL_THICKNESS_M,
@@ -211,6 +212,37 @@ def render_labelled(
     ]
     frames, depth, labels = (np.stack(part) for part in zip(*shots, strict=True))
     return frames, depth, labels
+
+
+def film(
+    room: Room,
+    view: View,
+    *,
+    frames: Sequence[int] | None = None,
+    size: tuple[int, int] = (112, 84),
+) -> Footage:
+    """The exact ``Footage`` of a view's video, for ``views.to_scene``.
+
+    Parameters
+    ----------
+    room : Room
+    view : View
+    frames : sequence of int, optional
+        Ascending; by default those that the parser keeps (``kept_frames``).
+    size : (width, height)
+        Of the pictures that are rendered to count pixels.
+    """
+    kept = tuple(
+        kept_frames(range(view.frames), view.frames, FPS) if frames is None else frames
+    )
+    renderer, intrinsic = Renderer(room), view_intrinsic(room, view, *size)
+    poses = view_poses(room, view, kept)
+    ids = np.array([piece.instance_id for piece in room.furniture], dtype=int)
+    visible = np.zeros((len(kept), len(ids)))
+    for row, pose in zip(visible, poses, strict=True):
+        labels = renderer.render(pose, intrinsic, *size)[2]
+        row[:] = (labels[..., None] == ids).mean(axis=(0, 1))
+    return Footage(kept, poses, intrinsic, size, visible)
 
 
 def render_frames(

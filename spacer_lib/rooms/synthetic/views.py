@@ -5,8 +5,7 @@ model's data). It must agree with the long way (``write``, then ``scannet.parse`
 ``tests/unit/test_synthetic.py`` compares boxes, map and floor. Nothing here renders;
 ``render`` does.
 
-Camera convention (ScanNet's): x right, y down, z forward. A pose is the 4x4 matrix
-``T_aligned_from_camera``. Pixel (u, v) has its centre at integer coordinates.
+Cameras follow the convention of ``footage``.
 """
 
 import math
@@ -17,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from spacer_lib.rooms.area import AREA_RULES, SPATIAL_R1_AREA
+from spacer_lib.rooms.footage import Footage
 from spacer_lib.rooms.frames import FPS
 from spacer_lib.rooms.geometry import oriented_box
 from spacer_lib.rooms.scene import BENCHMARK_AREA, ObjectInstance, Scene
@@ -268,6 +268,7 @@ def to_scene(
     view: View | None = None,
     with_boxes: bool = True,
     first_seen: Mapping[int, int] | None = None,
+    footage: Footage | None = None,
 ) -> Scene:
     """``Room`` → ``Scene``, from the corner points that the mesh is made of.
 
@@ -281,7 +282,14 @@ def to_scene(
         otherwise: enough for maps, and several times faster.
     first_seen : dict, optional
         Instance id → frame of the view's video (``first_in_view``).
+    footage : Footage, optional
+        Of the view's video (``render.film``, some milliseconds a frame). Without
+        ``first_seen`` it gives the first frames too.
     """
+    if footage is not None and first_seen is None:
+        ids = [piece.instance_id for piece in room.furniture]
+        found = zip(ids, footage.first_seen(), strict=True)
+        first_seen = {i: frame for i, frame in found if frame is not None}
     instances, seen = [], first_seen or {}
     for piece in room.furniture:
         corners = piece.corners_m()
@@ -316,6 +324,7 @@ def to_scene(
         fps=FPS if view else None,
         frame_count=view.frames if view else None,
         source="synthetic light path",
+        footage=footage,
     )
 
 

@@ -1,0 +1,291 @@
+"""What a video shows: cameras and visible shares, in memory and in scene files."""
+
+import copy
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from support import refused
+
+from spacer_lib.rooms.footage import (
+    MIN_VISIBLE_FRACTION,
+    Footage,
+    kept_frames,
+)
+from spacer_lib.rooms.scene import Scene
+from spacer_lib.rooms.synthetic.layout import draw_room
+from spacer_lib.rooms.synthetic.render import Renderer, film
+from spacer_lib.rooms.synthetic.views import (
+    VIEWS,
+    look_at,
+    pinhole,
+    to_scene,
+    view_poses,
+)
+
+SIZE = (96, 72)
+
+
+def footage(**changes):
+    """A camera at (1, 2, 1.5) that looks along +x, in two frames; two objects."""
+    values = {
+        "frames": (3, 9),
+        "poses": np.stack([look_at((1, 2, 1.5), (4, 2, 1.5))] * 2),
+        "intrinsic": pinhole(*SIZE, 90.0),
+        "size": SIZE,
+        "visible": [[0.25, 0.0], [0.0, np.nan]],
+    }
+    return Footage(**values | changes)
+
+
+@pytest.fixture(scope="module")
+def filmed():
+    """A room with the footage of its whole video."""
+    room, view = draw_room(3, "furnished"), VIEWS["walk"]
+    return room, view, to_scene(room, view, footage=film(room, view, size=SIZE))
+
+
+def meta_of(scene):
+    return json.loads(json.dumps(scene.to_meta()))
+
+
+# --- the camera
+
+
+def test_what_is_ahead_to_the_right_and_above():
+    u, v, depth = footage().project([(4, 2, 1.5), (4, 1, 1.5), (4, 2, 2.5)])[0].T
+    assert depth == pytest.approx([3, 3, 3])  # metres along the view, not from the eye
+    assert u == pytest.approx([47.5, 47.5 + 48 / 3, 47.5])  # y = 1 is to the right
+    assert v == pytest.approx([35.5, 35.5, 35.5 - 48 / 3])  # rows count downwards
+    behind = footage().project([(0, 2, 1.5)])[0, 0]
+    assert behind[2] == -1 and np.isnan(behind[:2]).all()
+
+
+def test_a_pose_moves_points_from_the_camera_to_the_room():
+    """The inverse has another position and another direction of view."""
+    pose = footage().poses[0]
+    assert pose @ (0, 0, 3, 1) == pytest.approx((4, 2, 1.5, 1))
+    assert footage().centers_m[0] == pytest.approx((1, 2, 1.5))
+    assert np.abs(np.linalg.inv(pose)[:3, 3] - (1, 2, 1.5)).max() > 1
+
+
+def test_centres_of_objects_land_where_the_labels_show_them(filmed):
+    """Of objects that look whole: a hidden part moves the middle of the rest."""
+    room, view, scene = filmed
+    found, renderer = scene.footage, Renderer(room)
+    landed = 0
+    for row, pose in enumerate(view_poses(room, view, found.frames)):
+        labels = renderer.render(pose, found.intrinsic, *found.size)[2]
+        for k, instance in enumerate(scene.instances):
+            rows, columns = np.nonzero(labels == instance.instance_id)
+            share = len(rows) / labels.size
+            assert found.visible[row, k] == pytest.approx(share, abs=1.01e-5)
+            corners = room.furniture[k].corners_m()
+            u, v, depth = found.project(corners)[row].T
+            inside = (depth > 0) & (u > 0) & (u < SIZE[0]) & (v > 0) & (v < SIZE[1])
+            whole = inside.all() and len(rows) and np.ptp(columns) >= 0.9 * np.ptp(u)
+            if whole and np.ptp(rows) >= 0.9 * np.ptp(v):
+                u, v, depth = found.project([instance.centroid_m])[row, 0]
+                assert columns.min() - 1 <= u <= columns.max() + 1
+                assert rows.min() - 1 <= v <= rows.max() + 1
+                assert depth > 0
+                landed += 1
+    assert landed > 25
+
+
+def test_first_seen_frames_are_those_of_the_footage(filmed):
+    _, _, scene = filmed
+    shares, frames = scene.footage.visible, scene.footage.frames
+    for k, instance in enumerate(scene.instances):
+        rows = np.flatnonzero(shares[:, k] >= MIN_VISIBLE_FRACTION)
+        first = frames[rows[0]] if len(rows) else None
+        assert instance.first_seen_frame == first
+    assert len({i.first_seen_frame for i in scene.instances}) > 3
+
+
+def test_the_camera_path_is_that_of_the_footage(filmed):
+    _, _, scene = filmed
+    assert [p[0] for p in scene.camera_path_m] == list(scene.footage.frames)
+    np.testing.assert_array_equal(
+        [p[1:] for p in scene.camera_path_m], scene.footage.centers_m
+    )
+    assert meta_of(scene)["camera_path"] == []  # once in the file
+
+
+# --- which frames are kept
+
+
+def test_kept_are_two_a_second_and_those_of_common_budgets():
+    kept = kept_frames(range(1500), 1500, 24.0)
+    assert set(range(0, 1500, 12)) < set(kept)
+    for count in (8, 16, 32):
+        assert set(np.linspace(0, 1499, count).round().astype(int)) < set(kept)
+    assert len(kept) < 125 + 8 + 16 + 32
+    # Frames 0 and 12 have no pose; 13 follows 1 after half a second.
+    posed = [i for i in range(1500) if i not in (0, 12)]
+    assert set(range(1, 1500, 12)) < set(kept_frames(posed, 1500, 24.0))
+    assert kept_frames([], 10, 24.0) == ()
+
+
+# --- what cannot be footage
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"frames": (9, 3)}, "in order: False"),
+        ({"frames": (3, 3)}, "in order: False"),
+        ({"frames": (-1, 3)}, "in order: False"),
+        ({"frames": (3,), "visible": [[0.1, 0]]}, "1 frames, in order: True, 2 poses"),
+        ({"frames": (), "poses": np.empty((0, 4, 4)), "visible": []}, "0"),
+        ({"poses": np.zeros((2, 3, 4))}, "(2, 3, 4)"),
+        ({"poses": np.full((2, 4, 4), np.nan)}, "finite: False"),
+        ({"poses": np.stack([np.eye(4), 2 * np.eye(4)])}, "pose 1"),
+        ({"poses": np.stack([np.diag([1, 1, -1, 1]), np.eye(4)])}, "pose 0"),
+        ({"intrinsic": np.zeros((3, 3))}, "focal"),
+        ({"intrinsic": np.eye(4)}, "3x3"),
+        ({"size": (0, 4)}, "0x4"),
+        ({"visible": [[0.1, 1.1], [0, 0]]}, "from 0 to 1: False"),
+        ({"visible": [[-0.1, 0], [0, 0]]}, "from 0 to 1: False"),
+        ({"visible": [[0, 0]]}, "(1, 2)"),
+        ({"visible": [0, 0]}, "(2,)"),
+    ],
+)
+def test_what_cannot_be_footage(changes, says):
+    with refused("rooms.footage", says=says):
+        footage(**changes)
+
+
+def test_a_pose_stored_by_columns_is_no_pose():
+    pose = look_at((1, 2, 1.5), (4, 2, 1.5))
+    with refused("rooms.footage", says="pose 0"):
+        footage(poses=np.stack([pose.T, pose]))
+
+
+def test_a_scene_refuses_footage_of_other_objects_or_a_longer_video(filmed):
+    _, _, scene = filmed
+    with refused("rooms.other-footage", says="10 objects"):
+        dataclasses.replace(scene, instances=scene.instances[:-1], object_counts={})
+    with refused("rooms.other-footage", says="last frame 95"):
+        dataclasses.replace(scene, frame_count=95)
+
+
+def test_footage_equals_what_it_is_made_of():
+    assert footage() == footage() != footage(frames=(3, 10))
+    assert footage() != footage(visible=[[0.25, 0.0], [0.0, 0.0]])
+    assert footage() != footage(size=(96, 73)) and footage() != 3
+
+
+def test_shares_are_rounded_down():
+    """0.09996 % of the pixels is not enough to be seen, before and after rounding."""
+    short = np.nextafter(MIN_VISIBLE_FRACTION, 0) - 1e-8
+    exact = footage(visible=[[short, MIN_VISIBLE_FRACTION], [0.12345678, 1 + 1e-12]])
+    assert exact.visible.tolist() == [[0.00099, 0.001], [0.12345, 1]]
+    assert footage(visible=exact.visible) == exact
+    assert exact.first_seen() == [9, 3]
+
+
+# --- in files
+
+
+def test_footage_survives_the_way_through_json(filmed):
+    _, _, scene = filmed
+    assert Scene.from_meta(scene.scene_id, meta_of(scene)) == scene
+    unknown = dataclasses.replace(
+        scene.footage,
+        visible=np.where(
+            np.arange(len(scene.footage.frames))[:, None] % 3 == 1,
+            np.nan,
+            scene.footage.visible,
+        ),
+    )
+    unknown.visible[0, 2] = np.nan
+    scene = dataclasses.replace(scene, footage=unknown)
+    assert meta_of(scene)["footage"]["visible"][1] is None
+    assert Scene.from_meta(scene.scene_id, meta_of(scene)) == scene
+
+
+def test_shares_belong_to_ids_and_not_to_places_in_the_file(filmed):
+    _, _, scene = filmed
+    meta = meta_of(scene)
+    boxes = meta["object_bbox"]
+    meta["object_bbox"] = {name: boxes[name][::-1] for name in reversed(boxes)}
+    assert Scene.from_meta(scene.scene_id, meta) == scene
+
+
+def test_files_without_footage_are_read(filmed):
+    _, _, scene = filmed
+    meta = meta_of(scene)
+    path = [list(position) for position in scene.camera_path_m]
+    old = {**meta, "parser_version": "4", "camera_path": path}
+    del old["footage"]
+    read = Scene.from_meta(scene.scene_id, old)
+    assert read.footage is None and read.camera_path_m == scene.camera_path_m
+    assert "footage" not in read.to_meta() and read.to_meta()["camera_path"] == path
+
+
+def changed(meta, *path, to):
+    """The meta with another value at a path of keys; ``to`` may be a function."""
+    meta = copy.deepcopy(meta)
+    *above, last = path
+    place = meta
+    for key in above:
+        place = place[key]
+    place[last] = to(place[last]) if callable(to) else to
+    return meta
+
+
+@pytest.mark.parametrize(
+    ("path", "to", "kind", "says"),
+    [
+        ((), 7, "meta-form", "a.footage"),
+        (("size",), [96], "meta-size", "a.footage.size"),
+        (("size",), [0, 72], "meta-range", "size[0]"),
+        (("frames", 1), "6", "meta-form", "frames[1]"),
+        (("frames", 1), -6, "meta-range", "frames[1]"),
+        (("frames", 1), 0, "footage", "in order: False"),
+        (("frames",), lambda frames: frames[1:], "footage", "frames"),
+        (("frames", -1), 10**6, "other-footage", "1000000"),
+        (("poses", 4, 2), float("nan"), "not-finite", "poses[4][2]"),
+        (("poses", 4, 2), True, "meta-form", "poses[4][2]"),
+        (("poses", 4, 2), "0.5", "meta-form", "poses[4][2]"),
+        (("poses", 4, 3), 10**400, "meta-range", "poses[4][3]"),
+        (("poses", 4, 3), 5000.0, "meta-range", "poses[4][3]"),
+        (("poses", 4), [0.0] * 11, "meta-size", "poses[4]"),
+        (("poses", 4), [0.0] * 12, "footage", "pose 4"),
+        (("poses", 4), None, "meta-form", "poses[4]"),
+        (("intrinsic",), [1.0] * 8, "meta-size", "intrinsic"),
+        (("intrinsic",), [0.0] * 9, "footage", "focal"),
+        (("visible", 0, "0"), 1.5, "meta-range", "visible[0].0"),
+        (("visible", 0, "0"), 2, "meta-range", "visible[0].0"),
+        (("visible", 0, "0"), "x", "meta-form", "visible[0].0"),
+        (("visible", 0, "99"), 0.5, "footage", "instance ids"),
+        (("visible", 0), [0.5], "meta-form", "visible[0]"),
+        (("visible",), lambda rows: rows[1:], "footage", "visible shares"),
+    ],
+)
+def test_footage_in_a_file_that_cannot_be(filmed, path, to, kind, says):
+    meta = changed(meta_of(filmed[2]), "footage", *path, to=to) if path else None
+    meta = meta or meta_of(filmed[2]) | {"footage": to}
+    if path == ("visible", 0, "99"):
+        meta = meta_of(filmed[2])
+        meta["footage"]["visible"][0]["99"] = to
+    with refused(f"rooms.{kind}", says=says):
+        Scene.from_meta("a", meta)
+
+
+@pytest.mark.parametrize("key", ["size", "intrinsic", "frames", "poses", "visible"])
+def test_a_file_with_half_the_footage(filmed, key):
+    meta = meta_of(filmed[2])
+    del meta["footage"][key]
+    with refused("rooms.meta-key", says=key):
+        Scene.from_meta("a", meta)
+
+
+def test_objects_with_one_id_have_no_footage(filmed):
+    meta = meta_of(filmed[2])
+    for boxes in meta["object_bbox"].values():
+        boxes[0]["instance_id"] = 0
+    with refused("rooms.footage", says="instance_id"):
+        Scene.from_meta("a", meta)
