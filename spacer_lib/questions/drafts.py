@@ -1,5 +1,6 @@
 """What generators yield: a ``Draft`` of a question, or a ``Rejection``."""
 
+import dataclasses
 import string
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -60,6 +61,29 @@ def multiple_choice(
     letter = LETTERS[texts.index(answer)]
     return Draft(
         question_type, MULTIPLE_CHOICE, question, options, letter, tuple(categories)
+    )
+
+
+def listed_choice(
+    question_type: str,
+    words: str,
+    answer: str,
+    options: Sequence[str],
+    rng: np.random.Generator,
+    shuffle: bool,
+    **names: str,
+) -> Draft:
+    """``multiple_choice`` whose question lists its options in the order of letters.
+
+    ``names`` are the other names in ``words``, and the first of the categories.
+    """
+    wrong = [option for option in options if option != answer]
+    made = multiple_choice(question_type, "", answer, wrong, (), rng, shuffle)
+    shown = [text[3:] for text in made.options or ()]
+    return dataclasses.replace(
+        made,
+        question=words.format(options=", ".join(shown), **names),
+        categories=(*names.values(), *shown),
     )
 
 

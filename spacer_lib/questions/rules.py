@@ -33,6 +33,8 @@ class Rules:
         Least angle to the border of an answer's sector.
     order_gap_s : float
         Least time between first appearances.
+    size_margin : float
+        Least excess of the largest object's longest edge, as a share of the next one's.
     smallest_edge_m : float
         Least longest edge of an object in a numerical question.
     shuffle_options : bool
@@ -60,6 +62,7 @@ class Rules:
     direction_max_m: float = 5.0
     direction_border_deg: float = 10.0
     order_gap_s: float = 1.0
+    size_margin: float = 0.1
     smallest_edge_m: float = 0.15
     shuffle_options: bool = True
     boxes: str = "oriented"

@@ -1,7 +1,7 @@
 """When categories are first seen in the video."""
 
 import itertools
-from collections.abc import Collection
+from collections.abc import Collection, Generator, Iterable
 
 import numpy as np
 
@@ -22,32 +22,26 @@ ORDER_WORDS = in_each_wording(
     "What will be the first-time appearance order of the following categories in the "
     "video: {categories}?"
 )
+BEFORE_WORDS = in_each_wording(
+    "While the video plays, does the first {first} come into view before or after the "
+    "first {second}?"
+)
+_IN_WORDS = {2: "two", 3: "three", 4: "four", 5: "five", 6: "six"}
 NO_VIDEO = "no video"
 UNKNOWN = "first appearance unknown"
-FEW_SEEN = "fewer than four categories with a first appearance"
+FEW_SEEN = "fewer than {} categories with a first appearance"
 NEARLY_AT_ONCE = "two first appearances at nearly the same time"
 
 
-def obj_appearance_order(
-    scene: Scene, rng: np.random.Generator, rules: Rules = DEFAULT_RULES
+def _order(
+    kind: str, size: int, scene: Scene, rng: np.random.Generator, rules: Rules
 ) -> Drafts:
-    """Order in which four categories are first seen in the video."""
-    kind = "obj_appearance_order"
-    first_seen: dict[str, float] = {}
-    if not scene.fps:
-        yield Rejection(kind, NO_VIDEO)
+    first_seen = yield from _first_seen_s(kind, scene, rules)
+    if len(first_seen) < size:
+        yield Rejection(kind, FEW_SEEN.format(_IN_WORDS[size]))
         return
-    for category, instances in askable(scene, rules).items():
-        seen = [i.first_seen_frame for i in instances if i.first_seen_frame is not None]
-        if not seen:
-            yield Rejection(kind, UNKNOWN)
-            continue
-        first_seen[category] = min(seen) / scene.fps
-    if len(first_seen) < 4:
-        yield Rejection(kind, FEW_SEEN)
-        return
-    for four in shuffled(itertools.combinations(first_seen, 4), rng):
-        chosen = shuffled(four, rng)
+    for group in _groups_of(size, first_seen, rng):
+        chosen = shuffled(group, rng)
         times = sorted(first_seen[name] for name in chosen)
         if np.diff(times).min() < rules.order_gap_s:
             yield Rejection(kind, NEARLY_AT_ONCE)
@@ -58,6 +52,90 @@ def obj_appearance_order(
         question = ORDER_WORDS[rules.wording].format(categories=", ".join(chosen))
         yield multiple_choice(
             kind, question, answer, wrong, chosen, rng, rules.shuffle_options
+        )
+
+
+def _first_seen_s(
+    kind: str, scene: Scene, rules: Rules
+) -> Generator[Rejection, None, dict[str, float]]:
+    """Yields rejections; returns category → second of its first appearance."""
+    first_seen: dict[str, float] = {}
+    if not scene.fps:
+        yield Rejection(kind, NO_VIDEO)
+        return first_seen
+    for category, instances in askable(scene, rules).items():
+        seen = [i.first_seen_frame for i in instances if i.first_seen_frame is not None]
+        if not seen:
+            yield Rejection(kind, UNKNOWN)
+            continue
+        first_seen[category] = min(seen) / scene.fps
+    return first_seen
+
+
+def _groups_of(
+    size: int, names: Collection[str], rng: np.random.Generator
+) -> Iterable[tuple[str, ...]]:
+    """All groups in a drawn order; of large groups, 500 draws without a repeat."""
+    if size <= 4:
+        return shuffled(itertools.combinations(names, size), rng)
+    drawn = (tuple(sorted(shuffled(names, rng)[:size])) for _ in range(500))
+    return dict.fromkeys(drawn)
+
+
+def obj_appearance_order(
+    scene: Scene, rng: np.random.Generator, rules: Rules = DEFAULT_RULES
+) -> Drafts:
+    """Order in which four categories are first seen in the video."""
+    return _order("obj_appearance_order", 4, scene, rng, rules)
+
+
+def obj_appearance_order_2(
+    scene: Scene, rng: np.random.Generator, rules: Rules = DEFAULT_RULES
+) -> Drafts:
+    """Order of two categories."""
+    return _order("obj_appearance_order_2", 2, scene, rng, rules)
+
+
+def obj_appearance_order_3(
+    scene: Scene, rng: np.random.Generator, rules: Rules = DEFAULT_RULES
+) -> Drafts:
+    """Order of three categories."""
+    return _order("obj_appearance_order_3", 3, scene, rng, rules)
+
+
+def obj_appearance_order_5(
+    scene: Scene, rng: np.random.Generator, rules: Rules = DEFAULT_RULES
+) -> Drafts:
+    """Order of five categories."""
+    return _order("obj_appearance_order_5", 5, scene, rng, rules)
+
+
+def obj_appearance_order_6(
+    scene: Scene, rng: np.random.Generator, rules: Rules = DEFAULT_RULES
+) -> Drafts:
+    """Order of six categories."""
+    return _order("obj_appearance_order_6", 6, scene, rng, rules)
+
+
+def appearance_before_after(
+    scene: Scene, rng: np.random.Generator, rules: Rules = DEFAULT_RULES
+) -> Drafts:
+    """Whether one category is first seen before or after another."""
+    kind = "appearance_before_after"
+    first_seen = yield from _first_seen_s(kind, scene, rules)
+    if len(first_seen) < 2:
+        yield Rejection(kind, FEW_SEEN.format("two"))
+    for pair in shuffled(itertools.combinations(first_seen, 2), rng):
+        first, second = shuffled(pair, rng)
+        lead_s = first_seen[second] - first_seen[first]
+        if abs(lead_s) < rules.order_gap_s:
+            yield Rejection(kind, NEARLY_AT_ONCE)
+            continue
+        answer, wrong = ("before", "after") if lead_s > 0 else ("after", "before")
+        question = BEFORE_WORDS[rules.wording].format(first=first, second=second)
+        names = first, second
+        yield multiple_choice(
+            kind, question, answer, [wrong], names, rng, rules.shuffle_options
         )
 
 
@@ -86,13 +164,38 @@ def _played_back(row: Row, scene: Scene, rules: Rules) -> tuple[str, ...]:
     return fitting(row, [", ".join(_film(scene, named))])
 
 
+def _earlier_or_later(row: Row, scene: Scene, rules: Rules) -> tuple[str, ...]:
+    """Which of the two the video shows while the other has not come yet."""
+    names = names_in(BEFORE_WORDS, row)
+    shown = _film(scene, list(names.values()))
+    return fitting(row, ["before" if shown[0] == names["first"] else "after"])
+
+
 TYPES = (
+    *(
+        QuestionType(
+            name=generator.__name__,
+            kind="obj_appearance_order",
+            words=ORDER_WORDS,
+            generator=generator,
+            oracle=_played_back,
+            problem_type=MULTIPLE_CHOICE,
+            rejections=(NO_VIDEO, UNKNOWN, FEW_SEEN, NEARLY_AT_ONCE),
+        )
+        for generator in (
+            obj_appearance_order,
+            obj_appearance_order_2,
+            obj_appearance_order_3,
+            obj_appearance_order_5,
+            obj_appearance_order_6,
+        )
+    ),
     QuestionType(
-        name="obj_appearance_order",
-        kind="obj_appearance_order",
-        words=ORDER_WORDS,
-        generator=obj_appearance_order,
-        oracle=_played_back,
+        name="appearance_before_after",
+        kind="appearance_before_after",
+        words=BEFORE_WORDS,
+        generator=appearance_before_after,
+        oracle=_earlier_or_later,
         problem_type=MULTIPLE_CHOICE,
         rejections=(NO_VIDEO, UNKNOWN, FEW_SEEN, NEARLY_AT_ONCE),
     ),

@@ -36,6 +36,17 @@ WORDS = {
         "plane (if I am standing at the origin and facing along the positive y-axis).",
     },
 }
+# ReVSI's idea: with the back to the second object.
+_BACK_TO = (
+    "If I am standing by the {position} with my back to the {facing}, is the {query} "
+)
+BACKWARD_WORDS = {
+    "easy": in_each_wording(_BACK_TO + "to my left or to my right?"),
+    "medium": in_each_wording(_BACK_TO + f"to my left, right, or back? {_MEDIUM[1]}"),
+    "hard": in_each_wording(
+        _BACK_TO + "to my front-left, front-right, back-left, or back-right?"
+    ),
+}
 FEW_UNIQUE = "fewer than three unique categories"
 TOO_CLOSE = "objects too close together"
 TOO_FAR = "objects too far apart"
@@ -65,9 +76,14 @@ def direction_answer(turn: float, difficulty: str) -> str:
 
 
 def _direction(
-    difficulty: str, scene: Scene, rng: np.random.Generator, rules: Rules
+    difficulty: str,
+    scene: Scene,
+    rng: np.random.Generator,
+    rules: Rules,
+    backward: bool = False,
 ) -> Drafts:
-    kind = f"object_rel_direction_{difficulty}"
+    kind = f"object_rel_direction_{'backward_' if backward else ''}{difficulty}"
+    templates = (BACKWARD_WORDS if backward else WORDS)[difficulty]
     words, borders = _DIRECTIONS[difficulty]
     unique = unique_objects(scene, askable(scene, rules))
     if len(unique) < 3:
@@ -86,11 +102,13 @@ def _direction(
             yield Rejection(kind, TOO_FAR)
             continue
         turn = turn_deg(*(spots[name] for name in names))
+        if backward:
+            turn += -180 if turn > 0 else 180
         if min(abs(turn - border) for border in borders) < rules.direction_border_deg:
             yield Rejection(kind, NEAR_BORDER)
             continue
         position, facing, query = names
-        question = WORDS[difficulty][rules.wording].format(
+        question = templates[rules.wording].format(
             position=position, facing=facing, query=query
         )
         answer = direction_answer(turn, difficulty)
@@ -121,6 +139,27 @@ def object_rel_direction_hard(
     return _direction("hard", scene, rng, rules)
 
 
+def object_rel_direction_backward_easy(
+    scene: Scene, rng: np.random.Generator, rules: Rules = DEFAULT_RULES
+) -> Drafts:
+    """Left or right with the back to the orienting object."""
+    return _direction("easy", scene, rng, rules, backward=True)
+
+
+def object_rel_direction_backward_medium(
+    scene: Scene, rng: np.random.Generator, rules: Rules = DEFAULT_RULES
+) -> Drafts:
+    """Left, right or back, with the back to the orienting object."""
+    return _direction("medium", scene, rng, rules, backward=True)
+
+
+def object_rel_direction_backward_hard(
+    scene: Scene, rng: np.random.Generator, rules: Rules = DEFAULT_RULES
+) -> Drafts:
+    """One of four quadrants, with the back to the orienting object."""
+    return _direction("hard", scene, rng, rules, backward=True)
+
+
 def _word_of(place: complex, difficulty: str) -> str:
     """Where a place lies if I am at 0 and face along the positive real axis."""
     if place.imag == 0 and not (difficulty == "medium" and place.real < 0):
@@ -138,28 +177,32 @@ def _word_of(place: complex, difficulty: str) -> str:
 def _seen_from(row: Row, scene: Scene, rules: Rules) -> tuple[str, ...]:
     """The floor as complex numbers, turned so that I face along the real axis."""
     difficulty = row["question_type"].rpartition("_")[2]
-    names = names_in(WORDS[difficulty], row)
+    backward = "_backward_" in row["question_type"]
+    names = names_in((BACKWARD_WORDS if backward else WORDS)[difficulty], row)
     at, faced, asked = (
         complex(*the_box(scene, names[role], rules).center[:2])
         for role in ("position", "facing", "query")
     )
-    place = (asked - at) * (faced - at).conjugate()
-    return fitting(row, [_word_of(place, difficulty)])
+    gaze = at - faced if backward else faced - at
+    return fitting(row, [_word_of((asked - at) * gaze.conjugate(), difficulty)])
 
 
 TYPES = tuple(
     QuestionType(
-        name=f"object_rel_direction_{difficulty}",
+        name=generator.__name__,
         kind="object_rel_direction",
-        words=WORDS[difficulty],
+        words=words,
         generator=generator,
         oracle=_seen_from,
         problem_type=MULTIPLE_CHOICE,
         rejections=(FEW_UNIQUE, TOO_CLOSE, TOO_FAR, NEAR_BORDER),
     )
-    for difficulty, generator in (
-        ("easy", object_rel_direction_easy),
-        ("medium", object_rel_direction_medium),
-        ("hard", object_rel_direction_hard),
+    for words, generator in (
+        (WORDS["easy"], object_rel_direction_easy),
+        (WORDS["medium"], object_rel_direction_medium),
+        (WORDS["hard"], object_rel_direction_hard),
+        (BACKWARD_WORDS["easy"], object_rel_direction_backward_easy),
+        (BACKWARD_WORDS["medium"], object_rel_direction_backward_medium),
+        (BACKWARD_WORDS["hard"], object_rel_direction_backward_hard),
     )
 )

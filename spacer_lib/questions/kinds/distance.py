@@ -16,7 +16,7 @@ from spacer_lib.questions.drafts import (
     Draft,
     Drafts,
     Rejection,
-    multiple_choice,
+    listed_choice,
     shuffled,
 )
 from spacer_lib.questions.kinds.record import QuestionType, in_each_wording
@@ -40,10 +40,12 @@ ABSOLUTE_WORDS = {
     "spacer": f"{_ABSOLUTE}direct {_BETWEEN}",
     "vsibench": f"{_ABSOLUTE}{_BETWEEN}",
 }
-CLOSEST_WORDS = in_each_wording(
+_OF_THESE = (
     "Measuring from the closest point of each object, which of these objects "
-    "({options}) is the closest to the {target}?"
+    "({options}) is the "
 )
+CLOSEST_WORDS = in_each_wording(_OF_THESE + "closest to the {target}?")
+FARTHEST_WORDS = in_each_wording(_OF_THESE + "farthest from the {target}?")
 FEW_UNIQUE = "fewer than two unique categories"
 TOO_SMALL = "object too small"
 TOUCH = "objects touch or nearly touch"
@@ -133,15 +135,10 @@ def _nearest_m(
     return nearest_m
 
 
-def object_rel_distance(
-    scene: Scene, rng: np.random.Generator, rules: Rules = DEFAULT_RULES
+def _ranked(
+    kind: str, scene: Scene, rng: np.random.Generator, rules: Rules, farthest: bool
 ) -> Drafts:
-    """Which option is closest to a unique target (*official*).
-
-    The distance to an option is that of its nearest instance, between the closest
-    points of the boxes.
-    """
-    kind = "object_rel_distance"
+    """Which option is closest to a unique target, or farthest from it."""
     groups = askable(scene, rules)
     unique = unique_objects(scene, groups)
     size = rules.rel_distance_options
@@ -170,32 +167,35 @@ def object_rel_distance(
             if np.diff(ranked).min() < rules.rel_distance_margin_m:
                 yield Rejection(kind, NEARLY_EQUAL)
                 continue
-            answer = options[int(np.argmin(distances))]
-            listed = ", ".join(options)
-            question = CLOSEST_WORDS[rules.wording].format(
-                options=listed, target=target
-            )
-            wrong = [option for option in options if option != answer]
-            made = multiple_choice(
+            which = np.argmax(distances) if farthest else np.argmin(distances)
+            words = (FARTHEST_WORDS if farthest else CLOSEST_WORDS)[rules.wording]
+            yield listed_choice(
                 kind,
-                question,
-                answer,
-                wrong,
-                (target, *options),
+                words,
+                options[int(which)],
+                options,
                 rng,
                 rules.shuffle_options,
+                target=target,
             )
-            # The question lists its options in the order of their letters.
-            shown = [text[3:] for text in made.options or ()]
-            question = question.replace(listed, ", ".join(shown), 1)
-            yield Draft(
-                kind,
-                MULTIPLE_CHOICE,
-                question,
-                made.options,
-                made.ground_truth,
-                (target, *shown),
-            )
+
+
+def object_rel_distance(
+    scene: Scene, rng: np.random.Generator, rules: Rules = DEFAULT_RULES
+) -> Drafts:
+    """Which option is closest to a unique target (*official*).
+
+    The distance to an option is that of its nearest instance, between the closest
+    points of the boxes.
+    """
+    return _ranked("object_rel_distance", scene, rng, rules, farthest=False)
+
+
+def object_rel_distance_farthest(
+    scene: Scene, rng: np.random.Generator, rules: Rules = DEFAULT_RULES
+) -> Drafts:
+    """Which option is farthest from a unique target; distances as for the closest."""
+    return _ranked("object_rel_distance_farthest", scene, rng, rules, farthest=True)
 
 
 def _gap_m(first: Box, second: Box) -> float:
@@ -250,9 +250,8 @@ def _measured(row: Row, scene: Scene, rules: Rules) -> tuple[str, ...]:
     return rounded(float(cKDTree(grids[0]).query(grids[1])[0].min()), 1)
 
 
-def _least_gaps_m(row: Row, scene: Scene, rules: Rules) -> dict[str, float]:
+def _gaps_m(names: dict[str, str], scene: Scene, rules: Rules) -> dict[str, float]:
     """Option's category → gap between the target and its nearest box."""
-    names = names_in(CLOSEST_WORDS, row)
     target = the_box(scene, names["target"], rules)
     return {
         name: min(_gap_m(target, box) for box in boxes_of(scene, name, rules))
@@ -262,8 +261,14 @@ def _least_gaps_m(row: Row, scene: Scene, rules: Rules) -> dict[str, float]:
 
 def _closest(row: Row, scene: Scene, rules: Rules) -> tuple[str, ...]:
     """Every option that no other undercuts."""
-    gaps = _least_gaps_m(row, scene, rules)
+    gaps = _gaps_m(names_in(CLOSEST_WORDS, row), scene, rules)
     return fitting(row, [n for n in gaps if gaps[n] <= min(gaps.values()) + 1e-6])
+
+
+def _farthest(row: Row, scene: Scene, rules: Rules) -> tuple[str, ...]:
+    """Every option that no other exceeds."""
+    gaps = _gaps_m(names_in(FARTHEST_WORDS, row), scene, rules)
+    return fitting(row, [n for n in gaps if gaps[n] >= max(gaps.values()) - 1e-6])
 
 
 TYPES = (
@@ -277,20 +282,26 @@ TYPES = (
         unit="m",
         rejections=(FEW_UNIQUE, TOO_SMALL, TOUCH),
     ),
-    QuestionType(
-        name="object_rel_distance",
-        kind="object_rel_distance",
-        words=CLOSEST_WORDS,
-        generator=object_rel_distance,
-        oracle=_closest,
-        problem_type=MULTIPLE_CHOICE,
-        rejections=(
-            FEW_CATEGORIES,
-            TARGET_NOT_UNIQUE,
-            DRAWN_BEFORE,
-            OPTION_TOUCHES,
-            NEARLY_EQUAL,
-        ),
-        lists_options=True,
+    *(
+        QuestionType(
+            name=generator.__name__,
+            kind="object_rel_distance",
+            words=words,
+            generator=generator,
+            oracle=oracle,
+            problem_type=MULTIPLE_CHOICE,
+            rejections=(
+                FEW_CATEGORIES,
+                TARGET_NOT_UNIQUE,
+                DRAWN_BEFORE,
+                OPTION_TOUCHES,
+                NEARLY_EQUAL,
+            ),
+            lists_options=True,
+        )
+        for words, generator, oracle in (
+            (CLOSEST_WORDS, object_rel_distance, _closest),
+            (FARTHEST_WORDS, object_rel_distance_farthest, _farthest),
+        )
     ),
 )

@@ -1,13 +1,22 @@
-"""Sizes: the longest edge of an object, the area of the room."""
+"""Sizes: the longest edge of an object, the largest of several, the room's area."""
 
 import numpy as np
 
 from spacer_lib.questions.askable import askable, unique_objects
-from spacer_lib.questions.drafts import NUMERICAL, Draft, Drafts, Rejection, shuffled
+from spacer_lib.questions.drafts import (
+    MULTIPLE_CHOICE,
+    NUMERICAL,
+    Draft,
+    Drafts,
+    Rejection,
+    listed_choice,
+    shuffled,
+)
 from spacer_lib.questions.kinds.record import QuestionType, in_each_wording
 from spacer_lib.questions.oracle import (
     Row,
     Undetermined,
+    fitting,
     names_in,
     rounded,
     the_box,
@@ -25,6 +34,12 @@ _ROOM = (
 )
 # The benchmark has line breaks, here after a blank.
 ROOM_WORDS = {"spacer": " ".join(_ROOM), "vsibench": " \n".join(_ROOM)}
+LARGEST_WORDS = in_each_wording(
+    "Judging by the longest dimension (length, width, or height), which of these "
+    "objects ({options}) is the largest?"
+)
+FEW_UNIQUE = "fewer than {} unique categories"
+NEARLY_EQUAL = "the two largest are nearly equal"
 NOT_UNIQUE = "category is not unique"
 TOO_SMALL = "object too small"
 NO_AREA = "no area of the room by the rule {}"
@@ -50,6 +65,30 @@ def object_size_estimation(
         yield Draft(kind, NUMERICAL, question, None, answer, (category,))
 
 
+def object_size_comparison(
+    scene: Scene, rng: np.random.Generator, rules: Rules = DEFAULT_RULES
+) -> Drafts:
+    """Which of several unique objects has the longest edge of its box."""
+    kind, size = "object_size_comparison", rules.rel_distance_options
+    unique = unique_objects(scene, askable(scene, rules))
+    if len(unique) < size:
+        yield Rejection(kind, FEW_UNIQUE.format(size))
+    names = shuffled(unique, rng)
+    for start in range(0, len(names) - size + 1, size):
+        options = names[start : start + size]
+        edges = {name: max(unique[name].axes_lengths_m) for name in options}
+        ranked = sorted(edges.values())
+        if min(edges.values()) < rules.smallest_edge_m:
+            yield Rejection(kind, TOO_SMALL)
+            continue
+        if ranked[-1] < ranked[-2] * (1 + rules.size_margin):
+            yield Rejection(kind, NEARLY_EQUAL)
+            continue
+        answer = max(edges, key=edges.__getitem__)
+        words = LARGEST_WORDS[rules.wording]
+        yield listed_choice(kind, words, answer, options, rng, rules.shuffle_options)
+
+
 def room_size_estimation(
     scene: Scene, rng: np.random.Generator, rules: Rules = DEFAULT_RULES
 ) -> Drafts:
@@ -70,6 +109,18 @@ def _longest_edge(row: Row, scene: Scene, rules: Rules) -> tuple[str, ...]:
     corner = center - edges.sum(axis=0) / 2
     neighbours = corner + edges
     return rounded(100 * float(np.linalg.norm(neighbours - corner, axis=1).max()), 0)
+
+
+def _none_longer(row: Row, scene: Scene, rules: Rules) -> tuple[str, ...]:
+    """The options with an edge that no edge of the others exceeds."""
+    names = names_in(LARGEST_WORDS, row)["options"].split(", ")
+    extents = {
+        name: np.linalg.norm(the_box(scene, name, rules).edges, axis=1).max()
+        for name in names
+    }
+    most = max(extents.values())
+    longest = [name for name in names if extents[name] > most - 1e-6]
+    return fitting(row, longest)
 
 
 def _area_on_the_floor(row: Row, scene: Scene, rules: Rules) -> tuple[str, ...]:
@@ -93,6 +144,16 @@ TYPES = (
         problem_type=NUMERICAL,
         unit="cm",
         rejections=(NOT_UNIQUE, TOO_SMALL),
+    ),
+    QuestionType(
+        name="object_size_comparison",
+        kind="object_size_comparison",
+        words=LARGEST_WORDS,
+        generator=object_size_comparison,
+        oracle=_none_longer,
+        problem_type=MULTIPLE_CHOICE,
+        rejections=(FEW_UNIQUE, TOO_SMALL, NEARLY_EQUAL),
+        lists_options=True,
     ),
     QuestionType(
         name="room_size_estimation",
