@@ -35,6 +35,11 @@ class Rules:
         Least time between first appearances.
     size_margin : float
         Least excess of the largest object's longest edge, as a share of the next one's.
+    route_leg_min_m : float
+        Least distance of two objects that a route joins.
+    robot_radius_m, robot_height_m, robot_step_m : float
+        Of the robot that walks routes: boxes block it that begin below its height and
+        are higher than its step.
     smallest_edge_m : float
         Least longest edge of an object in a numerical question.
     shuffle_options : bool
@@ -63,6 +68,10 @@ class Rules:
     direction_border_deg: float = 10.0
     order_gap_s: float = 1.0
     size_margin: float = 0.1
+    route_leg_min_m: float = 1.0
+    robot_radius_m: float = 0.2
+    robot_height_m: float = 1.0
+    robot_step_m: float = 0.1
     smallest_edge_m: float = 0.15
     shuffle_options: bool = True
     boxes: str = "oriented"

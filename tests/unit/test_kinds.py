@@ -3,6 +3,7 @@
 import ast
 import functools
 import inspect
+import itertools
 import math
 import types
 
@@ -12,7 +13,7 @@ import pytest
 from spacer_lib.artifacts import read_jsonl
 from spacer_lib.questions import kinds
 from spacer_lib.questions.drafts import MULTIPLE_CHOICE, Draft, Rejection
-from spacer_lib.questions.kinds import QUESTION_TYPES
+from spacer_lib.questions.kinds import QUESTION_TYPES, route
 from spacer_lib.questions.oracle import Undetermined
 from spacer_lib.questions.rules import Rules
 from spacer_lib.rooms.scene import ObjectInstance, Scene, read_meta_file
@@ -190,6 +191,11 @@ MUTANTS = [
         "round(distance + 0.05, 1)",
         "object_abs_distance",
     ),
+    ("route", '"Turn Left": 1j', '"Turn Left": -1j', "route_planning"),
+    ("route", '"Turn Left" if turn > 0', '"Turn Left" if turn < 0', "route_planning"),
+    ("route", "self.radius + 0.05", "-self.radius", "route_planning"),
+    ("route", "turn += -180 if turn > 0 else 180", "pass", "route_planning"),
+    ("route", "abs(turn) > 135", "abs(turn) > 95", "route_planning"),
     ("size", "longest * 100", "longest * 100 + 0.5", "object_size_estimation"),
     ("size", "round(area_m2, 1)", "round(area_m2 + 0.05, 1)", "room_size_estimation"),
     ("counting", "str(count)", "str(count - 1)", "object_counting"),
@@ -259,6 +265,31 @@ def test_on_whole_metres_the_originals_agree():
                 except Undetermined:
                     assert "direction" in one.name
     assert asked > 1000
+
+
+# ---------------------------------------------------------------- routes
+
+
+def test_five_hundred_routes_end_at_the_goal_and_wrong_turns_elsewhere():
+    """Options are balanced: letters, and turns in right and wrong sequences."""
+    one, letters, right, every = QUESTION_TYPES["route_planning"], [], [], []
+    blanks, seed = [], 0
+    while len(letters) < 500:
+        scene = room(seed)
+        seed += 1
+        for draft in drafts(one, scene, RULES, many=2):
+            assert one.oracle(row_of(draft), scene, RULES) == (draft.ground_truth,)
+            letters.append(draft.ground_truth)
+            texts = [option[3:].split(", ") for option in draft.options]
+            right += texts["ABCD".index(draft.ground_truth)]
+            every += itertools.chain(*texts)
+            blanks.append(len(texts[0]))
+    assert seed < 700
+    for words in (right, every):
+        shares = [words.count(turn) / len(words) for turn in route.TURNS]
+        assert 0.25 < min(shares) and max(shares) < 0.42, shares
+    assert 0.2 < letters.count("A") / len(letters) < 0.35
+    assert min(blanks.count(n) for n in (1, 2, 3)) > 50
 
 
 # ---------------------------------------------------------------- published rows

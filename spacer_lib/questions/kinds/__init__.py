@@ -5,11 +5,12 @@ from spacer_lib.questions.kinds import (
     counting,
     direction,
     distance,
+    route,
     size,
 )
 from spacer_lib.questions.kinds.record import QuestionType
 
-_MODULES = (counting, size, distance, direction, appearance)
+_MODULES = (counting, size, distance, direction, appearance, route)
 QUESTION_TYPES: dict[str, QuestionType] = {
     one.name: one for module in _MODULES for one in module.TYPES
 }
