@@ -318,7 +318,7 @@ _ = room_plots.area_by_alpha(aligned, ax, true_m2)
 #
 # ## First-seen frames
 #
-# An object's first-seen frame is the first one in which it covers 0.1 % of the image. Without instance images, its vertices are projected into the depth images. A vertex counts if its depth agrees, and the object is seen if a tenth of its vertices count.
+# An object's first-seen frame is the first one in which it covers 0.1 % of the image. Without instance images, rays of the picture are followed to the depth image's surface: the nearest vertex of the mesh tells whose pixel it is. This is done for the kept frames, two a second and those that a model is shown.
 
 # %%
 figure, ax = plt.subplots(figsize=(6.4, 2.8))

@@ -44,9 +44,11 @@ from spacer_lib.questions.kinds import lists_options
 from spacer_lib.questions.recipes import Recipe, load_recipe
 from spacer_lib.rooms.identity import Room, benchmark_room, require_no_benchmark_rooms
 from spacer_lib.rooms.scene import Scene, space_of
+from spacer_lib.rooms.shown import as_shown
 from spacer_lib.rows import CognitiveMap, Question, QuestionWriter
 
 TRAINING_PARTS = ("train", "grpo")
+ANY_TYPE = "any question type"  # of rejections before a type is asked
 
 
 def build_dataset(
@@ -235,6 +237,7 @@ def _make_candidates(
     client: Any,
 ) -> None:
     key = [GENERATOR_VERSION, seed, recipe.caps, recipe.rules, recipe.grid_size]
+    key += [recipe.shown] if recipe.shown else []
     prints = {n: config_hash([key, s.to_meta()]) for n, s in by_id.items()}
     with Manifest(make_folder(out_dir)) as manifest:
         todo = [by_id[n] for n in sorted(by_id) if not manifest.done(n, prints[n])]
@@ -247,6 +250,9 @@ def _make_candidates(
 
 
 def _scene_candidates(out_dir: Path, recipe: Recipe, seed: int, scene: Scene) -> None:
+    left_out = Counter[str]()
+    if recipe.shown:
+        scene, left_out = as_shown(scene, recipe.shown)
     rows, rejections = question_rows(
         scene,
         seed,
@@ -255,6 +261,7 @@ def _scene_candidates(out_dir: Path, recipe: Recipe, seed: int, scene: Scene) ->
         tasks=recipe.tasks,
         grid_size=recipe.grid_size,
     )
+    rejections.update({(ANY_TYPE, why): count for why, count in left_out.items()})
     _require_distinct(rows)
     cells = rasterize(scene, recipe.grid_size)
     content = {

@@ -28,6 +28,15 @@ def front_matter(parts: Iterable[str]) -> str:
     return f"---\n{yaml.safe_dump(head, sort_keys=False)}---\n"
 
 
+def _shown_text(recipe: Mapping[str, Any]) -> list[str]:
+    if recipe["frames"] is None:
+        return []
+    return [
+        f"Each object asked about fills {recipe['least_share']:.1%} of at least one of "
+        f"the {recipe['frames']} frames of the video that the model is shown."
+    ]
+
+
 def card_text(report: Mapping[str, Any]) -> str:
     """The card of one output folder, from its ``report.json``."""
     counts = report["counts"]
@@ -62,6 +71,7 @@ def card_text(report: Mapping[str, Any]) -> str:
         "",
         f"Scenes: {scenes}. Left out because evaluation uses their rooms: "
         f"{len(report['dropped'])}. Parts share no physical space.",
+        *_shown_text(recipe),
         "",
         "Each row has VSI-Bench's fields (`id`, `dataset`, `scene_name`, "
         "`question_type`, `question`, `options`, `ground_truth`) and `problem_type`, "

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from spacer_lib.artifacts import PROJECT_ROOT, PathLike
 from spacer_lib.errors import SpacerError, nearest
 from spacer_lib.questions.generators import GENERATORS, Rules
+from spacer_lib.rooms.frames import Sampler
+from spacer_lib.rooms.shown import Shown
 from spacer_lib.settings import load_settings
 
 RECIPES = PROJECT_ROOT / "configs" / "qa"
@@ -68,6 +70,13 @@ class Recipe:
         M of the cognitive maps.
     parts : dict
         Part → share of the physical spaces.
+    frames : int or None
+        Frames that the model will be shown. Only objects that these show are asked
+        about; see ``rooms.shown.as_shown``. ``None``: what frames show is not used.
+    least_share : float
+        Of a shown frame, that an object must fill in one of them.
+    sampler : Sampler or None
+        Which frames are shown; ``None``: evenly spaced ones.
     """
 
     name: str
@@ -79,6 +88,9 @@ class Recipe:
     option_free: bool = False
     grid_size: int = 10
     parts: dict[str, float] = field(default_factory=lambda: {"train": 1.0})
+    frames: int | None = None
+    least_share: float = 0.05
+    sampler: Sampler | None = None
 
     def __post_init__(self) -> None:
         if not self.tasks:
@@ -111,6 +123,7 @@ class Recipe:
                     got=repr(part)[:80],
                     expected="letters, digits, _ and -, since it names a file",
                 )
+        _ = self.shown  # refuses unusable values
         shares = list(self.parts.values())
         if not abs(sum(shares) - 1) <= 1e-9 or min(shares) < 0:
             raise SpacerError(
@@ -119,6 +132,13 @@ class Recipe:
                 got=self.parts,
                 expected="a sum of 1, none negative",
             )
+
+    @property
+    def shown(self) -> Shown | None:
+        """What the model is shown; ``None``: not said."""
+        if self.frames is None:
+            return None
+        return Shown(self.frames, self.least_share, self.sampler or Sampler())
 
     @property
     def caps(self) -> dict[str, int]:

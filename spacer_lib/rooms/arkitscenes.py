@@ -25,6 +25,7 @@ import numpy.typing as npt
 
 from spacer_lib.artifacts import PathLike, listing, read_json
 from spacer_lib.errors import SpacerError
+from spacer_lib.rooms.footage import Camera, usable_camera
 from spacer_lib.rooms.geometry import box_corners
 from spacer_lib.rooms.recording import (
     FrameFolder,
@@ -128,12 +129,12 @@ def open_recording(
         depth = {}
     poses = _matched(times, _read_trajectory(folder), POSE_TOLERANCE_S)
     images = _matched(times, depth, POSE_TOLERANCE_S)
-    pincams = _matched(times, cameras, np.inf)
+    pincams = [path and _pincam(path) for path in _matched(times, cameras, np.inf)]
     frames = tuple(
         StoredFrame(
             index=index,
             T_scan_from_camera=poses[index],
-            depth_intrinsic=_intrinsic(pincams[index]) if cameras else np.eye(3),
+            depth_intrinsic=pincams[index].intrinsic if cameras else np.eye(3),
             color_time_us=round(1e6 * time),
             depth_time_us=round(1e6 * time),
             color=color[time],
@@ -141,7 +142,11 @@ def open_recording(
         )
         for index, time in enumerate(times)
     )
-    return FrameFolder(folder, fps, frames, tuple(range(len(frames))))
+    camera = None
+    if cameras:  # focusing changes it by some pixels
+        middle = np.median([pincam.intrinsic for pincam in pincams], axis=0)
+        camera = usable_camera(middle, pincams[0].size)
+    return FrameFolder(folder, fps, frames, tuple(range(len(frames))), camera)
 
 
 def _frames_folder(scan_dir: Path) -> Path:
@@ -277,12 +282,13 @@ def _read_trajectory(folder: Path) -> dict[float, npt.NDArray[np.float64]]:
     return poses
 
 
-def _intrinsic(path: Path) -> npt.NDArray[np.float64]:
-    """(3, 3) pixels, of ``width height fx fy cx cy``."""
+def _pincam(path: Path) -> Camera:
+    """The camera of ``width height fx fy cx cy``."""
     words = read_text(path).split()
     try:
-        _, _, fx, fy, cx, cy = map(float, words)
-    except ValueError as error:
+        width, height, fx, fy, cx, cy = map(float, words)
+        size = int(width), int(height)
+    except (ValueError, OverflowError) as error:
         raise SpacerError(
             f"{path}: intrinsics",
             kind="rooms.intrinsics",
@@ -290,4 +296,5 @@ def _intrinsic(path: Path) -> npt.NDArray[np.float64]:
             expected="width height fx fy cx cy",
             remedy="download the intrinsics again",
         ) from error
-    return np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1.0]])
+    K = np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1.0]])
+    return Camera(K, size)

@@ -8,7 +8,7 @@ Pixel (u, v) has its centre at whole coordinates.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +32,25 @@ METRES, ROTATION, PIXELS, SHARE = 4, 5, 3, 5
 ORTHONORMAL = 1e-3  # tolerance of a pose's rotation
 
 MAX_PIXELS = 10**6  # side of a picture
+
+
+class Camera(NamedTuple):
+    """(3, 3) pinhole matrix in pixels, for pictures of ``size`` (width, height)."""
+
+    intrinsic: npt.NDArray[np.float64]
+    size: tuple[int, int]
+
+
+def usable_camera(intrinsic: npt.ArrayLike, size: tuple[int, int]) -> Camera | None:
+    """A camera that a file states; ``None`` if these are not its pictures.
+
+    So if a focal length is not positive or the axis does not meet the picture.
+    """
+    K = np.asarray(intrinsic, dtype=np.float64)[:3, :3]
+    if not np.isfinite(K).all() or min(K[0, 0], K[1, 1], *size) <= 0:
+        return None
+    meets = 0 < K[0, 2] < size[0] and 0 < K[1, 2] < size[1]
+    return Camera(K, size) if meets and (K[2] == (0, 0, 1)).all() else None
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from spacer_lib.artifacts import PathLike
 from spacer_lib.errors import SpacerError
+from spacer_lib.rooms.footage import Camera
 from spacer_lib.rooms.scannet.sens import COLOR_JPEG
 
 JPEG_QUALITY = 95  # of colour images that are stored as PNG
@@ -47,7 +48,8 @@ class RecordingReader(Protocol):
     ``numbers`` are the frames' numbers in the original recording: 0, 20, 40 … of a
     recording of which every twentieth frame was kept. ``stated_count`` is the number of
     frames that its header states, ``notes`` say what was left out on opening, and
-    ``color_format`` is one of ``scannet.sens``.
+    ``color_format`` is one of ``scannet.sens``. ``camera`` is that of the colour
+    images, ``None`` if it is unknown.
     """
 
     @property
@@ -68,6 +70,8 @@ class RecordingReader(Protocol):
     def notes(self) -> Sequence[str]: ...
     @property
     def color_format(self) -> int: ...
+    @property
+    def camera(self) -> Camera | None: ...
     def __enter__(self) -> "RecordingReader": ...
     def __exit__(
         self,
@@ -121,6 +125,7 @@ class FrameFolder:
     fps: float
     frames: tuple[StoredFrame, ...]
     numbers: tuple[int, ...]
+    camera: Camera | None = None
 
     @property
     def frame_count(self) -> int:

@@ -25,6 +25,7 @@ import numpy.typing as npt
 
 from spacer_lib.artifacts import PathLike, listing, read_json
 from spacer_lib.errors import SpacerError
+from spacer_lib.rooms.footage import usable_camera
 from spacer_lib.rooms.recording import FrameFolder, StoredFrame, read_depth_image
 from spacer_lib.rooms.scannet.labels import spelling
 from spacer_lib.rooms.scannet.parse import (
@@ -142,11 +143,13 @@ def open_recording(
     colmap, depth = _colmap_poses(scan_dir / COLMAP), _depth_readers(scan_dir, warnings)
     width, height = _color_size(video)
     scale = np.array([DEPTH_SIZE[0] / width, DEPTH_SIZE[1] / height, 1.0])
-    frames = []
+    frames, color = [], []
     for index in range(count):
         entry = stored.get(index, {})
         pose = _matrix(path, index, entry.get("aligned_pose"), 4)
         K = _matrix(path, index, entry.get("intrinsic"), 3)
+        if K is not None:
+            color.append(K)
         time_us = round(1e6 * _seconds(entry))
         frames.append(
             StoredFrame(
@@ -158,7 +161,10 @@ def open_recording(
                 depth=None if K is None else depth.get(index),
             )
         )
-    return FrameFolder(path, _fps(frames), tuple(frames), tuple(range(count)))
+    # Focusing changes it by some pixels.
+    middle = np.median(color, axis=0) if color else np.zeros((3, 3))
+    camera = usable_camera(middle, (width, height))
+    return FrameFolder(path, _fps(frames), tuple(frames), tuple(range(count)), camera)
 
 
 def _require(path: Path) -> Path:

@@ -303,7 +303,8 @@ def _write_scene(
     if video:
         scene, files = _with_video(scan_dir, scene, out_dir)
     name = scene.scene_id
-    write_json(out_dir / f"scenes/{name}.json", {name: scene.to_meta()})
+    content = {name: scene.to_meta()}
+    write_json(out_dir / f"scenes/{name}.json", content, indent=None)
     return [f"scenes/{name}.json", *files]
 
 

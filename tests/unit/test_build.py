@@ -9,6 +9,7 @@ import time
 from collections import Counter
 
 import datasets
+import numpy as np
 import psutil
 import pytest
 from support import refused
@@ -18,10 +19,13 @@ from spacer_lib.questions import build
 from spacer_lib.questions.build import build_dataset
 from spacer_lib.questions.generators import GENERATOR_VERSION, Rules
 from spacer_lib.questions.recipes import RECIPES, Recipe, TaskWish, load_recipe
+from spacer_lib.rooms.frames import sample_indices
 from spacer_lib.rooms.scans import read_scenes, synthetic_meta
 from spacer_lib.rooms.scene import space_of
+from spacer_lib.rooms.shown import SMALL
 from spacer_lib.rooms.synthetic.layout import draw_room
-from spacer_lib.rooms.synthetic.views import VIEWS, to_scene
+from spacer_lib.rooms.synthetic.render import Renderer, film
+from spacer_lib.rooms.synthetic.views import VIEWS, to_scene, view_intrinsic, view_poses
 from spacer_lib.rows import read_questions
 from spacer_lib.settings import setting_names
 
@@ -196,6 +200,104 @@ def test_rows_carry_map_and_video(scenes, tmp_path):
     assert all(0 <= x < 10 and 0 <= y < 10 for c in row["map"].values() for x, y in c)
     maps = read_json(tmp_path / "maps.json")
     assert maps["maps"][row["scene_name"]] == row["map"] and maps["grid_size"] == 10
+
+
+# --- What the model is shown --------------------------------------------------------
+
+
+SHOWN = """\
+name: shown
+source: test
+frames: {frames}
+least_share: 0.03
+parts: {{test: 1.0}}
+rules: {{order_gap_s: 0.2}}
+tasks:
+  object_counting: {{per_video: 9}}
+  object_size_estimation: {{per_video: 9}}
+  object_rel_direction_hard: {{per_video: 9}}
+  obj_appearance_order: {{per_video: 9}}
+"""
+
+
+@pytest.fixture(scope="module")
+def filmed():
+    """Four rooms with footage."""
+    rooms, view = [draw_room(seed) for seed in range(4)], VIEWS["walk"]
+    return [
+        to_scene(room, view, footage=film(room, view, size=(96, 72))) for room in rooms
+    ]
+
+
+def shown_pixels(seed, frames):
+    """{category: (instances, frames) shares} in the frames that are shown."""
+    room, view = draw_room(seed), VIEWS["walk"]
+    indices = sample_indices(view.frames, frames)
+    renderer, K = Renderer(room), view_intrinsic(room, view, 96, 72)
+    pictures = [
+        renderer.render(pose, K, 96, 72)[2] for pose in view_poses(room, view, indices)
+    ]
+    shares = {}
+    for piece in room.furniture:
+        mine = [(labels == piece.instance_id).mean() for labels in pictures]
+        shares.setdefault(piece.kind.category, []).append(mine)
+    return {name: np.array(mine) for name, mine in shares.items()}, indices
+
+
+@pytest.mark.parametrize("frames", [8, 16])
+def test_questions_are_about_what_the_model_is_shown(filmed, tmp_path, frames):
+    """Checked by rendering the shown frames again."""
+    path = tmp_path / "shown.yaml"
+    path.write_text(SHOWN.format(frames=frames))
+    report = build_dataset(filmed, tmp_path / "out", path)
+    rows = read_questions(tmp_path / "out" / "test.jsonl")
+    for seed, scene in enumerate(filmed):
+        shares, indices = shown_pixels(seed, frames)
+        mine = [row for row in rows if row["scene_name"] == scene.scene_id]
+        largest = {name: share.max(axis=1) for name, share in shares.items()}
+        for name in {name for row in mine for name in row["categories"]}:
+            assert largest[name].max() >= 0.03
+            assert not ((largest[name] >= 0.0011) & (largest[name] < 0.0299)).any()
+        for row in mine:
+            names = row["categories"]
+            if row["question_type"] == "object_counting":
+                seen = (largest[names[0]] >= 0.03).sum()
+                assert row["ground_truth"] == str(seen)
+            if row["question_type"] == "obj_appearance_order":
+                right = dict(o.split(". ", 1) for o in row["options"])
+                order = right[row["ground_truth"]].split(", ")
+                first = [(shares[n].max(axis=0) >= 0.001).argmax() for n in order]
+                assert first == sorted(first) and len(set(first)) == 4
+                assert indices[first[-1]] > 0
+        assert set(mine[0]["map"]) < set(shares)
+    reasons = {
+        (r["question_type"], r["reason"]): r["count"] for r in report["rejections"]
+    }
+    assert reasons[build.ANY_TYPE, SMALL] > 3
+    assert f"the {frames} frames" in (tmp_path / "out" / "README.md").read_text()
+    path.write_text(SHOWN.format(frames="null"))  # all objects
+    build_dataset(filmed, tmp_path / "all", path)
+    every = read_questions(tmp_path / "all" / "test.jsonl")
+    assert {row["question"] for row in every} - {row["question"] for row in rows}
+
+
+def test_other_shown_frames_make_the_candidates_anew(filmed, tmp_path):
+    path = tmp_path / "shown.yaml"
+    for frames in (8, 16):
+        path.write_text(SHOWN.format(frames=frames))
+        build_dataset(filmed, tmp_path / "out", path)
+    build_dataset(filmed, tmp_path / "fresh", path)
+    name = "test.jsonl"
+    found, fresh = ((tmp_path / k / name).read_bytes() for k in ("out", "fresh"))
+    assert found == fresh
+
+
+def test_scenes_without_footage_have_no_questions_about_what_is_shown(scenes, tmp_path):
+    recipe = Recipe("r", "s", {"object_counting": TaskWish(3)}, frames=16)
+    with refused("questions.none-left"):
+        build_dataset(scenes, tmp_path, recipe)
+    with refused("rooms.shown-frames", says="frames 0"):
+        Recipe("r", "s", {"object_counting": TaskWish(3)}, frames=0)
 
 
 # --- Recipes ------------------------------------------------------------------------

@@ -13,7 +13,9 @@ from spacer_lib.rooms.footage import (
     Footage,
     kept_frames,
 )
-from spacer_lib.rooms.scene import Scene
+from spacer_lib.rooms.frames import Sampler
+from spacer_lib.rooms.scene import ObjectInstance, Scene
+from spacer_lib.rooms.shown import SMALL, UNKNOWN, UNSEEN, Shown, as_shown
 from spacer_lib.rooms.synthetic.layout import draw_room
 from spacer_lib.rooms.synthetic.render import Renderer, film
 from spacer_lib.rooms.synthetic.views import (
@@ -289,3 +291,116 @@ def test_objects_with_one_id_have_no_footage(filmed):
         boxes[0]["instance_id"] = 0
     with refused("rooms.footage", says="instance_id"):
         Scene.from_meta("a", meta)
+
+
+# --- what a model is shown
+
+
+def shown_room(visible, categories, frames=(0, 12, 24, 36, 47), **changes):
+    """A video of 48 frames; ``visible`` has a row for each kept frame."""
+    poses = np.stack([look_at((1, 2, 1.5), (4, 2, 1.5))] * len(frames))
+    boxes = [
+        ObjectInstance(
+            k, name, (1, k, 1), (1, 1, 1), np.eye(3).ravel(), (0,) * 3, (1,) * 3
+        )
+        for k, name in enumerate(categories)
+    ]
+    values = {
+        "scene_id": "scene0001_00",
+        "dataset": "synthetic",
+        "instances": boxes,
+        "room_size_m2": 12.0,
+        "room_center_m": (2, 1.5, 1),
+        "floor_min_m": (0, 0),
+        "floor_max_m": (4, 3),
+        "fps": 24.0,
+        "frame_count": 48,
+        "footage": footage(frames=frames, poses=poses, visible=visible),
+    }
+    return Scene(**values | changes)
+
+
+NAMES = ("bed", "sofa", "lamp", "chair", "chair", "desk", "desk")
+SHARES = [
+    [0.00, 0.04, 0.00, 0.06, 0.00, 0.10, 0.01],  # frame 0
+    [0.90, 0.90, 0.90, 0.90, 0.90, 0.90, 0.90],  # frame 12: not shown
+    [0.00, 0.00, 0.00, 0.00, 0.00, 0.00, 0.00],
+    [0.00, 0.00, 0.00, 0.00, 0.00, 0.00, 0.00],
+    [0.05, 0.00, 0.00, 0.00, 0.00, 0.00, 0.00],  # frame 47
+]
+
+
+def test_only_what_shown_frames_show_is_left():
+    """Two frames are shown, 0 and 47. The sofa and a desk are small in them."""
+    scene = shown_room(SHARES, NAMES)
+    seen, left_out = as_shown(scene, Shown(2))
+    assert [(i.category, i.first_seen_frame) for i in seen.instances] == [
+        ("bed", 47),
+        ("chair", 0),
+    ]
+    # Of two chairs one is not shown, so a viewer counts one. Of two desks nobody can
+    # say whether the small one counts.
+    assert seen.object_counts == {"bed": 1, "chair": 1}
+    assert left_out == {SMALL: 3, UNSEEN: 2}
+    assert seen.footage.frames == (0, 47)
+    assert seen.footage.visible.tolist() == [[0, 0.06], [0.05, 0]]
+    assert scene == shown_room(SHARES, NAMES)  # unchanged
+    # More frames show more, and a larger share leaves less.
+    assert len(as_shown(scene, Shown(5))[0].instances) == len(NAMES)
+    assert [i.category for i in as_shown(scene, Shown(2, 0.06))[0].instances] == [
+        "chair"
+    ]
+    small, _ = as_shown(scene, Shown(2, 0.01))
+    assert small.object_counts == {"bed": 1, "sofa": 1, "chair": 1, "desk": 2}
+
+
+def test_an_object_first_appears_in_a_shown_frame_even_if_small():
+    shares = [[0.0009, 0.0], [0.001, 0.0], [0.2, 0.0], [0, 0], [0, 0.3]]
+    seen, _ = as_shown(shown_room(shares, ("bed", "sofa")), Shown(5))
+    assert [i.first_seen_frame for i in seen.instances] == [12, 47]
+
+
+def test_the_sampler_picks_the_frames():
+    scene = shown_room(SHARES, NAMES)
+    inner = Shown(1, sampler=Sampler("inner"))  # frame 24
+    seen, left_out = as_shown(scene, inner)
+    assert seen.instances == () and left_out == {UNSEEN: 7}
+
+
+def test_the_nearest_kept_frame_stands_for_a_shown_one():
+    """Of 48 frames at 24 a second; six frames are a quarter of a second."""
+    near = shown_room([[0.5], [0.5]], ["bed"], frames=(6, 41))
+    assert as_shown(near, Shown(2))[0].footage.frames == (6, 41)
+    far = shown_room([[0.5], [0.5]], ["bed"], frames=(7, 40))
+    seen, left_out = as_shown(far, Shown(2))
+    assert seen.footage is None and left_out == {UNKNOWN: 1}
+
+
+def test_unknown_shares_leave_objects_out():
+    """Unless another frame shows enough; the first appearance is unknown then."""
+    shares = [[np.nan] * 3, [0, 0, 0], [0.5, 0, 0.01], [0, 0, 0], [0, 0, 0]]
+    scene = shown_room(shares, ("bed", "sofa", "desk"))
+    seen, left_out = as_shown(scene, Shown(5))
+    assert [(i.category, i.first_seen_frame) for i in seen.instances] == [("bed", None)]
+    assert left_out == {SMALL: 2}
+
+
+@pytest.mark.parametrize("missing", ["footage", "frame_count", "fps"])
+def test_without_footage_nothing_is_known_to_be_shown(missing):
+    scene = shown_room(SHARES, NAMES, **{missing: None})
+    seen, left_out = as_shown(scene, Shown(2))
+    assert seen.instances == () and seen.object_counts == {}
+    assert left_out == {UNKNOWN: 7}
+    assert as_shown(seen, Shown(2)) == (seen, {})
+
+
+def test_counts_that_differ_from_the_boxes_still_do():
+    scene = shown_room(SHARES, NAMES, object_counts={"bed": 2, "chair": 2, "toy": 1})
+    seen, _ = as_shown(scene, Shown(2))
+    assert seen.object_counts == {"bed": 2, "chair": 1, "toy": 1}
+
+
+@pytest.mark.parametrize("values", [(0,), (16, 0.0), (16, 0.0001), (16, 1.5)])
+def test_shown_frames_that_cannot_be(values):
+    with refused("rooms.shown-frames"):
+        Shown(*values)

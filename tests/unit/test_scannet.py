@@ -48,6 +48,9 @@ TABLE = (
 )
 SCAN = "scene0007_01"
 FRAME_COUNT = 26
+# Pictures have 8 x 4 pixels, depth images 4 x 4.
+COLOR_K, DEPTH_K = np.diag([7.0, 7, 1, 1]), np.diag([4.0, 4, 1, 1])
+COLOR_K[:2, 2], DEPTH_K[:2, 2] = (3.5, 1.5), (1.5, 1.5)
 
 
 def grid(x, y, z, step=0.1):
@@ -103,7 +106,9 @@ def write_scan(
     write_json(folder, "groups", {"sceneId": scene_id, "segGroups": groups})
 
     jpeg, depth = b"jpeg", zlib.compress(np.zeros((4, 4), "<u2").tobytes())
-    data = struct.pack("<IQ4s", 4, 4, b"test") + struct.pack("<64f", *[0.0] * 64)
+    matrices = [COLOR_K, np.eye(4), DEPTH_K, np.eye(4)]
+    data = struct.pack("<IQ4s", 4, 4, b"test")
+    data += struct.pack("<64f", *np.concatenate(matrices).ravel())
     data += struct.pack("<iiIIIIfQ", 2, 1, 8, 4, 4, 4, 1000.0, FRAME_COUNT)
     for index in range(FRAME_COUNT):
         pose = np.eye(4)
@@ -264,18 +269,44 @@ def test_a_room_without_objects_is_legal_and_says_so(scan):
     assert parse(scan).provenance["groups"]["annotated"] == 0
 
 
-def test_the_camera_path_is_aligned_and_thinned(tmp_path):
-    # Scan frame (i / 8, 0, 1) is (1, i / 8 + 2, 0.5) aligned. Frame 0 has no pose:
-    # 1 is the first, then 13 and 25 (twelve frames apart); 13 is lost, so 14 follows.
+def test_the_camera_path_is_aligned(tmp_path):
+    # Scan frame (i / 8, 0, 1) is (1, i / 8 + 2, 0.5) aligned.
     scene = parse(write_scan(tmp_path, lost=(0, 13)))
-    assert [frame for frame, *_ in scene.camera_path_m] == [1, 14]
+    frames = [i for i in range(FRAME_COUNT) if i not in (0, 13)]
+    assert [frame for frame, *_ in scene.camera_path_m] == frames
     for frame, *center in scene.camera_path_m:
         assert center == pytest.approx((1, frame / 8 + 2, 0.5), abs=1e-6)
+    footage = scene.footage
+    assert footage.frames == tuple(frames) and footage.size == (8, 4)
+    assert footage.intrinsic.tolist() == COLOR_K[:3, :3].tolist()
+    # The alignment is a quarter turn: the camera's x points to the room's +y.
+    assert footage.poses[3][:3, 0] == pytest.approx((0, 1, 0))
+
+
+def test_shares_are_counted_in_the_instance_images(scan):
+    """Of 40 x 50 pixels the chair has one, from frame 6 on two; the can has one."""
+    scene = parse(scan)
+    chair, can = scene.footage.visible.T
+    assert chair.tolist() == [0.0005] * 6 + [0.001] * (FRAME_COUNT - 6)
+    assert np.flatnonzero(can).tolist() == [2] and can[2] == 0.0005
+
+
+def test_without_intrinsics_the_camera_path_remains(scan):
+    path = scan / f"{SCAN}.sens"
+    data = bytearray(path.read_bytes())
+    data[16 : 16 + 256] = bytes(256)
+    path.write_bytes(bytes(data))
+    scene = parse(scan)
+    assert scene.footage is None and len(scene.camera_path_m) == FRAME_COUNT
+    assert "no intrinsics of the camera" in scene.warnings[0]
+    assert scene.instances[0].first_seen_frame == 6
+    (scan / f"{SCAN}_2d-instance-filt.zip").unlink()
+    assert parse(scan).instances[0].first_seen_frame is None
 
 
 def test_scenes_survive_the_way_through_json(scan):
     scene = parse(scan, video_path="videos/a.mp4")
-    assert len(scene.camera_path_m) == 3
+    assert len(scene.camera_path_m) == FRAME_COUNT
     assert Scene.from_meta(SCAN, json.loads(json.dumps(scene.to_meta()))) == scene
 
 
@@ -380,8 +411,7 @@ def test_without_instance_images_frames_come_from_projection(scan):
 def test_projection_agrees_with_the_instance_images(tmp_path):
     """Of all objects, at least nine in ten within 4 frames (a sixth of a second).
 
-    The others enter the picture slowly, and the two methods have different thresholds:
-    a share of the picture, a share of the object's vertices.
+    Projection looks at kept frames only, and at fewer rays than an image has pixels.
     """
     apart = []
     for number in (1, 2, 4, 8):

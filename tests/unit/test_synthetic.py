@@ -15,7 +15,8 @@ from support import refused
 from spacer_lib.artifacts import read_json
 from spacer_lib.errors import SpacerError
 from spacer_lib.rooms.area import AREA_RULES, room_areas_m2
-from spacer_lib.rooms.footage import MIN_VISIBLE_FRACTION
+from spacer_lib.rooms.footage import MIN_VISIBLE_FRACTION, kept_frames
+from spacer_lib.rooms.frames import FPS
 from spacer_lib.rooms.geometry import alpha_shape_area_m2, box_corners, transform_points
 from spacer_lib.rooms.scannet.frames2d import read_instance_frames
 from spacer_lib.rooms.scannet.labels import read_labels
@@ -34,7 +35,7 @@ from spacer_lib.rooms.synthetic.layout import (
     hides_floor,
     in_base,
 )
-from spacer_lib.rooms.synthetic.render import Renderer
+from spacer_lib.rooms.synthetic.render import Renderer, film
 from spacer_lib.rooms.synthetic.views import VIEWS, to_scene, view_intrinsic, view_poses
 from spacer_lib.rooms.synthetic.write import (
     _write_mesh,
@@ -194,6 +195,25 @@ def test_first_seen_frames_agree(written):
     }
 
 
+def test_parsed_footage_is_the_rendered_one(written):
+    """Counted in instance images, and in the renderer's labels."""
+    found, frames = written.scene.footage, written.scene.footage.frames
+    rendered = film(written.room, written.view, frames=frames, size=written.size)
+    posed = [i for i in range(written.view.frames) if i not in written.lost]
+    assert frames == kept_frames(posed, written.view.frames, FPS)
+    assert (found.size, len(frames) > 25) == (written.size, True)
+    np.testing.assert_allclose(found.intrinsic, rendered.intrinsic, atol=1e-3)
+    np.testing.assert_allclose(found.poses, rendered.poses, atol=2e-4)
+    np.testing.assert_array_equal(found.visible, rendered.visible)
+    # Between kept frames an object may be seen too, but not before its first frame.
+    for share, instance in zip(found.visible.T, written.scene.instances, strict=True):
+        shown = [f for f, v in zip(frames, share, strict=True) if v >= 0.001]
+        if shown:
+            assert instance.first_seen_frame <= shown[0]
+        if instance.first_seen_frame in frames:
+            assert instance.first_seen_frame == shown[0]
+
+
 def test_projection_finds_the_same_objects(written, tmp_path):
     copy = tmp_path / written.folder.name
     copy.mkdir()
@@ -205,10 +225,14 @@ def test_projection_finds_the_same_objects(written, tmp_path):
     images = {i.instance_id: i.first_seen_frame for i in written.scene.instances}
     for instance in scene.instances:
         frame, other = instance.first_seen_frame, images[instance.instance_id]
-        # The thresholds differ (share of the object, share of the image), so an object
-        # that enters the picture slowly may be seen some frames earlier or later.
+        # By projection, only kept frames are looked at.
         if frame is not None and other is not None:
-            assert abs(frame - other) <= written.view.frames // 6
+            assert abs(frame - other) <= 8
+    assert scene.footage.frames == written.scene.footage.frames
+    apart = np.abs(scene.footage.visible - written.scene.footage.visible)
+    large = np.maximum(scene.footage.visible, written.scene.footage.visible) > 0.01
+    assert apart.max() < 0.02 and np.quantile(apart[large], 0.95) < 0.01
+    assert large.sum() > 50
     seen = {i.instance_id for i in scene.instances if i.first_seen_frame is not None}
     assert len(seen ^ {i for i, f in images.items() if f is not None}) <= 1
 

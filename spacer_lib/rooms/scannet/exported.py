@@ -1,23 +1,27 @@
 """Frames exported from a ``.sens`` recording into folders of files.
 
 ScanNet's own exporter writes ``color/<n>.jpg``, ``depth/<n>.png`` (16 bits, 1000 per
-metre), ``pose/<n>.txt`` (4x4, camera to scan) and ``intrinsic/intrinsic_depth.txt``.
-The archive ``scannet_frames_25k`` has every hundredth frame, numbers with leading
-zeros, and ``intrinsics_depth.txt`` in the scan's folder. Both are read.
+metre), ``pose/<n>.txt`` (4x4, camera to scan), ``intrinsic/intrinsic_depth.txt`` and
+``intrinsic_color.txt``. The archive ``scannet_frames_25k`` has every hundredth frame,
+numbers with leading zeros, and ``intrinsics_depth.txt`` in the scan's folder. Both are
+read.
 
 Source: https://github.com/ScanNet/ScanNet (``SensReader/python``, and the data
 organisation of ``scannet_frames_25k``).
 """
 
 import functools
+import itertools
 from collections.abc import Iterable
 from pathlib import Path
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
 from spacer_lib.artifacts import PathLike, listing
 from spacer_lib.errors import SpacerError
+from spacer_lib.rooms.footage import Camera, usable_camera
 from spacer_lib.rooms.frames import FPS
 from spacer_lib.rooms.recording import (
     FrameFolder,
@@ -89,7 +93,8 @@ def read_exported(folder: PathLike, warnings: list[str]) -> FrameFolder:
         )
         for index, n in enumerate(numbers)
     )
-    return FrameFolder(folder, FPS / step, frames, tuple(numbers))
+    camera = _camera(folder, "color", color) or _camera(folder, "depth", depth)
+    return FrameFolder(folder, FPS / step, frames, tuple(numbers), camera)
 
 
 def _warn(
@@ -127,10 +132,27 @@ def _pose(path: Path) -> npt.NDArray[np.float64] | None:
     return None if matrix is None or not np.isfinite(matrix).all() else matrix
 
 
+def _intrinsics(folder: Path, kind: str) -> Path | None:
+    """The file with the intrinsics of ``color`` or ``depth`` images."""
+    files = (folder / name.replace("depth", kind) for name in INTRINSICS)
+    return next((path for path in files if path.is_file()), None)
+
+
+def _camera(folder: Path, kind: str, images: dict[int, Path]) -> Camera | None:
+    """Of the colour or depth images; none if the file is no matrix or not theirs."""
+    path = _intrinsics(folder, kind)
+    K = None if path is None else _matrix(path)
+    if K is None:
+        return None
+    for file in itertools.islice(images.values(), 10):  # the first one may be broken
+        image = cv2.imread(str(file), cv2.IMREAD_UNCHANGED)
+        if image is not None:
+            return usable_camera(K, (image.shape[1], image.shape[0]))
+    return None
+
+
 def _depth_intrinsic(folder: Path) -> npt.NDArray[np.float64] | None:
-    path = next(
-        (folder / name for name in INTRINSICS if (folder / name).is_file()), None
-    )
+    path = _intrinsics(folder, "depth")
     if path is None:
         return None
     K = _matrix(path)

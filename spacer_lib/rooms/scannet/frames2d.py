@@ -11,7 +11,7 @@ import lzma
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cv2
@@ -40,7 +40,9 @@ InstanceImage = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 
 
 def read_instance_frames(
-    path: PathLike, broken: BrokenFrames | None = None
+    path: PathLike,
+    broken: BrokenFrames | None = None,
+    wanted: Callable[[int], bool] = lambda index: True,
 ) -> Iterator[tuple[int, InstanceImage]]:
     """Yield ``(frame index, (h, w) image)`` for each image, in the order of frames.
 
@@ -49,6 +51,8 @@ def read_instance_frames(
     path : path
     broken : BrokenFrames, optional
         Counts the broken images, which are left out then.
+    wanted : callable
+        Whether the image of a frame index is read; asked before each.
 
     Raises
     ------
@@ -58,6 +62,8 @@ def read_instance_frames(
     """
     with _open(path) as archive:
         for index, member in sorted(_members(archive).items()):
+            if not wanted(index):
+                continue
             try:
                 image = _image(archive, member, f"{path}, frame {index}")
             except SpacerError as error:

@@ -13,7 +13,7 @@ import os
 import re
 import reprlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,50 +24,36 @@ import numpy.typing as npt
 from spacer_lib.artifacts import PathLike, read_json
 from spacer_lib.errors import SpacerError
 from spacer_lib.rooms.area import room_areas_m2
-from spacer_lib.rooms.damage import MAX_BROKEN, BrokenFrames
-from spacer_lib.rooms.footage import MIN_VISIBLE_FRACTION
 from spacer_lib.rooms.geometry import (
     alpha_shape_area_m2,
     box_corners,
-    moved,
     oriented_box,
     require_rigid,
     transform_points,
 )
 from spacer_lib.rooms.recording import RecordingReader
 from spacer_lib.rooms.scannet.exported import find_frames, read_exported
-from spacer_lib.rooms.scannet.frames2d import read_frame_numbers, read_instance_frames
 from spacer_lib.rooms.scannet.labels import (
     Label,
     find_label,
     normalise_category,
     read_labels,
 )
+from spacer_lib.rooms.scannet.recorded import VISIBLE, read_poses, what_is_seen
 from spacer_lib.rooms.scannet.sens import SensReader
 from spacer_lib.rooms.scannet.text import read_text
 from spacer_lib.rooms.scene import (
     BENCHMARK_AREA,
     PARSER_VERSION,
-    CameraPosition,
     ObjectInstance,
     Scene,
     is_structural,
     require_scene_id,
 )
 
-# Without instance images, at most MAX_PROJECTED_VERTICES of an instance are projected.
-# It counts as seen if this share of them agrees with the depth image to the tolerance.
-MIN_VISIBLE_VERTICES = 0.1
-MAX_PROJECTED_VERTICES = 200
-DEPTH_TOLERANCE_M = 0.08
-
-# The camera path keeps the first frame with a pose, then the next one at least half a
-# second of video after the last one kept.
-CAMERA_PATH_EVERY_S = 0.5
 MAX_OBJECT_M = 30.0  # longest side of an object's axis-aligned box
 MIN_ROOM_M, MAX_ROOM_M = 0.5, 150.0  # longest side of the mesh
 MIN_ROOM_M2, MAX_ROOM_M2 = 0.1, 2000.0
-MAX_CAMERA_DISTANCE_M = 10.0  # from the mesh's bounds, along each axis
 
 # Vertices this close to z = 0 are the floor if none is labelled as floor.
 FLOOR_BAND_M = 0.1
@@ -79,13 +65,6 @@ SEGMENTS = "_vh_clean_2.0.010000.segs.json"
 AGGREGATION = ".aggregation.json"
 INSTANCES_2D = "_2d-instance-filt.zip"
 TEXT, RECORDING = ".txt", ".sens"
-
-# Method that finds first-seen frames → what it counts as seen.
-VISIBLE = {
-    "instance images": f"{MIN_VISIBLE_FRACTION:.1%} of the image's pixels",
-    "projection": f"{MIN_VISIBLE_VERTICES:.0%} of up to {MAX_PROJECTED_VERTICES} "
-    f"vertices, within {DEPTH_TOLERANCE_M} m of the depth image",
-}
 
 
 @dataclass(frozen=True)
@@ -105,21 +84,6 @@ class Group:
 
 
 NamedGroup = tuple[Group, str]  # with its category
-
-
-@dataclass(frozen=True)
-class Recording:
-    """What a scene takes from its recording.
-
-    ``stated_count`` is the header's number of frames; ``posed`` are the frames with a
-    pose; ``camera_path_m`` is that of ``Scene``.
-    """
-
-    reader: RecordingReader
-    frame_count: int
-    stated_count: int
-    posed: tuple[int, ...]
-    camera_path_m: tuple[CameraPosition, ...]
 
 
 @dataclass(frozen=True)
@@ -171,8 +135,8 @@ def parse_scene(
         ``scans/<scan id>``. It must hold ``_vh_clean_2.ply``, its ``.segs.json`` and
         ``.aggregation.json``, all named like the folder. The recording is ``.sens``
         (with ``.txt`` beside it) or the folders of ``exported.find_frames``; without
-        either the scene has no video. Without ``_2d-instance-filt.zip`` vertices are
-        projected into the depth images. Warnings tell what is absent. A folder
+        either the scene has no video. Without ``_2d-instance-filt.zip`` depth images
+        tell what a frame shows. Warnings tell what is absent. A folder
         ``0000_00``, as in old releases, is scan ``scene0000_00``, so that rescans and
         held-out lists match.
     label_tsv : path
@@ -267,18 +231,21 @@ def build_scene(raw: Annotated, video_path: PathLike | None = None) -> Scene:
         fate["note"] += f", and {fate['duplicates']} duplicates of them"
     recording = None
     if raw.recording is not None:
-        recording = _read_poses(raw.recording, vertices, T_aligned_from_scan, warnings)
-    first_seen, method = _first_seen(
-        raw,
-        {i: vertices[g.vertices] for g, _ in kept for i in (g.object_id, *g.other_ids)},
+        recording = read_poses(raw.recording, vertices, T_aligned_from_scan, warnings)
+    seen = what_is_seen(
         recording,
+        raw.instance_images,
+        [(group.object_id, *group.other_ids) for group, _ in kept],
+        vertices,
+        [group.vertices for group, _ in kept],
         warnings,
     )
     return Scene(
         scene_id=scan,
         dataset=raw.dataset,
         instances=tuple(
-            _instance(*pair, points, T_aligned_from_scan, first_seen) for pair in kept
+            _instance(*pair, points, T_aligned_from_scan, first)
+            for pair, first in zip(kept, seen.first_seen, strict=True)
         ),
         room_size_m2=area_m2,
         room_areas_m2=areas_m2,
@@ -296,10 +263,11 @@ def build_scene(raw: Annotated, video_path: PathLike | None = None) -> Scene:
             "files": raw.files,
             "parser_version": PARSER_VERSION,
             "aligned": raw.aligned,
-            "first_seen": method,
-            "minimum_visible": VISIBLE[method] if method else None,
+            "first_seen": seen.method,
+            "minimum_visible": VISIBLE[seen.method] if seen.method else None,
             "groups": fate,
         },
+        footage=seen.footage,
     )
 
 
@@ -450,12 +418,9 @@ def _instance(
     category: str,
     points: np.ndarray,
     T_aligned_from_scan: np.ndarray,
-    first_seen: dict[int, int],
+    first_seen: int | None,
 ) -> ObjectInstance:
-    mine, ids = (
-        _outline(group, points, T_aligned_from_scan),
-        (group.object_id, *group.other_ids),
-    )
+    mine = _outline(group, points, T_aligned_from_scan)
     box = _aligned_box(group, T_aligned_from_scan)
     centroid_m, axes_lengths_m, axes = oriented_box(mine) if box is None else box
     return ObjectInstance(
@@ -467,9 +432,7 @@ def _instance(
         aabb_min_m=tuple(mine.min(axis=0)),
         aabb_max_m=tuple(mine.max(axis=0)),
         vertex_count=len(group.vertices),
-        first_seen_frame=min(
-            (first_seen[i] for i in ids if i in first_seen), default=None
-        ),
+        first_seen_frame=first_seen,
     )
 
 
@@ -748,224 +711,3 @@ def open_recording(
         return read_exported(frames, warnings)
     warnings.append(f"no {RECORDING}: no video, no frame rate, no camera path")
     return None
-
-
-def _read_poses(
-    source: RecordingReader,
-    vertices: np.ndarray,
-    T_aligned_from_scan: np.ndarray,
-    warnings: list[str],
-) -> Recording:
-    """Poses and camera path of a recording; no image is read.
-
-    A wild pose (see ``_pose_fault``) counts as none. If more than ``MAX_BROKEN``
-    of them are wild, none is used.
-    """
-    posed: list[int] = []
-    wild: dict[str, list[int]] = {}
-    camera_path_m: list[CameraPosition] = []
-    low, high = vertices.min(axis=0), vertices.max(axis=0)
-    with source as reader:
-        warnings += reader.notes
-        every = round(CAMERA_PATH_EVERY_S * reader.fps)
-        for index, T_scan_from_camera in reader.poses():
-            if T_scan_from_camera is None:
-                continue
-            fault = _pose_fault(T_scan_from_camera, low, high)
-            if fault:
-                wild.setdefault(fault, []).append(index)
-                continue
-            posed.append(index)
-            if not camera_path_m or index - camera_path_m[-1][0] >= every:
-                center = T_scan_from_camera[None, :3, 3]
-                x, y, z = transform_points(T_aligned_from_scan, center)[0].tolist()
-                camera_path_m.append((index, x, y, z))
-        left_out = sum(map(len, wild.values()))
-        total = len(posed) + left_out
-        few = left_out <= MAX_BROKEN * total
-        remedy = "left out" if few else "no pose is used, there is no camera path"
-        for fault, frames in wild.items():
-            warnings.append(
-                f"{len(frames)} of {total} camera poses are {fault} (first: frame "
-                f"{frames[0]}): {remedy}"
-            )
-        if not few:
-            posed, camera_path_m = [], []
-        return Recording(
-            source,
-            reader.frame_count,
-            reader.stated_count,
-            tuple(posed),
-            tuple(camera_path_m),
-        )
-
-
-def _pose_fault(T: np.ndarray, low: np.ndarray, high: np.ndarray) -> str | None:
-    """What is wrong with a pose (4, 4) of a camera near the mesh's bounds, in words."""
-    try:
-        require_rigid(T, "pose")
-    except SpacerError:
-        try:
-            require_rigid(T.T, "pose")
-        except SpacerError:
-            return "no rigid transform"
-        return "transposed (stored by columns)"
-    reach = MAX_CAMERA_DISTANCE_M
-
-    def near(center: np.ndarray) -> bool:
-        return bool(((center >= low - reach) & (center <= high + reach)).all())
-
-    if near(T[:3, 3]):
-        return None
-    if near(T[:3, 3] / 1000):
-        return "in millimetres"
-    return f"more than {reach:.0f} m outside the mesh"
-
-
-def _first_seen(
-    raw: Annotated,
-    vertices: dict[int, np.ndarray],
-    recording: Recording | None,
-    warnings: list[str],
-) -> tuple[dict[int, int], str | None]:
-    """``{object_id: frame}`` and the method.
-
-    ``vertices`` are ``{object_id: (n, 3)}`` in the scan frame.
-    """
-    if raw.instance_images is not None:
-        place = _require_whole(raw.instance_images, recording)
-        seen = _first_seen_in_images(raw.instance_images, vertices, place, warnings)
-        return seen, "instance images"
-    archive = INSTANCES_2D[1:] if raw.dataset == "scannet" else "instance images"
-    if recording is None:
-        warnings.append(f"no {archive} either: first frames are unknown")
-        return {}, None
-    with recording.reader as reader:
-        if not (reader.has_depth and recording.posed):
-            what = "poses" if reader.has_depth else "depth images"
-            warnings.append(f"no {archive} and no {what}: first frames are unknown")
-            return {}, None
-        warnings.append(f"no {archive}: first frames by projection")
-        posed = set(recording.posed)
-        found = _first_seen_by_projection(reader, posed, vertices, warnings)
-        return found, "projection"
-
-
-def _require_whole(zip_path: Path, recording: Recording | None) -> dict[int, int]:
-    """``{number of an image: frame}``; refuse an archive of another recording.
-
-    A frame without a pose may lack its image, which ScanNet makes by projecting the
-    mesh. Without a recording the numbers must run from 0 without a gap. Of a recording
-    of which only some frames were kept, the other images are not used.
-    """
-    held = set(read_frame_numbers(zip_path))
-    count = recording.stated_count if recording else max(held, default=0) + 1
-    frames: Sequence[int] = range(count)
-    if recording is not None and recording.stated_count == recording.frame_count:
-        with recording.reader as reader:
-            frames = reader.numbers
-    thinned = list(frames) != list(range(count))
-    posed = recording.posed if recording else range(count)
-    absent = sorted({frames[i] for i in posed} - held)
-    foreign = [] if thinned else sorted(held - set(frames))
-    if absent or foreign:
-        parts = [
-            f"{len(numbers)} frames {what} (first: {numbers[0]})"
-            for what, numbers in (("missing", absent), ("too many", foreign))
-            if numbers
-        ]
-        raise SpacerError(
-            f"{zip_path}: the images are not the recording's",
-            kind="rooms.other-frames",
-            got=" and ".join(parts),
-            expected=f"frames 0 to {frames[-1]}",
-            remedy=f"download {zip_path.name} again, or remove it: first frames are "
-            "then found by projection",
-        )
-    end = recording.frame_count if recording else count  # the recording may be cut
-    return {number: index for index, number in enumerate(frames) if index < end}
-
-
-def _first_seen_in_images(
-    zip_path: Path,
-    object_ids: Iterable[int],
-    place: dict[int, int],
-    warnings: list[str],
-) -> dict[int, int]:
-    """``{object_id: frame}`` by counting pixels of value ``objectId`` + 1.
-
-    ``place`` is ``{number of an image: frame}``; other images are not used. Broken
-    images are left out; see ``BrokenFrames``.
-    """
-    first_seen: dict[int, int] = {}
-    wanted = {i for i in object_ids if i >= 0}
-    waiting, bits = {i for i in wanted if i + 1 < 2**16}, 8
-    broken = BrokenFrames(str(zip_path), "instance images", len(place))
-    for index, image in read_instance_frames(zip_path, broken):
-        if not waiting:
-            break
-        if index not in place:
-            continue
-        bits = max(bits, 8 * image.itemsize)
-        counts = np.bincount(image.ravel(), minlength=max(waiting) + 2)
-        seen = counts >= max(1, MIN_VISIBLE_FRACTION * image.size)
-        for object_id in [i for i in waiting if seen[i + 1]]:
-            first_seen[object_id] = place[index]
-            waiting.remove(object_id)
-    if broken.frames:
-        warnings.append(broken.note("left out"))
-    beyond = sorted(i for i in wanted if i + 1 >= 2**bits)
-    if beyond:
-        warnings.append(
-            f"{len(beyond)} objects have ids that images of {bits} bits cannot hold "
-            f"(first: {beyond[0]}): their first frames are unknown"
-        )
-    return first_seen
-
-
-def _first_seen_by_projection(
-    recording: RecordingReader,
-    posed: set[int],
-    vertices: dict[int, np.ndarray],
-    warnings: list[str],
-) -> dict[int, int]:
-    """``{object_id: frame}`` by projecting vertices into the depth images.
-
-    Broken depth images are left out; see ``BrokenFrames``.
-    """
-    waiting = {}
-    for object_id, points in vertices.items():
-        count = min(len(points), MAX_PROJECTED_VERTICES)
-        waiting[object_id] = points[np.linspace(0, len(points) - 1, count).astype(int)]
-    first_seen: dict[int, int] = {}
-    broken = BrokenFrames(str(recording.path), "depth images", recording.frame_count)
-    read = False
-    for frame in recording:
-        if frame.T_scan_from_camera is None or frame.index not in posed:
-            continue
-        try:
-            depth = frame.depth_m()
-        except SpacerError as error:
-            broken.add(frame.index, error.got)
-            continue
-        read = read or bool(depth.any())
-        K, (height, width) = frame.depth_intrinsic, depth.shape
-        R, t = frame.T_scan_from_camera[:3, :3], frame.T_scan_from_camera[:3, 3]
-        for object_id, points in list(waiting.items()):
-            camera = moved(points - t, R.T)  # R^T (p - t), as rows
-            camera = camera[camera[:, 2] > 0.05]
-            u = np.rint(K[0, 0] * camera[:, 0] / camera[:, 2] + K[0, 2])
-            v = np.rint(K[1, 1] * camera[:, 1] / camera[:, 2] + K[1, 2])
-            inside = (u >= 0) & (u < width) & (v >= 0) & (v < height)
-            measured = depth[v[inside].astype(int), u[inside].astype(int)]
-            near = np.abs(measured - camera[inside, 2]) <= DEPTH_TOLERANCE_M
-            if near.sum() >= max(1, MIN_VISIBLE_VERTICES * len(points)):
-                first_seen[object_id] = frame.index
-                del waiting[object_id]
-        if not waiting:
-            break
-    if broken.frames:
-        warnings.append(broken.note("projection leaves them out"))
-    if not read:
-        warnings.append("the depth images hold no reading: first frames are unknown")
-    return first_seen

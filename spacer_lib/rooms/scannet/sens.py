@@ -27,6 +27,7 @@ import numpy.typing as npt
 from spacer_lib.artifacts import PathLike
 from spacer_lib.errors import SpacerError
 from spacer_lib.rooms.damage import MAX_BROKEN
+from spacer_lib.rooms.footage import Camera, usable_camera
 from spacer_lib.rooms.frames import FPS
 
 VERSION = 4
@@ -128,6 +129,13 @@ class SensReader:
     def numbers(self) -> range:
         """The frames' numbers: all of them, from 0."""
         return range(self.frame_count)
+
+    @property
+    def camera(self) -> Camera | None:
+        """Of the colour images; of the depth images if the header has no other."""
+        return usable_camera(self.color_intrinsic, self.color_size) or usable_camera(
+            self.depth_intrinsic, self.depth_size
+        )
 
     def __enter__(self) -> "SensReader":
         try:
