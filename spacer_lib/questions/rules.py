@@ -40,6 +40,18 @@ class Rules:
     robot_radius_m, robot_height_m, robot_step_m : float
         Of the robot that walks routes: boxes block it that begin below its height and
         are higher than its step.
+    camera_move_min_m : float
+        Least movement of the camera, and least change of its distance to an object.
+    camera_object_min_m : float
+        Least distance of the camera from an object.
+    view_turn_min_deg : float
+        Least turn of the camera; also what it lacks of turning around.
+    level_view_min : float
+        Least length along the floor of the unit vector of view, for directions.
+    visible_share : float
+        Of a picture, that an object fills at least if questions say that it is there.
+    picture_margin : float
+        Least distance, of two places in a picture, as a share of its width.
     smallest_edge_m : float
         Least longest edge of an object in a numerical question.
     shuffle_options : bool
@@ -72,6 +84,12 @@ class Rules:
     robot_radius_m: float = 0.2
     robot_height_m: float = 1.0
     robot_step_m: float = 0.1
+    camera_move_min_m: float = 0.3
+    camera_object_min_m: float = 0.3
+    view_turn_min_deg: float = 20.0
+    level_view_min: float = 0.3
+    visible_share: float = 0.005
+    picture_margin: float = 0.05
     smallest_edge_m: float = 0.15
     shuffle_options: bool = True
     boxes: str = "oriented"

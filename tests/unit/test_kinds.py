@@ -9,6 +9,7 @@ import types
 
 import numpy as np
 import pytest
+from samples.filmed import walk_footage
 
 from spacer_lib.artifacts import read_jsonl
 from spacer_lib.questions import kinds
@@ -16,9 +17,15 @@ from spacer_lib.questions.drafts import MULTIPLE_CHOICE, Draft, Rejection
 from spacer_lib.questions.kinds import QUESTION_TYPES, route
 from spacer_lib.questions.oracle import Undetermined
 from spacer_lib.questions.rules import Rules
+from spacer_lib.rewards.metrics import mean_relative_accuracy
 from spacer_lib.rooms.scene import ObjectInstance, Scene, read_meta_file
 from spacer_lib.rooms.synthetic.layout import draw_room
-from spacer_lib.rooms.synthetic.views import VIEWS, first_in_view, to_scene
+from spacer_lib.rooms.synthetic.views import (
+    VIEWS,
+    first_in_view,
+    to_scene,
+    view_poses,
+)
 
 ROOMS = 1000
 each_type = pytest.mark.parametrize("name", QUESTION_TYPES)
@@ -46,7 +53,8 @@ def room(seed):
                 axes=(c, s, 0, -s, c, 0, 0, 0, 1),
             )
         )
-    return changed(scene, instances=tuple(instances))
+    footage = walk_footage(drawn, instances)
+    return changed(scene, instances=tuple(instances), footage=footage)
 
 
 def changed(record, **values):
@@ -107,7 +115,8 @@ def test_they_agree_by_the_other_rules(boxes, abs_distance):
 def test_each_rejection_is_registered(name):
     one = QUESTION_TYPES[name]
     known = [reason.partition("{")[0] for reason in one.rejections]
-    bare = changed(room(0), instances=(), object_counts={}, room_areas_m2={}, fps=None)
+    empty = {"object_counts": {}, "room_areas_m2": {}, "fps": None, "footage": None}
+    bare = changed(room(0), instances=(), **empty)
     for scene in (bare, *map(room, range(20))):
         rng = np.random.default_rng(0)
         for result, _ in zip(
@@ -160,6 +169,8 @@ def test_generator_and_oracle_share_no_helper(name):
 
 # ---------------------------------------------------------------- mutants
 
+MOVEMENT, FROM_CAMERA = "camera_movement_direction", "camera_object_distance"
+SIDES, DEPTHS, MORE = "frame_left_right", "frame_depth_order", "view_shows_more"
 # Module, what the generator or the oracle has, what it has instead, question type.
 MUTANTS = [
     ("direction", "turn > 0 else", "turn < 0 else", "object_rel_direction_easy"),
@@ -196,6 +207,24 @@ MUTANTS = [
     ("route", "self.radius + 0.05", "-self.radius", "route_planning"),
     ("route", "turn += -180 if turn > 0 else 180", "pass", "route_planning"),
     ("route", "abs(turn) > 135", "abs(turn) > 95", "route_planning"),
+    ("camera", "pose[:3, 3] - start", "pose[3, :3] - start", "camera_displacement"),
+    ("camera", "first @ origin", "first.T @ origin", "camera_displacement"),
+    ("camera", "view = start.pose[:2, 2]", "view = start.pose[2, :2]", MOVEMENT),
+    ("camera", "if way.imag > 0", "if way.imag < 0", MOVEMENT),
+    ("camera", "45 < abs(turn) < 135", "50 < abs(turn) < 90", MOVEMENT),
+    ("camera", 'if turn > 0 else ("right', 'if turn < 0 else ("right', "view_change"),
+    ("camera", "T[2, 0], T[2, 1]", "T[0, 2], T[1, 2]", "view_change"),
+    ("camera", "axes_matrix @ offset", "axes_matrix.T @ offset", FROM_CAMERA),
+    ("camera", "axes_lengths_m) / 2", "axes_lengths_m)", FROM_CAMERA),
+    ("camera", "min(metres, key", "max(metres, key", "camera_object_rel_distance"),
+    ("camera", "if change < 0", "if change > 0", "camera_object_distance_change"),
+    ("picture", 'if gap > 0 else ("right', 'if gap < 0 else ("right', SIDES),
+    ("picture", "slopes[0] < slopes[1]", "slopes[0] > slopes[1]", SIDES),
+    ("picture", "solve(pose,", "solve(pose.T,", SIDES),
+    ("picture", 'if gap > 0 else ("far', 'if gap < 0 else ("far', "frame_near_far"),
+    ("picture", "key=lambda sight: sight.m", "key=lambda sight: -sight.m", DEPTHS),
+    ("picture", "if two > one", "if two < one", "view_shows_more"),
+    ("picture", "shown[start] > shown[end]", "shown[start] < shown[end]", MORE),
     ("size", "longest * 100", "longest * 100 + 0.5", "object_size_estimation"),
     ("size", "round(area_m2, 1)", "round(area_m2 + 0.05, 1)", "room_size_estimation"),
     ("counting", "str(count)", "str(count - 1)", "object_counting"),
@@ -290,6 +319,30 @@ def test_five_hundred_routes_end_at_the_goal_and_wrong_turns_elsewhere():
         assert 0.25 < min(shares) and max(shares) < 0.42, shares
     assert 0.2 < letters.count("A") / len(letters) < 0.35
     assert min(blanks.count(n) for n in (1, 2, 3)) > 50
+
+
+# ---------------------------------------------------------------- poses
+
+
+def test_the_camera_is_the_last_column_of_a_pose():
+    """The origin seen from a camera, -R^T T, moves otherwise than the camera does."""
+    drawn, scores = draw_room(5), []
+    poses = view_poses(drawn, VIEWS["walk"], range(0, 96, 4))
+    for first, second in itertools.combinations(poses, 2):
+        true, other = (
+            float(np.linalg.norm(there - here))
+            for here, there in (
+                (first[:3, 3], second[:3, 3]),
+                (-first[:3, :3].T @ first[:3, 3], -second[:3, :3].T @ second[:3, 3]),
+            )
+        )
+        if true >= 0.3:
+            scores.append(mean_relative_accuracy(other, true))
+    # The walk is at a height of 1.5 m that sways by 5 cm.
+    assert np.allclose(poses[:, 2, 3], 1.5, atol=0.051)
+    low, high = drawn.floor_bounds_m
+    assert np.all((poses[:, :2, 3] > low) & (poses[:, :2, 3] < high))
+    assert len(scores) > 100 and np.mean(scores) < 0.6
 
 
 # ---------------------------------------------------------------- published rows

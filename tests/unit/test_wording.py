@@ -51,6 +51,8 @@ def test_words_are_pinned():
     "recipe, wording",
     [
         ("vsibench", "vsibench"),
+        ("vsibench-8", "vsibench"),
+        ("3q", "vsibench"),
         ("sr91k", "spacer"),
         ("sr", "spacer"),
         ("vsi100k", "spacer"),

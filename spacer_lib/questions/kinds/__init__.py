@@ -2,15 +2,17 @@
 
 from spacer_lib.questions.kinds import (
     appearance,
+    camera,
     counting,
     direction,
     distance,
+    picture,
     route,
     size,
 )
 from spacer_lib.questions.kinds.record import QuestionType
 
-_MODULES = (counting, size, distance, direction, appearance, route)
+_MODULES = (counting, size, distance, direction, appearance, route, camera, picture)
 QUESTION_TYPES: dict[str, QuestionType] = {
     one.name: one for module in _MODULES for one in module.TYPES
 }

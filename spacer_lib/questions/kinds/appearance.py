@@ -77,9 +77,14 @@ def _groups_of(
 ) -> Iterable[tuple[str, ...]]:
     """All groups in a drawn order; of large groups, 500 draws without a repeat."""
     if size <= 4:
-        return shuffled(itertools.combinations(names, size), rng)
-    drawn = (tuple(sorted(shuffled(names, rng)[:size])) for _ in range(500))
-    return dict.fromkeys(drawn)
+        yield from shuffled(itertools.combinations(names, size), rng)
+        return
+    drawn = set()
+    for _ in range(500):
+        group = tuple(sorted(shuffled(names, rng)[:size]))
+        if group not in drawn:
+            drawn.add(group)
+            yield group
 
 
 def obj_appearance_order(
