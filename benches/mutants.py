@@ -46,6 +46,9 @@ ROOMS = {
     "questions.kinds.distance": f"wording build::{OTHER_QUESTIONS} qa",
     "questions.kinds.direction": f"wording build::{OTHER_QUESTIONS} qa",
     "questions.kinds.appearance": f"wording build::{OTHER_QUESTIONS} qa",
+    "questions.kinds.route": "kinds",
+    "questions.kinds.camera": "kinds",
+    "questions.kinds.picture": "kinds",
     "questions.generators": f"wording build::{OTHER_QUESTIONS} qa",
     "questions.choose": f"build::{OTHER_QUESTIONS} qa",
     "questions.recipes": f"build::{NO_NUMBERS} build::{MISTAKES} "

@@ -297,6 +297,8 @@ def _same(ours: str, official: str) -> bool:
 
 def _contradiction(row: Row, scene: Scene) -> str | None:
     """Where the metadata's counts and boxes of an object named differ."""
+    if row["question_type"] not in _NAMES:
+        return None
     named = re.search(_NAMES[row["question_type"]], row["question"])
     boxes = Counter(i.category for i in scene.instances)
     for name in filter(None, named.groups() if named else ()):
