@@ -43,6 +43,7 @@ seed: int = 0  # of rooms, questions and splits
 import dataclasses
 import inspect
 import os
+import re
 from collections import Counter
 
 import matplotlib.pyplot as plt
@@ -66,6 +67,7 @@ from spacer_lib.questions.general_sample import synthetic_general
 
 # %%
 from spacer_lib.questions.generators import GENERATORS, Draft, question_rows
+from spacer_lib.questions.kinds import QUESTION_TYPES
 from spacer_lib.questions.mixture import (
     convert,
     joint_set,
@@ -83,7 +85,8 @@ from spacer_lib.rooms.scans import (
     synthetic_scans,
 )
 from spacer_lib.rooms.synthetic.layout import draw_room
-from spacer_lib.rooms.synthetic.views import to_scene
+from spacer_lib.rooms.synthetic.render import film
+from spacer_lib.rooms.synthetic.views import VIEWS, to_scene
 from spacer_lib.rows import read_questions
 
 # %%
@@ -273,6 +276,55 @@ if question:
         seen = min(frame for frame in frames if frame is not None)
         ax.plot(seen / ordered.fps, name, "o", color=PALETTE[0], ms=8)
     ax.set(xlabel="first seen (s)", xlim=(-0.1, None), title=ordered.scene_id)
+
+# %% [markdown]
+# ## Further kinds, each answer derived twice
+#
+# A question type registers its words, its generator and an *oracle*, which reads the names off the question and derives the answer in a second way. The two call nothing in common but the scene. An error in one is a disagreement.
+
+# %%
+room, view = draw_room(seed + 3), VIEWS["walk"]
+filmed = to_scene(room, view, footage=film(room, view))
+answers = {}
+for name, kind in QUESTION_TYPES.items():
+    found = kind.generator(filmed, np.random.default_rng(seed), rules)
+    draft = next((q for q in found if isinstance(q, Draft)), None)
+    if draft is not None:
+        again = kind.oracle(vars(draft), filmed, rules)
+        answers[name] = draft.question, draft.options, draft.ground_truth, again
+columns = ["question", "options", "answer", "derived again"]
+pd.DataFrame.from_dict(answers, orient="index", columns=columns)
+
+# %% [markdown]
+# A route joins objects along legs that no box blocks. The oracle walks each option in steps of 5 cm; only the right one ends at the goal.
+
+# %%
+question, options, letter, _ = answers.get("route_planning", ("", (), "", ()))
+print(question, *options, f"→ {letter}", sep="\n")
+start = re.findall(r"beginning at the (.+?) and facing the (.+?)\. You", question)
+stops = [*start[0][:1], *re.findall(r"until the (.+?)\.", question)] if start else []
+spots = np.array([filmed.by_category()[n][0].centroid_m[:2] for n in stops])
+figure, ax = plt.subplots(figsize=(5.4, 4))
+room_plots.floor_plan(filmed, ax).set(title="a route, leg by leg")
+for here, there in zip(spots, spots[1:], strict=False):
+    style = {"arrowstyle": "->", "color": PALETTE[5], "lw": 2}
+    ax.annotate("", there, here, arrowprops=style)
+
+# %% [markdown]
+# Where is the camera? A pose moves points from the camera's frame to the room's: $x = R\,c + t$. The camera itself is at $c = 0$, so its position is $t$, the last column. $-R^\top t$ is the room's origin seen from the camera: another quantity, with other differences.
+
+# %%
+poses = filmed.footage.poses
+position = poses[:, :3, 3]
+origin_seen = -np.einsum("nji,nj->ni", poses[:, :3, :3], position)
+{name: f"{np.linalg.norm(path[8] - path[0]):.2f} m from the first frame to the ninth"
+ for name, path in (("t", position), ("-Rᵀt", origin_seen))}
+
+# %%
+figure, axes = plt.subplots(1, 2, figsize=(9, 3.6))
+for ax, path, name in zip(axes, (position, origin_seen), ("t", "$-R^T t$"), strict=True):
+    room_plots.floor_plan(filmed, ax).set(title=f"camera at {name}")
+    ax.plot(*path[:, :2].T, ".-", color=PALETTE[5])
 
 # %% [markdown]
 # ## Every rejection has a reason

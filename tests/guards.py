@@ -372,7 +372,7 @@ GUARDS = (
     Guard(
         "other questions have another version",
         (README, "resumed\nrun write the same bytes, on any processor"),
-        "questions.generators",
+        "questions.drafts",
         "texts = [texts[i] for i in rng.permutation(len(texts))]",
         "texts = [texts[i] for i in rng.permutation(len(texts))[::-1]]",
         "unit/test_build.py::test_other_questions_have_another_generator_version",
@@ -422,7 +422,7 @@ GUARDS = (
     Guard(
         "NaN in a recipe of questions",
         (README, "recipe names its rules"),
-        "questions.generators",
+        "questions.rules",
         "not value >= least:",
         "value < least:",
         "unit/test_build.py::test_numbers_of_a_recipe_that_are_none_are_refused",

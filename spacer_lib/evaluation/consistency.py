@@ -130,7 +130,7 @@ def _spots(cells: Cells, name: str) -> npt.NDArray[np.float64]:
 
 
 def _count(row: Question, names: Sequence[str], spots: _Spots) -> Solved:
-    return Solved(str(len(spots[0])))
+    return Solved(str(sum(map(len, spots))))
 
 
 def _direction(row: Question, names: Sequence[str], spots: _Spots) -> Solved:
@@ -141,6 +141,8 @@ def _direction(row: Question, names: Sequence[str], spots: _Spots) -> Solved:
         return Solved(None, "same_cell")
     positioning, orienting, querying = places
     turn = turn_deg(positioning, orienting, querying)
+    if "_backward_" in row["question_type"]:
+        turn += -180 if turn > 0 else 180
     difficulty = row["question_type"].rsplit("_")[-1]
     borders = DIRECTION_BORDERS_DEG[difficulty]
     if min(abs(turn - border) for border in borders) < _SAME:
@@ -154,6 +156,8 @@ def _closest(row: Question, names: Sequence[str], spots: _Spots) -> Solved:
         return Solved(None, "several_cells")
     lengths = [np.linalg.norm(found - target[0], axis=1).min() for found in others]
     ranked = np.sort(lengths)
+    if row["question_type"].endswith("_farthest"):
+        ranked, lengths = -ranked[::-1], [-length for length in lengths]
     if len(ranked) > 1 and ranked[1] - ranked[0] < _SAME:
         return Solved(None, "tie")
     return _chosen(row, names[1 + int(np.argmin(lengths))])

@@ -1,18 +1,22 @@
 """Recompute VSI-Bench's official answers from its published metadata.
 
-The formulas are those of ``generators``, applied to the words of a question instead of
+The formulas are those of the generators, applied to the words of a question instead of
 a drawn candidate. Where they give the official answers, questions made here are
-answered as the benchmark answers its own.
+answered as the benchmark answers its own. Question types without an official formula
+are answered by their oracle, see ``questions.oracle``.
 """
 
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 from spacer_lib.artifacts import PathLike, read_jsonl
 from spacer_lib.errors import SpacerError
 from spacer_lib.questions.generators import direction_answer
+from spacer_lib.questions.kinds import QUESTION_TYPES
+from spacer_lib.questions.oracle import Row, Undetermined
+from spacer_lib.questions.rules import DEFAULT_RULES
 from spacer_lib.rooms.geometry import box_distance_m, closest_distance_m, turn_deg
 from spacer_lib.rooms.scans import require_no_failures
 from spacer_lib.rooms.scene import ObjectInstance, Scene, try_meta_files
@@ -31,11 +35,6 @@ _NAMES = {
     "object_rel_direction_medium": _DIRECTION,
     "object_rel_direction_hard": _DIRECTION,
 }
-# Tasks whose answer is not in the metadata.
-UNDETERMINED = {
-    "obj_appearance_order": "first appearances are not in the metadata",
-    "route_planning": "routes are not in the metadata",
-}
 # What an official row must have.
 OFFICIAL_KEYS = ("id", "scene_name", "question_type", "question", "ground_truth")
 _TYPES: dict[str, tuple[type, ...]] = {
@@ -45,8 +44,6 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "question": (str,),
     "ground_truth": (int, float, str),
 }
-
-Row = Mapping[str, Any]  # of the official file, or of ours
 
 
 def named_categories(row: Row) -> tuple[str, ...] | None:
@@ -78,10 +75,6 @@ def named_categories(row: Row) -> tuple[str, ...] | None:
     return (*filter(None, named.groups()), *options)
 
 
-class Undetermined(Exception):
-    """The metadata do not determine this row's answer; the message says why."""
-
-
 def official_answer(row: Row, scene: Scene) -> str:
     """The answer to an official question, spelled as in the official file.
 
@@ -102,14 +95,24 @@ def official_answer(row: Row, scene: Scene) -> str:
         If the metadata lack an object, or the wording is not the benchmark's.
     """
     kind = row["question_type"]
-    if kind in UNDETERMINED:
-        raise Undetermined(UNDETERMINED[kind])
     if kind not in _ANSWERS:
-        raise Undetermined(f"unknown question type {kind}")
+        return _second_answer(row, scene)
     named = re.search(_NAMES[kind], row["question"])
     if named is None:
         raise Undetermined("the question's words are not the benchmark's")
     return _ANSWERS[kind](row, scene, named.groups())
+
+
+def _second_answer(row: Row, scene: Scene) -> str:
+    """The oracle's answer to a question that has no official formula."""
+    known = QUESTION_TYPES.get(row["question_type"])
+    if known is None:
+        raise Undetermined(f"unknown question type {row['question_type']}")
+    answers = known.oracle(row, scene, DEFAULT_RULES)
+    if not answers:
+        raise Undetermined("the answer is not among the options")
+    truth = str(row["ground_truth"])
+    return truth if truth in answers else answers[0]
 
 
 def _group(scene: Scene, name: str) -> list[ObjectInstance]:
@@ -294,6 +297,8 @@ def _same(ours: str, official: str) -> bool:
 
 def _contradiction(row: Row, scene: Scene) -> str | None:
     """Where the metadata's counts and boxes of an object named differ."""
+    if row["question_type"] not in _NAMES:
+        return None
     named = re.search(_NAMES[row["question_type"]], row["question"])
     boxes = Counter(i.category for i in scene.instances)
     for name in filter(None, named.groups() if named else ()):

@@ -40,6 +40,7 @@ from spacer_lib.questions.choose import (
     without_options,
 )
 from spacer_lib.questions.generators import GENERATOR_VERSION, question_rows
+from spacer_lib.questions.kinds import lists_options
 from spacer_lib.questions.recipes import Recipe, load_recipe
 from spacer_lib.rooms.identity import Room, benchmark_room, require_no_benchmark_rooms
 from spacer_lib.rooms.scene import Scene, space_of
@@ -276,7 +277,7 @@ def _require_distinct(rows: Sequence[Question]) -> None:
     seen = Counter[tuple[str, ...]]()
     for row in rows:
         words, options = row["question"], [o[3:] for o in row["options"] or ()]
-        if row["question_type"] == "object_rel_distance":
+        if lists_options(row["question_type"]):
             # The question lists its options, in a random order.
             words = words.replace(", ".join(options), "")
         seen[words, *sorted(options)] += 1

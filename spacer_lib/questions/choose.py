@@ -6,7 +6,8 @@ from typing import TypeVar
 import numpy as np
 
 from spacer_lib.errors import SpacerError
-from spacer_lib.questions.generators import LETTERS, OPTION_FREE
+from spacer_lib.questions.drafts import LETTERS, OPTION_FREE
+from spacer_lib.questions.kinds import lists_options
 from spacer_lib.rooms.scene import space_of
 from spacer_lib.rows import Question
 
@@ -117,7 +118,7 @@ def with_answer_at(row: Question, position: int) -> Question:
     moved = row.copy()
     moved["options"] = [f"{LETTERS[i]}. {text}" for i, text in enumerate(shown)]
     moved["ground_truth"] = LETTERS[position]
-    if row["question_type"] == "object_rel_distance":
+    if lists_options(row["question_type"]):
         listed = f"({', '.join(texts)})"
         moved["question"] = row["question"].replace(listed, f"({', '.join(shown)})", 1)
         moved["categories"] = [row["categories"][0], *shown]

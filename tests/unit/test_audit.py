@@ -1,21 +1,24 @@
 """Official answers recomputed: by hand, and on the published rows."""
 
+import dataclasses
 import itertools
 import json
 from collections import Counter
 
 import numpy as np
 import pytest
+from samples.filmed import walk_footage
 from support import refused
 
 from spacer_lib import cli
 from spacer_lib.artifacts import read_json, write_json, write_jsonl
 from spacer_lib.questions.audit import audit, audit_files
 from spacer_lib.questions.generators import Rules, question_rows
+from spacer_lib.questions.kinds import QUESTION_TYPES
 from spacer_lib.questions.recipes import load_recipe
 from spacer_lib.rooms.scene import ObjectInstance, Scene
 from spacer_lib.rooms.synthetic.layout import draw_room
-from spacer_lib.rooms.synthetic.views import to_scene
+from spacer_lib.rooms.synthetic.views import VIEWS, to_scene
 
 # What each task's rows are exact in; the other two are not in the metadata.
 DETERMINED = {
@@ -72,6 +75,10 @@ HARD = (
     "If I am standing by the bed and facing the table, is the coat rack to my "
     "front-left, front-right, back-left, or back-right?"
 )
+ORDER = (
+    "What will be the first-time appearance order of the following categories in the "
+    "video: bed, table?"
+)
 QUADRANTS = ["A. back-right", "B. front-left", "C. front-right", "D. back-left"]
 
 
@@ -120,7 +127,7 @@ def test_a_disagreement_shows_both_values_and_the_contradiction(scene):
 
 def test_what_the_metadata_does_not_fix_is_skipped_by_name(scene):
     rows = [
-        row("obj_appearance_order", "order?", "A"),
+        row("obj_appearance_order", ORDER, "A"),
         row("route_planning", "go", "A"),
         row("object_counting", "How many lamp(s) are in this room?", "2"),
         row("object_counting", "Count the chairs!", "2"),
@@ -193,6 +200,26 @@ def test_our_own_questions_audit_without_a_disagreement():
     result = audit(scenes, rows)
     assert not result["disagreements"] and not result["skipped"]
     assert sum(task["rows"] for task in result["tasks"].values()) == len(rows) > 400
+
+
+def test_types_without_an_official_formula_are_answered_by_their_oracle():
+    rooms = [draw_room(seed) for seed in range(6)]
+    bare = [to_scene(room, VIEWS["walk"]) for room in rooms]
+    scenes = [
+        dataclasses.replace(scene, footage=walk_footage(room, scene.instances))
+        for room, scene in zip(rooms, bare, strict=True)
+    ]
+    tasks = {name for name in QUESTION_TYPES if "appearance" not in name} - DETERMINED
+    rows = [row for s in scenes for row in question_rows(s, 0, tasks=tasks)[0]]
+    result = audit(scenes, rows)
+    assert not result["disagreements"] and not result["skipped"]
+    assert set(result["tasks"]) == tasks
+    assert sum(task["exact"] for task in result["tasks"].values()) == len(rows)
+    # Without cameras the metadata fix no answer about them.
+    camera = [row for row in rows if row["question_type"].startswith("camera")]
+    assert audit(bare, camera)["tasks"] == {}
+    wrong = [row | {"ground_truth": "E"} for row in rows if row["options"]]
+    assert len(audit(scenes, wrong)["disagreements"]) == len(wrong) > 50
 
 
 def test_an_unreadable_scene_costs_its_own_rows_only(scene, tmp_path):

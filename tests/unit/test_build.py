@@ -12,6 +12,7 @@ import datasets
 import numpy as np
 import psutil
 import pytest
+from samples.filmed import walk_footage
 from support import refused
 
 from spacer_lib.artifacts import PROJECT_ROOT, config_hash, read_json
@@ -565,12 +566,17 @@ def test_datasets_opens_the_folder_and_either_file(many, tmp_path):
 # Of the questions of each recipe about ``scenes``, by this GENERATOR_VERSION.
 VERSION = "3"
 QUESTIONS = {
+    "3q": "3e1d09a6b6ef",
     "demo": "9e4e2d471078",
+    "spatio-temporal": "a471ce35c6de",
     "sr": "9dbf0cbcbf9a",
     "sr91k": "6eafedc539b1",
     "vsi100k": "d793be7e6a44",
     "vsibench": "1b3089c03d0d",
+    "vsibench-8": "f9c4d801ce11",
 }
+# Recipes that ask what a video shows: about the same rooms, with cameras.
+NEED_VIDEO = ("spatio-temporal",)
 ROOMS = "e802788cd3ee"
 HASHED = "id question options ground_truth problem_type categories map".split()
 CHANGED = (
@@ -580,11 +586,34 @@ CHANGED = (
 )
 
 
+def with_video(scenes):
+    drawn = [draw_room(seed) for seed in range(8)]
+    shown = [
+        walk_footage(room, one.instances)
+        for room, one in zip(drawn, scenes, strict=False)
+    ]
+    return [
+        dataclasses.replace(
+            one,
+            footage=footage,
+            instances=[
+                dataclasses.replace(instance, first_seen_frame=frame)
+                for instance, frame in zip(
+                    one.instances, footage.first_seen(), strict=True
+                )
+            ],
+        )
+        for one, footage in zip(scenes, shown, strict=False)
+    ]
+
+
 @pytest.mark.parametrize("name", setting_names(RECIPES))
 def test_other_questions_have_another_generator_version(name, scenes, tmp_path):
     """Options, letters, words, answers and maps, and which questions are chosen."""
     rooms = config_hash([scene.to_meta() for scene in scenes])
     assert rooms == ROOMS, "the rooms changed: put ROOMS and QUESTIONS right"
+    if name in NEED_VIDEO:
+        scenes = with_video(scenes)
     report = build_dataset(scenes, tmp_path, name)
     rows = [
         {key: row[key] for key in HASHED}

@@ -1,6 +1,7 @@
 """The solver against the generator and by hand; maps beside answers; failures."""
 
 import math
+from collections import Counter
 
 import numpy as np
 import pandas as pd
@@ -90,6 +91,27 @@ def test_on_a_fine_map_the_solver_gives_the_generators_answers(rooms):
                 assert solved == Solved(None, "not_in_map")
             checked[kind] = checked.get(kind, 0) + 1
     assert min(checked.values()) >= 5 and len(checked) == 6  # no video
+
+
+def test_variants_are_answered_as_what_they_ask(rooms):
+    """With the back to an object, the farthest of several, two categories together."""
+    checked = Counter()
+    for scene, _, cells in rooms:
+        tasks = [
+            "object_rel_direction_backward_medium",
+            "object_rel_direction_backward_hard",
+            "object_counting_multiple",
+            "object_rel_distance_farthest",
+        ]
+        for row in question_rows(scene, 0, tasks=tasks)[0]:
+            solved = answer_from_map(row, cells, cell_size_m(scene, FINE))
+            kind = row["question_type"]
+            right = solved.answer == row["ground_truth"]
+            assert right or kind == "object_rel_distance_farthest", row
+            checked[kind, right] += 1
+    assert len(checked) >= 4
+    # Between centres along the floor, where the question measures closest points.
+    assert checked[tasks[-1], True] > 2 * checked[tasks[-1], False]
 
 
 def test_relative_distance_is_the_nearest_centre(rooms):

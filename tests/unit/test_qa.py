@@ -26,6 +26,7 @@ from spacer_lib.questions.generators import (
     DIRECTION_BORDERS_DEG,
     GENERATORS,
     MULTIPLE_CHOICE,
+    VSIBENCH_TYPES,
     Draft,
     Rejection,
     Rules,
@@ -44,7 +45,7 @@ from spacer_lib.rooms.synthetic.layout import draw_room
 from spacer_lib.rooms.synthetic.views import to_scene
 
 DEFAULT_RULES = Rules()
-DIRECTIONS = [name for name in GENERATORS if "direction" in name]
+DIRECTIONS = [name for name in VSIBENCH_TYPES if "direction" in name]
 
 
 def box(number, category, center, size=(0.4, 0.4, 0.4), seen=None):
@@ -380,11 +381,11 @@ def test_no_degenerate_question_in_random_rooms(random_rows):
                 assert row["ground_truth"] in "ABCD"[: len(texts)]
             else:
                 assert row["options"] is None and float(row["ground_truth"]) > 0
-    assert set(kinds) == set(GENERATORS) and min(kinds.values()) >= 20, kinds
+    assert set(kinds) == set(VSIBENCH_TYPES) and min(kinds.values()) >= 20, kinds
 
 
 def test_letters_are_balanced_when_shuffled(random_scenes):
-    seen = {name: Counter() for name in GENERATORS}
+    seen = {name: Counter() for name in VSIBENCH_TYPES}
     for scene in random_scenes:
         for row in question_rows(scene, 3, per_task=4)[0]:
             if row["options"]:
@@ -513,7 +514,7 @@ def test_benchmark_rooms_are_the_official_validation_list():
 
 def test_three_difficulties_are_one_kind():
     assert {task_kind(name) for name in DIRECTIONS} == {"object_rel_direction"}
-    assert len({task_kind(name) for name in GENERATORS}) == 7
+    assert len({task_kind(name) for name in VSIBENCH_TYPES}) == 7
 
 
 # --- The published metadata and questions -------------------------------------------
@@ -533,7 +534,7 @@ def test_published_metadata_gives_maps_and_questions(real_scenes):
         assert rows and rejections
         kinds.update(row["question_type"] for row in rows)
     assert len(real_scenes) == 44
-    assert set(kinds) == set(GENERATORS) - {"obj_appearance_order"}
+    assert set(kinds) == set(VSIBENCH_TYPES) - {"obj_appearance_order"}
 
 
 def test_the_benchmark_holds_the_published_rooms(real_scenes):

@@ -8,7 +8,7 @@ import pytest
 
 from spacer_lib.questions.generators import (
     DISTANCES,
-    GENERATORS,
+    VSIBENCH_TYPES,
     Rules,
     question_rows,
 )
@@ -115,7 +115,7 @@ def test_objects_named_are_distinct_unique_and_things(asked):
             }.get(kind, names)
             for name in unique:
                 assert boxes[name] == scene.object_counts[name] == 1, row
-    assert min(kinds[kind] for kind in GENERATORS) > 100, kinds
+    assert min(kinds[kind] for kind in VSIBENCH_TYPES) > 100, kinds
 
 
 def test_words_are_whole_and_plurals_single(asked):
@@ -156,7 +156,7 @@ def test_each_room_is_accounted_for(asked):
             kind for kind, _ in rejections
         }
         things = scene.by_category()
-        for kind in GENERATORS:
+        for kind in VSIBENCH_TYPES:
             empty = (
                 kind
                 in ("object_counting", "object_size_estimation", "obj_appearance_order")

@@ -1,0 +1,168 @@
+"""Sizes: the longest edge of an object, the largest of several, the room's area."""
+
+import numpy as np
+
+from spacer_lib.questions.askable import askable, unique_objects
+from spacer_lib.questions.drafts import (
+    MULTIPLE_CHOICE,
+    NUMERICAL,
+    Draft,
+    Drafts,
+    Rejection,
+    listed_choice,
+    shuffled,
+)
+from spacer_lib.questions.kinds.record import QuestionType, in_each_wording
+from spacer_lib.questions.oracle import (
+    Row,
+    Undetermined,
+    fitting,
+    names_in,
+    rounded,
+    the_box,
+)
+from spacer_lib.questions.rules import DEFAULT_RULES, Rules
+from spacer_lib.rooms.scene import Scene
+
+OBJECT_WORDS = in_each_wording(
+    "What is the length of the longest dimension (length, width, or height) of the "
+    "{object}, measured in centimeters?"
+)
+_ROOM = (
+    "What is the size of this room (in square meters)?",
+    "If multiple rooms are shown, estimate the size of the combined space.",
+)
+# The benchmark has line breaks, here after a blank.
+ROOM_WORDS = {"spacer": " ".join(_ROOM), "vsibench": " \n".join(_ROOM)}
+LARGEST_WORDS = in_each_wording(
+    "Judging by the longest dimension (length, width, or height), which of these "
+    "objects ({options}) is the largest?"
+)
+FEW_UNIQUE = "fewer than {} unique categories"
+NEARLY_EQUAL = "the two largest are nearly equal"
+NOT_UNIQUE = "category is not unique"
+TOO_SMALL = "object too small"
+NO_AREA = "no area of the room by the rule {}"
+
+
+def object_size_estimation(
+    scene: Scene, rng: np.random.Generator, rules: Rules = DEFAULT_RULES
+) -> Drafts:
+    """Longest edge of the oriented box in whole centimetres (*official*)."""
+    kind = "object_size_estimation"
+    groups = askable(scene, rules)
+    unique = unique_objects(scene, groups)
+    for category in shuffled(groups, rng):
+        if category not in unique:
+            yield Rejection(kind, NOT_UNIQUE)
+            continue
+        longest = max(unique[category].axes_lengths_m)
+        if longest < rules.smallest_edge_m:
+            yield Rejection(kind, TOO_SMALL)
+            continue
+        question = OBJECT_WORDS[rules.wording].format(object=category)
+        answer = str(round(longest * 100))
+        yield Draft(kind, NUMERICAL, question, None, answer, (category,))
+
+
+def object_size_comparison(
+    scene: Scene, rng: np.random.Generator, rules: Rules = DEFAULT_RULES
+) -> Drafts:
+    """Which of several unique objects has the longest edge of its box."""
+    kind, size = "object_size_comparison", rules.rel_distance_options
+    unique = unique_objects(scene, askable(scene, rules))
+    if len(unique) < size:
+        yield Rejection(kind, FEW_UNIQUE.format(size))
+    names = shuffled(unique, rng)
+    for start in range(0, len(names) - size + 1, size):
+        options = names[start : start + size]
+        edges = {name: max(unique[name].axes_lengths_m) for name in options}
+        ranked = sorted(edges.values())
+        if min(edges.values()) < rules.smallest_edge_m:
+            yield Rejection(kind, TOO_SMALL)
+            continue
+        if ranked[-1] < ranked[-2] * (1 + rules.size_margin):
+            yield Rejection(kind, NEARLY_EQUAL)
+            continue
+        answer = max(edges, key=edges.__getitem__)
+        words = LARGEST_WORDS[rules.wording]
+        yield listed_choice(kind, words, answer, options, rng, rules.shuffle_options)
+
+
+def room_size_estimation(
+    scene: Scene, rng: np.random.Generator, rules: Rules = DEFAULT_RULES
+) -> Drafts:
+    """Area by the rule ``room_area`` in square metres, one decimal (*official*)."""
+    kind = "room_size_estimation"
+    area_m2 = scene.room_areas_m2.get(rules.room_area, 0.0)
+    if round(area_m2, 1) <= 0:
+        yield Rejection(kind, NO_AREA.format(rules.room_area))
+        return
+    question = ROOM_WORDS[rules.wording]
+    answer = str(round(area_m2, 1))
+    yield Draft(kind, NUMERICAL, question, None, answer, ())
+
+
+def _longest_edge(row: Row, scene: Scene, rules: Rules) -> tuple[str, ...]:
+    """Distances from one corner of the box to its three neighbours."""
+    center, edges = the_box(scene, names_in(OBJECT_WORDS, row)["object"], rules)
+    corner = center - edges.sum(axis=0) / 2
+    neighbours = corner + edges
+    return rounded(100 * float(np.linalg.norm(neighbours - corner, axis=1).max()), 0)
+
+
+def _none_longer(row: Row, scene: Scene, rules: Rules) -> tuple[str, ...]:
+    """The options with an edge that no edge of the others exceeds."""
+    names = names_in(LARGEST_WORDS, row)["options"].split(", ")
+    extents = {
+        name: np.linalg.norm(the_box(scene, name, rules).edges, axis=1).max()
+        for name in names
+    }
+    most = max(extents.values())
+    longest = [name for name in names if extents[name] > most - 1e-6]
+    return fitting(row, longest)
+
+
+def _area_on_the_floor(row: Row, scene: Scene, rules: Rules) -> tuple[str, ...]:
+    """The scene's area, if it fits into the floor rectangle.
+
+    A scene keeps the area and not the floor's outline: there is no other source.
+    """
+    names_in(ROOM_WORDS, row)
+    if rules.room_area not in scene.room_areas_m2:
+        raise Undetermined(f"no area by the rule {rules.room_area}")
+    return rounded(scene.room_areas_m2[rules.room_area], 1)
+
+
+TYPES = (
+    QuestionType(
+        name="object_size_estimation",
+        kind="object_size_estimation",
+        words=OBJECT_WORDS,
+        generator=object_size_estimation,
+        oracle=_longest_edge,
+        problem_type=NUMERICAL,
+        unit="cm",
+        rejections=(NOT_UNIQUE, TOO_SMALL),
+    ),
+    QuestionType(
+        name="object_size_comparison",
+        kind="object_size_comparison",
+        words=LARGEST_WORDS,
+        generator=object_size_comparison,
+        oracle=_none_longer,
+        problem_type=MULTIPLE_CHOICE,
+        rejections=(FEW_UNIQUE, TOO_SMALL, NEARLY_EQUAL),
+        lists_options=True,
+    ),
+    QuestionType(
+        name="room_size_estimation",
+        kind="room_size_estimation",
+        words=ROOM_WORDS,
+        generator=room_size_estimation,
+        oracle=_area_on_the_floor,
+        problem_type=NUMERICAL,
+        unit="m²",
+        rejections=(NO_AREA,),
+    ),
+)

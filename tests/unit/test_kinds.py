@@ -1,0 +1,375 @@
+"""Each question type: its generator and its oracle give the same answers."""
+
+import ast
+import functools
+import inspect
+import itertools
+import math
+import types
+
+import numpy as np
+import pytest
+from samples.filmed import walk_footage
+
+from spacer_lib.artifacts import read_jsonl
+from spacer_lib.questions import kinds
+from spacer_lib.questions.drafts import MULTIPLE_CHOICE, Draft, Rejection
+from spacer_lib.questions.kinds import QUESTION_TYPES, route
+from spacer_lib.questions.oracle import Undetermined
+from spacer_lib.questions.rules import Rules
+from spacer_lib.rewards.metrics import mean_relative_accuracy
+from spacer_lib.rooms.scene import ObjectInstance, Scene, read_meta_file
+from spacer_lib.rooms.synthetic.layout import draw_room
+from spacer_lib.rooms.synthetic.views import (
+    VIEWS,
+    first_in_view,
+    to_scene,
+    view_poses,
+)
+
+ROOMS = 1000
+each_type = pytest.mark.parametrize("name", QUESTION_TYPES)
+# Exact distances: the published grid has a test of its own, in fewer rooms.
+RULES = Rules(abs_distance="exact", order_gap_s=0.2)
+
+
+@functools.cache
+def room(seed):
+    """A synthetic room with the boxes of its furniture, without rendering."""
+    view = VIEWS["walk"]
+    drawn = draw_room(seed)
+    scene = to_scene(
+        drawn, view, with_boxes=False, first_seen=first_in_view(drawn, view)
+    )
+    instances = []
+    for one, piece in zip(scene.instances, drawn.furniture, strict=True):
+        c, s = math.cos(piece.yaw_rad), math.sin(piece.yaw_rad)
+        x, y, z = piece.position_m
+        instances.append(
+            changed(
+                one,
+                centroid_m=(x, y, z + piece.size_m[2] / 2),
+                axes_lengths_m=piece.size_m,
+                axes=(c, s, 0, -s, c, 0, 0, 0, 1),
+            )
+        )
+    footage = walk_footage(drawn, instances)
+    return changed(scene, instances=tuple(instances), footage=footage)
+
+
+def changed(record, **values):
+    return type(record)(**(vars(record) | values))
+
+
+def drafts(one, scene, rules, many=1):
+    """The first questions that a type asks about a scene."""
+    found = one.generator(
+        scene, np.random.default_rng([7, len(scene.instances)]), rules
+    )
+    for draft in found:
+        if isinstance(draft, Draft):
+            yield draft
+            many -= 1
+            if not many:
+                return
+
+
+def row_of(draft):
+    row = {key: getattr(draft, key) for key in ("question_type", "question", "options")}
+    return row | {"ground_truth": draft.ground_truth, "categories": draft.categories}
+
+
+def agrees(one, draft, scene, rules):
+    """Whether the oracle has this answer; of options, this one alone."""
+    answers = one.oracle(row_of(draft), scene, rules)
+    if one.problem_type == MULTIPLE_CHOICE:
+        return answers == (draft.ground_truth,)
+    return draft.ground_truth in answers
+
+
+@each_type
+def test_generator_and_oracle_agree_in_a_thousand_rooms(name):
+    one, asked = QUESTION_TYPES[name], 0
+    for seed in range(ROOMS):
+        for draft in drafts(one, room(seed), RULES):
+            assert agrees(one, draft, room(seed), RULES), (seed, draft)
+            asked += 1
+    assert asked > ROOMS / 10
+
+
+@pytest.mark.parametrize("boxes", ["oriented", "aligned"])
+@pytest.mark.parametrize("abs_distance", ["sampled", "centers"])
+def test_they_agree_by_the_other_rules(boxes, abs_distance):
+    rules = Rules(boxes=boxes, abs_distance=abs_distance, wording="vsibench")
+    one = QUESTION_TYPES["object_abs_distance"]
+    for seed in range(40):
+        for draft in drafts(one, room(seed), rules, many=2):
+            assert agrees(one, draft, room(seed), rules), (seed, draft)
+    one = QUESTION_TYPES["object_rel_distance"]
+    for seed in range(40):
+        for draft in drafts(one, room(seed), rules):
+            assert agrees(one, draft, room(seed), rules), (seed, draft)
+
+
+@each_type
+def test_each_rejection_is_registered(name):
+    one = QUESTION_TYPES[name]
+    known = [reason.partition("{")[0] for reason in one.rejections]
+    empty = {"object_counts": {}, "room_areas_m2": {}, "fps": None, "footage": None}
+    bare = changed(room(0), instances=(), **empty)
+    for scene in (bare, *map(room, range(20))):
+        rng = np.random.default_rng(0)
+        for result, _ in zip(
+            one.generator(scene, rng, RULES), range(200), strict=False
+        ):
+            if isinstance(result, Rejection):
+                assert result.question_type == name
+                assert any(result.reason.startswith(words) for words in known), result
+
+
+# ---------------------------------------------------------------- independence
+
+# What both may use: the scene, and readers of a scene that hold no formula.
+SHARED = {"Scene", "Rules", "ObjectInstance"}
+
+
+def reached(module, name):
+    """Names of the project that a function of a module uses, directly or not."""
+    tree = ast.parse(inspect.getsource(module))
+    bodies = {
+        node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)
+    }
+    seen, todo = set(), [name]
+    while todo:
+        current = todo.pop()
+        seen.add(current)
+        if current in bodies:
+            names = {n.id for n in ast.walk(bodies[current]) if isinstance(n, ast.Name)}
+            ours = {n for n in names if is_ours(module, n)}
+            todo += sorted(ours - seen)
+    return seen
+
+
+def is_ours(module, name):
+    value = getattr(module, name, None)
+    return (inspect.isfunction(value) or inspect.isclass(value)) and (
+        value.__module__.startswith("spacer_lib")
+    )
+
+
+@each_type
+def test_generator_and_oracle_share_no_helper(name):
+    one = QUESTION_TYPES[name]
+    module = inspect.getmodule(one.oracle)
+    derived, made = (
+        reached(module, part.__name__) for part in (one.oracle, one.generator)
+    )
+    assert derived & made <= SHARED
+
+
+# ---------------------------------------------------------------- mutants
+
+MOVEMENT, FROM_CAMERA = "camera_movement_direction", "camera_object_distance"
+SIDES, DEPTHS, MORE = "frame_left_right", "frame_depth_order", "view_shows_more"
+# Module, what the generator or the oracle has, what it has instead, question type.
+MUTANTS = [
+    ("direction", "turn > 0 else", "turn < 0 else", "object_rel_direction_easy"),
+    ("direction", "abs(turn) >= 135", "abs(turn) > 135", "object_rel_direction_medium"),
+    ("direction", "abs(turn) < 90", "abs(turn) < 95", "object_rel_direction_hard"),
+    ("direction", "place.imag > 0", "place.imag < 0", "object_rel_direction_hard"),
+    ("direction", "gaze.conjugate()", "gaze", "object_rel_direction_hard"),
+    (
+        "direction",
+        "turn += -180 if turn > 0 else 180",
+        "turn += 180",
+        "object_rel_direction_backward_hard",
+    ),
+    (
+        "direction",
+        "at - faced if backward",
+        "faced - at if backward",
+        "object_rel_direction_backward_medium",
+    ),
+    ("distance", "np.argmin(dist", "np.argmax(dist", "object_rel_distance"),
+    ("distance", "min(distance, near", "max(distance, near", "object_rel_distance"),
+    ("distance", ">= max(gaps", "<= max(gaps", "object_rel_distance_farthest"),
+    ("distance", "argmax(dist", "argmin(dist", "object_rel_distance_farthest"),
+    ("distance", "(-0.5, 0.5)", "(-0.25, 0.5)", "object_rel_distance"),
+    ("distance", "edges.T, -second", "edges, -second", "object_rel_distance"),
+    (
+        "distance",
+        "round(distance, 1)",
+        "round(distance + 0.05, 1)",
+        "object_abs_distance",
+    ),
+    ("route", '"Turn Left": 1j', '"Turn Left": -1j', "route_planning"),
+    ("route", '"Turn Left" if turn > 0', '"Turn Left" if turn < 0', "route_planning"),
+    ("route", "self.radius + 0.05", "-self.radius", "route_planning"),
+    ("route", "turn += -180 if turn > 0 else 180", "pass", "route_planning"),
+    ("route", "abs(turn) > 135", "abs(turn) > 95", "route_planning"),
+    ("camera", "pose[:3, 3] - start", "pose[3, :3] - start", "camera_displacement"),
+    ("camera", "first @ origin", "first.T @ origin", "camera_displacement"),
+    ("camera", "view = start.pose[:2, 2]", "view = start.pose[2, :2]", MOVEMENT),
+    ("camera", "if way.imag > 0", "if way.imag < 0", MOVEMENT),
+    ("camera", "45 < abs(turn) < 135", "50 < abs(turn) < 90", MOVEMENT),
+    ("camera", 'if turn > 0 else ("right', 'if turn < 0 else ("right', "view_change"),
+    ("camera", "T[2, 0], T[2, 1]", "T[0, 2], T[1, 2]", "view_change"),
+    ("camera", "axes_matrix @ offset", "axes_matrix.T @ offset", FROM_CAMERA),
+    ("camera", "axes_lengths_m) / 2", "axes_lengths_m)", FROM_CAMERA),
+    ("camera", "min(metres, key", "max(metres, key", "camera_object_rel_distance"),
+    ("camera", "if change < 0", "if change > 0", "camera_object_distance_change"),
+    ("picture", 'if gap > 0 else ("right', 'if gap < 0 else ("right', SIDES),
+    ("picture", "slopes[0] < slopes[1]", "slopes[0] > slopes[1]", SIDES),
+    ("picture", "solve(pose,", "solve(pose.T,", SIDES),
+    ("picture", 'if gap > 0 else ("far', 'if gap < 0 else ("far', "frame_near_far"),
+    ("picture", "key=lambda sight: sight.m", "key=lambda sight: -sight.m", DEPTHS),
+    ("picture", "if two > one", "if two < one", "view_shows_more"),
+    ("picture", "shown[start] > shown[end]", "shown[start] < shown[end]", MORE),
+    ("size", "longest * 100", "longest * 100 + 0.5", "object_size_estimation"),
+    ("size", "round(area_m2, 1)", "round(area_m2 + 0.05, 1)", "room_size_estimation"),
+    ("counting", "str(count)", "str(count - 1)", "object_counting"),
+    ("counting", "str(sum(counts))", "str(max(counts))", "object_counting_multiple"),
+    (
+        "counting",
+        '"yes" if category in',
+        '"yes" if category not in',
+        "object_existence",
+    ),
+    ("counting", '"yes" if found', '"no" if found', "object_existence"),
+    ("size", "max(edges, key", "min(edges, key", "object_size_comparison"),
+    ("size", "extents[name] > most", "extents[name] < most", "object_size_comparison"),
+    ("appearance", "if lead_s > 0", "if lead_s < 0", "appearance_before_after"),
+    ("appearance", "shown[0] == names", "shown[1] == names", "appearance_before_after"),
+    ("appearance", "min(seen) /", "max(seen) /", "obj_appearance_order"),
+    ("appearance", "sorted(frames", "reversed(frames", "obj_appearance_order"),
+]
+
+
+@functools.cache
+def lattice(seed):
+    """Objects on whole metres: turns of exactly 45, 90, 135 degrees are common."""
+    rng = np.random.default_rng([seed, 3])
+    spots = rng.permutation([(x, y) for x in range(4) for y in range(4)])[:7]
+    cubes = []
+    for number, (x, y) in enumerate(spots):
+        center = np.array([x, y, 0.25])
+        low, high = center - 0.25, center + 0.25
+        size, axes = (0.5, 0.5, 0.5), np.eye(3).ravel()
+        cubes.append(
+            ObjectInstance(number, f"thing {number}", center, size, axes, low, high)
+        )
+    floor = (-1, -1), (5, 5)
+    return Scene(f"scene{seed:04d}_00", "lattice", cubes, 36.0, (2, 2, 1), *floor)
+
+
+@pytest.mark.parametrize("name, old, new, kind", MUTANTS)
+def test_a_mutant_of_either_is_a_disagreement(name, old, new, kind):
+    module = getattr(kinds, name)
+    source = inspect.getsource(module)
+    assert source.count(old) >= 1
+    mutant = types.ModuleType(module.__name__)
+    exec(compile(source.replace(old, new), module.__file__, "exec"), vars(mutant))
+    (one,) = [one for one in mutant.TYPES if one.name == kind]
+    loose = Rules(abs_distance="exact", direction_border_deg=0.0, order_gap_s=0.2)
+    for scene in [*map(lattice, range(30)), *map(room, range(100))]:
+        for draft in drafts(one, scene, loose, many=6):
+            try:
+                if not agrees(one, draft, scene, loose):
+                    return
+            except Undetermined:
+                if scene.dataset != "lattice":  # three objects in a line
+                    return
+    pytest.fail("no room tells the mutant from the original")
+
+
+def test_on_whole_metres_the_originals_agree():
+    loose = Rules(abs_distance="exact", direction_border_deg=0.0)
+    asked = 0
+    for scene in map(lattice, range(30)):
+        for one in QUESTION_TYPES.values():
+            for draft in drafts(one, scene, loose, many=20):
+                try:
+                    assert agrees(one, draft, scene, loose), draft
+                    asked += 1
+                except Undetermined:
+                    assert "direction" in one.name
+    assert asked > 1000
+
+
+# ---------------------------------------------------------------- routes
+
+
+def test_five_hundred_routes_end_at_the_goal_and_wrong_turns_elsewhere():
+    """Options are balanced: letters, and turns in right and wrong sequences."""
+    one, letters, right, every = QUESTION_TYPES["route_planning"], [], [], []
+    blanks, seed = [], 0
+    while len(letters) < 500:
+        scene = room(seed)
+        seed += 1
+        for draft in drafts(one, scene, RULES, many=2):
+            assert one.oracle(row_of(draft), scene, RULES) == (draft.ground_truth,)
+            letters.append(draft.ground_truth)
+            texts = [option[3:].split(", ") for option in draft.options]
+            right += texts["ABCD".index(draft.ground_truth)]
+            every += itertools.chain(*texts)
+            blanks.append(len(texts[0]))
+    assert seed < 700
+    for words in (right, every):
+        shares = [words.count(turn) / len(words) for turn in route.TURNS]
+        assert 0.25 < min(shares) and max(shares) < 0.42, shares
+    assert 0.2 < letters.count("A") / len(letters) < 0.35
+    assert min(blanks.count(n) for n in (1, 2, 3)) > 50
+
+
+# ---------------------------------------------------------------- poses
+
+
+def test_the_camera_is_the_last_column_of_a_pose():
+    """The origin seen from a camera, -R^T T, moves otherwise than the camera does."""
+    drawn, scores = draw_room(5), []
+    poses = view_poses(drawn, VIEWS["walk"], range(0, 96, 4))
+    for first, second in itertools.combinations(poses, 2):
+        true, other = (
+            float(np.linalg.norm(there - here))
+            for here, there in (
+                (first[:3, 3], second[:3, 3]),
+                (-first[:3, :3].T @ first[:3, 3], -second[:3, :3].T @ second[:3, 3]),
+            )
+        )
+        if true >= 0.3:
+            scores.append(mean_relative_accuracy(other, true))
+    # The walk is at a height of 1.5 m that sways by 5 cm.
+    assert np.allclose(poses[:, 2, 3], 1.5, atol=0.051)
+    low, high = drawn.floor_bounds_m
+    assert np.all((poses[:, :2, 3] > low) & (poses[:, :2, 3] < high))
+    assert len(scores) > 100 and np.mean(scores) < 0.6
+
+
+# ---------------------------------------------------------------- published rows
+
+
+def test_oracles_give_the_published_answers(real_meta, real_qa):
+    """By a second derivation; types whose answers the metadata fix."""
+    scenes = {scene.scene_id: scene for scene in read_meta_file(real_meta)}
+    wrong, asked = [], 0
+    for row in read_jsonl(real_qa):
+        kind = QUESTION_TYPES.get(row["question_type"])
+        if kind is None:
+            continue
+        try:
+            answers = kind.oracle(row, scenes[row["scene_name"]], Rules())
+        except Undetermined:
+            continue
+        asked += 1
+        truth = row["ground_truth"]
+        if not any(str(truth) == a or is_number(truth, a) for a in answers):
+            wrong.append((row["id"], row["question_type"], truth, answers))
+    assert not wrong
+    assert asked > 780
+
+
+def is_number(truth, answer):
+    try:
+        return float(truth) == float(answer)
+    except ValueError:
+        return False
