@@ -66,6 +66,8 @@ class Recipe:
         Multiple choice without letters: the answer is the option's words (vsGRPO).
     grid_size : int
         M of the cognitive maps.
+    boxes : bool
+        Whether each row also has its room's boxes in metres (``maps.boxes``).
     parts : dict
         Part → share of the physical spaces.
     """
@@ -78,6 +80,7 @@ class Recipe:
     redistribute: bool = False
     option_free: bool = False
     grid_size: int = 10
+    boxes: bool = False
     parts: dict[str, float] = field(default_factory=lambda: {"train": 1.0})
 
     def __post_init__(self) -> None:
