@@ -447,9 +447,9 @@ pd.DataFrame(
 
 # %%
 lone = [name for name, spots in cells_there.items() if len(spots) == 1][:2]
-(a, b), some = lone, next(iter(cells_there))
+a, b = lone
 stated = {
-    "true count": f"There are {len(cells_there[some])} {some}.",
+    "that there is one": f"There is 1 {a}.",
     "a side": f"The {a} is left of the {b}.",
     "the same, turned round": f"The {a} is left of the {b}. The {b} is right of the {a}.",
     "both sides": f"The {a} is left of the {b}. The {a} is right of the {b}.",
@@ -463,9 +463,9 @@ pd.DataFrame(
 ).T.assign(thought=stated.values())
 
 # %% [markdown]
-# **What to notice.** A statement counts once, whichever way round; made in two ways it is wrong. Trivial ones do not count, and fewer than four earn a part. A blind statement is right at most every other time, so stuffing earns little.
+# **What to notice.** A statement counts once, whichever way round; made in two ways it is wrong. Trivial ones and good guesses do not count, and fewer than four earn a part. A blind statement is right at most every other time, so stuffing earns little.
 #
-# ## Twelve presets, twenty-two probes
+# ## Twelve presets, twenty-three probes
 #
 # Reinforcement learning finds whatever is paid. So first ask what a policy earns that ignores the video. Each probe below plays one trick and otherwise answers *rightly*, so that every gate is open. The honest policy's reward is there to compare.
 

@@ -1,15 +1,15 @@
 """The components that we add to SpaceR's reward: their scores for one completion.
 
-========== ==================================== ============== ========================
-component  score in [0, 1]                      paid           does not apply
-========== ==================================== ============== ========================
-consistency  the answer follows from a right map  right answers  the true map does not
-                                                                 give the answer
-assertions   statements of the thought            gate           no true map
-boxes        drawn boxes against true ones        gate           no true boxes
-relations    edges of the drawn map's graph       gate           fewer than three
-                                                                 categories
-========== ==================================== ============== ========================
+===========  =================================  =============  =======================
+component    score in [0, 1]                    paid           does not apply
+===========  =================================  =============  =======================
+consistency  the answer follows from a right    right answers  the true map does not
+             map                                               give the answer
+assertions   statements of the thought          gate           no true map
+boxes        drawn boxes against true ones      gate           no true boxes
+relations    edges of the drawn map's graph     gate           fewer than three
+                                                               categories
+===========  =================================  =============  =======================
 
 ``gate`` is the map's (``RewardConfig.map_gate``). Each score is defined in its own
 module: ``rewards.consistency``, ``rewards.assertions``, ``maps.boxes``,

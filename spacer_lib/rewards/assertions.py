@@ -21,7 +21,9 @@ columns, south is below and smaller rows, in the frame of the drawn map where th
 allows any frame, else in the aligned one.
 
 A side or a comparison must hold of the true cells. An offset is right within 1.5 cells
-(a hit), a length within 1.5 cells or 25% of the metres, a count if it is the number.
+(a hit), a length within 1 cell or 25% of the metres, a count if it is the number. That
+there is one of a kind is a good guess (most categories are single): it can be wrong,
+but it is never right.
 A category in several cells has no side and no length; it is nearest where it comes
 nearest.
 
@@ -30,8 +32,9 @@ nearest.
 It is 0 to 1. A statement counts once, however often and from whichever side it is made;
 one made in two different ways is wrong; one about an object and itself, or about an
 object that is not in the room, does not count. So nothing is gained by repeating, by
-trivial statements, or by stating everything: a blind statement is right at most every
-other time, which is 0.19 of the score on average for four and less for more.
+trivial statements, or by stating everything. The best blind guess of each form is
+right at most every other time in our rooms; four independent ones earn 0.19 on average,
+more of them less.
 
 The first ``MAX_THOUGHT_CHARS`` characters are read, in linear time. No text raises.
 
@@ -55,7 +58,8 @@ from spacer_lib.rows import Boxes, CognitiveMap, Question
 
 MAX_THOUGHT_CHARS = 10_000  # of a thought without its map
 ENOUGH = 4  # statements for a whole score
-NEAR_CELLS = 1.5  # the radius of a hit
+NEAR_CELLS = 1.5  # of an offset: the radius of a hit
+LENGTH_CELLS = 1.0  # of a length
 NEAR_SHARE = 0.25  # of a length in metres
 
 
@@ -305,7 +309,8 @@ def _holds(one: Statement, there: _There, boxes: Mapping[str, list]) -> bool | N
     if not all(there.get(name) for name in about if name not in "xy"):
         return None
     if kind == "count":
-        return len(there[about[0]]) == said[0]
+        right = len(there[about[0]]) == said[0]
+        return None if right and said[0] == 1 else right
     if kind == "metres":
         return _holds_in_metres(about, said[0], boxes)
     start = there[about[0]]
@@ -316,7 +321,7 @@ def _holds(one: Statement, there: _There, boxes: Mapping[str, list]) -> bool | N
         return (second - first) * said[0] > 0
     length, cell = _nearest(start[0], there[about[1]])
     if kind == "length":
-        return abs(said[0] - length) <= NEAR_CELLS
+        return abs(said[0] - length) <= LENGTH_CELLS
     dx, dy = cell[0] - start[0][0], cell[1] - start[0][1]
     if kind == "side":
         if len(there[about[1]]) != 1:

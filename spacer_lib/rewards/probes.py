@@ -167,6 +167,13 @@ def make_probes(items: Sequence[Question]) -> tuple[Probe, ...]:
         ),
         Probe("trivial statements", "each object beside itself", _trivial),
         Probe(
+            "one of each",
+            "that there is one of every kind, which most often is so",
+            lambda item: _stating(
+                item, "".join(f"There is 1 {name}. " for name in item.get("map") or {})
+            ),
+        ),
+        Probe(
             "both ways",
             "every statement and its opposite",
             lambda item: _stating(
@@ -277,17 +284,21 @@ def _honest(item: Question) -> str:
 
 
 def _true_statements(cells: CognitiveMap) -> str:
-    """The number of each category, and which of two single objects is on the left."""
-    said = [f"There are {len(spots)} {name}." for name, spots in cells.items()]
+    """Counts, and which of two single objects is on the left; twelve at most."""
+    said = [
+        f"There are {len(spots)} {name}."
+        for name, spots in cells.items()
+        if len(spots) > 1
+    ]
     single = sorted(
         (spots[0][0], name) for name, spots in cells.items() if len(spots) == 1
     )
     said += [
         f"The {first} is left of the {second}."
-        for (x, first), (further, second) in itertools.pairwise(single)
+        for (x, first), (further, second) in itertools.combinations(single, 2)
         if x < further
     ]
-    return " ".join(said)
+    return " ".join(said[:12])
 
 
 def _has_boxes(item: Question) -> bool:

@@ -160,7 +160,8 @@ STATED = [
     ("The lamp is left of the lamp.", COUNT, 0, 0, "trivial"),
     ("The lamp is left of the throne.", COUNT, 0, 0, "not in the room"),
     ("The lamp is not left of the sofa.", COUNT, 0, 0, "no form of these"),
-    ("There are 2 chairs. I see one sofa.", COUNT, 2, 0, "counts"),
+    ("There are 2 chairs. I see three sofas.", COUNT, 1, 1, "counts"),
+    ("There is 1 sofa. There is 1 chair.", COUNT, 0, 1, "one is a guess"),
     ("There are 2 unicorns.", COUNT, 0, 0, "not in the room"),
     ("The bed is closer to the sofa than to the lamp.", COUNT, 1, 0, "7.1 < 8.6"),
     ("The bed is farther from the sofa than to the lamp.", COUNT, 0, 1, "7.1 < 8.6"),
@@ -219,6 +220,30 @@ def test_statements_are_read_in_the_frame_of_the_drawn_map():
         assert score(text, COUNT, PRESETS["ours+assertions"]).assertions == paid
     fixed = dataclasses.replace(PRESETS["ours+assertions"], map_scorer="decay")
     assert score(write_completion("2", said, east), COUNT, fixed).assertions == 1
+
+
+BLIND = [
+    "The {a} is left of the {b}. ",
+    "The {a} is 4 cells from the {b}. ",
+    "The {a} is 2 m from the {b}. ",
+    "There is 1 {a}. ",
+    "There are 2 {a}. ",
+    "The {a} is closer to the {b} than to the {c}. ",
+]
+
+
+@pytest.mark.parametrize("form", BLIND)
+@pytest.mark.parametrize("style", ["dollhouse", "furnished"])
+def test_the_best_blind_guess_of_each_form_pays_little(form, style):
+    paid = []
+    for seed in range(40):
+        scene = to_scene(draw_room(seed, style), with_boxes=False)
+        cells, boxes = rasterize(scene), true_boxes(scene)
+        said = [
+            form.format(a=a, b=b, c=c) for a, b, c in itertools.combinations(cells, 3)
+        ]
+        paid.append(check_thought("".join(said), COUNT, cells, boxes).score)
+    assert np.mean(paid) < 0.25
 
 
 def test_stuffing_pays_a_blind_policy_little(scenes):

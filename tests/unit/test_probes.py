@@ -92,6 +92,7 @@ ADDED_PAID = [
     ("ours+assertions", "assertions", "stuffed statements", 0.4),
     ("ours+assertions", "assertions", "trivial statements", 0),
     ("ours+assertions", "assertions", "both ways", 0),
+    ("ours+assertions", "assertions", "one of each", 0),
     ("ours+assertions", "assertions", "restated answer", 0),
     ("ours+boxes", "boxes", "boxes of no size", 0),
     ("ours+boxes", "boxes", "boxes as large as the room", 0),
