@@ -521,7 +521,7 @@ print("no preset of ours pays a probe more than an honest right answer")
 # **What to notice.**
 # - Empty and template thoughts cost the format reward under `ours`, and nothing under the other presets.
 # - SpaceR's presets pay all objects at the centre almost like a true map, and pay padding to the length window.
-# - The added components pay the honest policy, and the tricks hardly anything. A side of 0 spoils the whole map of boxes, and a box as large as the room is worth what chance is.
+# - The added components pay the honest policy, and the tricks hardly anything. In these rooms stuffed statements are wrong more often than right; over 40 rooms each blind form earns less than 0.25 (`tests/unit/test_added_rewards.py`). A side of 0 spoils the whole map of boxes, and a box as large as the room is worth what chance is.
 # - No preset detects a thought that only restates the answer, or an *answer* that is guessed. A held-out evaluation detects guesses (notebook 07).
 #
 # The presets, as files see them: `spacer extras reward --items … --completions … --preset ours`.
