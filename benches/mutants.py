@@ -56,6 +56,7 @@ ROOMS = {
     "evaluation.bootstrap": "metrics evaluation",
     "evaluation.statistics": "benchmarks evaluation report",
     "evaluation.aggregates": "profiles",
+    "questions.solver": "consistency",
     "evaluation.consistency": "consistency",
 }
 

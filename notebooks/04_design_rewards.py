@@ -46,6 +46,7 @@ from spacer_lib.errors import SpacerError
 from spacer_lib.language.choices import read_choice
 from spacer_lib.language.numbers import read_number
 from spacer_lib.language.tags import read_completion, write_completion
+from spacer_lib.maps.boxes import true_boxes
 from spacer_lib.maps.grid import rasterize, turned
 from spacer_lib.maps.scores import SCORERS
 from spacer_lib.maps.scores import score as map_score
@@ -54,9 +55,11 @@ from spacer_lib.maps.scores import score as map_score
 from spacer_lib.pictures import reward_plots
 from spacer_lib.pictures.style import INK, PALETTE, use_house_style
 from spacer_lib.questions.generators import question_rows
-from spacer_lib.rewards.config import PRESETS, RewardConfig, get_preset
+from spacer_lib.rewards.assertions import check_thought
+from spacer_lib.rewards.config import ADDED, PRESETS, RewardConfig, get_preset
+from spacer_lib.rewards.consistency import consistency, follows
 from spacer_lib.rewards.metrics import THRESHOLDS, mean_relative_accuracy
-from spacer_lib.rewards.probes import probe_table
+from spacer_lib.rewards.probes import TO_COMPARE, probe_table
 from spacer_lib.rewards.score import gate_opens, score
 from spacer_lib.rooms.scene import read_meta_file
 from spacer_lib.rooms.synthetic.layout import draw_room
@@ -392,22 +395,93 @@ for row, (where, some) in zip(axes, sets.items(), strict=True):
 # %% [markdown]
 # **What to notice.** Left and middle: a map drawn without the video earns 0.6 or 0.7, and a perfect map turned by a quarter earns less than all objects at the centre. Right: chance maps earn about 0, and the turned map scores as well as the perfect one.
 #
-# ## Eight presets, thirteen probes
+# ## Does the answer follow from the map?
+#
+# The map reward pays the map, and the task reward the answer. Neither pays a thought that leads from one to the other. Four components of ours do. None needs a model as a judge: each compares a text with the room.
+#
+# | component | score in [0, 1] |
+# |---|---|
+# | consistency | the solver (notebook 08) reads this answer from the drawn map *and* it is the true one; times `aligned` |
+# | assertions | relations stated outside the map, right minus wrong, over at least four |
+# | boxes | `{"chair": [[x, y, w, h], …]}` in metres from the middle of the floor: intersection over union, best of four sides, corrected for chance |
+# | relations | offsets between all pairs of categories, after the best turn, corrected for chance |
+#
+# An answer that only *follows* is no merit: a map can be drawn after the guess. So consistency is never paid for a map that is wrong where the question looks. It is for right answers; the other three stand behind the gate of the map.
+
+# %%
+turning = next(r for r in rows if "direction" in r["question_type"])
+letter_there = turning["ground_truth"]
+guess = next(o[0] for o in turning["options"] if o[0] != letter_there)
+names, cells_there = turning["categories"], turning["map"]
+alone = {names[0]: [[4, 4]], names[1]: [[6, 4]]}
+room = {**cells_there, names[1]: [[6, 4]], names[0]: [[4, 4]]}
+
+# %%
+third = [[[x, y]] for x in range(grid_size) for y in range(grid_size)]
+fits = {
+    answer: next(t for t in third if follows(answer, {**alone, names[2]: t}, turning))
+    for answer in (letter_there, guess)
+}
+cases = {
+    "true map, its answer": (letter_there, cells_there),
+    "true map, another answer": (guess, cells_there),
+    "asked objects alone": (letter_there, {**alone, names[2]: fits[letter_there]}),
+    "redrawn to fit a guess": (guess, {**room, names[2]: fits[guess]}),
+    "all in one cell": (letter_there, {n: [[5, 5]] for n in cells_there}),
+}
+pd.DataFrame(
+    {
+        name: {
+            "follows": follows(answer, drawn, turning),
+            "paid": round(consistency(answer, drawn, turning).score, 2),
+            "why": consistency(answer, drawn, turning).reason,
+        }
+        for name, (answer, drawn) in cases.items()
+    }
+).T
+
+# %% [markdown]
+# **What to notice.** Two maps that show nothing of the room are consistent with the answer beside them. Paid by itself, consistency would teach a model to draw them.
+#
+# Statements are read by a small grammar, and checked one by one.
+
+# %%
+lone = [name for name, spots in cells_there.items() if len(spots) == 1][:2]
+a, b = lone
+stated = {
+    "that there is one": f"There is 1 {a}.",
+    "a side": f"The {a} is left of the {b}.",
+    "the same, turned round": f"The {a} is left of the {b}. The {b} is right of the {a}.",
+    "both sides": f"The {a} is left of the {b}. The {a} is right of the {b}.",
+    "beside itself": f"The {a} is left of the {a}.",
+    "a working": f"{names[1]}+9+9=3",
+    "no relation": f"The {a} is lovely.",
+}
+checked = {n: check_thought(t, turning, cells_there) for n, t in stated.items()}
+pd.DataFrame(
+    {n: {"says": c.reason, "score": c.score} for n, c in checked.items()}
+).T.assign(thought=stated.values())
+
+# %% [markdown]
+# **What to notice.** A statement counts once, whichever way round; made in two ways it is wrong. Trivial ones and good guesses do not count, and fewer than four earn a part. A blind statement is right at most every other time, so stuffing earns little.
+#
+# ## Twelve presets, twenty-three probes
 #
 # Reinforcement learning finds whatever is paid. So first ask what a policy earns that ignores the video. Each probe below plays one trick and otherwise answers *rightly*, so that every gate is open. The honest policy's reward is there to compare.
 
 # %%
+scenes = [to_scene(draw_room(seed)) for seed in range(6)]
 asked = [
-    row
-    for seed in range(6)
-    for row in question_rows(to_scene(draw_room(seed)), 0, per_task=4)[0]
+    {**row, "boxes": true_boxes(scene)}
+    for scene in scenes
+    for row in question_rows(scene, 0, per_task=2)[0]
 ]
 table = pd.DataFrame(probe_table(asked))
 totals = table.pivot(index="probe", columns="preset", values="total")
 totals = totals.loc[table.probe.unique(), list(PRESETS)]
 
 # %%
-figure, ax = plt.subplots(figsize=(9, 4.6))
+figure, ax = plt.subplots(figsize=(11, 7))
 shown = ax.imshow(totals, cmap="cividis", vmin=0, aspect="auto")
 ax.set_xticks(range(len(totals.columns)), totals.columns, rotation=30, ha="right")
 ax.set_yticks(range(len(totals)), totals.index)
@@ -418,17 +492,36 @@ _ = figure.colorbar(shown, label=f"mean total reward (n = {len(asked)} questions
 
 # %%
 extra = table[["probe", "preset", "map", "length"]]
-extra = extra[(extra.probe != "honest") & (extra[["map", "length"]].max(axis=1) > 0)]
+paid_more = extra[["map", "length"]].max(axis=1) > 0.01
+extra = extra[~extra.probe.isin(TO_COMPARE) & paid_more]
 extra.round(2)
 
 # %%
 assert not (extra.preset == "ours").any(), "ours pays a probe's map or length"
-print("under `ours`, no probe earns anything for its map or its length")
+print("under `ours`, no probe earns 0.01 for its map or its length")
+
+# %%
+paid_added = table[table.preset.str.contains("+", regex=False)]
+paid_added = paid_added.set_index(["probe", "preset"])[list(ADDED)].max(axis=1)
+paid_added = paid_added.unstack().loc[table.probe.unique()]
+figure, ax = plt.subplots(figsize=(7, 6))
+paid_added.plot.barh(ax=ax, width=0.8, color=PALETTE)
+ax.invert_yaxis()
+ax.set(xlabel=f"mean added component (n = {len(asked)} questions)", ylabel="")
+_ = ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+
+# %%
+best = {p: totals.loc["honest", p] for p in PRESETS if p.startswith("ours")}
+best["ours+boxes"] = totals.loc["honest, in boxes", "ours+boxes"]
+for preset, most in best.items():
+    assert (totals[preset].dropna() <= most + 1e-9).all(), preset
+print("no preset of ours pays a probe more than an honest right answer")
 
 # %% [markdown]
 # **What to notice.**
 # - Empty and template thoughts cost the format reward under `ours`, and nothing under the other presets.
 # - SpaceR's presets pay all objects at the centre almost like a true map, and pay padding to the length window.
+# - The added components pay the honest policy, and the tricks hardly anything. In these rooms stuffed statements are wrong more often than right; over 40 rooms each blind form earns less than 0.25 (`tests/unit/test_added_rewards.py`). A side of 0 spoils the whole map of boxes, and a box as large as the room is worth what chance is.
 # - No preset detects a thought that only restates the answer, or an *answer* that is guessed. A held-out evaluation detects guesses (notebook 07).
 #
 # The presets, as files see them: `spacer extras reward --items … --completions … --preset ours`.
@@ -494,6 +587,7 @@ _ = ax.legend()
 # reward:
 #   map_gate: released     # paper | released | off | always
 #   map_scorer: aligned    # paper | released | decay | aligned
+#   consistency_weight: 1  # and assertions_weight, boxes_weight, relations_weight
 #   length_window: [320, 512]
 # ```
 #
@@ -503,7 +597,7 @@ _ = ax.legend()
 #
 # ## Summary
 #
-# Format, answer, map and length are each judged by a rule that fits in a sentence. Failures have names. The total is the sum of the parts, with a gate before the map. A flat map score pays maps drawn without the video; a score without a price on surplus cells pays a map with every cell. Only differences *within* a group change the policy.
+# Format, answer, map and length, and what we add to them, are each judged by a rule that fits in a sentence. Failures have names. The total is the sum of the parts, with a gate before the map. A flat map score pays maps drawn without the video; a score without a price on surplus cells pays a map with every cell. Only differences *within* a group change the policy.
 #
 # Length is counted in tokens of the model's own tokenizer, never in characters or words.
 #

@@ -263,7 +263,7 @@ sizes[["within_one_cell", "by_chance", "same_distance", "same_distance_by_chance
 #
 # ## Does the answer follow from the map?
 #
-# `consistency.answer_from_map` answers from a map and nothing else: it counts cells, takes bearings between cells, and finds the nearest. It says what it cannot answer and why: metres need a scale, sizes and orders are not in a map, and a tie has no answer.
+# `solver.answer_from_map` answers from a map and nothing else: it counts cells, takes bearings between cells, and finds the nearest. It says what it cannot answer and why: metres need a scale, sizes and orders are not in a map, and a tie has no answer.
 #
 # Three shares for each task: the model's answer *follows* from its own map; the *drawn* map gives the right answer; the *true* map gives it, so that a perfect map would suffice.
 

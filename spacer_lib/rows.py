@@ -30,6 +30,8 @@ from spacer_lib.errors import SpacerError
 FORMAT_VERSION = 1  # of question files
 # Category -> cells of its instances, each (x_col, y_row) with 0 <= x, y < M.
 CognitiveMap = Mapping[str, Sequence[Sequence[int]]]
+# Category -> boxes of its instances, each (x, y, w, h) in metres: see ``maps.boxes``.
+Boxes = Mapping[str, Sequence[Sequence[float]]]
 MEDIA_KEYS = ("video", "image")  # of a question: paths or addresses (``room://…``)
 ROWS_PER_GROUP = 5000  # of a Parquet file, at least
 
@@ -38,8 +40,9 @@ class Question(TypedDict, total=False):
     """One question about one room, video or picture.
 
     The first eleven keys are VSI-Bench's and ours, in the order of our files; the
-    next four come with general data (``questions.mixture``); the last six come from
-    benchmark files. Only a row's id, question, type and truth are always there.
+    next four come with general data (``questions.mixture``); the next six come from
+    benchmark files; the last is written where a recipe asks for boxes. Only a row's
+    id, question, type and truth are always there.
     """
 
     id: Required[str]
@@ -65,6 +68,8 @@ class Question(TypedDict, total=False):
     published_answer: str  # TempCompass: an option in full, where the truth is a letter
     published_options: list[str]  # Video-MMMU: also those of open questions
     published_type: str  # Video-MMMU: multiple-choice, open or None
+
+    boxes: Boxes | None  # the true metric map
 
 
 class Prediction(TypedDict, total=False):
@@ -127,6 +132,7 @@ class Rollout(TypedDict, total=False):
 QUESTION_KEYS = tuple(Question.__annotations__)
 SPATIAL_KEYS = QUESTION_KEYS[:11]  # columns of a question set
 JOINT_KEYS = QUESTION_KEYS[:15]  # columns of a joint set
+JSON_KEYS = ("map", "boxes")  # JSON text in files
 REQUIRED_KEYS = tuple(key for key in QUESTION_KEYS if key in Question.__required_keys__)
 # Of a rollout, what it repeats of its question.
 ROLLOUT_QUESTION_KEYS = tuple(
@@ -161,13 +167,16 @@ def read_questions(path: PathLike) -> list[Question]:
                 row[name] = str(row[name])
         if isinstance(row.get("problem_type"), str):
             row["problem_type"] = row["problem_type"].lower()
-        if isinstance(row.get("map"), str):
-            try:
-                row["map"] = parse_json(row["map"])
-            except ValueError as error:
-                raise SpacerError(
-                    f"{where}: map is not JSON", kind="rows.map-not-json", got=error
-                ) from error
+        for name in JSON_KEYS:
+            if isinstance(row.get(name), str):
+                try:
+                    row[name] = parse_json(row[name])
+                except ValueError as error:
+                    raise SpacerError(
+                        f"{where}: {name} is not JSON",
+                        kind=f"rows.{name}-not-json",
+                        got=error,
+                    ) from error
         check_question(where, row)
     return [cast(Question, row) for _, row in rows]
 
@@ -217,6 +226,15 @@ def _is_map(value: Any) -> bool:
     )
 
 
+def _are_boxes(value: Any) -> bool:
+    return isinstance(value, dict) and all(
+        isinstance(boxes, list)
+        and all(isinstance(box, list | tuple) and len(box) == 4 for box in boxes)
+        for boxes in value.values()
+        if boxes is not None
+    )
+
+
 def _is_cell(value: Any) -> bool:
     return (
         isinstance(value, list | tuple)
@@ -233,6 +251,7 @@ _FITS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "categories": _TEXTS,
     "published_options": _TEXTS,
     "map": ("{category: [[column, row], ...]}", _is_map),
+    "boxes": ("{category: [[x, y, w, h], ...]}", _are_boxes),
     "image": ("a path or paths", lambda v: _is_text(v) or _are_texts(v)),
     "groups": ("an object", lambda value: isinstance(value, dict)),
     "published_id": ("a whole number", lambda value: isinstance(value, int)),
@@ -244,7 +263,7 @@ class QuestionWriter:
     """Writes ``<stem>.jsonl`` and ``<stem>.parquet`` row by row, both whole or absent.
 
     A context manager. Of each row its ``columns`` are written: a missing one as null,
-    the map as JSON text.
+    map and boxes as JSON text.
     """
 
     def __init__(self, stem: PathLike, columns: Sequence[str] = SPATIAL_KEYS) -> None:
@@ -269,10 +288,12 @@ class QuestionWriter:
         """Add rows. A Parquet row group never ends within one call."""
         for row in rows:
             record: dict[str, Any] = {name: row.get(name) for name in self.columns}
-            cells = record.get("map")
-            if isinstance(cells, dict):
-                # As ``maps.map_to_text`` writes it.
-                record["map"] = json.dumps(cells, sort_keys=True, separators=(",", ":"))
+            for name in JSON_KEYS:
+                if isinstance(record.get(name), dict):
+                    # As ``maps.map_to_text`` writes it.
+                    record[name] = json.dumps(
+                        record[name], sort_keys=True, separators=(",", ":")
+                    )
             self._lines.write(json.dumps(record, separators=(",", ":")) + "\n")
             self._waiting.append(record)
         if len(self._waiting) >= ROWS_PER_GROUP:

@@ -50,6 +50,10 @@ PRESETS = (
     "vsgrpo-observe",
     "vsgrpo-vanilla",
     "ours",
+    "ours+consistency",
+    "ours+assertions",
+    "ours+boxes",
+    "ours+relations",
 )
 RULES = (
     "strict",

@@ -40,20 +40,26 @@ def reward(
     ] = "ours",
 ) -> dict[str, Any]:
     """Score completions from any source, component by component."""
-    from spacer_lib.rewards.config import COMPONENTS, get_preset
+    from spacer_lib.rewards.config import get_preset
     from spacer_lib.rewards.files import score_files
 
     config = get_preset(preset)
     scored, unanswered, counted = score_files(items, completions, config)
     kinds = {kind: [b for _, k, b in scored if k == kind] for _, kind, _ in scored}
-    columns = (*COMPONENTS, "total")
-    print(f"{preset:18}{'rows':>6}" + "".join(f"{name:>9}" for name in columns))
+    columns = (*config.components, "total")
+    widths = [(name, max(9, len(name) + 2)) for name in columns]
+    print(f"{preset:18}{'rows':>6}" + "".join(f"{n:>{w}}" for n, w in widths))
     for kind, part in {**kinds, "all": [b for _, _, b in scored]}.items():
         means = [
             sum(getattr(b, name) or 0.0 for b in part) / max(len(part), 1)
             for name in columns
         ]
-        print(f"{kind:18}{len(part):>6}" + "".join(f"{mean:>9.3f}" for mean in means))
+        print(
+            f"{kind:18}{len(part):>6}"
+            + "".join(
+                f"{mean:>{w}.3f}" for mean, (_, w) in zip(means, widths, strict=True)
+            )
+        )
     if config.length_window and counted < len(scored):
         print(
             f"{len(scored) - counted} completions without completion_tokens: no length "
@@ -72,7 +78,9 @@ def reward(
             {
                 "id": key,
                 "total": b.total,
-                "components": {name: getattr(b, name) or 0.0 for name in COMPONENTS},
+                "components": {
+                    name: getattr(b, name) or 0.0 for name in config.components
+                },
                 "failures": [f for f in dict.fromkeys(failures) if f],
                 "reasons": b.reasons,
             }

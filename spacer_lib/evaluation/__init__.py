@@ -22,7 +22,8 @@ Comparing
 ``bootstrap``     intervals over rooms
 ``statistics``    tidy tables and paired differences
 ``report``        tables of runs for a paper
-``consistency``   a solver that answers from a map, and kinds of failure
+``consistency``   whether answers follow from drawn maps, and kinds of failure
+``counterfactual``  whether answers change beside another room's video
 ``analyses``      the papers' further tables, from any runs
 ``agreement``     a quiz on maps, and Gwet's AC1
 """

@@ -15,8 +15,9 @@ from scipy.stats import t
 
 from spacer_lib.errors import SpacerError
 from spacer_lib.evaluation.bootstrap import bootstrap_interval
-from spacer_lib.evaluation.consistency import BEYOND_MAPS, answer_from_map, same_answer
 from spacer_lib.language.tags import read_completion
+from spacer_lib.questions.solver import BEYOND_MAPS, answer_from_map
+from spacer_lib.rewards.consistency import same_answer
 from spacer_lib.rooms.scene import space_of
 from spacer_lib.rows import Prediction, Question
 

@@ -100,13 +100,23 @@ def condition_rows(
     return list(rows), prefixes, condition == "blind"
 
 
-def _exchanged(rows: Sequence[Question], kind: str) -> list[Question]:
+def next_rooms(rows: Sequence[Question], kind: str = "video") -> dict[str, Question]:
+    """Space → a row of the next room, in order of appearance; the first after the last.
+
+    Only rows with media of that kind count. Under ``other`` a row shows the media of
+    its next room.
+
+    Raises
+    ------
+    SpacerError
+        With a single room.
+    """
     plain = cast(Sequence[dict[str, Any]], rows)
-    media: dict[str, Any] = {}
+    first: dict[str, Any] = {}
     for row in plain:
         if row.get(kind):
-            media.setdefault(space_of(row["scene_name"]), row[kind])
-    spaces = list(media)
+            first.setdefault(space_of(row["scene_name"]), row)
+    spaces = list(first)
     if len(spaces) == 1:
         raise SpacerError(
             "condition other",
@@ -114,9 +124,14 @@ def _exchanged(rows: Sequence[Question], kind: str) -> list[Question]:
             got=f"1 room with {kind}s",
             expected="two or more",
         )
-    after = dict(zip(spaces, spaces[1:] + spaces[:1], strict=True))
+    return {a: first[b] for a, b in zip(spaces, spaces[1:] + spaces[:1], strict=True)}
+
+
+def _exchanged(rows: Sequence[Question], kind: str) -> list[Question]:
+    plain = cast(Sequence[dict[str, Any]], rows)
+    after = cast(dict[str, dict[str, Any]], next_rooms(rows, kind))
     exchanged = [
-        {**row, kind: media[after[space_of(row["scene_name"])]]}
+        {**row, kind: after[space_of(row["scene_name"])][kind]}
         if row.get(kind)
         else row
         for row in plain

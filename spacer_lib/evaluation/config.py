@@ -8,7 +8,7 @@ from spacer_lib.artifacts import PROJECT_ROOT, PathLike
 from spacer_lib.errors import SpacerError
 from spacer_lib.evaluation.conditions import CONDITIONS
 from spacer_lib.language.asking import AskSettings
-from spacer_lib.language.prompts import MODES
+from spacer_lib.language.prompts import MAP_MODES, MODES
 from spacer_lib.rooms.frames import Sampler, VideoSettings
 from spacer_lib.settings import build, read_yaml
 
@@ -30,7 +30,7 @@ EXTRACTIONS = (
 
 def new_tokens(mode: str) -> int:
     """SpaceR's most new tokens: 1024 with thinking, 128 without (appendix)."""
-    return 1024 if mode in ("think", "think_map", "observe") else 128
+    return 1024 if mode in ("think", *MAP_MODES, "observe") else 128
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ Reads question rows. The modes:
 
 ``think``      reason, then answer
 ``think_map``  draw the map, reason, then answer
+``think_boxes``  the same with boxes in metres in place of cells (``maps.boxes``)
 ``observe``    say what is seen, then answer
 ``direct``     answer at once, in a tag
 ``vanilla``    answer at once, without a tag
@@ -34,7 +35,9 @@ from spacer_lib.settings import parse_yaml
 Messages = list[dict[str, Any]]  # chat turns
 
 TINY_MODES = ("tiny", "tiny_observe", "tiny_vanilla")
-MODES = ("think", "think_map", "observe", "direct", "vanilla", *TINY_MODES)
+MAP_MODES = ("think_map", "think_boxes")  # they ask for a map
+_WORDED = ("think", "think_map", "observe", "direct", "vanilla", "think_boxes")
+MODES = (*_WORDED, *TINY_MODES)
 FRAMES = ("aligned", "start_view", None)
 
 _ANSWER_FORMS = {
@@ -47,6 +50,7 @@ _ANSWER_FORMS = {
 }
 # Tokenisers of Qwen-VL, Kimi-VL and their like read these as structure, not as text.
 _CONTROL_WORD = re.compile(r"<\|\w+\|>")
+EXAMPLE_BOXES = '{"kind":[[x,y,along x,along y]],"other kind":[[x,y,along x,along y]]}'
 EXAMPLE_MAP = '{"kind":[[column,row],[column,row]],"other kind":[[column,row]]}'
 
 
@@ -70,7 +74,7 @@ def user_text(
     grid_size : int
         M, named in ``think_map``.
     frame : str or None
-        What ``think_map`` says about the map's axes. ``aligned``: columns run with +x
+        What ``MAP_MODES`` say about the map's axes. ``aligned``: columns run with +x
         and rows with +y of the aligned frame, as in true maps. ``start_view``: rows
         run away from the camera of the first frame. ``None``: nothing, as published.
         True maps stay aligned: with the last two, score maps by ``aligned``, which
@@ -114,7 +118,10 @@ def user_text(
     # General pictures and videos show no room to draw (SpaceR §4.2: the map supports
     # spatial reasoning).
     has_room = row.get("part") != "general"
-    map_text = _map_text(grid_size, frame) if mode == "think_map" and has_room else ""
+    map_text = ""
+    if mode in MAP_MODES and has_room:
+        boxes = mode == "think_boxes"
+        map_text = _boxes_text(frame) if boxes else _map_text(grid_size, frame)
     if template is not None:
         form = template.texts.get(row.get("question_type", ""))
         return template.fill(
@@ -172,6 +179,22 @@ def _map_text(grid_size: int, frame: str | None) -> str:
         f"{axes[frame]} As one line of JSON, give for every kind of "
         "object the cell at the centre of each one that you see: "
         f"{EXAMPLE_MAP}. Then use the map to work out the answer."
+    )
+
+
+def _boxes_text(frame: str | None) -> str:
+    axes = {
+        "aligned": "x grows towards the right (east) and y towards the top (north).",
+        "start_view": "y grows away from the camera of the first frame, and x towards "
+        "its right.",
+        None: "x and y run along the walls.",
+    }
+    return (
+        "Begin your reasoning with a map of the room seen from above, inside "
+        "<map></map>, in metres from the middle of the floor. "
+        f"{axes[frame]} As one line of JSON, give for every kind of object the box of "
+        "each one that you see: its middle and its two lengths on the floor, "
+        f"{EXAMPLE_BOXES}. Then use the map to work out the answer."
     )
 
 

@@ -135,7 +135,7 @@ def read_completion(
         answer=None if answer is None else answer.content.strip(),
         failure=failure,
         map_failure=map_failure,
-        flags=() if think is None else _flags(_without_map(think.content)),
+        flags=() if think is None else _flags(without_map(think.content)),
     )
 
 
@@ -158,7 +158,7 @@ def answer_part(text: str) -> str:
     _, closed, after = text.rpartition("</think>")
     if not closed or "<think>" in after:
         return text
-    return _without_map(after).strip()
+    return without_map(after).strip()
 
 
 def tagged_answer(text: str) -> str:
@@ -228,7 +228,8 @@ def _single_block(text: str, tag: str) -> tuple[_Block | None, str | None]:
     return block, None
 
 
-def _without_map(text: str) -> str:
+def without_map(text: str) -> str:
+    """A text without its first map block, tags included."""
     start = text.find("<map>")
     stop = text.find("</map>", start)
     if 0 <= start < stop:
@@ -259,12 +260,12 @@ def _flags(thought: str) -> tuple[str, ...]:
 def _misplaced(text: str, think: _Block | None, answer: _Block) -> str | None:
     """The failure of two blocks with a wrong order or with text around them."""
     if think is None:  # the shape has no think block
-        around = _without_map(text[: answer.start]) + text[answer.stop :]
+        around = without_map(text[: answer.start]) + text[answer.stop :]
         return "text_outside_tags" if around.strip() else None
     if think.start < answer.start < think.stop:
         return "answer_inside_think"
     if answer.start < think.stop:
         return "text_outside_tags"
-    between = _without_map(text[think.stop : answer.start])
+    between = without_map(text[think.stop : answer.start])
     outside = text[: think.start], between, text[answer.stop :]
     return "text_outside_tags" if any(part.strip() for part in outside) else None

@@ -119,10 +119,20 @@ def score(
             if scorer == "released":
                 earned = _greedy_sum(distance, worth)
             else:
-                earned = float(_best_sum(worth))
+                earned = float(best_sum(worth))
         size = len(spots) if scorer == "paper" else max(len(drawn), len(spots))
         total += len(spots) * earned / size
     return float(min(max(total / count, 0.0), 1.0))
+
+
+def best_turn(predicted: CognitiveMap, true: CognitiveMap, grid_size: int = 10) -> int:
+    """Quarter turns that bring the true map into the frame of the drawn one.
+
+    The frame is the one that ``aligned`` takes; of equal ones the first. 0 for a map
+    without cells.
+    """
+    agreements = _agreements(_joined(predicted), _joined(true), grid_size)
+    return (4 - int(np.argmax(agreements > agreements.max() - 1e-9))) % 4
 
 
 def _worth(distance: npt.ArrayLike, scorer: str, grid_size: int) -> np.ndarray:
@@ -174,7 +184,7 @@ def hits(
             hit += math.dist(drawn[0], spots[0]) <= radius_cells
         elif drawn and spots:
             near = _distances(drawn, spots) <= radius_cells
-            hit += int(_best_sum(near.astype(int)))
+            hit += int(best_sum(near.astype(int)))
     return hit, _require_instances(there)
 
 
@@ -253,7 +263,7 @@ def _chance(layout: tuple[tuple[Cell, ...], ...], grid_size: int) -> Chance:
         k = len(spots)
         worth = _bell(_distances(_frames(every_cell, grid_size), spots))  # (4, M², k)
         drawn = rng.integers(grid_size**2, size=(CHANCE_DRAWS, k))
-        agreement = agreement + _best_sum(worth[:, drawn]) / count  # (4, draws)
+        agreement = agreement + best_sum(worth[:, drawn]) / count  # (4, draws)
         constant = constant + worth[0].sum(axis=1) / count  # (M²,)
     best = agreement.max(axis=0)
     error = best.std(ddof=1) / math.sqrt(CHANCE_DRAWS)
@@ -274,7 +284,7 @@ def _agreements(
         rows, columns = len(drawn[name]), len(spots)
         if rows and columns:
             pairs = worth[:, row : row + rows, column : column + columns]
-            total += columns * _best_sum(pairs) / max(rows, columns)
+            total += columns * best_sum(pairs) / max(rows, columns)
         row, column = row + rows, column + columns
     return total / (len(there) + surplus)
 
@@ -330,11 +340,11 @@ def _pairings(n: int, k: int) -> np.ndarray:
     return np.array(list(itertools.permutations(range(k), n)))
 
 
-def _best_sum(worth: np.ndarray) -> np.ndarray:
+def best_sum(worth: np.ndarray) -> np.ndarray:
     """(…,) greatest sum of (…, n, k) ``worth`` over one-to-one pairings."""
     n, k = worth.shape[-2:]
     if n > k:
-        return _best_sum(worth.swapaxes(-1, -2))
+        return best_sum(worth.swapaxes(-1, -2))
     if n == 1:
         return worth.max(axis=(-1, -2))
     if math.perm(k, n) <= 24:  # comparing few pairings is faster than assignment

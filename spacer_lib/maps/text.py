@@ -111,7 +111,7 @@ def parse_map(text: str, grid_size: int = 10) -> MapReading:
 
 def _read_pairs(text: str) -> list[tuple[str, Any]] | None:
     """[(name, value), …] of the outermost dictionary, or ``None``."""
-    if not _brackets_match(text):
+    if not brackets_match(text):
         return None
     for form in (str, _python_to_json):
         candidate = form(text)
@@ -139,7 +139,7 @@ def _bounded_int(digits: str) -> int:
 _OPENS = {"}": "{", "]": "[", ")": "("}
 
 
-def _brackets_match(text: str) -> bool:
+def brackets_match(text: str) -> bool:
     """Whether brackets match, at most ``MAX_NESTING`` deep (parsers recurse)."""
     stack: list[str] = []
     for bracket in re.findall(r"[][{}()]", text):

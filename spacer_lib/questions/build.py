@@ -29,6 +29,7 @@ from spacer_lib.artifacts import (
 )
 from spacer_lib.errors import SpacerError
 from spacer_lib.jobs import each
+from spacer_lib.maps.boxes import true_boxes
 from spacer_lib.maps.grid import rasterize
 from spacer_lib.maps.text import map_to_text
 from spacer_lib.questions.card import card_text
@@ -45,7 +46,7 @@ from spacer_lib.questions.recipes import Recipe, load_recipe
 from spacer_lib.rooms.identity import Room, benchmark_room, require_no_benchmark_rooms
 from spacer_lib.rooms.scene import Scene, space_of
 from spacer_lib.rooms.shown import as_shown
-from spacer_lib.rows import CognitiveMap, Question, QuestionWriter
+from spacer_lib.rows import SPATIAL_KEYS, CognitiveMap, Question, QuestionWriter
 
 TRAINING_PARTS = ("train", "grpo")
 ANY_TYPE = "any question type"  # of rejections before a type is asked
@@ -421,7 +422,8 @@ def _write_part(
     Returns question type → rows, and question type → right letter → rows.
     """
     counts, letters = Counter[str](), dict[str, Counter[str]]()
-    with QuestionWriter(path.with_suffix("")) as writer:
+    columns = (*SPATIAL_KEYS, "boxes") if recipe.boxes else SPATIAL_KEYS
+    with QuestionWriter(path.with_suffix(""), columns) as writer:
         for name in sorted(ids):
             content = read_record(path.parent / _candidate_file(name), "rows")
             rows = [
@@ -431,6 +433,8 @@ def _write_part(
             ]
             for row in rows:
                 row["map"], row["video"] = maps[name], by_id[name].video_path
+                if recipe.boxes:
+                    row["boxes"] = true_boxes(by_id[name])
                 kind = row["question_type"]
                 counts[kind] += 1
                 if row["options"]:

@@ -450,7 +450,8 @@ def write_joint(
     counts |= {"wanted": total, "sources": sources}
     counts |= {"refused": dict(refused), "seed": seed}
     with sole_writer(out_dir):
-        with QuestionWriter(out_dir / "train", JOINT_KEYS) as writer:
+        boxed = ("boxes",) if any(row.get("boxes") for row in rows) else ()
+        with QuestionWriter(out_dir / "train", (*JOINT_KEYS, *boxed)) as writer:
             for row in rows:
                 home = spatial_folder if row["part"] == "spatial" else Path()
                 writer.write(_with_media_from(row, home, out_dir))

@@ -68,6 +68,8 @@ class Recipe:
         Multiple choice without letters: the answer is the option's words (vsGRPO).
     grid_size : int
         M of the cognitive maps.
+    boxes : bool
+        Whether each row also has its room's boxes in metres (``maps.boxes``).
     parts : dict
         Part → share of the physical spaces.
     frames : int or None
@@ -87,6 +89,7 @@ class Recipe:
     redistribute: bool = False
     option_free: bool = False
     grid_size: int = 10
+    boxes: bool = False
     parts: dict[str, float] = field(default_factory=lambda: {"train": 1.0})
     frames: int | None = None
     least_share: float = 0.05

@@ -3,6 +3,9 @@
 The presets of published systems read answers strictly, so that training also teaches
 the asked-for form. ``ours`` reads the same answers as evaluation does.
 
+``ours+consistency`` and its like add one component each. They are ours, as is
+``counterfactual``, which needs two completions and is no setting here.
+
 ``spacer-paper`` follows SpaceR's text and ``spacer-released`` its code, function by
 function (``rewards.released``). In every other preset a bad map never costs a right
 answer its task reward.
@@ -21,7 +24,9 @@ from spacer_lib.language.answers import GRAMMARS
 from spacer_lib.language.tags import SHAPES
 from spacer_lib.maps.scores import SCORERS
 
-COMPONENTS = ("format", "task", "map", "length")  # fields of ``RewardBreakdown``
+# Fields of ``RewardBreakdown``: of every system, and of ours that a weight switches on.
+COMPONENTS = ("format", "task", "map", "length")
+ADDED = ("consistency", "assertions", "boxes", "relations")
 CODES = ("ours", "spacer")
 GATES = ("paper", "released", "off", "always")
 LENGTH_RULES = ("right", "released")
@@ -73,6 +78,16 @@ class RewardConfig:
         How the answer tag's content is read. ``strict``: a letter, an option in full,
         an option's text, or one number. ``wide``: also in markup, in a phrase and
         before a note; see ``language.answers``.
+    consistency_weight : float
+        Factor of ``rewards.consistency``: the answer follows from the drawn map, and
+        that map is right. 0: not computed.
+    assertions_weight : float
+        Factor of ``rewards.assertions``: relations that the thought states.
+    boxes_weight : float
+        Factor of ``maps.boxes.box_score``. The map block may then hold boxes in metres
+        in place of cells.
+    relations_weight : float
+        Factor of ``maps.relations.relation_score``, of the drawn cells.
     code : str
         ``ours``: as above. ``spacer``: format, answer and map are read and judged as
         SpaceR's released code does (``rewards.released``), and only weights, grid size
@@ -99,12 +114,17 @@ class RewardConfig:
     read_units: bool = False
     answer_grammar: str = "strict"
     code: str = "ours"
+    consistency_weight: float = 0.0
+    assertions_weight: float = 0.0
+    boxes_weight: float = 0.0
+    relations_weight: float = 0.0
 
     def __post_init__(self) -> None:
         if self.length_window is not None:
             # A recipe holds a list. Equal settings compare equal as tuples.
             object.__setattr__(self, "length_window", tuple(self.length_window))
-        for name in ("format_weight", "map_weight", "length_bonus"):
+        added = [f"{name}_weight" for name in ADDED]
+        for name in ("format_weight", "map_weight", "length_bonus", *added):
             value = getattr(self, name)
             self._require(name, 0 <= value < math.inf, "a finite number, 0 or more")
         for name, known in (
@@ -126,6 +146,21 @@ class RewardConfig:
         )
         self._require("length_window", ordered, "two whole numbers, least first")
 
+        if self.added:
+            self._require("code", self.code == "ours", "ours, for added parts")
+            shut = self.map_gate == "off"
+            self._require("map_gate", not shut, "a gate that opens, for added parts")
+
+    @property
+    def added(self) -> tuple[str, ...]:
+        """Those of ``ADDED`` with a weight above 0."""
+        return tuple(n for n in ADDED if getattr(self, f"{n}_weight") > 0)
+
+    @property
+    def components(self) -> tuple[str, ...]:
+        """``COMPONENTS`` and ``added``: what a reward is the sum of."""
+        return COMPONENTS + self.added
+
     def _require(self, name: str, holds: bool, expected: str) -> None:
         if not holds:
             raise SpacerError(
@@ -140,6 +175,14 @@ _VSGRPO = RewardConfig(
     number_score="relative-cost",  # vsGRPO §4.2: |Δ| over the smaller of the two
     map_gate="off",  # it draws no map
     length_window=None,  # §4.3.3: a length reward was tried and dropped
+)
+_OURS = RewardConfig(
+    map_gate="paper",
+    map_scorer="aligned",  # a chance map earns 0, in any of the four frames
+    length_window=None,  # length alone earns nothing
+    strict_think=True,
+    read_units=True,
+    answer_grammar="wide",  # a right answer earns its reward as it is written
 )
 # Weights of 1 are SpaceR's (Eq. 5) and what the other papers print. No preset holds the
 # T-GRPO bonus that SpaceR's script adds: it needs rollouts of shuffled frames, see
@@ -179,14 +222,15 @@ PRESETS: dict[str, RewardConfig] = {
         shape="vanilla",
         format_weight=0.0,  # §4.2: omitted
     ),
-    "ours": RewardConfig(
-        map_gate="paper",
-        map_scorer="aligned",  # a chance map earns 0, in any of the four frames
-        length_window=None,  # length alone earns nothing
-        strict_think=True,
-        read_units=True,
-        answer_grammar="wide",  # a right answer earns its reward as it is written
+    "ours": _OURS,
+    "ours+consistency": dataclasses.replace(_OURS, consistency_weight=1.0),
+    "ours+assertions": dataclasses.replace(_OURS, assertions_weight=1.0),
+    "ours+boxes": dataclasses.replace(
+        _OURS,
+        map_weight=0.0,  # boxes in place of cells
+        boxes_weight=1.0,
     ),
+    "ours+relations": dataclasses.replace(_OURS, relations_weight=1.0),
 }
 
 

@@ -7,7 +7,7 @@ of keys, problem types and maps are read; every mistake names its file and line.
 import json
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 from spacer_lib.artifacts import PathLike, json_lines
 from spacer_lib.errors import SpacerError
@@ -19,7 +19,7 @@ from spacer_lib.rewards.score import (
     check_item,
     score_batch,
 )
-from spacer_lib.rows import Question
+from spacer_lib.rows import Question, check_question
 
 
 def score_files(
@@ -32,8 +32,9 @@ def score_files(
     items_path : path
         JSON lines: ``id``, ``problem_type``, ``solution`` (with or without answer
         tags; also ``ground_truth``) and, where there are any, ``options``,
-        ``cognitive_map`` (also ``map``) and ``question`` (also ``problem``). Problem
-        types are read in any case, with spaces, hyphens or underscores.
+        ``cognitive_map`` (also ``map``) and ``question`` (also ``problem``); for added
+        components ``question_type``, ``categories`` and ``boxes``. Problem types are
+        read in any case, with spaces, hyphens or underscores.
     completions_path : path
         JSON lines: ``id``, ``completion`` and, for the length bonus,
         ``completion_tokens``. The completions of one id are a group.
@@ -129,6 +130,7 @@ def _identity(row: Mapping[str, Any], line: str) -> str:
     return str(_value(row, line, "id", (str, int), "a text or whole number"))
 
 
+_ADDED_KEYS = ("question_type", "categories", "boxes")
 _KINDS = {re.sub("[-_ ]+", " ", kind): kind for kind in PROBLEM_TYPES}
 
 
@@ -153,6 +155,9 @@ def _item(row: Mapping[str, Any], line: str, config: RewardConfig) -> Question:
         "options": row.get("options") or None,  # [] where there is no choice
         "question": str(row.get("question") or row.get("problem") or ""),
     }
+    plain = cast(dict[str, Any], item)
+    plain |= {key: row[key] for key in _ADDED_KEYS if row.get(key) is not None}
+    check_question(line, plain, _ADDED_KEYS)
     drawn = row.get("cognitive_map") or row.get("map")
     if isinstance(drawn, dict):
         drawn = json.dumps({k: v for k, v in drawn.items() if v is not None})

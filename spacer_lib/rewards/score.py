@@ -1,8 +1,10 @@
 """Verifiable rewards: what one completion earns, part by part, and why.
 
     R = format + task + (map, if the gate opens) + (length, if the answer is right)
+        + (assertions, boxes, relations, if the gate opens) + consistency
 
-``score`` takes a completion and its question, ``score_batch`` many at once.
+The second line is ours, and 0 unless a weight switches a part on. ``score`` takes a
+completion and its question, ``score_batch`` many at once.
 
 Departures from the released code, unless ``code`` is ``spacer``. The answer is read
 from its tag whether or not the rest of the format is right. A bad map never costs a
@@ -18,7 +20,7 @@ import functools
 from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from spacer_lib.artifacts import parse_json
 from spacer_lib.errors import SpacerError
@@ -26,10 +28,13 @@ from spacer_lib.language.answers import Reading, read_figure, read_letter
 from spacer_lib.language.choices import MAX_ANSWER_CHARS, read_choice
 from spacer_lib.language.numbers import read_number, unit_of
 from spacer_lib.language.tags import read_completion
+from spacer_lib.maps.boxes import are_boxes
 from spacer_lib.maps.scores import hits
 from spacer_lib.maps.scores import score as map_score
 from spacer_lib.rewards import released
+from spacer_lib.rewards.added import Said, added_parts, read_boxes
 from spacer_lib.rewards.config import RewardConfig
+from spacer_lib.rewards.consistency import Part
 from spacer_lib.rewards.metrics import (
     SPATIAL_R1_THRESHOLDS,
     exact_match,
@@ -39,7 +44,7 @@ from spacer_lib.rewards.metrics import (
     rouge_f1,
     word_error_rate,
 )
-from spacer_lib.rows import CognitiveMap, Question
+from spacer_lib.rows import Boxes, CognitiveMap, Question
 
 _UNPAID_THINKING = ("empty_think", "template_think")  # of ``Completion.flags``
 
@@ -66,8 +71,12 @@ class RewardBreakdown:
         The map's own score in [0, 1], whether or not the gate is open.
     map_hits, map_total : int
         True instances drawn within 1.5 cells, and true instances.
+    consistency, assertions, boxes, relations : float or None
+        Added components after gate and weight; ``None`` if one has no weight or does
+        not apply to the question.
     reasons : tuple of str
-        Why each of ``COMPONENTS`` is what it is, such as ``map: gate shut (task 0.4)``.
+        Why each of ``RewardConfig.components`` is what it is, such as ``map: gate shut
+        (task 0.4)``.
     drawn_map, true_map : dict or None
         The two maps compared: ``{category: [(x_col, y_row), …]}``.
     answer : str or None
@@ -93,6 +102,10 @@ class RewardBreakdown:
     true_map: CognitiveMap | None = None
     answer: str | None = None
     how: str | None = None
+    consistency: float | None = None
+    assertions: float | None = None
+    boxes: float | None = None
+    relations: float | None = None
 
 
 def score(
@@ -106,8 +119,9 @@ def score(
         The completion.
     item : Question
         Its ``problem_type``, ``ground_truth``, ``options``, ``map`` and, for units,
-        ``question`` are read. Options and map may be JSON text; a category of the map
-        without cells is left out.
+        ``question`` are read; for added components also ``question_type``,
+        ``categories`` and ``boxes``. Options, map and boxes may be JSON text;
+        a category without cells or boxes is left out.
     config : RewardConfig
     token_count : int, optional
         Length of the completion in tokens. Without it there is no length bonus.
@@ -194,6 +208,10 @@ def _score(
     form_failure = reading.failure
     if form_failure is None and config.strict_think:
         form_failure = next((f for f in reading.flags if f in _UNPAID_THINKING), None)
+    boxes = read_boxes(reading, config)
+    map_failure = reading.map_failure
+    if boxes is not None and boxes.boxes is not None:
+        map_failure = None  # the block holds boxes in place of cells
     gate_open, hit, there = False, 0, 0
     map_reward, drawn, drawn_score = None, None, None
     if truth.map is not None:
@@ -205,25 +223,33 @@ def _score(
         hit, there = hits(drawn, truth.map)
         map_reward = config.map_weight * drawn_score if gate_open else 0.0
         if config.require_map and reading.map is None:
-            form_failure = form_failure or reading.map_failure
+            form_failure = form_failure or map_failure
     format_reward = config.format_weight if form_failure is None else 0.0
     length, length_reason = _length_bonus(config, task, right, token_count)
+    added = added_parts(config, Said(truth.row, reading, said.answer, boxes))
+    opened = gate_opens(config.map_gate, truth.kind, task, right)
+    paid = {name: _paid(config, name, part, opened) for name, part in added.items()}
     reasons = (
         f"format: {_format_reason(config, form_failure)}",
         f"task: {answer_failure or ('right' if right else f'{task:.3g} of 1')}",
-        _map_reason(config, gate_open, task, drawn_score, reading.map_failure),
+        _map_reason(config, gate_open, task, drawn_score, map_failure),
         f"length: {length_reason}",
+        *(f"{name}: {part.reason}" for name, part in added.items()),
     )
     return RewardBreakdown(
         format=format_reward,
         task=task,
         map=map_reward,
         length=length,
-        total=format_reward + task + (map_reward or 0.0) + length,
+        total=format_reward
+        + task
+        + (map_reward or 0.0)
+        + length
+        + sum(value or 0.0 for value in paid.values()),
         gate_open=gate_open,
         failure=answer_failure or form_failure,
         answer_failure=answer_failure,
-        map_failure=reading.map_failure,
+        map_failure=map_failure,
         map_score=drawn_score,
         map_hits=hit,
         map_total=there,
@@ -232,7 +258,16 @@ def _score(
         true_map=truth.map,
         answer=said.answer,
         how=said.how,
+        **paid,
     )
+
+
+def _paid(config: RewardConfig, name: str, part: Part, opened: bool) -> float | None:
+    """An added part after gate and weight; consistency is for right answers anyway."""
+    if part.score is None:
+        return None
+    weight: float = getattr(config, f"{name}_weight")
+    return weight * part.score if opened or name == "consistency" else 0.0
 
 
 def _released_score(
@@ -481,6 +516,7 @@ class _Truth(NamedTuple):
     text: str  # ground truth
     judge: _Judge
     map: CognitiveMap | None
+    row: Question  # with options, map and boxes read
 
 
 def _truth(item: Question, config: RewardConfig) -> _Truth:
@@ -498,7 +534,9 @@ def _truth(item: Question, config: RewardConfig) -> _Truth:
         raise _malformed(
             item, "ground truth", truth, "a text that is not empty", "empty"
         )
-    return _Truth(kind, truth, _TASKS[kind](item, truth, config), cells)
+    read = {"problem_type": kind, "map": cells, "boxes": _true_boxes(item)}
+    row = cast(Question, {**item, **read, "options": _from_json(item, "options")})
+    return _Truth(kind, truth, _TASKS[kind](item, truth, config), cells, row)
 
 
 def _malformed(
@@ -545,3 +583,19 @@ def _true_map(item: Question, grid_size: int) -> CognitiveMap | None:
             expected = f"cells of two integers in [0, {grid_size - 1}]"
             raise _malformed(item, "map", f"{name}: {spots}", expected, "off-grid")
     return cells or None
+
+
+def _true_boxes(item: Question) -> Boxes | None:
+    """The question's boxes, checked; ``None`` if it has none."""
+    boxes = _from_json(item, "boxes")
+    if boxes is None:
+        return None
+    if not isinstance(boxes, dict):
+        raise _malformed(item, "boxes", boxes, "boxes: {category: [[x, y, w, h], …]}")
+    # Padded as maps are.
+    boxes = {name: found for name, found in boxes.items() if found}
+    for name, found in boxes.items():
+        if not are_boxes(found):
+            expected = "boxes of four numbers in metres, sides above 0"
+            raise _malformed(item, "boxes", f"{name}: {found}", expected)
+    return boxes or None

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from spacer_lib.errors import SpacerError
 from spacer_lib.maps.scores import SCORERS
 from spacer_lib.maps.scores import score as map_score
-from spacer_lib.rewards.config import COMPONENTS, RewardConfig
+from spacer_lib.rewards.config import RewardConfig
 from spacer_lib.rewards.score import RewardBreakdown, score_batch
 from spacer_lib.rows import QUESTION_KEYS, Question
 
@@ -31,7 +31,7 @@ def trl_reward_functions(
     Each is named after its component, so TRL logs ``rewards/map/mean`` and so on.
     Weights are already applied: TRL's ``reward_weights`` stay 1. Every completion is
     scored once per batch. ``map`` gives 0.0 where the gate is shut and ``None`` where
-    the question has no map.
+    the question has no map; added components likewise.
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ def trl_reward_functions(
         reward.__name__ = name
         return reward
 
-    return [component(name) for name in COMPONENTS]
+    return [component(name) for name in config.components]
 
 
 class _BatchScorer:

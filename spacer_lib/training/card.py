@@ -136,6 +136,8 @@ def _settings(config: TrainConfig) -> Iterator[tuple[Any, ...]]:
         map_rule = f"gate `{reward.map_gate}`, scorer `{reward.map_scorer}`"
         yield "map reward", f"{reward.map_weight:g} x score, {map_rule}"
         yield "length reward", f"{reward.length_bonus:g} in {window}" if window else 0
+        for name in reward.added:
+            yield f"{name} reward", f"{getattr(reward, f'{name}_weight'):g} x score"
 
 
 def _metrics(means: Mapping[str, float]) -> Iterator[tuple[Any, ...]]:

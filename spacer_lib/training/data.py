@@ -90,6 +90,7 @@ def training_rows(config: TrainConfig) -> TrainingRows:
     rows, skipped = _with_media(path, plain)
     skipped += worded
     without_map = _check_maps(path, rows, config)
+    _require_boxes(str(path), rows, config)
     if len(rows) < config.prompts_per_step:
         raise SpacerError(
             f"{path} is shorter than one step",
@@ -129,6 +130,7 @@ def _drawn(config: TrainConfig) -> TrainingRows:
     batches = math.ceil(config.max_steps / config.advanced.num_iterations)
     count = batches * config.prompts_per_step
     rows = curriculum.training_rows(config.rooms, count, config.view)
+    _require_boxes("drawn rooms", rows, config)
     return TrainingRows(
         rows,
         {
@@ -325,6 +327,22 @@ def _check_ids(path: Path, rows: Sequence[Question]) -> None:
             kind="training.repeated-ids",
             got=f"{len(repeated)} ids, first {repeated[0]}",
             expected="every id once",
+        )
+
+
+def _require_boxes(where: str, rows: Sequence[Question], config: TrainConfig) -> None:
+    """Refuse rows without true boxes where boxes are rewarded."""
+    if config.method != "grpo" or not config.reward.boxes_weight:
+        return
+    spatial = [row for row in rows if row.get("part") != "general"]
+    if spatial and not any(row.get("boxes") for row in spatial):
+        raise SpacerError(
+            f"{where}: true boxes",
+            kind="training.no-boxes",
+            got=f"none in {len(spatial)} spatial rows",
+            expected="boxes to reward",
+            remedy="set reward.boxes_weight=0, or make the questions by a recipe with "
+            "`boxes: true`",
         )
 
 

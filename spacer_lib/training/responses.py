@@ -1,6 +1,7 @@
 """Responses for the baselines: right ones, and the same with a wrong answer."""
 
 import itertools
+import json
 import re
 from decimal import Decimal
 
@@ -33,7 +34,8 @@ def target_text(row: Question, style: PromptStyle) -> str | None:
         Question row; its ``reasoning``, if any, goes into the think block.
     style : PromptStyle
         ``tiny`` and its forms: the worked demonstration; ``think_map``: the true map,
-        then the row's reasoning; ``think`` and ``observe``: the row's reasoning;
+        then the row's reasoning; ``think_boxes``: the true boxes, then that;
+        ``think`` and ``observe``: the row's reasoning;
         ``direct``: the answer in its tag; ``vanilla``: the answer alone.
 
     Raises
@@ -56,6 +58,9 @@ def target_text(row: Question, style: PromptStyle) -> str | None:
     cells = row.get("map")
     if mode == "think_map" and cells:
         drawn = map_to_text(cells, last=row.get("categories") or ())
+        words = f"<map>{drawn}</map>{words}"
+    if mode == "think_boxes" and row.get("boxes"):
+        drawn = json.dumps(row["boxes"], sort_keys=True, separators=(",", ":"))
         words = f"<map>{drawn}</map>{words}"
     if not words:
         raise SpacerError(

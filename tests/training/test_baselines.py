@@ -20,6 +20,7 @@ from spacer_lib.language.asking import AskSettings
 from spacer_lib.language.numbers import read_number
 from spacer_lib.language.prompts import PromptStyle
 from spacer_lib.language.tags import read_completion
+from spacer_lib.maps.boxes import parse_boxes
 from spacer_lib.models.inputs import join_media, token_types
 from spacer_lib.models.patches.rope import position_rule
 from spacer_lib.models.patches.shared_media import core_of
@@ -128,6 +129,9 @@ def test_targets_follow_the_prompt_style(rows):
     drawn = target_text(rows[2], PromptStyle("think_map"))
     truth = {name: [tuple(c) for c in cells] for name, cells in row["map"].items()}
     assert read_completion(drawn).map == truth
+    boxed = {**rows[2], "boxes": {"bed": [[0.5, -1.0, 1.0, 2.0]]}}
+    text = target_text(boxed, PromptStyle("think_boxes"))
+    assert parse_boxes(read_completion(text).map_text).boxes == boxed["boxes"]
     seen = target_text(rows[2], PromptStyle("tiny_observe"))
     assert read_completion(seen, shape="observe").failure is None
     assert read_completion(seen).map == truth

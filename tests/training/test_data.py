@@ -265,6 +265,17 @@ def test_rows_without_their_map_are_counted_or_refused(folder):
         assert without == (0 if "data_part" in settings else 2)
 
 
+def test_rows_without_their_boxes_are_refused(folder):
+    boxes = {"chair": [[0, 0, 0.5, 0.5]]}
+    wanted = {"reward": {"boxes_weight": 1.0}}
+    assert load(folder, [spatial(0, boxes=boxes), spatial(1)], **wanted)
+    with refused("training.no-boxes", says="2 spatial"):
+        load(folder, [spatial(0), spatial(1)], **wanted)
+    assert load(folder, [spatial(0), spatial(1)], method="sft", **wanted)
+    with refused("training.no-boxes", says="drawn rooms"):
+        training_rows(config_from_dict({"max_steps": 1, **wanted}))
+
+
 def test_maps_of_a_smaller_grid_are_refused(folder):
     rows = [spatial(i, video=f"room://new/{i}") for i in range(ENOUGH_MAPS)]
     assert len(load(folder, rows)) == ENOUGH_MAPS

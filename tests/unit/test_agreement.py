@@ -7,10 +7,10 @@ import pytest
 from support import refused
 
 from spacer_lib.evaluation.agreement import gwet_ac1, quiz, score_quiz
-from spacer_lib.evaluation.consistency import answer_from_map
 from spacer_lib.evaluation.predictions import record, reward_rule
 from spacer_lib.maps.text import map_to_text
 from spacer_lib.questions.generators import question_rows
+from spacer_lib.questions.solver import answer_from_map
 from spacer_lib.rooms.synthetic.layout import draw_room
 from spacer_lib.rooms.synthetic.views import to_scene
 

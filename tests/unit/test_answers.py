@@ -276,8 +276,8 @@ def test_only_our_preset_reads_widely():
         tag = "observe" if config.shape == "observe" else "think"
         before = "" if config.shape == "vanilla" else f"<{tag}>two steps east</{tag}>"
         earned = score(f"{before}<answer>**D**</answer>", item, config)
-        assert earned.task == (name == "ours"), name
-        assert (earned.how == "wrapped") == (name == "ours")
+        assert earned.task == name.startswith("ours"), name
+        assert (earned.how == "wrapped") == name.startswith("ours")
 
 
 texts = st.lists(

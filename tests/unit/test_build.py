@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from pathlib import Path
 
 import datasets
 import numpy as np
@@ -16,6 +17,7 @@ from samples.filmed import walk_footage
 from support import refused
 
 from spacer_lib.artifacts import PROJECT_ROOT, config_hash, read_json
+from spacer_lib.maps.boxes import true_boxes
 from spacer_lib.questions import build
 from spacer_lib.questions.build import build_dataset
 from spacer_lib.questions.generators import GENERATOR_VERSION, Rules
@@ -169,6 +171,21 @@ def test_repeats_are_refused(scenes, tmp_path, monkeypatch):
     with refused("questions.repeated-question"):
         build_dataset(scenes, tmp_path)
     assert not (tmp_path / "train.jsonl").exists()
+
+
+def test_boxes_are_written_where_the_recipe_asks_for_them(scenes, tmp_path):
+    wish = {"object_counting": TaskWish(2)}
+    recipe = Recipe("r", "s", wish, boxes=True)
+    report = build_dataset(scenes, tmp_path / "boxed", recipe)
+    by_id = {scene.scene_id: scene for scene in scenes}
+    path = Path(report["paths"]["train"])
+    for file in (path, path.with_suffix(".parquet")):
+        for row in read_questions(file):
+            assert row["boxes"] == true_boxes(by_id[row["scene_name"]])
+            assert row["boxes"].keys() == row["map"].keys()
+    plain = dataclasses.replace(recipe, boxes=False)
+    report = build_dataset(scenes, tmp_path / "plain", plain)
+    assert "boxes" not in read_questions(report["paths"]["train"])[0]
 
 
 def test_a_set_without_any_question_is_refused(scenes, tmp_path):

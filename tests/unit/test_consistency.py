@@ -11,15 +11,10 @@ from support import refused
 from spacer_lib.artifacts import read_json, read_jsonl
 from spacer_lib.benchmarks.rules import last_letter, strict
 from spacer_lib.evaluation.consistency import (
-    BEYOND_MAPS,
     FAILURES,
     SHARES,
-    Solved,
-    answer_from_map,
-    cell_size_m,
     failure_examples,
     failures,
-    same_answer,
     shares,
 )
 from spacer_lib.evaluation.predictions import record, reward_rule
@@ -28,6 +23,13 @@ from spacer_lib.maps.text import map_to_text
 from spacer_lib.questions.audit import named_categories
 from spacer_lib.questions.choose import without_options
 from spacer_lib.questions.generators import Rules, question_rows, task_kind
+from spacer_lib.questions.solver import (
+    BEYOND_MAPS,
+    Solved,
+    answer_from_map,
+    cell_size_m,
+)
+from spacer_lib.rewards.consistency import same_answer
 from spacer_lib.rooms.scene import Scene
 from spacer_lib.rooms.synthetic.layout import draw_room
 from spacer_lib.rooms.synthetic.views import to_scene

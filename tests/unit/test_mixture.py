@@ -527,6 +527,20 @@ def test_the_joint_set():
     assert joint_set(spatial, general, seed=1)[0] != rows
 
 
+def test_boxes_stay_in_the_joint_set(tmp_path):
+    folder, boxes = tmp_path / "rooms", {"chair": [[0.5, -1.0, 0.5, 0.5]]}
+    rows = [{**row, "boxes": boxes} for row in spatial_rows(2)]
+    with QuestionWriter(folder / "train", (*SPATIAL_KEYS, "boxes")) as writer:
+        writer.write(*rows)
+    listing = synthetic_general(4, tmp_path / "general", seed=0)
+    mixture.write_joint(folder, listing, tmp_path / "out", total=2)
+    mixed = read_questions(tmp_path / "out" / "train.parquet")
+    assert {row["part"]: row["boxes"] for row in mixed} == {
+        "spatial": boxes,
+        "general": None,
+    }
+
+
 def test_a_room_of_the_benchmark_is_not_mixed(tmp_path):
     """Also in a file that `spacer qa` did not write."""
     folder = tmp_path / "rooms"

@@ -4,15 +4,20 @@ import pytest
 from support import refused
 
 from spacer_lib.language.tags import read_completion
+from spacer_lib.maps.boxes import true_boxes
 from spacer_lib.questions.generators import question_rows
-from spacer_lib.rewards.config import COMPONENTS, PRESETS
+from spacer_lib.rewards.config import ADDED, COMPONENTS, PRESETS
+from spacer_lib.rewards.consistency import follows
 from spacer_lib.rewards.probes import (
     BLIND,
     HONEST,
+    HONEST_BOXES,
     MOST_TOKENS,
+    TO_COMPARE,
     make_probes,
     probe_table,
 )
+from spacer_lib.rewards.score import score_batch
 from spacer_lib.rooms.scans import synthetic_ids
 from spacer_lib.rooms.synthetic.layout import draw_room
 from spacer_lib.rooms.synthetic.views import VIEWS, to_scene
@@ -24,7 +29,8 @@ def items():
     rows = []
     for seed, name in synthetic_ids(3, 0):
         scene = to_scene(draw_room(seed, "furnished", name), VIEWS["walk"])
-        rows += question_rows(scene, 0, per_task=2)[0]
+        made = question_rows(scene, 0, per_task=2)[0]
+        rows += [{**row, "boxes": true_boxes(scene)} for row in made]
     return rows
 
 
@@ -34,20 +40,21 @@ def table(items):
 
 
 def hacks(table):
-    return list(dict.fromkeys(probe for probe, _ in table if probe != HONEST))
+    return list(dict.fromkeys(probe for probe, _ in table if probe not in TO_COMPARE))
 
 
 def test_the_table_is_complete(table, items):
     assert len(table) == len(make_probes(items)) * len(PRESETS)
     for row in table.values():
-        total = sum(row[part] for part in COMPONENTS)
+        total = sum(row[part] for part in (*COMPONENTS, *ADDED))
         assert row["total"] == pytest.approx(total) and row["items"] > 0
 
 
 def test_under_ours_no_probe_earns_the_map_or_length_reward(table):
     for hack in hacks(table):
         row = table[hack, "ours"]
-        assert row["map"] == pytest.approx(0, abs=1e-12), hack
+        # Asked objects in places not seen may agree by chance.
+        assert row["map"] == pytest.approx(0, abs=0.02), hack
         assert row["length"] == 0, hack
 
 
@@ -56,6 +63,66 @@ def test_under_ours_nothing_beats_the_honest_policy(table):
     assert [best[part] for part in COMPONENTS] == pytest.approx([1, 1, 1, 0])
     for hack in hacks(table):
         assert table[hack, "ours"]["total"] <= best["total"] - 1, hack
+
+
+OURS = [name for name in PRESETS if name.startswith("ours")]
+
+
+@pytest.mark.parametrize("preset", OURS)
+def test_no_preset_of_ours_pays_a_hack_more_than_an_honest_right_answer(items, preset):
+    """Question by question, and not only on average."""
+    config = PRESETS[preset]
+    probes = {probe.name: probe for probe in make_probes(items)}
+    honest = probes[HONEST_BOXES if preset == "ours+boxes" else HONEST]
+    for probe in probes.values():
+        asked = [item for item in items if probe.applies(item)]
+        paid = score_batch([probe.write(item) for item in asked], asked, config)
+        best = score_batch([honest.write(item) for item in asked], asked, config)
+        for tricked, straight in zip(paid, best, strict=True):
+            assert tricked.total <= straight.total + 1e-9, (probe.name, tricked)
+
+
+# What an honest answer earns beside format, task and map; and what the tricks do.
+ADDED_PAID = [
+    # preset, component, trick, at most
+    ("ours+consistency", "consistency", "map of the asked objects", 0.1),
+    ("ours+consistency", "consistency", "map redrawn to fit a guess", 0),
+    ("ours+consistency", "consistency", "all-centre map", 0),
+    ("ours+consistency", "consistency", "every-cell map", 0),
+    ("ours+assertions", "assertions", "stuffed statements", 0.4),
+    ("ours+assertions", "assertions", "trivial statements", 0),
+    ("ours+assertions", "assertions", "both ways", 0),
+    ("ours+assertions", "assertions", "one of each", 0),
+    ("ours+assertions", "assertions", "restated answer", 0),
+    ("ours+boxes", "boxes", "boxes of no size", 0),
+    ("ours+boxes", "boxes", "boxes as large as the room", 0),
+    ("ours+boxes", "boxes", "boxes in the middle", 0.02),
+    ("ours+boxes", "boxes", "every-cell map", 0),
+    ("ours+relations", "relations", "all-centre map", 0),
+    ("ours+relations", "relations", "every-cell map", 0),
+    ("ours+relations", "relations", "copied example map", 0),
+]
+
+
+@pytest.mark.parametrize("preset, component, trick, most", ADDED_PAID)
+def test_what_the_added_components_pay(table, preset, component, trick, most):
+    honest = table[HONEST_BOXES if preset == "ours+boxes" else HONEST, preset]
+    assert table[trick, preset][component] <= most < honest[component] - 0.3
+    assert table[trick, "ours"][component] == 0  # no weight, no part
+
+
+def test_without_the_maps_part_a_made_up_map_is_consistent(items):
+    """Why consistency is not paid by itself: the three trivial maps are consistent."""
+    probes = {probe.name: probe for probe in make_probes(items)}
+    for trick in ("map of the asked objects", "map redrawn to fit a guess"):
+        probe = probes[trick]
+        asked = [item for item in items if probe.applies(item)]
+        said = [read_completion(probe.write(item)) for item in asked]
+        ungated = [
+            follows(one.answer, one.map, item)
+            for one, item in zip(said, asked, strict=True)
+        ]
+        assert len(asked) >= 8 and sum(ungated) / len(asked) > 0.9
 
 
 MAPPED = ("spacer-paper", "spacer-released")

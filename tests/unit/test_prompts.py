@@ -6,12 +6,14 @@ from support import refused
 from spacer_lib.language.prompts import (
     EXAMPLE_MAP,
     FRAMES,
+    MAP_MODES,
     MODES,
     Template,
     load_template,
     messages,
     user_text,
 )
+from spacer_lib.maps.boxes import parse_boxes
 from spacer_lib.maps.text import parse_map
 
 CHOICE = {
@@ -72,6 +74,19 @@ TEXTS = [
         '{"kind":[[column,row],[column,row]],"other kind":[[column,row]]}. '
         "Then use the map to work out the answer.",
     ),
+    (
+        COUNT,
+        "think_boxes",
+        "How many chair(s) are in this room?\n\n"
+        "Write two blocks: your reasoning inside <think></think>, then the answer. "
+        "Inside <answer></answer> write only one number in digits.\n\n"
+        "Begin your reasoning with a map of the room seen from above, inside "
+        "<map></map>, in metres from the middle of the floor. x grows towards the "
+        "right (east) and y towards the top (north). As one line of JSON, give for "
+        "every kind of object the box of each one that you see: its middle and its two "
+        'lengths on the floor, {"kind":[[x,y,along x,along y]],"other kind":[[x,y,'
+        "along x,along y]]}. Then use the map to work out the answer.",
+    ),
 ]
 
 
@@ -99,10 +114,12 @@ def test_the_grid_size_is_named():
     assert "20 x 20 cells" in text and "from 0 to 19" in text
 
 
-def test_the_example_map_earns_nothing():
-    text = user_text(COUNT, "think_map")
+@pytest.mark.parametrize("mode", MAP_MODES)
+def test_the_example_map_earns_nothing(mode):
+    text = user_text(COUNT, mode)
     example = text[text.index("{") : text.rindex("}") + 1]
     assert parse_map(example).failure == "map_unreadable"
+    assert parse_boxes(example).failure == "boxes_unreadable"
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -167,15 +184,21 @@ def test_the_frame_is_stated_or_not():
         assert "10 x 10 cells" in text and EXAMPLE_MAP in text
 
 
+def test_boxes_have_a_frame_too():
+    texts = [user_text(COUNT, "think_boxes", frame=frame) for frame in FRAMES]
+    assert len(set(texts)) == len(FRAMES) and "first frame" in texts[1]
+
+
 def test_general_rows_are_asked_for_no_map():
     general = {**COUNT, "part": "general"}
+    assert user_text(general, "think_boxes") == user_text(COUNT, "think")
     assert user_text(general, "think_map") == user_text(COUNT, "think")
     assert user_text({**COUNT, "part": "spatial"}, "think_map") == user_text(
         COUNT, "think_map"
     )
 
 
-@pytest.mark.parametrize("mode", [mode for mode in MODES if mode != "think_map"])
+@pytest.mark.parametrize("mode", [mode for mode in MODES if mode not in MAP_MODES])
 def test_only_map_prompts_speak_of_frames(mode):
     texts = {user_text(COUNT, mode, frame=frame) for frame in FRAMES}
     assert len(texts) == 1 and "map" not in texts.pop()
@@ -199,7 +222,7 @@ def written(tmp_path, text, name="theirs.txt"):
 
 def test_a_template_replaces_the_words_of_every_mode(tmp_path):
     template = load_template(written(tmp_path, THEIRS))
-    for mode in set(MODES) - {"think_map"}:
+    for mode in set(MODES) - set(MAP_MODES):
         assert user_text(CHOICE, mode, template=template) == (
             "Q: Which is closest to the bed?\nA. table\nB. chair\n"
             "Give the letter of the right option. "

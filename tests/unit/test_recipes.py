@@ -120,6 +120,12 @@ SEVEN = {"model_path": "Qwen/Qwen2-VL-7B-Instruct", "learning_rate": 5e-6}
 ABLATIONS = {
     "tiny_no_map": ("tiny", {"reward.map_weight": 0.0}),
     "tiny_beta": ("tiny", {"beta": 1e-4}),
+    "tiny_consistency": ("tiny", {"reward.consistency_weight": 2.0}),
+    "tiny_assertions": ("tiny", {"reward.assertions_weight": 2.0}),
+    "tiny_relations": (
+        "tiny",
+        {"reward.map_weight": 0.0, "reward.relations_weight": 8.0},
+    ),
     "grpo_no_map": (
         "spacer_7b",
         {"prompt_mode": "think", "reward.map_gate": "off"},

@@ -9,7 +9,7 @@ import yaml
 from spacer_lib.language.choices import read_choice
 from spacer_lib.language.numbers import read_number
 from spacer_lib.language.tags import read_completion
-from spacer_lib.rewards.config import PRESETS
+from spacer_lib.rewards.config import ADDED, COMPONENTS, PRESETS
 from spacer_lib.rewards.metrics import mean_relative_accuracy
 from spacer_lib.rewards.score import RewardBreakdown, score
 
@@ -72,7 +72,8 @@ def test_totals_are_sums():
     for case in CASES:
         for preset, expected in case["expected"].items():
             if "total" in expected:
-                parts = [expected[k] or 0 for k in ("format", "task", "map", "length")]
+                named = [*COMPONENTS, *(k for k in ADDED if k in expected)]
+                parts = [expected[k] or 0 for k in named]
                 assert sum(parts) == pytest.approx(expected["total"], abs=1e-6), (
                     case["id"],
                     preset,

@@ -81,6 +81,24 @@ def test_components_and_failures_of_each_completion(files):
     assert result["rows"][0]["reasons"][1] == "task: 0.7 of 1"
 
 
+def test_added_components_read_what_they_need(files, tmp_path):
+    boxes = {"chair": [[0, 0, 0.5, 0.5], [1, 1, 0.5, 0.5]], "bed": [[2, 2, 1, 2]]}
+    more = {"question_type": "object_counting", "categories": ["chair"], "boxes": boxes}
+    item = {**COUNT, "solution": "2", "cognitive_map": MAP, **more}
+    arguments = files([item], [{"id": "n", "completion": said("2", MAP)}])
+    for name, paid in (("consistency", 1), ("relations", 1), ("boxes", 0)):
+        (row,) = scored(arguments, "--preset", f"ours+{name}")["rows"]
+        assert row["components"][name] == pytest.approx(paid)
+        assert row["total"] == pytest.approx(sum(row["components"].values()))
+    drawn = [{"id": "n", "completion": said("2", boxes)}]
+    (row,) = scored(files([item], drawn), "--preset", "ours+boxes")["rows"]
+    assert row["components"]["boxes"] == pytest.approx(1) and not row["failures"]
+    files([{**item, "categories": 7}], drawn)
+    paths = tmp_path / "items.jsonl", tmp_path / "completions.jsonl"
+    with refused("rows.wrong-type", says="categories"):
+        score_files(*paths, get_preset("ours"))
+
+
 def test_presets_without_a_map_report_no_map_failure(files):
     arguments = files([CHOICE], [{"id": "c", "completion": said("A")}])
     (row,) = scored(arguments, "--preset", "spatial-r1")["rows"]

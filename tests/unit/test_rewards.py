@@ -15,7 +15,13 @@ from support import refused
 from spacer_lib.language.tags import read_completion, write_completion
 from spacer_lib.maps.scores import SCORERS
 from spacer_lib.maps.text import map_to_text
-from spacer_lib.rewards.config import COMPONENTS, PRESETS, RewardConfig, get_preset
+from spacer_lib.rewards.config import (
+    ADDED,
+    COMPONENTS,
+    PRESETS,
+    RewardConfig,
+    get_preset,
+)
 from spacer_lib.rewards.score import check_item, score, score_batch
 from spacer_lib.rewards.trl import tgrpo_bonus, trl_reward_functions
 
@@ -407,10 +413,13 @@ def test_presets_and_their_published_values():
         "vsgrpo-think": (None, "off"),
         "vsgrpo-observe": (None, "off"),
         "vsgrpo-vanilla": (None, "off"),
-        "ours": (None, "paper"),
+        **dict.fromkeys(["ours", *(f"ours+{name}" for name in ADDED)], (None, "paper")),
     }
     assert {n for n, c in PRESETS.items() if c.format_weight != 1} == {"vsgrpo-vanilla"}
-    assert {c.map_weight for c in PRESETS.values()} == {1}
+    assert {n for n, c in PRESETS.items() if c.map_weight != 1} == {"ours+boxes"}
+    for name in ADDED:
+        assert PRESETS[f"ours+{name}"].added == (name,)
+    assert all(not c.added for n, c in PRESETS.items() if "+" not in n)
     assert PRESETS["ours"].map_scorer == "aligned"
 
 

@@ -137,6 +137,14 @@ def test_a_byte_order_mark_is_left_out(tmp_path):
 # ---------------------------------------------------------------- broken files
 
 
+def test_boxes_that_are_none_are_named(tmp_path):
+    path = tmp_path / "train.jsonl"
+    for boxes, kind in (("{", "rows.boxes-not-json"), ({"bed": 1}, "rows.wrong-type")):
+        path.write_text(json.dumps({**BARE, "boxes": boxes}))
+        with refused(kind, says="boxes"):
+            read_questions(path)
+
+
 @pytest.mark.parametrize("text", ["{'bed': 1}", "", "[" * 100_000])
 def test_a_map_that_is_no_json_is_named(text, tmp_path):
     lines, table = write(tmp_path / "train", FULL, FULL | {"map": text})
