@@ -61,7 +61,7 @@ def dense_targets(rooms: Sequence[ShownRoom]) -> dict[str, Tensor]:
     for room in rooms:
         tokens = room.tokens.reshape(len(room.frames), -1).astype(int)  # (frames, 16)
         on, index = tokens >= 0, np.maximum(tokens, 0)
-        place, instances = room.places(), room.scene.instances
+        place, instances = room.places, room.scene.instances
         view = np.arange(len(room.frames))[:, None]
         names = np.array([CATEGORIES.index(i.category) for i in instances])
         longest = np.array([max(i.axes_lengths_m) for i in instances])

@@ -170,22 +170,22 @@ class Packer:
     Parameters
     ----------
     processor : of ``build``
-    positions : (3, P) int
-        Of the prompt up to the end of the video; see ``prompt_positions``.
+    prefix : Prefix
+        Of every prompt; see ``prompt_prefix``.
     """
 
-    def __init__(self, processor: Any, positions: Tensor) -> None:
-        self.processor, self.positions = processor, positions
+    def __init__(self, processor: Any, prefix: "Prefix") -> None:
+        self.processor, self.prefix = processor, prefix
         self.tokenizer = processor.tokenizer
         opening = self.tokenizer("<|im_start|>user\n", add_special_tokens=False)
         self.opening = len(opening["input_ids"])
         self.first_video_token = self.opening + 1
-        self.start = int(positions[0, -1]) + 1  # text goes on after the video
+        self.start = int(prefix.positions[0, -1]) + 1  # text goes on after the video
 
     def batch(
         self, rooms: Sequence[tuple[ShownRoom, Sequence[Asked]]], *, video: bool
     ) -> Batch:
-        """Pack each room's demonstrations into a row.
+        """Pack each room's demonstrations into a row; none leave the video alone.
 
         Without ``video`` a row begins at its first question, and what only the video
         tells carries no loss.
@@ -194,11 +194,10 @@ class Packer:
         media: list[Mapping[str, Tensor]] = []
         found: dict[int, list[tuple[int, int, list[int]]]] = {0: [], 1: [], 2: []}
         for b, (room, asked) in enumerate(rooms):
-            prefix, shown = self._prefix(asked[0][0]) if video else ([], [])
-            media += shown
-            row, marks = list(prefix), [-100] * len(prefix)
-            branch = [0] * len(prefix)
-            spots = [self.positions[:, : len(prefix)]]
+            row = list(self.prefix.ids) if video else []
+            media += self._media(room) if video else []
+            marks, branch = [-100] * len(row), [0] * len(row)
+            spots = [self.prefix.positions[:, : len(row)]]
             for k, (question, thought) in enumerate(asked, start=1):
                 told = self._told(question, thought)
                 base = len(row) + len(told.question)
@@ -234,12 +233,8 @@ class Packer:
             dense_targets([room for room, _ in rooms]) if video else None,
         )
 
-    def _prefix(
-        self, row: Question
-    ) -> tuple[list[int], Sequence[Mapping[str, Tensor]]]:
-        """Tokens of the prompt up to the end of the video, and the video."""
-        (prompt,), media = encode_prompts(self.processor, [row], "tiny", SHOWN)
-        return prompt[: self.positions.shape[1]], media
+    def _media(self, room: ShownRoom) -> Sequence[Mapping[str, Tensor]]:
+        return encode_prompts(self.processor, [_silent(room)], "tiny", SHOWN)[1]
 
     def _told(self, row: Question, thought: Thought) -> _Told:
         (prompt,), _ = encode_prompts(self.processor, [row], "tiny", SHOWN, blind=True)
@@ -252,7 +247,7 @@ class Packer:
 
     def _showing(self, room: ShownRoom, pointer: Pointer) -> list[int]:
         """Positions of the video tokens that show a pointer's objects."""
-        cells = room.places().cells
+        cells = room.places.cells
         meant = [
             i
             for i, instance in enumerate(room.scene.instances)
@@ -385,18 +380,35 @@ TEXT_WEIGHTS = {
 }
 
 
-def prompt_positions(processor: Any, model: Any, room: ShownRoom) -> Tensor:
-    """(3, P) rotary positions of the prompt up to the end of the video."""
-    row = ask(room, np.random.default_rng(0), 1, {})[0][0]
-    (prompt,), (media,) = encode_prompts(processor, [row], "tiny", SHOWN)
+class Prefix(NamedTuple):
+    """The prompt up to the end of the video: the same of every room.
+
+    Attributes
+    ----------
+    ids : list of int
+    positions : (3, P) int
+        Rotary.
+    """
+
+    ids: list[int]
+    positions: Tensor
+
+
+def prompt_prefix(processor: Any, model: Any, room: ShownRoom) -> Prefix:
+    """The prefix of every prompt, read from that of one room."""
+    (prompt,), (media,) = encode_prompts(processor, [_silent(room)], "tiny", SHOWN)
     ids = torch.tensor([prompt])
     grids = {k: v for k, v in media.items() if "grid" in k}
-    positions, _ = model.model.get_rope_index(
-        ids, token_types(ids, model.config), **grids
-    )
-    end = processor.tokenizer.convert_tokens_to_ids("<|vision_end|>")
-    made: Tensor = positions[:, 0, : prompt.index(end) + 1]
-    return made
+    at, _ = model.model.get_rope_index(ids, token_types(ids, model.config), **grids)
+    end = prompt.index(processor.tokenizer.convert_tokens_to_ids("<|vision_end|>")) + 1
+    return Prefix(prompt[:end], at[:, 0, :end])
+
+
+def _silent(room: ShownRoom) -> Question:
+    """A row that shows a room and asks nothing."""
+    clip = Clip(room.frames, room.indices, room.view.frames, FPS)
+    row = {"question": "", "question_type": INSIDE_TASKS[0], "options": None}
+    return {**row, "video": clip}  # type: ignore[typeddict-item]
 
 
 def rooms_from(view: str, first: int) -> Iterator[ShownRoom]:
@@ -411,9 +423,9 @@ class Batches(torch.utils.data.IterableDataset[Any]):
     """Batches of a stage, made in another process."""
 
     def __init__(
-        self, processor: Any, positions: Tensor, config: InsideConfig, stage: str
+        self, processor: Any, prefix: Prefix, config: InsideConfig, stage: str
     ) -> None:
-        self.processor, self.positions = processor, positions
+        self.processor, self.prefix = processor, prefix
         self.config, self.stage = config, stage
 
     def __iter__(self) -> Iterator[list[Batch]]:
@@ -423,12 +435,11 @@ class Batches(torch.utils.data.IterableDataset[Any]):
         first += 500_000 if self.stage == "joint" else 0
         rooms = rooms_from(config.view, first)
         rng = np.random.default_rng([first, 5])
-        packer = Packer(self.processor, self.positions)
+        packer = Packer(self.processor, self.prefix)
         while True:
             if self.stage == "vision":
                 shown = list(itertools.islice(rooms, config.vision_rooms))
-                asked = [(room, ask(room, rng, 1, {})) for room in shown]
-                yield [packer.batch(asked, video=True)]
+                yield [packer.batch([(room, []) for room in shown], video=True)]
                 continue
             shown = list(itertools.islice(rooms, config.joint_rooms))
             asked = [(r, ask(r, rng, config.joint_questions, {})) for r in shown]
@@ -460,9 +471,9 @@ def train(
     """One stage; a line of mean losses every 50 steps goes to ``log``."""
     steps, lr = getattr(config, f"{stage}_steps"), getattr(config, f"{stage}_lr")
     room = next(rooms_from(config.view, 0))
-    positions = prompt_positions(processor, model, room)
+    prefix = prompt_prefix(processor, model, room)
     loader = torch.utils.data.DataLoader(
-        Batches(processor, positions, config, stage),
+        Batches(processor, prefix, config, stage),
         batch_size=None,
         num_workers=1,
         prefetch_factor=6,

@@ -99,7 +99,7 @@ Answer = str | None  # computed from the thought; None: cells do not determine i
 
 def facts_of(shown: ShownRoom) -> Facts:
     """The facts of a room as its frames show them."""
-    bearing = shown.places().bearing_deg
+    bearing = shown.places.bearing_deg
     instances, first = shown.scene.instances, shown.first_views
     order = sorted(range(len(first)), key=lambda i: (first[i], -bearing[i, first[i]]))
     low, high = shown.room.floor_bounds_m

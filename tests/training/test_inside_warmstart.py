@@ -21,10 +21,10 @@ def made():
     rooms = [
         room for room, _ in zip(inside.rooms_from("turn", 0), range(6), strict=False)
     ]
-    positions = inside.prompt_positions(processor, model, rooms[0])
+    prefix = inside.prompt_prefix(processor, model, rooms[0])
     rng = np.random.default_rng(0)
     asked = [(room, inside.ask(room, rng, 3, {})) for room in rooms[:3]]
-    return processor, model, rooms, inside.Packer(processor, positions), asked
+    return processor, model, rooms, inside.Packer(processor, prefix), asked
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +109,7 @@ def test_packed_rows_equal_each_row_alone(made):
         packed = model.lm_head(states)
     compared = 0
     for b, (_, questions) in enumerate(asked):
-        at = packer.positions.shape[1]
+        at = packer.prefix.positions.shape[1]
         for row, thought in questions:
             (prompt,), (media,) = encode_prompts(processor, [row], "tiny", SHOWN)
             told = processor.tokenizer(
@@ -122,7 +122,7 @@ def test_packed_rows_equal_each_row_alone(made):
                     attention_mask=torch.ones_like(ids),
                     mm_token_type_ids=token_types(ids, model.config),
                     **media,
-                ).logits[0, packer.positions.shape[1] :]
+                ).logits[0, packer.prefix.positions.shape[1] :]
             end = at + len(alone)
             assert batch.input_ids[b, at:end].tolist() == ids[0, -len(alone) :].tolist()
             torch.testing.assert_close(packed[b, at:end], alone, atol=2e-5, rtol=0)
@@ -151,7 +151,7 @@ def test_targets_are_of_the_objects_that_tokens_show(made):
     rooms = made[2]
     targets = dense_targets(rooms)
     for b, room in enumerate(rooms):
-        place, tokens = room.places(), room.tokens.ravel()
+        place, tokens = room.places, room.tokens.ravel()
         for k, index in enumerate(tokens):
             if index < 0:
                 assert targets["category"][b, k] == len(CATEGORIES)
