@@ -29,7 +29,7 @@ from spacer_lib.models.inputs import (
     pad_batch,
     token_types,
 )
-from spacer_lib.questions.generators import Rules, question_rows
+from spacer_lib.questions.generators import question_rows
 from spacer_lib.rooms.frames import FPS
 from spacer_lib.rows import Question
 from spacer_lib.tiny import model as tiny
@@ -41,19 +41,10 @@ from spacer_lib.tiny.aids import (
     dense_targets,
     weighted,
 )
+from spacer_lib.tiny.curriculum import INSIDE_RULES
 from spacer_lib.tiny.shown import SHOWN, ShownRoom, show
 from spacer_lib.tiny.thoughts import INSIDE_TASKS, Pointer, Thought, facts_of, think
 
-INSIDE_RULES = Rules(
-    min_count=1,
-    abs_distance="exact",
-    rel_distance_options=3,
-    rel_distance_margin_m=0.3,
-    direction_border_deg=15.0,
-    direction_min_m=0.8,
-    direction_max_m=12.0,
-    shuffle_options=False,
-)
 SIZES: dict[str, Any] = {
     "layers": 4,
     "vision_depth": 2,

@@ -321,3 +321,21 @@ def think(
     if option is not None:
         thought.point(1, at, option=option)
     return thought
+
+
+def completion(row: Question, shown: ShownRoom, *, shape: str = "think") -> str | None:
+    """The text of ``think`` in a shape: one of ``language.tags.SHAPES``.
+
+    ``observe`` is what is seen and the map, ``vanilla`` the answer alone. All exist for
+    the same rows.
+    """
+    thought = think(row, facts_of(shown))
+    if thought is None:
+        return None
+    head, _, answer = thought.text.partition("</think>")
+    if shape == "vanilla":
+        return answer.removeprefix("<answer>").removesuffix("</answer>")
+    if shape == "observe":
+        words = head.removeprefix("<think>").partition("</map>")[0]
+        return f"<observe>{words}</map></observe>{answer}"
+    return thought.text

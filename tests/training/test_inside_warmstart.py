@@ -9,6 +9,7 @@ from spacer_lib.models.inputs import encode_prompts, token_types
 from spacer_lib.questions.generators import question_rows
 from spacer_lib.tiny import inside
 from spacer_lib.tiny.aids import CATEGORIES, Heads, Taught, dense_targets
+from spacer_lib.tiny.curriculum import INSIDE_RULES
 from spacer_lib.tiny.demonstrations import sector
 from spacer_lib.tiny.shown import SHOWN
 from spacer_lib.tiny.thoughts import INSIDE_TASKS, facts_of, think
@@ -32,7 +33,7 @@ def thoughts(made):
     found = []
     for seed, room in enumerate(made[2]):
         facts = facts_of(room)
-        rows, _ = question_rows(room.scene, seed, per_task=3, rules=inside.INSIDE_RULES)
+        rows, _ = question_rows(room.scene, seed, per_task=3, rules=INSIDE_RULES)
         found += [(room, row, facts, think(row, facts)) for row in rows]
     return [item for item in found if item[3]]
 
