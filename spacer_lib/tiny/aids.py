@@ -132,11 +132,6 @@ class Heads(nn.Module):
         }
 
 
-def weighted(losses: Mapping[str, Tensor]) -> Tensor:
-    """Sum of the dense losses by ``WEIGHTS``."""
-    return torch.stack([WEIGHTS[name] * loss for name, loss in losses.items()]).sum()
-
-
 class Taught(nn.Module):
     """Remembers the input of one attention layer, and says what its heads look at.
 

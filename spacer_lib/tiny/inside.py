@@ -7,9 +7,6 @@ same without video, where everything that only the video tells carries no loss.
 """
 
 import itertools
-import json
-import math
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from tqdm.auto import tqdm
 
+from spacer_lib.artifacts import PathLike
 from spacer_lib.errors import SpacerError
 from spacer_lib.models.inputs import (
     Clip,
@@ -33,13 +30,14 @@ from spacer_lib.questions.generators import question_rows
 from spacer_lib.rooms.frames import FPS
 from spacer_lib.rows import Question
 from spacer_lib.tiny import model as tiny
+from spacer_lib.tiny import stages
 from spacer_lib.tiny.aids import (
     CATEGORIES,
     MAP_LAYERS,
+    WEIGHTS,
     Heads,
     Taught,
     dense_targets,
-    weighted,
 )
 from spacer_lib.tiny.curriculum import INSIDE_RULES
 from spacer_lib.tiny.shown import SHOWN, ShownRoom, show
@@ -52,6 +50,7 @@ SIZES: dict[str, Any] = {
     "tokens_per_second": 1,
 }
 VIDEO_TOKENS = 128
+STAGES = ("vision", "joint")
 
 Asked = tuple[Question, Thought]
 
@@ -343,7 +342,10 @@ def losses(
 
 @dataclass(frozen=True)
 class InsideConfig:
-    """Steps, batches and learning rates; ``rooms`` of a batch share ``questions``."""
+    """Steps, batches and learning rates; ``rooms`` of a batch share ``questions``.
+
+    ``taught``: whether attention is taught (``aids.Taught``).
+    """
 
     seed: int = 0
     view: str = "turn"
@@ -357,6 +359,7 @@ class InsideConfig:
     joint_lr: float = 2.5e-3
     text_packs: int = 10
     text_questions: int = 4
+    taught: bool = True
     pointer_weight: float = 0.5
     text_weight: float = 0.5
     dense_weight: float = 0.2
@@ -410,6 +413,12 @@ def rooms_from(view: str, first: int) -> Iterator[ShownRoom]:
             yield room
 
 
+def first_seed(config: InsideConfig, stage: str) -> int:
+    """First room seed of a stage; no room is in two stages or runs."""
+    part = config.first_room + 1_000_000 * config.seed
+    return part + 500_000 * STAGES.index(stage)
+
+
 class Batches(torch.utils.data.IterableDataset[Any]):
     """Batches of a stage, made in another process."""
 
@@ -422,8 +431,7 @@ class Batches(torch.utils.data.IterableDataset[Any]):
     def __iter__(self) -> Iterator[list[Batch]]:
         torch.set_num_threads(1)
         config = self.config
-        first = config.first_room + 1_000_000 * config.seed
-        first += 500_000 if self.stage == "joint" else 0
+        first = first_seed(config, self.stage)
         rooms = rooms_from(config.view, first)
         rng = np.random.default_rng([first, 5])
         packer = Packer(self.processor, self.prefix)
@@ -444,69 +452,83 @@ class Batches(torch.utils.data.IterableDataset[Any]):
             ]
 
 
-def _same(items: Any) -> Any:
-    return items
+def _build(config: InsideConfig) -> tuple[Any, Any, Heads]:
+    torch.set_num_threads(1)
+    processor, model = build(config.seed)
+    return processor, model, Heads(model.config.text_config.hidden_size)
 
 
-def train(
-    model: Any,
-    heads: Heads,
-    processor: Any,
+def _batches(
+    config: InsideConfig, stage: str, processor: Any, model: Any
+) -> Iterator[list[Batch]]:
+    prefix = prompt_prefix(processor, model, next(rooms_from(config.view, 0)))
+    return stages.in_background(Batches(processor, prefix, config, stage), ahead=6)
+
+
+def _train(
     config: InsideConfig,
     stage: str,
-    log: Path,
-    *,
-    pointers: bool = True,
-    each: Callable[[int], None] | None = None,
+    parts: Mapping[str, torch.nn.Module],
+    loss_at: Callable[[int], dict[str, Tensor]],
+    out_dir: Path,
+    weights: Mapping[str, float],
 ) -> None:
-    """One stage; a line of mean losses every 50 steps goes to ``log``."""
-    steps, lr = getattr(config, f"{stage}_steps"), getattr(config, f"{stage}_lr")
-    room = next(rooms_from(config.view, 0))
-    prefix = prompt_prefix(processor, model, room)
-    loader = torch.utils.data.DataLoader(
-        Batches(processor, prefix, config, stage),
-        batch_size=None,
-        num_workers=1,
-        prefetch_factor=6,
-        collate_fn=_same,
+    stages.train(
+        stage,
+        [weight for part in parts.values() for weight in part.parameters()],
+        loss_at,
+        out_dir,
+        steps=getattr(config, f"{stage}_steps"),
+        lr=getattr(config, f"{stage}_lr"),
+        ramp=40,
+        weights=weights,
     )
-    parameters = [*model.parameters(), *heads.parameters()]
-    optimizer = torch.optim.AdamW(
-        parameters, lr=lr, betas=(0.9, 0.98), weight_decay=0.01
+
+
+def train_vision(config: InsideConfig, out_dir: Path) -> None:
+    """Stage 1, the dense targets alone; writes ``vision.pt``."""
+    processor, model, heads = _build(config)
+    batches = _batches(config, "vision", processor, model)
+
+    def loss_at(step: int) -> dict[str, Tensor]:
+        return losses(model, heads, next(batches)[0], pointers=False, language=False)
+
+    parts = {"model": model, "heads": heads}
+    _train(config, "vision", parts, loss_at, out_dir, WEIGHTS)
+    stages.save_weights(out_dir / "vision.pt", parts)
+
+
+def train_joint(config: InsideConfig, out_dir: Path) -> None:
+    """Stage 2, all losses; writes the model folder ``model/`` with its processor."""
+    processor, model, heads = _build(config)
+    parts = {"model": model, "heads": heads}
+    stages.load_weights(parts, out_dir / "vision.pt")
+    model.tie_weights()
+    batches, taught = _batches(config, "joint", processor, model), config.taught
+
+    def loss_at(step: int) -> dict[str, Tensor]:
+        shown, told = next(batches)
+        made = losses(model, heads, shown, pointers=taught)
+        text = losses(model, heads, told, pointers=taught)
+        return made | {f"text_{name}": loss for name, loss in text.items()}
+
+    weights = {name: config.dense_weight * w for name, w in WEIGHTS.items()}
+    weights |= {"pointers": config.pointer_weight, "text_tokens": config.text_weight}
+    weights["text_pointers"] = config.pointer_weight
+    _train(config, "joint", parts, loss_at, out_dir, weights)
+    stages.save_model(out_dir / "model", model, processor)
+
+
+def run(
+    out_dir: PathLike,
+    config: InsideConfig = InsideConfig(),
+    evaluate: Callable[[Path], Any] | None = None,
+) -> Path:
+    """Both stages into ``out_dir``, see ``stages.run_chain``."""
+    return stages.run_chain(
+        out_dir,
+        config,
+        [{"vision.pt": train_vision}, {"model": train_joint}],
+        about={"first_room_seeds": {s: first_seed(config, s) for s in STAGES}},
+        evaluate=evaluate,
     )
-    history: list[dict[str, float]] = []
-    cpu = time.process_time()
-    for step, batches in zip(tqdm(range(steps), desc=stage), loader, strict=False):
-        ramp = min(1.0, (step + 1) / 40)
-        cosine = 0.5 * (1 + math.cos(math.pi * step / steps))
-        for group in optimizer.param_groups:
-            group["lr"] = lr * ramp * (0.03 + 0.97 * cosine)
-        made = losses(
-            model, heads, batches[0], pointers=pointers, language=stage == "joint"
-        )
-        dense = {k: v for k, v in made.items() if k not in ("tokens", "pointers")}
-        scale = config.dense_weight if stage == "joint" else 1.0
-        total = scale * weighted(dense)
-        if stage == "joint":
-            total = total + made["tokens"]
-            if pointers:
-                total = total + config.pointer_weight * made["pointers"]
-            text = losses(model, heads, batches[1], pointers=pointers)
-            made |= {f"text_{k}": v for k, v in text.items()}
-            total = total + config.text_weight * text["tokens"]
-            if pointers:
-                total = total + config.pointer_weight * text["pointers"]
-        optimizer.zero_grad()
-        total.backward()
-        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
-        history.append({k: float(v.detach()) for k, v in made.items()})
-        if (step + 1) % 50 == 0 or step + 1 == steps:
-            recent = history[-50:]
-            means = {k: round(sum(h[k] for h in recent) / len(recent), 3) for k in made}
-            line = {"stage": stage, "step": step + 1, **means}
-            line["cpu_seconds"] = round(time.process_time() - cpu, 1)
-            with open(log, "a") as file:
-                file.write(json.dumps(line) + "\n")
-            if each:
-                each(step + 1)

@@ -3,11 +3,14 @@
 import numpy as np
 import pytest
 import torch
+from support import refused
 
+from spacer_lib.artifacts import read_json, read_jsonl
+from spacer_lib.evaluation.backends import load
 from spacer_lib.maps.text import parse_map
 from spacer_lib.models.inputs import encode_prompts, token_types
 from spacer_lib.questions.generators import question_rows
-from spacer_lib.tiny import inside
+from spacer_lib.tiny import inside, stages
 from spacer_lib.tiny.aids import CATEGORIES, Heads, Taught, dense_targets
 from spacer_lib.tiny.curriculum import INSIDE_RULES
 from spacer_lib.tiny.demonstrations import sector
@@ -199,8 +202,8 @@ def test_taught_attention_is_the_layers_own(made):
     assert loss.item() == pytest.approx(torch.stack(parts).mean().item(), rel=1e-4)
 
 
-def test_a_few_steps_lower_every_loss_and_change_no_class(made, tmp_path):
-    processor, _, _, packer, asked = made
+def test_a_few_steps_lower_every_loss_and_change_no_class(made):
+    _, _, _, packer, asked = made
     torch.manual_seed(1)
     _, model = inside.build(seed=1)
     heads = Heads(model.config.text_config.hidden_size)
@@ -219,3 +222,25 @@ def test_a_few_steps_lower_every_loss_and_change_no_class(made, tmp_path):
     assert set(model.state_dict()) == names
     assert not any(module._forward_pre_hooks for module in model.modules())
     assert isinstance(inside.forward(model, batch).taught, Taught)
+
+
+def test_the_chain_ends_in_a_stock_checkpoint_and_runs_once(tmp_path, monkeypatch):
+    config = inside.InsideConfig(
+        vision_steps=2, vision_rooms=2, joint_steps=2, joint_rooms=2, text_packs=2
+    )
+    folder = tmp_path / "chain"
+    model_dir = inside.run(folder, config, evaluate=lambda model: {"of": model.name})
+    losses = {row["stage"]: row for row in read_jsonl(folder / "metrics.jsonl")}
+    assert set(losses) == set(inside.STAGES)
+    assert {"pointers", "text_tokens", "column"} <= set(losses["joint"])
+    record = read_json(folder / "provenance.json")
+    assert record["metrics"] == {"of": "model"}
+    assert len(set(record["first_room_seeds"].values())) == len(inside.STAGES)
+    model, processor = load(model_dir)
+    assert len(processor.tokenizer) == model.config.text_config.vocab_size
+    kept = {path.name for path in model_dir.iterdir()}
+    assert "model.safetensors" in kept and not any("head" in name for name in kept)
+    monkeypatch.setattr(stages, "_side_by_side", lambda left, *rest: left and 1 / 0)
+    assert inside.run(folder, config) == model_dir
+    with refused("tiny.other-configuration"):
+        inside.run(folder, inside.InsideConfig(seed=1))
