@@ -41,7 +41,14 @@ from spacer_lib.tiny.aids import (
 )
 from spacer_lib.tiny.curriculum import INSIDE_RULES
 from spacer_lib.tiny.shown import SHOWN, ShownRoom, show
-from spacer_lib.tiny.thoughts import INSIDE_TASKS, Pointer, Thought, facts_of, think
+from spacer_lib.tiny.thoughts import (
+    INSIDE_TASKS,
+    VIDEO,
+    Pointer,
+    Thought,
+    facts_of,
+    think,
+)
 
 SIZES: dict[str, Any] = {
     "layers": 4,
@@ -182,7 +189,7 @@ class Packer:
         """
         ids, labels, segments, places = [], [], [], []
         media: list[Mapping[str, Tensor]] = []
-        found: dict[int, list[tuple[int, int, list[int]]]] = {0: [], 1: [], 2: []}
+        found: dict[int, list[tuple[int, int, list[int]]]] = {k: [] for k in range(4)}
         for b, (room, asked) in enumerate(rooms):
             row = list(self.prefix.ids) if video else []
             media += self._media(room) if video else []
@@ -193,10 +200,12 @@ class Packer:
                 base = len(row) + len(told.question)
                 for pointer in thought.pointers:
                     right = [base + told.token_at(char) for char in pointer.chars]
-                    if pointer.category is not None and video:
+                    if pointer.head == VIDEO and video:
                         right += self._showing(room, pointer)
                     if pointer.option is not None:
                         right.append(len(row) + self._end_of(told, pointer.option))
+                    if pointer.word is not None:
+                        right.append(len(row) + self._word_of(told, pointer.word))
                     if right:
                         at = base + told.token_at(pointer.at) - 1
                         found[pointer.head].append((b, at, right))
@@ -237,6 +246,8 @@ class Packer:
 
     def _showing(self, room: ShownRoom, pointer: Pointer) -> list[int]:
         """Positions of the video tokens that show a pointer's objects."""
+        if pointer.category is None:
+            return self._all_of(room, pointer.view)
         cells = room.places.cells
         meant = [
             i
@@ -249,6 +260,16 @@ class Packer:
             shows[np.arange(len(shows)) != pointer.view] = False
         found: list[int] = np.flatnonzero(shows).tolist()
         return [self.first_video_token + place for place in found]
+
+    def _all_of(self, room: ShownRoom, view: int | None) -> list[int]:
+        """Positions of all video tokens of a view."""
+        (shown,) = np.nonzero(np.repeat(np.arange(len(room.tokens)) == view, 16))
+        return [self.first_video_token + int(place) for place in shown]
+
+    def _word_of(self, told: _Told, word: str) -> int:
+        """Index of the token where a word first stands in a question."""
+        words = self.tokenizer.batch_decode([[token] for token in told.question])
+        return next(k for k, text in enumerate(words) if text.strip() == word)
 
     def _end_of(self, told: _Told, option: str) -> int:
         """Index of the last token of an option in a question."""

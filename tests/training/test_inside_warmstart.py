@@ -1,5 +1,8 @@
 """The warm start's batches, thoughts and training aids, for the view from inside."""
 
+import json
+from collections import Counter
+
 import numpy as np
 import pytest
 import torch
@@ -15,7 +18,15 @@ from spacer_lib.tiny.aids import CATEGORIES, Heads, Taught, dense_targets
 from spacer_lib.tiny.curriculum import INSIDE_RULES
 from spacer_lib.tiny.demonstrations import sector
 from spacer_lib.tiny.shown import SHOWN
-from spacer_lib.tiny.thoughts import INSIDE_TASKS, facts_of, think
+from spacer_lib.tiny.thoughts import (
+    FIRST,
+    INSIDE_TASKS,
+    QUESTION,
+    SECOND,
+    VIDEO,
+    facts_of,
+    think,
+)
 
 
 @pytest.fixture(scope="module")
@@ -72,28 +83,41 @@ def test_first_views_are_written_in_order(thoughts):
 
 
 def test_pointers_name_what_a_word_is_read_from(thoughts):
-    differences = 0
+    read = Counter()
     for _, row, _, thought in thoughts:
-        at = {}
+        text, heads_at = thought.text, {}
         for pointer in thought.pointers:
-            at.setdefault(pointer.at, {})[pointer.head] = pointer
-        for char, heads in at.items():
-            written = thought.text[char]
-            if set(heads) == {1, 2} and written.isdigit():
-                first, second = (
-                    int(thought.text[heads[head].chars[0]]) for head in (1, 2)
-                )
-                turned = "direction" in row["question_type"] and (
-                    thought.text[char - 1] != "+" and thought.text[char - 1] != "-"
-                )
-                if not turned:
-                    assert int(written) == abs(first - second)
-                    differences += 1
-            if 0 in heads and heads[0].cell is not None:
-                assert int(written) in heads[0].cell
-            elif 0 in heads and heads[0].view is not None and written.isdigit():
-                assert int(written) == heads[0].view
-    assert differences > 50
+            heads_at.setdefault(pointer.at, {})[pointer.head] = pointer
+        for char, heads in heads_at.items():
+            first, second = heads.get(FIRST), heads.get(SECOND)
+            if first and second and text[char - 1] in "+-":
+                of, to = (int(text[one.chars[0]]) for one in (first, second))
+                assert int(text[char]) == abs(of - to)
+                read["offset"] += 1
+            shown = heads.get(VIDEO)
+            if shown and shown.view is None and shown.cell is not None:
+                assert int(text[char]) in shown.cell
+                read["cell"] += 1
+            elif shown and shown.category is not None and text[char - 1] == "@":
+                assert int(text[char]) == shown.view
+                read["view"] += 1
+            elif shown and shown.category is None:  # a side of the room
+                assert text[char].isdecimal() and shown.view == 7
+                read["side"] += 1
+            if QUESTION in heads:
+                word = heads[QUESTION].word
+                assert word in row["question"] and text[char:].strip().startswith(word)
+                read["word"] += 1
+    assert min(read[k] for k in ("offset", "cell", "view", "side", "word")) > 20
+
+
+def test_a_map_is_written_in_the_order_of_first_appearance(thoughts):
+    for _, row, facts, thought in thoughts:
+        drawn = json.loads(thought.text.split("<map>")[1].split("</map>")[0])
+        assert list(drawn) == list(dict.fromkeys(name for _, name, _ in facts.seen))
+        assert {k: sorted(v) for k, v in drawn.items()} == {
+            k: sorted(v) for k, v in row["map"].items()
+        }
 
 
 def test_a_sector_is_a_quarter_and_a_sixth():
@@ -165,6 +189,7 @@ def test_targets_are_of_the_objects_that_tokens_show(made):
             assert CATEGORIES[targets["category"][b, k]] == name
             assert targets["column"][b, k] == place.cells[index, 0]
             assert targets["row"][b, k] == place.cells[index, 1]
+            assert targets["new"][b, k] == (room.first_views[index] == k // 16)
 
 
 def test_taught_attention_is_the_layers_own(made):
