@@ -57,6 +57,7 @@ WATCHED = (
     "rewards/margins",
 )
 WATCHED_STEPS = 10
+ANSWERS = "answers.jsonl"
 FLOOR_QUESTIONS = 240  # that floors count answers in
 
 
@@ -260,6 +261,7 @@ def _run_arms(
 ) -> dict[str, Any]:
     records: list[dict[str, Any]] = []
     answers: dict[tuple[str, int], Pair] = {}
+    size = study.batch_size
     for arm, (start, recipe) in recipes.items():
         begin, path = out_dir, recipe.model_path
         if start is not None:
@@ -271,8 +273,8 @@ def _run_arms(
             folder = out_dir / f"{arm}_seed{seed}"
             seeded = dataclasses.replace(recipe, seed=seed, model_path=path)
             run = launch(seeded, folder, resume=True)
-            before = _answer(seeded, path, rows, begin, study)
-            after = _answer(seeded, run.model_dir, rows, folder, study)
+            before = _ask(seeded, path, rows, begin / ANSWERS, batch_size=size)
+            after = _ask(seeded, run.model_dir, rows, folder / ANSWERS, batch_size=size)
             answers[arm, seed] = before, after
             record = run_record(arm, seed, before, after, run.seconds)
             records.append(
@@ -306,12 +308,13 @@ def _recipes(
     return start, load_config(recipe, {**study.set, **arm.set, **changes})
 
 
-def _answer(
+def _ask(
     recipe: TrainConfig,
     checkpoint: PathLike,
     rows: list[Question],
-    folder: Path,
-    study: StudyConfig,
+    out_path: Path,
+    condition: str = "own",
+    batch_size: int = 32,
 ) -> list[Prediction]:
     # A second call with the same weights reads the predictions that it wrote.
     model, processor = load(checkpoint, recipe.advanced.positions)
@@ -323,10 +326,10 @@ def _answer(
             recipe.prompt_style,
             recipe.video_settings,
             recipe.max_completion_length,
-            batch_size=study.batch_size,
+            batch_size=batch_size,
         ),
-        condition="own",
-        out_path=folder / "answers.jsonl",
+        condition=condition,
+        out_path=out_path,
         # The score is the same for every arm; only the form of completions differs.
         rewards=RewardConfig(shape=recipe.reward.shape),
     )
@@ -541,40 +544,36 @@ def _line(record: Mapping[str, Any]) -> str:
 
 
 def warmstart_metrics(
-    model_dir: PathLike, questions: int = 300
+    model_dir: PathLike, recipe: TrainConfig, view: str, questions: int = 300
 ) -> dict[str, dict[str, Any]]:
-    """Scores that describe the shipped checkpoint: development rooms, greedy.
+    """Scores that describe a shipped checkpoint: development rooms, greedy.
 
     Parameters
     ----------
     model_dir : path
+    recipe : TrainConfig
+        That starts from it: prompt, frames, tokens; its view is new to the model.
+    view : str
+        The demonstrated view.
     questions : int
-        Per viewpoint and condition.
+        Per view and condition.
 
     Returns
     -------
     dict
-        ``{name: {score, exact, hits, per_task}}`` for the demonstrated viewpoint
-        (``seen``), the new one (``new``), another room's video (``another_video``)
-        and the floors (``majority``, ``strongest_floor``).
+        ``{name: {score, exact, hits, per_task}}`` for the demonstrated view (``seen``),
+        the new one (``new``), another room's video (``another_video``) and the floors
+        (``majority``, ``strongest_floor``).
     """
-    model, processor = load(model_dir)
     found = {}
-    for name, view, condition in (
-        ("seen", "seen", "own"),
-        ("new", "new", "own"),
-        ("another_video", "seen", "other"),
+    for name, camera, condition in (
+        ("seen", view, "own"),
+        ("new", recipe.view, "own"),
+        ("another_video", view, "other"),
     ):
-        rows = draw_rows(SEEDS["develop"], questions, view)
-        answers = evaluate(
-            model,
-            processor,
-            rows,
-            AskSettings("tiny"),
-            condition=condition,
-            out_path=Path(model_dir).parent / f"answers_{name}.jsonl",
-        )
-        found[name] = _described(answers)
+        rows = draw_rows(SEEDS["develop"], questions, camera)
+        out = Path(model_dir).parent / f"answers_{name}.jsonl"
+        found[name] = _described(_ask(recipe, model_dir, rows, out, condition))
     made = floors(rows)
     found["majority"] = _described(made["majority"])
     found["strongest_floor"] = _described(strongest(made).records)

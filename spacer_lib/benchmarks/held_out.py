@@ -54,11 +54,10 @@ def write(
         ``folder/test.parquet``.
     """
     # Imported late: the curriculum loads torch, and scoring needs none.
-    from spacer_lib.tiny.curriculum import draw_row
-    from spacer_lib.tiny.demonstrations import TINY_TASKS
+    from spacer_lib.tiny.curriculum import draw_row, tasks_of
 
     seeds = range(first_seed, first_seed + rooms)
-    drawn = (draw_row(seed, view, task) for seed in seeds for task in TINY_TASKS)
+    drawn = (draw_row(seed, view, task) for seed in seeds for task in tasks_of(view))
     rows = []
     for row in filter(None, drawn):
         address = str(row["video"])

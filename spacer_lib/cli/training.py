@@ -21,7 +21,7 @@ from spacer_lib.artifacts import (
 from spacer_lib.cli.app import Setting, command, extra
 from spacer_lib.cli.choices import CONFIGS, check_choice, names_in, one_of
 
-CHECKPOINT = PROJECT_ROOT / "checkpoints" / "tiny_warmstart"
+WARMSTARTS = ("tiny", "inside")
 Recipe = Annotated[
     str,
     typer.Option(
@@ -92,28 +92,43 @@ def _estimate(
     return {**asdict(found), "measured_on": found.measured_on}
 
 
-@extra("spacer extras warmstart --out runs/warmstart")
+@extra("spacer extras warmstart --recipe inside --out runs/warmstart_inside")
 def warmstart(
+    recipe: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME", help=f"That starts from it: {one_of(WARMSTARTS)}."
+        ),
+    ] = "tiny",
     out: Annotated[
-        Path, typer.Option(help="Run folder.", show_default="runs/warmstart")
-    ] = (PROJECT_ROOT / "runs" / "warmstart"),
+        Optional[Path], typer.Option(help="Run folder; runs/warmstart_NAME without it.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of weights and rooms.")] = 0,
     ship: Annotated[
         bool, typer.Option(help="Replace the checkpoint in checkpoints/.")
     ] = False,
 ) -> dict[str, Any]:
     """Train the tiny model's warm start again, from random weights."""
     from spacer_lib.study import warmstart_metrics
-    from spacer_lib.tiny import warmstart as chain
+    from spacer_lib.tiny import inside, warmstart
+    from spacer_lib.training.recipe import load_config
 
-    model = chain.run(out, evaluate=warmstart_metrics)
+    check_choice("--recipe", recipe, WARMSTARTS, "cli.no-warm-start")
+    settings = load_config(recipe)
+    out = out or PROJECT_ROOT / "runs" / f"warmstart_{recipe}"
+    chain: Any = inside if recipe == "inside" else warmstart
+    config = (chain.InsideConfig if chain is inside else chain.WarmstartConfig)(seed)
+    evaluate = functools.partial(warmstart_metrics, recipe=settings, view=config.view)
+    model = chain.run(out, config, evaluate)
     record = read_record(model.parent / "provenance.json", "metrics")
     print(f"{model}: {record['metrics']}")
     if ship:
+        shipped = PROJECT_ROOT / settings.model_path
         for path in listing(model):
-            with atomic_path(CHECKPOINT / path.name) as temporary:
+            with atomic_path(shipped / path.name) as temporary:
                 shutil.copyfile(path, temporary)
-        write_json(CHECKPOINT / "provenance.json", record)
-        print(f"{CHECKPOINT} now holds this checkpoint")
+        write_json(shipped / "provenance.json", record)
+        print(f"{shipped} now holds this checkpoint")
     return record
 
 

@@ -42,6 +42,7 @@ WEIGHTS = {
     "map_category": 1.0,
     "column": 1.0,
     "row": 1.0,
+    "new": 1.0,
     "sides": 0.3,
 }
 
@@ -55,13 +56,13 @@ def dense_targets(rooms: Sequence[ShownRoom]) -> dict[str, Tensor]:
     """Target classes of rooms: name → (rooms, tokens), ``sides`` (rooms, 2).
 
     ``category`` is ``len(CATEGORIES)`` where a token shows no object; targets of
-    objects are -100 there.
+    objects are -100 there. ``new``: the object was in no earlier frame.
     """
     made: dict[str, list[np.ndarray]] = {}
     for room in rooms:
         tokens = room.tokens.reshape(len(room.frames), -1).astype(int)  # (frames, 16)
         on, index = tokens >= 0, np.maximum(tokens, 0)
-        place, instances = room.places(), room.scene.instances
+        place, instances = room.places, room.scene.instances
         view = np.arange(len(room.frames))[:, None]
         names = np.array([CATEGORIES.index(i.category) for i in instances])
         longest = np.array([max(i.axes_lengths_m) for i in instances])
@@ -75,6 +76,8 @@ def dense_targets(rooms: Sequence[ShownRoom]) -> dict[str, Tensor]:
         targets["depth_m"] = _binned(
             room.depth_m.reshape(tokens.shape), BINS["depth_m"]
         )
+        first = np.array(room.first_views)
+        targets["new"] = np.where(on, first[index] == view, -100)
         targets["column"] = np.where(on, place.cells[index, 0], -100)
         targets["row"] = np.where(on, place.cells[index, 1], -100)
         targets["category"] = targets["map_category"] = category
@@ -94,7 +97,7 @@ class Heads(nn.Module):
         camera = {"category": kinds, **{k: bins[2] for k, bins in BINS.items()}}
         self.camera = self._linears(hidden, camera)
         self.map = self._linears(
-            hidden, {"map_category": kinds, "column": GRID, "row": GRID}
+            hidden, {"map_category": kinds, "column": GRID, "row": GRID, "new": 2}
         )
         self.sides = self._linears(hidden, {"sides": 2 * SIDE_M[2]})["sides"]
 
@@ -130,11 +133,6 @@ class Heads(nn.Module):
             name: F.cross_entropy(logits.flatten(0, -2), targets[name].flatten())
             for name, logits in self.logits(features, hidden).items()
         }
-
-
-def weighted(losses: Mapping[str, Tensor]) -> Tensor:
-    """Sum of the dense losses by ``WEIGHTS``."""
-    return torch.stack([WEIGHTS[name] * loss for name, loss in losses.items()]).sum()
 
 
 class Taught(nn.Module):

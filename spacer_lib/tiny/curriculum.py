@@ -1,9 +1,10 @@
-"""Questions and texts for the tiny model, made from room seeds.
+"""Questions and texts for the tiny models, made from room seeds.
 
 No room is used twice: warm start, SG-RLVR and the held-out evaluation draw their rooms
 from disjoint ranges of seeds (``SEEDS``).
 """
 
+import dataclasses
 import itertools
 from collections.abc import Sequence
 from typing import Any
@@ -12,9 +13,17 @@ import numpy as np
 
 from spacer_lib.questions.generators import Rules, question_rows
 from spacer_lib.rooms.synthetic.layout import KINDS, draw_room
-from spacer_lib.rooms.synthetic.views import VIEWS, to_scene, video_uri
+from spacer_lib.rooms.synthetic.views import (
+    VIEWS,
+    address_parts,
+    to_scene,
+    video_uri,
+)
 from spacer_lib.rows import Question
+from spacer_lib.tiny import thoughts
 from spacer_lib.tiny.demonstrations import TINY_TASKS, demonstrate
+from spacer_lib.tiny.shown import show
+from spacer_lib.tiny.thoughts import INSIDE_TASKS
 
 # First seed of each part, which takes consecutive seeds.
 SEEDS = {
@@ -37,6 +46,15 @@ TINY_RULES = Rules(
     direction_max_m=9.0,
     shuffle_options=False,
 )
+# Rooms seen from inside are larger, and their furniture is turned by quarters.
+INSIDE_RULES = dataclasses.replace(
+    TINY_RULES, abs_distance="exact", direction_max_m=12.0
+)
+
+
+def tasks_of(view: str) -> tuple[str, ...]:
+    """Question types that are asked about the rooms of a view."""
+    return INSIDE_TASKS if VIEWS[view].style == "home" else TINY_TASKS
 
 
 def room_rows(
@@ -44,22 +62,59 @@ def room_rows(
     view: str,
     *,
     per_task: int = 1,
-    tasks: Sequence[str] = TINY_TASKS,
+    tasks: Sequence[str] = (),
     exact_boxes: bool = True,
 ) -> list[Question]:
-    """All tiny-task questions of one dollhouse room, with its ``room://`` video.
+    """Questions about one room, with its ``room://`` video.
 
-    ``exact_boxes=False`` measures distances between axis-aligned boxes: several times
-    faster, and equal within centimetres for furniture in steps of 90 degrees.
+    None about a room of which the frames hardly show an object.
+
+    Parameters
+    ----------
+    seed : int
+        Of the room.
+    view : str
+        Key of ``VIEWS``.
+    per_task : int
+        Most questions of a type.
+    tasks : sequence of str
+        Question types; ``tasks_of(view)`` if empty.
+    exact_boxes : bool
+        ``False`` measures a dollhouse's distances between axis-aligned boxes: several
+        times faster, and equal within centimetres.
     """
-    room = draw_room(seed, VIEWS[view].style)
-    scene = to_scene(room, VIEWS[view], with_boxes=exact_boxes)
-    rows, _ = question_rows(
-        scene, seed, per_task=per_task, rules=TINY_RULES, tasks=tasks
-    )
+    if VIEWS[view].style == "home":
+        shown = show(view, seed)
+        if shown is None:
+            return []
+        scene, rules = shown.scene, INSIDE_RULES
+    else:
+        room = draw_room(seed, VIEWS[view].style)
+        scene = to_scene(room, VIEWS[view], with_boxes=exact_boxes)
+        rules = TINY_RULES
+    tasks = tasks or tasks_of(view)
+    rows, _ = question_rows(scene, seed, per_task=per_task, rules=rules, tasks=tasks)
     for row in rows:
         row["video"] = video_uri(view, seed)
     return rows
+
+
+def demonstration(row: Question, *, shape: str = "think") -> str | None:
+    """The completion that a warm start imitates, or ``None`` if cells give a wrong one.
+
+    Parameters
+    ----------
+    row : Question
+        Of ``room_rows``: a row about a room seen from inside needs its address.
+    shape : str
+        One of ``language.tags.SHAPES``, see ``demonstrations.demonstrate``.
+    """
+    place = address_parts(str(row["video"] or ""))
+    if place is not None and VIEWS[place[0]].style == "home":
+        shown = show(*place)
+        return thoughts.completion(row, shown, shape=shape) if shown else None
+    known = row["question_type"] in TINY_TASKS
+    return demonstrate(row, shape=shape) if known else None
 
 
 def draw_row(
@@ -73,20 +128,21 @@ def draw_row(
     answers too).
     """
     rng = np.random.default_rng([seed, 23])
-    task = task or TINY_TASKS[int(rng.integers(len(TINY_TASKS)))]
+    known = tasks_of(view)
+    task = task or known[int(rng.integers(len(known)))]
     if task != "object_counting":
         rows = room_rows(seed, view, tasks=(task,), **options)
         return rows[0] if rows else None
     rows = room_rows(seed, view, tasks=(task,), per_task=9, **options)
     repeated = [row for row in rows if row["ground_truth"] != "1"]
     pool = repeated if repeated and rng.random() < 0.9 else rows
-    return pool[int(rng.integers(len(pool)))]
+    return pool[int(rng.integers(len(pool)))] if pool else None
 
 
 def draw_rows(first_seed: int, count: int, view: str, **options: Any) -> list[Question]:
     """``count`` rows from consecutive room seeds, tasks in turn, one row per room."""
     rows: list[Question] = []
-    tasks = itertools.cycle(TINY_TASKS)
+    tasks = itertools.cycle(tasks_of(view))
     task, seed = next(tasks), first_seed
     while len(rows) < count:
         row = draw_row(seed, view, task, **options)

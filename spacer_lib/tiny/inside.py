@@ -7,9 +7,6 @@ same without video, where everything that only the video tells carries no loss.
 """
 
 import itertools
-import json
-import math
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from tqdm.auto import tqdm
 
+from spacer_lib.artifacts import PathLike
 from spacer_lib.errors import SpacerError
 from spacer_lib.models.inputs import (
     Clip,
@@ -29,31 +26,30 @@ from spacer_lib.models.inputs import (
     pad_batch,
     token_types,
 )
-from spacer_lib.questions.generators import Rules, question_rows
+from spacer_lib.questions.generators import question_rows
 from spacer_lib.rooms.frames import FPS
 from spacer_lib.rows import Question
 from spacer_lib.tiny import model as tiny
+from spacer_lib.tiny import stages
 from spacer_lib.tiny.aids import (
     CATEGORIES,
     MAP_LAYERS,
+    WEIGHTS,
     Heads,
     Taught,
     dense_targets,
-    weighted,
 )
+from spacer_lib.tiny.curriculum import INSIDE_RULES
 from spacer_lib.tiny.shown import SHOWN, ShownRoom, show
-from spacer_lib.tiny.thoughts import INSIDE_TASKS, Pointer, Thought, facts_of, think
-
-INSIDE_RULES = Rules(
-    min_count=1,
-    abs_distance="exact",
-    rel_distance_options=3,
-    rel_distance_margin_m=0.3,
-    direction_border_deg=15.0,
-    direction_min_m=0.8,
-    direction_max_m=12.0,
-    shuffle_options=False,
+from spacer_lib.tiny.thoughts import (
+    INSIDE_TASKS,
+    VIDEO,
+    Pointer,
+    Thought,
+    facts_of,
+    think,
 )
+
 SIZES: dict[str, Any] = {
     "layers": 4,
     "vision_depth": 2,
@@ -61,6 +57,7 @@ SIZES: dict[str, Any] = {
     "tokens_per_second": 1,
 }
 VIDEO_TOKENS = 128
+STAGES = ("vision", "joint")
 
 Asked = tuple[Question, Thought]
 
@@ -170,44 +167,45 @@ class Packer:
     Parameters
     ----------
     processor : of ``build``
-    positions : (3, P) int
-        Of the prompt up to the end of the video; see ``prompt_positions``.
+    prefix : Prefix
+        Of every prompt; see ``prompt_prefix``.
     """
 
-    def __init__(self, processor: Any, positions: Tensor) -> None:
-        self.processor, self.positions = processor, positions
+    def __init__(self, processor: Any, prefix: "Prefix") -> None:
+        self.processor, self.prefix = processor, prefix
         self.tokenizer = processor.tokenizer
         opening = self.tokenizer("<|im_start|>user\n", add_special_tokens=False)
         self.opening = len(opening["input_ids"])
         self.first_video_token = self.opening + 1
-        self.start = int(positions[0, -1]) + 1  # text goes on after the video
+        self.start = int(prefix.positions[0, -1]) + 1  # text goes on after the video
 
     def batch(
         self, rooms: Sequence[tuple[ShownRoom, Sequence[Asked]]], *, video: bool
     ) -> Batch:
-        """Pack each room's demonstrations into a row.
+        """Pack each room's demonstrations into a row; none leave the video alone.
 
         Without ``video`` a row begins at its first question, and what only the video
         tells carries no loss.
         """
         ids, labels, segments, places = [], [], [], []
         media: list[Mapping[str, Tensor]] = []
-        found: dict[int, list[tuple[int, int, list[int]]]] = {0: [], 1: [], 2: []}
+        found: dict[int, list[tuple[int, int, list[int]]]] = {k: [] for k in range(4)}
         for b, (room, asked) in enumerate(rooms):
-            prefix, shown = self._prefix(asked[0][0]) if video else ([], [])
-            media += shown
-            row, marks = list(prefix), [-100] * len(prefix)
-            branch = [0] * len(prefix)
-            spots = [self.positions[:, : len(prefix)]]
+            row = list(self.prefix.ids) if video else []
+            media += self._media(room) if video else []
+            marks, branch = [-100] * len(row), [0] * len(row)
+            spots = [self.prefix.positions[:, : len(row)]]
             for k, (question, thought) in enumerate(asked, start=1):
                 told = self._told(question, thought)
                 base = len(row) + len(told.question)
                 for pointer in thought.pointers:
                     right = [base + told.token_at(char) for char in pointer.chars]
-                    if pointer.category is not None and video:
+                    if pointer.head == VIDEO and video:
                         right += self._showing(room, pointer)
                     if pointer.option is not None:
                         right.append(len(row) + self._end_of(told, pointer.option))
+                    if pointer.word is not None:
+                        right.append(len(row) + self._word_of(told, pointer.word))
                     if right:
                         at = base + told.token_at(pointer.at) - 1
                         found[pointer.head].append((b, at, right))
@@ -234,12 +232,8 @@ class Packer:
             dense_targets([room for room, _ in rooms]) if video else None,
         )
 
-    def _prefix(
-        self, row: Question
-    ) -> tuple[list[int], Sequence[Mapping[str, Tensor]]]:
-        """Tokens of the prompt up to the end of the video, and the video."""
-        (prompt,), media = encode_prompts(self.processor, [row], "tiny", SHOWN)
-        return prompt[: self.positions.shape[1]], media
+    def _media(self, room: ShownRoom) -> Sequence[Mapping[str, Tensor]]:
+        return encode_prompts(self.processor, [_silent(room)], "tiny", SHOWN)[1]
 
     def _told(self, row: Question, thought: Thought) -> _Told:
         (prompt,), _ = encode_prompts(self.processor, [row], "tiny", SHOWN, blind=True)
@@ -252,7 +246,9 @@ class Packer:
 
     def _showing(self, room: ShownRoom, pointer: Pointer) -> list[int]:
         """Positions of the video tokens that show a pointer's objects."""
-        cells = room.places().cells
+        if pointer.category is None:
+            return self._all_of(room, pointer.view)
+        cells = room.places.cells
         meant = [
             i
             for i, instance in enumerate(room.scene.instances)
@@ -264,6 +260,16 @@ class Packer:
             shows[np.arange(len(shows)) != pointer.view] = False
         found: list[int] = np.flatnonzero(shows).tolist()
         return [self.first_video_token + place for place in found]
+
+    def _all_of(self, room: ShownRoom, view: int | None) -> list[int]:
+        """Positions of all video tokens of a view."""
+        (shown,) = np.nonzero(np.repeat(np.arange(len(room.tokens)) == view, 16))
+        return [self.first_video_token + int(place) for place in shown]
+
+    def _word_of(self, told: _Told, word: str) -> int:
+        """Index of the token where a word first stands in a question."""
+        words = self.tokenizer.batch_decode([[token] for token in told.question])
+        return next(k for k, text in enumerate(words) if text.strip() == word)
 
     def _end_of(self, told: _Told, option: str) -> int:
         """Index of the last token of an option in a question."""
@@ -357,7 +363,10 @@ def losses(
 
 @dataclass(frozen=True)
 class InsideConfig:
-    """Steps, batches and learning rates; ``rooms`` of a batch share ``questions``."""
+    """Steps, batches and learning rates; ``rooms`` of a batch share ``questions``.
+
+    ``taught``: whether attention is taught (``aids.Taught``).
+    """
 
     seed: int = 0
     view: str = "turn"
@@ -371,6 +380,7 @@ class InsideConfig:
     joint_lr: float = 2.5e-3
     text_packs: int = 10
     text_questions: int = 4
+    taught: bool = True
     pointer_weight: float = 0.5
     text_weight: float = 0.5
     dense_weight: float = 0.2
@@ -385,18 +395,35 @@ TEXT_WEIGHTS = {
 }
 
 
-def prompt_positions(processor: Any, model: Any, room: ShownRoom) -> Tensor:
-    """(3, P) rotary positions of the prompt up to the end of the video."""
-    row = ask(room, np.random.default_rng(0), 1, {})[0][0]
-    (prompt,), (media,) = encode_prompts(processor, [row], "tiny", SHOWN)
+class Prefix(NamedTuple):
+    """The prompt up to the end of the video: the same of every room.
+
+    Attributes
+    ----------
+    ids : list of int
+    positions : (3, P) int
+        Rotary.
+    """
+
+    ids: list[int]
+    positions: Tensor
+
+
+def prompt_prefix(processor: Any, model: Any, room: ShownRoom) -> Prefix:
+    """The prefix of every prompt, read from that of one room."""
+    (prompt,), (media,) = encode_prompts(processor, [_silent(room)], "tiny", SHOWN)
     ids = torch.tensor([prompt])
     grids = {k: v for k, v in media.items() if "grid" in k}
-    positions, _ = model.model.get_rope_index(
-        ids, token_types(ids, model.config), **grids
-    )
-    end = processor.tokenizer.convert_tokens_to_ids("<|vision_end|>")
-    made: Tensor = positions[:, 0, : prompt.index(end) + 1]
-    return made
+    at, _ = model.model.get_rope_index(ids, token_types(ids, model.config), **grids)
+    end = prompt.index(processor.tokenizer.convert_tokens_to_ids("<|vision_end|>")) + 1
+    return Prefix(prompt[:end], at[:, 0, :end])
+
+
+def _silent(room: ShownRoom) -> Question:
+    """A row that shows a room and asks nothing."""
+    clip = Clip(room.frames, room.indices, room.view.frames, FPS)
+    row = {"question": "", "question_type": INSIDE_TASKS[0], "options": None}
+    return {**row, "video": clip}  # type: ignore[typeddict-item]
 
 
 def rooms_from(view: str, first: int) -> Iterator[ShownRoom]:
@@ -407,28 +434,32 @@ def rooms_from(view: str, first: int) -> Iterator[ShownRoom]:
             yield room
 
 
+def first_seed(config: InsideConfig, stage: str) -> int:
+    """First room seed of a stage; no room is in two stages or runs."""
+    part = config.first_room + 1_000_000 * config.seed
+    return part + 500_000 * STAGES.index(stage)
+
+
 class Batches(torch.utils.data.IterableDataset[Any]):
     """Batches of a stage, made in another process."""
 
     def __init__(
-        self, processor: Any, positions: Tensor, config: InsideConfig, stage: str
+        self, processor: Any, prefix: Prefix, config: InsideConfig, stage: str
     ) -> None:
-        self.processor, self.positions = processor, positions
+        self.processor, self.prefix = processor, prefix
         self.config, self.stage = config, stage
 
     def __iter__(self) -> Iterator[list[Batch]]:
         torch.set_num_threads(1)
         config = self.config
-        first = config.first_room + 1_000_000 * config.seed
-        first += 500_000 if self.stage == "joint" else 0
+        first = first_seed(config, self.stage)
         rooms = rooms_from(config.view, first)
         rng = np.random.default_rng([first, 5])
-        packer = Packer(self.processor, self.positions)
+        packer = Packer(self.processor, self.prefix)
         while True:
             if self.stage == "vision":
                 shown = list(itertools.islice(rooms, config.vision_rooms))
-                asked = [(room, ask(room, rng, 1, {})) for room in shown]
-                yield [packer.batch(asked, video=True)]
+                yield [packer.batch([(room, []) for room in shown], video=True)]
                 continue
             shown = list(itertools.islice(rooms, config.joint_rooms))
             asked = [(r, ask(r, rng, config.joint_questions, {})) for r in shown]
@@ -442,69 +473,83 @@ class Batches(torch.utils.data.IterableDataset[Any]):
             ]
 
 
-def _same(items: Any) -> Any:
-    return items
+def _build(config: InsideConfig) -> tuple[Any, Any, Heads]:
+    torch.set_num_threads(1)
+    processor, model = build(config.seed)
+    return processor, model, Heads(model.config.text_config.hidden_size)
 
 
-def train(
-    model: Any,
-    heads: Heads,
-    processor: Any,
+def _batches(
+    config: InsideConfig, stage: str, processor: Any, model: Any
+) -> Iterator[list[Batch]]:
+    prefix = prompt_prefix(processor, model, next(rooms_from(config.view, 0)))
+    return stages.in_background(Batches(processor, prefix, config, stage), ahead=6)
+
+
+def _train(
     config: InsideConfig,
     stage: str,
-    log: Path,
-    *,
-    pointers: bool = True,
-    each: Callable[[int], None] | None = None,
+    parts: Mapping[str, torch.nn.Module],
+    loss_at: Callable[[int], dict[str, Tensor]],
+    out_dir: Path,
+    weights: Mapping[str, float],
 ) -> None:
-    """One stage; a line of mean losses every 50 steps goes to ``log``."""
-    steps, lr = getattr(config, f"{stage}_steps"), getattr(config, f"{stage}_lr")
-    room = next(rooms_from(config.view, 0))
-    positions = prompt_positions(processor, model, room)
-    loader = torch.utils.data.DataLoader(
-        Batches(processor, positions, config, stage),
-        batch_size=None,
-        num_workers=1,
-        prefetch_factor=6,
-        collate_fn=_same,
+    stages.train(
+        stage,
+        [weight for part in parts.values() for weight in part.parameters()],
+        loss_at,
+        out_dir,
+        steps=getattr(config, f"{stage}_steps"),
+        lr=getattr(config, f"{stage}_lr"),
+        ramp=40,
+        weights=weights,
     )
-    parameters = [*model.parameters(), *heads.parameters()]
-    optimizer = torch.optim.AdamW(
-        parameters, lr=lr, betas=(0.9, 0.98), weight_decay=0.01
+
+
+def train_vision(config: InsideConfig, out_dir: Path) -> None:
+    """Stage 1, the dense targets alone; writes ``vision.pt``."""
+    processor, model, heads = _build(config)
+    batches = _batches(config, "vision", processor, model)
+
+    def loss_at(step: int) -> dict[str, Tensor]:
+        return losses(model, heads, next(batches)[0], pointers=False, language=False)
+
+    parts = {"model": model, "heads": heads}
+    _train(config, "vision", parts, loss_at, out_dir, WEIGHTS)
+    stages.save_weights(out_dir / "vision.pt", parts)
+
+
+def train_joint(config: InsideConfig, out_dir: Path) -> None:
+    """Stage 2, all losses; writes the model folder ``model/`` with its processor."""
+    processor, model, heads = _build(config)
+    parts = {"model": model, "heads": heads}
+    stages.load_weights(parts, out_dir / "vision.pt")
+    model.tie_weights()
+    batches, taught = _batches(config, "joint", processor, model), config.taught
+
+    def loss_at(step: int) -> dict[str, Tensor]:
+        shown, told = next(batches)
+        made = losses(model, heads, shown, pointers=taught)
+        text = losses(model, heads, told, pointers=taught)
+        return made | {f"text_{name}": loss for name, loss in text.items()}
+
+    weights = {name: config.dense_weight * w for name, w in WEIGHTS.items()}
+    weights |= {"pointers": config.pointer_weight, "text_tokens": config.text_weight}
+    weights["text_pointers"] = config.pointer_weight
+    _train(config, "joint", parts, loss_at, out_dir, weights)
+    stages.save_model(out_dir / "model", model, processor)
+
+
+def run(
+    out_dir: PathLike,
+    config: InsideConfig = InsideConfig(),
+    evaluate: Callable[[Path], Any] | None = None,
+) -> Path:
+    """Both stages into ``out_dir``, see ``stages.run_chain``."""
+    return stages.run_chain(
+        out_dir,
+        config,
+        [{"vision.pt": train_vision}, {"model": train_joint}],
+        about={"first_room_seeds": {s: first_seed(config, s) for s in STAGES}},
+        evaluate=evaluate,
     )
-    history: list[dict[str, float]] = []
-    cpu = time.process_time()
-    for step, batches in zip(tqdm(range(steps), desc=stage), loader, strict=False):
-        ramp = min(1.0, (step + 1) / 40)
-        cosine = 0.5 * (1 + math.cos(math.pi * step / steps))
-        for group in optimizer.param_groups:
-            group["lr"] = lr * ramp * (0.03 + 0.97 * cosine)
-        made = losses(
-            model, heads, batches[0], pointers=pointers, language=stage == "joint"
-        )
-        dense = {k: v for k, v in made.items() if k not in ("tokens", "pointers")}
-        scale = config.dense_weight if stage == "joint" else 1.0
-        total = scale * weighted(dense)
-        if stage == "joint":
-            total = total + made["tokens"]
-            if pointers:
-                total = total + config.pointer_weight * made["pointers"]
-            text = losses(model, heads, batches[1], pointers=pointers)
-            made |= {f"text_{k}": v for k, v in text.items()}
-            total = total + config.text_weight * text["tokens"]
-            if pointers:
-                total = total + config.pointer_weight * text["pointers"]
-        optimizer.zero_grad()
-        total.backward()
-        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
-        history.append({k: float(v.detach()) for k, v in made.items()})
-        if (step + 1) % 50 == 0 or step + 1 == steps:
-            recent = history[-50:]
-            means = {k: round(sum(h[k] for h in recent) / len(recent), 3) for k in made}
-            line = {"stage": stage, "step": step + 1, **means}
-            line["cpu_seconds"] = round(time.process_time() - cpu, 1)
-            with open(log, "a") as file:
-                file.write(json.dumps(line) + "\n")
-            if each:
-                each(step + 1)

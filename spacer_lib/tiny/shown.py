@@ -5,6 +5,7 @@ shows, and the ``Scene`` whose first appearances are those of these very frames.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -77,6 +78,7 @@ class ShownRoom:
             for i in self.scene.instances
         ]
 
+    @cached_property
     def places(self) -> Place:
         """Objects on the map and from the cameras."""
         centers = np.array([i.centroid_m[:2] for i in self.scene.instances])

@@ -15,9 +15,11 @@ from typing import Any, NamedTuple
 from spacer_lib.maps.text import map_to_text
 from spacer_lib.rows import CognitiveMap, Question
 from spacer_lib.tiny.demonstrations import SECTORS, sector
-from spacer_lib.tiny.shown import ShownRoom
+from spacer_lib.tiny.shown import SHOWN, ShownRoom
 
 SIXTHS = 6  # of a quarter turn: a sector
+VIDEO, FIRST, SECOND, QUESTION = range(4)  # heads that are taught, see ``Pointer``
+LAST_VIEW = SHOWN.frames - 1  # by then everything was seen
 
 
 class Facts(NamedTuple):
@@ -25,7 +27,7 @@ class Facts(NamedTuple):
 
     Attributes
     ----------
-    seen : list of (view, category)
+    seen : list of (view, category, cell)
         Every object, in the order of its first appearance; within a view from the
         right to the left, the way the camera turns.
     sides_dm : (x, y)
@@ -36,7 +38,7 @@ class Facts(NamedTuple):
         Category → longest edge of its first object, to 10 cm.
     """
 
-    seen: list[tuple[int, str]]
+    seen: list[tuple[int, str, tuple[int, int]]]
     sides_dm: tuple[int, int]
     cut_dm: tuple[int, int]
     longest_cm: dict[str, int]
@@ -48,15 +50,19 @@ class Pointer(NamedTuple):
     Attributes
     ----------
     head : int
-        Of the attention layer that is taught: 0 looks at the video, 1 and 2 at text.
+        Of the attention layer that is taught: 0 looks at the video, 1 and 2 at what was
+        written, 3 at the question.
     at : int
         Index of the character.
     chars : tuple of int
         Indices of earlier characters of the completion.
     category, cell, view : str, (x, y), int
-        Of the objects whose video tokens are meant; ``None`` where not limited.
+        Of the objects whose video tokens are meant; ``None`` where not limited. A view
+        alone means all its tokens.
     option : str
         The option of the question whose last word is meant.
+    word : str
+        The word of the question that is meant, where it stands first.
     """
 
     head: int
@@ -66,6 +72,7 @@ class Pointer(NamedTuple):
     cell: tuple[int, int] | None = None
     view: int | None = None
     option: str | None = None
+    word: str | None = None
 
 
 class Thought:
@@ -89,6 +96,12 @@ class Thought:
         self.told.append((at, len(self.text)))
         return at
 
+    def name(self, category: str) -> int:
+        """Append a category that the question names; returns the index as ``add``."""
+        at = self.add(category)
+        self.point(QUESTION, at, word=category)
+        return at
+
     def point(self, head: int, at: int, **source: Any) -> None:
         """The character ``at`` is read from there."""
         self.pointers.append(Pointer(head, at, **source))
@@ -99,7 +112,7 @@ Answer = str | None  # computed from the thought; None: cells do not determine i
 
 def facts_of(shown: ShownRoom) -> Facts:
     """The facts of a room as its frames show them."""
-    bearing = shown.places().bearing_deg
+    cells, bearing, _ = shown.places
     instances, first = shown.scene.instances, shown.first_views
     order = sorted(range(len(first)), key=lambda i: (first[i], -bearing[i, first[i]]))
     low, high = shown.room.floor_bounds_m
@@ -116,8 +129,26 @@ def facts_of(shown: ShownRoom) -> Facts:
         longest.setdefault(instance.category, edge)
     x, y = (round(10 * float(b - a)) for a, b in zip(low, high, strict=True))
     return Facts(
-        [(first[i], instances[i].category) for i in order], (x, y), cut, longest
+        [(first[i], instances[i].category, _cell(cells[i])) for i in order],
+        (x, y),
+        cut,
+        longest,
     )
+
+
+def _cell(cell: Sequence[int]) -> tuple[int, int]:
+    return int(cell[0]), int(cell[1])
+
+
+def in_order_seen(cells: CognitiveMap, facts: Facts) -> CognitiveMap:
+    """The map with its categories and cells in the order of first appearance."""
+    made: CognitiveMap = {}
+    for _, name, cell in facts.seen:
+        spots = made.setdefault(name, [])
+        if list(cell) in map(list, cells.get(name, [])) and list(cell) not in spots:
+            spots.append(list(cell))
+    known = all(sorted(map(list, cells[n])) == sorted(made.get(n, [])) for n in cells)
+    return made if known and len(made) == len(cells) else cells
 
 
 def _digits(sectors: int) -> str:
@@ -133,44 +164,61 @@ def _fifths(dx: int, dy: int) -> str:
 def _write_seen(thought: Thought, facts: Facts) -> None:
     """What is first seen in which view: ``@0lamp,bed@3chair``."""
     last = None
-    for view, name in facts.seen:
+    for view, name, cell in facts.seen:
+        shown = {"category": name, "view": view, "cell": cell}
         at = thought.tell(f"@{view}" if view != last else ",")
         if view != last:
-            thought.point(0, at + 1, category=name, view=view)
+            thought.point(VIDEO, at + 1, **shown)
         at = thought.tell(name)
-        thought.point(0, at, category=name, view=view)
+        thought.point(VIDEO, at, **shown)
         thought.seen.setdefault(name, at)
         last = view
 
 
-def _write_map(thought: Thought, cells: CognitiveMap, last: Sequence[str]) -> None:
+def _write_map(thought: Thought, cells: CognitiveMap) -> None:
     start = thought.add("<map>") + len("<map>")
-    text = map_to_text(cells, last=last)
+    text = map_to_text(cells, last=list(cells))
     thought.add(text + "</map>")
     for name, spots in cells.items():
-        at = text.index(f'"{name}":') + len(name) + 3
+        at = text.index(f'"{name}":')
+        if name in thought.seen:
+            thought.point(FIRST, start + at + 1, chars=(thought.seen[name],))
+        at += len(name) + 3
         for x, y in spots:
             at = text.index("[", at + 1)  # of this cell; the first opens the list
             digits = start + at + 1, start + at + 3
             thought.cells.setdefault((name, x, y), digits)
             for digit in digits:
                 thought.told.append((digit, digit + 1))
-                thought.point(0, digit, category=name, cell=(x, y))
+                thought.point(VIDEO, digit, category=name, cell=(x, y))
             at += 4
 
 
-def _write_offset(
-    thought: Thought, names: tuple[str, str], origin: Sequence[int], cell: Sequence[int]
-) -> tuple[int, int]:
-    """``+4-2``: from the cell of the first category to that of the second."""
-    to = thought.cells[names[1], cell[0], cell[1]]
-    of = thought.cells[names[0], origin[0], origin[1]]
-    steps = cell[0] - origin[0], cell[1] - origin[1]
+class Placed(NamedTuple):
+    """An object whose cell a working has written, with the indices of its digits."""
+
+    cell: tuple[int, int]
+    digits: tuple[int, int]
+
+
+def _write_cell(thought: Thought, name: str, cell: Sequence[int]) -> Placed:
+    """``sofa75``: a category that the question names, and its cell from the map."""
+    thought.name(name)
+    cell = _cell(cell)
+    at = thought.add(f"{cell[0]}{cell[1]}")
+    for k, digit in enumerate(thought.cells[(name, *cell)]):
+        thought.point(FIRST, at + k, chars=(digit,))
+    return Placed(cell, (at, at + 1))
+
+
+def _write_offset(thought: Thought, origin: Placed, to: Placed) -> tuple[int, int]:
+    """``+4-2``: from one cell to another."""
+    steps = to.cell[0] - origin.cell[0], to.cell[1] - origin.cell[1]
     for axis, step in enumerate(steps):
         at = thought.add(f"{'-' if step < 0 else '+'}{abs(step)}")
         for char in (at, at + 1):
-            thought.point(1, char, chars=(to[axis],))
-            thought.point(2, char, chars=(of[axis],))
+            thought.point(FIRST, char, chars=(to.digits[axis],))
+            thought.point(SECOND, char, chars=(origin.digits[axis],))
     return steps
 
 
@@ -178,29 +226,36 @@ def _count(
     thought: Thought, row: Question, cells: CognitiveMap, facts: Facts
 ) -> Answer:
     (name,) = row["categories"]
-    thought.add(f"{name}={len(cells[name])}")
+    thought.name(name)
+    thought.add(f"={len(cells[name])}")
     return str(len(cells[name]))
 
 
 def _size(thought: Thought, row: Question, cells: CognitiveMap, facts: Facts) -> Answer:
     (name,) = row["categories"]
     longest = str(facts.longest_cm[name])
-    thought.add(f"{name}=")
+    thought.name(name)
+    thought.add("=")
     at = thought.tell(longest)
     for k in range(len(longest)):
-        thought.point(0, at + k, category=name)
+        thought.point(VIDEO, at + k, category=name)
     return longest
 
 
-def _sides(facts: Facts) -> str:
-    return f"{facts.sides_dm[0]}x{facts.sides_dm[1]}"
+def _write_sides(thought: Thought, facts: Facts) -> None:
+    """``46x63``: sides of the floor, and of the corner that it lacks."""
+    (x, y), (cut_x, cut_y) = facts.sides_dm, facts.cut_dm
+    text = f"{x}x{y}" + (f"-{cut_x}x{cut_y}" if cut_x else "")
+    at = thought.tell(text)
+    for k, char in enumerate(text):
+        if char.isdecimal():
+            thought.point(VIDEO, at + k, view=LAST_VIEW)
 
 
 def _area(thought: Thought, row: Question, cells: CognitiveMap, facts: Facts) -> Answer:
     (x, y), (cut_x, cut_y) = facts.sides_dm, facts.cut_dm
     area = round((x * y - cut_x * cut_y) / 100)
-    cut = f"-{cut_x}x{cut_y}" if cut_x else ""
-    thought.tell(f"{_sides(facts)}{cut}")
+    _write_sides(thought, facts)
     thought.add(f"={area}")
     return str(area)
 
@@ -209,8 +264,13 @@ def _distance(
     thought: Thought, row: Question, cells: CognitiveMap, facts: Facts
 ) -> Answer:
     first, second = row["categories"]
-    thought.tell(_sides(facts))
-    dx, dy = _write_offset(thought, (first, second), cells[first][0], cells[second][0])
+    _write_sides(thought, facts._replace(cut_dm=(0, 0)))
+    thought.add(",")
+    origin = _write_cell(thought, first, cells[first][0])
+    thought.add(":")
+    dx, dy = _write_offset(
+        thought, origin, _write_cell(thought, second, cells[second][0])
+    )
     thought.add(f"={_fifths(dx, dy)}")
     return None
 
@@ -219,12 +279,12 @@ def _closest(
     thought: Thought, row: Question, cells: CognitiveMap, facts: Facts
 ) -> Answer:
     target, *options = row["categories"]
-    origin = cells[target][0]
     lengths = []
+    origin = _write_cell(thought, target, cells[target][0])
+    thought.add(":")
     for name in options:
-        cell = min(cells[name], key=lambda c: math.dist(origin, c))
-        thought.add(name)
-        dx, dy = _write_offset(thought, (target, name), origin, cell)
+        cell = min(cells[name], key=lambda c: math.dist(origin.cell, c))
+        dx, dy = _write_offset(thought, origin, _write_cell(thought, name, cell))
         lengths.append(_fifths(dx, dy))
         thought.add(f"={lengths[-1]},")
     if lengths.count(min(lengths)) > 1:
@@ -239,11 +299,11 @@ def _direction(
 ) -> Answer:
     position, facing, query = row["categories"]
     sectors, digits = [], []
+    origin = _write_cell(thought, position, cells[position][0])
+    thought.add(":")
     for name in (facing, query):
-        thought.add(name)
-        offset = _write_offset(
-            thought, (position, name), cells[position][0], cells[name][0]
-        )
+        to = _write_cell(thought, name, cells[name][0])
+        offset = _write_offset(thought, origin, to)
         if offset == (0, 0):
             return ""
         sectors.append(sector(*offset))
@@ -259,8 +319,8 @@ def _direction(
         side = f"{'front' if turn < 6 or turn > 18 else 'back'}-{side}"
     at = thought.add(_digits(turn))
     for k in range(2):
-        thought.point(1, at + k, chars=(digits[1] + k,))
-        thought.point(2, at + k, chars=(digits[0] + k,))
+        thought.point(FIRST, at + k, chars=(digits[1] + k,))
+        thought.point(SECOND, at + k, chars=(digits[0] + k,))
     thought.add(f",{side}")
     return side
 
@@ -272,7 +332,9 @@ def _order(
     for k, name in enumerate(names):
         at = thought.add(", " if k else " ")
         thought.add(name)
-        thought.point(1, at + len(", " if k else " ") - 1, chars=(thought.seen[name],))
+        at += len(", " if k else " ") - 1
+        thought.point(FIRST, at, chars=(thought.seen[name],))
+        thought.point(QUESTION, at, word=name)
     return ", ".join(names)
 
 
@@ -308,7 +370,8 @@ def think(
     thought = Thought()
     thought.add("<think>")
     _write_seen(thought, facts)
-    _write_map(thought, cells, row["categories"])
+    cells = in_order_seen(cells, facts)
+    _write_map(thought, cells)
     work = _WORKINGS[str(row["question_type"])]
     computed = work(thought, row, cells, facts)
     answer = row["ground_truth"]
@@ -319,5 +382,23 @@ def think(
         answer = computed
     at = thought.add(f"</think><answer>{answer}</answer>") + len("</think><answer>")
     if option is not None:
-        thought.point(1, at, option=option)
+        thought.point(FIRST, at, option=option)
     return thought
+
+
+def completion(row: Question, shown: ShownRoom, *, shape: str = "think") -> str | None:
+    """The text of ``think`` in a shape: one of ``language.tags.SHAPES``.
+
+    ``observe`` is what is seen and the map, ``vanilla`` the answer alone. All exist for
+    the same rows.
+    """
+    thought = think(row, facts_of(shown))
+    if thought is None:
+        return None
+    head, _, answer = thought.text.partition("</think>")
+    if shape == "vanilla":
+        return answer.removeprefix("<answer>").removesuffix("</answer>")
+    if shape == "observe":
+        words = head.removeprefix("<think>").partition("</map>")[0]
+        return f"<observe>{words}</map></observe>{answer}"
+    return thought.text

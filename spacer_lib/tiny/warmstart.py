@@ -16,11 +16,8 @@ the paper starts from an instruction-tuned 7B model and needs none of this.
 
 import functools
 import math
-import multiprocessing
-import statistics
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,24 +26,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from tqdm.auto import tqdm
 
-from spacer_lib.artifacts import (
-    PathLike,
-    append_jsonl,
-    atomic_folder,
-    atomic_path,
-    config_hash,
-    make_folder,
-    provenance,
-    read_jsonl,
-    read_record,
-    resume_journal,
-    sole_writer,
-    write_json,
-    write_jsonl,
-)
-from spacer_lib.errors import SpacerError
+from spacer_lib.artifacts import PathLike
 from spacer_lib.maps.grid import rasterize
 from spacer_lib.maps.text import map_to_text
 from spacer_lib.models.inputs import encode_prompts, join_media, pad_batch, token_types
@@ -56,8 +37,10 @@ from spacer_lib.rooms.synthetic.views import VIEWS, to_scene, video_uri
 from spacer_lib.rooms.video import read_frames
 from spacer_lib.rows import CognitiveMap, Question
 from spacer_lib.tiny import model as tiny
+from spacer_lib.tiny import stages
 from spacer_lib.tiny.curriculum import SEEDS, draw_row, tokenizer_corpus
 from spacer_lib.tiny.demonstrations import demonstrate
+from spacer_lib.tiny.stages import Losses
 
 CATEGORIES = STYLES["dollhouse"].categories
 GRID = 10
@@ -70,10 +53,8 @@ STAGE_OFFSETS = {
     "align": 3_000_000,
 }
 STAGES = tuple(STAGE_OFFSETS)
-LOGGED = 50  # steps from one line of metrics.jsonl to the next
 
 Shown = tuple[Question, str]  # a row and the completion to imitate
-Losses = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -153,23 +134,6 @@ class Stream(torch.utils.data.IterableDataset[Any]):
             ]
             for index in rng.permutation(len(batches)):
                 yield self.collate(batches[index])
-
-
-def _as_it_is(items: Any) -> Any:
-    return items
-
-
-def _in_background(stream: Stream) -> Iterator[Any]:
-    """The batches of a stream, made by another process."""
-    return iter(
-        torch.utils.data.DataLoader(
-            stream,
-            batch_size=None,
-            num_workers=1,
-            prefetch_factor=4,
-            collate_fn=_as_it_is,
-        )
-    )
 
 
 def room_cells(
@@ -313,7 +277,7 @@ def _pixels(processor: Any, frames: Iterable[npt.NDArray[np.uint8]]) -> Any:
     )
 
 
-# ---------------------------------------------------------------- one loop for all
+# ---------------------------------------------------------------- stages
 
 
 def _train(
@@ -323,43 +287,8 @@ def _train(
     loss_at: Callable[[int], Losses],
     out_dir: Path,
 ) -> None:
-    """AdamW with warm-up and cosine decay; losses go into ``metrics.jsonl``."""
-    parameters = list(parameters)
-    steps = getattr(config, f"{stage}_steps")
-    lr = getattr(config, f"{stage}_lr")
-    optimizer = torch.optim.AdamW(
-        parameters, lr=lr, betas=(0.9, 0.98), weight_decay=0.01
-    )
-    history: list[dict[str, float]] = []
-    start = time.perf_counter()
-    bar = tqdm(range(steps), desc=f"warm start: {stage}", mininterval=5)
-    for step in bar:
-        ramp = min(1.0, (step + 1) / 50)
-        cosine = 0.5 * (1 + math.cos(math.pi * step / steps))
-        for group in optimizer.param_groups:
-            group["lr"] = lr * ramp * (0.03 + 0.97 * cosine)
-        losses = loss_at(step)
-        optimizer.zero_grad()
-        functools.reduce(torch.add, losses.values()).backward()
-        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
-        history.append({name: float(v.detach()) for name, v in losses.items()})
-        if (step + 1) % LOGGED == 0 or step + 1 == steps:
-            means = _means(history[-LOGGED:])
-            bar.set_postfix(means)
-            seconds = round(time.perf_counter() - start, 1)
-            line = {"stage": stage, "step": step + 1, **means, "seconds": seconds}
-            append_jsonl(out_dir / "metrics.jsonl", [line])
-
-
-def _means(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Mean of each loss over the steps that have it."""
-    names = sorted({name for row in rows for name in row})
-    values = {name: [row[name] for row in rows if name in row] for name in names}
-    return {name: round(statistics.fmean(v), 4) for name, v in values.items()}
-
-
-# ---------------------------------------------------------------- stages
+    steps, lr = getattr(config, f"{stage}_steps"), getattr(config, f"{stage}_lr")
+    stages.train(stage, parameters, loss_at, out_dir, steps=steps, lr=lr)
 
 
 def _build(config: WarmstartConfig) -> tuple[Any, Any, MapHead]:
@@ -373,7 +302,7 @@ def _build(config: WarmstartConfig) -> tuple[Any, Any, MapHead]:
 
 def _texts(config: WarmstartConfig, processor: Any, stage: str) -> Iterator[Any]:
     """Batches of demonstrations without video, beside the stage's own batches."""
-    return _in_background(
+    return stages.in_background(
         Stream(
             first_seed(config, stage) + 100_000,
             config.joint_batch,
@@ -388,12 +317,12 @@ def train_vision(config: WarmstartConfig, out_dir: Path) -> None:
     """Stage 1; writes ``vision.pt`` (tower and head)."""
     processor, model, head = _build(config)
     tower = model.model.visual
-    batches = _in_background(
+    batches = stages.in_background(
         Stream(
             first_seed(config, "vision"),
             config.vision_batch,
             functools.partial(room_cells, config.view),
-            _as_it_is,
+            list,
         )
     )
 
@@ -405,13 +334,13 @@ def train_vision(config: WarmstartConfig, out_dir: Path) -> None:
 
     parameters = [*tower.parameters(), *head.parameters()]
     _train(config, "vision", parameters, loss_at, out_dir)
-    _save(out_dir / "vision.pt", {"tower": tower, "head": head})
+    stages.save_weights(out_dir / "vision.pt", {"tower": tower, "head": head})
 
 
 def train_text(config: WarmstartConfig, out_dir: Path) -> None:
     """Stage 2; writes ``text.pt`` (language model)."""
     processor, model, _ = _build(config)
-    batches = _in_background(
+    batches = stages.in_background(
         Stream(
             first_seed(config, "text"),
             config.text_batch,
@@ -426,18 +355,18 @@ def train_text(config: WarmstartConfig, out_dir: Path) -> None:
 
     language_model = model.model.language_model
     _train(config, "text", language_model.parameters(), loss_at, out_dir)
-    _save(out_dir / "text.pt", {"language_model": language_model})
+    stages.save_weights(out_dir / "text.pt", {"language_model": language_model})
 
 
 def train_align(config: WarmstartConfig, out_dir: Path) -> None:
     """Stage 3; writes ``align.pt`` (tower, head, language model)."""
     processor, model, head = _build(config)
     parts = _parts(model, head)
-    _load(parts, out_dir / "vision.pt", out_dir / "text.pt")
+    stages.load_weights(parts, out_dir / "vision.pt", out_dir / "text.pt")
     model.tie_weights()
     _match_scale(model, head, processor, config)
     model.model.visual.requires_grad_(False)
-    captions = _in_background(
+    captions = stages.in_background(
         Stream(
             first_seed(config, "align"),
             config.align_batch,
@@ -458,19 +387,19 @@ def train_align(config: WarmstartConfig, out_dir: Path) -> None:
 
     parameters = model.model.language_model.parameters()
     _train(config, "align", parameters, loss_at, out_dir)
-    _save(out_dir / "align.pt", parts)
+    stages.save_weights(out_dir / "align.pt", parts)
 
 
 def train_joint(config: WarmstartConfig, out_dir: Path) -> None:
     """Stage 4; writes the model folder ``model/`` with its processor."""
     processor, model, head = _build(config)
-    _load(_parts(model, head), out_dir / "align.pt")
+    stages.load_weights(_parts(model, head), out_dir / "align.pt")
     model.tie_weights()
     shown: dict[str, Tensor] = {}
     model.model.visual.register_forward_hook(
         lambda module, args, output: shown.update(features=_features(output))
     )
-    videos = _in_background(
+    videos = stages.in_background(
         Stream(
             first_seed(config, "joint"),
             config.joint_batch,
@@ -492,7 +421,7 @@ def train_joint(config: WarmstartConfig, out_dir: Path) -> None:
 
     parameters = [*model.parameters(), *head.parameters()]
     _train(config, "joint", parameters, loss_at, out_dir)
-    _save_model(out_dir / "model", model, processor)
+    stages.save_model(out_dir / "model", model, processor)
 
 
 def _match_scale(
@@ -528,25 +457,6 @@ def _parts(model: Any, head: MapHead) -> dict[str, torch.nn.Module]:
     }
 
 
-def _load(parts: Mapping[str, torch.nn.Module], *paths: Path) -> None:
-    weights: dict[str, Any] = {}
-    for path in paths:
-        weights |= torch.load(path, weights_only=True)
-    for name, module in parts.items():
-        module.load_state_dict(weights[name])
-
-
-def _save(path: Path, modules: Mapping[str, torch.nn.Module]) -> None:
-    with atomic_path(path) as temporary:
-        torch.save({k: m.state_dict() for k, m in modules.items()}, temporary)
-
-
-def _save_model(folder: Path, model: Any, processor: Any) -> None:
-    with atomic_folder(folder) as draft:
-        model.save_pretrained(draft)
-        processor.save_pretrained(draft)
-
-
 # ---------------------------------------------------------------- the chain
 
 
@@ -574,81 +484,14 @@ def run(
     SpacerError
         If ``out_dir`` holds a warm start of another configuration, or a stage failed.
     """
-    out_dir = make_folder(out_dir)
-    with sole_writer(out_dir):
-        return _chain(out_dir, config, evaluate)
-
-
-def _chain(
-    out_dir: Path,
-    config: WarmstartConfig,
-    evaluate: Callable[[Path], Any] | None,
-) -> Path:
-    fingerprint = config_hash(config)
-    stamp = out_dir / "config.json"
-    if stamp.exists() and read_record(stamp, "hash")["hash"] != fingerprint:
-        raise SpacerError(
-            f"{out_dir} holds a warm start of another configuration",
-            kind="tiny.other-configuration",
-            got=read_record(stamp, "hash")["hash"],
-            expected=fingerprint,
-            remedy="choose another folder or delete this one",
-        )
-    if not stamp.exists():
-        origin = provenance(config=asdict(config))
-        write_json(stamp, {"hash": fingerprint, **origin})
-    model = out_dir / "model"
-    for stages in (
-        {"vision.pt": train_vision, "text.pt": train_text},
-        {"align.pt": train_align},
-        {"model": train_joint},
-    ):
-        left = [s for name, s in stages.items() if not (out_dir / name).exists()]
-        _forget(left, out_dir / "metrics.jsonl")
-        _side_by_side(left, config, out_dir)
-    done = out_dir / "provenance.json"
-    if not done.exists():
-        rows = read_jsonl(out_dir / "metrics.jsonl")
-        write_json(
-            done,
-            {
-                **read_record(stamp, "hash"),
-                "seconds": {row["stage"]: row["seconds"] for row in rows},
-                "last_losses": {row["stage"]: row for row in rows},
-                "first_room_seeds": {s: first_seed(config, s) for s in STAGES},
-                "metrics": evaluate(model) if evaluate else None,
-            },
-        )
-    return model
-
-
-def _forget(
-    stages: Sequence[Callable[[WarmstartConfig, Path], None]], path: Path
-) -> None:
-    """Remove from a log what stages wrote that were stopped."""
-    names = [stage.__name__.removeprefix("train_") for stage in stages]
-    rows = resume_journal(path)
-    kept = [row for row in rows if row["stage"] not in names]
-    if len(kept) < len(rows):
-        write_jsonl(path, kept)
-
-
-def _side_by_side(
-    stages: Sequence[Callable[[WarmstartConfig, Path], None]],
-    config: WarmstartConfig,
-    out_dir: Path,
-) -> None:
-    """Run stages at the same time, each in its own process."""
-    context = multiprocessing.get_context("spawn")
-    workers = [context.Process(target=s, args=(config, out_dir)) for s in stages]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
-    for stage, worker in zip(stages, workers, strict=True):
-        if worker.exitcode != 0:
-            raise SpacerError(
-                f"warm start: {stage.__name__} ended with code {worker.exitcode}",
-                kind="tiny.stage-failed",
-                remedy="read its traceback above; run again to resume",
-            )
+    return stages.run_chain(
+        out_dir,
+        config,
+        [
+            {"vision.pt": train_vision, "text.pt": train_text},
+            {"align.pt": train_align},
+            {"model": train_joint},
+        ],
+        about={"first_room_seeds": {s: first_seed(config, s) for s in STAGES}},
+        evaluate=evaluate,
+    )

@@ -133,6 +133,7 @@ class _MediaBatches:
     accelerator: Any
     data_collator: Any
     model_wrapped: Any
+    state: Any
     _prepare_inputs: Any
 
     @contextlib.contextmanager
@@ -170,9 +171,13 @@ class _MediaBatches:
         """TRL's, which runs the policy and, for DPO, the reference."""
         reference = getattr(self, "ref_model", None)  # SFT and adapters have none
         models = [model] if reference is None else [model, reference]
+        # TRL counts the tokens of a session; the state is kept in checkpoints.
+        self._total_train_tokens = self.state.num_input_tokens_seen
         with self.showing(inputs, *models) as batch:
             above: Any = super()
-            return above.compute_loss(model, batch, *args, **kwargs)
+            made = above.compute_loss(model, batch, *args, **kwargs)
+        self.state.num_input_tokens_seen = self._total_train_tokens
+        return made
 
     def truth_scores(
         self, number: int, change: Callable[[torch.Tensor], torch.Tensor] | None = None

@@ -13,7 +13,7 @@ from spacer_lib.language.numbers import MAX_NUMBER, read_number
 from spacer_lib.language.prompts import TINY_MODES, PromptStyle
 from spacer_lib.maps.text import map_to_text
 from spacer_lib.rows import Question
-from spacer_lib.tiny.demonstrations import TINY_TASKS, demonstrate
+from spacer_lib.tiny.curriculum import demonstration
 
 # Problem types for which the row gives wrong answers too. For text that is read from a
 # picture or written freely it gives none.
@@ -46,9 +46,7 @@ def target_text(row: Question, style: PromptStyle) -> str | None:
     """
     mode, answer = style.mode, row["ground_truth"]
     if mode in TINY_MODES:
-        shape = mode.partition("_")[2] or "think"
-        known = row["question_type"] in TINY_TASKS
-        return demonstrate(row, shape=shape) if known else None
+        return demonstration(row, shape=mode.partition("_")[2] or "think")
     if mode == "vanilla":
         return answer
     tagged = f"<answer>{answer}</answer>"

@@ -1,17 +1,32 @@
 """The warm start's batches, thoughts and training aids, for the view from inside."""
 
+import json
+from collections import Counter
+
 import numpy as np
 import pytest
 import torch
+from support import refused
 
+from spacer_lib.artifacts import read_json, read_jsonl
+from spacer_lib.evaluation.backends import load
 from spacer_lib.maps.text import parse_map
 from spacer_lib.models.inputs import encode_prompts, token_types
 from spacer_lib.questions.generators import question_rows
-from spacer_lib.tiny import inside
+from spacer_lib.tiny import inside, stages
 from spacer_lib.tiny.aids import CATEGORIES, Heads, Taught, dense_targets
+from spacer_lib.tiny.curriculum import INSIDE_RULES
 from spacer_lib.tiny.demonstrations import sector
 from spacer_lib.tiny.shown import SHOWN
-from spacer_lib.tiny.thoughts import INSIDE_TASKS, facts_of, think
+from spacer_lib.tiny.thoughts import (
+    FIRST,
+    INSIDE_TASKS,
+    QUESTION,
+    SECOND,
+    VIDEO,
+    facts_of,
+    think,
+)
 
 
 @pytest.fixture(scope="module")
@@ -21,10 +36,10 @@ def made():
     rooms = [
         room for room, _ in zip(inside.rooms_from("turn", 0), range(6), strict=False)
     ]
-    positions = inside.prompt_positions(processor, model, rooms[0])
+    prefix = inside.prompt_prefix(processor, model, rooms[0])
     rng = np.random.default_rng(0)
     asked = [(room, inside.ask(room, rng, 3, {})) for room in rooms[:3]]
-    return processor, model, rooms, inside.Packer(processor, positions), asked
+    return processor, model, rooms, inside.Packer(processor, prefix), asked
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +47,7 @@ def thoughts(made):
     found = []
     for seed, room in enumerate(made[2]):
         facts = facts_of(room)
-        rows, _ = question_rows(room.scene, seed, per_task=3, rules=inside.INSIDE_RULES)
+        rows, _ = question_rows(room.scene, seed, per_task=3, rules=INSIDE_RULES)
         found += [(room, row, facts, think(row, facts)) for row in rows]
     return [item for item in found if item[3]]
 
@@ -68,28 +83,41 @@ def test_first_views_are_written_in_order(thoughts):
 
 
 def test_pointers_name_what_a_word_is_read_from(thoughts):
-    differences = 0
+    read = Counter()
     for _, row, _, thought in thoughts:
-        at = {}
+        text, heads_at = thought.text, {}
         for pointer in thought.pointers:
-            at.setdefault(pointer.at, {})[pointer.head] = pointer
-        for char, heads in at.items():
-            written = thought.text[char]
-            if set(heads) == {1, 2} and written.isdigit():
-                first, second = (
-                    int(thought.text[heads[head].chars[0]]) for head in (1, 2)
-                )
-                turned = "direction" in row["question_type"] and (
-                    thought.text[char - 1] != "+" and thought.text[char - 1] != "-"
-                )
-                if not turned:
-                    assert int(written) == abs(first - second)
-                    differences += 1
-            if 0 in heads and heads[0].cell is not None:
-                assert int(written) in heads[0].cell
-            elif 0 in heads and heads[0].view is not None and written.isdigit():
-                assert int(written) == heads[0].view
-    assert differences > 50
+            heads_at.setdefault(pointer.at, {})[pointer.head] = pointer
+        for char, heads in heads_at.items():
+            first, second = heads.get(FIRST), heads.get(SECOND)
+            if first and second and text[char - 1] in "+-":
+                of, to = (int(text[one.chars[0]]) for one in (first, second))
+                assert int(text[char]) == abs(of - to)
+                read["offset"] += 1
+            shown = heads.get(VIDEO)
+            if shown and shown.view is None and shown.cell is not None:
+                assert int(text[char]) in shown.cell
+                read["cell"] += 1
+            elif shown and shown.category is not None and text[char - 1] == "@":
+                assert int(text[char]) == shown.view
+                read["view"] += 1
+            elif shown and shown.category is None:  # a side of the room
+                assert text[char].isdecimal() and shown.view == 7
+                read["side"] += 1
+            if QUESTION in heads:
+                word = heads[QUESTION].word
+                assert word in row["question"] and text[char:].strip().startswith(word)
+                read["word"] += 1
+    assert min(read[k] for k in ("offset", "cell", "view", "side", "word")) > 20
+
+
+def test_a_map_is_written_in_the_order_of_first_appearance(thoughts):
+    for _, row, facts, thought in thoughts:
+        drawn = json.loads(thought.text.split("<map>")[1].split("</map>")[0])
+        assert list(drawn) == list(dict.fromkeys(name for _, name, _ in facts.seen))
+        assert {k: sorted(v) for k, v in drawn.items()} == {
+            k: sorted(v) for k, v in row["map"].items()
+        }
 
 
 def test_a_sector_is_a_quarter_and_a_sixth():
@@ -109,7 +137,7 @@ def test_packed_rows_equal_each_row_alone(made):
         packed = model.lm_head(states)
     compared = 0
     for b, (_, questions) in enumerate(asked):
-        at = packer.positions.shape[1]
+        at = packer.prefix.positions.shape[1]
         for row, thought in questions:
             (prompt,), (media,) = encode_prompts(processor, [row], "tiny", SHOWN)
             told = processor.tokenizer(
@@ -122,7 +150,7 @@ def test_packed_rows_equal_each_row_alone(made):
                     attention_mask=torch.ones_like(ids),
                     mm_token_type_ids=token_types(ids, model.config),
                     **media,
-                ).logits[0, packer.positions.shape[1] :]
+                ).logits[0, packer.prefix.positions.shape[1] :]
             end = at + len(alone)
             assert batch.input_ids[b, at:end].tolist() == ids[0, -len(alone) :].tolist()
             torch.testing.assert_close(packed[b, at:end], alone, atol=2e-5, rtol=0)
@@ -151,7 +179,7 @@ def test_targets_are_of_the_objects_that_tokens_show(made):
     rooms = made[2]
     targets = dense_targets(rooms)
     for b, room in enumerate(rooms):
-        place, tokens = room.places(), room.tokens.ravel()
+        place, tokens = room.places, room.tokens.ravel()
         for k, index in enumerate(tokens):
             if index < 0:
                 assert targets["category"][b, k] == len(CATEGORIES)
@@ -161,6 +189,7 @@ def test_targets_are_of_the_objects_that_tokens_show(made):
             assert CATEGORIES[targets["category"][b, k]] == name
             assert targets["column"][b, k] == place.cells[index, 0]
             assert targets["row"][b, k] == place.cells[index, 1]
+            assert targets["new"][b, k] == (room.first_views[index] == k // 16)
 
 
 def test_taught_attention_is_the_layers_own(made):
@@ -198,8 +227,8 @@ def test_taught_attention_is_the_layers_own(made):
     assert loss.item() == pytest.approx(torch.stack(parts).mean().item(), rel=1e-4)
 
 
-def test_a_few_steps_lower_every_loss_and_change_no_class(made, tmp_path):
-    processor, _, _, packer, asked = made
+def test_a_few_steps_lower_every_loss_and_change_no_class(made):
+    _, _, _, packer, asked = made
     torch.manual_seed(1)
     _, model = inside.build(seed=1)
     heads = Heads(model.config.text_config.hidden_size)
@@ -218,3 +247,25 @@ def test_a_few_steps_lower_every_loss_and_change_no_class(made, tmp_path):
     assert set(model.state_dict()) == names
     assert not any(module._forward_pre_hooks for module in model.modules())
     assert isinstance(inside.forward(model, batch).taught, Taught)
+
+
+def test_the_chain_ends_in_a_stock_checkpoint_and_runs_once(tmp_path, monkeypatch):
+    config = inside.InsideConfig(
+        vision_steps=2, vision_rooms=2, joint_steps=2, joint_rooms=2, text_packs=2
+    )
+    folder = tmp_path / "chain"
+    model_dir = inside.run(folder, config, evaluate=lambda model: {"of": model.name})
+    losses = {row["stage"]: row for row in read_jsonl(folder / "metrics.jsonl")}
+    assert set(losses) == set(inside.STAGES)
+    assert {"pointers", "text_tokens", "column"} <= set(losses["joint"])
+    record = read_json(folder / "provenance.json")
+    assert record["metrics"] == {"of": "model"}
+    assert len(set(record["first_room_seeds"].values())) == len(inside.STAGES)
+    model, processor = load(model_dir)
+    assert len(processor.tokenizer) == model.config.text_config.vocab_size
+    kept = {path.name for path in model_dir.iterdir()}
+    assert "model.safetensors" in kept and not any("head" in name for name in kept)
+    monkeypatch.setattr(stages, "_side_by_side", lambda left, *rest: left and 1 / 0)
+    assert inside.run(folder, config) == model_dir
+    with refused("tiny.other-configuration"):
+        inside.run(folder, inside.InsideConfig(seed=1))

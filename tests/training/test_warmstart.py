@@ -8,7 +8,7 @@ from support import refused
 
 from spacer_lib.artifacts import read_json, read_jsonl
 from spacer_lib.evaluation.backends import load
-from spacer_lib.tiny import warmstart
+from spacer_lib.tiny import stages, warmstart
 
 CONFIG = warmstart.WarmstartConfig(
     vision_steps=2,
@@ -47,9 +47,7 @@ def test_alignment_leaves_the_tower_alone_up_to_its_scale(folder):
 
 
 def test_a_second_call_runs_nothing(folder, monkeypatch):
-    monkeypatch.setattr(
-        warmstart, "_side_by_side", lambda stages, *rest: stages and 1 / 0
-    )
+    monkeypatch.setattr(stages, "_side_by_side", lambda left, *rest: left and 1 / 0)
     assert warmstart.run(folder, CONFIG) == folder / "model"
 
 

@@ -86,7 +86,7 @@ def test_rooms_are_as_varied_as_their_style_says():
 def test_bearings_agree_with_the_pixels(shown):
     compared = 0
     for room in shown:
-        place = room.places()
+        place = room.places
         _, _, labels = render_labelled(room.room, TURN, room.indices, 112)
         K = view_intrinsic(room.room, TURN, 112, 112)
         for i, piece in enumerate(room.room.furniture):

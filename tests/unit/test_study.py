@@ -271,3 +271,35 @@ def test_no_other_run_uses_the_rooms_of_the_forms():
     assert [r["id"] for r in training_rows(config)] == [r["id"] for r in first]
     with refused("training.setting-value", says="test"):
         load_config("tiny", {"rooms": "test"})
+
+
+# ---------------------------------------------------------------- the warm start
+
+
+@pytest.mark.parametrize(
+    ("recipe", "view", "new"), [("tiny", "seen", "new"), ("inside", "turn", "part")]
+)
+def test_a_warm_start_is_described_on_its_own_and_on_the_new_view(
+    tmp_path, monkeypatch, recipe, view, new
+):
+    asked = []
+
+    def answers(recipe, model_dir, rows, out_path, condition="own"):
+        asked.append((rows[0]["video"].split("/")[2], condition, recipe.frames))
+        kinds = {row["question_type"] for row in rows}
+        return [
+            prediction(number, 1.0, hits=2) | {"question_type": kind}
+            for number, kind in enumerate(sorted(kinds))
+        ]
+
+    monkeypatch.setattr(study, "_ask", answers)
+    settings = load_config(recipe)
+    found = study.warmstart_metrics(tmp_path / "model", settings, view, questions=18)
+    frames = settings.frames
+    assert asked == [
+        (view, "own", frames),
+        (new, "own", frames),
+        (view, "other", frames),
+    ]
+    assert found["seen"]["score"] == 1.0 and found["seen"]["hits"] == 0.5
+    assert found["strongest_floor"]["score"] >= found["majority"]["score"] > 0

@@ -24,7 +24,13 @@ from spacer_lib.rooms.synthetic.layout import (
     box_vertices,
     draw_room,
 )
-from spacer_lib.rooms.synthetic.views import VIEWS, View, view_intrinsic, view_poses
+from spacer_lib.rooms.synthetic.views import (
+    VIEWS,
+    View,
+    address_parts,
+    view_intrinsic,
+    view_poses,
+)
 
 FLOOR, WALL, NOTHING = -1, -2, -3  # labels of pixels that show no furniture
 _BACKGROUND = np.array([0.0, 0.0, 0.0])
@@ -273,17 +279,16 @@ def frames_from_uri(
     SpacerError
         If the address names no view or no seed, or ``count`` is below 1.
     """
-    scheme, _, rest = uri.partition("://")
-    name, _, seed = rest.partition("/")
-    if scheme != "room" or name not in VIEWS or not seed.isdigit():
+    place = address_parts(uri)
+    if place is None:
         raise SpacerError(
             "synthetic video address",
             kind="rooms.bad-address",
             got=uri,
             expected=f"room://<{'|'.join(sorted(VIEWS))}>/<seed>",
         )
-    view = VIEWS[name]
-    room = draw_room(int(seed), view.style)
+    view, seed = VIEWS[place[0]], place[1]
+    room = draw_room(seed, view.style)
     indices = (sampler or Sampler()).indices(view.frames, count, FPS)
     frames = render_frames(room, view, indices, size)
     return frames, indices, view.frames, FPS

@@ -11,6 +11,7 @@ Cameras follow the convention of ``footage``.
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -74,6 +75,19 @@ class View:
 # A turn lasts 8 s: eight evenly spaced frames have a nominal rate of one a second.
 TURN_FRAMES = 8 * round(FPS)
 
+_LENS = (68.0, 76.0)
+# A person who turns around once, as the warm start is shown; and what differs in views
+# that it is not shown.
+_TURNS: dict[str, dict[str, Any]] = {
+    "turn": {},
+    "part": {"turn_deg": (275.0, 275.0)},  # the last eighth of the turn is missing
+    "clockwise": {"turn_deg": (-315.0, -315.0)},
+    "askew": {"start_deg": (-20.0, 20.0)},  # the first frame is not along a wall
+    "stroll": {"walk_m": 1.2},
+    "seated": {"eye_m": (0.95, 1.1)},
+    "wide": {"fov_deg": (84.0, 86.0)},
+}
+
 # The warm start has demonstrations of `seen` only. The azimuths of `new` and its sweep
 # lie outside those of `seen`.
 VIEWS = {
@@ -82,7 +96,10 @@ VIEWS = {
         View("seen", "dollhouse", "orbit", 48, azimuth_deg=(-15.0, 15.0)),
         View("new", "dollhouse", "orbit", 48, azimuth_deg=(30.0, 45.0)),
         View("walk", "furnished", "walk", 96),
-        View("turn", "home", "turn", TURN_FRAMES, fov_deg=(68.0, 76.0)),
+        *(
+            View(name, "home", "turn", TURN_FRAMES, **({"fov_deg": _LENS} | other))
+            for name, other in _TURNS.items()
+        ),
     )
 }
 
@@ -90,6 +107,15 @@ VIEWS = {
 def video_uri(view: str, seed: int) -> str:
     """The address of a video that is rendered on request: ``room://seen/17``."""
     return f"room://{view}/{seed}"
+
+
+def address_parts(address: str) -> tuple[str, int] | None:
+    """(view, seed) of a ``room://`` address; ``None`` for what is none."""
+    scheme, _, rest = address.partition("://")
+    view, _, seed = rest.partition("/")
+    if scheme != "room" or view not in VIEWS or not seed.isdecimal():
+        return None
+    return view, int(seed)
 
 
 # ---------------------------------------------------------------- cameras
