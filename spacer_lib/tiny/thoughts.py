@@ -141,14 +141,15 @@ def _cell(cell: Sequence[int]) -> tuple[int, int]:
 
 
 def in_order_seen(cells: CognitiveMap, facts: Facts) -> CognitiveMap:
-    """The map with its categories and cells in the order of first appearance."""
-    made: CognitiveMap = {}
+    """The map in the order of first appearance; another room's map as it is."""
+    made: dict[str, list[list[int]]] = {}
+    given = {name: [list(cell) for cell in spots] for name, spots in cells.items()}
     for _, name, cell in facts.seen:
         spots = made.setdefault(name, [])
-        if list(cell) in map(list, cells.get(name, [])) and list(cell) not in spots:
+        if list(cell) in given.get(name, []) and list(cell) not in spots:
             spots.append(list(cell))
-    known = all(sorted(map(list, cells[n])) == sorted(made.get(n, [])) for n in cells)
-    return made if known and len(made) == len(cells) else cells
+    same = {k: sorted(v) for k, v in made.items()}
+    return made if same == {k: sorted(v) for k, v in given.items()} else cells
 
 
 def _digits(sectors: int) -> str:
