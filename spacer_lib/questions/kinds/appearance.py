@@ -38,7 +38,8 @@ def _order(
 ) -> Drafts:
     first_seen = yield from _first_seen_s(kind, scene, rules)
     if len(first_seen) < size:
-        yield Rejection(kind, FEW_SEEN.format(_IN_WORDS[size]))
+        if scene.fps:
+            yield Rejection(kind, FEW_SEEN.format(_IN_WORDS[size]))
         return
     for group in _groups_of(size, first_seen, rng):
         chosen = shuffled(group, rng)
