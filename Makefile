@@ -66,8 +66,10 @@ mutants: setup ## Change one operator at a time; does a test fail? Half an hour
 notebooks: setup ## Execute the notebooks in place, outputs included
 	@.venv/bin/spacer notebooks
 
+# configs/jupyter: no build dialog, no request for news.
 lab: setup ## Open the notebooks in JupyterLab
-	@.venv/bin/jupyter lab --LabApp.default_url=/lab/tree/notebooks
+	@JUPYTER_CONFIG_PATH="$(CURDIR)/configs/jupyter" \
+	    .venv/bin/jupyter lab --LabApp.default_url=/lab/tree/notebooks
 
 clean: ## Remove caches and logs (keeps .venv, data/ and runs/)
 	@rm -rf build .pytest_cache .ruff_cache .hypothesis
