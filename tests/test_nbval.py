@@ -14,12 +14,15 @@ from nbclient import NotebookClient
 ROOT = Path(__file__).resolve().parent.parent
 TAG = "nbval-check-output"
 # Least share of the cells that show something. 05 to 08 train and evaluate less in CI
-# than in the committed run, so what they print differs and they are not listed.
+# than in the committed run, so most of what they show differs.
 LEAST = {
     "01_parse_scannet": 0.75,
     "02_rasterize_maps": 0.75,
     "03_generate_qa": 0.65,
     "04_design_rewards": 0.8,
+    "05_train_grpo": 0.4,
+    "07_evaluate": 0.1,
+    "08_ablate": 0.3,
     "09_reproduce_figures": 0.85,
 }
 
