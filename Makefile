@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 # ninja and accelerate are looked up on PATH by the processes that need them.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
-.PHONY: help setup vllm demo check test warmstart study studies evaluation bench \
+.PHONY: help setup vllm demo keep check test warmstart study studies evaluation bench \
     bench-step faults fuzz kills memory mutants notebooks lab clean
 
 help: ## Show this list
@@ -15,8 +15,13 @@ setup: ## Build .venv (quick when it is up to date)
 vllm: setup ## Build .venv-vllm: vLLM on a CPU for rollouts and tests/rollouts (5 GB)
 	@scripts/vllm_environment.sh
 
-demo: setup ## Run every notebook and write papermill_runs/summary.json
+demo: setup ## Run every notebook and write runs/demo/summary.json
 	@.venv/bin/spacer demo
+
+# summary.json is written last, so a demo that failed keeps nothing.
+keep: ## Put the results of the last make demo in place of those in papermill_runs
+	@cp runs/demo/summary.json papermill_runs/
+	@cp runs/demo/0[57]_*__tiny__seed0.ipynb papermill_runs/
 
 check: setup ## Lint, types and the quick tests: two minutes (ARGS="-k maps")
 	@scripts/test.sh --check $(ARGS)
@@ -66,8 +71,10 @@ mutants: setup ## Change one operator at a time; does a test fail? Half an hour
 notebooks: setup ## Execute the notebooks in place, outputs included
 	@.venv/bin/spacer notebooks
 
+# configs/jupyter: no build dialog, no request for news.
 lab: setup ## Open the notebooks in JupyterLab
-	@.venv/bin/jupyter lab --LabApp.default_url=/lab/tree/notebooks
+	@JUPYTER_CONFIG_PATH="$(CURDIR)/configs/jupyter" \
+	    .venv/bin/jupyter lab --LabApp.default_url=/lab/tree/notebooks
 
 clean: ## Remove caches and logs (keeps .venv, data/ and runs/)
 	@rm -rf build .pytest_cache .ruff_cache .hypothesis

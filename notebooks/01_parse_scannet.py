@@ -83,7 +83,7 @@ out = PROJECT_ROOT / (out_dir or "data/demo")
 #
 # Without `scans_dir`, six furnished rooms are written in ScanNet's formats. The last one is a second scan of the first room. All code below treats them as real scans.
 
-# %%
+# %% tags=["nbval-check-output"]
 if scans_dir:
     root = PROJECT_ROOT / scans_dir
     scan_dirs = [path for _, path in sorted(find_scans(root).items())]
@@ -92,7 +92,7 @@ else:
     scan_dirs, label_tsv = synthetic_scans(out / f"raw_seed{seed}", seed=seed)
 [folder.name for folder in scan_dirs]
 
-# %%
+# %% tags=["nbval-check-output"]
 scan_dir = scan_dirs[0]
 scan = scan_dir.name
 sizes = {}
@@ -109,7 +109,7 @@ _ = ax.set(xscale="log", xlabel="size (kB)", title=f"{scan}/{scan}…")
 #
 # A recording is a sequence of frames: a JPEG, a compressed depth image and a camera pose. It is read frame by frame, so memory does not grow with its length. Frames that were exported into folders (`color/`, `depth/`, `pose/`) are read in the same way.
 
-# %%
+# %% tags=["nbval-check-output"]
 recording = parse.open_recording(scan_dir)
 some, poses, depth_m = [], [], None
 if recording is None:
@@ -129,7 +129,7 @@ def decoded(jpeg):
     return cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
 
 
-# %%
+# %% tags=["nbval-check-output"]
 if some:
     figure, axes = plt.subplots(1, len(some), figsize=(11, 2), squeeze=False)
     titles = [f"frame {frame.index}" for frame in some]
@@ -138,7 +138,7 @@ if some:
 # %% [markdown]
 # Depth is the distance along the optical axis, stored as an integer, 1000 per metre; 0 means no reading. Depth and colour images differ in size and field of view.
 
-# %%
+# %% tags=["nbval-check-output"]
 if depth_m is not None:
     figure, ax = plt.subplots(figsize=(4.2, 2.6))
     shown = ax.imshow(np.where(depth_m > 0, depth_m, np.nan), cmap="viridis")
@@ -155,18 +155,18 @@ if depth_m is not None:
 #
 # that moves the floor near $z = 0$ and turns the walls along $x$ and $y$. Floor rectangles and maps are computed in the aligned frame.
 
-# %%
+# %% tags=["nbval-check-output"]
 T_aligned_from_scan = parse.read_alignment(scan_dir)
 if T_aligned_from_scan is None:
     T_aligned_from_scan = np.eye(4)
 pd.DataFrame(T_aligned_from_scan).round(3)
 
-# %%
+# %% tags=["nbval-check-output"]
 vertices, colors = parse.read_vertices(scan_dir)
 aligned = transform_points(T_aligned_from_scan, vertices)  # (n, 3) metres
 print(f"{len(vertices)} vertices, height {np.ptp(aligned[:, 2]):.2f} m")
 
-# %%
+# %% tags=["nbval-check-output"]
 figure, axes = plt.subplots(1, 2, figsize=(9, 3.8))
 chosen = np.random.default_rng(0).choice(len(vertices), min(len(vertices), 8_000))
 pairs = {"scan": vertices, "aligned": aligned}
@@ -181,13 +181,13 @@ for ax, (name, points) in zip(axes, pairs.items(), strict=True):
 #
 # Where tracking was lost, the stored pose is $-\infty$ and the reader returns `None`. The frame stays in the video, so that frame numbers keep their meaning.
 
-# %%
+# %% tags=["nbval-check-output"]
 known = [k for k, T in enumerate(poses) if T is not None]
 lost = [k for k, T in enumerate(poses) if T is None]
 path = np.array([T_aligned_from_scan @ poses[k] for k in known])
 print(f"{len(lost)} of {len(poses)} frames without a pose: {lost[:10]}")
 
-# %%
+# %% tags=["nbval-check-output"]
 if len(path):
     gap = [np.searchsorted(known, k).clip(0, len(path) - 1) for k in lost]
     figure, ax = plt.subplots(figsize=(4.8, 3.6))
@@ -200,13 +200,13 @@ if len(path):
 #
 # The annotation has two steps: each vertex belongs to a segment (`.segs.json`), and each object is a list of segments (`.aggregation.json`). The 2-D archive has the objects in each frame: a pixel's value is the object id + 1; 0 means no object.
 
-# %%
+# %% tags=["nbval-check-output"]
 groups = parse.read_groups(scan_dir, len(vertices))
 pd.DataFrame(
     [{"id": g.object_id, "label": g.label, "vertices": len(g.vertices)} for g in groups]
 ).set_index("id")
 
-# %%
+# %% tags=["nbval-check-output"]
 archive = scan_dir / f"{scan}{parse.INSTANCES_2D}"
 if archive.exists():
     _, image = next(read_instance_frames(archive))
@@ -231,7 +231,7 @@ assert scenes == again
 scene = scenes[0]
 print(scene.provenance["groups"]["note"])
 
-# %%
+# %% tags=["nbval-check-output"]
 pd.DataFrame(
     [
         {"scan": s.scene_id, "objects": len(s.instances), "frames": s.frame_count,
@@ -240,7 +240,7 @@ pd.DataFrame(
     ]
 )
 
-# %%
+# %% tags=["nbval-check-output"]
 figure, ax = plt.subplots(figsize=(5.4, 4))
 room_plots.floor_plan(scene, ax)
 _ = ax.set(title=f"{scene.scene_id}: {len(scene.instances)} oriented boxes")
@@ -260,7 +260,7 @@ _ = ax.view_init(elev=38, azim=-60)
 # %% [markdown]
 # A scene stores two boxes per object: the oriented one, for questions about sizes and distances, and the axis-aligned one. They differ for objects that are turned:
 
-# %%
+# %% tags=["nbval-check-output"]
 pd.DataFrame(
     {
         "category": [i.category for i in scene.instances],
@@ -295,7 +295,7 @@ if labelled:
     from_above["labelled as floor"] = aligned[np.concatenate(labelled), :2]
 from_above |= {name: rule.points_xy(aligned) for name, rule in AREA_RULES.items()}
 
-# %%
+# %% tags=["nbval-check-output"]
 figure, axes = plt.subplots(1, 3, figsize=(11, 3), sharex=True, sharey=True)
 for ax, (name, points) in zip(axes, from_above.items(), strict=True):
     few = np.random.default_rng(0).permutation(points)[:3000]
@@ -305,7 +305,7 @@ for ax, (name, points) in zip(axes, from_above.items(), strict=True):
     ax.set(xlabel="x (m)")
 _ = axes[0].set(ylabel="y (m)")
 
-# %%
+# %% tags=["nbval-check-output"]
 true_m2 = None
 if not scans_dir:  # the last scan is a second one of the first room
     room_seed, _ = synthetic_ids(len(scan_dirs), seed)[0]
@@ -320,11 +320,11 @@ _ = room_plots.area_by_alpha(aligned, ax, true_m2)
 #
 # An object's first-seen frame is the first one in which it covers 0.1 % of the image. Without instance images, rays of the picture are followed to the depth image's surface: the nearest vertex of the mesh tells whose pixel it is. This is done for the kept frames, two a second and those that a model is shown.
 
-# %%
+# %% tags=["nbval-check-output"]
 figure, ax = plt.subplots(figsize=(6.4, 2.8))
 _ = room_plots.first_seen_bars(scene, ax)
 
-# %%
+# %% tags=["nbval-check-output"]
 with tempfile.TemporaryDirectory() as folder:
     copy = shutil.copytree(scan_dir, Path(folder) / scan)
     (copy / f"{scan}{parse.INSTANCES_2D}").unlink(missing_ok=True)
@@ -350,7 +350,7 @@ if len(both):
 #
 # The stored JPEGs are encoded as H.264 at 24 fps, the rate in the paper. The number of frames is then checked by reading the file.
 
-# %%
+# %% tags=["nbval-check-output"]
 if scene.video_path:
     video_frames, indices, *_ = read_frames(out / scene.video_path, 5)
     figure, axes = plt.subplots(1, 5, figsize=(11, 2))
@@ -360,7 +360,7 @@ probe(out / scene.video_path) if scene.video_path else "no recording, no video"
 # %% [markdown]
 # A table of frames is written with each video: time in the video, time stamps of the recording, and whether the frame has a pose.
 
-# %%
+# %% tags=["nbval-check-output"]
 table = frame_times_path(out / scene.video_path) if scene.video_path else None
 pd.DataFrame(read_frame_times(table)[:4] if table else [])
 
@@ -378,7 +378,7 @@ with tempfile.TemporaryDirectory() as folder:
     old = parse.parse_scene(copy, label_tsv)
 print(old.provenance["groups"]["note"], *old.warnings, sep="\n")
 
-# %%
+# %% tags=["nbval-check-output"]
 figure, axes = plt.subplots(1, 2, figsize=(9, 3.6))
 for ax, room, title in zip(axes, (scene, old), ("aligned", "as scanned"), strict=True):
     _ = room_plots.floor_plan(room, ax).set(title=title)
@@ -417,11 +417,11 @@ def complaint(damage):
             return str(error).replace(f"{folder}/", "")
 
 
-# %%
+# %% tags=["nbval-check-output"]
 print(complaint(lambda copy: (copy / f"{scan}{parse.AGGREGATION}").unlink()))
 
 
-# %%
+# %% tags=["nbval-check-output"]
 def truncate(copy):
     """Keep the first 60 % of the recording; of the mesh, if there is none."""
     path = copy / f"{scan}.sens"

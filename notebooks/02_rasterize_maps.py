@@ -74,7 +74,7 @@ assert grid_size > 0 and rooms > 1, "grid_size and rooms must be positive"
 #
 # A map is a dictionary `{category: [(x_col, y_row), …]}`.
 
-# %%
+# %% tags=["nbval-check-output"]
 scene = to_scene(draw_room(room_seed, "furnished"))
 cells = rasterize(scene, grid_size)
 print("floor (m):", *np.round([scene.floor_min_m, scene.floor_max_m], 2))
@@ -110,7 +110,7 @@ for category, instances in scene.by_category().items():
     found = [np.floor(s * grid_size).clip(0, grid_size - 1) for s in spots]
     by_hand[category] = sorted((int(x), int(y)) for x, y in found)
 
-# %%
+# %% tags=["nbval-check-output"]
 assert by_hand == cells
 print(f"{sum(map(len, cells.values()))} objects, same cells by hand and by library")
 
@@ -129,7 +129,7 @@ def cell_at(x, y):
     return rasterize(probe, grid_size)[thing.category][0]
 
 
-# %%
+# %% tags=["nbval-check-output"]
 east = [cell_at(x, low[1]) for x in np.linspace(low[0], high[0], 4)]
 north = [cell_at(low[0], y) for y in np.linspace(low[1], high[1], 4)]
 print("walking along +x:", east)
@@ -138,7 +138,7 @@ assert [c[0] for c in east] == sorted(c[0] for c in east) and east[-1][1] == 0
 assert [c[1] for c in north] == sorted(c[1] for c in north) and north[-1][0] == 0
 print("two metres outside the floor:", cell_at(low[0] - 2, high[1] + 2))
 
-# %%
+# %% tags=["nbval-check-output"]
 figure, ax = plt.subplots(figsize=(4.6, 3))
 map_plots.cognitive_map({"along +x": east, "along +y": north}, ax, grid_size)
 ax.annotate("+x", (0.55, 0.12), xycoords="axes fraction")
@@ -151,7 +151,7 @@ _ = ax.annotate("+y", (0.12, 0.55), xycoords="axes fraction")
 #
 # More cells keep more detail, but the model must place objects more exactly. The same room at four sizes:
 
-# %%
+# %% tags=["nbval-check-output"]
 sizes = (5, 10, 15, 20)
 figure, axes = plt.subplots(1, 4, figsize=(13, 3.2))
 for ax, size in zip(axes, sizes, strict=True):
@@ -169,7 +169,7 @@ def crowded(size):
     return np.mean([room.count(cell) > 1 for room in spots for cell in room])
 
 
-# %%
+# %% tags=["nbval-check-output"]
 span = np.mean([np.subtract(s.floor_max_m, s.floor_min_m) for s in many])
 pd.DataFrame(
     {
@@ -187,7 +187,7 @@ pd.DataFrame(
 #
 # The model writes a map as one line of JSON. Reading the text gives the same map.
 
-# %%
+# %% tags=["nbval-check-output"]
 text = map_to_text(cells)
 print(text)
 reading = parse_map(text, grid_size)
@@ -219,7 +219,7 @@ written = {
 }
 readings = {name: parse_map(text, grid_size) for name, text in written.items()}
 
-# %%
+# %% tags=["nbval-check-output"]
 pd.DataFrame(
     {
         "written": [t[:36] + "…" * (len(t) > 36) for t in written.values()],
@@ -229,7 +229,7 @@ pd.DataFrame(
     index=readings,
 )
 
-# %%
+# %% tags=["nbval-check-output"]
 drawn = {k: r.map for k, r in readings.items() if r.map}
 truth = {"chair": [(2, 5), (4, 4)]}
 figure, axes = plt.subplots(1, len(drawn), figsize=(3 * len(drawn), 2.6))
@@ -256,7 +256,7 @@ for ax, (name, predicted) in zip(axes, drawn.items(), strict=True):
 #
 # Categories are averaged, weighted by their true instances. The *hit rate* is simpler: the share of true objects that have a drawn cell of their category within 1.5 cells. First one pair alone, then all objects of many rooms, moved at random.
 
-# %%
+# %% tags=["nbval-check-output"]
 gaps = np.arange(grid_size)
 figure, ax = plt.subplots(figsize=(6, 2.8))
 for scorer in ("released", "decay"):  # aligned: from a room, not from a pair
@@ -301,12 +301,12 @@ for name, measure in measures.items():
         values = [measure(p, t) for p, t in zip(predicted, maps, strict=True)]
         curves[name].append((spread, *bootstrap_interval(values, range(rooms), rng)))
 
-# %%
+# %% tags=["nbval-check-output"]
 figure, ax = plt.subplots(figsize=(6.4, 3))
 label = f"jitter (standard deviation, cells); n = {rooms} rooms, 95% intervals"
 _ = reward_plots.reward_vs_error(curves, ax, x_label=label).set(ylim=(0, 1.02))
 
-# %%
+# %% tags=["nbval-check-output"]
 pd.DataFrame({k: dict(r[:2] for r in rows) for k, rows in curves.items()}).round(2)
 
 # %% [markdown]
@@ -342,16 +342,16 @@ ax.invert_yaxis()
 ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
 _ = ax.set(xlabel=f"mean over n = {rooms} rooms", xlim=(0, 1))
 
-# %%
+# %% tags=["nbval-check-output"]
 earned.round(3)
 
-# %%
+# %% tags=["nbval-check-output"]
 assert np.isclose(earned.loc["rotated by 90°", "aligned"], 1)
 assert earned.loc["all at the centre", "aligned"] == 0
 assert earned.loc["mirrored", "aligned"] < 0.5
 print("aligned, random maps:", round(earned.loc["random", "aligned"], 3))
 
-# %%
+# %% tags=["nbval-check-output"]
 turned, centre = draw["rotated by 90°"], draw["all at the centre"]
 for scorer in ("released", "paper", "decay"):
     f = measures[scorer]
@@ -373,7 +373,7 @@ assert earned.loc["all at the centre", "released"] > earned.loc["random", "relea
 #
 # The embedded run (notebook 05) trains a very small model on rooms made for it: few objects, low walls, a camera that orbits above. Below is one room in four frames of each of two views: `seen`, for which the warm start has demonstrations, and `new`, for which it has none.
 
-# %%
+# %% tags=["nbval-check-output"]
 dollhouse = to_scene(draw_room(dollhouse_seed, "dollhouse"), with_boxes=False)
 figure, axes = plt.subplots(2, 5, figsize=(12, 5))
 for row, view in zip(axes, ("seen", "new"), strict=True):
@@ -390,13 +390,13 @@ print(video_uri("seen", dollhouse_seed), "and", video_uri("new", dollhouse_seed)
 #
 # **A shortcut.** The floor is tinted: its colour encodes the position. A tiny model on one CPU core can learn where an object stands from the colour around it, and the frame is visible from every side. A real floor has no such colours. Only rooms of the style `dollhouse`, in the embedded default, are tinted; `furnished` rooms and real scans are not. The embedded run therefore shows that the *method* runs and learns. It says nothing about real video. Which styles are tinted:
 
-# %%
+# %% tags=["nbval-check-output"]
 style = draw_room(dollhouse_seed, "dollhouse").style
 plain = draw_room(room_seed, "furnished").style
 for kind in (style, plain):
     print(f"{kind.name}: tinted floor {kind.tinted_floor}")
 
-# %%
+# %% tags=["nbval-check-output"]
 walk, *_ = frames_from_uri(video_uri("walk", room_seed), 3, 128)
 figure, axes = plt.subplots(1, 4, figsize=(9, 2.4))
 titles = ["dollhouse: tinted", "the same, later", "furnished: plain", "the same, later"]

@@ -97,7 +97,7 @@ if not scans_dir:
 out = PROJECT_ROOT / (out_dir or "data/demo")
 {"device": "cpu", **provenance()}
 
-# %%
+# %% tags=["nbval-check-output"]
 if scans_dir:
     root = PROJECT_ROOT / scans_dir
     scan_dirs = [path for _, path in sorted(find_scans(root).items())]
@@ -112,11 +112,11 @@ scenes = parse_scans(scan_dirs, label_tsv, out, workers=workers)
 #
 # Thresholds decide which candidates have one clear answer. A recipe (`configs/qa`) states them; the defaults are VSI-Bench's. The synthetic videos last four seconds instead of a minute, so `demo` accepts first appearances a sixth of a second apart.
 
-# %%
+# %% tags=["nbval-check-output"]
 rules = load_recipe(recipe).rules
 pd.Series(dataclasses.asdict(rules)).to_frame("value")
 
-# %%
+# %% tags=["nbval-check-output"]
 repeats = [s for s in scenes if max(s.object_counts.values(), default=0) > 1]
 scene = (repeats or scenes)[0]
 only = {name: group[0] for name, group in scene.by_category().items()
@@ -151,7 +151,7 @@ def plan(title):
 #
 # The number of instances of a category, at least two: "how many toilets?" can be answered without the video.
 
-# %%
+# %% tags=["nbval-check-output"]
 question = first_question("object_counting")
 if question:
     ax = plan(f"{question.ground_truth} x {question.categories[0]}")
@@ -163,7 +163,7 @@ if question:
 #
 # The longest edge of the oriented box, in whole centimetres: $\operatorname{round}(100 \max(e_1, e_2, e_3))$. Only for categories with a single instance, so that "the chair" names one object.
 
-# %%
+# %% tags=["nbval-check-output"]
 question = first_question("object_size_estimation")
 if question:
     instance = only[question.categories[0]]
@@ -194,7 +194,7 @@ if question:
 #
 # The closest points of two boxes, $\min_{p \in A,\, q \in B} \lVert p - q \rVert$ over points sampled every 5 cm on the surfaces of the boxes. This reproduces VSI-Bench's published answers exactly.
 
-# %%
+# %% tags=["nbval-check-output"]
 question = first_question("object_abs_distance")
 if question:
     a, b = (sampled_box_points(only[name]) for name in question.categories)
@@ -208,7 +208,7 @@ if question:
 #
 # Which of four categories is closest to a unique target: the least distance between oriented boxes, over all instances of the option. If two of these distances differ by less than 15 cm, the candidate is rejected.
 
-# %%
+# %% tags=["nbval-check-output"]
 question = first_question("object_rel_distance")
 if question:
     target, *options = question.categories
@@ -235,7 +235,7 @@ if question:
 # %%
 print(inspect.getsource(generators.direction_answer))
 
-# %%
+# %% tags=["nbval-check-output"]
 question = first_question("object_rel_direction_hard")
 if question:
     spots = [np.array(only[name].centroid_m[:2]) for name in question.categories]
@@ -248,7 +248,7 @@ if question:
 # %% [markdown]
 # **Try to break it.** "Standing by the bed, facing the bed" appears in released training data. Here the three objects are of three different unique categories, and `turn_deg` refuses equal points (in metres):
 
-# %%
+# %% tags=["nbval-check-output"]
 try:
     turn_deg((1.0, 2.0), (1.0, 2.0), (3.0, 1.0))
 except SpacerError as error:
@@ -259,7 +259,7 @@ except SpacerError as error:
 #
 # The order in which categories first appear: by the first frame of their earliest instance.
 
-# %%
+# %% tags=["nbval-check-output"]
 can_order = (
     s for s in scenes
     if any(isinstance(q, Draft) for q in GENERATORS["obj_appearance_order"](
@@ -268,7 +268,7 @@ can_order = (
 ordered = next(can_order, scene)  # without a recording nothing is seen first
 question = first_question("obj_appearance_order", ordered)
 
-# %%
+# %% tags=["nbval-check-output"]
 if question:
     figure, ax = plt.subplots(figsize=(6.4, 1.8))
     for name in question.categories:
@@ -331,7 +331,7 @@ for ax, path, name in zip(axes, (position, origin_seen), ("t", "$-R^T t$"), stri
 #
 # For each candidate a generator yields a draft of a question, or a rejection with its reason. Which reasons are common, over all scenes?
 
-# %%
+# %% tags=["nbval-check-output"]
 demo_report = build_dataset(scenes, out, recipe, seed=seed, workers=workers)
 
 
@@ -364,13 +364,13 @@ many = [
 ]
 flat = flatten_answers(many, "object_counting", np.random.default_rng(seed))
 
-# %%
+# %% tags=["nbval-check-output"]
 figure, axes = plt.subplots(1, 2, figsize=(8, 2.6), sharey=True)
 question_plots.answer_histogram(many, axes[0])
 _ = question_plots.answer_histogram(flat, axes[1])
 
 
-# %%
+# %% tags=["nbval-check-output"]
 def best_guess(rows):
     """The accuracy of always giving the most frequent answer."""
     return max(Counter(r["ground_truth"] for r in rows).values()) / len(rows)
@@ -383,11 +383,11 @@ print(f"always the same answer: {best_guess(many):.0%} right → {best_guess(fla
 #
 # Rescans share a room: `scene0000_00` and `scene0000_01` are one space. A split assigns whole spaces to parts, and training parts refuse rooms of the benchmark.
 
-# %%
+# %% tags=["nbval-check-output"]
 parts = demo_report["scenes"]
 pd.Series({part: ", ".join(ids) for part, ids in parts.items()})
 
-# %%
+# %% tags=["nbval-check-output"]
 figure, ax = plt.subplots(figsize=(6.4, 2))
 for row, ids in enumerate(parts.values()):
     ax.plot([s.split("_")[0] for s in ids], [row] * len(ids), "s", ms=12)
@@ -397,7 +397,7 @@ _ = ax.set(xlabel="physical space", ylim=(-0.5, len(parts) - 0.5))
 # %% [markdown]
 # **Failure case.** Plant a leak: a held-out rescan of a training room, under an id that no training file contains.
 
-# %%
+# %% tags=["nbval-check-output"]
 trained = [s for part in ("train", "grpo") for s in parts.get(part, ())]
 planted = (trained or [scene.scene_id])[0].split("_")[0] + "_07"
 try:
@@ -411,12 +411,12 @@ print("written:", (out / "leak").exists())
 #
 # One JSON object per line: the question, the checkable answer, the true map for the map reward, and the video relative to the file.
 
-# %%
+# %% tags=["nbval-check-output"]
 part = next(p for p, counts in demo_report["counts"].items() if any(counts.values()))
 rows = read_questions(demo_report["paths"][part])
 pd.Series(rows[0]).astype(str).str.slice(0, 90).to_frame("first row")
 
-# %%
+# %% tags=["nbval-check-output"]
 figure, ax = plt.subplots(figsize=(6, 3.4))
 map_plots.cognitive_map(rows[0]["map"], ax)
 _ = ax.set(title=f"map of {rows[0]['scene_name']}")
@@ -426,7 +426,7 @@ _ = ax.set(title=f"map of {rows[0]['scene_name']}")
 #
 # SpaceR's SR-91k holds 91,310 questions about 1,201 scans. The recipe `sr91k` says how many of each kind, how many from one video at most, and which answers to even out. Fewer scenes have smaller targets, in proportion. Here it runs on rooms that are metadata only, without meshes and videos.
 
-# %%
+# %% tags=["nbval-check-output"]
 made_from = read_scenes(synthetic_meta(out / f"rooms_seed{seed}.json", rooms, seed))
 big = out / "sr91k"
 report = build_dataset(made_from, big, "sr91k", seed=seed, workers=workers)
@@ -467,7 +467,7 @@ _ = axes[1].set(title=f"kept: {axes[1].get_title()}")
 #
 # Spatial-R1's `sr` measures axis-aligned boxes and asks for left and right only. vsGRPO's `vsi100k` measures from centre to centre and gives no options: the answer is a word.
 
-# %%
+# %% tags=["nbval-check-output"]
 for name in ("sr", "vsi100k"):
     sibling = build_dataset(made_from[:10], out / name, name, seed=seed)
     asked = read_questions(sibling["paths"]["train"])
@@ -480,20 +480,20 @@ for name in ("sr", "vsi100k"):
 #
 # SpaceR-151k adds 60,000 general questions from Video-R1: text to read, values to estimate, free answers. The reader counts every row that it cannot use, by reason. Without the download, a small drawn set in the same raw format replaces it.
 
-# %%
+# %% tags=["nbval-check-output"]
 listing = synthetic_general(40, out / "general", seed)
 general, refused = read_video_r1(listing, listing.parent)
 planted, why_not = convert([{"problem_id": 1.0, "problem": None}, {"problem": "x"}])
 print(len(general), "read,", dict(refused), "refused; planted:", dict(why_not))
 
-# %%
+# %% tags=["nbval-check-output"]
 figure, axes = plt.subplots(1, 5, figsize=(12, 2.4))
 for ax, row in zip(axes, general[:5], strict=True):
     ax.imshow(plt.imread(row["image"]))
     ax.set(title=f"{row['problem_type']}: {row['ground_truth'][:18]}", xlabel="")
     ax.set_axis_off()
 
-# %%
+# %% tags=["nbval-check-output"]
 even = sample_uniform(general, 20, seed)
 joint, summary = joint_set(after, even, seed)
 figure, ax = plt.subplots(figsize=(7, 2.8))
@@ -529,7 +529,7 @@ pd.DataFrame(checked["disagreements"]).head()
 # %% [markdown]
 # **Failure case.** An audit must find errors. One wrong official answer, planted:
 
-# %%
+# %% tags=["nbval-check-output"]
 wrong = dict(after[0], ground_truth="99", question_type="object_counting")
 wrong["question"] = f"How many {after[0]['categories'][0]}(s) are in this room?"
 audit(made_from, [wrong])["disagreements"][0]
@@ -563,14 +563,14 @@ if real:
 #
 # Figures 1, 2, 5 and 6, redrawn from the folder's files (`spacer qa` writes them as SVG). Figure 5 is made from the questions: placeholders replace the objects.
 
-# %%
+# %% tags=["nbval-check-output"]
 shown = read_questions(report["paths"]["train"])
 _ = figures.statistics(shown)
 
-# %%
+# %% tags=["nbval-check-output"]
 _ = figures.templates(shown)
 
-# %%
+# %% tags=["nbval-check-output"]
 files = [path for part, path in demo_report["paths"].items() if parts[part]]
 demo_rows = [row for path in files for row in read_questions(path)]
 _ = figures.examples(demo_rows, out)
@@ -585,7 +585,7 @@ _ = question_plots.duration_histogram(seconds, ax)
 #
 # The folder holds JSON lines, Parquet and a card that names the files.
 
-# %%
+# %% tags=["nbval-check-output"]
 opened = load_dataset(str(big), cache_dir=str(out / "cache"))["train"]
 print(opened)
 print((big / "README.md").read_text()[:620])

@@ -92,7 +92,7 @@ forms = {
 }
 readings = {name: read_completion(text) for name, text in forms.items()}
 
-# %%
+# %% tags=["nbval-check-output"]
 pd.DataFrame(
     {
         "format": [float(r.format_ok) for r in readings.values()],
@@ -103,7 +103,7 @@ pd.DataFrame(
     index=readings,
 )
 
-# %%
+# %% tags=["nbval-check-output"]
 figure, ax = plt.subplots(figsize=(6.4, 2.6))
 read = np.array([[r.format_ok, r.answer is not None] for r in readings.values()]).T
 ax.barh(list(readings), read[0], color=PALETTE[0], label="format is right")
@@ -118,7 +118,7 @@ _ = ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
 #
 # $R_{task} = 1$ if the chosen option is the right one, else 0 (Eq. 2).
 
-# %%
+# %% tags=["nbval-check-output"]
 options = ["A. table", "B. chair", "C. lamp"]
 answers = ["A", "a.", "(A)", "A. table", "table"]
 answers += ["Actually B", "A. chair", "A or B", "D"]
@@ -127,7 +127,7 @@ pd.DataFrame(
     index=answers,
 )
 
-# %%
+# %% tags=["nbval-check-output"]
 print(choice["question"], *choice["options"], f"(true: {choice['ground_truth']})")
 said = [f"<think>x</think><answer>{a}</answer>" for a in "ABC"]
 figure, ax = plt.subplots(figsize=(5.5, 1.8))
@@ -146,17 +146,17 @@ _ = ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
 #
 # 8 against a true 10 is exactly 20% off and passes $\theta = 0.80$. Floating point would fail it, so the comparison has a tolerance.
 
-# %%
+# %% tags=["nbval-check-output"]
 error = abs(8 - 10) / 10
 passes = {theta: error <= 1 - theta + 1e-9 for theta in THRESHOLDS}
 pd.DataFrame({"8 for 10": passes}).T
 
-# %%
+# %% tags=["nbval-check-output"]
 assert np.isclose(sum(passes.values()) / 10, mean_relative_accuracy(8, 10))
 naive = sum(error <= 1 - theta for theta in THRESHOLDS) / 10
 print(f"8 for 10: {mean_relative_accuracy(8, 10)}; without the tolerance: {naive}")
 
-# %%
+# %% tags=["nbval-check-output"]
 guesses = np.linspace(0, 20, 801)
 figure, ax = plt.subplots(figsize=(6.4, 2.8))
 for truth, color in ((10, PALETTE[0]), (4, PALETTE[1])):
@@ -165,7 +165,7 @@ for truth, color in ((10, PALETTE[0]), (4, PALETTE[1])):
 ax.set(xlabel="predicted number", ylabel="task reward (MRA)", xticks=range(0, 21, 2))
 _ = ax.legend()
 
-# %%
+# %% tags=["nbval-check-output"]
 for truth in (2, 4, 10):
     near = {g: mean_relative_accuracy(g, truth) for g in (truth - 1, truth, truth + 1)}
     print(f"true {truth}: {near}")
@@ -178,14 +178,14 @@ print("true 0:", {g: mean_relative_accuracy(g, 0) for g in (0, 1)})
 #
 # A reader that takes the first digits pays wrong answers and misses right ones. `read_number` reads one number, in digits or words, or says why there is none.
 
-# %%
+# %% tags=["nbval-check-output"]
 texts = "4;a total of 4;4 chairs;twenty one;1,200;-3;.5;1e2;4 or 5;between 3 and 4"
 texts = [*texts.split(";"), "1,2,3,4", "two and a half", "many", "1e99"]
 numbers = [read_number(text) for text in texts]
 table = pd.DataFrame(numbers, index=texts, columns=["number", "failure"])
 table.astype({"number": object}).fillna("")
 
-# %%
+# %% tags=["nbval-check-output"]
 figure, ax = plt.subplots(figsize=(5.5, 1.6))
 counts = Counter(failure or "read" for _, failure in numbers)
 bars = ax.barh(list(counts), list(counts.values()), color=PALETTE[2])
@@ -211,7 +211,7 @@ thought = "seen from the door, it stands to the east"
 ten = {**number, "ground_truth": "10"}  # the same room with another truth
 perfect = {g: write_completion(str(g), thought, number["map"]) for g in range(4, 17)}
 
-# %%
+# %% tags=["nbval-check-output"]
 figure, ax = plt.subplots(figsize=(6.4, 2.8))
 for gate, style in (("paper", "o-"), ("released", "s--"), ("off", "x:")):
     config = RewardConfig(map_gate=gate)
@@ -227,7 +227,7 @@ _ = ax.legend()
 #
 # A right answer within a window of tokens earns 0.2 more. The paper's window is 360 to 512 tokens (§5.1); the released code's begins at 320. The bonus measures how long a thought is, not how good, so it is small and only right answers earn it.
 
-# %%
+# %% tags=["nbval-check-output"]
 right = write_completion(choice["ground_truth"], thought, choice["map"])
 lengths = range(250, 600)
 figure, ax = plt.subplots(figsize=(6.4, 2.4))
@@ -238,7 +238,7 @@ for window, style in (((360, 512), "-"), ((320, 512), "--")):
 ax.set(xlabel="completion (tokens)", ylabel="length reward")
 _ = ax.legend()
 
-# %%
+# %% tags=["nbval-check-output"]
 other = "C" if choice["ground_truth"] != "C" else "A"
 wrong = write_completion(other, thought, choice["map"])
 config = RewardConfig()
@@ -279,12 +279,12 @@ figure, ax = plt.subplots(figsize=(8, 3))
 reward_plots.reward_bars(paid.values(), ax, list(paid))
 _ = ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
 
-# %%
+# %% tags=["nbval-check-output"]
 shown = "format task map total gate_open map_score failure map_failure".split()
 breakdowns = pd.DataFrame({k: asdict(b) for k, b in paid.items()}).T[shown]
 breakdowns.fillna("").map(lambda v: round(v, 2) if isinstance(v, float) else v)
 
-# %%
+# %% tags=["nbval-check-output"]
 for b in paid.values():
     assert np.isclose(b.total, b.format + b.task + b.map + b.length)
 assert paid["wrong, perfect map"].map == 0 < paid["wrong, perfect map"].map_score
@@ -304,7 +304,7 @@ print("every total is the sum of its parts")
 #
 # The cells below run the first two. After them, a rule of ours: a malformed *completion* scores 0 and its failure has a name, but a malformed *ground truth* raises.
 
-# %%
+# %% tags=["nbval-check-output"]
 unreadable = f"<think><map>chair near</map>so</think><answer>{letter}</answer>"
 b = score(unreadable, choice, config)
 print(f"unreadable map: task {b.task}, map {b.map}, {b.map_failure}")
@@ -313,12 +313,12 @@ by_own = score(counted, number, config).total
 by_first = score(counted, choice, config).total
 print(f"right count, own row: {by_own:.2f}; by another row's truth: {by_first:.2f}")
 
-# %%
+# %% tags=["nbval-check-output"]
 figure, ax = plt.subplots(figsize=(5.5, 1.5))
 ax.barh(["own row", "another row"], [by_own, by_first], color=PALETTE[:2])
 _ = ax.set(xlabel="total reward of a right count")
 
-# %%
+# %% tags=["nbval-check-output"]
 try:
     score(right, {**choice, "ground_truth": "Z"}, config)
 except SpacerError as error:
@@ -343,7 +343,7 @@ def landscape(scorer):
     return field
 
 
-# %%
+# %% tags=["nbval-check-output"]
 figure, axes = plt.subplots(1, 4, figsize=(13, 3))
 for ax, scorer in zip(axes, SCORERS, strict=True):
     shown = ax.imshow(landscape(scorer), origin="lower", vmin=0, vmax=1)
@@ -480,7 +480,7 @@ table = pd.DataFrame(probe_table(asked))
 totals = table.pivot(index="probe", columns="preset", values="total")
 totals = totals.loc[table.probe.unique(), list(PRESETS)]
 
-# %%
+# %% tags=["nbval-check-output"]
 figure, ax = plt.subplots(figsize=(11, 7))
 shown = ax.imshow(totals, cmap="cividis", vmin=0, aspect="auto")
 ax.set_xticks(range(len(totals.columns)), totals.columns, rotation=30, ha="right")
@@ -490,13 +490,13 @@ for (y, x), value in np.ndenumerate(totals.to_numpy()):
 ax.grid(False)
 _ = figure.colorbar(shown, label=f"mean total reward (n = {len(asked)} questions)")
 
-# %%
+# %% tags=["nbval-check-output"]
 extra = table[["probe", "preset", "map", "length"]]
 paid_more = extra[["map", "length"]].max(axis=1) > 0.01
 extra = extra[~extra.probe.isin(TO_COMPARE) & paid_more]
 extra.round(2)
 
-# %%
+# %% tags=["nbval-check-output"]
 assert not (extra.preset == "ours").any(), "ours pays a probe's map or length"
 print("under `ours`, no probe earns 0.01 for its map or its length")
 
@@ -532,7 +532,7 @@ print("no preset of ours pays a probe more than an honest right answer")
 #
 # $$A_i = \frac{r_i - \operatorname{mean}(r)}{\operatorname{std}(r) + 10^{-4}}$$
 
-# %%
+# %% tags=["nbval-check-output"]
 ours = get_preset("ours")
 misplaced = room_map | {mover: [((room_map[mover][0][0] + 4) % grid_size, 0)]}
 rollouts["right, one object off"] = write_completion(letter, thought, misplaced)
@@ -540,14 +540,14 @@ r = np.array([score(text, choice, ours).total for text in rollouts.values()])
 advantage = (r - r.mean()) / (r.std(ddof=1) + 1e-4)  # divides by G - 1, as TRL does
 pd.DataFrame({"reward": r, "advantage": advantage}, index=rollouts).round(3)
 
-# %%
+# %% tags=["nbval-check-output"]
 mean = sum(r.tolist()) / 8
 spread = (sum((x - mean) ** 2 for x in r.tolist()) / 7) ** 0.5
 by_hand = [(x - mean) / (spread + 1e-4) for x in r.tolist()]
 assert np.allclose(by_hand, advantage) and abs(advantage.sum()) < 1e-9
 print(f"mean {mean:.3f}, std {spread:.3f}, sum {abs(advantage.sum()):.0f}")
 
-# %%
+# %% tags=["nbval-check-output"]
 best = sorted(r.tolist(), reverse=True)[:5]  # the right answers
 examples = {
     "all right, no map reward": [2.0] * 8,
@@ -566,7 +566,7 @@ _ = axes[0].set(ylabel="advantage")
 # %% [markdown]
 # **What to notice.** Where all rewards are equal, all advantages are zero: a zero-advantage group costs its rollouts and changes nothing. The map reward helps here: it separates right answers by their maps. It has a cost too. Dividing by a small spread enlarges small differences, so a noisy map score among right answers becomes noise of full size in the gradient. A map score should be steep where maps are good.
 
-# %%
+# %% tags=["nbval-check-output"]
 noise = np.random.default_rng(1).normal(0, 1, 8)
 noise = (noise - noise.mean()) / noise.std(ddof=1)
 sizes = np.geomspace(1e-6, 1, 60)

@@ -91,7 +91,7 @@ if quick:
     changes.update(max_steps=2, prompts_per_step=4)
     print("QUICK MODE: 2 steps of 4 prompts. Nothing below is a result.")
 
-# %%
+# %% tags=["nbval-check-output"]
 config = load_config(recipe, changes)
 run_dir = PROJECT_ROOT / "notebooks" / (out_dir + "_quick" * quick)
 workers, device, message = resolve_workers(config)
@@ -109,7 +109,7 @@ print(dump_config(config))
 #
 # (SpaceR Eq. 6, after [DeepSeekMath](https://arxiv.org/abs/2402.03300)). Eq. 6 has no $10^{-4}$; SpaceR's code and TRL add it. Take one question and four completions written by hand: a right answer with the true map, a right answer with a wrong map, a wrong answer with the true map, and the right letter without tags.
 
-# %%
+# %% tags=["nbval-check-output"]
 rows = draw_rows(SEEDS["develop"], 12, "new")
 row = next(r for r in rows if r["question_type"] == "object_rel_direction_easy")
 right, wrong = ("A", "B") if row["ground_truth"] == "A" else ("B", "A")
@@ -135,14 +135,14 @@ answers = {
 # %%
 print(inspect.getsource(grpo.group_advantages))
 
-# %%
+# %% tags=["nbval-check-output"]
 four = np.array([5.0, 2.0, 1.0, 0.0])
 eq_6 = (four - four.mean()) / (four.std(ddof=1) + 1e-4)
 found = grpo.group_advantages(torch.tensor(four[None]))[0]
 np.testing.assert_allclose(found, eq_6)
 eq_6.round(2)
 
-# %%
+# %% tags=["nbval-check-output"]
 eq_5 = RewardConfig(map_scorer="decay", length_window=None)
 table = {}
 for name, rules in {"Eq. 5": eq_5, f"recipe {recipe}": config.reward}.items():
@@ -153,7 +153,7 @@ for name, rules in {"Eq. 5": eq_5, f"recipe {recipe}": config.reward}.items():
     table[name, "advantage"] = advantages
 pd.DataFrame(table, index=answers).round(2)
 
-# %%
+# %% tags=["nbval-check-output"]
 figure, axes = plt.subplots(1, 2, figsize=(9, 2.6))
 reward_plots.reward_bars(earned, axes[0], list(answers))
 colors = [PALETTE[2] if a > 0 else PALETTE[5] for a in advantages]
@@ -168,7 +168,7 @@ _ = axes[1].set(xlabel="advantage", yticklabels=[])
 #
 # Now the real model answers. This kernel builds a small trainer, with the tiny model for every recipe. The trainer samples groups of eight rollouts. The cells compare its advantages with Eq. 6.
 
-# %%
+# %% tags=["nbval-check-output"]
 look = {"advanced.num_iterations": 2, "seed": seed}
 if config.prompt_mode == "tiny":
     look["model_path"] = config.model_path
@@ -182,7 +182,7 @@ tokenizer, G = trainer.processing_class.tokenizer, trainer.num_generations
 texts = tokenizer.batch_decode(batch["completion_ids"], skip_special_tokens=True)
 print(f"{len(texts)} rollouts, the first: {texts[0]}")
 
-# %%
+# %% tags=["nbval-check-output"]
 asked = [rows[number] for number in range(4) for _ in range(G)]
 totals = [score(t, r, small.reward).total for t, r in zip(texts, asked, strict=True)]
 groups = np.reshape(totals, (-1, G))
@@ -191,7 +191,7 @@ eq_6 = (groups - groups.mean(axis=1, keepdims=True)) / spread
 np.testing.assert_allclose(eq_6.flatten(), batch["advantages"], atol=1e-3)
 print(f"{len(texts)} advantages are those of Eq. 6")
 
-# %%
+# %% tags=["nbval-check-output"]
 figure, ax = plt.subplots(figsize=(7, 2.4))
 for group, values in enumerate(batch["advantages"].view(-1, G)):
     ax.stem(group + np.linspace(-0.3, 0.3, G), values, basefmt="k-")
@@ -205,7 +205,7 @@ _ = ax.set(xticks=range(4), xticklabels=ticks, ylabel="advantage")
 #
 # TRL's stock trainer gives the video to `generate`, but computes the log-probabilities, and so the loss, **without** it. Nothing fails, and the training curves still change. Our trainer gives each row's video to every score. The visibility check scores the same rollouts twice: with their own video and with another room's. Every run makes this check before its first step, with grey frames in place of the other room, and refuses to start if the loss ignores the video.
 
-# %%
+# %% tags=["nbval-check-output"]
 other = batch["media"][G:] + batch["media"][:G]  # the next question's room
 own_loss, own = trainer.score(batch)
 other_loss, swapped = trainer.score(batch, other)
@@ -218,7 +218,7 @@ pick = int((own - swapped).abs().sum(dim=1).argmax())  # the most telling rollou
 count = int(batch["completion_mask"][pick].sum())
 ids = batch["completion_ids"][pick, :count]
 
-# %%
+# %% tags=["nbval-check-output"]
 figure, ax = plt.subplots(figsize=(10, 2.8))
 ax.plot(own[pick, :count], ".-", label="own video")
 ax.plot(swapped[pick, :count], ".-", label="another room's video")
@@ -253,7 +253,7 @@ with torch.no_grad():
         weight += 0.02 * weight.std() * torch.randn_like(weight)
 loss, logps = trainer.score(batch)
 
-# %%
+# %% tags=["nbval-check-output"]
 mask, A = batch["completion_mask"], batch["advantages"]
 ratio = grpo.log_ratio(logps, batch["old_per_token_logps"], mask).exp()
 kl = grpo.kl_divergence(logps, batch["ref_per_token_logps"])
@@ -277,7 +277,7 @@ eq_7 = np.minimum(rho * a, clipped * a) - small.beta * (r - np.log(r) - 1)
 first = grpo.mean_over_tokens((gain - small.beta * kl)[:1], mask[:1], "grpo")
 np.testing.assert_allclose(first, eq_7.mean(), atol=1e-6)
 
-# %%
+# %% tags=["nbval-check-output"]
 ratio, kl = ratio[mask == 1], kl[mask == 1]
 figure, axes = plt.subplots(1, 2, figsize=(9, 2.6))
 axes[0].hist(ratio.numpy(), bins=60, color=PALETTE[0])
@@ -294,7 +294,7 @@ _ = axes[1].set(xlabel="probability of a token", ylabel="KL estimate (nats)")
 #
 # A group is one video prompt of $P$ tokens with $G$ completions of $C$ tokens. With a row for each completion, the prompt and its video are computed $G$ times: in the rollout, and in old, reference and policy scores. Once is enough, because the prompt's keys and values are the same for all completions. So one row holds the prompt once and all completions after it as *branches*. A branch attends to the prompt and to itself, not to another branch. Its positions continue those of the prompt.
 
-# %%
+# %% tags=["nbval-check-output"]
 figure, ax = plt.subplots(figsize=(3.6, 3.4))
 ax.imshow(visible((Group(8, (5, 3, 5)),)), cmap="Blues", vmax=1.6)
 for place, name in ((4, "prompt"), (10, "A"), (14, "B"), (18, "C")):
@@ -322,7 +322,7 @@ np.testing.assert_allclose(split.transpose(1, 2), whole, atol=1e-6)
 # %% [markdown]
 # Every target is the next token of its own completion. So log-probabilities and gradients are those of separate rows, with $P + GC$ positions in place of $G(P + C)$:
 
-# %%
+# %% tags=["nbval-check-output"]
 P = int(batch["prompt_mask"].sum(dim=1)[0])
 C = int(batch["completion_mask"].sum() / len(texts))
 shapes = {"here": (P, C), "SpaceR": (1100, 400), "short answers": (1100, 100)}

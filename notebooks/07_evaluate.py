@@ -105,7 +105,7 @@ rooms = [int(row["video"].rsplit("/", 1)[1]) for row in rows]
 assert min(rooms) >= max(SEEDS.values())  # no other part starts later
 print(f"rooms {min(rooms):,} to {max(rooms):,}; parts start at {SEEDS}")
 
-# %%
+# %% tags=["nbval-check-output"]
 video = VideoSettings()
 figure, axes = plt.subplots(1, 5, figsize=(10, 2.1))
 example = next(r for r in rows if r["question_type"].startswith("object_rel_dir"))
@@ -313,7 +313,7 @@ print(f"true: {asked['ground_truth']}\n{missed['prediction']}")
 #
 # So far the rows were made in this notebook. Public benchmarks come as files, each with its rule and aggregate. `spacer_lib.benchmarks` reads them as published and scores them as their authors do.
 
-# %%
+# %% tags=["nbval-check-output"]
 entries = {
     name: (b.title, b.overall, b.mode, b.source) for name, b in BENCHMARKS.items()
 }
@@ -370,7 +370,7 @@ for kind in ("first_number", "last_letter"):
 #
 # A reading rule is one of many settings. `configs/profiles` holds what eight published systems set, each value with its source. The table has the settings in which they differ on VSI-Bench. `ours, not theirs` marks a prompt whose words are not repeated here (`--template FILE` takes them), and `not stated` a value that no public source gives.
 
-# %%
+# %% tags=["nbval-check-output"]
 settings_of = profile_table("vsi")
 with pd.option_context("display.max_colwidth", 40):
     display(differing(settings_of).T)
@@ -424,7 +424,7 @@ else:
     seconds = [run["seconds"] for run in study["runs"]]
     print(f"{len(seconds)} runs of {min(seconds):.0f} to {max(seconds):.0f} s each")
 
-# %%
+# %% tags=["nbval-check-output"]
 for name, gain in (study["differences"] if study else {}).items():
     for measure in ("score", "exact", "hits"):
         mean, low, high = gain[measure]

@@ -100,7 +100,7 @@ folder = Path(out_dir or PROJECT_ROOT / "runs" / ("08_ablate" + "_quick" * quick
 #
 # `make evaluation` asks every model that the studies trained the same held-out questions (VSI-Bench's schema, camera `new`, about six questions to a room), through the harness of notebook 07, and `spacer report` pools the seeds of each arm. Below are its two CSV files: macro means of four tasks (VSI-Bench's rule), 95% intervals over rooms.
 
-# %%
+# %% tags=["nbval-check-output"]
 held = PROJECT_ROOT / runs / "held_out"
 has_table = (held / "scores.csv").exists()
 if has_table:
@@ -111,7 +111,7 @@ if has_table:
 else:
     print("NO TABLE HERE: `make studies` and `make evaluation` write held_out/*.csv.")
 
-# %%
+# %% tags=["nbval-check-output"]
 if has_table:
     tasks = scores[scores["level"] == "kind"]
     wide = tasks.pivot(index="run", columns="name", values="score")
@@ -124,7 +124,7 @@ if has_table:
     wide.insert(0, "seeds", whole["seeds"])
     display(wide)
 
-# %%
+# %% tags=["nbval-check-output"]
 if has_table:
     against = deltas[deltas["level"] == "macro"].set_index("run")
     lines = {
@@ -136,7 +136,7 @@ if has_table:
     evaluation_plots.interval_dots(lines, ax)
     _ = ax.set_xlabel("macro score minus warm start (percentage points, 95% interval)")
 
-# %%
+# %% tags=["nbval-check-output"]
 if has_table:
     display(against[["n", "before", "after", "verdict"]].round(3))
 
@@ -159,7 +159,7 @@ for name, study in studies.items():
     asked = study["settings"]["questions"]
     print(f"{name:9} {len(study['runs'])} runs, {hours:.1f} h, {asked} questions")
 
-# %%
+# %% tags=["nbval-check-output"]
 differences = table[table["level"] == "difference"]
 labelled = differences.assign(name=differences["study"] + ": " + differences["name"])
 figure, axes = plt.subplots(1, 2, figsize=(12, 3.2))
@@ -167,7 +167,7 @@ for ax, measure in zip(axes, ("score", "hits"), strict=True):
     evaluation_plots.delta_forest(labelled, ax, measure)
     ax.set_xlabel(f"{measure}: first minus second (percentage points, 95% interval)")
 
-# %%
+# %% tags=["nbval-check-output"]
 for row in labelled[labelled["measure"] == "score"].itertuples():
     print(f"{row.name:34} {100 * row.delta:+5.1f} [{100 * row.low:+.1f}, "
           f"{100 * row.high:+.1f}], {row.seeds} seed(s): {row.verdict}")
@@ -179,7 +179,7 @@ for row in labelled[labelled["measure"] == "score"].itertuples():
 #
 # SpaceR's Table 3 compares accuracy with the length of the thoughts. In the study `modes` one start was taught three forms of an answer and then trained in each.
 
-# %%
+# %% tags=["nbval-check-output"]
 forms = []
 for run in studies.get("modes", {}).get("runs", []):
     tokens = run["training"]["completions/mean_length"][1]
@@ -227,7 +227,7 @@ for ax, name in zip(axes, ("oracle", "random_map"), strict=True):
 #
 # `hits` is the hit rate (SpaceR: map accuracy), the share of objects drawn within one cell. Random cells reach this by chance:
 
-# %%
+# %% tags=["nbval-check-output"]
 table5 = published.wide("spacer_table5")
 print("SpaceR's Table 5, random map less own map (points):")
 print((table5.loc["Randomly generated"] - table5.loc["Model-generated"]).round(1))
@@ -289,7 +289,7 @@ counts.rename(columns=lambda name: name.replace("right_if_", "n: "))
 #
 # SpaceR's Figure 8 shows two failures, of perception and of localisation. With the solver every wrong answer gets a label:
 
-# %%
+# %% tags=["nbval-check-output"]
 for label, meaning in FAILURES.items():
     print(f"{label:12} {meaning}")
 
@@ -396,7 +396,7 @@ for number, question in enumerate(asked, start=1):
     text = " ".join([question["row"]["question"], *(question["row"]["options"] or ())])
     print(f"{number}. {text}\n")
 
-# %%
+# %% tags=["nbval-check-output"]
 my_answers = {}  # for example {1: "A", 2: "3"}
 by_hand = bool(my_answers)
 if not by_hand:
@@ -406,7 +406,7 @@ mine = {asked[i - 1]["row"]["id"]: answer for i, answer in my_answers.items()}
 result = score_quiz(asked, mine, seed=seed)
 {key: result[key] for key in ("n", "answered", "right", "solver_right")}
 
-# %%
+# %% tags=["nbval-check-output"]
 for other in ("with_truth", "with_solver"):
     found = result[other]
     if found is not None:
@@ -416,7 +416,7 @@ for other in ("with_truth", "with_solver"):
 # %% [markdown]
 # Agreement is corrected for chance by Gwet's AC1, $(p_a - p_e) / (1 - p_e)$ with $p_e = \frac{1}{q-1}\sum_k \pi_k (1 - \pi_k)$: $p_a$ is the share of agreeing pairs, $\pi_k$ how often category $k$ of $q$ is given. Without answers by hand the second line is 1 by construction. AC1 was made for cases like this one: two raters agree on 95 of 100, nearly always on *yes*.
 
-# %%
+# %% tags=["nbval-check-output"]
 ratings = [["yes", "yes"]] * 95 + [["yes", "no"]] * 3 + [["no", "yes"]] * 2
 ac1, yes = gwet_ac1(ratings), (0.98, 0.97)
 chance = yes[0] * yes[1] + (1 - yes[0]) * (1 - yes[1])

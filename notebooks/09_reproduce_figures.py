@@ -90,7 +90,7 @@ if not run_dir.is_dir():
 #
 # `spacer_lib/published` holds one CSV file per table, with one printed number per line under the printed names. An unknown name is refused with the nearest one.
 
-# %%
+# %% tags=["nbval-check-output"]
 print(published.value("spacer_table1", "SpaceR SG-RLVR", "VSI-Bench"))
 try:
     published.value("spacer_table1", "SpaceR SGRLVR", "VSI")
@@ -137,7 +137,7 @@ def read(name):
 #
 # In the tables below a letter marks an odd number. These printed averages differ from the mean of their eight tasks by more than rounding:
 
-# %%
+# %% tags=["nbval-check-output"]
 every = pd.concat([published.table(name) for name in published.names()])
 every[every["note"].str.contains("mean of the")].iloc[:, [0, 1, 2, 4, 6]]
 
@@ -150,7 +150,7 @@ every[every["note"].str.contains("mean of the")].iloc[:, [0, 1, 2, 4, 6]]
 #
 # The paper shows rooms of ScanNet, whose licence does not allow us to ship them. Ours are synthetic: a walk through one room, its map, and one question of each type.
 
-# %%
+# %% tags=["nbval-check-output"]
 temporary = tempfile.TemporaryDirectory()
 work = Path(temporary.name)
 scenes = read_scenes(synthetic_meta(work / "rooms.json", 16, seed))
@@ -168,7 +168,7 @@ seconds = [f"{index / scenes[0].fps:.1f} s" for index in indices]
 room_plots.frames_strip(render_frames(room, walk, indices, 160), axes, seconds)
 save(figure, "spacer_figure1_frames")
 
-# %%
+# %% tags=["nbval-check-output"]
 figure = figures.examples(of_one, work)
 save(figure, "spacer_figure1")
 
@@ -184,7 +184,7 @@ sources = {"SR-91k": int(total - general), "Video-R1-260k part": int(general)}
 tasks = {k: task.target for k, task in load_recipe("sr91k").tasks.items()}
 assert sum(tasks.values()) == sources["SR-91k"]
 
-# %%
+# %% tags=["nbval-check-output"]
 figure, axes = plt.subplots(2, 1, figsize=(7, 4.6))
 question_plots.share_donut(sources, axes[0], "SpaceR-151k, published")
 question_plots.share_donut(tasks, axes[1], "SR-91k, our recipe")
@@ -195,7 +195,7 @@ save(figure, "spacer_figure2", "spacer_figure2")
 #
 # Each question is answered eight times; if all answers are right or all are wrong, GRPO learns nothing from it. The paper draws the distribution and the scores after retraining, without numbers. Ours is the tiny model's, from notebook 06.
 
-# %%
+# %% tags=["nbval-check-output"]
 found = sorted(run_dir.rglob("selection.jsonl"))
 if found:
     scored = read_jsonl(found[0])
@@ -212,7 +212,7 @@ else:
 #
 # Squares are true, dots are drawn, lines join the pairs. The answers come from the runs, before and after training.
 
-# %%
+# %% tags=["nbval-check-output"]
 files = [path for name in ("before_own", "after_own", "answers")
          for path in sorted(run_dir.rglob(f"{name}.jsonl"))][:2]
 before, after = map(read_jsonl, files) if files[1:] else ([], [])
@@ -259,7 +259,7 @@ def mended(row, first, second):
 
 answer_files = inside(files) if from_runs else []
 
-# %%
+# %% tags=["nbval-check-output"]
 repaired = [pair for pair in pairs if mended(*pair)]
 chosen = []
 for kind in ("rel_distance", "counting"):
@@ -278,7 +278,7 @@ if chosen:
 # %% [markdown]
 # **What to notice.** The paper selects its cases. These are the *first* questions of the same two tasks that were wrong before training and right after it. Single cases prove nothing, so count both directions:
 
-# %%
+# %% tags=["nbval-check-output"]
 fates = {"mended": mended, "broken": lambda row, a, b: mended(row, b, a)}
 counts = {name: sum(found(*pair) for pair in pairs) for name, found in fates.items()}
 print(f"of {len(pairs)} questions:", counts if from_runs else "none was asked")
@@ -286,7 +286,7 @@ print(f"of {len(pairs)} questions:", counts if from_runs else "none was asked")
 # %% [markdown]
 # The paper names two kinds of failure. *Perception*: an object is missing from the map. *Localisation*: all objects are drawn, in the wrong places. The classifier of notebook 08 finds the first answer of each kind after training:
 
-# %%
+# %% tags=["nbval-check-output"]
 judged = [record(row, last["prediction"], strict) for row, _, last in pairs]
 failed = failure_examples(judged, asked, ("perception", "localisation"))
 if failed:
@@ -302,7 +302,7 @@ else:
 #
 # The wording of our questions, with placeholders instead of objects. It is taken from the questions, not from a list of templates.
 
-# %%
+# %% tags=["nbval-check-output"]
 figure = figures.templates(rows)
 save(figure, "spacer_figure5")
 
@@ -320,7 +320,7 @@ save(figure, "spacer_figure6")
 # %% [markdown]
 # ## Table 1 · Main results
 
-# %%
+# %% tags=["nbval-check-output"]
 show("spacer_table1")
 
 # %% [markdown]
@@ -342,7 +342,7 @@ ours = {"strongest floor": ("floors", "strongest"),
 ours = {k: state(part, name) for k, (part, name) in ours.items()
         if summary and name in summary[part]}
 
-# %%
+# %% tags=["nbval-check-output"]
 if ours:
     figure, ax = plt.subplots(figsize=(7, 2.2))
     evaluation_plots.interval_dots(ours, ax, zero=False)
@@ -355,7 +355,7 @@ if ours:
 #
 # The frequency baseline gives a task's most frequent answer and needs no video and no model. VSI-Bench prints its score; Spatial-R1's table repeats it.
 
-# %%
+# %% tags=["nbval-check-output"]
 model = published.wide("spacer_table5").loc["Model-generated"].iloc[1:9]
 printed = published.wide("spatial_r1_table1").loc["Chance Level (Frequency)"]
 floors = printed.iloc[:8]  # both tables name the tasks in one order
@@ -363,21 +363,21 @@ pairs_of = zip(model.index, floors, model, strict=True)
 against = {task: (floor, score) for task, floor, score in pairs_of}
 pd.DataFrame({"floor's name": floors.index}, index=model.index)
 
-# %%
+# %% tags=["nbval-check-output"]
 figure, ax = plt.subplots(figsize=(8.4, 3.4))
 labels = ("always the most frequent answer", "SpaceR SG-RLVR")
 evaluation_plots.paired_dots(against, ax, labels, margin=0.5)
 ax.set(xlabel="VSI-Bench accuracy (%)")
 save(figure, "three_of_eight", "spacer_table5", "spatial_r1_table1")
 
-# %%
+# %% tags=["nbval-check-output"]
 low = [task for task, (floor, score) in against.items() if score <= floor + 0.5]
 print(f"{len(low)} of {len(against)} at or under the floor (within half a point):", low)
 
 # %% [markdown]
 # **What to notice.** Grey: no difference. Orange: under the floor. The average over eight tasks hides that some of them were not learned at all. The same for our model:
 
-# %%
+# %% tags=["nbval-check-output"]
 if summary:
     kind = "strongest" if "strongest" in summary["floors"] else "majority"
     floor, score = summary["floors"][kind], summary["after"]["own"]
@@ -392,7 +392,7 @@ if summary:
 # %% [markdown]
 # ## Table 2 · Ablations
 
-# %%
+# %% tags=["nbval-check-output"]
 show("spacer_table2")
 
 # %% [markdown]
@@ -413,7 +413,7 @@ maps = published.wide("spacer_table5")["Overall"]
 gain = maps["Ground truth"] - maps["Model-generated"]
 gaps["Table 5: true map less own map"] = (gain, None, None)
 
-# %%
+# %% tags=["nbval-check-output"]
 study, hacking = read("study.json"), read("study_hacking.json")
 for found in (study, hacking):
     for pair, difference in found.get("differences", {}).items():
@@ -431,7 +431,7 @@ save(figure, "ablation_gaps", "spacer_table2", "spacer_table5", *read_from)
 #
 # SpaceR's text prints its gain by the origin of the rooms:
 
-# %%
+# %% tags=["nbval-check-output"]
 for rooms in ("ScanNet", "not ScanNet"):
     gain = published.value("context", "gain on VSI-Bench", rooms)
     print(f"gain on VSI-Bench, rooms of {rooms}: {gain} points")
@@ -439,10 +439,10 @@ for rooms in ("ScanNet", "not ScanNet"):
 # %% [markdown]
 # ## Table 3 · Thinking
 
-# %%
+# %% tags=["nbval-check-output"]
 show("spacer_table3")
 
-# %%
+# %% tags=["nbval-check-output"]
 three = published.wide("spacer_table3")
 thought = [row for row in three.index if row.endswith("+ think")]
 models = [row.removesuffix(" + think") for row in thought]
@@ -457,7 +457,7 @@ save(figure, "spacer_table3_pairs", "spacer_table3")
 # %% [markdown]
 # **What to notice.** Thinking lowers the scores of models that were not trained to think (left, untrained rows). On general video (right) it lowers all scores except that of the model that started from reasoning traces. In our study each mode is taught by a short SFT first and then trained with SG-RLVR.
 
-# %%
+# %% tags=["nbval-check-output"]
 modes = read("study_modes.json")
 if modes:
     figure, ax = plt.subplots(figsize=(7.4, 2.2))
@@ -467,10 +467,10 @@ if modes:
 # %% [markdown]
 # ## Table 4 · Spatial words
 
-# %%
+# %% tags=["nbval-check-output"]
 show("spacer_table4")
 
-# %%
+# %% tags=["nbval-check-output"]
 four = published.wide("spacer_table4")
 figure, ax = plt.subplots(figsize=(6.4, 2.8))
 for name in ("VSI-Bench", "STI-Bench", "SPAR-Bench"):
@@ -498,7 +498,7 @@ for path in logs:
 histories = {a: r for a, r in histories.items() if "reward" in r[0][0]}
 log_files = inside(logs)
 
-# %%
+# %% tags=["nbval-check-output"]
 figure, axes = plt.subplots(1, 2, figsize=(10.4, 2.8))
 for name in ("VSI-Bench", "SPAR-Bench Single-view", "VM"):
     axes[0].plot(ends, table.loc[rows_of, name], "o:", label=name)
@@ -515,11 +515,11 @@ save(figure, "spacer_figure7", "spacer_table1", "spacer_figure2", *log_files)
 #
 # ## Tables 5 and 6 · Maps at inference, and their size
 
-# %%
+# %% tags=["nbval-check-output"]
 show("spacer_table5")
 show("spacer_table6")
 
-# %%
+# %% tags=["nbval-check-output"]
 figure, axes = plt.subplots(1, 3, figsize=(10.8, 2.8))
 for ax, name in zip(axes[:2], ("spacer_table5", "spacer_table6"), strict=True):
     lines = published.wide(name)
@@ -549,7 +549,7 @@ save(figure, "spacer_tables5_6_lines", "spacer_table5", "spacer_table6", *used)
 #
 # Its questions ask for left or right only and its distances use axis-aligned boxes: the recipe `sr`.
 
-# %%
+# %% tags=["nbval-check-output"]
 sibling = build_dataset(scenes[:2], work / "sr", "sr", seed=seed)
 asked_sr = read_questions(sibling["paths"]["train"])
 of_one = [row for row in asked_sr if row["scene_name"] == scenes[0].scene_id]
@@ -559,10 +559,10 @@ save(figure, "spatial_r1_figure1")
 # %% [markdown]
 # ## Table 1 · VSI-Bench
 
-# %%
+# %% tags=["nbval-check-output"]
 show("spatial_r1_table1")
 
-# %%
+# %% tags=["nbval-check-output"]
 spatial = published.wide("spatial_r1_table1")
 rows_of = ["Qwen2.5-VL-7B (zero-shot)", "Spatial-R1 (Ours)"]
 change = spatial.loc[rows_of].diff().iloc[-1]
@@ -570,7 +570,7 @@ recomputed = change.iloc[:8].mean()
 print(f"printed averages differ by {change.iloc[8]:.1f}")
 print(f"means of the eight tasks differ by {recomputed:.1f}")
 
-# %%
+# %% tags=["nbval-check-output"]
 figure, ax = plt.subplots(figsize=(8.4, 3.4))
 sides = spatial.loc[rows_of].T.iloc[:8]
 pairs_of = {task: tuple(values) for task, values in sides.T.items()}
@@ -585,7 +585,7 @@ save(figure, "spatial_r1_table1_pairs", "spatial_r1_table1")
 #
 # Figures 1 and 3 are transcripts. Ours, one per mode, before and after training:
 
-# %%
+# %% tags=["nbval-check-output"]
 for run in modes.get("runs", []):
     if run["seed"] == 0:
         example = run["examples"][0]
@@ -595,7 +595,7 @@ for run in modes.get("runs", []):
 # %% [markdown]
 # Figure 2 shows one question per task. The text prints the number of questions of each task; our recipe `vsi100k` has the same targets.
 
-# %%
+# %% tags=["nbval-check-output"]
 vsi = published.wide("vsgrpo_vsi100k")["questions"]
 tasks = load_recipe("vsi100k").tasks
 wanted = {name: task.target / 1000 for name, task in tasks.items() if task.target}
@@ -614,13 +614,13 @@ save(figure, "vsgrpo_figure2", "vsgrpo_vsi100k")
 #
 # Some cells of this table could not be read from the paper's text; they are left empty.
 
-# %%
+# %% tags=["nbval-check-output"]
 show("vsgrpo_table1")
 
 # %% [markdown]
 # ## Table 2 · Training
 
-# %%
+# %% tags=["nbval-check-output"]
 show("vsgrpo_table2")
 
 # %%
@@ -634,7 +634,7 @@ baselines = read("study_baselines.json")
 for arm, gain in baselines.get("arms", {}).items():
     gains[f"ours, {arm}"] = [100 * value for value in gain["score"]]
 
-# %%
+# %% tags=["nbval-check-output"]
 figure, ax = plt.subplots(figsize=(8.8, 4.2))
 evaluation_plots.interval_dots(gains, ax)
 ax.set(xlabel="gain over the base model (percentage points)")
@@ -646,7 +646,7 @@ save(figure, "vsgrpo_table2_gains", "vsgrpo_table2", *used)
 #
 # ## Table 3 · What is forgotten
 
-# %%
+# %% tags=["nbval-check-output"]
 show("vsgrpo_table3")
 
 # %% [markdown]
@@ -654,7 +654,7 @@ show("vsgrpo_table3")
 #
 # The paper draws a collapse at $\beta = 0$ and none at a small positive $\beta$; it prints no numbers. Ours: the tiny model over a few dozen steps; thin lines are seeds.
 
-# %%
+# %% tags=["nbval-check-output"]
 if histories:
     figure, ax = plt.subplots(figsize=(8, 2.8))
     training_plots.arm_curves(histories, ax, "rewards/format/mean")
@@ -670,7 +670,7 @@ else:
 #
 # The paper observes that the format is learned within a few steps, and the task slowly and up to a limit.
 
-# %%
+# %% tags=["nbval-check-output"]
 parts = {"format": "rewards/format/mean", "accuracy": "rewards/task/mean"}
 if histories:
     arm, logged = next(iter(histories.items()))
@@ -687,7 +687,7 @@ if histories:
 #
 # A public page ranks the released checkpoint on other benchmarks; its VSI-Bench number differs slightly from the paper's. The page mixes shares and per cent.
 
-# %%
+# %% tags=["nbval-check-output"]
 published.wide("leaderboard")
 
 # %% [markdown]
@@ -695,10 +695,10 @@ published.wide("leaderboard")
 #
 # Each figure with the tables and run files that it shows. `save` refuses a source that does not exist.
 
-# %%
+# %% tags=["nbval-check-output"]
 pd.Series(exported, name="drawn from").to_frame()
 
-# %%
+# %% tags=["nbval-check-output"]
 written = sorted(path.name for path in out.iterdir() if path.stem in exported)
 print(f"{len(exported)} figures, {len(written)} files in {out_dir}/")
 drawn_from = " ".join(exported.values())

@@ -45,6 +45,7 @@ MARKS = {
         "lab",
         "launch",
         "light_workers",
+        "nbval",
         "notebook_scans",
         "with_vllm",
         "workers",

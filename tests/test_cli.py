@@ -4,6 +4,7 @@ import dataclasses
 import re
 import shlex
 import shutil
+import subprocess
 import tempfile
 from pathlib import Path
 
@@ -393,6 +394,61 @@ def test_a_kept_run_names_no_folder_of_the_machine(tmp_path, monkeypatch):
     run = notebooks.execute("01_sum", tmp_path / "out.ipynb")
     text = run.path.read_text()
     assert '"output_path": "out.ipynb"' in text and str(tmp_path) not in text
+
+
+def test_the_demo_writes_what_git_ignores_and_keep_promotes_it(tmp_path, monkeypatch):
+    """In a clone of its own: no tracked file changes until ``make keep``."""
+
+    def git(*words):
+        done = subprocess.run(
+            ["git", *words], cwd=tmp_path, capture_output=True, text=True, check=True
+        )
+        return done.stdout.splitlines()
+
+    git("init", "-q")
+    kept = tmp_path / "papermill_runs"
+    kept.mkdir()
+    (kept / "summary.json").write_text("{}")
+    for name in ("Makefile", ".gitignore"):
+        shutil.copy(PROJECT_ROOT / name, tmp_path)
+    git("add", "-A")
+    git("-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "all")
+    record = {"score": 0.5, "hits": 0.2}
+    evaluated = {
+        "floors": {name: record for name in ("majority", "blind", "other")},
+        "before": {"own": record, "seen": record},
+        "after": None,
+        "questions": 2,
+    }
+
+    def execute(name, out):
+        write_json(out, {"cells": [name]})
+        write_json(tmp_path / "runs" / "07_evaluate" / "summary.json", evaluated)
+        return notebooks.NotebookRun(name, out, 1.0, 0.5)
+
+    monkeypatch.setattr(notebooks, "execute", execute)
+    monkeypatch.setattr(cli.project, "PROJECT_ROOT", tmp_path)
+    demo = tmp_path / cli.project.DEMO.relative_to(PROJECT_ROOT)
+    monkeypatch.setattr(cli.project, "DEMO", demo)
+    cli.project.demo()
+    assert git("status", "--short") == []
+    subprocess.run(["make", "-s", "keep"], cwd=tmp_path, check=True)
+    assert git("status", "--short") == [
+        " M papermill_runs/summary.json",
+        "?? papermill_runs/05_train_grpo__tiny__seed0.ipynb",
+        "?? papermill_runs/07_evaluate__tiny__seed0.ipynb",
+    ]
+    assert read_json(kept / "summary.json") == read_json(demo / "summary.json")
+
+
+def test_nothing_is_kept_of_a_demo_that_failed(tmp_path):
+    shutil.copy(PROJECT_ROOT / "Makefile", tmp_path)
+    (tmp_path / "papermill_runs").mkdir()
+    (tmp_path / "runs" / "demo").mkdir(parents=True)
+    (tmp_path / "runs" / "demo" / "05_train_grpo__tiny__seed0.ipynb").write_text("{}")
+    done = subprocess.run(["make", "-s", "keep"], cwd=tmp_path, capture_output=True)
+    assert done.returncode and b"summary.json" in done.stderr
+    assert list((tmp_path / "papermill_runs").iterdir()) == []
 
 
 def test_summary_shows_floors_before_and_after():

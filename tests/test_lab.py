@@ -1,5 +1,11 @@
-"""Saving a notebook in JupyterLab, as ``make lab`` starts it, writes both halves."""
+"""JupyterLab, as ``make lab`` starts it: no dialog, and a save writes both halves.
 
+The last test drives a browser. It needs Chromium and the package playwright, which the
+project does not install.
+"""
+
+import difflib
+import importlib.util
 import json
 import os
 import re
@@ -13,7 +19,9 @@ from pathlib import Path
 import jupytext
 import nbformat
 import pytest
+from jupyter_server.services.contents.largefilemanager import LargeFileManager
 from jupytext.config import load_jupytext_config
+from jupytext.sync_contentsmanager import build_sync_jupytext_contents_manager_class
 
 ROOT = Path(__file__).resolve().parent.parent
 STEMS = sorted(path.stem for path in (ROOT / "notebooks").glob("[0-9]*.py"))
@@ -21,24 +29,33 @@ TOKEN = "only-for-this-test"
 
 
 def lab_command():
-    """The command of ``make lab``, with this checkout's interpreter folder."""
-    lines = subprocess.run(
+    """The command of ``make lab`` and its variables, with this checkout's programs."""
+    told = subprocess.run(
         ["make", "-n", "lab"], cwd=ROOT, capture_output=True, text=True, check=True
-    ).stdout.splitlines()
+    ).stdout
+    lines = told.replace("\\\n", " ").splitlines()
     (line,) = [line for line in lines if "jupyter lab" in line]
-    program, *rest = shlex.split(line.lstrip("@"))
-    return [str(ROOT / program), *rest]
+    words = shlex.split(line)
+    count = next(i for i, word in enumerate(words) if not re.match(r"[A-Z_]+=", word))
+    variables = dict(word.split("=", 1) for word in words[:count])
+    return [str(ROOT / words[count]), *words[count + 1 :]], variables
+
+
+def copied(folder):
+    """The notebooks' folder, as in a checkout, in ``folder``."""
+    (folder / "notebooks").mkdir()
+    shutil.copy(ROOT / "notebooks" / "jupytext.toml", folder / "notebooks")
+    for stem in STEMS:
+        for suffix in (".py", ".ipynb"):
+            shutil.copy(ROOT / "notebooks" / f"{stem}{suffix}", folder / "notebooks")
+    return folder
 
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory):
     """(folder, url) of a copy of the notebooks, served as ``make lab`` serves them."""
-    folder = tmp_path_factory.mktemp("checkout")
-    (folder / "notebooks").mkdir()
-    shutil.copy(ROOT / "jupytext.toml", folder)
-    for stem in STEMS:
-        for suffix in (".py", ".ipynb"):
-            shutil.copy(ROOT / "notebooks" / f"{stem}{suffix}", folder / "notebooks")
+    folder = copied(tmp_path_factory.mktemp("checkout"))
+    command, variables = lab_command()
     log = folder / "server.log"
     options = [
         "--no-browser",
@@ -46,10 +63,12 @@ def lab(tmp_path_factory):
         "--port=0",
         f"--IdentityProvider.token={TOKEN}",
     ]
-    environment = os.environ | {"JUPYTER_CONFIG_DIR": str(folder / "config")}
+    environment = os.environ | variables
+    environment |= {"JUPYTER_CONFIG_DIR": str(folder / "config"), "SPACER_QUICK": "1"}
+    environment.pop("MPLBACKEND", None)  # figures stay inline
     with open(log, "w") as sink:
         server = subprocess.Popen(
-            [*lab_command(), *options],
+            [*command, *options],
             cwd=folder,
             stdout=sink,
             stderr=sink,
@@ -131,6 +150,57 @@ def test_a_notebook_newer_than_its_script_still_opens(lab):
     assert contents(url, f"notebooks/{STEMS[0]}.ipynb")["content"]["cells"]
 
 
+@pytest.mark.parametrize("opened", [".ipynb", ".py"])
+@pytest.mark.parametrize("root", ["", "notebooks"])
+def test_both_halves_are_saved_wherever_the_server_starts(tmp_path, root, opened):
+    copied(tmp_path)
+    manager = build_sync_jupytext_contents_manager_class(LargeFileManager)(
+        root_dir=str(tmp_path / root)
+    )
+    name = STEMS[1]
+    path = f"{name}{opened}" if root else f"notebooks/{name}{opened}"
+    before = halves(tmp_path, name)
+    model = manager.get(path, type="notebook")
+    model["content"]["cells"][-1]["source"] += "\n# added"
+    manager.save({"type": "notebook", "content": model["content"]}, path)
+    for half, old in zip(halves(tmp_path, name), before, strict=True):
+        assert [line.strip('# ",\\n') for line in added_lines(old, half)][-1] == "added"
+
+
+def test_the_librarys_modules_are_no_pairs(tmp_path):
+    """Opened as notebooks and saved, they leave no ``.ipynb`` beside them."""
+    copied(tmp_path)
+    (tmp_path / "spacer_lib").mkdir()
+    path = shutil.copy(ROOT / "spacer_lib" / "rows.py", tmp_path / "spacer_lib")
+    manager = build_sync_jupytext_contents_manager_class(LargeFileManager)(
+        root_dir=str(tmp_path)
+    )
+    model = manager.get("spacer_lib/rows.py", type="notebook")
+    manager.save(
+        {"type": "notebook", "content": model["content"]}, "spacer_lib/rows.py"
+    )
+    assert list((tmp_path / "spacer_lib").iterdir()) == [Path(path)]
+
+
+def test_the_lab_asks_nothing(lab):
+    """No build of an extension that open3d brings, and no request for news."""
+    _, url = lab
+    page = urllib.request.Request(
+        f"{url}/lab", headers={"Authorization": f"token {TOKEN}"}
+    )
+    with urllib.request.urlopen(page, timeout=30) as answer:
+        text = answer.read().decode()
+    assert '"buildAvailable": false' in text and '"buildCheck": false' in text
+    name = "@jupyterlab/apputils-extension:notification"
+    schema = urllib.request.Request(
+        f"{url}/lab/api/settings/{name}", headers={"Authorization": f"token {TOKEN}"}
+    )
+    with urllib.request.urlopen(schema, timeout=30) as answer:
+        defaults = json.load(answer)["schema"]["properties"]
+    assert defaults["fetchNews"]["default"] == "false"
+    assert defaults["checkForUpdates"]["default"] is False
+
+
 @pytest.mark.parametrize("stem", STEMS)
 def test_scripts_are_laid_out_as_jupytext_lays_them_out(stem):
     script = ROOT / "notebooks" / f"{stem}.py"
@@ -138,3 +208,120 @@ def test_scripts_are_laid_out_as_jupytext_lays_them_out(stem):
     book = jupytext.read(script.with_suffix(".ipynb"), config=config)
     text = jupytext.writes(book, fmt="py:percent", config=config)
     assert text == script.read_text(encoding="utf-8")
+
+
+# ---------------------------------------------------------------- in a browser
+
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+
+
+@pytest.fixture(scope="module")
+def page(lab):
+    """An empty tab of Chromium; skips where there is none."""
+    if importlib.util.find_spec("playwright") is None:
+        pytest.skip("the package playwright is not installed: pip install playwright")
+    if CHROMIUM is None:
+        pytest.skip("no chromium on PATH: apt-get install chromium")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as play:
+        browser = play.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox"], timeout=90_000
+        )
+        tab = browser.new_page(viewport={"width": 1400, "height": 900})
+        tab.set_default_timeout(60_000)
+        yield tab
+        browser.close()
+
+
+def wait_for_kernel(page, url, state, times):
+    """Until the kernel has been seen in a state ``times`` times in turn."""
+    deadline, seen = time.monotonic() + 240, 0
+    while seen < times:
+        assert time.monotonic() < deadline, f"not {state} for 240 s"
+        page.wait_for_timeout(200)
+        seen = seen + 1 if kernel_states(url) == [state] else 0
+
+
+def kernel_states(url):
+    request = urllib.request.Request(
+        f"{url}/api/kernels", headers={"Authorization": f"token {TOKEN}"}
+    )
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        return [kernel["execution_state"] for kernel in json.load(answer)]
+
+
+def run_all(page, folder, url, stem, first):
+    """Run every cell and save; the first execution count must be ``first``."""
+    wait_for_kernel(page, url, "idle", 10)
+    page.locator(".lm-MenuBar-item", has_text="Run").click()
+    page.locator(".lm-Menu-item", has_text=re.compile("^Run All Cells")).click()
+    wait_for_kernel(page, url, "busy", 1)
+    wait_for_kernel(page, url, "idle", 10)
+    script, book = saved(page, folder, stem)
+    cells = [c for c in nbformat.reads(book, 4).cells if c.cell_type == "code"]
+    counts = [cell.execution_count for cell in cells if cell.source.strip()]
+    assert counts == list(range(first, first + len(counts)))
+    kinds = {output.output_type for cell in cells for output in cell.outputs}
+    assert "error" not in kinds
+    return script, book, len(counts)
+
+
+def saved(page, folder, stem):
+    """Both halves after a save."""
+    path = folder / "notebooks" / f"{stem}.ipynb"
+    before = path.stat().st_mtime_ns
+    page.keyboard.press("Control+s")
+    deadline = time.monotonic() + 30
+    while path.stat().st_mtime_ns == before and time.monotonic() < deadline:
+        page.wait_for_timeout(200)
+    page.wait_for_timeout(1000)  # the other half, and its checkpoint
+    return halves(folder, stem)
+
+
+def no_dialogs(page):
+    found = page.locator(".jp-Dialog, .Toastify__toast")
+    assert found.all_inner_texts() == []
+
+
+def test_a_visitor_opens_runs_edits_and_saves(lab, page):
+    folder, url = lab
+    stem = "02_rasterize_maps"
+    script, _ = halves(folder, stem)
+    page.goto(f"{url}/lab/tree/notebooks?token={TOKEN}")
+    item = page.locator(".jp-DirListing-item", has_text=f"{stem}.py")
+    item.wait_for()
+    page.wait_for_timeout(8000)  # the build check asked by then
+    no_dialogs(page)
+    item.click(button="right")
+    page.locator(".lm-Menu-item", has_text="Open With").first.hover()
+    page.locator(".lm-Menu-item", has_text="Jupytext Notebook").click()
+    page.locator(".jp-NotebookPanel .jp-Cell").first.wait_for()
+    first = 1
+    for _ in range(2):
+        same, ran, count = run_all(page, folder, url, stem, first)
+        first += count
+        assert same == script  # a run changes nothing in the script
+    no_dialogs(page)
+    assert page.locator(".jp-OutputArea-output img").count() > 0
+    edit_and_compare(page, folder, stem, same, ran)
+
+
+def edit_and_compare(page, folder, stem, script, ran):
+    """Add a line to the first cell: it is all that changes, in both halves."""
+    words = "Added in the browser."
+    cell = page.locator(".jp-NotebookPanel .jp-Cell").first
+    cell.scroll_into_view_if_needed()
+    cell.dblclick()
+    cell.locator(".cm-content").click()
+    page.keyboard.press("Control+End")
+    page.keyboard.type(f"\n{words}")
+    new_script, new_book = saved(page, folder, stem)
+    for old, new in ((script, new_script), (ran, new_book)):
+        lines = difflib.ndiff(old.splitlines(), new.splitlines())
+        changed = [line for line in lines if line[:1] in "+-"]
+        assert sum(words in line for line in changed) == 1
+    assert added_lines(script, new_script) == [f"# {words}"]
+    kept = nbformat.reads(ran, as_version=4)
+    kept.cells[0].source += f"\n{words}"
+    assert nbformat.reads(new_book, as_version=4) == kept

@@ -7,7 +7,7 @@ import pytest
 from samples import layouts as writers
 
 from spacer_lib import notebooks
-from spacer_lib.artifacts import PROJECT_ROOT, read_json
+from spacer_lib.artifacts import read_json
 from spacer_lib.rooms.scannet import parse
 from spacer_lib.rooms.scans import LABELS, synthetic_scans
 
@@ -27,7 +27,7 @@ def books(tmp_path, monkeypatch):
     """The notebooks made from their `.py` halves, so that both are tested."""
     folder = tmp_path / "notebooks"
     folder.mkdir()
-    shutil.copy(PROJECT_ROOT / "jupytext.toml", tmp_path)
+    shutil.copy(notebooks.FOLDER / "jupytext.toml", folder)
     for name in NAMES:
         source = Path(shutil.copy(notebooks.FOLDER / f"{name}.py", folder))
         notebooks.pair(source, folder / f"{name}.ipynb")

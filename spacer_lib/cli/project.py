@@ -14,7 +14,7 @@ from spacer_lib.cli.choices import STAGES, check_choice, one_of
 from spacer_lib.errors import SpacerError
 
 BENCHES = ("data", "rewards", "step")
-RUNS = PROJECT_ROOT / "papermill_runs"
+DEMO = PROJECT_ROOT / "runs" / "demo"  # `make keep` copies from it
 
 
 @command("spacer demo")
@@ -23,16 +23,17 @@ def demo() -> dict[str, Any]:
     from spacer_lib import notebooks
 
     remove_folder(PROJECT_ROOT / "runs" / "07_evaluate")
+    remove_folder(DEMO)
     stages = {}
     for name in notebooks.names():
         print(f"{name} ...", flush=True)
-        out = RUNS / f"{name}__tiny__seed0.ipynb"
+        out = DEMO / f"{name}__tiny__seed0.ipynb"
         run = notebooks.execute(name, out)
         stages[name] = {"seconds": run.seconds, "peak_memory_gb": run.peak_memory_gb}
         print(f"{name}: {run.seconds:.0f} s, {run.peak_memory_gb:.1f} GB", flush=True)
     evaluated = read_json(PROJECT_ROOT / "runs" / "07_evaluate" / "summary.json")
     summary = {"stages": stages, **evaluated}
-    write_json(RUNS / "summary.json", summary)
+    write_json(DEMO / "summary.json", summary)
     print(summary_text(summary))
     return summary
 
@@ -61,7 +62,7 @@ def summary_text(summary: dict[str, Any]) -> str:
     total = sum(stage["seconds"] for stage in summary["stages"].values())
     peak = max(stage["peak_memory_gb"] for stage in summary["stages"].values())
     lines.append(f"notebooks: {total:.0f} s, peak memory {peak:.1f} GB")
-    lines.append("papermill_runs/summary.json holds these numbers with intervals")
+    lines.append("runs/demo/summary.json holds these numbers with intervals")
     return "\n".join(lines)
 
 
@@ -70,7 +71,7 @@ def run(
     name: Annotated[str, typer.Argument(help="Notebook, such as 05_train_grpo.")],
     out: Annotated[
         Optional[Path],
-        typer.Option(help="Executed notebook; in papermill_runs/ without it."),
+        typer.Option(help="Executed notebook; in runs/ without it."),
     ] = None,
     parameter: Annotated[
         list[str],
@@ -82,7 +83,7 @@ def run(
     from spacer_lib.settings import setting_pairs
 
     parameters = dict(setting_pairs(parameter))
-    out = out or RUNS / f"{name}__custom.ipynb"
+    out = out or PROJECT_ROOT / "runs" / f"{name}__custom.ipynb"
     done = notebooks.execute(name, out, parameters, log_output=True)
     print(f"{done.path}: {done.seconds:.0f} s, {done.peak_memory_gb:.1f} GB")
     return {

@@ -5,6 +5,8 @@ from collections.abc import Iterable
 import matplotlib as mpl
 from cycler import cycler
 
+from spacer_lib.pictures.behind import show_data_behind
+
 # Okabe and Ito's colours, which people with any kind of colour vision can distinguish
 # (https://jfly.uni-koeln.de/color/). Black is for the truth and for axes.
 PALETTE = (
@@ -43,7 +45,11 @@ _SHORT = {
 
 
 def use_house_style() -> None:
-    """Set matplotlib's defaults: colours, light grid, small figures that export."""
+    """Set matplotlib's defaults: colours, light grid, small figures that export.
+
+    In a notebook, figures also store the data behind them (``pictures.behind``).
+    """
+    show_data_behind()
     mpl.rcParams.update(
         {
             "axes.prop_cycle": cycler(color=PALETTE),

@@ -89,6 +89,8 @@ def training_arguments(
         epsilon=config.advanced.epsilon,
         epsilon_high=config.advanced.epsilon_high,
         loss_type=config.advanced.loss_type,
+        sapo_temperature_pos=config.advanced.sapo_temperature_pos,
+        sapo_temperature_neg=config.advanced.sapo_temperature_neg,
         importance_sampling_level=config.advanced.importance_level,
         scale_rewards=config.advanced.scale_rewards,
     )

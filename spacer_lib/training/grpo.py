@@ -29,7 +29,10 @@ EPSILON_STD = 1e-4  # added to a standard deviation, as in TRL and R1-V
 SCALES = ("group", "batch", "none")
 LEVELS = ("token", "sequence")
 ESTIMATORS = ("k1", "k2", "k3")
-VARIANTS = ("grpo", "bnpo", "dr_grpo", "dapo")
+CLIPPING = ("grpo", "bnpo", "dr_grpo", "dapo")  # variants with PPO's clipped surrogate
+VARIANTS = (*CLIPPING, "cispo", "sapo")
+WHOLE_STEP = ("dapo", "cispo")  # variants whose mean is over all tokens of a step
+TEMPERATURES = 1.0, 1.05  # of SAPO, for advantages above 0 and for all others
 
 
 def group_advantages(rewards: Groups, scale: str = "group") -> Groups:
@@ -169,6 +172,65 @@ def clipped_tokens(
     return (ratio < 1 - epsilon) & (column < 0), (ratio > 1 + high) & (column > 0)
 
 
+def capped_weights(
+    logps: Tokens, ratio: TokensOrOne, advantages: Completions, cap: float
+) -> Tokens:
+    """``min(ratio, cap) A log p``, the ratio without gradient: to be maximised (CISPO).
+
+    A cap limits the weight of a token and takes the gradient of none away.
+
+    Parameters
+    ----------
+    logps : (b, t) tensor
+        Of the policy, with gradient.
+    ratio : (b, t) or (b, 1) tensor
+    advantages : (b,) tensor
+    cap : float
+        Largest ratio.
+
+    Source: CISPO, MiniMax-M1 §3.1 Eq. 4 and 5, https://arxiv.org/abs/2506.13585; the
+    cap itself as setting: ScaleRL, https://arxiv.org/abs/2510.13786, and TRL. The
+    paper's lower limit is left out, as the paper leaves it out in practice.
+    """
+    column = _as_column(ratio, advantages)
+    return ratio.detach().clamp(max=cap) * column * logps
+
+
+def capped_tokens(
+    ratio: TokensOrOne, advantages: Completions, cap: float
+) -> Bool[Tensor, "b t"]:
+    """Where the cap limits a weight and the advantage is positive, as TRL counts."""
+    return (ratio > cap) & (_as_column(ratio, advantages) > 0)
+
+
+def soft_gate(
+    ratio: TokensOrOne,
+    advantages: Completions,
+    temperatures: tuple[float, float] = TEMPERATURES,
+) -> TokensOrOne:
+    """``4 / tau * sigmoid(tau (ratio - 1)) A``: to be maximised (SAPO).
+
+    The gradient is the unclipped one at ratio 1 and fades on both sides of it, faster
+    with a larger ``tau``.
+
+    Parameters
+    ----------
+    ratio : (b, t) or (b, 1) tensor
+    advantages : (b,) tensor
+    temperatures : (float, float)
+        ``tau`` where the advantage is above 0, and elsewhere; both above 0.
+
+    Source: SAPO, https://arxiv.org/abs/2511.20347, whose values are the defaults.
+    """
+    column = _as_column(ratio, advantages)
+    fits = min(temperatures) > 0
+    _require(fits, "temperatures", temperatures, "two numbers above 0")
+    above, other = temperatures
+    exact = torch.promote_types(ratio.dtype, torch.float32)
+    tau = torch.full_like(column, other, dtype=exact).masked_fill(column > 0, above)
+    return torch.sigmoid(tau * (ratio - 1)) * 4 / tau * column
+
+
 def kl_divergence(
     logps: Tokens,
     ref_logps: Tokens,
@@ -214,15 +276,15 @@ def mean_over_tokens(
         One value for each completion counts at each of its tokens.
     mask : (b, t) tensor
     variant : str
-        ``grpo``: mean over completions of the mean over tokens (GRPO Eq. 3);
-        ``bnpo``: mean over the tokens of these completions;
+        ``grpo``, ``sapo``: mean over completions of the mean over tokens (GRPO
+        Eq. 3); ``bnpo``: mean over the tokens of these completions;
         ``dr_grpo``: sum over ``b * max_length`` (Dr. GRPO §3);
-        ``dapo``: sum over ``token_count`` (DAPO §3.3).
+        ``dapo``, ``cispo``: sum over ``token_count`` (DAPO §3.3).
     max_length : int, optional
         Longest completion allowed, for ``dr_grpo``.
     token_count : tensor or float, optional
-        Tokens of the whole optimiser step, for ``dapo``; the sum of ``mask`` if
-        left out.
+        Tokens of the whole optimiser step, for ``dapo`` and ``cispo``; the sum of
+        ``mask`` if left out.
 
     Returns
     -------
@@ -237,7 +299,7 @@ def mean_over_tokens(
     shapes = (mask.shape, (len(mask), 1))
     _require(values.shape in shapes, "shape of values", tuple(values.shape), shapes)
     masked = values * mask
-    if variant == "grpo":
+    if variant in ("grpo", "sapo"):
         return (masked.sum(dim=1) / _lengths(mask)).mean()
     if variant == "dr_grpo":
         longest = _given("max_length", max_length, "dr_grpo")
@@ -259,12 +321,13 @@ def loss(
     epsilon_high: float | None = None,
     level: str = "token",
     variant: str = "grpo",
+    temperatures: tuple[float, float] = TEMPERATURES,
     weights: Float[Tensor, "b 1"] | None = None,
     max_length: int | None = None,
     token_count: Tensor | float | None = None,
     kl_limit: float | None = None,
 ) -> tuple[Scalar, Tensor, Tensor | None]:
-    """The loss to minimise: minus the clipped surrogate, plus ``beta`` times the KL.
+    """The loss to minimise: minus the variant's surrogate, plus ``beta`` times the KL.
 
     Parameters
     ----------
@@ -274,9 +337,15 @@ def loss(
     mask : (b, t) tensor
     ref_logps : (b, t) tensor, optional
         Of the reference; needed where ``beta`` is not 0.
-    beta, epsilon, epsilon_high, level, variant, max_length, token_count
+    beta, epsilon, epsilon_high, level, max_length, token_count
         See ``kl_divergence``, ``clipped_surrogate``, ``log_ratio`` and
         ``mean_over_tokens``.
+    variant : str
+        The surrogate and its mean (``mean_over_tokens``). The surrogate is
+        ``capped_weights`` with the cap ``epsilon_high`` for ``cispo``, ``soft_gate``
+        for ``sapo``, and ``clipped_surrogate`` for all others.
+    temperatures : (float, float)
+        See ``soft_gate``.
     kl_limit : float, optional
         ``limit`` of ``kl_divergence``.
     weights : (b, 1) tensor, optional
@@ -308,7 +377,13 @@ def loss(
         require_finite(name, values[mask.bool()])
     require_finite("advantages", advantages)
     ratio = torch.exp(log_ratio(logps, old_logps, mask, level))
-    values = -clipped_surrogate(ratio, advantages, epsilon, epsilon_high)
+    if variant == "cispo":
+        cap = _given("epsilon_high", epsilon_high, "cispo")
+        values = -capped_weights(logps, ratio, advantages, cap)
+    elif variant == "sapo":
+        values = -soft_gate(ratio, advantages, temperatures)
+    else:
+        values = -clipped_surrogate(ratio, advantages, epsilon, epsilon_high)
     if weights is not None:
         values = values * weights
     kl = None
@@ -345,8 +420,11 @@ def sampler_weights(
 
 
 def _lengths(mask: Tensor) -> Tensor:
-    """(b,) tokens of each completion; at least 1, so that none divides by 0."""
-    return mask.sum(dim=1).clamp(min=1)
+    """(b,) tokens of each completion; at least 1, so that none divides by 0.
+
+    In float32, in which a mean of bf16 values then is.
+    """
+    return mask.sum(dim=1).clamp(min=1.0)
 
 
 def _as_column(ratio: Tensor, advantages: Tensor) -> Tensor:

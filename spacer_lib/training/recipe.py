@@ -23,7 +23,7 @@ from spacer_lib.settings import Changes, apply_changes, build, read_yaml, settin
 RECIPES = PROJECT_ROOT / "configs"
 SCHEDULERS = ("constant", "linear", "cosine")
 METHODS = ("grpo", "sft", "dpo")
-LOSSES = ("grpo", "bnpo", "dr_grpo", "dapo")
+LOSSES = ("grpo", "bnpo", "dr_grpo", "dapo", "cispo", "sapo")
 DATA_PARTS = ("all", "spatial", "general")
 ROOMS = ("grpo", "form")  # of ``tiny.curriculum.SEEDS``; the others are for evaluation
 POSITIONS = ("library", "original")  # keys of ``models.patches.rope.POSITION_RULES``
@@ -103,8 +103,13 @@ class AdvancedSettings:
     # GRPO.
     num_iterations: int = 1  # updates per batch of rollouts; script: 1
     epsilon: float = 0.2  # clip range of Eq. 7; no value printed: PPO's
-    epsilon_high: float | None = None  # upper clip range; None: the same
-    loss_type: str = "grpo"  # how token losses are averaged, in TRL's words
+    # Upper clip range; null: the same. For cispo the largest ratio itself, such as 5.
+    epsilon_high: float | None = None
+    # Surrogate and mean over tokens, in TRL's words; configs/README.md compares them.
+    loss_type: str = "grpo"
+    # Of sapo, for advantages above 0 and for all others: its paper's values.
+    sapo_temperature_pos: float = 1.0
+    sapo_temperature_neg: float = 1.05
     importance_level: str = "token"  # of the ratio; sequence: GSPO
     # What advantages are divided by: std of the group or the batch; none: Dr. GRPO
     scale_rewards: str = "group"
@@ -156,7 +161,8 @@ class AdvancedSettings:
     def __post_init__(self) -> None:
         _more_than_0(
             self,
-            "num_iterations max_grad_norm groups_per_forward keep_checkpoints nodes",
+            "num_iterations max_grad_norm groups_per_forward keep_checkpoints nodes "
+            "sapo_temperature_pos sapo_temperature_neg",
             "advanced.",
         )
         nullable = "epsilon_high completions_per_forward vllm_length kl_limit"
@@ -183,6 +189,10 @@ class AdvancedSettings:
             },
             "advanced.",
         )
+        # The clip range of the other losses would cap every ratio far below 1.
+        cap = self.epsilon_high
+        capped = self.loss_type != "cispo" or (cap is not None and cap >= 1)
+        _check("advanced.epsilon_high", cap, capped, "1 or more for cispo, such as 5")
         share = self.vllm_memory
         _check("advanced.vllm_memory", share, 0 < share < 1, "between 0 and 1")
         unknown = set(self.trackers) - set(TRACKERS)

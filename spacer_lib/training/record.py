@@ -65,6 +65,7 @@ METRICS = {
     "kl": "k3 estimate against the reference, nats per token",
     "logp_change/max": "largest change of a log-probability since the rollouts",
     "clip_ratio/*": "share of tokens whose ratio was clipped, below, above, either",
+    "cispo_clip_ratio": "share of tokens with a capped weight and a positive advantage",
     "reward": "mean sum of all components",
     "reward_std": "standard deviation of that sum over all rollouts",
     "frac_reward_zero_std": "zero-advantage groups: all rewards are equal",

@@ -329,11 +329,11 @@ def policy_loss(
     It is divided so that the sum over the forwards of a step is the step's loss. The
     metrics of TRL's loss are logged under TRL's names.
     """
-    training = trainer.model.training
+    args, training = trainer.args, trainer.model.training
     forwards = trainer.current_gradient_accumulation_steps if training else 1
     tokens = made["num_items_in_batch"].clamp(min=1) / trainer.accelerator.num_processes
     if training:
-        tokens = tokens * forwards / trainer.args.steps_per_generation
+        tokens = tokens * forwards / args.steps_per_generation
     experts = trainer.aux_loss_enabled
     scores = trainer.log_probs(model, joined(made), balance=experts)
     old = made.get("old_per_token_logps")
@@ -348,12 +348,13 @@ def policy_loss(
         epsilon_high=trainer.epsilon_high,
         level=trainer.importance_sampling_level,
         variant=trainer.loss_type,
+        temperatures=(args.sapo_temperature_pos, args.sapo_temperature_neg),
         weights=made.get("sampler_weights"),
         max_length=trainer.max_completion_length,
         token_count=tokens,
         kl_limit=trainer.kl_limit,
     )
-    if trainer.loss_type != "dapo":  # which counts the tokens of all forwards
+    if trainer.loss_type not in grpo.WHOLE_STEP:  # they count tokens of all forwards
         loss = loss / forwards
     if experts:
         loss = loss + trainer.router_aux_loss_coef * scores.balance / forwards

@@ -139,7 +139,7 @@ def log_loss(
     ratio: torch.Tensor,
     kl: torch.Tensor | None,
 ) -> None:
-    """Means over tokens of KL and entropy, and shares of clipped tokens."""
+    """Means over tokens of KL and entropy, and shares of clipped or capped tokens."""
     accelerator, mask = trainer.accelerator, made["completion_mask"]
 
     def mean(values: torch.Tensor) -> float:
@@ -160,13 +160,18 @@ def log_loss(
         trainer.log_metric("kl", mean(kl))
     if scores.entropies is not None:
         trainer.log_metric("entropy", mean(scores.entropies))
-    low, high = grpo.clipped_tokens(
-        ratio, made["advantages"], trainer.epsilon_low, trainer.epsilon_high
-    )
-    for name, clipped in {"low": low, "high": high, "region": low | high}.items():
-        trainer.log_metric(f"clip_ratio/{name}_mean", mean(clipped.float()))
-    trainer.log_metric("clip_ratio/low_min", shares(low).min().item())
-    trainer.log_metric("clip_ratio/high_max", shares(high).max().item())
+    advantages = made["advantages"]
+    if trainer.loss_type in grpo.CLIPPING:
+        low, high = grpo.clipped_tokens(
+            ratio, advantages, trainer.epsilon_low, trainer.epsilon_high
+        )
+        for name, clipped in {"low": low, "high": high, "region": low | high}.items():
+            trainer.log_metric(f"clip_ratio/{name}_mean", mean(clipped.float()))
+        trainer.log_metric("clip_ratio/low_min", shares(low).min().item())
+        trainer.log_metric("clip_ratio/high_max", shares(high).max().item())
+    elif trainer.loss_type == "cispo":
+        capped = grpo.capped_tokens(ratio, advantages, trainer.epsilon_high)
+        trainer.log_metric("cispo_clip_ratio", mean(capped.float()))
     if "old_per_token_logps" in made:
         # 0 at the first use of the completions, unless the two scores saw different
         # inputs; later the policy has moved.

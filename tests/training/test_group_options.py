@@ -36,15 +36,21 @@ def variety(monkeypatch):
         ("dapo", "token"),
         ("dr_grpo", "token"),
         ("grpo", "sequence"),
+        ("cispo", "token"),
+        ("sapo", "token"),
+        ("sapo", "sequence"),
     ],
 )
 def test_settings_of_the_loss_reach_it(small, rows, tmp_path, variety, kind, level):
     rows = [{**row, "alike": False} for row in rows]
+    high = 1.02 if kind == "cispo" else 0.02
     config = small(
         num_iterations=2,
         beta=0.04,
         epsilon=0.01,
-        epsilon_high=0.02,
+        epsilon_high=high,
+        sapo_temperature_pos=0.5,
+        sapo_temperature_neg=20.0,
         loss_type=kind,
         importance_level=level,
     )
@@ -67,12 +73,18 @@ def test_settings_of_the_loss_reach_it(small, rows, tmp_path, variety, kind, lev
         ref_logps=ref,
         beta=0.04,
         epsilon=0.01,
-        epsilon_high=0.02,
+        epsilon_high=high,
+        temperatures=(0.5, 20.0),
         level=level,
         variant=kind,
         max_length=config.max_completion_length,
     )
     assert loss == pytest.approx(float(expected), rel=1e-4, abs=1e-7)
+    logged = trainer._metrics["train"]
+    assert ("clip_ratio/region_mean" in logged) == (kind in grpo.CLIPPING)
+    assert ("cispo_clip_ratio" in logged) == (kind == "cispo")
+    share = logged["cispo_clip_ratio"] or logged["clip_ratio/region_mean"] or [0]
+    assert share[0] > 0 or kind == "sapo" or level == "sequence"
 
 
 # ---------------------------------------------------------------- refill

@@ -9,6 +9,7 @@ import pytest
 import torch
 from support import refused
 from trl import GRPOTrainer
+from trl.trainer.utils import selective_log_softmax
 
 from spacer_lib.training import grpo
 from spacer_lib.training.assembly import build_trainer
@@ -16,6 +17,13 @@ from spacer_lib.training.assembly import build_trainer
 ROWS, WIDTH, LONGEST, TOKENS = 6, 7, 9, 31
 LENGTHS = 7, 1, 4, 0, 7, 3  # of the completions; one is wholly masked
 EPSILON, EPSILON_HIGH = 0.1, 0.25
+TEMPERATURES = 0.7, 1.6
+VOCABULARY = 152_064  # of Qwen2.5-VL-7B
+
+
+def upper(variant):
+    """``epsilon_high``; CISPO's is the largest ratio itself."""
+    return 1 + EPSILON_HIGH if variant == "cispo" else EPSILON_HIGH
 
 
 def numbers(dtype=torch.float64):
@@ -47,13 +55,15 @@ def ours(made, variant, level, beta, weighted, **changes):
     weights = torch.linspace(0.5, 1.5, ROWS, dtype=torch.float64)[:, None].to(
         made["logps"]
     )
+    rows = len(made["logps"])
     options = {
         "beta": beta,
         "epsilon": EPSILON,
-        "epsilon_high": EPSILON_HIGH,
+        "epsilon_high": upper(variant),
         "level": level,
         "variant": variant,
-        "weights": weights if weighted else None,
+        "temperatures": TEMPERATURES,
+        "weights": weights[:rows] if weighted else None,
         "max_length": LONGEST,
         "token_count": TOKENS,
     }
@@ -74,7 +84,11 @@ def trl_loss(made, variant, level, beta, weighted):
     trainer = SimpleNamespace(
         _get_per_token_logps_and_entropies=lambda *_, **__: scores,
         args=SimpleNamespace(
-            use_bias_correction_kl=False, delta=None, steps_per_generation=1
+            use_bias_correction_kl=False,
+            delta=None,
+            steps_per_generation=1,
+            sapo_temperature_pos=TEMPERATURES[0],
+            sapo_temperature_neg=TEMPERATURES[1],
         ),
         accelerator=accelerator,
         model=SimpleNamespace(training=True),
@@ -86,17 +100,18 @@ def trl_loss(made, variant, level, beta, weighted):
         beta=beta,
         loss_type=variant,
         epsilon_low=EPSILON,
-        epsilon_high=EPSILON_HIGH,
+        epsilon_high=upper(variant),
         use_vllm=weighted,
         vllm_importance_sampling_correction=weighted,
         max_completion_length=LONGEST,
         _entropy_bonus_enabled=False,
         _metrics={"train": defaultdict(list)},
     )
+    rows, width = made["mask"].shape
     inputs = {
-        "prompt_ids": torch.zeros(ROWS, 2, dtype=torch.long),
-        "prompt_mask": torch.ones(ROWS, 2, dtype=torch.long),
-        "completion_ids": torch.zeros(ROWS, WIDTH, dtype=torch.long),
+        "prompt_ids": torch.zeros(rows, 2, dtype=torch.long),
+        "prompt_mask": torch.ones(rows, 2, dtype=torch.long),
+        "completion_ids": torch.zeros(rows, width, dtype=torch.long),
         "completion_mask": made["mask"],
         "advantages": made["advantages"],
         "old_per_token_logps": made["old_logps"],
@@ -104,7 +119,7 @@ def trl_loss(made, variant, level, beta, weighted):
         "num_items_in_batch": torch.tensor(TOKENS),
         "importance_sampling_ratio": torch.linspace(
             0.5, 1.5, ROWS, dtype=torch.float64
-        )[:, None],
+        )[:rows, None],
     }
     loss = GRPOTrainer._compute_loss(trainer, None, inputs)
     return loss, {key: value[0] for key, value in trainer._metrics["train"].items()}
@@ -121,6 +136,92 @@ def test_loss_and_gradient_are_trls(variant, level, beta, weighted):
         found.append((loss.detach(), logps.grad))
     torch.testing.assert_close(*found, rtol=1e-6, atol=1e-9)
     assert found[0][1].abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("level", grpo.LEVELS)
+@pytest.mark.parametrize("variant", grpo.VARIANTS)
+def test_bf16_scores_of_the_published_vocabulary(variant, level):
+    """From logits on, so that the gradient is that of a language model's head."""
+    generator = torch.Generator().manual_seed(4)
+    logits = torch.randn(4, 5, VOCABULARY, generator=generator).bfloat16()
+    ids = torch.randint(VOCABULARY, (4, 5), generator=generator)
+    old = selective_log_softmax(logits, ids)
+    noise = torch.randn(4, 5, generator=generator).bfloat16()
+    made = {
+        "old_logps": old + 0.3 * noise,
+        "advantages": torch.tensor([1.5, -0.5, 2.0, -1.0]),
+        "mask": (torch.arange(5) < torch.tensor([5, 3, 0, 1])[:, None]).long(),
+        "ref_logps": old - 0.2 * noise,
+    }
+    found = []
+    for function in (ours, trl_loss):
+        leaf = logits.clone().requires_grad_()
+        made["logps"] = selective_log_softmax(leaf, ids)
+        loss, *_ = function(made, variant, level, 0.04, False)
+        loss.backward()
+        found.append((loss.detach(), leaf.grad))
+    assert made["logps"].dtype == torch.bfloat16
+    torch.testing.assert_close(*found)  # the loss to float32, the gradient to bf16
+    assert found[0][1].count_nonzero(dim=-1).gt(VOCABULARY // 2).sum() == 9
+
+
+def at_the_edges():
+    """Ratios at both ends of the clip range, a step past them, and far out."""
+    edges = 1 - EPSILON, 1 + EPSILON_HIGH
+    near = [edge + step for edge in edges for step in (-1e-6, 0, 1e-6)]
+    ratios = torch.tensor([1.0, *near, np.exp(-20), np.exp(20)], dtype=torch.float64)
+    rows = torch.tensor([1.0, 0.0, -1.0], dtype=torch.float64)
+    old = torch.full((len(rows), len(ratios)), -21.0, dtype=torch.float64)
+    return {
+        "logps": old + ratios.log(),
+        "old_logps": old,
+        "advantages": rows,
+        "mask": torch.ones(old.shape, dtype=torch.long),
+        "ref_logps": old,
+    }
+
+
+@pytest.mark.parametrize("variant", grpo.VARIANTS)
+def test_edges_of_the_clip_are_trls(variant):
+    found = []
+    for function in (ours, trl_loss):
+        made = at_the_edges()
+        made["logps"].requires_grad_()
+        loss, *_ = function(made, variant, "token", 0.0, False)
+        loss.backward()
+        found.append((loss.detach(), made["logps"].grad))
+    torch.testing.assert_close(*found, rtol=1e-6, atol=1e-9)
+    gradient = found[0][1]
+    assert gradient.isfinite().all() and (gradient[1] == 0).all()
+    # Past the upper end: nothing, the capped weight, or nearly the whole.
+    past, whole = gradient[0, 6] / gradient[0, 0], 1 + EPSILON_HIGH
+    expected = {"cispo": whole, "sapo": whole * 4 / (2 + 2 * np.cosh(0.7 * 0.25))}
+    assert float(past) == pytest.approx(expected.get(variant, 0), rel=1e-4)
+
+
+@pytest.mark.parametrize("level", grpo.LEVELS)
+@pytest.mark.parametrize("variant", grpo.VARIANTS)
+def test_completions_without_tokens_are_trls(variant, level):
+    """A device may hold nothing else; the loss is 0 and so is its gradient."""
+    for function in (ours, trl_loss):
+        made = numbers()
+        made["mask"] = torch.zeros_like(made["mask"])
+        made["logps"].requires_grad_()
+        loss, *_ = function(made, variant, level, 0.04, True)
+        loss.backward()
+        assert loss == 0 and (made["logps"].grad == 0).all()
+
+
+@pytest.mark.parametrize("level", grpo.LEVELS)
+def test_share_of_capped_weights_is_trls(level):
+    made = numbers()
+    _, metrics = trl_loss(made, "cispo", level, 0.0, False)
+    ratio = ours(made, "cispo", level, 0.0, False)[1]
+    capped = grpo.capped_tokens(ratio, made["advantages"], upper("cispo"))
+    weight = made["mask"] if level == "token" else torch.ones(ROWS, 1)
+    share = float((capped * weight).sum() / weight.sum())
+    assert share == pytest.approx(metrics["cispo_clip_ratio"], abs=1e-6)
+    assert share > 0 or level == "sequence"
 
 
 @pytest.mark.parametrize("level", grpo.LEVELS)
@@ -163,6 +264,16 @@ def test_advantages_are_trls(small, rows, tmp_path, scale):
 # ---------------------------------------------------------------- numpy
 
 
+def gain_in_numpy(variant, ratio, a, lp):
+    """The surrogate of each token of one completion."""
+    if variant == "cispo":  # MiniMax-M1 Eq. 4 and 5
+        return np.minimum(ratio, upper("cispo")) * a * lp
+    if variant == "sapo":
+        tau = TEMPERATURES[0 if a > 0 else 1]
+        return 4 / tau / (1 + np.exp(-tau * (ratio - 1))) * a
+    return np.minimum(ratio * a, np.clip(ratio, 1 - EPSILON, 1 + EPSILON_HIGH) * a)
+
+
 def loss_in_numpy(made, variant, level, beta, weighted):
     """The published formulas, completion by completion."""
     sums, counts = [], []
@@ -174,16 +285,18 @@ def loss_in_numpy(made, variant, level, beta, weighted):
         if level == "sequence" and kept.any():  # GSPO: geometric mean of the ratios
             difference = np.full_like(difference, difference.mean())
         ratio = np.exp(difference)
-        gain = np.minimum(ratio * a, np.clip(ratio, 1 - EPSILON, 1 + EPSILON_HIGH) * a)
+        gain = gain_in_numpy(variant, ratio, a, lp[kept])
         r = np.exp(ref - lp)[kept]
         sums.append((-w * gain + beta * (r - 1 - np.log(r))).sum())
         counts.append(kept.sum())
     sums, counts = np.array(sums), np.array(counts)
     return {
         "grpo": (sums / np.maximum(counts, 1)).mean(),
+        "sapo": (sums / np.maximum(counts, 1)).mean(),
         "bnpo": sums.sum() / counts.sum(),
         "dr_grpo": sums.sum() / (ROWS * LONGEST),
         "dapo": sums.sum() / TOKENS,
+        "cispo": sums.sum() / TOKENS,
     }[variant]
 
 
@@ -196,11 +309,12 @@ def test_loss_is_the_published_formula(variant, level, beta, weighted):
     assert float(single) == pytest.approx(expected, abs=1e-6)
 
 
-def test_gradient_is_that_of_finite_differences():
+@pytest.mark.parametrize("variant", ["grpo", "sapo"])
+def test_gradient_is_that_of_finite_differences(variant):
     made = numbers()
 
     def of(logps):
-        return ours({**made, "logps": logps}, "grpo", "token", 0.04, True)[0]
+        return ours({**made, "logps": logps}, variant, "token", 0.04, True)[0]
 
     logps = made["logps"].clone().requires_grad_()
     assert torch.autograd.gradcheck(of, (logps,), eps=1e-7, atol=1e-6)
@@ -250,10 +364,11 @@ def test_weights_of_another_sampler():
     assert found.flatten().tolist() == pytest.approx([np.exp(0.5), 0.0, 1.0])
 
 
-def test_padding_and_zero_advantages_give_no_gradient():
+@pytest.mark.parametrize("variant", ["dapo", "cispo", "sapo"])
+def test_padding_and_zero_advantages_give_no_gradient(variant):
     made = numbers()
     made["logps"].requires_grad_()
-    ours(made, "dapo", "token", 0.0, False)[0].backward()
+    ours(made, variant, "token", 0.0, False)[0].backward()
     gradient = made["logps"].grad
     assert (gradient[made["mask"] == 0] == 0).all() and (gradient[2] == 0).all()
 
@@ -273,6 +388,8 @@ def test_padding_and_zero_advantages_give_no_gradient():
         ({"variant": "gspo"}, "unknown"),
         ({"level": "word"}, "unknown"),
         ({"variant": "dr_grpo", "max_length": None}, "input"),
+        ({"variant": "cispo", "epsilon_high": None}, "input"),
+        ({"variant": "sapo", "temperatures": (1.0, 0.0)}, "input"),
     ],
 )
 def test_wrong_inputs_of_the_loss_are_refused(change, fault):

@@ -20,6 +20,7 @@ from spacer_lib.tiny.curriculum import tokenizer_corpus
 from spacer_lib.training import assembly, attention, packing_check, prefix, scores, step
 from spacer_lib.training.assembly import build_trainer
 from spacer_lib.training.prefix import require_one_prompt
+from spacer_lib.training.recipe import LOSSES
 from spacer_lib.training.record import MetricsLog, meaning_of, read_journal
 
 GROUP, PROMPTS = 8, 4
@@ -164,6 +165,12 @@ class TestEquality:
         # The model's own norms and the head compute in float32 whatever it is in.
         assert_equal(trainer, batch, (2, 8), 1e-6, 1e-10)
 
+    @pytest.mark.parametrize("level", ["token", "sequence"])
+    @pytest.mark.parametrize("kind", LOSSES)
+    def test_of_every_loss(self, make, kind, level):
+        trainer = make(loss_type=kind, importance_level=level, epsilon_high=1.05)
+        assert_equal(trainer, ragged_batch(trainer), (4, 8))
+
     @pytest.mark.parametrize("reentrant", [False, True])
     def test_with_gradient_checkpointing(self, make, reentrant):
         trainer = make()
@@ -222,15 +229,22 @@ def rewarded(monkeypatch):
 
 @pytest.mark.usefixtures("rewarded")
 @pytest.mark.parametrize(
-    "change",
-    [{}, {"per_device_batch": 4}, {"completions_per_forward": 2}],
-    ids=["at once", "micro-batches", "few to a forward"],
+    ("change", "kind"),
+    [
+        ({}, "grpo"),
+        ({"per_device_batch": 4}, "grpo"),
+        ({"completions_per_forward": 2}, "grpo"),
+        ({"per_device_batch": 4}, "cispo"),
+        ({"completions_per_forward": 2}, "sapo"),
+    ],
+    ids=str,
 )
-def test_a_run_is_the_stock_run(make, tmp_path_factory, change):
+def test_a_run_is_the_stock_run(make, tmp_path_factory, change, kind):
     """Two generations of two updates each: same rollouts, loss, gradient norm."""
     folder = tmp_path_factory.mktemp("runs")
-    stock, rollouts = trained(make, folder, shared_prefix="off")
-    ours, same = trained(make, folder, **change)
+    loss = {"loss_type": kind, "epsilon_high": 1.05 if kind == "cispo" else None}
+    stock, rollouts = trained(make, folder, shared_prefix="off", **loss)
+    ours, same = trained(make, folder, **change, **loss)
     assert same == rollouts and len(rollouts) == 2 * 16
     keys = "loss", "grad_norm", "reward"
     # Means over a micro-batch's tokens depend on which rows share it; the loss not.

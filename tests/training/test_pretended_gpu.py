@@ -62,6 +62,8 @@ CHANGES = [
     {"shared_prefix": "on", "refill": 1},
     {"shared_prefix": "off", "loss_type": "dapo", "importance_level": "sequence"},
     {"lora": {"rank": 4}, "temporal_bonus": 0.3},
+    {"loss_type": "cispo", "epsilon_high": 5.0},
+    {"loss_type": "sapo"},
 ]
 
 

@@ -79,6 +79,13 @@ def test_settings_that_cannot_be_read_are_named(overrides, kind, fact):
         ({"advanced.lr_scheduler": "cosin"}, "constant, linear, cosine"),
         ({"advanced.refill": -1}, "advanced.refill: got -1"),
         ({"advanced.epsilon_high": 0}, "advanced.epsilon_high"),
+        ({"advanced.loss_type": "luspo"}, "dapo, cispo, sapo"),
+        ({"advanced.loss_type": "cispo"}, "got None; expected 1 or more for cispo"),
+        (
+            {"advanced.loss_type": "cispo", "advanced.epsilon_high": 0.28},
+            "epsilon_high: got 0.28; expected 1 or more for cispo",
+        ),
+        ({"advanced.sapo_temperature_neg": 0}, "sapo_temperature_neg: got 0.0"),
         ({"advanced.completions_per_forward": 3}, "num_generations = 8"),
         ({"advanced.offload": "optimizer"}, "zero_stage"),
         ({"advanced.offload": "all", "zero_stage": 2}, "zero_stage 3"),

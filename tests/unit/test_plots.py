@@ -22,6 +22,7 @@ from spacer_lib.pictures import (
     room_plots,
     training_plots,
 )
+from spacer_lib.pictures.behind import figure_data
 from spacer_lib.pictures.style import PALETTE, category_styles, use_house_style
 from spacer_lib.rooms.area import AREA_RULES
 from spacer_lib.rooms.synthetic.layout import draw_room
@@ -441,3 +442,28 @@ def test_ratios_of_shared_prompts_beside_the_law(ax, vary, at):
     assert measured.get_ydata()[-1] == 3 and set(batch.get_ydata()) == {4.5}
     assert law.get_ydata()[-1] == pytest.approx(8 * 1500 / (1100 + 8 * 400))
     assert len(ax.get_legend().get_texts()) == 3 and "(" not in ax.get_title()
+
+
+DRAWN = {
+    "line": lambda ax, last: ax.plot([0, 1, 2], [1, 2, last]),
+    "long line": lambda ax, last: ax.plot(range(50), [0] * 49 + [last]),
+    "bars": lambda ax, last: ax.bar([0, 1], [1, last]),
+    "points": lambda ax, last: ax.scatter([0, 1], [1, last]),
+    "area": lambda ax, last: ax.fill_between([0, 1], [1, last]),
+    "image": lambda ax, last: ax.imshow([[0, 1], [2, last]]),
+    "text": lambda ax, last: ax.text(0, 0, f"{last:.2f}"),
+    "title": lambda ax, last: ax.set_title(f"n = {last}"),
+}
+
+
+@pytest.mark.parametrize("kind", DRAWN)
+def test_the_data_behind_a_figure_tell_every_number(kind):
+    """And the picture's size and style do not matter."""
+
+    def text(last, **figure):
+        made = Figure(**figure)
+        DRAWN[kind](made.subplots(), last)
+        return figure_data(made)
+
+    assert text(4.0) == text(4.0, dpi=200, figsize=(9, 2)) != text(4.1)
+    assert len(text(4.0)) < 300

@@ -1,0 +1,100 @@
+"""The data behind a figure as text, which notebooks store beside the picture.
+
+Two runs are compared by this text: pixels differ between machines, data do not.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.collections import Collection
+from matplotlib.figure import Figure
+
+LISTED = 12
+
+
+def figure_data(figure: Figure) -> str:
+    """Titles, labels, texts and numbers that a figure draws.
+
+    Parameters
+    ----------
+    figure : matplotlib figure
+
+    Returns
+    -------
+    str
+        A line for each axes and for each thing drawn on it. Numbers have four
+        significant digits. Of more than ``LISTED`` there are count, range and mean, and
+        more than ``LISTED`` things of a kind share a line.
+
+    Examples
+    --------
+    >>> figure = Figure()
+    >>> figure.subplots().plot([0, 1], [2, 4.5]) and None
+    >>> print(figure_data(figure))
+    Figure with 1 axes
+    axes: '', x '', y ''
+      line x, y: [0, 1], [2, 4.5]
+    """
+    lines = [f"Figure with {len(figure.axes)} axes"]
+    for ax in figure.axes:
+        names = ax.get_title(), ax.get_xlabel(), ax.get_ylabel()
+        lines.append("axes: {!r}, x {!r}, y {!r}".format(*names))
+        lines += (f"  {line}" for line in _drawn(ax))
+    return "\n".join(lines)
+
+
+def _drawn(ax: Axes) -> Iterator[str]:
+    kinds: dict[str, list[tuple[Any, ...]]] = {
+        "line x, y": [line.get_data(orig=False) for line in ax.lines],
+        "image": [(image.get_array(),) for image in ax.images],
+        "collection paths, places": [_parts(group) for group in ax.collections],
+        "patch": [
+            (patch.get_patch_transform().transform_path(patch.get_path()).vertices,)
+            for patch in ax.patches
+        ],
+    }
+    for kind, found in kinds.items():
+        if len(found) > LISTED:
+            columns = zip(*found, strict=True)
+            joined = tuple(np.concatenate([*map(_flat, same)]) for same in columns)
+            kind, found = f"{len(found)} of {kind}", [joined]
+        for arrays in found:
+            yield f"{kind}: {', '.join(map(_numbers, arrays))}"
+    words = [text.get_text() for text in ax.texts]
+    if words:
+        yield f"texts: {words}"
+
+
+def _parts(group: Collection) -> tuple[Any, ...]:
+    paths = [_flat(path.vertices) for path in group.get_paths()]
+    return np.concatenate([np.empty(0), *paths]), group.get_offsets()
+
+
+def _flat(values: Any) -> np.ndarray:
+    masked = np.ma.masked_array(values, dtype=float)
+    filled: np.ndarray = masked.filled(np.nan).ravel()
+    return filled
+
+
+def _numbers(values: Any) -> str:
+    found = _flat(values)
+    kept = found[np.isfinite(found)]
+    if not len(kept) or len(found) <= LISTED:
+        return "[" + ", ".join(f"{value:.4g}" for value in found) + "]"
+    shown = kept.mean(), kept.min(), kept.max()
+    return f"{len(found)} from {shown[1]:.4g} to {shown[2]:.4g}, mean {shown[0]:.4g}"
+
+
+def show_data_behind() -> None:
+    """In notebooks: store ``figure_data`` as the text of every figure shown.
+
+    IPython asks an object's class for ``_repr_pretty_``. A printer of the shell would
+    not last: the inline backend takes all printers of figures away.
+    """
+
+    def pretty(figure: Figure, printer: Any, cycle: bool) -> None:
+        printer.text(figure_data(figure))
+
+    Figure._repr_pretty_ = pretty  # type: ignore[attr-defined]
