@@ -21,7 +21,7 @@ from spacer_lib.artifacts import (
 from spacer_lib.cli.app import Setting, command, extra
 from spacer_lib.cli.choices import CONFIGS, check_choice, names_in, one_of
 
-WARMSTARTS = ("tiny", "inside")
+WARMSTARTS = ("tiny", "tiny_inside")
 Recipe = Annotated[
     str,
     typer.Option(
@@ -92,7 +92,7 @@ def _estimate(
     return {**asdict(found), "measured_on": found.measured_on}
 
 
-@extra("spacer extras warmstart --recipe inside --out runs/warmstart_inside")
+@extra("spacer extras warmstart --recipe tiny_inside")
 def warmstart(
     recipe: Annotated[
         str,
@@ -116,7 +116,7 @@ def warmstart(
     check_choice("--recipe", recipe, WARMSTARTS, "cli.no-warm-start")
     settings = load_config(recipe)
     out = out or PROJECT_ROOT / "runs" / f"warmstart_{recipe}"
-    chain: Any = inside if recipe == "inside" else warmstart
+    chain: Any = inside if recipe == "tiny_inside" else warmstart
     config = (chain.InsideConfig if chain is inside else chain.WarmstartConfig)(seed)
     evaluate = functools.partial(warmstart_metrics, recipe=settings, view=config.view)
     model = chain.run(out, config, evaluate)

@@ -163,16 +163,18 @@ def _fifths(dx: int, dy: int) -> str:
 
 
 def _write_seen(thought: Thought, facts: Facts) -> None:
-    """What is first seen in which view: ``@0lamp,bed@3chair``."""
+    """In which view each category is first seen: ``@0lamp,bed@3chair``."""
     last = None
     for view, name, cell in facts.seen:
+        if name in thought.seen:
+            continue
         shown = {"category": name, "view": view, "cell": cell}
         at = thought.tell(f"@{view}" if view != last else ",")
         if view != last:
             thought.point(VIDEO, at + 1, **shown)
         at = thought.tell(name)
         thought.point(VIDEO, at, **shown)
-        thought.seen.setdefault(name, at)
+        thought.seen[name] = at
         last = view
 
 
@@ -185,13 +187,16 @@ def _write_map(thought: Thought, cells: CognitiveMap) -> None:
         if name in thought.seen:
             thought.point(FIRST, start + at + 1, chars=(thought.seen[name],))
         at += len(name) + 3
-        for x, y in spots:
+        for k, (x, y) in enumerate(spots):
             at = text.index("[", at + 1)  # of this cell; the first opens the list
+            if k:  # there is another one
+                thought.point(VIDEO, start + at, category=name, cell=(x, y))
             digits = start + at + 1, start + at + 3
             thought.cells.setdefault((name, x, y), digits)
             for digit in digits:
                 thought.told.append((digit, digit + 1))
                 thought.point(VIDEO, digit, category=name, cell=(x, y))
+            thought.told.append((digits[1] + 1, digits[1] + 2))  # whether one follows
             at += 4
 
 
