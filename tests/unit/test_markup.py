@@ -225,7 +225,12 @@ def test_cards_hold_the_name_as_text():
     card = card_text(
         {
             "counts": {"train": {HOSTILE: 2}},
-            "recipe": {"name": HOSTILE, "source": HOSTILE, "grid_size": 10},
+            "recipe": {
+                "name": HOSTILE,
+                "source": HOSTILE,
+                "grid_size": 10,
+                "frames": None,
+            },
             "provenance": {**provenance(), "generator_version": 1},
             "seed": 0,
             "tasks": {"train": {HOSTILE: task}},

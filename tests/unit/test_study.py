@@ -277,7 +277,8 @@ def test_no_other_run_uses_the_rooms_of_the_forms():
 
 
 @pytest.mark.parametrize(
-    ("recipe", "view", "new"), [("tiny", "seen", "new"), ("tiny_inside", "turn", "part")]
+    ("recipe", "view", "new"),
+    [("tiny", "seen", "new"), ("tiny_inside", "turn", "part")],
 )
 def test_a_warm_start_is_described_on_its_own_and_on_the_new_view(
     tmp_path, monkeypatch, recipe, view, new
