@@ -256,7 +256,15 @@ def lattice(seed):
         low, high = center - 0.25, center + 0.25
         size, axes = (0.5, 0.5, 0.5), np.eye(3).ravel()
         cubes.append(
-            ObjectInstance(number, f"thing {number}", center, size, axes, low, high)
+            ObjectInstance(
+                number,
+                f"thing {'abcdefghijklmnop'[number]}",
+                center,
+                size,
+                axes,
+                low,
+                high,
+            )
         )
     floor = (-1, -1), (5, 5)
     return Scene(f"scene{seed:04d}_00", "lattice", cubes, 36.0, (2, 2, 1), *floor)
@@ -284,9 +292,11 @@ def test_a_mutant_of_either_is_a_disagreement(name, old, new, kind):
 
 def test_on_whole_metres_the_originals_agree():
     loose = Rules(abs_distance="exact", direction_border_deg=0.0)
+    # A turn of exactly 45 degrees is neither straight on nor a turn.
+    known = [one for one in QUESTION_TYPES.values() if one.name != "route_planning"]
     asked = 0
     for scene in map(lattice, range(30)):
-        for one in QUESTION_TYPES.values():
+        for one in known:
             for draft in drafts(one, scene, loose, many=20):
                 try:
                     assert agrees(one, draft, scene, loose), draft
