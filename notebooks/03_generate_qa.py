@@ -469,7 +469,7 @@ _ = axes[1].set(title=f"kept: {axes[1].get_title()}")
 #
 # Flat answers are not enough: a category may have a usual size, and words of a question may favour an option. A forest is trained on the questions of four fifths of the rooms and answers those of the others from their words alone. Its score should be near chance: that of any option, or of the one best number. `prune` leaves out the rows that it answers most surely, a few at a time, each time with new folds; at most half of a kind.
 #
-# The set is small, some 120 questions of each of four kinds, and only a score more than two standard errors above chance counts.
+# The set is small, 120 to 160 questions of each of four kinds, and only a score more than two standard errors above chance counts.
 
 # %%
 tested = []
