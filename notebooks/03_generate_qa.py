@@ -22,6 +22,7 @@
 # - flatten a skewed answer distribution;
 # - keep benchmark rooms out of training;
 # - compare what a recipe wanted with what it got;
+# - test what the words give away without the video;
 # - audit answers against the official ones.
 #
 # **What you'll need.** Notebook 01 for scenes, 02 for maps; both are made here if they are missing. One CPU core, under a minute, 1 GB of memory.
@@ -54,6 +55,7 @@ from scipy.spatial import cKDTree
 
 from spacer_lib.artifacts import PROJECT_ROOT, provenance, read_json
 from spacer_lib.errors import SpacerError
+from spacer_lib.evaluation.blind import prune
 from spacer_lib.maps.grid import rasterize
 
 # %%
@@ -463,6 +465,36 @@ axes[0].set(title=f"candidates: {axes[0].get_title()}")
 _ = axes[1].set(title=f"kept: {axes[1].get_title()}")
 
 # %% [markdown]
+# ## What the words give away
+#
+# Flat answers are not enough: a category may have a usual size, and words of a question may favour an option. A forest is trained on the questions of four fifths of the rooms and answers those of the others from their words alone. Its score should be near chance: that of any option, or of the one best number. `prune` leaves out the rows that it answers most surely, a few at a time, each time with new folds; at most half of a kind.
+#
+# The set is small, 120 to 160 questions of each of four kinds, and only a score more than two standard errors above chance counts.
+
+# %%
+tested = []
+for kind in ("object_size_estimation", "object_abs_distance",
+             "object_rel_direction_hard", "object_rel_distance"):
+    mine = [row for row in after if row["question_type"] == kind]
+    tested += mine[:: len(mine) // 120 or 1]  # spread over the rooms
+kept, told = prune(tested, seed=seed)
+blind = pd.DataFrame(told["types"]).T.rename(index=short_name)
+blind
+
+# %%
+figure, ax = plt.subplots(figsize=(7, 2.8))
+scores = blind[["before", "after"]].astype(float)
+scores.plot.barh(ax=ax, color=[FAINT, PALETTE[0]], width=0.7)
+for place, value in enumerate(blind["chance"]):
+    ax.plot([value] * 2, [place - 0.4, place + 0.4], color=INK, ls="--")
+ax.invert_yaxis()
+title = f"{len(tested)} questions, {len(kept)} kept; dashed: chance"
+_ = ax.set(xlabel="blind score, on other rooms", title=title)
+
+# %% [markdown]
+# **What to notice.** A size follows from the category: pruning gives up at half of the rows, and what remains is still known without looking. So such a kind says little about seeing, whichever model answers.
+
+# %% [markdown]
 # ## Two siblings
 #
 # Spatial-R1's `sr` measures axis-aligned boxes and asks for left and right only. vsGRPO's `vsi100k` measures from centre to centre and gives no options: the answer is a word.
@@ -599,6 +631,9 @@ print((big / "README.md").read_text()[:620])
 #     -p scans_dir data/scannet/scans -p recipe sr91k -p out_dir data/parsed -p workers 16
 # spacer qa --meta data/parsed/scenes --recipe sr91k --out data/sr91k --workers 16
 # spacer extras audit --meta scannet_meta.json --questions vsibench.jsonl
+# spacer extras audit --blind --questions data/sr91k/train.jsonl --prune train_pruned
+# spacer extras audit --meta scannet_frame_metadata_val.json --questions vstibench.json \
+#     --kind camera_displacement
 # ```
 #
 # - **Leaks.** Training parts refuse the rooms of VSI-Bench, among them all of ScanNet's validation list. `--held-out` adds lists of your own; `--drop-held-out` leaves such scans out instead.

@@ -251,18 +251,59 @@ def mix(
 
 @extra("spacer extras audit --meta scannet_meta.json --questions vsibench.jsonl")
 def audit(
-    meta: Annotated[Path, typer.Option(help="VSI-Bench's meta file.")],
-    questions: Annotated[Path, typer.Option(help="VSI-Bench's questions, JSON lines.")],
+    questions: Annotated[
+        Path,
+        typer.Option(
+            help="VSI-Bench's questions, or ours, JSON lines; with .json at the end a "
+            "JSON array of VSTI-Bench's camera displacements."
+        ),
+    ],
+    meta: Annotated[
+        Optional[Path],
+        typer.Option(help="VSI-Bench's meta file, ours, or VLM-3R's frame metadata."),
+    ] = None,
+    kind: Annotated[
+        list[str], typer.Option(metavar="TYPE ...", help="Only these question types.")
+    ] = [],
+    blind: Annotated[
+        bool,
+        typer.Option(help="Test instead what a forest answers from the words alone."),
+    ] = False,
+    prune: Annotated[
+        Optional[str],
+        typer.Option(
+            metavar="NAME",
+            help="With --blind: write NAME.jsonl and NAME.parquet beside the "
+            "questions, without the rows that it answers most surely.",
+        ),
+    ] = None,
+    seed: Seed = 0,
 ) -> dict[str, Any]:
-    """Recompute VSI-Bench's official answers and list every disagreement."""
-    check_exists(meta, "file")
+    """Recompute official answers and list every disagreement; or test a set blind."""
     check_exists(questions, "file")
-    from spacer_lib.questions.audit import audit_files
+    if blind:
+        return _audit_blind(questions, kind, prune, seed)
+    if meta is None or prune is not None:
+        raise SpacerError(
+            "audit",
+            kind="cli.audit-of-what",
+            got="no --meta" if meta is None else "--prune",
+            expected="--meta to recompute answers, --blind to test and --prune",
+        )
+    check_exists(meta, "file")
+    if questions.suffix == ".json":
+        from spacer_lib.questions.vsti import audit_displacements
 
-    result = audit_files(meta, questions)
+        result = audit_displacements(questions, meta, kind)
+    else:
+        from spacer_lib.questions.audit import audit_files
+
+        result = audit_files(meta, questions, kind)
     print(f"{'task':30}{'rows':>6}{'exact':>7}")
     for task, row in result["tasks"].items():
         print(f"{task:30}{row['rows']:>6}{row['exact']:>7}")
+    for name, count in result.get("equal", {}).items():
+        print(f"equal to the length of {name}: {count}")
     for reason, count in result["skipped"].items():
         print(f"skipped {count}: {reason}")
     for scene_id, why in result["unreadable"].items():
@@ -275,3 +316,50 @@ def audit(
         )
     print(f"{len(result['disagreements'])} disagreements")
     return result
+
+
+def _audit_blind(
+    questions: Path, kinds: list[str], prune: str | None, seed: int
+) -> dict[str, Any]:
+    """Print and return the blind test of a set; write the pruned one."""
+    from spacer_lib.evaluation import blind
+    from spacer_lib.questions.audit import of_types
+    from spacer_lib.rows import (
+        JOINT_KEYS,
+        SPATIAL_KEYS,
+        QuestionWriter,
+        read_questions,
+    )
+
+    if prune is not None and (Path(prune).name != prune or prune == questions.stem):
+        raise SpacerError(
+            "--prune",
+            kind="cli.prune-name",
+            got=prune,
+            expected="the name of a new file beside the questions, without its ending",
+        )
+    clock, rows = Clock(), read_questions(questions)
+    tested = of_types(rows, kinds)
+    result = blind.blind_table(tested, seed=seed)
+    print(f"{'task':30}{'rows':>7}{'blind':>7}{'floor':>7}{'chance':>8}")
+    for name, row in result["types"].items():
+        scores = f"{row['blind']:>7.3f}{row['floor']:>7.3f}{row['chance']:>8.3f}"
+        print(f"{name:30}{row['rows']:>7}{scores}  {row['floor_name']}")
+    for name, why in result["too_small"].items():
+        print(f"not tested: {name}, {why}")
+    if prune is not None:
+        left, report = blind.prune(tested, seed=seed)
+        print(f"{'task':30}{'rows':>7}{'dropped':>9}{'before':>8}{'after':>7}")
+        for name, row in report["types"].items():
+            scores = f"{row['before']:>8.3f}{row['after']:>7.3f}"
+            far = "" if row["near"] else "  still above chance"
+            print(f"{name:30}{row['rows']:>7}{row['dropped']:>9}{scores}{far}")
+        gone = {id(row) for row in tested} - {id(row) for row in left}
+        kept = [row for row in rows if id(row) not in gone]
+        joint = any("part" in row for row in rows)
+        stem = questions.with_name(prune)
+        with QuestionWriter(stem, JOINT_KEYS if joint else SPATIAL_KEYS) as writer:
+            writer.write(*kept)
+        print(f"{stem}.jsonl: {len(kept)} of {len(rows)} questions")
+        result |= {"pruned": report["types"], "questions": len(kept)}
+    return result | clock.spent()

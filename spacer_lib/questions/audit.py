@@ -9,17 +9,19 @@ are answered by their oracle, see ``questions.oracle``.
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from spacer_lib.artifacts import PathLike, read_jsonl
-from spacer_lib.errors import SpacerError
-from spacer_lib.questions.generators import direction_answer
+from spacer_lib.errors import SpacerError, nearest
+from spacer_lib.questions.generators import direction_answer, task_kind
 from spacer_lib.questions.kinds import QUESTION_TYPES
 from spacer_lib.questions.oracle import Row, Undetermined
 from spacer_lib.questions.rules import DEFAULT_RULES
 from spacer_lib.rooms.geometry import box_distance_m, closest_distance_m, turn_deg
 from spacer_lib.rooms.scans import require_no_failures
 from spacer_lib.rooms.scene import ObjectInstance, Scene, try_meta_files
+
+RowOfAType = TypeVar("RowOfAType", bound=Row)
 
 # Name of an object in questions → its name in the metadata, where the two differ.
 SYNONYMS = {"coat rack": "coat hanger"}
@@ -309,8 +311,43 @@ def _contradiction(row: Row, scene: Scene) -> str | None:
     return None
 
 
-def audit_files(meta_path: PathLike, questions_path: PathLike) -> dict[str, Any]:
+def of_types(
+    rows: Sequence[RowOfAType], types: Collection[str]
+) -> Sequence[RowOfAType]:
+    """The rows of these question types, or kinds of them; all rows if none is named.
+
+    Raises
+    ------
+    SpacerError
+        If no row is of one of them.
+    """
+    if not types:
+        return rows
+    found = {str(row.get("question_type")) for row in rows}
+    known = found | {task_kind(name) for name in found}
+    for name in types:
+        if name not in known:
+            raise SpacerError(
+                "question type",
+                kind="questions.type-not-asked",
+                got=name,
+                expected=f"one that the rows have: {', '.join(sorted(known))}",
+                remedy=nearest(name, known),
+            )
+    wanted = {name for name in found if {name, task_kind(name)} & set(types)}
+    return [row for row in rows if row.get("question_type") in wanted]
+
+
+def audit_files(
+    meta_path: PathLike, questions_path: PathLike, types: Collection[str] = ()
+) -> dict[str, Any]:
     """``audit`` of a meta file and a JSON-lines file of questions.
+
+    Parameters
+    ----------
+    meta_path, questions_path : path
+    types : collection of str
+        As of ``of_types``.
 
     Returns
     -------
@@ -320,9 +357,9 @@ def audit_files(meta_path: PathLike, questions_path: PathLike) -> dict[str, Any]
     Raises
     ------
     SpacerError
-        If a file cannot be read or has another form.
+        If a file cannot be read or has another form, or no row is of these types.
     """
-    rows = read_jsonl(questions_path)
+    rows = of_types(read_jsonl(questions_path), types)
     scenes, failures = try_meta_files(meta_path)
     if not scenes:
         require_no_failures(failures, len(failures), "rooms")
