@@ -408,13 +408,8 @@ totals = totals.loc[table.probe.unique(), list(PRESETS)]
 
 # %%
 figure, ax = plt.subplots(figsize=(9, 4.6))
-shown = ax.imshow(totals, cmap="cividis", vmin=0, aspect="auto")
-ax.set_xticks(range(len(totals.columns)), totals.columns, rotation=30, ha="right")
-ax.set_yticks(range(len(totals)), totals.index)
-for (y, x), value in np.ndenumerate(totals.to_numpy()):
-    ax.text(x, y, f"{value:.2f}", ha="center", va="center", color="white", fontsize=8)
-ax.grid(False)
-_ = figure.colorbar(shown, label=f"mean total reward (n = {len(asked)} questions)")
+label = f"mean total reward (n = {len(asked)} questions)"
+_ = reward_plots.reward_table(totals, ax, label)
 
 # %%
 extra = table[["probe", "preset", "map", "length"]]
