@@ -298,11 +298,13 @@ from_above |= {name: rule.points_xy(aligned) for name, rule in AREA_RULES.items(
 # %% tags=["nbval-check-output"]
 figure, axes = plt.subplots(1, 3, figsize=(11, 3), sharex=True, sharey=True)
 for ax, (name, points) in zip(axes, from_above.items(), strict=True):
+    if name in AREA_RULES:
+        room_plots.room_area(aligned, ax, name)
     few = np.random.default_rng(0).permutation(points)[:3000]
-    ax.plot(*few.T, ".", ms=1)
+    ax.plot(*few.T, ".", ms=1, color=PALETTE[0])
     area = scene.room_areas_m2.get(name)
     ax.set(title=name + (f": {area:.1f} m²" if area else ""), aspect="equal")
-    ax.set(xlabel="x (m)")
+    ax.set(xlabel="x (m)", ylabel="")
 _ = axes[0].set(ylabel="y (m)")
 
 # %% tags=["nbval-check-output"]

@@ -155,9 +155,9 @@ _ = ax.annotate("+y", (0.12, 0.55), xycoords="axes fraction")
 sizes = (5, 10, 15, 20)
 figure, axes = plt.subplots(1, 4, figsize=(13, 3.2))
 for ax, size in zip(axes, sizes, strict=True):
-    map_plots.cognitive_map(rasterize(scene, size), ax, size)
+    last = size == sizes[-1]
+    map_plots.cognitive_map(rasterize(scene, size), ax, size, key=last)
     ax.set(title=f"M = {size}", xticks=[0, size - 1], yticks=[0, size - 1])
-    ax.get_legend().remove()
 
 # %%
 many = [to_scene(draw_room(s, "furnished"), with_boxes=False) for s in range(rooms)]
@@ -234,8 +234,7 @@ drawn = {k: r.map for k, r in readings.items() if r.map}
 truth = {"chair": [(2, 5), (4, 4)]}
 figure, axes = plt.subplots(1, len(drawn), figsize=(3 * len(drawn), 2.6))
 for ax, (name, predicted) in zip(axes, drawn.items(), strict=True):
-    map_plots.cognitive_map(truth, ax, grid_size, predicted=predicted)
-    ax.get_legend().remove()
+    map_plots.cognitive_map(truth, ax, grid_size, predicted=predicted, key=False)
     ax.set(title=name, xlabel="", ylabel="")
 
 # %% [markdown]
@@ -381,8 +380,6 @@ for row, view in zip(axes, ("seen", "new"), strict=True):
     frames, indices, *_ = frames_from_uri(uri, 4, 128)
     room_plots.frames_strip(frames, row[:4], [f"{view}, frame {i}" for i in indices])
     map_plots.cognitive_map(rasterize(dollhouse, 10), row[4]).set(xlabel="", ylabel="")
-axes[0, 4].get_legend().remove()
-axes[1, 4].legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=2)
 print(video_uri("seen", dollhouse_seed), "and", video_uri("new", dollhouse_seed))
 
 # %% [markdown]
@@ -422,7 +419,7 @@ if real_maps:
     for ax in axes[len(real_maps):]:
         ax.set_axis_off()
     for ax, (name, cells_there) in zip(axes, real_maps.items(), strict=False):
-        map_plots.cognitive_map(cells_there, ax, grid_size).get_legend().remove()
+        map_plots.cognitive_map(cells_there, ax, grid_size)
         ax.set(title=f"{name}: {sum(map(len, cells_there.values()))} objects")
 
 # %%

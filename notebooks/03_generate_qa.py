@@ -51,7 +51,6 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from datasets import disable_progress_bars, load_dataset
-from scipy.spatial import cKDTree
 
 from spacer_lib.artifacts import PROJECT_ROOT, provenance, read_json
 from spacer_lib.errors import SpacerError
@@ -77,8 +76,14 @@ from spacer_lib.questions.mixture import (
     sample_uniform,
 )
 from spacer_lib.questions.recipes import load_recipe
-from spacer_lib.rooms.geometry import box_distance_m, sampled_box_points, turn_deg
+from spacer_lib.rooms.geometry import (
+    box_distance_m,
+    closest_distance_m,
+    transform_points,
+    turn_deg,
+)
 from spacer_lib.rooms.layouts import find_scans
+from spacer_lib.rooms.scannet.parse import read_alignment, read_vertices
 from spacer_lib.rooms.scans import (
     LABELS,
     parse_scans,
@@ -181,14 +186,22 @@ if question:
 #
 # ## 3 · Room size
 #
-# The alpha-shape area of notebook 01, to a tenth of a square metre.
+# The alpha-shape area of notebook 01, to a tenth of a square metre: the sum of the triangles that are drawn.
+
+# %%
+def mesh_points(scene_id):
+    """(n, 3) vertices of a scan's mesh, metres, aligned frame."""
+    scan_dir = next(path for path in scan_dirs if path.name == scene_id)
+    T_aligned_from_scan = read_alignment(scan_dir)
+    return transform_points(T_aligned_from_scan, read_vertices(scan_dir)[0])
+
 
 # %%
 question = first_question("room_size_estimation")
 if question:
+    figure, ax = plt.subplots(figsize=(5, 3.6))
+    _ = room_plots.room_area(mesh_points(scene.scene_id), ax, rules.room_area)
     (x0, y0), (x1, y1) = scene.floor_min_m, scene.floor_max_m
-    ax = plan(f"{question.ground_truth} m²")
-    _ = ax.fill([x0, x1, x1, x0], [y0, y0, y1, y1], color=PALETTE[2], alpha=0.15)
     print(f"bounding rectangle: {(x1 - x0) * (y1 - y0):.1f} m²")
 
 # %% [markdown]
@@ -199,11 +212,9 @@ if question:
 # %% tags=["nbval-check-output"]
 question = first_question("object_abs_distance")
 if question:
-    a, b = (sampled_box_points(only[name]) for name in question.categories)
-    distance, nearest = cKDTree(b).query(a)
-    p, q = a[distance.argmin()], b[nearest[distance.argmin()]]
-    ax = plan(f"{' to '.join(question.categories)}: {distance.min():.2f} m in space")
-    _ = ax.plot(*np.array([p, q])[:, :2].T, "o-", color=INK, ms=4)
+    pair = [only[name] for name in question.categories]
+    ax = plan(f"{' to '.join(question.categories)}: surface distance in space")
+    _ = room_plots.gap_line(*pair, ax, f"{closest_distance_m(*pair):.2f} m")
 
 # %% [markdown]
 # ## 5 · Relative distance
@@ -218,12 +229,9 @@ if question:
     for letter, option in zip("ABCD", options, strict=True):
         group = scene.by_category()[option]
         instance = min(group, key=lambda i: box_distance_m(only[target], i))
-        line = np.array([only[target].centroid_m, instance.centroid_m])[:, :2]
         right = letter == question.ground_truth
-        ax.plot(*line.T, "-" if right else ":", color=INK, lw=2 if right else 1)
-        gap = box_distance_m(only[target], instance)
-        where = {"xytext": (0, -14), "textcoords": "offset points", "ha": "center"}
-        ax.annotate(f"{letter}: {gap:.2f} m", line[1], fontsize=8, **where)
+        text = f"{letter}: {box_distance_m(only[target], instance):.2f} m"
+        room_plots.gap_line(only[target], instance, ax, text, bold=right)
 
 # %% [markdown]
 # ## 6 · Relative direction

@@ -482,13 +482,8 @@ totals = totals.loc[table.probe.unique(), list(PRESETS)]
 
 # %% tags=["nbval-check-output"]
 figure, ax = plt.subplots(figsize=(11, 7))
-shown = ax.imshow(totals, cmap="cividis", vmin=0, aspect="auto")
-ax.set_xticks(range(len(totals.columns)), totals.columns, rotation=30, ha="right")
-ax.set_yticks(range(len(totals)), totals.index)
-for (y, x), value in np.ndenumerate(totals.to_numpy()):
-    ax.text(x, y, f"{value:.2f}", ha="center", va="center", color="white", fontsize=8)
-ax.grid(False)
-_ = figure.colorbar(shown, label=f"mean total reward (n = {len(asked)} questions)")
+label = f"mean total reward (n = {len(asked)} questions)"
+_ = reward_plots.reward_table(totals, ax, label)
 
 # %% tags=["nbval-check-output"]
 extra = table[["probe", "preset", "map", "length"]]

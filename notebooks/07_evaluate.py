@@ -112,7 +112,7 @@ example = next(r for r in rows if r["question_type"].startswith("object_rel_dir"
 frames, indices, _, fps = read_frames(example["video"], video.frames, video.size)
 titles = [f"{index / fps:.1f} s" for index in indices]
 room_plots.frames_strip(frames, axes[:4], titles)
-map_plots.cognitive_map(example["map"], axes[4]).legend_.remove()
+map_plots.cognitive_map(example["map"], axes[4])
 print(example["question"], *example["options"], f"(true: {example['ground_truth']})")
 
 # %% [markdown]

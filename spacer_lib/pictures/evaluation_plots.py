@@ -14,6 +14,8 @@ from spacer_lib.pictures.style import (
     MARKERS,
     PALETTE,
     VERDICT_COLORS,
+    legend_above,
+    legend_beside,
     short_name,
 )
 
@@ -73,10 +75,10 @@ def accuracy_bars(
         f"{short_name(n)}\nn = {c}{mark}"
         for n, c, mark in zip(names, first["n"], _few_marks(first), strict=True)
     ]
-    ax.set(xticks=spots, ylim=(0, 100), ylabel=f"{measure} (%)")
+    ax.set(xticks=spots, ylim=(0, 100), ylabel=f"{measure} (%, 95% interval)")
     ax.set_xticklabels(ticks, fontsize=7)
     ax.grid(False, axis="x")
-    ax.legend(ncols=len(chosen) + 1, loc="lower left", bbox_to_anchor=(0, 1))
+    legend_above(ax, len(chosen) + 1)
     return ax
 
 
@@ -117,7 +119,7 @@ def floor_blocks(
             label=label,
             zorder=0.6,
         )
-    ax.legend(ncols=3, loc="lower left", bbox_to_anchor=(0, 1))
+    legend_above(ax, 3)
     return ax
 
 
@@ -133,7 +135,13 @@ def delta_forest(table: pd.DataFrame, ax: Axes, measure: str = "score") -> Axes:
     spots = np.arange(len(rows))
     for spot, row in zip(spots, rows.itertuples(), strict=True):
         color = VERDICT_COLORS[row.verdict]
-        ax.plot(100 * np.array([row.low, row.high]), [spot, spot], color=color, lw=2)
+        ax.plot(
+            100 * np.array([row.low, row.high]),
+            [spot, spot],
+            color=color,
+            lw=2,
+            gid="interval",
+        )
         ax.plot(100 * row.delta, spot, "o", color=color, gid=row.verdict)
     ax.axvline(0, color=INK, lw=0.8)
     labels = [
@@ -163,7 +171,7 @@ def study_forest(study: Mapping[str, Any], ax: Axes, measure: str = "score") -> 
             mean, low, high = 100 * np.array(gain[measure], float)
             y, kind = spot + 0.15 * i, "seed" if i else "pooled"
             width = 1 if i else 3
-            ax.plot([low, high], [y, y], color=color, lw=width)
+            ax.plot([low, high], [y, y], color=color, lw=width, gid="interval")
             ax.plot(mean, y, "o", ms=3 + 2 * width, color=color, gid=kind)
     ax.axvline(0, color=INK, lw=0.8)
     questions = study.get("settings", {}).get("questions")
@@ -224,7 +232,7 @@ def paired_dots(
     ax.set_ylim(len(pairs) - 0.5, -0.5)  # not inverted, which a shared axis repeats
     ax.margins(x=0.12)
     ax.grid(False, axis="y")
-    ax.legend(ncols=2, loc="lower left", bbox_to_anchor=(0, 1))
+    legend_above(ax, 2)
     return ax
 
 
@@ -251,7 +259,7 @@ def interval_dots(
     for y, (value, low, high) in enumerate(values.values()):
         known = low is not None
         if known:
-            ax.plot([low, high], [y, y], color=PALETTE[0], lw=2)
+            ax.plot([low, high], [y, y], color=PALETTE[0], lw=2, gid="interval")
         ax.plot(
             value,
             y,
@@ -303,7 +311,7 @@ def extraction_bars(table: pd.DataFrame, ax: Axes) -> Axes:
     ax.set(xlim=(0, 100), xlabel=f"outputs (%), n = {rows['n'].max()}")
     ax.invert_yaxis()
     ax.grid(False, axis="y")
-    ax.legend(ncols=3, loc="lower left", bbox_to_anchor=(0, 1))
+    legend_above(ax, 3)
     return ax
 
 
@@ -324,7 +332,9 @@ def gap_waterfall(gap: Any, ax: Axes) -> Axes:
         ax.bar(spot, 100 * line.share, bottom=100 * level, color=color)
         if line.low == line.low:
             ends = [[level + end] for end in (line.low, line.high)]
-            ax.plot([spot, spot], [100 * end[0] for end in ends], color=INK)
+            ax.plot(
+                [spot, spot], [100 * end[0] for end in ends], color=INK, gid="interval"
+            )
         text = f"{100 * line.share:+.1f}"
         top = 100 * max(level, level + line.share, level + (line.high or 0))
         ax.annotate(text, (spot, top), (0, 3), textcoords="offset points", ha="center")
@@ -333,7 +343,7 @@ def gap_waterfall(gap: Any, ax: Axes) -> Axes:
     ax.set_xticks(
         range(len(labels)), [label.replace(" + ", "\n+ ") for label in labels]
     )
-    ax.set(ylabel="score (%)")
+    ax.set(ylabel="score (%, 95% interval)")
     ax.margins(y=0.15)
     return ax
 
@@ -358,7 +368,12 @@ def share_dots(
             if name not in rows.index:
                 continue
             row, y = rows.loc[name], spot + 0.22 * (i - (len(measures) - 1) / 2)
-            ax.plot([100 * row["low"], 100 * row["high"]], [y, y], color=PALETTE[i])
+            ax.plot(
+                [100 * row["low"], 100 * row["high"]],
+                [y, y],
+                color=PALETTE[i],
+                gid="interval",
+            )
             ax.plot(100 * row["value"], y, "o", ms=5, color=PALETTE[i], gid=measure)
         ax.plot([], [], "o-", color=PALETTE[i], label=measure.replace("_", " "))
     most = table.groupby("name")["n"].max()
@@ -371,7 +386,7 @@ def share_dots(
     )
     ax.invert_yaxis()
     ax.grid(False, axis="y")
-    ax.legend(ncols=len(measures), loc="lower left", bbox_to_anchor=(0, 1))
+    legend_above(ax, len(measures))
     return ax
 
 
@@ -406,7 +421,7 @@ def failure_bars(table: pd.DataFrame, ax: Axes) -> Axes:
     ax.set(yticks=spots, yticklabels=ticks, xlim=(0, 100), xlabel="questions (%)")
     ax.invert_yaxis()
     ax.grid(False, axis="y")
-    ax.legend(ncols=4, loc="lower left", bbox_to_anchor=(0, 1))
+    legend_above(ax, 4)
     return ax
 
 
@@ -435,5 +450,5 @@ def words_against_score(table: pd.DataFrame, ax: Axes) -> Axes:
         ylim=(0, 100),
     )
     ax.set_xlim(left=0)
-    ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    legend_beside(ax)
     return ax

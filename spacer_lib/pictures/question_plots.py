@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 
-from spacer_lib.pictures.style import INK, PALETTE, short_name
+from spacer_lib.pictures.style import HATCHES, INK, PALETTE, short_name
 from spacer_lib.rows import Question
 
 
@@ -50,6 +50,8 @@ def share_donut(counts: Mapping[str, int], ax: Axes, title: str) -> Axes:
         counterclock=False,
         wedgeprops={"width": 0.42, "edgecolor": "white"},
     )
+    for i, wedge in enumerate(wedges):
+        wedge.set_hatch(HATCHES[i // len(PALETTE) % len(HATCHES)])
     labels = [f"{short_name(n)}  {c:,} ({c / total:.1%})" for n, c in ranked]
     ax.legend(wedges, labels, loc="center left", bbox_to_anchor=(1.0, 0.5))
     ax.set_title(f"{title} (n = {total:,})")
@@ -60,10 +62,9 @@ def duration_histogram(seconds: Sequence[float], ax: Axes, bins: int = 24) -> Ax
     """Durations of videos and their median."""
     ax.hist(seconds, bins=bins, color=PALETTE[0], edgecolor="white")
     middle = float(np.median(seconds))
-    ax.axvline(middle, color=INK, ls="--", label=f"median {middle:.0f} s")
+    ax.axvline(middle, color=INK, ls="--", gid="median")
     ax.set(xlabel="video duration (s)", ylabel="videos")
-    ax.set_title(f"durations (n = {len(seconds):,} videos)")
-    ax.legend()
+    ax.set_title(f"n = {len(seconds):,} videos, median {middle:.0f} s (dashed)")
     return ax
 
 

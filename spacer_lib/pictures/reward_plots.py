@@ -4,9 +4,10 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 from matplotlib.axes import Axes
 
-from spacer_lib.pictures.style import PALETTE
+from spacer_lib.pictures.style import PALETTE, ink_on, legend_beside
 from spacer_lib.rewards.score import RewardBreakdown
 
 REWARD_PARTS = ("format", "task", "map")
@@ -36,7 +37,36 @@ def reward_bars(
     ax.set(yticks=spots, yticklabels=labels, xlabel="reward")
     ax.invert_yaxis()
     ax.grid(False, axis="y")
-    ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    legend_beside(ax)
+    return ax
+
+
+def reward_table(totals: pd.DataFrame, ax: Axes, label: str) -> Axes:
+    """Mean reward of each row under each column: a number on its colour.
+
+    Parameters
+    ----------
+    totals : DataFrame
+        Finite numbers.
+    ax : Axes
+    label : str
+        Of the colours.
+    """
+    shown = ax.imshow(totals, cmap="cividis", vmin=0, aspect="auto")
+    ax.set_xticks(range(len(totals.columns)), totals.columns, rotation=30, ha="right")
+    ax.set_yticks(range(len(totals)), totals.index)
+    for (y, x), value in np.ndenumerate(totals.to_numpy()):
+        ax.text(
+            x,
+            y,
+            f"{value:.2f}",
+            ha="center",
+            va="center",
+            color=ink_on(tuple(shown.to_rgba(value))),
+            fontsize=8,
+        )
+    ax.grid(False)
+    ax.figure.colorbar(shown, ax=ax, label=label)
     return ax
 
 
@@ -58,5 +88,5 @@ def reward_vs_error(
         ax.plot(error, mean, "o-", ms=3, color=color, label=name)
         ax.fill_between(error, low, high, color=color, alpha=0.2, lw=0)
     ax.set(xlabel=x_label, ylabel=y_label)
-    ax.legend()
+    legend_beside(ax)
     return ax

@@ -5,41 +5,173 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.patches import Polygon, Rectangle
+from matplotlib.text import Annotation
+from matplotlib.ticker import LogLocator, NullFormatter
 from mpl_toolkits.mplot3d.axes3d import Axes3D
-from scipy.spatial import ConvexHull
+from scipy.spatial import ConvexHull, cKDTree
 
 from spacer_lib.errors import SpacerError
-from spacer_lib.pictures.style import INK, PALETTE, category_styles
+from spacer_lib.pictures.style import (
+    INK,
+    PALETTE,
+    category_key,
+    category_styles,
+    legend_beside,
+    tint,
+)
 from spacer_lib.rooms.area import AREA_RULES
-from spacer_lib.rooms.geometry import box_corners
-from spacer_lib.rooms.scene import Scene, is_structural
+from spacer_lib.rooms.geometry import box_corners, sampled_box_points
+from spacer_lib.rooms.scene import (
+    BENCHMARK_AREA,
+    ObjectInstance,
+    Scene,
+    is_structural,
+)
 
 
-def floor_plan(scene: Scene, ax: Axes) -> Axes:
-    """Labelled oriented boxes in the floor rectangle, from above (metres)."""
+def floor_plan(
+    scene: Scene, ax: Axes, points: npt.NDArray[np.float64] | None = None
+) -> Axes:
+    """Oriented boxes from above (metres); a key names their letters.
+
+    Parameters
+    ----------
+    scene : Scene
+    ax : Axes
+    points : (n, 3) float64, optional
+        All vertices of the room's mesh, metres, aligned frame. With them the outline is
+        the room's own, otherwise the floor rectangle.
+    """
     (x0, y0), (x1, y1) = scene.floor_min_m, scene.floor_max_m
-    ax.add_patch(
-        Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, ec=INK, lw=1, gid="floor")
-    )
+    if points is None:
+        ax.add_patch(
+            Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, ec=INK, lw=1, gid="floor")
+        )
+    else:
+        _outline(AREA_RULES[BENCHMARK_AREA].triangles(points), ax)
     shown = [i for i in scene.instances if not is_structural(i.category)]
-    styles = category_styles(i.category for i in shown)
-    for instance in shown:
+    looks = category_styles(i.category for i in shown)
+    centres = np.array([i.centroid_m[:2] for i in shown]).reshape(-1, 2)
+    extent = max(x1 - x0, y1 - y0)
+    for instance, spot in zip(shown, _apart(centres, 0.05 * extent), strict=True):
         corners = box_corners(
             instance.centroid_m, instance.axes_lengths_m, instance.axes_matrix
         )[:, :2]
         outline = corners[ConvexHull(corners).vertices]
-        color = styles[instance.category][0]
-        ax.add_patch(Polygon(outline, fc=color, ec=color, alpha=0.45, gid="box"))
-        x, y, _ = instance.centroid_m
-        ax.annotate(instance.category, (x, y), ha="center", va="center", fontsize=7)
-    margin = 0.04 * max(x1 - x0, y1 - y0)
+        color, letter = looks[instance.category]
+        ax.add_patch(Polygon(outline, fc=color, ec=color, alpha=0.35, gid="box"))
+        ax.annotate(
+            letter,
+            spot,
+            ha="center",
+            va="center",
+            fontsize=8,
+            color=INK,
+            bbox={"fc": "white", "ec": "none", "alpha": 0.85, "pad": 0.6},
+        )
+    margin = 0.04 * extent
     ax.set(
         xlim=(x0 - margin, x1 + margin),
         ylim=(y0 - margin, y1 + margin),
         xlabel="x (m)",
         ylabel="y (m)",
         aspect="equal",
+    )
+    category_key(ax, looks)
+    return ax
+
+
+def _apart(spots: np.ndarray, gap: float) -> np.ndarray:
+    """(n, 2) spots, moved from earlier ones until they are ``gap`` away."""
+    angles = np.arange(0, 2 * np.pi, np.pi / 4)
+    ring = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    steps = np.concatenate([[(0.0, 0.0)], *(k * gap / 2 * ring for k in range(1, 9))])
+    placed: list[np.ndarray] = []
+    for spot in spots:
+        free = (
+            spot + step
+            for step in steps
+            if all(np.linalg.norm(spot + step - p) >= gap for p in placed)
+        )
+        placed.append(next(free, spot))
+    return np.array(placed).reshape(-1, 2)
+
+
+def _outline(triangles: np.ndarray, ax: Axes) -> None:
+    """The edges that belong to one triangle only."""
+    edges = np.sort(
+        np.concatenate([triangles[:, (i, (i + 1) % 3)] for i in range(3)])
+        .view("f8,f8")
+        .reshape(-1, 2),
+        axis=1,
+    )
+    unique, times = np.unique(edges, axis=0, return_counts=True)
+    border = unique[times == 1].view("f8").reshape(-1, 2, 2)
+    ax.add_collection(LineCollection(border, colors=INK, lw=1.4, gid="outline"))
+
+
+def room_area(
+    points: npt.NDArray[np.float64], ax: Axes, rule: str = BENCHMARK_AREA
+) -> Axes:
+    """The triangles of a room's alpha shape and their outline; their area is the title.
+
+    Parameters
+    ----------
+    points : (n, 3) float64
+        All vertices of the room's mesh, metres, aligned frame.
+    ax : Axes
+    rule : str
+        Of ``rooms.area.AREA_RULES``.
+
+    Raises
+    ------
+    SpacerError
+        If the points that count span no area.
+    """
+    triangles = AREA_RULES[rule].triangles(points)
+    faces = PolyCollection(
+        list(triangles), fc=tint(PALETTE[2]), ec=PALETTE[2], lw=0.25, gid="triangles"
+    )
+    ax.add_collection(faces)
+    _outline(triangles, ax)
+    ax.autoscale_view()
+    ax.set(xlabel="x (m)", ylabel="y (m)", aspect="equal")
+    ax.set_title(f"{AREA_RULES[rule].area_m2(points):.1f} m², rule {rule}")
+    return ax
+
+
+def gap_line(
+    first: ObjectInstance,
+    second: ObjectInstance,
+    ax: Axes,
+    text: str,
+    bold: bool = True,
+) -> Axes:
+    """The closest points of two boxes, joined from above; the text is beside them.
+
+    The points are those of a 5 cm grid on the surfaces of the boxes.
+    """
+    a, b = sampled_box_points(first), sampled_box_points(second)
+    gaps, nearest = cKDTree(b).query(a)
+    ends = np.array([a[gaps.argmin()], b[nearest[gaps.argmin()]]])[:, :2]
+    style = "o-" if bold else "o:"
+    ax.plot(*ends.T, style, color=INK, ms=3, lw=2 if bold else 1.2, gid="gap")
+    # Of the places along the line, the one farthest from the letters.
+    letters = [note.xy for note in ax.texts if isinstance(note, Annotation)]
+    along = ends[0] + np.linspace(0.2, 0.8, 7)[:, None] * (ends[1] - ends[0])
+    room = np.linalg.norm(along[:, None] - np.reshape(letters, (-1, 2)), axis=2)
+    spot = along[room.min(axis=1, initial=np.inf).argmax()]
+    box = {"fc": "white", "ec": "none", "alpha": 0.85, "pad": 1}
+    ax.annotate(
+        text,
+        (float(spot[0]), float(spot[1])),
+        (0, 9),
+        textcoords="offset points",
+        ha="center",
+        fontsize=8,
+        bbox=box,
     )
     return ax
 
@@ -68,7 +200,7 @@ def camera_path(poses: npt.ArrayLike, ax: Axes, arrows: int = 12) -> Axes:
         scale=14,
     )
     ax.set(xlabel="x (m)", ylabel="y (m)", aspect="equal")
-    ax.legend()
+    legend_beside(ax)
     return ax
 
 
@@ -86,19 +218,20 @@ def room_3d(
     """
     x, y, z = np.asarray(points).T
     ax.scatter(x, y, z, c=colors, s=0.6, depthshade=False)
-    styles = category_styles(i.category for i in scene.instances)
+    looks = category_styles(i.category for i in scene.instances)
     # The index of a corner has one bit per axis; an edge joins two that differ in one.
     edges = [(a, a | bit) for bit in (1, 2, 4) for a in range(8) if not a & bit]
     for instance in scene.instances:
         corners = box_corners(
             instance.centroid_m, instance.axes_lengths_m, instance.axes_matrix
         )
-        color = styles[instance.category][0]
+        color, letter = looks[instance.category]
         for a, b in edges:
             ax.plot(*corners[[a, b]].T, color=color, lw=1.2)
         top = corners[corners[:, 2].argmax()]
-        ax.text(*top, instance.category, fontsize=6, color=color)
+        ax.text(*top, letter, fontsize=8, color=INK, weight="bold")
     ax.set(xlabel="x (m)", ylabel="y (m)", zlabel="z (m)", aspect="equal")
+    category_key(ax, looks)
     return ax
 
 
@@ -152,8 +285,11 @@ def area_by_alpha(
     if true_m2 is not None:
         label = f"true: {true_m2:.1f} m²"
         ax.axhline(true_m2, color=INK, lw=1, ls="--", label=label, gid="true")
+    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    ax.xaxis.set_major_formatter("{x:g}")
+    ax.xaxis.set_minor_formatter(NullFormatter())
     ax.set(xlabel="α (m)", ylabel="area (m²)")
-    ax.legend()
+    legend_beside(ax)
     return ax
 
 

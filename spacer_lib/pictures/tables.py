@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
-from spacer_lib.pictures.style import FAINT, INK, PALETTE
+from spacer_lib.pictures.style import ALERT, FAINT, INK, PALETTE
 
 
 def text_table(
@@ -68,7 +68,7 @@ def number_table(
                 cell = Rectangle((x, y), 1, 1, fc=PALETTE[4], alpha=0.5 * share, lw=0)
                 ax.add_patch(cell)
             mark = (marks or {}).get((row, column))
-            color = PALETTE[5] if mark and not missing else INK
+            color = ALERT if mark and not missing else INK
             ax.text(
                 x + 0.5,
                 y + 0.5,
@@ -86,8 +86,9 @@ def number_table(
                     mark,
                     ha="center",
                     va="center",
-                    color=PALETTE[5],
-                    fontsize=6,
+                    color=ALERT,
+                    fontsize=7,
+                    gid="mark",
                 )
     for y, row in enumerate(table.index):
         ax.text(-0.1, y + 0.5, row, ha="right", va="center", fontsize=8)

@@ -7,23 +7,30 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
-from spacer_lib.pictures.style import FAINT, INK, PALETTE
+from spacer_lib.pictures.style import (
+    FAINT,
+    INK,
+    PALETTE,
+    legend_above,
+    legend_beside,
+)
 
 Metrics = Sequence[Mapping[str, Any]]  # rows of metrics.jsonl
 
 
 def training_curves(metrics_rows: Metrics, axes: Sequence[Axes]) -> Sequence[Axes]:
-    """Rewards of a run by step, and its share of zero-advantage groups.
+    """Rewards of a run by step, its map hits and its zero-advantage groups.
 
     Parameters
     ----------
     metrics_rows : list of dict
-        The trainer's log: ``step``; for SG-RLVR ``rewards/<part>/mean``, ``reward``
-        and ``frac_reward_zero_std``; for a baseline ``loss``,
+        The trainer's log: ``step``; for SG-RLVR ``rewards/<part>/mean``, ``reward``,
+        ``map_hit_rate`` and ``frac_reward_zero_std``; for a baseline ``loss``,
         ``mean_token_accuracy`` and, with DPO, ``rewards/accuracies``. Rows without a
         key are left out.
     axes : two Axes
-        Left: mean rewards. Right: share of zero-advantage groups. For a baseline its
+        Left: mean rewards. Right: shares of true objects drawn within 1.5 cells, where
+        maps are drawn, and of groups without advantage. For a baseline its
         loss, and the share of right tokens or pairs.
     """
     keys = {key for row in metrics_rows for key in row}
@@ -34,13 +41,20 @@ def training_curves(metrics_rows: Metrics, axes: Sequence[Axes]) -> Sequence[Axe
         axes[0].plot(*_series(metrics_rows, key), color=color, label=key.split("/")[1])
     axes[0].plot(*_series(metrics_rows, "reward"), color=INK, lw=1.6, label="total")
     axes[0].set(xlabel="optimiser step", ylabel="mean reward of rollouts")
-    axes[0].legend(ncols=5, loc="lower left", bbox_to_anchor=(0, 1), columnspacing=1)
-    steps, share = _series(metrics_rows, "frac_reward_zero_std")
-    axes[1].plot(steps, 100 * share, color=PALETTE[5])
-    axes[1].set(
-        xlabel="optimiser step", ylabel="groups without advantage (%)", ylim=(0, 100)
-    )
+    for color, (key, label) in zip((PALETTE[0], PALETTE[5]), _SHARES, strict=True):
+        if key in keys:
+            steps, share = _series(metrics_rows, key)
+            axes[1].plot(steps, 100 * share, color=color, label=label)
+    axes[1].set(xlabel="optimiser step", ylabel="share (%)", ylim=(0, 100))
+    legend_above(axes[0], 5)
+    legend_above(axes[1], 2)
     return axes
+
+
+_SHARES = (
+    ("map_hit_rate", "map hits"),
+    ("frac_reward_zero_std", "groups without advantage"),
+)
 
 
 def _baseline_curves(
@@ -53,7 +67,7 @@ def _baseline_curves(
         if key in keys:
             steps, share = _series(rows, key)
             axes[1].plot(steps, 100 * share, color=color, label=label)
-            axes[1].legend()
+            legend_beside(axes[1])
     axes[1].set(xlabel="optimiser step", ylabel="right (%)", ylim=(0, 100))
     return axes
 
@@ -90,7 +104,7 @@ def dpo_curves(metrics_rows: Metrics, axes: Sequence[Axes]) -> Sequence[Axes]:
     for color, side in zip(PALETTE, ("chosen", "rejected"), strict=False):
         axes[1].plot(*_series(metrics_rows, f"logps/{side}"), color=color, label=side)
     axes[1].set(xlabel="optimiser step", ylabel="log-probability of a response")
-    axes[1].legend()
+    legend_beside(axes[1])
     return axes
 
 
@@ -131,7 +145,7 @@ def arm_curves(
                 label=label or f"{arm} (n = {len(series)})",
             )
     ax.set(xlabel="optimiser step")
-    ax.legend()
+    legend_beside(ax)
     return ax
 
 
@@ -160,7 +174,7 @@ def selection_histogram(
     if kept is not None:
         heights = [kept.get(count, 0) for count in right]
         ax.bar(right, heights, color=PALETTE[0], label="kept")
-        ax.legend()
+        legend_beside(ax)
     ax.set(
         xticks=right,
         xlabel=f"right answers of {max(right)}",
@@ -195,7 +209,7 @@ def label_strip(
                 gid="taught" if counts else "given",
             )
         )
-        ax.text(column + 0.47, 0.4 - row, token, fontsize=6, ha="center", va="center")
+        ax.text(column + 0.47, 0.4 - row, token, fontsize=7, ha="center", va="center")
     lines = -(-len(tokens) // per_line)
     ax.set(xlim=(0, per_line), ylim=(0.8 - lines, 1))
     ax.set_axis_off()
@@ -239,5 +253,5 @@ def shared_prefix_ratios(
         ylabel="update: stock seconds / shared",
         ylim=(0, None),
     )
-    ax.legend()
+    legend_beside(ax)
     return ax

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from spacer_lib.errors import SpacerError
-from spacer_lib.rooms.geometry import alpha_shape_area_m2
+from spacer_lib.rooms.geometry import alpha_shape_area_m2, alpha_triangles
 from spacer_lib.rooms.scene import BENCHMARK_AREA
 
 SPATIAL_R1_AREA = "spatial-r1"
@@ -60,6 +60,18 @@ class AreaRule:
         alpha_m = self.alpha_m if alpha_m is None else alpha_m
         points_xy = self.points_xy(points)
         return alpha_shape_area_m2(points_xy, alpha_m, fill_holes=self.fill_holes)
+
+    def triangles(self, points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """(t, 3, 2) triangles of the shape whose area is ``area_m2``, metres.
+
+        Raises
+        ------
+        SpacerError
+            If the points that count span no area.
+        """
+        return alpha_triangles(
+            self.points_xy(points), self.alpha_m, fill_holes=self.fill_holes
+        )
 
 
 AREA_RULES = {

@@ -301,6 +301,23 @@ def alpha_shape_area_m2(
 ) -> float:
     """Area of the alpha shape of (n, 2) floor points, square metres.
 
+    Parameters and errors are those of ``alpha_triangles``.
+    """
+    corners = alpha_triangles(points_xy, alpha_m, fill_holes=fill_holes)
+    return float(_areas_m2(corners).sum())
+
+
+def _areas_m2(corners: np.ndarray) -> np.ndarray:
+    """(t,) areas of (t, 3, 2) triangles."""
+    u, v = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
+    return np.abs(u[:, 0] * v[:, 1] - u[:, 1] * v[:, 0]) / 2
+
+
+def alpha_triangles(
+    points_xy: npt.ArrayLike, alpha_m: float = 0.5, *, fill_holes: bool = False
+) -> npt.NDArray[np.float64]:
+    """Triangles of the alpha shape of (n, 2) floor points.
+
     The shape consists of the Delaunay triangles whose circumradius is below
     ``alpha_m``. The package ``alphashape`` keeps the same ones for
     ``alpha = 1 / alpha_m``, and fills the holes between them.
@@ -312,6 +329,11 @@ def alpha_shape_area_m2(
     alpha_m : float
     fill_holes : bool
         Whether parts that the shape encloses on all sides count too.
+
+    Returns
+    -------
+    (t, 3, 2) float64
+        Their corners, metres.
 
     Raises
     ------
@@ -338,13 +360,11 @@ def alpha_shape_area_m2(
         np.linalg.norm(corners[:, i] - corners[:, j], axis=1)
         for i, j in ((0, 1), (1, 2), (2, 0))
     )
-    u, v = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
-    areas = np.abs(u[:, 0] * v[:, 1] - u[:, 1] * v[:, 0]) / 2
     with np.errstate(divide="ignore"):
-        inside = a * b * c / (4 * areas) < alpha_m
+        inside = a * b * c / (4 * _areas_m2(corners)) < alpha_m
     if fill_holes:
         inside = _with_holes(inside, triangles.neighbors)
-    return float(areas[inside].sum())
+    return corners[inside]
 
 
 def _thinned(points: np.ndarray, cell_m: float) -> np.ndarray:

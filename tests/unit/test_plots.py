@@ -25,6 +25,7 @@ from spacer_lib.pictures import (
 from spacer_lib.pictures.behind import figure_data
 from spacer_lib.pictures.style import PALETTE, category_styles, use_house_style
 from spacer_lib.rooms.area import AREA_RULES
+from spacer_lib.rooms.geometry import closest_distance_m
 from spacer_lib.rooms.synthetic.layout import draw_room
 from spacer_lib.rooms.synthetic.views import VIEWS, to_scene, view_poses
 
@@ -79,7 +80,60 @@ def test_floor_plan_draws_every_box_in_metres(ax):
     low = [floor.get_x(), floor.get_y()]
     np.testing.assert_allclose(low, scene.floor_min_m)
     assert ax.get_xlabel() == "x (m)" and ax.get_aspect() == 1
-    assert [t.get_text() for t in ax.texts] == [i.category for i in scene.instances]
+    letters = [
+        category_styles(i.category for i in scene.instances)[i.category][1]
+        for i in scene.instances
+    ]
+    assert [t.get_text() for t in ax.texts] == letters
+    named = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert named == sorted({i.category for i in scene.instances})
+
+
+def test_letters_on_a_plan_do_not_hide_each_other(ax):
+    spots = room_plots._apart(np.zeros((20, 2)), 0.3)
+    gaps = np.linalg.norm(spots[:, None] - spots[None], axis=2)
+    assert gaps[np.triu_indices(20, 1)].min() >= 0.3 - 1e-9
+    assert spots[0].tolist() == [0, 0]
+
+
+def l_shaped_floor():
+    x, y = np.meshgrid(np.arange(0, 4.01, 0.1), np.arange(0, 3.01, 0.1))
+    points = np.stack([x.ravel(), y.ravel(), np.zeros(x.size)], axis=1)
+    return points[(points[:, 0] < 2.55) | (points[:, 1] < 1.55)]
+
+
+def test_the_area_in_the_title_is_that_of_the_triangles(ax):
+    room_plots.room_area(l_shaped_floor(), ax)
+    (faces,) = by_gid(ax, "triangles")
+    corners = np.array([path.vertices[:3] for path in faces.get_paths()])
+    (u, v) = (corners[:, i] - corners[:, 0] for i in (1, 2))
+    drawn = np.abs(u[:, 0] * v[:, 1] - u[:, 1] * v[:, 0]).sum() / 2
+    assert ax.get_title().startswith(f"{drawn:.1f} m²") and drawn < 4 * 3 - 2
+    (border,) = by_gid(ax, "outline")
+    length = sum(np.linalg.norm(a - b) for a, b in border.get_segments())
+    assert 13 < length <= 14 + 1e-6  # the recess is part of it
+
+
+def test_a_plan_with_points_has_the_rooms_own_outline(ax):
+    room_plots.floor_plan(to_scene(draw_room(3)), ax, l_shaped_floor())
+    assert by_gid(ax, "outline") and not by_gid(ax, "floor")
+
+
+def test_a_gap_is_drawn_between_surfaces(ax):
+    first, *_, last = to_scene(draw_room(3, "furnished")).instances
+    room_plots.gap_line(first, last, ax, "1.00 m")
+    (line,) = by_gid(ax, "gap")
+    drawn = np.linalg.norm(np.diff(line.get_xydata(), axis=0))
+    assert drawn <= closest_distance_m(first, last) + 1e-9
+    centres = np.array([first.centroid_m, last.centroid_m])[:, :2]
+    assert drawn < np.linalg.norm(np.diff(centres, axis=0))
+
+
+def test_the_reward_tables_numbers_can_be_read(ax):
+    table = pd.DataFrame([[0.0, 1.5], [2.7, 3.0]], ["honest", "pads"], ["ours", "a"])
+    reward_plots.reward_table(table, ax, "mean total reward")
+    assert [t.get_text() for t in ax.texts] == ["0.00", "1.50", "2.70", "3.00"]
+    assert [ax.texts[i].get_color() for i in (0, 3)] == ["white", "black"]
 
 
 def test_area_by_alpha_marks_each_rule_and_the_true_area(ax):
@@ -103,8 +157,9 @@ def test_area_by_alpha_marks_each_rule_and_the_true_area(ax):
 def test_cognitive_map_alone_marks_cells(ax):
     map_plots.cognitive_map({"chair": [(2, 7)]}, ax)
     (square,) = by_gid(ax, "true:chair")
-    center = square.get_x() + square.get_width() / 2, square.get_y() + 0.34
-    assert center == pytest.approx((2, 7))
+    assert square.get_center() == pytest.approx((2, 7))
+    assert [text.get_text() for text in ax.texts] == ["C"]
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["chair"]
     assert ax.get_xlim() == (-0.5, 9.5) and ax.get_ylim() == (-0.5, 9.5)
     assert not by_gid(ax, "match") and not by_gid(ax, "predicted")
 
@@ -116,11 +171,31 @@ def test_cognitive_map_joins_the_closest_pairs_and_marks_the_rest(ax):
     ends = {tuple(map(tuple, line.get_xydata())) for line in by_gid(ax, "match:chair")}
     assert ends == {((0, 0), (1, 0)), ((9, 9), (9, 8))}
     (lonely,) = by_gid(ax, "predicted:sofa")
-    assert lonely.get_marker() == "x"
-    assert {m.get_marker() for m in by_gid(ax, "predicted:chair")} != {"x"}
+    assert lonely.get_linestyle() == "--" and lonely.get_fc() == (1, 1, 1, 1)
+    assert {m.get_linestyle() for m in by_gid(ax, "predicted:chair")} == {"-"}
     (missed,) = by_gid(ax, "true:bed")
     assert missed.get_linestyle() == "--"
     assert {s.get_linestyle() for s in by_gid(ax, "true:chair")} == {"-"}
+
+
+def test_a_dot_in_the_cell_of_its_match_lies_in_that_square(ax):
+    truth = {"chair": [(2, 2)], "bed": [(2, 2)]}
+    map_plots.cognitive_map(truth, ax, predicted={"chair": [[2, 2]]})
+    (square,), (dot,) = by_gid(ax, "true:chair"), by_gid(ax, "predicted:chair")
+    assert dot.center == pytest.approx(square.get_center())
+    assert not by_gid(ax, "match")
+    assert sorted(t.get_text() for t in ax.texts) == ["B", "C"]
+
+
+def test_maps_of_one_figure_share_letters(two_axes):
+    names = ("cabinet", "chair")
+    for ax, cells in zip(
+        two_axes, ({"chair": [(1, 1)]}, {"cabinet": [(1, 1)]}), strict=True
+    ):
+        map_plots.cognitive_map(cells, ax, names=names, key=ax is two_axes[1])
+    assert [ax.texts[0].get_text() for ax in two_axes] == ["H", "C"]
+    assert two_axes[0].get_legend() is None
+    assert len(two_axes[1].get_legend().get_texts()) == 2
 
 
 def test_objects_in_one_cell_are_drawn_side_by_side(ax):
@@ -200,12 +275,13 @@ def test_training_curves_pass_over_rows_without_a_value(two_axes):
         {"step": 2, "rewards/task/mean": 0.4, "reward": 1.5},
         {"step": 2, "train_runtime": 9.0},
         {"step": 3, "frac_reward_zero_std": 0.5},
-        {"step": 4, "frac_reward_zero_std": 0.25},
+        {"step": 4, "frac_reward_zero_std": 0.25, "map_hit_rate": 0.75},
     ]
     training_plots.training_curves(log, two_axes)
     lines = {line.get_label(): line.get_ydata().tolist() for line in two_axes[0].lines}
     assert lines == {"task": [0.2, 0.4], "total": [1.0, 1.5]}
-    assert two_axes[1].lines[0].get_ydata().tolist() == [50.0, 25.0]
+    shares = {line.get_label(): line.get_ydata().tolist() for line in two_axes[1].lines}
+    assert shares == {"map hits": [75.0], "groups without advantage": [50.0, 25.0]}
     assert "%" in two_axes[1].get_ylabel()
 
 

@@ -181,7 +181,7 @@ def test_a_drawn_table_shows_exactly_what_its_file_holds(name, house):
     notes = tidy.loc[tidy["note"] != "", "note"].unique()
     below = figure.get_supxlabel()
     assert [line[3:] for line in below.splitlines()] == list(notes)
-    letters = [t.get_text() for t in texts if t.get_fontsize() == 6]
+    letters = [t.get_text() for t in texts if t.get_gid() == "mark"]
     assert len(letters) == (tidy["note"] != "").sum()
 
 
