@@ -483,7 +483,7 @@ for ax, group in zip(axes, (early, late), strict=True):
 # %%
 figure, axes = plt.subplots(1, len(late), figsize=(12, 2.8), squeeze=False)
 drawn = [read_completion(t, expect_map=True).map or {} for t in late.completion]
-names = {name for seen in (*late.map, *drawn) for name in seen}
+names = {name for seen in (*late["map"], *drawn) for name in seen}
 for ax, rollout, seen in zip(axes[0], late.itertuples(), drawn, strict=True):
     key = ax is axes[0, -1]
     map_plots.cognitive_map(rollout.map, ax, predicted=seen, names=names, key=key)

@@ -146,7 +146,10 @@ def _draw_category(
             )
     for a, b in pairs.items():
         if not _same(places, name, a, b):
-            ends = np.array([places[name, a, False][0], places[name, b, True][0]])
+            (start, side), (end, _) = places[name, a, False], places[name, b, True]
+            # From the border of the square, so that the line is not on its letter.
+            away = min(0.6 * side / float(np.hypot(*(end - start))), 0.5)
+            ends = np.array([start + away * (end - start), end])
             ax.plot(*ends.T, color=INK, lw=0.8, zorder=2.5, gid=f"match:{name}")
 
 

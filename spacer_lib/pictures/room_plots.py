@@ -69,7 +69,7 @@ def floor_plan(
             va="center",
             fontsize=8,
             color=INK,
-            bbox={"fc": "white", "ec": "none", "alpha": 0.85, "pad": 0.6},
+            bbox={"fc": "white", "ec": "none", "alpha": 0.95, "pad": 1.0},
         )
     margin = 0.04 * extent
     ax.set(
