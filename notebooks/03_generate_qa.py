@@ -76,6 +76,8 @@ from spacer_lib.questions.mixture import (
     sample_uniform,
 )
 from spacer_lib.questions.recipes import load_recipe
+
+# %%
 from spacer_lib.rooms.geometry import (
     box_distance_m,
     closest_distance_m,
@@ -197,7 +199,7 @@ def mesh_points(scene_id):
     return transform_points(T_aligned_from_scan, read_vertices(scan_dir)[0])
 
 
-# %%
+# %% tags=["nbval-check-output"]
 question = first_question("room_size_estimation")
 if question:
     figure, ax = plt.subplots(figsize=(5, 3.6))
@@ -293,7 +295,7 @@ if question:
 #
 # A question type registers its words, its generator and an *oracle*, which reads the names off the question and derives the answer in a second way. The two call nothing in common but the scene. An error in one is a disagreement.
 
-# %%
+# %% tags=["nbval-check-output"]
 room, view = draw_room(seed + 3), VIEWS["walk"]
 filmed = to_scene(room, view, footage=film(room, view))
 answers = {}
@@ -309,7 +311,7 @@ pd.DataFrame.from_dict(answers, orient="index", columns=columns)
 # %% [markdown]
 # A route joins objects along legs that no box blocks. The oracle walks each option in steps of 5 cm; only the right one ends at the goal.
 
-# %%
+# %% tags=["nbval-check-output"]
 question, options, letter, _ = answers.get("route_planning", ("", (), "", ()))
 print(question, *options, f"→ {letter}", sep="\n")
 start = re.findall(r"beginning at the (.+?) and facing the (.+?)\. You", question)
@@ -324,16 +326,17 @@ for here, there in zip(spots, spots[1:], strict=False):
 # %% [markdown]
 # Where is the camera? A pose moves points from the camera's frame to the room's: $x = R\,c + t$. The camera itself is at $c = 0$, so its position is $t$, the last column. $-R^\top t$ is the room's origin seen from the camera: another quantity, with other differences.
 
-# %%
+# %% tags=["nbval-check-output"]
 poses = filmed.footage.poses
 position = poses[:, :3, 3]
 origin_seen = -np.einsum("nji,nj->ni", poses[:, :3, :3], position)
 {name: f"{np.linalg.norm(path[8] - path[0]):.2f} m from the first frame to the ninth"
  for name, path in (("t", position), ("-Rᵀt", origin_seen))}
 
-# %%
+# %% tags=["nbval-check-output"]
 figure, axes = plt.subplots(1, 2, figsize=(9, 3.6))
-for ax, path, name in zip(axes, (position, origin_seen), ("t", "$-R^T t$"), strict=True):
+paths = {"t": position, "$-R^T t$": origin_seen}
+for ax, (name, path) in zip(axes, paths.items(), strict=True):
     room_plots.floor_plan(filmed, ax).set(title=f"camera at {name}")
     ax.plot(*path[:, :2].T, ".-", color=PALETTE[5])
 
@@ -355,7 +358,7 @@ def counted(report):
 figure, ax = plt.subplots(figsize=(8, 4))
 _ = question_plots.rejection_bars(counted(demo_report), ax)
 
-# %%
+# %% tags=["nbval-check-output"]
 figure, ax = plt.subplots(figsize=(8, 3))
 counts = pd.DataFrame(demo_report["counts"]).rename(index=short_name)
 counts.plot.barh(stacked=True, ax=ax)
@@ -444,7 +447,7 @@ report = build_dataset(made_from, big, "sr91k", seed=seed, workers=workers)
 tasks = pd.DataFrame(report["tasks"]["train"]).T.rename(index=short_name)
 tasks
 
-# %%
+# %% tags=["nbval-check-output"]
 figure, ax = plt.subplots(figsize=(7.5, 3.4))
 tasks[["wanted", "kept"]].plot.barh(ax=ax, width=0.75)
 ax.invert_yaxis()
@@ -453,7 +456,7 @@ _ = ax.set(xlabel="questions", title=f"{len(made_from)} scenes")
 # %% [markdown]
 # **What to notice.** Few categories occur twice in these rooms, so counting has too few candidates; other kinds are asked more often, and the sum is reached. Two biases are removed. The first is in letters: afterwards each is right equally often.
 
-# %%
+# %% tags=["nbval-check-output"]
 letters = pd.DataFrame(report["letters"]["train"]).rename(columns=short_name)
 ax = letters.T.plot.barh(stacked=True, figsize=(7, 2.6))
 ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
@@ -462,7 +465,7 @@ _ = ax.set(xlabel="questions", title="the right option's letter")
 # %% [markdown]
 # The second is in numbers: absolute distances before and after. Before, a guess of the most frequent distance is often right.
 
-# %%
+# %% tags=["nbval-check-output"]
 files = [big / "candidates" / f"{s.scene_id}.json" for s in made_from]
 before = [row for file in files for row in read_json(file)["rows"]]
 after = read_questions(report["paths"]["train"])
@@ -480,7 +483,7 @@ _ = axes[1].set(title=f"kept: {axes[1].get_title()}")
 #
 # The set is small, 120 to 160 questions of each of four kinds, and only a score more than two standard errors above chance counts.
 
-# %%
+# %% tags=["nbval-check-output"]
 tested = []
 for kind in ("object_size_estimation", "object_abs_distance",
              "object_rel_direction_hard", "object_rel_distance"):
@@ -490,7 +493,7 @@ kept, told = prune(tested, seed=seed)
 blind = pd.DataFrame(told["types"]).T.rename(index=short_name)
 blind
 
-# %%
+# %% tags=["nbval-check-output"]
 figure, ax = plt.subplots(figsize=(7, 2.8))
 scores = blind[["before", "after"]].astype(float)
 scores.plot.barh(ax=ax, color=[FAINT, PALETTE[0]], width=0.7)
@@ -555,7 +558,7 @@ else:
     own = [dict(r, question=r["question"].replace("direct ", "")) for r in after]
     checked = audit(made_from, own)
 
-# %%
+# %% tags=["nbval-check-output"]
 table = pd.DataFrame(checked["tasks"]).T.rename(index=short_name)
 figure, ax = plt.subplots(figsize=(6.4, 2.8))
 table.plot.barh(ax=ax, color=[FAINT, PALETTE[2]])
@@ -563,7 +566,7 @@ ax.invert_yaxis()
 title = f"{len(checked['disagreements'])} disagreements"
 _ = ax.set(xlabel="rows", title=title)
 
-# %%
+# %% tags=["nbval-check-output"]
 print("skipped:", checked["skipped"])
 pd.DataFrame(checked["disagreements"]).head()
 
@@ -580,7 +583,7 @@ audit(made_from, [wrong])["disagreements"][0]
 #
 # With `meta_file` (or `SPACER_REAL_META`) the recipe `vsibench` asks about the benchmark's own rooms, for tests only. The training recipes refuse them.
 
-# %%
+# %% tags=["nbval-check-output"]
 real = read_scenes(PROJECT_ROOT / meta_path) if meta_path else []
 if real:
     asked = build_dataset(real, out / "published", "vsibench", seed=seed)

@@ -272,7 +272,7 @@ rollouts = {
     "every cell": write_completion(letter, thought, everywhere),
 }
 
-# %%
+# %% tags=["nbval-check-output"]
 config = RewardConfig(grid_size=grid_size)
 paid = {name: score(text, choice, config) for name, text in rollouts.items()}
 figure, ax = plt.subplots(figsize=(8, 3))
@@ -381,7 +381,7 @@ kinds = {
     "perfect": lambda m: m,
 }
 
-# %%
+# %% tags=["nbval-check-output"]
 figure, axes = plt.subplots(len(sets), 3, figsize=(12, 2.8 * len(sets)), squeeze=False)
 for row, (where, some) in zip(axes, sets.items(), strict=True):
     for ax, scorer in zip(row, ("released", "paper", "aligned"), strict=True):
@@ -416,7 +416,7 @@ names, cells_there = turning["categories"], turning["map"]
 alone = {names[0]: [[4, 4]], names[1]: [[6, 4]]}
 room = {**cells_there, names[1]: [[6, 4]], names[0]: [[4, 4]]}
 
-# %%
+# %% tags=["nbval-check-output"]
 third = [[[x, y]] for x in range(grid_size) for y in range(grid_size)]
 fits = {
     answer: next(t for t in third if follows(answer, {**alone, names[2]: t}, turning))
@@ -445,13 +445,15 @@ pd.DataFrame(
 #
 # Statements are read by a small grammar, and checked one by one.
 
-# %%
+# %% tags=["nbval-check-output"]
 lone = [name for name, spots in cells_there.items() if len(spots) == 1][:2]
 a, b = lone
 stated = {
     "that there is one": f"There is 1 {a}.",
     "a side": f"The {a} is left of the {b}.",
-    "the same, turned round": f"The {a} is left of the {b}. The {b} is right of the {a}.",
+    "the same, turned round": (
+        f"The {a} is left of the {b}. The {b} is right of the {a}."
+    ),
     "both sides": f"The {a} is left of the {b}. The {a} is right of the {b}.",
     "beside itself": f"The {a} is left of the {a}.",
     "a working": f"{names[1]}+9+9=3",
@@ -495,7 +497,7 @@ extra.round(2)
 assert not (extra.preset == "ours").any(), "ours pays a probe's map or length"
 print("under `ours`, no probe earns 0.01 for its map or its length")
 
-# %%
+# %% tags=["nbval-check-output"]
 paid_added = table[table.preset.str.contains("+", regex=False)]
 paid_added = paid_added.set_index(["probe", "preset"])[list(ADDED)].max(axis=1)
 paid_added = paid_added.unstack().loc[table.probe.unique()]
@@ -505,7 +507,7 @@ ax.invert_yaxis()
 ax.set(xlabel=f"mean added component (n = {len(asked)} questions)", ylabel="")
 _ = ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
 
-# %%
+# %% tags=["nbval-check-output"]
 best = {p: totals.loc["honest", p] for p in PRESETS if p.startswith("ours")}
 best["ours+boxes"] = totals.loc["honest, in boxes", "ours+boxes"]
 for preset, most in best.items():
