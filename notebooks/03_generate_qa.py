@@ -195,8 +195,10 @@ if question:
 def mesh_points(scene_id):
     """(n, 3) vertices of a scan's mesh, metres, aligned frame."""
     scan_dir = next(path for path in scan_dirs if path.name == scene_id)
-    T_aligned_from_scan = read_alignment(scan_dir)
-    return transform_points(T_aligned_from_scan, read_vertices(scan_dir)[0])
+    T_aligned_from_scan = read_alignment(scan_dir)  # old releases have none
+    points = read_vertices(scan_dir)[0]
+    moved = T_aligned_from_scan is not None
+    return transform_points(T_aligned_from_scan, points) if moved else points
 
 
 # %% tags=["nbval-check-output"]
