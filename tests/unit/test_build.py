@@ -483,7 +483,7 @@ def test_numbers_of_a_recipe_that_are_none_are_refused():
 def test_an_unknown_recipe_names_the_nearest_or_all():
     with refused("settings.no-such-file", says="did you mean sr91k?"):
         load_recipe("sr92k")
-    every = ", ".join(sorted(path.stem for path in RECIPES.glob("*.yaml")))
+    every = ", ".join(path.stem for path in sorted(RECIPES.glob("*.yaml")))
     with refused("settings.no-such-file", says=every):
         load_recipe("elsewhere")
 
