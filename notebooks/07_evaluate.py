@@ -396,7 +396,7 @@ table = {k: g.table.set_index("cause")["share"] for k, g in gap_of.items()}
 
 # %%
 between = gaps.ask_again(
-    sides["spacer"], sides["vlmevalkit"], held, tiny, folder / "between"
+    sides["spacer"], sides["vlmevalkit"], held, tiny, folder / "between", overwrite=True
 )
 gap = gaps.explain(sides["spacer"], sides["vlmevalkit"], between=between)
 print(gaps.gap_text(gap, sides["spacer"], sides["vlmevalkit"]))

@@ -434,6 +434,8 @@ def ask_again(
     rows: Sequence[Question],
     backend: Backend,
     out_dir: PathLike,
+    *,
+    overwrite: bool = False,
 ) -> dict[frozenset[str], list[Prediction]]:
     """Make the runs between two: each set of differing settings changed, and no other.
 
@@ -446,6 +448,8 @@ def ask_again(
         The one that made both.
     out_dir : path
         A folder for each run, which resumes.
+    overwrite : bool
+        Replace what a folder holds of another model or other settings.
 
     Returns
     -------
@@ -502,6 +506,7 @@ def ask_again(
             Path(out_dir) / name,
             _ask_settings(mixed),
             condition=str(_said(before.run, "condition")),
+            overwrite=overwrite,
         )
     return made
 
