@@ -1,6 +1,7 @@
 """What generators yield: a ``Draft`` of a question, or a ``Rejection``."""
 
 import dataclasses
+import itertools
 import string
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -62,6 +63,24 @@ def multiple_choice(
     return Draft(
         question_type, MULTIPLE_CHOICE, question, options, letter, tuple(categories)
     )
+
+
+def order_choice(
+    question_type: str,
+    question: str,
+    ordered: Sequence[str],
+    names: Sequence[str],
+    rng: np.random.Generator,
+    shuffle: bool,
+) -> Draft:
+    """``multiple_choice`` of the right order and three wrong ones.
+
+    ``names`` are the same as ``ordered``, as the question lists them.
+    """
+    answer = ", ".join(ordered)
+    orders = [", ".join(order) for order in itertools.permutations(names)]
+    wrong = [order for order in shuffled(orders, rng) if order != answer][:3]
+    return multiple_choice(question_type, question, answer, wrong, names, rng, shuffle)
 
 
 def listed_choice(

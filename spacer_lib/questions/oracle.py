@@ -101,6 +101,22 @@ def the_box(scene: Scene, category: str, rules: Rules) -> Box:
     return found[0]
 
 
+def frame_at(scene: Scene, second: str) -> int:
+    """Position within the footage of the frame at a second, as questions name it.
+
+    Raises
+    ------
+    Undetermined
+        If there are no poses, or no kept frame at that second.
+    """
+    if scene.footage is None or not scene.fps:
+        raise Undetermined("no camera poses in the metadata")
+    seconds = [f"{frame / scene.fps:.2f}" for frame in scene.footage.frames]
+    if second not in seconds:
+        raise Undetermined("no kept frame at this second")
+    return seconds.index(second)
+
+
 def option_texts(row: Row) -> dict[str, str]:
     """Letter → words of each option; empty where a question has no options.
 

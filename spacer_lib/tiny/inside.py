@@ -145,12 +145,31 @@ class _Told(NamedTuple):
     """A question and its thought in tokens."""
 
     question: list[int]  # without the chat's opening
+    words: list[str]  # of its tokens
     thought: list[int]
     spans: list[tuple[int, int]]  # characters of each token of the thought
 
     def token_at(self, char: int) -> int:
         """Index of the thought's token that holds a character."""
         return next(k for k, (a, b) in enumerate(self.spans) if a <= char < b)
+
+    def first(self, word: str) -> int:
+        """Index of the question's token where a word first stands."""
+        return next(k for k, text in enumerate(self.words) if text.strip() == word)
+
+    def end_of(self, option: str) -> int:
+        """Index of the last token of an option in the question."""
+        text = ""
+        for k, word in enumerate(self.words):
+            text += word
+            if text.endswith("\n" + option):
+                return k
+        raise SpacerError(
+            "option",
+            kind="tiny.no-such-option",
+            got=option,
+            expected=f"one of the question {text!r}",
+        )
 
     def labels(self, thought: Thought, *, video: bool) -> list[int]:
         """Tokens of the thought; -100 where only a video that is absent tells them."""
@@ -203,9 +222,9 @@ class Packer:
                     if pointer.head == VIDEO and video:
                         right += self._showing(room, pointer)
                     if pointer.option is not None:
-                        right.append(len(row) + self._end_of(told, pointer.option))
+                        right.append(len(row) + told.end_of(pointer.option))
                     if pointer.word is not None:
-                        right.append(len(row) + self._word_of(told, pointer.word))
+                        right.append(len(row) + told.first(pointer.word))
                     if right:
                         at = base + told.token_at(pointer.at) - 1
                         found[pointer.head].append((b, at, right))
@@ -242,48 +261,25 @@ class Packer:
             add_special_tokens=False,
             return_offsets_mapping=True,
         )
-        return _Told(prompt[self.opening :], made["input_ids"], made["offset_mapping"])
+        question = prompt[self.opening :]
+        words = self.tokenizer.batch_decode([[token] for token in question])
+        return _Told(question, words, made["input_ids"], made["offset_mapping"])
 
     def _showing(self, room: ShownRoom, pointer: Pointer) -> list[int]:
         """Positions of the video tokens that show a pointer's objects."""
-        if pointer.category is None:
-            return self._all_of(room, pointer.view)
         cells = room.places.cells
         meant = [
             i
             for i, instance in enumerate(room.scene.instances)
-            if instance.category == pointer.category
+            if pointer.category == instance.category
             and (pointer.cell is None or pointer.cell == tuple(cells[i]))
         ]
-        shows = np.isin(room.tokens, meant)
+        everything = pointer.category is None
+        shows = np.isin(room.tokens, meant) | everything
         if pointer.view is not None:
             shows[np.arange(len(shows)) != pointer.view] = False
         found: list[int] = np.flatnonzero(shows).tolist()
         return [self.first_video_token + place for place in found]
-
-    def _all_of(self, room: ShownRoom, view: int | None) -> list[int]:
-        """Positions of all video tokens of a view."""
-        (shown,) = np.nonzero(np.repeat(np.arange(len(room.tokens)) == view, 16))
-        return [self.first_video_token + int(place) for place in shown]
-
-    def _word_of(self, told: _Told, word: str) -> int:
-        """Index of the token where a word first stands in a question."""
-        words = self.tokenizer.batch_decode([[token] for token in told.question])
-        return next(k for k, text in enumerate(words) if text.strip() == word)
-
-    def _end_of(self, told: _Told, option: str) -> int:
-        """Index of the last token of an option in a question."""
-        text = ""
-        for k, token in enumerate(told.question):
-            text += self.tokenizer.decode([token])
-            if text.endswith("\n" + option):
-                return k
-        raise SpacerError(
-            "option",
-            kind="tiny.no-such-option",
-            got=option,
-            expected=f"one of the question {text!r}",
-        )
 
 
 def _stacked(

@@ -465,25 +465,7 @@ def run(
     config: WarmstartConfig = WarmstartConfig(),
     evaluate: Callable[[Path], Any] | None = None,
 ) -> Path:
-    """All stages into ``out_dir``; a second call skips finished stages.
-
-    Parameters
-    ----------
-    out_dir : path
-    config : WarmstartConfig
-    evaluate : callable, optional
-        ``evaluate(model_dir) -> dict`` of metrics for the provenance file.
-
-    Returns
-    -------
-    Path
-        The model's folder; ``provenance.json`` is beside it.
-
-    Raises
-    ------
-    SpacerError
-        If ``out_dir`` holds a warm start of another configuration, or a stage failed.
-    """
+    """All stages into ``out_dir``, see ``stages.run_chain``."""
     return stages.run_chain(
         out_dir,
         config,

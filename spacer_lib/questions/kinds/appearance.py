@@ -11,6 +11,7 @@ from spacer_lib.questions.drafts import (
     Drafts,
     Rejection,
     multiple_choice,
+    order_choice,
     shuffled,
 )
 from spacer_lib.questions.kinds.record import QuestionType, in_each_wording
@@ -47,13 +48,9 @@ def _order(
         if np.diff(times).min() < rules.order_gap_s:
             yield Rejection(kind, NEARLY_AT_ONCE)
             continue
-        answer = ", ".join(sorted(chosen, key=first_seen.__getitem__))
-        orders = [", ".join(order) for order in itertools.permutations(chosen)]
-        wrong = [o for o in shuffled(orders, rng) if o != answer][:3]
+        ordered = sorted(chosen, key=first_seen.__getitem__)
         question = ORDER_WORDS[rules.wording].format(categories=", ".join(chosen))
-        yield multiple_choice(
-            kind, question, answer, wrong, chosen, rng, rules.shuffle_options
-        )
+        yield order_choice(kind, question, ordered, chosen, rng, rules.shuffle_options)
 
 
 def _first_seen_s(

@@ -28,8 +28,8 @@ from spacer_lib.questions.kinds.moments import NO_FOOTAGE, Moment, moments
 from spacer_lib.questions.kinds.record import QuestionType, in_each_wording
 from spacer_lib.questions.oracle import (
     Row,
-    Undetermined,
     fitting,
+    frame_at,
     names_in,
     rounded,
     the_box,
@@ -256,12 +256,9 @@ POSE_SLACK_M = 3e-4
 
 def _aligned_to_camera(scene: Scene, second: str) -> npt.NDArray[np.float64]:
     """(4, 4) T_camera_from_aligned at the kept frame of a second."""
-    if scene.footage is None or not scene.fps:
-        raise Undetermined("no camera poses in the metadata")
-    for frame, pose in zip(scene.footage.frames, scene.footage.poses, strict=True):
-        if f"{frame / scene.fps:.2f}" == second:
-            return np.linalg.inv(pose)
-    raise Undetermined("no kept frame at this second")
+    number = frame_at(scene, second)
+    assert scene.footage is not None
+    return np.linalg.inv(scene.footage.poses[number])
 
 
 def _moved(

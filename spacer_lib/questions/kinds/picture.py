@@ -1,7 +1,7 @@
 """What single pictures show: left and right, near and far, and which shows more."""
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -12,12 +12,13 @@ from spacer_lib.questions.drafts import (
     Drafts,
     Rejection,
     multiple_choice,
+    order_choice,
     shuffled,
 )
 from spacer_lib.questions.kinds.counting import with_plural
 from spacer_lib.questions.kinds.moments import NO_FOOTAGE, Moment, moments
 from spacer_lib.questions.kinds.record import QuestionType, in_each_wording
-from spacer_lib.questions.oracle import Row, Undetermined, fitting, names_in, the_box
+from spacer_lib.questions.oracle import Row, fitting, frame_at, names_in, the_box
 from spacer_lib.questions.rules import DEFAULT_RULES, Rules
 from spacer_lib.rooms.scene import Scene
 
@@ -75,27 +76,44 @@ def _sights(
         yield moment, shuffled(seen, rng)
 
 
-def frame_left_right(
-    scene: Scene, rng: np.random.Generator, rules: Rules = DEFAULT_RULES
+def _compared(
+    kind: str,
+    words: Mapping[str, str],
+    sides: tuple[str, str],
+    measure: Callable[[_Sight], float],
+    margin: float,
+    sights: Iterable[tuple[Moment, list[_Sight]]],
+    rng: np.random.Generator,
+    rules: Rules,
 ) -> Drafts:
-    """On which side of another an object's centre is in one picture."""
-    kind = "frame_left_right"
-    for moment, seen in _sights(scene, rng, rules):
+    """Two objects of a picture: the first side, where the first has the less."""
+    for moment, seen in sights:
         if len(seen) < 2:
             yield Rejection(kind, FEW_SEEN.format(2))
         for first, second in itertools.combinations(seen, 2):
-            gap = second.across - first.across
-            if abs(gap) < rules.picture_margin:
+            gap = measure(second) - measure(first)
+            if abs(gap) < margin:
                 yield Rejection(kind, NEARLY_EQUAL)
                 continue
-            answer, wrong = ("left", "right") if gap > 0 else ("right", "left")
+            answer, wrong = sides if gap > 0 else sides[::-1]
             names = first.name, second.name
-            question = SIDE_WORDS[rules.wording].format(
+            question = words[rules.wording].format(
                 moment=moment.second, first=names[0], second=names[1]
             )
             yield multiple_choice(
                 kind, question, answer, [wrong], names, rng, rules.shuffle_options
             )
+
+
+def frame_left_right(
+    scene: Scene, rng: np.random.Generator, rules: Rules = DEFAULT_RULES
+) -> Drafts:
+    """On which side of another an object's centre is in one picture."""
+    kind, sides, margin = "frame_left_right", ("left", "right"), rules.picture_margin
+    sights = _sights(scene, rng, rules)
+    yield from _compared(
+        kind, SIDE_WORDS, sides, lambda one: one.across, margin, sights, rng, rules
+    )
     if scene.footage is None:
         yield Rejection(kind, NO_FOOTAGE)
 
@@ -104,23 +122,11 @@ def frame_near_far(
     scene: Scene, rng: np.random.Generator, rules: Rules = DEFAULT_RULES
 ) -> Drafts:
     """Whether an object's centre is nearer to the camera than another's."""
-    kind = "frame_near_far"
-    for moment, seen in _sights(scene, rng, rules):
-        if len(seen) < 2:
-            yield Rejection(kind, FEW_SEEN.format(2))
-        for first, second in itertools.combinations(seen, 2):
-            gap = second.metres - first.metres
-            if abs(gap) < rules.rel_distance_margin_m:
-                yield Rejection(kind, NEARLY_EQUAL)
-                continue
-            answer, wrong = ("nearer", "farther") if gap > 0 else ("farther", "nearer")
-            names = first.name, second.name
-            question = NEAR_WORDS[rules.wording].format(
-                moment=moment.second, first=names[0], second=names[1]
-            )
-            yield multiple_choice(
-                kind, question, answer, [wrong], names, rng, rules.shuffle_options
-            )
+    kind, sides = "frame_near_far", ("nearer", "farther")
+    sights, margin = _sights(scene, rng, rules), rules.rel_distance_margin_m
+    yield from _compared(
+        kind, NEAR_WORDS, sides, lambda one: one.metres, margin, sights, rng, rules
+    )
     if scene.footage is None:
         yield Rejection(kind, NO_FOOTAGE)
 
@@ -140,14 +146,12 @@ def frame_depth_order(
                 continue
             names = [sight.name for sight in three]
             nearest_first = sorted(three, key=lambda sight: sight.metres)
-            answer = ", ".join(sight.name for sight in nearest_first)
-            orders = [", ".join(order) for order in itertools.permutations(names)]
-            wrong = [order for order in shuffled(orders, rng) if order != answer][:3]
+            ordered = [sight.name for sight in nearest_first]
             question = ORDER_WORDS[rules.wording].format(
                 moment=moment.second, categories=", ".join(names)
             )
-            yield multiple_choice(
-                kind, question, answer, wrong, names, rng, rules.shuffle_options
+            yield order_choice(
+                kind, question, ordered, names, rng, rules.shuffle_options
             )
     if scene.footage is None:
         yield Rejection(kind, NO_FOOTAGE)
@@ -190,20 +194,10 @@ def view_shows_more(
 # ---------------------------------------------------------------- the oracles
 
 
-def _frame_at(scene: Scene, second: str) -> int:
-    """Position within the footage of the frame at a second, as questions name it."""
-    if scene.footage is None or not scene.fps:
-        raise Undetermined("no camera poses in the metadata")
-    seconds = [f"{frame / scene.fps:.2f}" for frame in scene.footage.frames]
-    if second not in seconds:
-        raise Undetermined("no kept frame at this second")
-    return seconds.index(second)
-
-
 def _from_camera(scene: Scene, second: str, name: str, rules: Rules) -> np.ndarray:
     """(3,) centre of an object in the camera's frame: x right, y down, z forward."""
     center = the_box(scene, name, rules).center
-    number = _frame_at(scene, second)
+    number = frame_at(scene, second)
     assert scene.footage is not None
     pose = scene.footage.poses[number]
     return np.linalg.solve(pose, np.append(center, 1))[:3]
@@ -244,7 +238,7 @@ def _looked_at(row: Row, scene: Scene, rules: Rules) -> tuple[str, ...]:
     names = names_in(MORE_WORDS, row)
     category = names["objects"].removesuffix("(s)")
     mine = [one.category == category for one in scene.instances]
-    start, end = (_frame_at(scene, names[key]) for key in ("start", "end"))
+    start, end = (frame_at(scene, names[key]) for key in ("start", "end"))
     assert scene.footage is not None
     shown = (scene.footage.visible[:, mine] >= rules.visible_share).sum(axis=1)
     if shown[start] == shown[end]:
