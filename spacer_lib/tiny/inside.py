@@ -361,25 +361,27 @@ def losses(
 class InsideConfig:
     """Steps, batches and learning rates; ``rooms`` of a batch share ``questions``.
 
+    Questions with video share its row; without video each has a row of its own.
+
     ``taught``: whether attention is taught (``aids.Taught``).
     """
 
     seed: int = 0
     view: str = "turn"
     first_room: int = 20_000_000
-    vision_steps: int = 600
+    vision_steps: int = 800
     vision_rooms: int = 24
     vision_lr: float = 3e-3
-    joint_steps: int = 1400
+    joint_steps: int = 1800
     joint_rooms: int = 8
     joint_questions: int = 3
     joint_lr: float = 2.5e-3
-    text_packs: int = 10
+    text_rooms: int = 10
     text_questions: int = 4
     taught: bool = True
     pointer_weight: float = 0.5
     text_weight: float = 0.5
-    dense_weight: float = 0.2
+    dense_weight: float = 0.4
 
 
 # Kinds whose workings are long are asked more often where there is no video.
@@ -459,9 +461,11 @@ class Batches(torch.utils.data.IterableDataset[Any]):
                 continue
             shown = list(itertools.islice(rooms, config.joint_rooms))
             asked = [(r, ask(r, rng, config.joint_questions, {})) for r in shown]
-            again = [shown[k] for k in rng.integers(len(shown), size=config.text_packs)]
+            again = [shown[k] for k in rng.integers(len(shown), size=config.text_rooms)]
             texts = [
-                (r, ask(r, rng, config.text_questions, TEXT_WEIGHTS)) for r in again
+                (r, [one])
+                for r in again
+                for one in ask(r, rng, config.text_questions, TEXT_WEIGHTS)
             ]
             yield [
                 packer.batch(asked, video=True),

@@ -254,7 +254,7 @@ def test_a_few_steps_lower_every_loss_and_change_no_class(made):
 
 def test_the_chain_ends_in_a_stock_checkpoint_and_runs_once(tmp_path, monkeypatch):
     config = inside.InsideConfig(
-        vision_steps=2, vision_rooms=2, joint_steps=2, joint_rooms=2, text_packs=2
+        vision_steps=2, vision_rooms=2, joint_steps=2, joint_rooms=2, text_rooms=2
     )
     folder = tmp_path / "chain"
     model_dir = inside.run(folder, config, evaluate=lambda model: {"of": model.name})
