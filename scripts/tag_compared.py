@@ -7,11 +7,10 @@
     python scripts/tag_compared.py build/quick
 
 After an edit of notebooks, and after ``spacer notebooks``. Each folder named holds
-notebooks that were executed again, under their own names: in CI's cheap mode, and, for
-the notebooks that read them, with ``SPACER_REAL_META`` and ``SPACER_REAL_QA`` set.
+notebooks that were executed again, under their own names, in CI's cheap mode.
 A cell gets the tag ``nbval-check-output`` in both halves if it shows something and
 shows the same in every folder that has the notebook: texts alike, pictures byte for
-byte. So the output of a tagged cell depends on neither mode, nor clock, nor metadata.
+byte. So the output of a tagged cell depends on neither mode nor clock.
 Cells that name or show what differs between machines (``VARIES``, ``NOISE``) are left
 out.
 """

@@ -1,4 +1,4 @@
-"""Notebooks 01 to 03 run on copies of ScanNet that lack what they could show."""
+"""Notebooks run on scans that lack what they could show, and on real metadata."""
 
 import shutil
 from pathlib import Path
@@ -12,6 +12,7 @@ from spacer_lib.rooms.scannet import parse
 from spacer_lib.rooms.scans import LABELS, synthetic_scans
 
 NAMES = ("01_parse_scannet", "02_rasterize_maps", "03_generate_qa")
+REWARDS = "04_design_rewards"
 OLD = (parse.MESH, parse.SEGMENTS, parse.AGGREGATION)
 
 
@@ -28,7 +29,7 @@ def books(tmp_path, monkeypatch):
     folder = tmp_path / "notebooks"
     folder.mkdir()
     shutil.copy(notebooks.FOLDER / "jupytext.toml", folder)
-    for name in NAMES:
+    for name in (*NAMES, REWARDS):
         source = Path(shutil.copy(notebooks.FOLDER / f"{name}.py", folder))
         notebooks.pair(source, folder / f"{name}.ipynb")
     monkeypatch.setattr(notebooks, "FOLDER", folder)
@@ -73,3 +74,18 @@ def test_notebooks_run_on(write, made, books, tmp_path):
     asked = {kind for part in kinds.values() for kind, n in part.items() if n}
     assert {"object_abs_distance", "room_size_estimation"} <= asked
     assert ("obj_appearance_order" in asked) == filmed
+
+
+def test_notebooks_run_on_real_metadata(
+    real_meta, real_qa, books, tmp_path, monkeypatch
+):
+    monkeypatch.delenv("MPLBACKEND", raising=False)  # figures stay inline
+    monkeypatch.setenv("SPACER_REAL_META", str(real_meta))
+    monkeypatch.setenv("SPACER_REAL_QA", str(real_qa))
+    told = {}
+    for name in (*NAMES[1:], REWARDS):
+        run = notebooks.execute(name, tmp_path / f"{name}.ipynb")
+        told[name] = Path(run.path).read_text(encoding="utf-8")
+    assert "0 disagreements" in told["03_generate_qa"]
+    assert "part train shows rooms that VSI-Bench asks about" in told["03_generate_qa"]
+    assert "Figure with 6 axes" in told[REWARDS]  # 3 without real maps
