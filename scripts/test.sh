@@ -42,7 +42,8 @@ some_tests() { # some_tests OPTION...: passes too where the arguments select no 
 # committed outputs are without real metadata (tests/test_notebook_scans.py runs with).
 book_group() { # book_group NUMBER...
     env -u MPLBACKEND -u SPACER_REAL_META -u SPACER_REAL_QA SPACER_QUICK=1 \
-        python -m pytest --nbval-lax -q --durations=4 "${@/#/notebooks/}"
+        python -m pytest --nbval-lax -q --durations=4 \
+        "${@/#/notebooks/}"
 }
 books() {
     local log first=0 second=0
