@@ -22,7 +22,7 @@ from spacer_lib.questions.oracle import (
     the_box,
 )
 from spacer_lib.questions.rules import DEFAULT_RULES, Rules
-from spacer_lib.rooms.scene import Scene
+from spacer_lib.rooms.scene import BENCHMARK_AREA, Ring, Scene
 
 OBJECT_WORDS = in_each_wording(
     "What is the length of the longest dimension (length, width, or height) of the "
@@ -123,15 +123,51 @@ def _none_longer(row: Row, scene: Scene, rules: Rules) -> tuple[str, ...]:
     return fitting(row, longest)
 
 
-def _area_on_the_floor(row: Row, scene: Scene, rules: Rules) -> tuple[str, ...]:
-    """The scene's area, if it fits into the floor rectangle.
+STRIP_M = 0.01
+# The outline is in whole millimetres, and a strip may end at a corner.
+AREA_SLACK_M2 = 0.02
 
-    A scene keeps the area and not the floor's outline: there is no other source.
+
+def _area_on_the_floor(row: Row, scene: Scene, rules: Rules) -> tuple[str, ...]:
+    """The floor inside the scene's outline, cut into strips.
+
+    Only the benchmark's rule has an outline, in scenes that were parsed here: of the
+    others the metadata have the area alone, which then is the answer.
     """
     names_in(ROOM_WORDS, row)
     if rules.room_area not in scene.room_areas_m2:
         raise Undetermined(f"no area by the rule {rules.room_area}")
-    return rounded(scene.room_areas_m2[rules.room_area], 1)
+    if rules.room_area != BENCHMARK_AREA or not scene.outline_m:
+        return rounded(scene.room_areas_m2[rules.room_area], 1)
+    return rounded(in_strips_m2(scene.outline_m), 1, AREA_SLACK_M2)
+
+
+def in_strips_m2(rings: tuple[Ring, ...]) -> float:
+    """Area inside closed lines: lengths inside them, over strips of about a centimetre.
+
+    A strip's middle line enters at every odd crossing and leaves at every even one.
+
+    Examples
+    --------
+    >>> round(in_strips_m2((((0, 0), (4, 0), (4, 2.5), (0, 2.5)),)), 6)
+    10.0
+    """
+    lines = [
+        (*here, *there)
+        for ring in rings
+        for here, there in zip(ring, (*ring[1:], ring[0]), strict=True)
+    ]
+    x0, y0, x1, y1 = np.array(lines).T
+    low, high = y0.min(), y0.max()
+    count = int(np.ceil((high - low) / STRIP_M))
+    step = (high - low) / count
+    y = low + (np.arange(count)[:, None] + 0.5) * step
+    with np.errstate(divide="ignore", invalid="ignore"):
+        x = x0 + (y - y0) / (y1 - y0) * (x1 - x0)
+    # (strips, lines); where a line is not met there is no number, sorted to the end.
+    crossed = np.sort(np.where((y0 <= y) != (y1 <= y), x, np.nan), axis=1)
+    pairs = crossed[:, : len(lines) // 2 * 2].reshape(count, -1, 2)
+    return float(np.nansum(pairs[..., 1] - pairs[..., 0]) * step)
 
 
 TYPES = (
