@@ -220,14 +220,14 @@ def _room(asked: _Asked, ax: Axes) -> str:
 
 
 def _distance(asked: _Asked, ax: Axes) -> str:
-    pair = [asked.only(name) for name in asked.draft.categories]
+    first, second = (asked.only(name) for name in asked.draft.categories)
     _plan(asked, ax, asked.draft.categories)
     if asked.rules.abs_distance == "centers":
-        _arrow(ax, *(np.array(one.centroid_m) for one in pair))
+        _arrow(ax, np.array(first.centroid_m), np.array(second.centroid_m))
         return "between the centers of the boxes"
-    gap_line(*pair, ax)
+    gap_line(first, second, ax)
     exact = asked.rules.abs_distance == "exact"
-    metres = (box_distance_m if exact else closest_distance_m)(*pair)
+    metres = (box_distance_m if exact else closest_distance_m)(first, second)
     return f"closest points of the boxes: {metres:.2f} m"
 
 
@@ -263,7 +263,8 @@ def _route(asked: _Asked, ax: Axes) -> str:
         turns.append(0.0 if straight else turn_deg(here, ahead, there))
         _arrow(ax, here, there, PALETTE[5])
         ahead = 2 * there - here
-    return "turns (dotted: the first view): " + ", ".join(map(_turned, turns))
+    words = [_turned(turn) if abs(turn) > 45 else "straight on" for turn in turns]
+    return "turns (dotted: the first view): " + ", ".join(words)
 
 
 # ---------------------------------------------------------------- directions

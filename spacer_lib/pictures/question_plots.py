@@ -89,15 +89,21 @@ def rejection_bars(rejections: Mapping[tuple[str, str], int], ax: Axes) -> Axes:
 def budget_answers(found: Sequence[BudgetAnswers], ax: Axes) -> Axes:
     """A row for each question, a column for each frame budget, the answers in it.
 
-    An answer that is not the largest budget's is red and bold; a dash is a rejection.
+    Short options are written out, others have their letter. An answer that is not the
+    largest budget's is red and bold; a dash is a rejection.
     """
     budgets = sorted({*found[0].answers, *found[0].rejections})
     for row, one in enumerate(found):
         for column, budget in enumerate(budgets):
             answer = one.answers.get(budget, "-")
             other = answer not in ("-", one.draft.ground_truth)
-            look = {"color": ALERT, "weight": "bold"} if other else {"color": INK}
-            ax.text(column, row, answer, ha="center", va="center", **look)
+            color, weight = (ALERT, "bold") if other else (INK, "normal")
+            for option in one.draft.options or ():
+                if option[0] == answer and len(option) < 10:
+                    answer = option[3:]
+                    break
+            place = ax.text(column, row, answer, ha="center", va="center")
+            place.set(color=color, weight=weight)
     names = [
         f"{short_name(one.draft.question_type)}: {', '.join(one.draft.categories)}"
         for one in found

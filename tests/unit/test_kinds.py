@@ -109,6 +109,45 @@ def test_the_area_inside_the_outline_is_the_rooms():
     assert shapes == {4, 6}
 
 
+def two_rooms(seed):
+    """Two rooms and the doorway between them, without a video."""
+    return to_scene(draw_room(seed, "two rooms"), with_boxes=False)
+
+
+def test_the_size_of_two_rooms_is_that_of_both_and_the_doorway():
+    one = QUESTION_TYPES["room_size_estimation"]
+    for seed in range(100):
+        drawn, scene = draw_room(seed, "two rooms"), two_rooms(seed)
+        (first, second, doorway), ((ring),) = drawn.floor_rects, scene.outline_m
+        sides = [(x1 - x0, y1 - y0) for x0, y0, x1, y1 in (first, second, doorway)]
+        assert sorted(sides[2]) == pytest.approx([0.06, 0.9]) and len(ring) == 12
+        true_m2 = sum(width * depth for width, depth in sides)
+        (draft,) = drafts(one, scene, RULES)
+        assert float(draft.ground_truth) == pytest.approx(true_m2, abs=0.0501)
+        assert "combined space" in draft.question
+        assert agrees(one, draft, scene, RULES), seed
+
+
+def test_routes_between_two_rooms_lead_through_the_doorway():
+    one, through = QUESTION_TYPES["route_planning"], 0
+    for seed in range(40):
+        drawn, scene = draw_room(seed, "two rooms"), two_rooms(seed)
+        rects = np.array(drawn.floor_rects)
+        groups = scene.by_category()
+        for draft in drafts(one, scene, RULES, many=6):
+            assert agrees(one, draft, scene, RULES), (seed, draft)
+            walked = re.findall(
+                r"at the ([\w ]+) and|until the ([\w ]+)\.", draft.question
+            )
+            stops = [np.array(groups[a or b][0].centroid_m[:2]) for a, b in walked]
+            for here, there in itertools.pairwise(stops):
+                leg = here + np.linspace(0, 1, 400)[:, None] * (there - here)
+                assert drawn.on_floor(leg).all(), (seed, draft)
+                low, high = rects[2, :2], rects[2, 2:]
+                through += bool(((leg > low) & (leg < high)).all(axis=1).any())
+    assert through > 20
+
+
 @pytest.mark.parametrize("boxes", ["oriented", "aligned"])
 @pytest.mark.parametrize("abs_distance", ["sampled", "centers"])
 def test_they_agree_by_the_other_rules(boxes, abs_distance):
@@ -239,9 +278,14 @@ MUTANTS = [
     ("picture", "shown[start] > shown[end]", "shown[start] < shown[end]", MORE),
     ("route", "met <= enters", "met < leaves", "route_planning"),
     ("route", "> math.pi", "< math.pi", "route_planning"),
-    ("size", "+ 0.5) * step", "+ 1.0) * step", "room_size_estimation"),
-    ("size", "pairs[..., 0]) *", "pairs[..., 0]) / 100 *", "room_size_estimation"),
-    ("size", "pairs[..., 0]) *", "pairs[..., 0] + 0.005) *", "room_size_estimation"),
+    ("size", "corners[1:]) / 2", "corners[1:]) / 3", "room_size_estimation"),
+    ("size", "np.diff(corners)", "np.diff(corners) / 100", "room_size_estimation"),
+    (
+        "size",
+        "pairs[..., 0], axis",
+        "pairs[..., 0] + 0.01, axis",
+        "room_size_estimation",
+    ),
     ("size", "longest * 100", "longest * 100 + 0.5", "object_size_estimation"),
     ("size", "round(area_m2, 1)", "round(area_m2 + 0.05, 1)", "room_size_estimation"),
     ("counting", "str(count)", "str(count - 1)", "object_counting"),

@@ -403,6 +403,40 @@ def test_dataset_files(tmp_path):
 # --- rooms
 
 
+def test_two_rooms_are_furnished_on_both_sides_of_the_wall():
+    both, area_m2 = 0, []
+    for seed in range(20):
+        room = draw_room(seed, "two rooms")
+        first, second, doorway = np.array(room.floor_rects)
+        sides = []
+        for piece in room.furniture:
+            low = np.array(piece.position_m[:2]) - piece.footprint_half_m()
+            high = np.array(piece.position_m[:2]) + piece.footprint_half_m()
+            sides.append(
+                [
+                    (low >= r[:2]).all() and (high <= r[2:]).all()
+                    for r in (first, second)
+                ]
+            )
+            away = np.maximum(np.maximum(low - room.standpoint_m, 0), 0)
+            away = np.maximum(away, room.standpoint_m - high)
+            assert np.hypot(*away) >= room.style.standing_m
+        assert np.sum(sides, axis=1).tolist() == [1] * len(sides)  # in one room each
+        both += bool(np.any(sides, axis=0).all())
+        area_m2.append(room.floor_area_m2)
+    assert both > 15 and min(area_m2) > 20
+
+
+def test_a_mesh_of_two_rooms_has_their_area(tmp_path):
+    """An alpha shape takes in the wall between them: it is no wall of the outline."""
+    room = draw_room(0, "two rooms")
+    points, _ = mesh_of(room, tmp_path)
+    areas, rings = room_floor(points, [])
+    wall_m2 = areas["vsi-bench"] - room.floor_area_m2
+    assert -0.01 * room.floor_area_m2 < wall_m2 < 0.02 * room.floor_area_m2
+    assert in_strips_m2(rings) == pytest.approx(areas["vsi-bench"], abs=AREA_SLACK_M2)
+
+
 @pytest.mark.parametrize("style", STYLES)
 @pytest.mark.parametrize("seed", range(6))
 def test_rooms_are_furnished_by_their_rules(style, seed):

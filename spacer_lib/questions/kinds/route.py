@@ -135,9 +135,10 @@ class _Floor:
         return self.legs[key]
 
     def leaves_room(self, first: str, second: str) -> bool:
-        """Whether the leg meets a wall between the places where it is at an object.
+        """Whether the leg meets a wall between the two objects' outlines.
 
-        There is no wall to meet where the outline is unknown.
+        An object may be in a wall, as a window is. There is no wall to meet where the
+        room's outline is unknown.
         """
         start, end = (np.array(self.spots[name]) for name in (first, second))
         step = np.where(end == start, 1e-12, end - start)
@@ -147,10 +148,7 @@ class _Floor:
             (second, np.max, np.minimum),
         ):
             low, high = self.outline[name]
-            sides = (
-                (low - self.radius - start) / step,
-                (high + self.radius - start) / step,
-            )
+            sides = (low - start) / step, (high - start) / step
             shares.append(float(of_axes(of_sides(*sides))))
         leaves, enters = shares
         if leaves >= enters or not len(self.walls):
@@ -442,8 +440,7 @@ class _Walker:
         low, high = self.scene.floor_min_m, self.scene.floor_max_m
         stops = ~self.within(path, (*low, *high), 2 * self.radius)
         if self.rings:
-            touched = [self.near(name, path) for name in sorted(passed)]
-            stops |= ~(self.in_room(path) | np.any(touched, axis=0))
+            stops |= ~(self.in_room(path) | self.in_box(passed, path))
         stops |= self.near(to, path)
         for category, bounds in self.boxes:
             if category not in passed:
@@ -458,6 +455,14 @@ class _Walker:
             away = ring[:, None] - path
             turns += np.angle(np.roll(away, -1, axis=0) / away).sum(axis=0)
         return np.asarray(np.abs(turns) > math.pi)
+
+    def in_box(self, names: set[str], path: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+        """(n,) bool: which places are inside the box of one of the objects."""
+        inside = np.zeros(len(path), dtype=bool)
+        for one in map(self.only, sorted(names)):
+            bounds = (*one.aabb_min_m[:2], *one.aabb_max_m[:2])
+            inside |= self.within(path, bounds, 0.0)
+        return inside
 
     def near(self, name: str, path: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
         """(n,) bool: which places touch an object."""
