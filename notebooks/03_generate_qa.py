@@ -238,8 +238,8 @@ if question:
         group = scene.by_category()[option]
         instance = min(group, key=lambda i: box_distance_m(only[target], i))
         right = letter == question.ground_truth
-        text = f"{letter}: {box_distance_m(only[target], instance):.2f} m"
-        room_plots.gap_line(only[target], instance, ax, text, bold=right)
+        print(f"{letter}: {box_distance_m(only[target], instance):.2f} m")
+        room_plots.gap_line(only[target], instance, ax, bold=right)
 
 # %% [markdown]
 # ## 6 · Relative direction
