@@ -512,10 +512,14 @@ def test_what_is_said_beside_a_picture_gives_the_answer():
             assert (min if least else max)(metres, key=metres.get) == answer
         elif "direction" in kind or kind == "view_change":
             (turn,), side = numbers(why)[-1:], "left" if "the left" in why else "right"
-            words = {"front": turn < 90, "back": turn >= 90, side: True}
-            assert all(
-                words.get(w, False) for w in answer.split("-") if w in words
-            ) or (answer in ("forward", "backward", "back")), (draft, why)
+            far = "front" if turn < 90 else "back"
+            along = "forward" if turn < 45 else "backward" if turn > 135 else side
+            expected = {
+                "hard": f"{far}-{side}",
+                "medium": "back" if turn > 135 else side,
+                "direction": along,
+            }
+            assert answer == expected.get(kind.rpartition("_")[2], side), (draft, why)
         elif "order" in kind:
             ranked = [part.rsplit(" ", 2)[0] for part in why[12:].split(", ")]
             assert ", ".join(ranked) == answer
