@@ -14,10 +14,11 @@
 # %% [markdown]
 # # 03 · Generate questions with checkable answers
 #
-# **What you'll do.** Turn scenes into questions of seven kinds. Geometry gives each answer. Write training and test files that share no room.
+# **What you'll do.** Turn scenes into questions of seven kinds, then of 32 types. Geometry gives each answer. Write training and test files that share no room.
 #
 # **What you'll learn.**
 # - derive each answer from boxes, centroids and frame numbers;
+# - see each question type in one room, and why its answer is right;
 # - count the reasons why candidates are rejected;
 # - flatten a skewed answer distribution;
 # - keep benchmark rooms out of training;
@@ -44,7 +45,6 @@ seed: int = 0  # of rooms, questions and splits
 import dataclasses
 import inspect
 import os
-import re
 from collections import Counter
 
 import matplotlib.pyplot as plt
@@ -58,10 +58,11 @@ from spacer_lib.evaluation.blind import prune
 from spacer_lib.maps.grid import rasterize
 
 # %%
-from spacer_lib.pictures import figures, map_plots, question_plots, room_plots
+from spacer_lib.pictures import figures, kind_plots, question_plots, room_plots
 from spacer_lib.pictures.style import FAINT, INK, PALETTE, short_name, use_house_style
 from spacer_lib.questions import generators
 from spacer_lib.questions.audit import audit, audit_files
+from spacer_lib.questions.budgets import questions_by_budget
 from spacer_lib.questions.build import build_dataset
 from spacer_lib.questions.choose import flatten_answers
 from spacer_lib.questions.general_sample import synthetic_general
@@ -69,6 +70,7 @@ from spacer_lib.questions.general_sample import synthetic_general
 # %%
 from spacer_lib.questions.generators import GENERATORS, Draft, question_rows
 from spacer_lib.questions.kinds import QUESTION_TYPES
+from spacer_lib.questions.kinds.size import in_strips_m2
 from spacer_lib.questions.mixture import (
     convert,
     joint_set,
@@ -81,11 +83,9 @@ from spacer_lib.questions.recipes import load_recipe
 from spacer_lib.rooms.geometry import (
     box_distance_m,
     closest_distance_m,
-    transform_points,
     turn_deg,
 )
 from spacer_lib.rooms.layouts import find_scans
-from spacer_lib.rooms.scannet.parse import read_alignment, read_vertices
 from spacer_lib.rooms.scans import (
     LABELS,
     parse_scans,
@@ -93,9 +93,16 @@ from spacer_lib.rooms.scans import (
     synthetic_meta,
     synthetic_scans,
 )
+from spacer_lib.rooms.scene import BENCHMARK_AREA
+from spacer_lib.rooms.shown import Shown
 from spacer_lib.rooms.synthetic.layout import draw_room
-from spacer_lib.rooms.synthetic.render import film
-from spacer_lib.rooms.synthetic.views import VIEWS, to_scene
+from spacer_lib.rooms.synthetic.render import Renderer, film
+from spacer_lib.rooms.synthetic.views import (
+    VIEWS,
+    to_scene,
+    view_intrinsic,
+    view_poses,
+)
 from spacer_lib.rows import read_questions
 
 # %%
@@ -148,10 +155,10 @@ def first_question(kind, scene=scene):
 
 
 # %%
-def plan(title):
-    """A floor plan to draw an answer on."""
-    figure, ax = plt.subplots(figsize=(5, 3.6))
-    room_plots.floor_plan(scene, ax).set(title=title)
+def plan(title, named):
+    """A floor plan to draw an answer on; what the question does not name is grey."""
+    figure, ax = plt.subplots(figsize=(4.6, 3.2))
+    room_plots.floor_plan(scene, ax, named=named).set(title=title)
     return ax
 
 
@@ -163,7 +170,8 @@ def plan(title):
 # %% tags=["nbval-check-output"]
 question = first_question("object_counting")
 if question:
-    ax = plan(f"{question.ground_truth} x {question.categories[0]}")
+    title = f"{question.ground_truth} x {question.categories[0]}"
+    ax = plan(title, question.categories)
     for instance in scene.by_category()[question.categories[0]]:
         ax.plot(*instance.centroid_m[:2], "o", ms=34, mfc="none", mec=INK, mew=2)
 
@@ -179,7 +187,8 @@ if question:
     longest = int(np.argmax(instance.axes_lengths_m))
     half = instance.axes_matrix[longest] * instance.axes_lengths_m[longest] / 2
     ends = np.array([instance.centroid_m - half, instance.centroid_m + half])
-    ax = plan(f"{question.categories[0]}: {question.ground_truth} cm")
+    title = f"{question.categories[0]}: {question.ground_truth} cm"
+    ax = plan(title, question.categories)
     _ = ax.plot(*ends[:, :2].T, "|-", color=INK, lw=2, ms=10)
     print("edges (m):", np.round(instance.axes_lengths_m, 2))
 
@@ -189,25 +198,18 @@ if question:
 #
 # ## 3 · Room size
 #
-# The alpha-shape area of notebook 01, to a tenth of a square metre: the sum of the triangles that are drawn.
-
-# %%
-def mesh_points(scene_id):
-    """(n, 3) vertices of a scan's mesh, metres, aligned frame."""
-    scan_dir = next(path for path in scan_dirs if path.name == scene_id)
-    T_aligned_from_scan = read_alignment(scan_dir)  # old releases have none
-    points = read_vertices(scan_dir)[0]
-    moved = T_aligned_from_scan is not None
-    return transform_points(T_aligned_from_scan, points) if moved else points
-
+# The alpha-shape area of notebook 01, to a tenth of a square metre. The parser added up triangles. It also kept their outline, from which the area is derived a second time: by strips between its corners.
 
 # %% tags=["nbval-check-output"]
 question = first_question("room_size_estimation")
 if question:
-    figure, ax = plt.subplots(figsize=(5, 3.6))
-    _ = room_plots.room_area(mesh_points(scene.scene_id), ax, rules.room_area)
+    figure, ax = plt.subplots(figsize=(4, 3))
+    room_plots.floor_plan(scene, ax, named=()).set(title="the outline")
+    print(f"triangles: {scene.room_areas_m2[BENCHMARK_AREA]:.2f} m²")
+    if scene.outline_m:
+        print(f"strips: {in_strips_m2(scene.outline_m):.2f} m²")
     (x0, y0), (x1, y1) = scene.floor_min_m, scene.floor_max_m
-    print(f"bounding rectangle: {(x1 - x0) * (y1 - y0):.1f} m²")
+    print(f"bounding rectangle: {(x1 - x0) * (y1 - y0):.2f} m²")
 
 # %% [markdown]
 # ## 4 · Absolute distance
@@ -218,7 +220,8 @@ if question:
 question = first_question("object_abs_distance")
 if question:
     pair = [only[name] for name in question.categories]
-    ax = plan(f"{' to '.join(question.categories)}: surface distance in space")
+    title = f"{' to '.join(question.categories)}: surface distance in space"
+    ax = plan(title, question.categories)
     _ = room_plots.gap_line(*pair, ax, f"{closest_distance_m(*pair):.2f} m")
 
 # %% [markdown]
@@ -230,13 +233,13 @@ if question:
 question = first_question("object_rel_distance")
 if question:
     target, *options = question.categories
-    ax = plan(f"closest to the {target}: {question.ground_truth}")
+    ax = plan(f"closest to the {target}: {question.ground_truth}", question.categories)
     for letter, option in zip("ABCD", options, strict=True):
         group = scene.by_category()[option]
         instance = min(group, key=lambda i: box_distance_m(only[target], i))
         right = letter == question.ground_truth
-        text = f"{letter}: {box_distance_m(only[target], instance):.2f} m"
-        room_plots.gap_line(only[target], instance, ax, text, bold=right)
+        print(f"{letter}: {box_distance_m(only[target], instance):.2f} m")
+        room_plots.gap_line(only[target], instance, ax, bold=right)
 
 # %% [markdown]
 # ## 6 · Relative direction
@@ -254,7 +257,7 @@ print(inspect.getsource(generators.direction_answer))
 question = first_question("object_rel_direction_hard")
 if question:
     spots = [np.array(only[name].centroid_m[:2]) for name in question.categories]
-    ax = plan(f"turn {turn_deg(*spots):+.0f}°")
+    ax = plan(f"turn {turn_deg(*spots):+.0f}°", question.categories)
     for spot, color in zip(spots[1:], (INK, PALETTE[5]), strict=True):
         style = {"arrowstyle": "->", "color": color, "lw": 2}
         ax.annotate("", spot, spots[0], arrowprops=style)
@@ -293,40 +296,124 @@ if question:
     ax.set(xlabel="first seen (s)", xlim=(-0.1, None), title=ordered.scene_id)
 
 # %% [markdown]
-# ## Further kinds, each answer derived twice
+# ## Each type in one room, each answer derived twice
 #
-# A question type registers its words, its generator and an *oracle*, which reads the names off the question and derives the answer in a second way. The two call nothing in common but the scene. An error in one is a disagreement.
+# A question type registers its words, its generator and an *oracle*, which reads the names off the question and derives the answer in a second way. The two call nothing in common but the scene. An error in one is a disagreement. Here every registered type asks about one room, whose video lasts 20 s; what the question does not name is grey.
 
 # %% tags=["nbval-check-output"]
-room, view = draw_room(seed + 3), VIEWS["walk"]
+room, view = draw_room(seed + 5), dataclasses.replace(VIEWS["walk"], frames=480)
 filmed = to_scene(room, view, footage=film(room, view))
-answers = {}
-for name, kind in QUESTION_TYPES.items():
-    found = kind.generator(filmed, np.random.default_rng(seed), rules)
+drafts = {}
+for number, (name, kind) in enumerate(QUESTION_TYPES.items()):
+    found = kind.generator(filmed, np.random.default_rng([seed, number]), rules)
     draft = next((q for q in found if isinstance(q, Draft)), None)
-    if draft is not None:
-        again = kind.oracle(vars(draft), filmed, rules)
-        answers[name] = draft.question, draft.options, draft.ground_truth, again
-columns = ["question", "options", "answer", "derived again"]
-pd.DataFrame.from_dict(answers, orient="index", columns=columns)
+    drafts |= {name: draft} if draft else {}
+print(f"{len(drafts)} of {len(QUESTION_TYPES)} question types ask about this room")
+
+# %%
+renderer, lens = Renderer(room), view_intrinsic(room, view, 160, 120)
+
+
+def picture(frame):
+    """(120, 160, 3) uint8: a frame of the synthetic video."""
+    pose = view_poses(room, view, [frame])[0]
+    return renderer.render(pose, lens, 160, 120)[0]
+
+
+def show(family):
+    """The questions of a family, drawn; their answers, and why these are right."""
+    asked = [drafts[name] for name in kind_plots.FAMILIES[family] if name in drafts]
+    rows = -(-len(asked) // 3)
+    figure, axes = plt.subplots(rows, 3, figsize=(8.2, 1.8 * rows), squeeze=False)
+    why = kind_plots.question_panels(asked, filmed, [*axes.flat], picture, rules)
+    for q in asked:
+        again = QUESTION_TYPES[q.question_type].oracle(vars(q), filmed, rules)
+        print(f"{q.question_type}: {q.question}", *q.options or ())
+        print(f"→ {q.ground_truth}, again {', '.join(again)}: {why[q.question_type]}")
+
 
 # %% [markdown]
-# A route joins objects along legs that no box blocks. The oracle walks each option in steps of 5 cm; only the right one ends at the goal.
+# ### Counts and sizes
 
 # %% tags=["nbval-check-output"]
-question, options, letter, _ = answers.get("route_planning", ("", (), "", ()))
-print(question, *options, f"→ {letter}", sep="\n")
-start = re.findall(r"beginning at the (.+?) and facing the (.+?)\. You", question)
-stops = [*start[0][:1], *re.findall(r"until the (.+?)\.", question)] if start else []
-spots = np.array([filmed.by_category()[n][0].centroid_m[:2] for n in stops])
-figure, ax = plt.subplots(figsize=(5.4, 4))
-room_plots.floor_plan(filmed, ax).set(title="a route, leg by leg")
-for here, there in zip(spots, spots[1:], strict=False):
-    style = {"arrowstyle": "->", "color": PALETTE[5], "lw": 2}
-    ax.annotate("", there, here, arrowprops=style)
+show("counts and sizes")
 
 # %% [markdown]
-# Where is the camera? A pose moves points from the camera's frame to the room's: $x = R\,c + t$. The camera itself is at $c = 0$, so its position is $t$, the last column. $-R^\top t$ is the room's origin seen from the camera: another quantity, with other differences.
+# ### Distances and routes
+#
+# A route joins objects along legs that no box blocks and that stay inside the room's outline. The oracle walks each option in steps of 5 cm; only the right one ends at the goal.
+
+# %% tags=["nbval-check-output"]
+show("distances and routes")
+
+# %% [markdown]
+# ### Directions
+#
+# Black is the view, red the way to the object that is asked for.
+
+# %% tags=["nbval-check-output"]
+show("directions")
+
+# %% [markdown]
+# ### Order of appearance
+
+# %% tags=["nbval-check-output"]
+show("order of appearance")
+
+# %% [markdown]
+# ### The camera
+#
+# Its path is the grey line; the key names the seconds that are asked about.
+
+# %% tags=["nbval-check-output"]
+show("the camera")
+
+# %% [markdown]
+# ### Single pictures
+#
+# Letters are at the centers of the objects, which other objects may hide.
+
+# %% tags=["nbval-check-output"]
+show("single pictures")
+
+# %% [markdown]
+# ## The number of frames decides the answer
+#
+# A model that is shown 4 frames cannot count a chair that only 32 frames show. `questions_by_budget` asks what the largest budget allows, and gives each budget's answer: here an object counts if it fills 2 % of a shown frame. If one is in a shown frame and smaller, nobody can say whether it counts, and there is no answer. Twelve rooms:
+
+# %%
+budgets = [Shown(frames, least_share=0.02) for frames in (2, 4, 8, 16, 32)]
+tasks = ("object_counting", "object_counting_multiple", "object_existence",
+         "appearance_before_after")
+found = {task: [] for task in tasks}
+for number in range(12):
+    other = draw_room(seed + number)
+    seen = to_scene(other, view, footage=film(other, view))
+    for task in tasks:
+        rng = np.random.default_rng([seed, number])
+        found[task] += questions_by_budget(seen, task, rng, budgets, rules)
+
+# %% tags=["nbval-check-output"]
+why = {name: Counter(r for one in group for r in one.rejections.values())
+       for name, group in found.items()}
+table = pd.DataFrame(why).T.fillna(0).astype(int)
+table.insert(0, "questions", [len(found[name]) for name in table.index])
+table.insert(1, "answers differ", [sum(q.differ for q in found[n]) for n in table.index])
+table.rename(index=short_name)
+
+# %% tags=["nbval-check-output"]
+some = [q for task in tasks for q in [q for q in found[task] if q.differ][:4]]
+if some:
+    figure, ax = plt.subplots(figsize=(6.4, 0.5 + 0.2 * len(some)))
+    question_plots.budget_answers(some, ax)
+
+# %% [markdown]
+# **What to notice.** Counts grow with the frames, and "no" becomes "yes". Of two objects the same one is first for every budget that shows both clearly and apart; fewer frames leave more pairs without an answer.
+
+# %% [markdown]
+# ## Where is the camera?
+#
+# A pose moves points from the camera's frame to the room's: $x = R\,c + t$. The camera itself is at $c = 0$, so its position is $t$, the last column. $-R^\top t$ is the room's origin seen from the camera: another quantity, with other differences.
 
 # %% tags=["nbval-check-output"]
 poses = filmed.footage.poses
@@ -336,10 +423,10 @@ origin_seen = -np.einsum("nji,nj->ni", poses[:, :3, :3], position)
  for name, path in (("t", position), ("-Rᵀt", origin_seen))}
 
 # %% tags=["nbval-check-output"]
-figure, axes = plt.subplots(1, 2, figsize=(9, 3.6))
+figure, axes = plt.subplots(1, 2, figsize=(7, 2.6))
 paths = {"t": position, "$-R^T t$": origin_seen}
 for ax, (name, path) in zip(axes, paths.items(), strict=True):
-    room_plots.floor_plan(filmed, ax).set(title=f"camera at {name}")
+    room_plots.floor_plan(filmed, ax, named=()).set(title=f"camera at {name}")
     ax.plot(*path[:, :2].T, ".-", color=PALETTE[5])
 
 # %% [markdown]
@@ -431,11 +518,6 @@ print("written:", (out / "leak").exists())
 part = next(p for p, counts in demo_report["counts"].items() if any(counts.values()))
 rows = read_questions(demo_report["paths"][part])
 pd.Series(rows[0]).astype(str).str.slice(0, 90).to_frame("first row")
-
-# %% tags=["nbval-check-output"]
-figure, ax = plt.subplots(figsize=(6, 3.4))
-map_plots.cognitive_map(rows[0]["map"], ax)
-_ = ax.set(title=f"map of {rows[0]['scene_name']}")
 
 # %% [markdown]
 # ## A recipe at scale

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 
-from spacer_lib.pictures.style import HATCHES, INK, PALETTE, short_name
+from spacer_lib.pictures.style import ALERT, HATCHES, INK, PALETTE, short_name
+from spacer_lib.questions.budgets import BudgetAnswers
 from spacer_lib.rows import Question
 
 
@@ -82,4 +83,33 @@ def rejection_bars(rejections: Mapping[tuple[str, str], int], ax: Axes) -> Axes:
     ax.bar_label(bars, padding=2, fontsize=7)
     ax.set(xlabel="candidates rejected")
     ax.grid(False, axis="y")
+    return ax
+
+
+def budget_answers(found: Sequence[BudgetAnswers], ax: Axes) -> Axes:
+    """A row for each question, a column for each frame budget, the answers in it.
+
+    Short options are written out, others have their letter. An answer that is not the
+    largest budget's is red and bold; a dash is a rejection.
+    """
+    budgets = sorted({*found[0].answers, *found[0].rejections})
+    for row, one in enumerate(found):
+        for column, budget in enumerate(budgets):
+            answer = one.answers.get(budget, "-")
+            other = answer not in ("-", one.draft.ground_truth)
+            color, weight = (ALERT, "bold") if other else (INK, "normal")
+            for option in one.draft.options or ():
+                if option[0] == answer and len(option) < 10:
+                    answer = option[3:]
+                    break
+            place = ax.text(column, row, answer, ha="center", va="center")
+            place.set(color=color, weight=weight)
+    names = [
+        f"{short_name(one.draft.question_type)}: {', '.join(one.draft.categories)}"
+        for one in found
+    ]
+    ax.set(yticks=range(len(found)), yticklabels=names, xlabel="frames shown")
+    ax.set(xticks=range(len(budgets)), xticklabels=[str(n) for n in budgets])
+    ax.set(xlim=(-0.5, len(budgets) - 0.5), ylim=(len(found) - 0.5, -0.5))
+    ax.grid(False)
     return ax

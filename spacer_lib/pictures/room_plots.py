@@ -1,12 +1,12 @@
 """Rooms: floor plan, camera path, three dimensions, frames."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection, PolyCollection
-from matplotlib.patches import Polygon, Rectangle
+from matplotlib.patches import Polygon
 from matplotlib.text import Annotation
 from matplotlib.ticker import LogLocator, NullFormatter
 from mpl_toolkits.mplot3d.axes3d import Axes3D
@@ -14,6 +14,7 @@ from scipy.spatial import ConvexHull, cKDTree
 
 from spacer_lib.errors import SpacerError
 from spacer_lib.pictures.style import (
+    FAINT,
     INK,
     PALETTE,
     category_key,
@@ -32,7 +33,10 @@ from spacer_lib.rooms.scene import (
 
 
 def floor_plan(
-    scene: Scene, ax: Axes, points: npt.NDArray[np.float64] | None = None
+    scene: Scene,
+    ax: Axes,
+    points: npt.NDArray[np.float64] | None = None,
+    named: Collection[str] | None = None,
 ) -> Axes:
     """Oriented boxes from above (metres); a key names their letters.
 
@@ -42,35 +46,34 @@ def floor_plan(
     ax : Axes
     points : (n, 3) float64, optional
         All vertices of the room's mesh, metres, aligned frame. With them the outline is
-        the room's own, otherwise the floor rectangle.
+        the room's own; without, that of the scene, or else the floor rectangle.
+    named : collection of str, optional
+        Categories with colour and letter, the others are grey; by default all.
     """
     (x0, y0), (x1, y1) = scene.floor_min_m, scene.floor_max_m
-    if points is None:
-        ax.add_patch(
-            Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, ec=INK, lw=1, gid="floor")
-        )
-    else:
+    if points is not None:
         _outline(AREA_RULES[BENCHMARK_AREA].triangles(points), ax)
+    else:
+        rectangle = ((x0, y0), (x1, y0), (x1, y1), (x0, y1))
+        for ring in scene.outline_m or (rectangle,):
+            ax.add_patch(Polygon(ring, fill=False, ec=INK, lw=1, gid="floor"))
     shown = [i for i in scene.instances if not is_structural(i.category)]
     looks = category_styles(i.category for i in shown)
-    centres = np.array([i.centroid_m[:2] for i in shown]).reshape(-1, 2)
-    extent = max(x1 - x0, y1 - y0)
-    for instance, spot in zip(shown, _apart(centres, 0.05 * extent), strict=True):
+    if named is not None:
+        looks = category_styles(named)
+    for instance in shown:
         corners = box_corners(
             instance.centroid_m, instance.axes_lengths_m, instance.axes_matrix
         )[:, :2]
         outline = corners[ConvexHull(corners).vertices]
-        color, letter = looks[instance.category]
+        color, _ = looks.get(instance.category, (FAINT, ""))
         ax.add_patch(Polygon(outline, fc=color, ec=color, alpha=0.35, gid="box"))
-        ax.annotate(
-            letter,
-            spot,
-            ha="center",
-            va="center",
-            fontsize=8,
-            color=INK,
-            bbox={"fc": "white", "ec": "none", "alpha": 0.95, "pad": 1.0},
-        )
+    marked = [i for i in shown if i.category in looks]
+    centres = np.array([i.centroid_m[:2] for i in marked]).reshape(-1, 2)
+    extent = max(x1 - x0, y1 - y0)
+    apart = (0.05 if named is None else 0.09) * extent
+    for instance, spot in zip(marked, _apart(centres, apart), strict=True):
+        lettered(ax, looks[instance.category][1], spot)
     margin = 0.04 * extent
     ax.set(
         xlim=(x0 - margin, x1 + margin),
@@ -80,6 +83,20 @@ def floor_plan(
         aspect="equal",
     )
     category_key(ax, looks)
+    return ax
+
+
+def lettered(ax: Axes, letter: str, spot: Sequence[float] | np.ndarray) -> Axes:
+    """A category's letter at (x, y) of the data, on white."""
+    ax.annotate(
+        letter,
+        (float(spot[0]), float(spot[1])),
+        ha="center",
+        va="center",
+        fontsize=8,
+        color=INK,
+        bbox={"fc": "white", "ec": "none", "alpha": 0.95, "pad": 1.0},
+    )
     return ax
 
 
@@ -146,10 +163,10 @@ def gap_line(
     first: ObjectInstance,
     second: ObjectInstance,
     ax: Axes,
-    text: str,
+    text: str = "",
     bold: bool = True,
 ) -> Axes:
-    """The closest points of two boxes, joined from above; the text is beside them.
+    """The closest points of two boxes, joined from above; a text is beside them.
 
     The points are those of a 5 cm grid on the surfaces of the boxes.
     """
@@ -158,6 +175,8 @@ def gap_line(
     ends = np.array([a[gaps.argmin()], b[nearest[gaps.argmin()]]])[:, :2]
     style = "o-" if bold else "o:"
     ax.plot(*ends.T, style, color=INK, ms=3, lw=2 if bold else 1.2, gid="gap")
+    if not text:
+        return ax
     # Of the places along the line, the one farthest from the letters.
     letters = [note.xy for note in ax.texts if isinstance(note, Annotation)]
     along = ends[0] + np.linspace(0.2, 0.8, 7)[:, None] * (ends[1] - ends[0])

@@ -13,8 +13,13 @@ import numpy as np
 import numpy.typing as npt
 
 from spacer_lib.errors import SpacerError
-from spacer_lib.rooms.geometry import alpha_shape_area_m2, alpha_triangles
-from spacer_lib.rooms.scene import BENCHMARK_AREA
+from spacer_lib.rooms.geometry import (
+    alpha_shape_area_m2,
+    alpha_triangles,
+    outline_rings,
+    triangle_areas_m2,
+)
+from spacer_lib.rooms.scene import BENCHMARK_AREA, Ring
 
 SPATIAL_R1_AREA = "spatial-r1"
 FLOOR_PERCENTILE = 1.0
@@ -88,24 +93,42 @@ AREA_RULES = {
 }
 
 
-def room_areas_m2(
+def room_floor(
     points: npt.NDArray[np.float64], warnings: list[str]
-) -> dict[str, float]:
-    """``{rule: area}`` of a room from the (n, 3) points of its mesh, square metres.
+) -> tuple[dict[str, float], tuple[Ring, ...]]:
+    """Areas and outline of a room from the (n, 3) points of its mesh.
 
     A rule that finds no area, other than the benchmark's, is left out with a warning.
+
+    Returns
+    -------
+    areas_m2 : dict
+        ``{rule: area}``, square metres.
+    outline_m : tuple of rings
+        Of the benchmark's shape; see ``Scene.outline_m``.
 
     Raises
     ------
     SpacerError
         If the points span no area, seen from above.
     """
-    areas = {}
+    areas: dict[str, float] = {}
+    outline: tuple[Ring, ...] = ()
     for name, rule in AREA_RULES.items():
         try:
-            areas[name] = rule.area_m2(points)
+            triangles = rule.triangles(points)
         except SpacerError as error:
             if name == BENCHMARK_AREA:
                 raise
             warnings.append(f"no area by the rule {name}: {error.got}")
-    return areas
+            continue
+        areas[name] = float(triangle_areas_m2(triangles).sum())
+        if name == BENCHMARK_AREA:
+            outline = rings_of(triangles)
+    return areas, outline
+
+
+def rings_of(triangles: npt.NDArray[np.float64]) -> tuple[Ring, ...]:
+    """``outline_rings`` of (t, 3, 2) triangles, as a ``Scene`` has them."""
+    rings = outline_rings(triangles)
+    return tuple(tuple((x, y) for x, y in ring.tolist()) for ring in rings)

@@ -304,10 +304,10 @@ def alpha_shape_area_m2(
     Parameters and errors are those of ``alpha_triangles``.
     """
     corners = alpha_triangles(points_xy, alpha_m, fill_holes=fill_holes)
-    return float(_areas_m2(corners).sum())
+    return float(triangle_areas_m2(corners).sum())
 
 
-def _areas_m2(corners: np.ndarray) -> np.ndarray:
+def triangle_areas_m2(corners: np.ndarray) -> np.ndarray:
     """(t,) areas of (t, 3, 2) triangles."""
     u, v = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
     return np.abs(u[:, 0] * v[:, 1] - u[:, 1] * v[:, 0]) / 2
@@ -361,10 +361,84 @@ def alpha_triangles(
         for i, j in ((0, 1), (1, 2), (2, 0))
     )
     with np.errstate(divide="ignore"):
-        inside = a * b * c / (4 * _areas_m2(corners)) < alpha_m
+        inside = a * b * c / (4 * triangle_areas_m2(corners)) < alpha_m
     if fill_holes:
         inside = _with_holes(inside, triangles.neighbors)
     return corners[inside]
+
+
+def outline_rings(
+    triangles: npt.NDArray[np.float64], least_m2: float = 0.0002
+) -> list[npt.NDArray[np.float64]]:
+    """The border of a shape that consists of (t, 3, 2) triangles.
+
+    Parameters
+    ----------
+    triangles : (t, 3, 2)
+        Metres; no two overlap.
+    least_m2 : float
+        A corner is left out if it and its neighbours span at most this area.
+
+    Returns
+    -------
+    list of (n, 2) float64
+        Closed lines, metres to 0.001: outer borders counter-clockwise, those of holes
+        clockwise. The first point is not repeated.
+
+    Examples
+    --------
+    >>> square = np.array([[(0, 0), (1, 0), (1, 1)], [(0, 0), (1, 1), (0, 1)]], float)
+    >>> [ring.tolist() for ring in outline_rings(square)]
+    [[[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [0.0, 1.0]]]
+    """
+    u, v = triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0]
+    clockwise = u[:, 0] * v[:, 1] < u[:, 1] * v[:, 0]
+    turned = np.where(clockwise[:, None, None], triangles[:, ::-1], triangles)
+    corners = np.rint(1000 * turned).astype(np.int64).reshape(-1, 2)
+    places, ids = np.unique(corners, axis=0, return_inverse=True)
+    start = ids.reshape(-1, 3)
+    end = np.roll(start, -1, axis=1)
+    # An edge of two triangles is run through once in each direction.
+    low, high = np.minimum(start, end), np.maximum(start, end)
+    edges, number = np.unique(low * len(places) + high, return_inverse=True)
+    net = np.bincount(number.ravel(), weights=np.sign(end - start).ravel())
+    follows: dict[int, list[int]] = {}
+    for edge, times in zip(edges.tolist(), net.astype(int).tolist(), strict=True):
+        pair = divmod(edge, len(places))
+        here, there = pair if times > 0 else pair[::-1]
+        for _ in range(abs(times)):
+            follows.setdefault(here, []).append(there)
+    rings = []
+    while follows:
+        ring = _without_flat_corners(places[_ring_from(follows)] / 1000, least_m2)
+        if len(ring) > 2:
+            rings.append(ring)
+    return rings
+
+
+def _ring_from(follows: dict[int, list[int]]) -> list[int]:
+    """A closed way along edges {start: [end]}, which it takes out."""
+    ring = [min(follows)]
+    while True:
+        here = ring[-1]
+        ring.append(follows[here].pop())
+        if not follows[here]:
+            del follows[here]
+        if ring[-1] == ring[0]:
+            return ring[:-1]
+
+
+def _without_flat_corners(ring: np.ndarray, least_m2: float) -> np.ndarray:
+    """The flattest corner of a neighbourhood first, until none is flat."""
+    while len(ring) > 2:
+        a, b = ring - np.roll(ring, 1, axis=0), np.roll(ring, -1, axis=0) - ring
+        spans = np.abs(a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]) / 2
+        flat = (spans <= least_m2) & (spans <= np.roll(spans, 1))
+        flat &= spans < np.roll(spans, -1)
+        if not flat.any():
+            break
+        ring = ring[~flat]
+    return ring
 
 
 def _thinned(points: np.ndarray, cell_m: float) -> np.ndarray:

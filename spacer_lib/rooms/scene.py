@@ -23,7 +23,7 @@ from spacer_lib.errors import SpacerError
 from spacer_lib.rooms.checks import MAX_M, MAX_WHOLE, Field
 from spacer_lib.rooms.footage import Footage
 
-PARSER_VERSION = "5"
+PARSER_VERSION = "6"
 # The rule of ``Scene.room_size_m2``; ``rooms.area`` has all rules.
 BENCHMARK_AREA = "vsi-bench"
 # The rule of scene files up to version 3: vertices that are labelled as floor.
@@ -32,6 +32,7 @@ LABELLED_AREA = "labelled-floor"
 AXES_TOLERANCE = 0.01  # of the products of a box's axes
 
 CameraPosition = tuple[int, float, float, float]  # frame, x, y, z
+Ring = tuple[tuple[float, float], ...]  # a closed line, metres, aligned frame
 
 # Categories of a room's shell, and those without meaning. They may be parsed and drawn
 # but are in no question and no map (SpaceR App. A, "noisy").
@@ -232,6 +233,10 @@ class Scene:
         unknown.
     footage : Footage or None
         The cameras of kept frames, and what each of these shows; ``None`` if unknown.
+    outline_m : tuple of rings
+        Closed lines around the area ``room_size_m2``, (x, y) in metres, to 0.001 in
+        files: outer ones counter-clockwise, holes clockwise. Files up to version 5 and
+        published ones have none: ``()``.
     provenance : dict
         What the scene was made from, as JSON values; see ``parse_scene``.
 
@@ -239,8 +244,9 @@ class Scene:
     ------
     SpacerError
         If a value has another length, a number is not finite, the floor rectangle is
-        empty, frames of the camera path are out of order, or the footage is of other
-        objects or of a longer video.
+        empty, frames of the camera path are out of order, a ring of the outline has
+        fewer than three points, or the footage is of other objects or of a longer
+        video.
     """
 
     scene_id: str
@@ -261,6 +267,7 @@ class Scene:
     camera_path_m: tuple[CameraPosition, ...] = ()
     provenance: dict[str, Any] = field(default_factory=dict)
     footage: Footage | None = None
+    outline_m: tuple[Ring, ...] = ()
 
     def __post_init__(self) -> None:
         require_scene_id(self.scene_id)
@@ -293,6 +300,7 @@ class Scene:
                 expected="a finite number >= 0",
             )
         self._settle_areas()
+        self._settle_outline()
         self._settle_footage()
         path = [
             (int(f), float(x), float(y), float(z)) for f, x, y, z in self.camera_path_m
@@ -345,6 +353,20 @@ class Scene:
                 remedy="parse the scan again",
             )
 
+    def _settle_outline(self) -> None:
+        """Check ``outline_m``, and make it tuples."""
+        rings = tuple(tuple((float(x), float(y)) for x, y in r) for r in self.outline_m)
+        object.__setattr__(self, "outline_m", rings)
+        finite = all(np.isfinite(ring).all() for ring in rings)
+        if not finite or min(map(len, rings), default=3) < 3:
+            raise SpacerError(
+                f"{self.scene_id}: outline",
+                kind="rooms.outline",
+                got=f"rings of {[*map(len, rings)]} points, finite: {finite}",
+                expected="three finite points or more in each ring",
+                remedy="parse the scan again",
+            )
+
     @property
     def duration_s(self) -> float | None:
         """Seconds of video, or ``None`` without one."""
@@ -392,6 +414,7 @@ class Scene:
                     "first_seen_frame": instance.first_seen_frame,
                 }
             )
+        outline = [[round(1000 * v) for xy in r for v in xy] for r in self.outline_m]
         return {
             "dataset": self.dataset,
             "room_size": self.room_size_m2,
@@ -409,7 +432,7 @@ class Scene:
             "warnings": list(self.warnings),
             "camera_path": [list(position) for position in path],
             "provenance": dict(self.provenance),
-        }
+        } | ({"outline_mm": outline} if outline else {})
 
     @classmethod
     def from_meta(cls, scene_id: str, meta: Any, *, where: str = "") -> "Scene":
@@ -495,7 +518,20 @@ def _fields_from_meta(scene_id: str, room: Field) -> dict[str, Any]:
         "camera_path_m": _camera_path(room),
         "footage": Footage.from_meta(f, ids) if (f := room.get("footage")) else None,
         "provenance": dict(p.mapping()) if (p := room.get("provenance")) else {},
+        "outline_m": _outline_from_meta(room),
     }
+
+
+def _outline_from_meta(room: Field) -> tuple[Ring, ...]:
+    """The rings of ``outline_mm``: ``[x, y, x, y …]`` in whole millimetres each."""
+    rings: list[Ring] = []
+    given, most = room.get("outline_mm"), int(1000 * MAX_M)
+    for ring in given.each() if given else ():
+        numbers = [number / 1000 for number in ring.wholes(-most, most)]
+        if len(numbers) % 2 or len(numbers) < 6:
+            raise ring.refuse("rooms.meta-size", "x and y of three points or more")
+        rings.append(tuple(zip(numbers[::2], numbers[1::2], strict=True)))
+    return tuple(rings)
 
 
 def _areas_from_meta(room: Field, warnings: list[str]) -> dict[str, float]:

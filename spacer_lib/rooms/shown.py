@@ -56,7 +56,8 @@ def as_shown(scene: Scene, shown: Shown) -> tuple[Scene, Counter[str]]:
     """The scene with the objects that the shown frames show large enough.
 
     A category is kept if each of its objects either fills ``least_share`` of a shown
-    frame or is in none: of a half-seen one nobody can say whether it counts. First-seen
+    frame or is in none: of a half-seen one nobody can say whether it counts; such a
+    category has a count of 0, so that no question says that it is absent. First-seen
     frames become those among the shown frames. The footage is cut to them. A shown
     frame that was not kept is taken for the nearest kept one, at most a quarter of a
     second away.
@@ -68,10 +69,26 @@ def as_shown(scene: Scene, shown: Shown) -> tuple[Scene, Counter[str]]:
     left_out : Counter
         Reason → objects left out.
     """
+    fates = object_fates(scene, shown)
+    left_out = Counter(filter(None, fates))
     rows = _rows(scene, shown)
     if scene.footage is None or not rows:
-        left_out = Counter({UNKNOWN: len(scene.instances)} if scene.instances else {})
-        return _with_objects(scene, [], [], None), left_out
+        return _with_objects(scene, fates, [], None), left_out
+    keep = [k for k, fate in enumerate(fates) if not fate]
+    footage = dataclasses.replace(
+        scene.footage,
+        frames=tuple(scene.footage.frames[row] for row in rows),
+        poses=scene.footage.poses[rows],
+        visible=scene.footage.visible[rows][:, keep],
+    )
+    return _with_objects(scene, fates, _first(footage), footage), left_out
+
+
+def object_fates(scene: Scene, shown: Shown) -> list[str]:
+    """Why ``as_shown`` leaves out each object; "" for those that it keeps."""
+    rows = _rows(scene, shown)
+    if scene.footage is None or not rows:
+        return [UNKNOWN] * len(scene.instances)
     shares = scene.footage.visible[rows]  # (r, m)
     largest = np.nan_to_num(shares).max(axis=0)
     clear = largest >= shown.least_share
@@ -79,21 +96,10 @@ def as_shown(scene: Scene, shown: Shown) -> tuple[Scene, Counter[str]]:
     small = {
         i.category for k, i in enumerate(scene.instances) if doubtful[k] > clear[k]
     }
-    keep, left_out = [], Counter[str]()
-    for k, instance in enumerate(scene.instances):
-        if instance.category in small:
-            left_out[SMALL] += 1
-        elif not clear[k]:
-            left_out[UNSEEN] += 1
-        else:
-            keep.append(k)
-    footage = dataclasses.replace(
-        scene.footage,
-        frames=tuple(scene.footage.frames[row] for row in rows),
-        poses=scene.footage.poses[rows],
-        visible=shares[:, keep],
-    )
-    return _with_objects(scene, keep, _first(footage), footage), left_out
+    return [
+        SMALL if one.category in small else "" if seen else UNSEEN
+        for one, seen in zip(scene.instances, clear.tolist(), strict=True)
+    ]
 
 
 def _rows(scene: Scene, shown: Shown) -> list[int]:
@@ -118,20 +124,27 @@ def _first(footage: Footage) -> list[int | None]:
 
 def _with_objects(
     scene: Scene,
-    keep: Sequence[int],
+    fates: Sequence[str],
     first_seen: Sequence[int | None],
     footage: Footage | None,
 ) -> Scene:
     """The scene with some of its objects; counts unlike the boxes remain so."""
-    counts = dict(scene.object_counts)
-    for k, instance in enumerate(scene.instances):
-        counts[instance.category] = counts.get(instance.category, 0) - (k not in keep)
+    counts, half_seen = dict(scene.object_counts), set()
+    kept = []
+    for instance, fate in zip(scene.instances, fates, strict=True):
+        if not fate:
+            kept.append(instance)
+            continue
+        counts[instance.category] = counts.get(instance.category, 0) - 1
+        if fate == SMALL:
+            half_seen.add(instance.category)
+    counts = {name: count for name, count in counts.items() if count > 0}
     return dataclasses.replace(
         scene,
         instances=tuple(
-            dataclasses.replace(scene.instances[k], first_seen_frame=frame)
-            for k, frame in zip(keep, first_seen, strict=True)
+            dataclasses.replace(instance, first_seen_frame=frame)
+            for instance, frame in zip(kept, first_seen, strict=True)
         ),
-        object_counts={name: count for name, count in counts.items() if count > 0},
+        object_counts=dict.fromkeys(sorted(half_seen), 0) | counts,
         footage=footage,
     )

@@ -6,9 +6,10 @@ import pytest
 import yaml
 from support import refused
 
+from spacer_lib.questions.kinds.size import in_strips_m2
 from spacer_lib.questions.recipes import RECIPES, load_recipe
 from spacer_lib.rooms import geometry
-from spacer_lib.rooms.area import AREA_RULES, room_areas_m2
+from spacer_lib.rooms.area import AREA_RULES, room_floor
 from spacer_lib.rooms.scene import BENCHMARK_AREA, LABELLED_AREA, Scene
 
 BENCHMARK, SPATIAL_R1 = AREA_RULES.values()
@@ -35,7 +36,7 @@ def room():
 
 
 def test_the_benchmark_counts_the_furniture_and_spatial_r1_does_not(room):
-    areas = room_areas_m2(room, [])
+    areas = room_floor(room, [])[0]
     assert list(areas) == ["vsi-bench", "spatial-r1"]
     # 42 m2 without the corner. The bed's hole is 3.2 m2, but for its corners.
     assert areas["vsi-bench"] == pytest.approx(38.0, rel=0.02)
@@ -95,11 +96,11 @@ def test_the_floors_height_is_not_that_of_stray_points(room):
 def test_a_rule_without_an_area_is_left_out(room):
     low = np.array([(x, 1.0, -1.5) for x in np.linspace(0, 5, len(room) // 20)])
     notes = []
-    areas = room_areas_m2(np.concatenate([room, low]), notes)
+    areas, _ = room_floor(np.concatenate([room, low]), notes)
     assert list(areas) == ["vsi-bench"]
     assert "no area by the rule spatial-r1" in notes[0]
     with refused("rooms.no-floor-area"):
-        room_areas_m2(low, [])
+        room_floor(low, [])
 
 
 # --- scenes
@@ -145,6 +146,84 @@ def test_older_scene_files_are_read_with_their_own_rule():
 def test_areas_that_cannot_be_are_refused(areas):
     with refused("rooms.room-areas", says="scene0001_00"):
         scene_of(room_areas_m2=areas)
+
+
+# --- outlines
+
+
+def cells(*spots):
+    """(t, 3, 2) triangles of unit squares, two each, run through in both senses."""
+    square = np.array([(0, 0), (1, 0), (1, 1), (0, 1)], float)
+    shapes = [square + spot for spot in spots]
+    return np.array([tri for s in shapes for tri in (s[[0, 1, 2]], s[[0, 3, 2]])])
+
+
+def shoelace_m2(ring):
+    x, y = np.transpose(ring)
+    return float(x @ np.roll(y, -1) - y @ np.roll(x, -1)) / 2
+
+
+def test_an_outline_goes_around_holes_the_other_way():
+    floor = [(x, y) for x in range(4) for y in range(3) if (x, y) != (1, 1)]
+    outer, hole = sorted(geometry.outline_rings(cells(*floor)), key=shoelace_m2)[::-1]
+    assert {*map(tuple, outer)} == {(0, 0), (4, 0), (4, 3), (0, 3)}
+    assert {*map(tuple, hole)} == {(1, 1), (2, 1), (2, 2), (1, 2)}
+    assert (shoelace_m2(outer), shoelace_m2(hole)) == (12, -1)
+
+
+@pytest.mark.parametrize("spots", [[(0, 0), (3, 0)], [(0, 0), (1, 1)]])
+def test_parts_that_touch_in_a_point_or_not_at_all(spots):
+    rings = geometry.outline_rings(cells(*spots))
+    assert sum(map(shoelace_m2, rings)) == len(spots)
+    tuples = tuple(tuple(map(tuple, ring)) for ring in rings)
+    assert in_strips_m2(tuples) == pytest.approx(len(spots), abs=1e-9)
+
+
+def test_flat_corners_are_left_out_of_an_outline():
+    bent = np.array([[(0, 0), (4, 0), (2, -0.0001)], [(0, 0), (4, 0), (2, 3)]])
+    (ring,) = geometry.outline_rings(bent)
+    assert sorted(map(tuple, ring)) == [(0, 0), (2, 3), (4, 0)]
+
+
+OUTLINE = (((0.0, 0.0), (5.0, 0.0), (5.0, 4.123), (0.0, 4.0)),)
+
+
+def test_a_scene_keeps_its_outline():
+    scene = scene_of(outline_m=OUTLINE)
+    meta = scene.to_meta()
+    assert meta["outline_mm"] == [[0, 0, 5000, 0, 5000, 4123, 0, 4000]]
+    assert Scene.from_meta(scene.scene_id, meta) == scene
+    assert scene.fingerprint() != scene_of().fingerprint()
+    # Files of before have none.
+    assert "outline_mm" not in scene_of().to_meta()
+    del meta["outline_mm"]
+    assert Scene.from_meta(scene.scene_id, meta | {"parser_version": "5"}) == scene_of(
+        parser_version="5"
+    )
+
+
+@pytest.mark.parametrize(
+    ("outline", "kind"),
+    [
+        (7, "meta-form"),
+        ([[0, 0, 1, 0, 1]], "meta-size"),
+        ([[0, 0, 1, 0]], "meta-size"),
+        ([[0, 0, 1, 0, 1, 0.5]], "meta-form"),
+        ([[0, 0, 1, 0, 1, 10**7]], "meta-range"),
+    ],
+)
+def test_outlines_in_files_that_cannot_be(outline, kind):
+    meta = scene_of(outline_m=OUTLINE).to_meta() | {"outline_mm": outline}
+    with refused(f"rooms.{kind}", says="outline_mm"):
+        Scene.from_meta("a", meta)
+
+
+@pytest.mark.parametrize(
+    "ring", [((0, 0), (1, 0)), ((0, 0), (1, 0), (1, float("nan")))]
+)
+def test_outlines_that_cannot_be(ring):
+    with refused("rooms.outline", says="scene0001_00"):
+        scene_of(outline_m=(ring,))
 
 
 # --- recipes

@@ -1,11 +1,14 @@
 """The figure checker finds each kind of fault, and none in the project's pictures."""
 
+import itertools
+
 import numpy as np
 import pandas as pd
 import pytest
 from figure_checker import contrast, delta_e, findings
 from matplotlib import pyplot as plt
 from matplotlib.colors import to_rgb
+from samples.filmed import walk_footage
 
 from spacer_lib.evaluation.consistency import FAILURES
 from spacer_lib.evaluation.gaps import Gap
@@ -13,6 +16,7 @@ from spacer_lib.maps.grid import rasterize
 from spacer_lib.pictures import (
     evaluation_plots,
     figures,
+    kind_plots,
     map_plots,
     question_plots,
     reward_plots,
@@ -21,7 +25,11 @@ from spacer_lib.pictures import (
     training_plots,
 )
 from spacer_lib.pictures.style import use_house_style
+from spacer_lib.questions.budgets import BudgetAnswers
+from spacer_lib.questions.drafts import Draft
 from spacer_lib.questions.generators import question_rows
+from spacer_lib.questions.kinds import QUESTION_TYPES
+from spacer_lib.questions.rules import Rules
 from spacer_lib.rewards.score import RewardBreakdown
 from spacer_lib.rooms.scans import read_scenes
 from spacer_lib.rooms.synthetic.layout import draw_room
@@ -104,6 +112,37 @@ def draw_map_of_eight():
 def draw_floor_plan():
     _, ax = plt.subplots(figsize=(5.4, 4))
     room_plots.floor_plan(to_scene(draw_room(3, "furnished")), ax).set(title="a room")
+    room_plots.lettered(ax, "X", (0, 0))
+
+
+def filmed_room(seed=5):
+    """Nothing is rendered: an object is shown if its centre is in the picture."""
+    drawn, view = draw_room(seed), VIEWS["walk"]
+    footage = walk_footage(drawn, to_scene(drawn).instances)
+    return to_scene(drawn, view, footage=footage)
+
+
+def questions_about(scene, names):
+    rules = Rules(order_gap_s=0.2)
+    for name in names:
+        found = QUESTION_TYPES[name].generator(scene, RNG(0), rules)
+        yield from itertools.islice((q for q in found if isinstance(q, Draft)), 1)
+
+
+def draw_questions():
+    scene, rules = filmed_room(), Rules(order_gap_s=0.2)
+    for names in kind_plots.FAMILIES.values():
+        _, axes = plt.subplots(2, 3, figsize=(8.4, 3.9))
+        asked = list(questions_about(scene, names))
+        assert len(asked) >= 3
+        kind_plots.question_panels(asked, scene, [*axes.flat], rules=rules)
+
+
+def draw_budgets():
+    figure, ax = plt.subplots(figsize=(7, 2))
+    draft = Draft("object_counting", "numerical", "", None, "3", ("trash bin",))
+    one = BudgetAnswers(draft, {8: "2", 32: "3"}, {4: "unseen", 16: "small"})
+    question_plots.budget_answers([one] * 5, ax)
 
 
 def draw_room_3d():
@@ -323,12 +362,13 @@ def told(figure):
 @pytest.mark.parametrize("draw", DRAWN, ids=lambda draw: draw.__name__[5:])
 def test_nothing_is_found_in_a_picture(draw):
     draw()
-    assert told(plt.gcf()) == []
+    for number in plt.get_fignums():
+        assert told(plt.figure(number)) == []
 
 
 def test_every_plotting_function_is_checked():
     modules = (evaluation_plots, map_plots, question_plots, reward_plots, room_plots)
-    modules += (tables, training_plots)
+    modules += (kind_plots, tables, training_plots)
     public = {
         name
         for module in modules

@@ -359,8 +359,8 @@ def test_only_what_shown_frames_show_is_left():
         ("chair", 0),
     ]
     # Of two chairs one is not shown, so a viewer counts one. Of two desks nobody can
-    # say whether the small one counts.
-    assert seen.object_counts == {"bed": 1, "chair": 1}
+    # say whether the small one counts, so that none is said to be absent either.
+    assert seen.object_counts == {"bed": 1, "chair": 1, "desk": 0, "sofa": 0}
     assert left_out == {SMALL: 3, UNSEEN: 2}
     assert seen.footage.frames == (0, 47)
     assert seen.footage.visible.tolist() == [[0, 0.06], [0.05, 0]]
@@ -417,7 +417,8 @@ def test_without_footage_nothing_is_known_to_be_shown(missing):
 def test_counts_that_differ_from_the_boxes_still_do():
     scene = shown_room(SHARES, NAMES, object_counts={"bed": 2, "chair": 2, "toy": 1})
     seen, _ = as_shown(scene, Shown(2))
-    assert seen.object_counts == {"bed": 2, "chair": 1, "toy": 1}
+    half_seen = {"desk": 0, "sofa": 0}
+    assert seen.object_counts == {"bed": 2, "chair": 1, "toy": 1} | half_seen
 
 
 @pytest.mark.parametrize("values", [(0,), (16, 0.0), (16, 0.0001), (16, 1.5)])

@@ -5,6 +5,7 @@ import functools
 import inspect
 import itertools
 import math
+import re
 import types
 
 import numpy as np
@@ -14,7 +15,7 @@ from samples.filmed import walk_footage
 from spacer_lib.artifacts import read_jsonl
 from spacer_lib.questions import kinds
 from spacer_lib.questions.drafts import MULTIPLE_CHOICE, Draft, Rejection
-from spacer_lib.questions.kinds import QUESTION_TYPES, route
+from spacer_lib.questions.kinds import QUESTION_TYPES, route, size
 from spacer_lib.questions.oracle import Undetermined
 from spacer_lib.questions.rules import Rules
 from spacer_lib.rewards.metrics import mean_relative_accuracy
@@ -95,6 +96,56 @@ def test_generator_and_oracle_agree_in_a_thousand_rooms(name):
             assert agrees(one, draft, room(seed), RULES), (seed, draft)
             asked += 1
     assert asked > ROOMS / 10
+
+
+def test_the_area_inside_the_outline_is_the_rooms():
+    """Two derivations, in square metres; the tolerance is the oracle's."""
+    shapes = set()
+    for seed in range(ROOMS):
+        scene = room(seed)
+        strips_m2 = size.in_strips_m2(scene.outline_m)
+        assert abs(strips_m2 - scene.room_size_m2) <= size.AREA_SLACK_M2, seed
+        shapes.add(len(scene.outline_m[0]))
+    assert shapes == {4, 6}
+
+
+def two_rooms(seed):
+    """Two rooms and the doorway between them, without a video."""
+    return to_scene(draw_room(seed, "two rooms"), with_boxes=False)
+
+
+def test_the_size_of_two_rooms_is_that_of_both_and_the_doorway():
+    one = QUESTION_TYPES["room_size_estimation"]
+    for seed in range(100):
+        drawn, scene = draw_room(seed, "two rooms"), two_rooms(seed)
+        (first, second, doorway), ((ring),) = drawn.floor_rects, scene.outline_m
+        sides = [(x1 - x0, y1 - y0) for x0, y0, x1, y1 in (first, second, doorway)]
+        assert sorted(sides[2]) == pytest.approx([0.06, 0.9]) and len(ring) == 12
+        true_m2 = sum(width * depth for width, depth in sides)
+        (draft,) = drafts(one, scene, RULES)
+        assert float(draft.ground_truth) == pytest.approx(true_m2, abs=0.0501)
+        assert "combined space" in draft.question
+        assert agrees(one, draft, scene, RULES), seed
+
+
+def test_routes_between_two_rooms_lead_through_the_doorway():
+    one, through = QUESTION_TYPES["route_planning"], 0
+    for seed in range(40):
+        drawn, scene = draw_room(seed, "two rooms"), two_rooms(seed)
+        rects = np.array(drawn.floor_rects)
+        groups = scene.by_category()
+        for draft in drafts(one, scene, RULES, many=6):
+            assert agrees(one, draft, scene, RULES), (seed, draft)
+            walked = re.findall(
+                r"at the ([\w ]+) and|until the ([\w ]+)\.", draft.question
+            )
+            stops = [np.array(groups[a or b][0].centroid_m[:2]) for a, b in walked]
+            for here, there in itertools.pairwise(stops):
+                leg = here + np.linspace(0, 1, 400)[:, None] * (there - here)
+                assert drawn.on_floor(leg).all(), (seed, draft)
+                low, high = rects[2, :2], rects[2, 2:]
+                through += bool(((leg > low) & (leg < high)).all(axis=1).any())
+    assert through > 20
 
 
 @pytest.mark.parametrize("boxes", ["oriented", "aligned"])
@@ -225,6 +276,16 @@ MUTANTS = [
     ("picture", "key=lambda sight: sight.m", "key=lambda sight: -sight.m", DEPTHS),
     ("picture", "if two > one", "if two < one", "view_shows_more"),
     ("picture", "shown[start] > shown[end]", "shown[start] < shown[end]", MORE),
+    ("route", "met <= enters", "met < leaves", "route_planning"),
+    ("route", "> math.pi", "< math.pi", "route_planning"),
+    ("size", "corners[1:]) / 2", "corners[1:]) / 3", "room_size_estimation"),
+    ("size", "np.diff(corners)", "np.diff(corners) / 100", "room_size_estimation"),
+    (
+        "size",
+        "pairs[..., 0], axis",
+        "pairs[..., 0] + 0.01, axis",
+        "room_size_estimation",
+    ),
     ("size", "longest * 100", "longest * 100 + 0.5", "object_size_estimation"),
     ("size", "round(area_m2, 1)", "round(area_m2 + 0.05, 1)", "room_size_estimation"),
     ("counting", "str(count)", "str(count - 1)", "object_counting"),
@@ -329,6 +390,42 @@ def test_five_hundred_routes_end_at_the_goal_and_wrong_turns_elsewhere():
         assert 0.25 < min(shares) and max(shares) < 0.42, shares
     assert 0.2 < letters.count("A") / len(letters) < 0.35
     assert min(blanks.count(n) for n in (1, 2, 3)) > 50
+
+
+def test_routes_stay_inside_the_outline():
+    """A sofa and a tv in the two arms of an L: the straight way leaves the room."""
+    arms = ((0, 0), (9, 0), (9, 2), (2, 2), (2, 9), (0, 9))
+    spots = {"sofa": (6, 1), "stool": (8.3, 1), "tv": (1, 8.5), "lamp": (1, 1)}
+    cubes = [
+        ObjectInstance(
+            number,
+            name,
+            (x, y, 0.5),
+            (0.5, 0.5, 1),
+            np.eye(3).ravel(),
+            (x - 0.25, y - 0.25, 0),
+            (x + 0.25, y + 0.25, 1),
+        )
+        for number, (name, (x, y)) in enumerate(spots.items())
+    ]
+    floor = (0, 0), (9, 9)
+    known = Scene("a", "hand", cubes, 32.0, (4, 4, 1), *floor, outline_m=(arms,))
+    unknown = changed(known, outline_m=())
+    one = QUESTION_TYPES["route_planning"]
+    through_the_wall = 0
+    for draft in drafts(one, unknown, RULES, many=100):
+        stops = re.findall(r"at the (\w+) and|until the (\w+)\.", draft.question)
+        stops = [a or b for a, b in stops]
+        if any({*leg} == {"sofa", "tv"} for leg in itertools.pairwise(stops)):
+            through_the_wall += 1
+            assert agrees(one, draft, unknown, RULES)
+            assert not agrees(one, draft, known, RULES), draft
+    assert through_the_wall > 3
+    found = list(one.generator(known, np.random.default_rng(0), RULES))
+    walled = [r for r in found if isinstance(r, Rejection) and r.reason == route.WALLED]
+    inside = [draft for draft in found if isinstance(draft, Draft)]
+    assert walled and inside
+    assert all(agrees(one, draft, known, RULES) for draft in inside)
 
 
 # ---------------------------------------------------------------- poses

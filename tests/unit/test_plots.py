@@ -1,6 +1,7 @@
 """What is drawn, not how it looks: the numbers on the axes are the data."""
 
 import ast
+import re
 from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,12 +11,14 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
+from samples.filmed import walk_footage
 from support import refused
 
 from spacer_lib import pictures
 from spacer_lib.evaluation.consistency import FAILURES
 from spacer_lib.pictures import (
     evaluation_plots,
+    kind_plots,
     map_plots,
     question_plots,
     reward_plots,
@@ -24,6 +27,10 @@ from spacer_lib.pictures import (
 )
 from spacer_lib.pictures.behind import figure_data
 from spacer_lib.pictures.style import PALETTE, category_styles, use_house_style
+from spacer_lib.questions.budgets import BudgetAnswers
+from spacer_lib.questions.drafts import Draft
+from spacer_lib.questions.kinds import QUESTION_TYPES
+from spacer_lib.questions.rules import Rules
 from spacer_lib.rooms.area import AREA_RULES
 from spacer_lib.rooms.geometry import closest_distance_m
 from spacer_lib.rooms.synthetic.layout import draw_room
@@ -77,8 +84,8 @@ def test_floor_plan_draws_every_box_in_metres(ax):
         np.testing.assert_allclose(drawn.min(axis=0), low, atol=1e-6)
         np.testing.assert_allclose(drawn.max(axis=0), high, atol=1e-6)
     (floor,) = by_gid(ax, "floor")
-    low = [floor.get_x(), floor.get_y()]
-    np.testing.assert_allclose(low, scene.floor_min_m)
+    np.testing.assert_allclose(floor.get_xy().min(axis=0), scene.floor_min_m, atol=1e-3)
+    assert len(floor.get_xy()) == 1 + len(scene.outline_m[0])
     assert ax.get_xlabel() == "x (m)" and ax.get_aspect() == 1
     letters = [
         category_styles(i.category for i in scene.instances)[i.category][1]
@@ -446,6 +453,121 @@ def test_plots_never_load_save_or_show(path):
     }
     assert not called & {"open", "read_json", "read_text", "savefig", "show", "load"}
     assert "pyplot" not in source
+
+
+# ---------------------------------------------------------------- question types
+
+
+def test_each_registered_type_is_drawn_in_one_family():
+    listed = [name for names in kind_plots.FAMILIES.values() for name in names]
+    assert sorted(listed) == sorted(QUESTION_TYPES)
+    assert set(kind_plots._DRAWINGS) == set(QUESTION_TYPES)
+
+
+ASKED_BY = Rules(abs_distance="exact", order_gap_s=0.2)
+
+
+def drawn_questions(seeds, families):
+    """(question, why) of the first question of each type about each room."""
+    for seed in seeds:
+        drawn = draw_room(seed)
+        footage = walk_footage(drawn, to_scene(drawn).instances)
+        scene = to_scene(drawn, VIEWS["walk"], footage=footage)
+        for name in (name for f in families for name in kind_plots.FAMILIES[f]):
+            rng = np.random.default_rng(seed)
+            found = QUESTION_TYPES[name].generator(scene, rng, ASKED_BY)
+            draft = next((q for q in found if isinstance(q, Draft)), None)
+            if draft is not None:
+                axes = [Figure().subplots()]
+                why = kind_plots.question_panels([draft], scene, axes, None, ASKED_BY)
+                yield draft, why[name]
+
+
+def numbers(text):
+    return [float(number) for number in re.findall(r"-?\d+\.?\d*", text)]
+
+
+MEASURED = {
+    "object_counting": sum,
+    "object_counting_multiple": sum,
+    "object_size_estimation": max,
+    "object_abs_distance": max,
+    "camera_displacement": max,
+    "camera_object_distance": max,
+}
+
+
+def test_what_is_said_beside_a_picture_gives_the_answer():
+    checked = Counter()
+    families = [name for name in kind_plots.FAMILIES if name != "single pictures"]
+    for draft, why in drawn_questions(range(6), families):
+        kind, answer = draft.question_type, kind_plots._words(draft)
+        if kind in MEASURED:
+            value = MEASURED[kind](numbers(why.partition(":")[2] or why))
+            assert value == pytest.approx(float(answer), abs=0.0551), (draft, why)
+        elif kind.endswith(("_distance", "_farthest", "_comparison")):
+            named = why.partition(": ")[2].split(", ")
+            metres = {part.rsplit(" ", 2)[0]: numbers(part)[-1] for part in named}
+            least = kind in ("object_rel_distance", "camera_object_rel_distance")
+            assert (min if least else max)(metres, key=metres.get) == answer
+        elif "direction" in kind or kind == "view_change":
+            (turn,), side = numbers(why)[-1:], "left" if "the left" in why else "right"
+            far = "front" if turn < 90 else "back"
+            along = "forward" if turn < 45 else "backward" if turn > 135 else side
+            expected = {
+                "hard": f"{far}-{side}",
+                "medium": "back" if turn > 135 else side,
+                "direction": along,
+            }
+            assert answer == expected.get(kind.rpartition("_")[2], side), (draft, why)
+        elif "order" in kind:
+            ranked = [part.rsplit(" ", 2)[0] for part in why[12:].split(", ")]
+            assert ", ".join(ranked) == answer
+        elif kind == "camera_object_distance_change":
+            before, after = numbers(why)
+            assert answer == ("closer" if after < before else "farther")
+        else:
+            continue
+        checked[kind] += 1
+    assert len(checked) >= 24
+
+
+def test_letters_are_in_the_places_of_the_picture():
+    """A question about left and right: the letters of both, in this order."""
+    shown = 0
+    for seed in range(6):
+        drawn = draw_room(seed)
+        footage = walk_footage(drawn, to_scene(drawn).instances)
+        scene = to_scene(drawn, VIEWS["walk"], footage=footage)
+        found = QUESTION_TYPES["frame_left_right"].generator(
+            scene, np.random.default_rng(seed), ASKED_BY
+        )
+        draft = next((q for q in found if isinstance(q, Draft)), None)
+        if draft is None:
+            continue
+        ax = Figure().subplots()
+        kind_plots.question_panels([draft], scene, [ax], None, ASKED_BY)
+        across = {text.get_text(): text.xy[0] for text in ax.texts}
+        looks = category_styles(draft.categories)
+        first, second = (across[looks[name][1]] for name in draft.categories)
+        assert kind_plots._words(draft) == ("left" if first < second else "right")
+        shown += 1
+    assert shown > 2
+
+
+def test_questions_need_axes():
+    ((draft, _),) = list(drawn_questions([5], ["counts and sizes"]))[:1]
+    with refused("pictures.too-few-axes", says="0 axes"):
+        kind_plots.question_panels([draft], to_scene(draw_room(5)), [])
+
+
+def test_answers_that_differ_from_the_largest_budgets_stand_out(ax):
+    draft = Draft("object_counting", "numerical", "", None, "3", ("chair",))
+    one = BudgetAnswers(draft, {8: "2", 32: "3"}, {16: "small"})
+    question_plots.budget_answers([one], ax)
+    look = {t.get_position()[0]: (t.get_text(), t.get_weight()) for t in ax.texts}
+    assert look == {0: ("2", "bold"), 1: ("-", "normal"), 2: ("3", "normal")}
+    assert [t.get_text() for t in ax.get_xticklabels()] == ["8", "16", "32"]
 
 
 # ---------------------------------------------------------------- answers beside maps

@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import json
 import os
 import zipfile
 from pathlib import Path
@@ -14,7 +15,8 @@ from support import refused
 
 from spacer_lib.artifacts import read_json
 from spacer_lib.errors import SpacerError
-from spacer_lib.rooms.area import AREA_RULES, room_areas_m2
+from spacer_lib.questions.kinds.size import AREA_SLACK_M2, in_strips_m2
+from spacer_lib.rooms.area import AREA_RULES, room_floor
 from spacer_lib.rooms.footage import MIN_VISIBLE_FRACTION, kept_frames
 from spacer_lib.rooms.frames import FPS
 from spacer_lib.rooms.geometry import alpha_shape_area_m2, box_corners, transform_points
@@ -124,6 +126,12 @@ def test_floor_and_size_agree(written):
     assert set(light.room_areas_m2) == set(AREA_RULES)
     assert scene.room_areas_m2 == pytest.approx(light.room_areas_m2, rel=AREA_TOLERANCE)
     assert (scene.fps, scene.frame_count) == (light.fps, light.frame_count)
+    # Of both, the area inside the outline is the room's.
+    for one in (scene, light):
+        inside_m2 = in_strips_m2(one.outline_m)
+        assert inside_m2 == pytest.approx(one.room_size_m2, abs=AREA_SLACK_M2)
+    assert len(light.outline_m[0]) == 4 if len(written.room.floor_rects) == 1 else 6
+    assert len(json.dumps(scene.to_meta()["outline_mm"])) < 12_000
 
 
 def mesh_of(room, folder):
@@ -168,7 +176,7 @@ def test_walls_are_seen_from_inside_only(tmp_path):
 def test_both_area_rules_see_what_a_bed_hides(tmp_path):
     room = draw_room(10_001)
     points, floor = mesh_of(room, tmp_path)
-    areas, notes = room_areas_m2(points, []), []
+    (areas, _), notes = room_floor(points, []), []
     assert areas["vsi-bench"] == pytest.approx(room.floor_area_m2, rel=AREA_TOLERANCE)
     hole = areas["vsi-bench"] - areas["spatial-r1"]
     assert hole > 2.0 and not notes
@@ -393,6 +401,40 @@ def test_dataset_files(tmp_path):
 
 
 # --- rooms
+
+
+def test_two_rooms_are_furnished_on_both_sides_of_the_wall():
+    both, area_m2 = 0, []
+    for seed in range(20):
+        room = draw_room(seed, "two rooms")
+        first, second, doorway = np.array(room.floor_rects)
+        sides = []
+        for piece in room.furniture:
+            low = np.array(piece.position_m[:2]) - piece.footprint_half_m()
+            high = np.array(piece.position_m[:2]) + piece.footprint_half_m()
+            sides.append(
+                [
+                    (low >= r[:2]).all() and (high <= r[2:]).all()
+                    for r in (first, second)
+                ]
+            )
+            away = np.maximum(np.maximum(low - room.standpoint_m, 0), 0)
+            away = np.maximum(away, room.standpoint_m - high)
+            assert np.hypot(*away) >= room.style.standing_m
+        assert np.sum(sides, axis=1).tolist() == [1] * len(sides)  # in one room each
+        both += bool(np.any(sides, axis=0).all())
+        area_m2.append(room.floor_area_m2)
+    assert both > 15 and min(area_m2) > 20
+
+
+def test_a_mesh_of_two_rooms_has_their_area(tmp_path):
+    """An alpha shape takes in the wall between them: it is no wall of the outline."""
+    room = draw_room(0, "two rooms")
+    points, _ = mesh_of(room, tmp_path)
+    areas, rings = room_floor(points, [])
+    wall_m2 = areas["vsi-bench"] - room.floor_area_m2
+    assert -0.01 * room.floor_area_m2 < wall_m2 < 0.02 * room.floor_area_m2
+    assert in_strips_m2(rings) == pytest.approx(areas["vsi-bench"], abs=AREA_SLACK_M2)
 
 
 @pytest.mark.parametrize("style", STYLES)

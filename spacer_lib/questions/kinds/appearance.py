@@ -184,6 +184,7 @@ TYPES = (
             oracle=_played_back,
             problem_type=MULTIPLE_CHOICE,
             rejections=(NO_VIDEO, UNKNOWN, FEW_SEEN, NEARLY_AT_ONCE),
+            by_frames=True,
         )
         for generator in (
             obj_appearance_order,
@@ -201,5 +202,6 @@ TYPES = (
         oracle=_earlier_or_later,
         problem_type=MULTIPLE_CHOICE,
         rejections=(NO_VIDEO, UNKNOWN, FEW_SEEN, NEARLY_AT_ONCE),
+        by_frames=True,
     ),
 )

@@ -179,6 +179,7 @@ TYPES = (
         problem_type=NUMERICAL,
         unit="objects",
         rejections=(FEW_INSTANCES,),
+        by_frames=True,
     ),
     QuestionType(
         name="object_counting_multiple",
@@ -189,6 +190,7 @@ TYPES = (
         problem_type=NUMERICAL,
         unit="objects",
         rejections=(FEW_CATEGORIES, FEW_INSTANCES),
+        by_frames=True,
     ),
     QuestionType(
         name="object_existence",
@@ -198,5 +200,6 @@ TYPES = (
         oracle=_looked_for,
         problem_type=MULTIPLE_CHOICE,
         rejections=(NO_THING,),
+        by_frames=True,
     ),
 )

@@ -38,6 +38,9 @@ class QuestionType:
         The reasons it may give, with values in braces.
     lists_options : bool
         Whether the question itself lists its options, in the order of their letters.
+    by_frames : bool
+        Whether the answer may depend on how many frames are shown; see
+        ``questions.budgets``.
     """
 
     name: str
@@ -49,6 +52,7 @@ class QuestionType:
     unit: str = ""
     rejections: tuple[str, ...] = ()
     lists_options: bool = False
+    by_frames: bool = False
 
 
 def in_each_wording(words: str) -> dict[str, str]:

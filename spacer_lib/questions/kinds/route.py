@@ -1,7 +1,8 @@
 """Route planning: turns to fill in, in the form of VSI-Bench's question.
 
 A robot stands at one object and faces another. It walks straight from object to object,
-along legs that no other box blocks, and may turn at each. A turn is to the left or the
+along legs that no other box blocks and that stay inside the room's outline, where it is
+known, and may turn at each. A turn is to the left or the
 right between 45 and 135 degrees, back beyond, and none below.
 
 Source: form of the question of VSI-Bench's ``route_planning``; its routes were made by
@@ -42,6 +43,7 @@ BLANK = "[please fill in]"
 TURNS = ("Turn Back", "Turn Left", "Turn Right")
 FEW_UNIQUE = "fewer than three unique categories"
 BLOCKED = "a box stands in the way"
+WALLED = "a wall stands in the way"
 NEAR_BORDER = "turn near the border of two answers"
 STRAIGHT_ON = "no turn at an object on the way"
 TOO_SHORT = "objects of a leg too close together"
@@ -114,18 +116,47 @@ class _Floor:
             for name, one in unique.items()
         }
         self.radius = rules.robot_radius_m
-        self.legs: dict[tuple[str, str], bool] = {}
+        rings = [np.array(ring) for ring in scene.outline_m]
+        walls = [np.stack([r, np.roll(r, -1, axis=0)], axis=1) for r in rings]
+        self.walls = np.concatenate([np.empty((0, 2, 2)), *walls])  # (w, 2 ends, x y)
+        self.legs: dict[tuple[str, str], str] = {}
 
-    def is_free(self, first: str, second: str) -> bool:
-        """Whether the straight leg between two objects meets no other box."""
+    def obstacle(self, first: str, second: str) -> str:
+        """Why nobody can walk straight between two objects; "" if one can."""
         key = (first, second) if first < second else (second, first)
         if key not in self.legs:
             others = [one.category not in key for one in self.solid]
             margin = self.radius + 0.05
             low, high = self.low[others] - margin, self.high[others] + margin
             start, end = (np.array(self.spots[name]) for name in key)
-            self.legs[key] = not _crosses(start, end, low, high).any()
+            blocked = bool(_crosses(start, end, low, high).any())
+            walled = not blocked and self.leaves_room(*key)
+            self.legs[key] = BLOCKED if blocked else WALLED if walled else ""
         return self.legs[key]
+
+    def leaves_room(self, first: str, second: str) -> bool:
+        """Whether the leg meets a wall between the two objects' outlines.
+
+        An object may be in a wall, as a window is. There is no wall to meet where the
+        room's outline is unknown.
+        """
+        start, end = (np.array(self.spots[name]) for name in (first, second))
+        step = np.where(end == start, 1e-12, end - start)
+        shares = []  # of the leg: where it leaves the first object, enters the second
+        for name, of_axes, of_sides in (
+            (first, np.min, np.maximum),
+            (second, np.max, np.minimum),
+        ):
+            low, high = self.outline[name]
+            sides = (low - start) / step, (high - start) / step
+            shares.append(float(of_axes(of_sides(*sides))))
+        leaves, enters = shares
+        if leaves >= enters or not len(self.walls):
+            return False
+        met = _meets(start, end, self.walls)
+        middle = start + (leaves + enters) / 2 * (end - start)
+        inside = (_meets(middle, middle + (1000.0, 0.0), self.walls) >= 0).sum() % 2
+        return bool(((leaves <= met) & (met <= enters)).any() or not inside)
 
     def may_end_at(self, goal: str, start: Place, bearing: float) -> bool:
         """Whether a straight walk, however far, comes near the goal."""
@@ -150,6 +181,28 @@ def _crosses(
     return (enters <= leaves) & (leaves >= 0) & (enters <= 1)
 
 
+def _meets(
+    start: npt.NDArray[np.float64],
+    end: npt.NDArray[np.float64],
+    walls: npt.NDArray[np.float64],
+) -> npt.NDArray[np.float64]:
+    """(w,) share of a leg at which it meets each of (w, 2, 2) walls; -1: it does not.
+
+    A wall's end belongs to it on one side of the leg only, so that a leg through a
+    corner meets one of two walls.
+    """
+    way, run = end - start, walls[:, 1] - walls[:, 0]
+    sides = [
+        way[0] * (spot[:, 1] - start[1]) - way[1] * (spot[:, 0] - start[0]) > 0
+        for spot in (walls[:, 0], walls[:, 1])
+    ]
+    across = way[0] * run[:, 1] - way[1] * run[:, 0]
+    gap = walls[:, 0] - start
+    share = gap[:, 0] * run[:, 1] - gap[:, 1] * run[:, 0]
+    share = share / np.where(across == 0, 1.0, across)
+    return np.where((sides[0] != sides[1]) & (0 <= share) & (share <= 1), share, -1.0)
+
+
 def _draw_routes(
     floor: _Floor, rng: np.random.Generator, rules: Rules
 ) -> list[_Route] | str:
@@ -160,8 +213,8 @@ def _draw_routes(
     for here, there in itertools.pairwise(stops):
         if math.dist(floor.spots[here], floor.spots[there]) < rules.route_leg_min_m:
             return TOO_SHORT
-        if not floor.is_free(here, there):
-            return BLOCKED
+        if obstacle := floor.obstacle(here, there):
+            return obstacle
     for before, here, there in zip(stops, stops[1:], stops[2:], strict=False):
         turn = turn_deg(*(floor.spots[name] for name in (here, before, there)))
         # It comes from the object before, and faces away from that.
@@ -340,6 +393,9 @@ class _Walker:
             and one.aabb_min_m[2] < rules.robot_height_m
             and one.aabb_max_m[2] > rules.robot_step_m
         ]
+        self.rings = [
+            np.array([complex(x, y) for x, y in ring]) for ring in scene.outline_m
+        ]
 
     def only(self, name: str) -> ObjectInstance:
         """The one object of a name."""
@@ -383,12 +439,30 @@ class _Walker:
         path = at + np.arange(0, 20, STEP_M) * heading / abs(heading)
         low, high = self.scene.floor_min_m, self.scene.floor_max_m
         stops = ~self.within(path, (*low, *high), 2 * self.radius)
+        if self.rings:
+            stops |= ~(self.in_room(path) | self.in_box(passed, path))
         stops |= self.near(to, path)
         for category, bounds in self.boxes:
             if category not in passed:
                 stops |= self.within(path, bounds, self.radius)
         first = int(stops.argmax()) if stops.any() else len(path) - 1
         return complex(path[first])
+
+    def in_room(self, path: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+        """(n,) bool: around which places the outline runs once."""
+        turns = np.zeros(len(path))
+        for ring in self.rings:
+            away = ring[:, None] - path
+            turns += np.angle(np.roll(away, -1, axis=0) / away).sum(axis=0)
+        return np.asarray(np.abs(turns) > math.pi)
+
+    def in_box(self, names: set[str], path: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+        """(n,) bool: which places are inside the box of one of the objects."""
+        inside = np.zeros(len(path), dtype=bool)
+        for one in map(self.only, sorted(names)):
+            bounds = (*one.aabb_min_m[:2], *one.aabb_max_m[:2])
+            inside |= self.within(path, bounds, 0.0)
+        return inside
 
     def near(self, name: str, path: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
         """(n,) bool: which places touch an object."""
@@ -421,6 +495,7 @@ TYPES = (
         rejections=(
             FEW_UNIQUE,
             BLOCKED,
+            WALLED,
             NEAR_BORDER,
             STRAIGHT_ON,
             TOO_SHORT,

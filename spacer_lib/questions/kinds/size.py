@@ -22,7 +22,7 @@ from spacer_lib.questions.oracle import (
     the_box,
 )
 from spacer_lib.questions.rules import DEFAULT_RULES, Rules
-from spacer_lib.rooms.scene import Scene
+from spacer_lib.rooms.scene import BENCHMARK_AREA, Ring, Scene
 
 OBJECT_WORDS = in_each_wording(
     "What is the length of the longest dimension (length, width, or height) of the "
@@ -123,15 +123,49 @@ def _none_longer(row: Row, scene: Scene, rules: Rules) -> tuple[str, ...]:
     return fitting(row, longest)
 
 
-def _area_on_the_floor(row: Row, scene: Scene, rules: Rules) -> tuple[str, ...]:
-    """The scene's area, if it fits into the floor rectangle.
+AREA_SLACK_M2 = 0.02  # the outline is in whole millimetres, without flat corners
 
-    A scene keeps the area and not the floor's outline: there is no other source.
+
+def _area_on_the_floor(row: Row, scene: Scene, rules: Rules) -> tuple[str, ...]:
+    """The floor inside the scene's outline, strip by strip.
+
+    Only the benchmark's rule has an outline, in scenes that were parsed here: of the
+    others the metadata have the area alone, which then is the answer.
     """
     names_in(ROOM_WORDS, row)
     if rules.room_area not in scene.room_areas_m2:
         raise Undetermined(f"no area by the rule {rules.room_area}")
-    return rounded(scene.room_areas_m2[rules.room_area], 1)
+    if rules.room_area != BENCHMARK_AREA or not scene.outline_m:
+        return rounded(scene.room_areas_m2[rules.room_area], 1)
+    return rounded(in_strips_m2(scene.outline_m), 1, AREA_SLACK_M2)
+
+
+def in_strips_m2(rings: tuple[Ring, ...]) -> float:
+    """Area inside closed lines, cut into strips at the height of every corner.
+
+    In a strip all borders are straight: its area is its height times the length inside,
+    in the middle. There the border is crossed inwards and outwards in turn.
+
+    Examples
+    --------
+    >>> round(in_strips_m2((((0, 0), (4, 0), (4, 2.5), (0, 2.5)),)), 6)
+    10.0
+    """
+    lines = [
+        (*here, *there)
+        for ring in rings
+        for here, there in zip(ring, (*ring[1:], ring[0]), strict=True)
+    ]
+    x0, y0, x1, y1 = np.array(lines).T
+    corners = np.unique(y0)
+    y = ((corners[:-1] + corners[1:]) / 2)[:, None]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        x = x0 + (y - y0) / (y1 - y0) * (x1 - x0)
+    # (strips, lines); where a line is not met there is no number, sorted to the end.
+    crossed = np.sort(np.where((y0 < y) != (y1 < y), x, np.nan), axis=1)
+    pairs = crossed[:, : len(lines) // 2 * 2].reshape(len(y), -1, 2)
+    inside = np.nansum(pairs[..., 1] - pairs[..., 0], axis=1)
+    return float((inside * np.diff(corners)).sum())
 
 
 TYPES = (

@@ -23,7 +23,7 @@ import numpy.typing as npt
 
 from spacer_lib.artifacts import PathLike, read_json
 from spacer_lib.errors import SpacerError
-from spacer_lib.rooms.area import room_areas_m2
+from spacer_lib.rooms.area import room_floor
 from spacer_lib.rooms.geometry import (
     alpha_shape_area_m2,
     box_corners,
@@ -46,6 +46,7 @@ from spacer_lib.rooms.scene import (
     BENCHMARK_AREA,
     PARSER_VERSION,
     ObjectInstance,
+    Ring,
     Scene,
     is_structural,
     require_scene_id,
@@ -213,7 +214,9 @@ def build_scene(raw: Annotated, video_path: PathLike | None = None) -> Scene:
     _require_metres(scan, vertices)
     points = transform_points(T_aligned_from_scan, vertices)  # (n, 3) m, aligned
 
-    areas_m2, floor_min_m, floor_max_m = _floor(scan, points, named_groups, warnings)
+    areas_m2, outline_m, (floor_min_m, floor_max_m) = _floor(
+        scan, points, named_groups, warnings
+    )
     area_m2 = areas_m2[BENCHMARK_AREA]
     if not MIN_ROOM_M2 <= area_m2 <= MAX_ROOM_M2:
         raise SpacerError(
@@ -268,6 +271,7 @@ def build_scene(raw: Annotated, video_path: PathLike | None = None) -> Scene:
             "groups": fate,
         },
         footage=seen.footage,
+        outline_m=outline_m,
     )
 
 
@@ -327,8 +331,8 @@ def _listed(counts: Counter[str]) -> str:
 
 def _floor(
     scan: str, points: np.ndarray, named_groups: list[NamedGroup], warnings: list[str]
-) -> tuple[dict[str, float], np.ndarray, np.ndarray]:
-    """``{rule: m²}``, and the corners (2,) of the floor's rectangle in metres."""
+) -> tuple[dict[str, float], tuple[Ring, ...], tuple[np.ndarray, np.ndarray]]:
+    """``{rule: m²}``, outline, and corners (2,) of the floor's rectangle, metres."""
     labelled = [g.vertices for g, category in named_groups if category == "floor"]
     known = bool(sum(map(len, labelled)))
     if known:
@@ -338,7 +342,7 @@ def _floor(
         warnings.append(f"no floor label: vertices within {FLOOR_BAND_M} m of z = 0")
     try:
         floor_m2 = alpha_shape_area_m2(floor[:, :2])
-        areas_m2 = room_areas_m2(points, warnings)
+        areas_m2, outline_m = room_floor(points, warnings)
     except SpacerError as error:
         raise SpacerError(
             f"{scan}: {error.what}",
@@ -353,7 +357,7 @@ def _floor(
             f"the floor label covers {floor_m2:.1f} m2, {floor_m2 / room_m2:.0%} of "
             f"the room's {room_m2:.1f} m2: the rest is hidden or has no label"
         )
-    return areas_m2, floor[:, :2].min(axis=0), floor[:, :2].max(axis=0)
+    return areas_m2, outline_m, (floor[:, :2].min(axis=0), floor[:, :2].max(axis=0))
 
 
 def _sort_groups(

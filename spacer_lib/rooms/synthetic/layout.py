@@ -19,6 +19,7 @@ XY = tuple[float, float]
 XYZ = tuple[float, float, float]
 Rect = tuple[float, float, float, float]  # x0, y0, x1, y1 in metres
 WALL_THICKNESS_M = 0.06
+DOORWAY_M = 0.9
 OFF_CENTER_M = 0.25  # of the person who films, to each side
 HIDING_M2 = 0.5  # least base of a box that hides the floor below it from a scanner
 
@@ -214,6 +215,8 @@ class Style:
     lived_in : bool
         A ceiling, doors and windows; colours of floor and walls, and the direction of
         the light, drawn for each room. None of them depends on a place on the floor.
+    two_rooms : bool
+        Two rooms with a wall between them, and a doorway in which the person stands.
     """
 
     name: str
@@ -231,6 +234,7 @@ class Style:
     stretch: XY = (0.88, 1.12)
     standing_m: float = 0.0
     lived_in: bool = False
+    two_rooms: bool = False
 
 
 # `furnished` resembles a scan. `dollhouse` is simple enough for a model with less than
@@ -289,6 +293,20 @@ STYLES = {
             stretch=(0.95, 1.05),
             standing_m=0.7,
             lived_in=True,
+        ),
+        Style(
+            name="two rooms",
+            categories=tuple(KINDS),
+            width_m=(3.2, 5.0),
+            singles=(7, 10),
+            repeats=(2, 4),
+            cut_corner=0.0,
+            wall_height_m=2.4,
+            open_wall=False,
+            tinted_floor=False,
+            any_yaw=True,
+            standing_m=0.6,
+            two_rooms=True,
         ),
     )
 }
@@ -524,6 +542,8 @@ def draw_room(seed: int, style: str = "furnished", scene_id: str | None = None) 
 
 
 def _draw_floor(rng: np.random.Generator, rules: Style) -> tuple[Rect, ...]:
+    if rules.two_rooms:
+        return _draw_two_floors(rng, rules)
     width, depth = rng.uniform(*rules.width_m, size=2)
     x, y = width / 2, depth / 2
     if rng.random() >= rules.cut_corner:
@@ -534,6 +554,27 @@ def _draw_floor(rng: np.random.Generator, rules: Style) -> tuple[Rect, ...]:
     for axis in (0, 1):
         if rng.random() < 0.5:
             rects[:, [axis, axis + 2]] = -rects[:, [axis + 2, axis]]
+    return tuple((x0, y0, x1, y1) for x0, y0, x1, y1 in rects.tolist())
+
+
+def _draw_two_floors(rng: np.random.Generator, rules: Style) -> tuple[Rect, ...]:
+    """Two rooms side by side along x or y, and the doorway between them, the last."""
+    (width, other), (depth, far) = rng.uniform(*rules.width_m, size=(2, 2)).tolist()
+    shift = rng.uniform(DOORWAY_M - far, depth - DOORWAY_M) / 2
+    low, high = max(0.0, shift), min(depth, shift + far) - DOORWAY_M
+    door = rng.uniform(low, max(low, high))
+    wall = width + WALL_THICKNESS_M
+    rects = np.array(
+        [
+            (0, 0, width, depth),
+            (wall, shift, wall + other, shift + far),
+            (width, door, wall, door + DOORWAY_M),
+        ]
+    )
+    corners = rects.reshape(-1, 2)
+    corners -= (corners.min(axis=0) + corners.max(axis=0)) / 2
+    if rng.random() < 0.5:
+        rects = rects[:, [1, 0, 3, 2]]
     return tuple((x0, y0, x1, y1) for x0, y0, x1, y1 in rects.tolist())
 
 
@@ -548,6 +589,9 @@ def _draw_standpoint(
     """Near the middle of the largest rectangle; the origin where nobody stands."""
     if not rules.standing_m:
         return (0.0, 0.0)
+    if rules.two_rooms:
+        x0, y0, x1, y1 = floor_rects[-1]
+        return ((x0 + x1) / 2, (y0 + y1) / 2)
     x0, y0, x1, y1 = largest_rect(floor_rects)
     x, y = rng.uniform(-OFF_CENTER_M, OFF_CENTER_M, size=2).tolist()
     return ((x0 + x1) / 2 + x, (y0 + y1) / 2 + y)
@@ -685,6 +729,10 @@ def _place(
         corners = np.array([x, y]) + half * [(-1, -1), (-1, 1), (1, -1), (1, 1)]
         room = Room("", 0, rules, floor_rects, (), ())
         if not room.on_floor(corners).all():
+            continue
+        # Corners in two rooms have a wall between them.
+        inside = (corners >= rects[:, None, :2]) & (corners <= rects[:, None, 2:])
+        if rules.two_rooms and not inside.all(axis=(1, 2)).any():
             continue
         away = np.maximum(np.abs(np.subtract((x, y), standpoint)) - half, 0)
         if float(np.hypot(*away)) < rules.standing_m:

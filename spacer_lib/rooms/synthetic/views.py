@@ -8,6 +8,7 @@ model's data). It must agree with the long way (``write``, then ``scannet.parse`
 Cameras follow the convention of ``footage``.
 """
 
+import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,11 +17,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from spacer_lib.rooms.area import AREA_RULES, SPATIAL_R1_AREA
+from spacer_lib.rooms.area import AREA_RULES, SPATIAL_R1_AREA, rings_of
 from spacer_lib.rooms.footage import Footage
 from spacer_lib.rooms.frames import FPS
 from spacer_lib.rooms.geometry import oriented_box
-from spacer_lib.rooms.scene import BENCHMARK_AREA, ObjectInstance, Scene
+from spacer_lib.rooms.scene import BENCHMARK_AREA, ObjectInstance, Ring, Scene
 from spacer_lib.rooms.synthetic.layout import Room, hides_floor, largest_rect
 
 Range = tuple[float, float]
@@ -351,7 +352,22 @@ def to_scene(
         frame_count=view.frames if view else None,
         source="synthetic light path",
         footage=footage,
+        outline_m=_outline_m(room),
     )
+
+
+def _outline_m(room: Room) -> tuple[Ring, ...]:
+    """The floor's border: that of the cells between all edges of its rectangles."""
+    rects = np.array(room.floor_rects)
+    xs, ys = (np.unique(rects[:, [k, k + 2]]) for k in (0, 1))
+    triangles = []
+    for (x0, x1), (y0, y1) in itertools.product(
+        itertools.pairwise(xs), itertools.pairwise(ys)
+    ):
+        if room.on_floor(((x0 + x1) / 2, (y0 + y1) / 2)).all():
+            corners = np.array([(x0, y0), (x1, y0), (x1, y1), (x0, y1)])
+            triangles += [corners[[0, 1, 2]], corners[[0, 2, 3]]]
+    return rings_of(np.array(triangles))
 
 
 def _areas_m2(room: Room) -> dict[str, float]:
