@@ -48,10 +48,10 @@ def cognitive_map(
     present = sorted({*cells, *drawn})
     looks = category_styles({*present, *names})
     pairs = {
-        name: dict(_closest_pairs(cells.get(name, ()), drawn.get(name, ())))
+        name: dict(closest_pairs(cells.get(name, ()), drawn.get(name, ())))
         for name in present
     }
-    places = _places(cells, drawn, pairs)
+    places = mark_places(cells, drawn, pairs)
     for name in present:
         _draw_category(ax, name, looks[name], places, pairs[name], predicted is None)
     _frame(ax, grid_size)
@@ -68,7 +68,7 @@ _SHAPES = [
 ]
 
 
-def _closest_pairs(
+def closest_pairs(
     truth: Sequence[Sequence[float]], guess: Sequence[Sequence[float]]
 ) -> list[tuple[int, int]]:
     """Indices of matched cells: the least sum of distances."""
@@ -80,7 +80,7 @@ def _closest_pairs(
     return list(zip(*(i.tolist() for i in linear_sum_assignment(gaps)), strict=True))
 
 
-def _places(
+def mark_places(
     cells: Cells, drawn: Cells, pairs: Mapping[str, Mapping[int, int]]
 ) -> dict[Mark, tuple[np.ndarray, float]]:
     """Centre and width of each mark; those of one cell divide it among them."""
