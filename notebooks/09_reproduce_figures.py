@@ -43,7 +43,6 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from IPython.display import Image, display
 
 # %%
 from spacer_lib import published
@@ -109,7 +108,7 @@ def save(figure, name, *sources):
                               got=source, expected="table or run")
     figures.save(figure, out / name, formats.split())
     exported[name] = ", ".join(sources) or "synthetic rooms"
-    display(Image(figures.preview(figure)))
+    figures.show(figure)
     plt.close(figure)
 
 
