@@ -33,12 +33,13 @@ from spacer_lib.evaluation.consistency import FAILURES, failures
 from spacer_lib.evaluation.report import read_run
 from spacer_lib.language.tags import read_completion
 from spacer_lib.markup import html_text
-from spacer_lib.pictures.map_plots import closest_pairs, mark_places
-from spacer_lib.pictures.style import INK, category_styles, short_name
+from spacer_lib.pictures.map_svg import map_svg
+from spacer_lib.pictures.style import short_name
 from spacer_lib.rewards.config import RewardConfig
 from spacer_lib.rewards.score import score
 from spacer_lib.rooms.video import read_frames
 from spacer_lib.rows import (
+    MEDIA_KEYS,
     CognitiveMap,
     Prediction,
     Question,
@@ -50,7 +51,6 @@ from spacer_lib.training.processes.plan import PLAN, read_plan
 
 MOST_BYTES = 20_000_000  # of a page
 MOST_CHARS = 20_000  # of one text
-MOST_MARKS = 300  # of one map
 FRAMES, FRAME_WIDTH = 4, 160  # of each video; pixels
 
 # What became of an answer: the labels of ``evaluation.consistency``, and two that look
@@ -198,7 +198,7 @@ def _predictions(folder: Path, data: PathLike | None) -> Source:
     records = cast(list[dict[str, Any]], read_run(folder).records)
     wanted = ("question", "problem_type", "prediction", "answer")
     _require(folder / "predictions.jsonl", records, wanted)
-    rows = {row["id"]: row for row in (read_questions(data) if data else ())}
+    rows = {} if data is None else _asked(Path(data))
     lacking = [r["id"] for r in records if data and r["id"] not in rows]
     if lacking:
         raise SpacerError(
@@ -209,6 +209,17 @@ def _predictions(folder: Path, data: PathLike | None) -> Source:
         )
     judge = functools.partial(_prediction, rows=rows)
     return Source(records, judge, RewardConfig().grid_size)
+
+
+def _asked(path: Path) -> dict[str, Question]:
+    """Questions by id; their media are named relative to the file."""
+    rows = {row["id"]: row for row in read_questions(path)}
+    for row in rows.values():
+        for key in MEDIA_KEYS:
+            name = cast(dict[str, Any], row).get(key)
+            if isinstance(name, str) and "://" not in name:
+                cast(dict[str, Any], row)[key] = str(path.parent / name)
+    return rows
 
 
 def _prediction(record: dict[str, Any], rows: Mapping[str, Question]) -> Answer:
@@ -343,7 +354,8 @@ def _answer(answer: Answer, grid_size: int) -> str:
         "step": "" if answer.step is None else answer.step,
     }
     attributes = "".join(f' data-{k}="{html_text(v)}"' for k, v in data.items())
-    picture = _map(answer.row.get("map") or {}, answer.drawn, grid_size)
+    true = {k: cells for k, cells in (answer.row.get("map") or {}).items() if cells}
+    picture = map_svg(true, answer.drawn or {}, grid_size)
     return f"""<article{attributes} class="{answer.kind}">
 <p>{kind}</p>
 <div class="parts"><pre>{_text(answer.text)}</pre>
@@ -418,66 +430,6 @@ def _jpeg(picture: Image.Image) -> str:
     return base64.b64encode(content.getvalue()).decode()
 
 
-def _map(true: CognitiveMap, drawn: CognitiveMap | None, grid_size: int) -> str:
-    """True objects as squares, drawn ones as dots, as ``map_plots.cognitive_map``."""
-    true = {name: cells for name, cells in true.items() if cells}
-    drawn = drawn or {}
-    count = sum(map(len, [*true.values(), *drawn.values()]))
-    if not count:
-        return ""
-    if count > MOST_MARKS:
-        return f'<p class="map">a map of {count} objects is not drawn</p>'
-    names = sorted({*true, *drawn})
-    looks = category_styles(names)
-    pairs = {
-        name: dict(closest_pairs(true.get(name, ()), drawn.get(name, ())))
-        for name in names
-    }
-    marks = []
-    for mark, ((x, y), side) in mark_places(true, drawn, pairs).items():
-        name, place, is_drawn = mark
-        matched = place in (pairs[name].values() if is_drawn else pairs[name])
-        marks.append(_mark(x, grid_size - 1 - y, side, looks[name], is_drawn, matched))
-    key = "".join(
-        f'<li><b style="color:{color}">{html_text(letter)}</b> {_text(name[:60])}</li>'
-        for name, (color, letter) in looks.items()
-    )
-    lines = "".join(
-        f"M{at - 0.5} -0.5V{grid_size - 0.5}M-0.5 {at - 0.5}H{grid_size - 0.5}"
-        for at in range(grid_size + 1)
-    )
-    return f"""<figure class="map">
-<svg viewBox="-0.6 -0.6 {grid_size + 0.2} {grid_size + 0.2}" role="img"
-aria-label="true map: squares, drawn map: dots">
-<path d="{lines}" stroke="#ddd" stroke-width=".04"/>{"".join(marks)}</svg>
-<figcaption>□ true ○ drawn, dashed: no match<ul>{key}</ul></figcaption></figure>
-"""
-
-
-def _mark(
-    x: float, y: float, side: float, look: tuple[str, str], dot: bool, matched: bool
-) -> str:
-    color, letter = look
-    dash = "" if matched else ' stroke-dasharray=".12"'
-    style = f'stroke="{color}" stroke-width=".06"{dash}'
-    half = side / 2
-    if dot:
-        fill = f'fill="{color}" fill-opacity=".5"' if matched else 'fill="#fff"'
-        shape = (
-            f'<circle cx="{x:.2f}" cy="{y:.2f}" r="{0.42 * side:.2f}" {fill} {style}/>'
-        )
-    else:
-        shape = (
-            f'<rect x="{x - half:.2f}" y="{y - half:.2f}" width="{side:.2f}" '
-            f'height="{side:.2f}" fill="none" {style}/>'
-        )
-    words = (
-        f'<text x="{x:.2f}" y="{y + 0.18 * side:.2f}" font-size="{0.5 * side:.2f}" '
-        f'fill="{INK}" text-anchor="middle">{html_text(letter)}</text>'
-    )
-    return shape + words
-
-
 _STYLE = """
 body { font: 15px/1.45 system-ui, sans-serif; color: #222; max-width: 75rem;
   margin: 0 auto; padding: 1rem; }
@@ -493,8 +445,6 @@ pre { white-space: pre-wrap; overflow-wrap: anywhere; flex: 2 1 22rem; margin: 0
   max-height: 22rem; overflow: auto; background: #f6f6f6; padding: .5rem; }
 table { border-collapse: collapse; font-size: .85rem; }
 td, th { padding: .1rem .5rem; text-align: left; border-bottom: 1px solid #ddd; }
-.map { display: flex; gap: .5rem; } .map svg { width: 14rem; height: 14rem; }
-.map ul { list-style: none; padding: 0; margin: 0; }
 form { position: sticky; top: 0; background: #fff; padding: .5rem 0; }
 label { margin-right: 1rem; } [hidden] { display: none !important; }
 """
