@@ -344,7 +344,7 @@ def landscape(scorer):
 
 
 # %% tags=["nbval-check-output"]
-figure, axes = plt.subplots(1, 4, figsize=(13, 3))
+figure, axes = plt.subplots(1, 4, figsize=(11, 3))
 for ax, scorer in zip(axes, SCORERS, strict=True):
     shown = ax.imshow(landscape(scorer), origin="lower", vmin=0, vmax=1)
     ax.plot(*room_map[mover][0], "*", color=PALETTE[5], ms=11)
@@ -382,7 +382,7 @@ kinds = {
 }
 
 # %% tags=["nbval-check-output"]
-figure, axes = plt.subplots(len(sets), 3, figsize=(12, 2.8 * len(sets)), squeeze=False)
+figure, axes = plt.subplots(len(sets), 3, figsize=(11, 2.8 * len(sets)), squeeze=False)
 for row, (where, some) in zip(axes, sets.items(), strict=True):
     for ax, scorer in zip(row, ("released", "paper", "aligned"), strict=True):
         spread = [
@@ -551,7 +551,7 @@ examples = {
     "all right, map reward": [*best, *best[:3]],
     "all wrong": [1.0] * 8,
 }
-figure, axes = plt.subplots(1, 4, figsize=(12, 2.4), sharey=True)
+figure, axes = plt.subplots(1, 4, figsize=(11, 2.4), sharey=True)
 for ax, (name, rewards) in zip(axes, {"mixed": r, **examples}.items(), strict=True):
     rewards = np.array(rewards)
     a = (rewards - rewards.mean()) / (rewards.std(ddof=1) + 1e-4)

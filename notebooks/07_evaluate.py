@@ -199,7 +199,7 @@ change_seen = compare(start_seen, end_seen)
 # %%
 # Kinds of one type only would repeat it.
 shown = change[(change["level"] != "kind") | (change["name"] == "object_rel_direction")]
-figure, axes = plt.subplots(1, 2, figsize=(12, 4))
+figure, axes = plt.subplots(1, 2, figsize=(11, 4))
 evaluation_plots.delta_forest(shown, axes[0])
 _ = evaluation_plots.delta_forest(shown, axes[1], measure="hits")
 
@@ -296,7 +296,7 @@ def gallery(wanted, axes):
         ax.set_title(f"{kind}: {why}, true {row['ground_truth']}", fontsize=8)
 
 
-figure, axes = plt.subplots(2, 3, figsize=(12, 7))
+figure, axes = plt.subplots(2, 3, figsize=(11, 7))
 gallery(True, axes[0])
 gallery(False, axes[1])
 

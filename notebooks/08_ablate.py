@@ -162,7 +162,7 @@ for name, study in studies.items():
 # %% tags=["nbval-check-output"]
 differences = table[table["level"] == "difference"]
 labelled = differences.assign(name=differences["study"] + ": " + differences["name"])
-figure, axes = plt.subplots(1, 2, figsize=(12, 3.2))
+figure, axes = plt.subplots(1, 2, figsize=(11, 3.2))
 for ax, measure in zip(axes, ("score", "hits"), strict=True):
     evaluation_plots.delta_forest(labelled, ax, measure)
     ax.set_xlabel(f"{measure}: first minus second (percentage points, 95% interval)")
@@ -216,7 +216,7 @@ tables = {name: summarize(answers) for name, answers in by_map.items()}
 _ = evaluation_plots.accuracy_bars(tables, ax)
 
 # %%
-figure, axes = plt.subplots(1, 2, figsize=(12, 2.6))
+figure, axes = plt.subplots(1, 2, figsize=(11, 2.6))
 for ax, name in zip(axes, ("oracle", "random_map"), strict=True):
     change = compare(by_map["own"], by_map[name], seed=seed)
     evaluation_plots.delta_forest(change[change["level"].isin(["kind", "macro"])], ax)
@@ -294,7 +294,7 @@ for label, meaning in FAILURES.items():
     print(f"{label:12} {meaning}")
 
 # %%
-figure, axes = plt.subplots(1, 2, figsize=(13, 3.2))
+figure, axes = plt.subplots(1, 2, figsize=(11, 3.2))
 for ax, name in zip(axes, ("own", "random_map"), strict=True):
     evaluation_plots.failure_bars(judged[name], ax)
     ax.set_xlabel(f"{name}: questions (%)")
@@ -306,7 +306,7 @@ for ax, name in zip(axes, ("own", "random_map"), strict=True):
 
 # %%
 chosen = failure_examples(by_map["own"], rows)
-figure, axes = plt.subplots(1, 3, figsize=(13, 3.4))
+figure, axes = plt.subplots(1, 3, figsize=(11, 3.4))
 for ax, label in zip(axes, ("perception", "localisation", "reasoning"), strict=True):
     ax.set_title(label if label in chosen else f"{label}: none")
     if label in chosen:
@@ -384,7 +384,7 @@ _ = evaluation_plots.words_against_score(words, ax)
 
 # %%
 asked = quiz(rows, quiz_questions, seed, predictions=by_map["own"])
-figure, axes = plt.subplots(2, 3, figsize=(13, 6.6))
+figure, axes = plt.subplots(2, 3, figsize=(11, 6.6))
 for number, (ax, question) in enumerate(zip(axes.flat, asked, strict=False), start=1):
     map_plots.cognitive_map(question["map"], ax)
     ax.set_title(f"question {number}")

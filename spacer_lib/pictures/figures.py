@@ -205,7 +205,7 @@ def examples(rows: Sequence[Question], folder: PathLike) -> Figure:
     shown = next(row for row in chosen.values() if row["scene_name"] == scene)
     video = Path(folder, shown.get("video") or "")
     filmed = video.is_file()
-    figure = plt.figure(figsize=(12, 6.2 + 1.8 * filmed))
+    figure = plt.figure(figsize=(11, 6.2 + 1.8 * filmed))
     grid = figure.add_gridspec(2, 5, height_ratios=(0.4 * filmed + 0.01, 1))
     if filmed:
         frames, indices, *_ = read_frames(video, 5)

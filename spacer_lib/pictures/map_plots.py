@@ -22,6 +22,7 @@ def cognitive_map(
     predicted: Cells | None = None,
     names: Collection[str] = (),
     key: bool = True,
+    labels: bool = True,
 ) -> Axes:
     """True objects as squares, drawn ones as dots; lines join the matched pairs.
 
@@ -43,6 +44,8 @@ def cognitive_map(
         letter and colour.
     key : bool
         Whether to name the letters beside the map.
+    labels : bool
+        Whether to number the cells and name the axes; not in a row of small maps.
     """
     drawn = predicted or {}
     present = sorted({*cells, *drawn})
@@ -55,6 +58,8 @@ def cognitive_map(
     for name in present:
         _draw_category(ax, name, looks[name], places, pairs[name], predicted is None)
     _frame(ax, grid_size)
+    if not labels:
+        ax.set(xlabel="", ylabel="", xticks=[], yticks=[])
     if key:
         shown = {name: looks[name] for name in sorted({*present, *names})}
         category_key(ax, shown, [] if predicted is None else _SHAPES)
