@@ -248,22 +248,21 @@ _ = ax.set(title=f"{scene.scene_id}: {len(scene.instances)} oriented boxes")
 # %% [markdown]
 # Each box is the smallest one around the object's vertices. Its longest edge answers "how long is …". Walls and floor are structural: no question asks about them. The note above counts every annotated group.
 #
-# The same boxes in three dimensions. In JupyterLab the room can be turned: drag it. The slider shows frames of the video and where each was filmed; a click on a name in the key hides its boxes. Elsewhere there is a picture.
-
-# %%
-shots, numbers = (), ()
-if scene.video_path:
-    shots, numbers, *_ = read_frames(out / scene.video_path, 8)
-view = room_views.room_scene(scene, aligned, colors, shots, numbers)
+# The same boxes in three dimensions, as a picture and, in JupyterLab, to turn: drag the room. The slider shows frames of the video and where each was filmed. A click on a name in the key hides its boxes.
 
 # %%
 figure = plt.figure(figsize=(7, 5))
 ax = figure.add_subplot(projection="3d")
 few = chosen[::4]
 room_plots.room_3d(scene, aligned[few], colors[few] / 255, ax)
-ax.view_init(elev=38, azim=-60)
-room_views.show_room(view, figure)
-plt.close(figure)
+_ = ax.view_init(elev=38, azim=-60)
+
+# %%
+shots, numbers = (), ()
+if scene.video_path:
+    shots, numbers, *_ = read_frames(out / scene.video_path, 8)
+view = room_views.room_scene(scene, aligned, colors, shots, numbers)
+room_views.show_room(view)
 
 # %% [markdown]
 # A scene stores two boxes per object: the oriented one, for questions about sizes and distances, and the axis-aligned one. They differ for objects that are turned:

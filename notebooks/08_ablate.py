@@ -134,7 +134,8 @@ if has_table:
     }
     figure, ax = plt.subplots(figsize=(9, 0.36 * len(lines) + 0.8))
     evaluation_plots.interval_dots(lines, ax)
-    _ = ax.set_xlabel("macro score minus warm start (percentage points, 95% interval)")
+    words = f"percentage points; 95% interval, n = {against['n'].max()} questions"
+    _ = ax.set_xlabel(f"macro score minus warm start ({words})")
 
 # %% tags=["nbval-check-output"]
 if has_table:
@@ -312,6 +313,8 @@ for ax, label in zip(axes, ("perception", "localisation", "reasoning"), strict=T
     if label in chosen:
         drawn = read_completion(chosen[label].prediction["prediction"]).map
         map_plots.cognitive_map(chosen[label].row["map"], ax, predicted=drawn)
+    else:
+        ax.set_axis_off()
 
 # %%
 for label, (row, answer, judgement) in chosen.items():

@@ -154,12 +154,28 @@ def _small(figure: Figure, texts: Boxes) -> Iterator[Finding]:
 def _overlaps(texts: Boxes) -> Iterator[Finding]:
     flat = [(t, box) for t, box in texts if not isinstance(t, Text3D)]
     for (a, first), (b, second) in combinations(flat, 2):
+        if _side_by_side(a, b):
+            continue
         shared = Bbox.intersection(first, second)
         if shared is None or not shared.width or not shared.height:
             continue
         least = min(first.width * first.height, second.width * second.height)
         if shared.width * shared.height > 0.1 * least:
             yield Finding("overlap", f"{a.get_text()!r} and {b.get_text()!r}")
+
+
+def _side_by_side(a: Text, b: Text) -> bool:
+    """Whether two oblique texts lie on parallel lines that are a text's height apart.
+
+    Their boxes overlap where they do not.
+    """
+    angle = np.radians(a.get_rotation())
+    if a.get_rotation() != b.get_rotation() or abs(np.sin(2 * angle)) < 0.1:
+        return False
+    places = [t.get_transform().transform(t.get_position()) for t in (a, b)]
+    away = np.subtract(*places) @ (-np.sin(angle), np.cos(angle))
+    height_px = max(t.get_fontsize() * t.figure.dpi / 72 for t in (a, b))
+    return bool(abs(away) >= 0.9 * height_px)
 
 
 def _contrasts(canvas: FigureCanvasAgg, texts: Boxes) -> Iterator[Finding]:
@@ -276,7 +292,8 @@ def _unnamed(ax: Axes, texts: Boxes) -> Iterator[Finding]:
     """Intervals whose level, or whose n, no text of the axes tells."""
     drawn = [*ax.collections, *ax.lines]
     known = any(a.get_gid() == "interval" for a in drawn)
-    known |= any(type(a).__name__ == "FillBetweenPolyCollection" for a in drawn)
+    # A band about a curve; the bodies of violins are filled along the other axis.
+    known |= any(getattr(a, "t_direction", None) == "x" for a in drawn)
     known |= any(
         isinstance(c, ErrorbarContainer) or getattr(c, "errorbar", None)
         for c in ax.containers

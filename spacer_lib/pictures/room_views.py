@@ -1,7 +1,7 @@
 """A room to turn and a video to play: views for notebooks, without any request.
 
 The room is a plotly figure, which JupyterLab draws with the renderer that plotly
-brings; GitHub shows the static picture stored beside it. The player is HTML with a
+brings. GitHub does not: a static picture stands beside it. The player is HTML with a
 script of its own.
 """
 
@@ -13,13 +13,10 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 import plotly.graph_objects as go
-from matplotlib.figure import Figure
 from PIL import Image
 
 from spacer_lib.maps.grid import cells_at
 from spacer_lib.markup import html_text
-from spacer_lib.pictures.behind import figure_alt, figure_data
-from spacer_lib.pictures.figures import preview
 from spacer_lib.pictures.map_plots import Mark
 from spacer_lib.pictures.map_svg import map_svg
 from spacer_lib.pictures.style import ALERT, FAINT, INK, category_styles
@@ -225,17 +222,15 @@ def _add_path(
     )
 
 
-def show_room(view: go.Figure, figure: Figure) -> None:
-    """Show an interactive room, with a static figure of it for other readers."""
+def show_room(view: go.Figure) -> None:
+    """Show an interactive room in a notebook; elsewhere a sentence stands there.
+
+    The output holds no picture: plotly's renderer would show that in its place.
+    """
     from IPython.display import display
 
-    png = base64.b64encode(preview(figure)).decode()
-    bundle = {PLOTLY: json.loads(view.to_json()), "image/png": png}
-    display(
-        bundle | {"text/plain": figure_data(figure)},
-        raw=True,
-        metadata={"image/png": {"alt": figure_alt(figure)}},
-    )
+    words = "JupyterLab shows a room here that can be turned."
+    display({PLOTLY: json.loads(view.to_json()), "text/plain": words}, raw=True)
 
 
 def _data_uri(frame: npt.NDArray[np.uint8]) -> str:
