@@ -546,11 +546,13 @@ if after:
 # %%
 if after:
     figure, axes = plt.subplots(2, 4, figsize=(11, 5.6))
+    maps = {k: [read_completion(t).map or {} for t in v[::G]] for k, v in both.items()}
     for line, (name, written_by) in zip(axes, both.items(), strict=True):
         for n, ax in enumerate(line):
-            seen = read_completion(written_by[n * G], expect_map=True).map or {}
+            seen = maps[name][n]
+            names = {*maps["before"][n], *maps["after"][n], *rows[n]["map"]}
             found = score(written_by[n * G], rows[n], RewardConfig())
-            drawing = {"predicted": seen, "key": False, "labels": False}
+            drawing = {"predicted": seen, "key": False, "labels": False, "names": names}
             map_plots.cognitive_map(rows[n]["map"], ax, **drawing)
             ax.set(
                 title=f"{name}: {found.map_hits} of {found.map_total}, {found.answer}"

@@ -403,7 +403,8 @@ print(gaps.gap_text(gap, sides["spacer"], sides["vlmevalkit"]))
 parts = gap.table.set_index("cause")["share"]
 assert abs(parts.drop("total").sum() - parts["total"]) < 1e-12
 figure, ax = plt.subplots(figsize=(8, 2.8))
-_ = evaluation_plots.gap_waterfall(gap, ax)
+evaluation_plots.gap_waterfall(gap, ax)
+_ = ax.set(ylabel=f"score (%, 95% interval, n = {len(held)})")
 
 # %% [markdown]
 # **What to notice.** The same texts score differently under each profile, and the model is one. Before two systems are compared, the shares of reading and averaging have to be zero. On the command line: `spacer explain-gap RUN_A RUN_B`, or one run with `--profile` twice; `--ask` separates settings that share one number.
