@@ -351,12 +351,14 @@ def edit_and_compare(page, folder, stem, script, ran):
 
 @pytest.fixture
 def quiet(page):
-    """The tab, which must load nothing but data and the page itself, without errors."""
+    """A tab that must load nothing but data and the page itself, without errors."""
     asked, faults = [], []
-    page.on("request", lambda request: asked.append(request.url))
-    page.on("pageerror", lambda error: faults.append(str(error)))
-    page.on("console", lambda line: line.type == "error" and faults.append(line.text))
-    yield page
+    tab = page.context.new_page()
+    tab.on("request", lambda request: asked.append(request.url))
+    tab.on("pageerror", lambda error: faults.append(str(error)))
+    tab.on("console", lambda line: line.type == "error" and faults.append(line.text))
+    yield tab
+    tab.close()
     assert [url[:60] for url in asked if not url.startswith(("file:", "data:"))] == []
     assert faults == []
 
