@@ -275,7 +275,7 @@ def run_all(page, folder, url, stem, first):
     page.locator(".lm-MenuBar-item", has_text="Run").click()
     page.locator(".lm-Menu-item", has_text=re.compile("^Run All Cells")).click()
     wait_for_kernel(page, url, "busy", 1)
-    wait_for_kernel(page, url, "idle", 10)
+    wait_for_kernel(page, url, "idle", 25)  # a slow browser pauses between cells
     script, book = saved(page, folder, stem)
     cells = [c for c in nbformat.reads(book, 4).cells if c.cell_type == "code"]
     counts = [cell.execution_count for cell in cells if cell.source.strip()]
@@ -353,7 +353,7 @@ def edit_and_compare(page, folder, stem, script, ran):
 def quiet(page):
     """A tab that must load nothing but data and the page itself, without errors."""
     asked, faults = [], []
-    tab = page.context.new_page()
+    tab = page.context.browser.new_page()
     tab.on("request", lambda request: asked.append(request.url))
     tab.on("pageerror", lambda error: faults.append(str(error)))
     tab.on("console", lambda line: line.type == "error" and faults.append(line.text))
