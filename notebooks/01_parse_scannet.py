@@ -49,7 +49,7 @@ from spacer_lib.artifacts import PROJECT_ROOT, provenance
 from spacer_lib.errors import SpacerError
 
 # %%
-from spacer_lib.pictures import room_plots
+from spacer_lib.pictures import room_plots, room_views
 from spacer_lib.pictures.style import FAINT, PALETTE, use_house_style
 from spacer_lib.rooms.area import AREA_RULES
 from spacer_lib.rooms.geometry import transform_points
@@ -248,7 +248,7 @@ _ = ax.set(title=f"{scene.scene_id}: {len(scene.instances)} oriented boxes")
 # %% [markdown]
 # Each box is the smallest one around the object's vertices. Its longest edge answers "how long is …". Walls and floor are structural: no question asks about them. The note above counts every annotated group.
 #
-# The same boxes in three dimensions:
+# The same boxes in three dimensions, as a picture and, in JupyterLab, to turn: drag the room. The slider shows frames of the video and where each was filmed. A click on a name in the key hides its boxes.
 
 # %%
 figure = plt.figure(figsize=(7, 5))
@@ -256,6 +256,13 @@ ax = figure.add_subplot(projection="3d")
 few = chosen[::4]
 room_plots.room_3d(scene, aligned[few], colors[few] / 255, ax)
 _ = ax.view_init(elev=38, azim=-60)
+
+# %%
+shots, numbers = (), ()
+if scene.video_path:
+    shots, numbers, *_ = read_frames(out / scene.video_path, 8)
+view = room_views.room_scene(scene, aligned, colors, shots, numbers)
+room_views.show_room(view)
 
 # %% [markdown]
 # A scene stores two boxes per object: the oriented one, for questions about sizes and distances, and the axis-aligned one. They differ for objects that are turned:
@@ -394,7 +401,7 @@ for ax, room, title in zip(axes, (scene, old), ("aligned", "as scanned"), strict
 meta_path = meta_file or os.environ.get("SPACER_REAL_META", "")
 published = read_scenes(PROJECT_ROOT / meta_path) if meta_path else []
 if published:
-    figure, axes = plt.subplots(1, 3, figsize=(12, 3.6))
+    figure, axes = plt.subplots(1, 3, figsize=(11, 3.6))
     for ax, room in zip(axes, published, strict=False):
         room_plots.floor_plan(room, ax).set(title=room.scene_id)
     print(f"{len(published)} rooms; {published[0].warnings}")

@@ -42,6 +42,7 @@ import tempfile
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from IPython.display import HTML
 
 from spacer_lib.artifacts import PROJECT_ROOT, commit, provenance
 from spacer_lib.evaluation.bootstrap import bootstrap_interval
@@ -50,13 +51,13 @@ from spacer_lib.maps.scores import SCORERS, hits, score
 from spacer_lib.maps.text import map_to_text, parse_map
 
 # %%
-from spacer_lib.pictures import map_plots, reward_plots, room_plots
+from spacer_lib.pictures import map_plots, reward_plots, room_plots, room_views
 from spacer_lib.pictures.style import FAINT, PALETTE, use_house_style
 from spacer_lib.rooms.geometry import transform_points
 from spacer_lib.rooms.scannet.parse import read_alignment, read_vertices
 from spacer_lib.rooms.scene import read_meta_file
 from spacer_lib.rooms.synthetic.layout import draw_room
-from spacer_lib.rooms.synthetic.render import frames_from_uri
+from spacer_lib.rooms.synthetic.render import film, frames_from_uri, render_frames
 from spacer_lib.rooms.synthetic.views import VIEWS, to_scene, video_uri
 from spacer_lib.rooms.synthetic.write import write_scan
 
@@ -87,7 +88,7 @@ with tempfile.TemporaryDirectory() as folder:
 points = transform_points(T_aligned_from_scan, vertices)  # (n, 3) metres, aligned
 
 # %%
-figure, axes = plt.subplots(1, 3, figsize=(14, 4))
+figure, axes = plt.subplots(1, 3, figsize=(11, 4))
 room_plots.cloud_from_above(points[::4], colors[::4] / 255, axes[0])
 room_plots.floor_plan(scene, axes[1])
 for ax in axes[:2]:
@@ -99,6 +100,30 @@ _ = map_plots.cognitive_map(cells, axes[2], grid_size)
 
 # %% [markdown]
 # **What to notice.** Left: a scan's vertices from above. Middle: the boxes around its objects. Right: the map. Left and middle are in metres, the map is in cells, so it is stretched to a square: a cell of a long room is not square. The map has no sizes, no orientations and no room shape. Walls and floors have no cell.
+#
+# The video shows one object after the other. Press *Play*: an object appears in the map at the frame that first shows it. Below the player are four moments of it.
+
+# %%
+walk = VIEWS["walk"]
+numbers = tuple(range(0, walk.frames, 4))
+filmed = draw_room(room_seed, "furnished")
+seen = to_scene(filmed, walk, footage=film(filmed, walk, frames=numbers))
+shots = render_frames(filmed, walk, numbers, 160)
+HTML(room_views.map_player(seen, shots, numbers, grid_size))
+
+# %%
+moments = [0, 4, 10, len(numbers) - 1]
+figure, axes = plt.subplots(2, 4, figsize=(11, 5.4))
+titles = [f"frame {numbers[k]}" for k in moments]
+room_plots.frames_strip(shots[moments], axes[0], titles)
+for ax, k in zip(axes[1], moments, strict=True):
+    there = rasterize(seen, grid_size, seen_by=numbers[k])
+    look = {"names": cells, "key": k == moments[-1], "labels": False}
+    map_plots.cognitive_map(there, ax, grid_size, **look)
+    ax.set(title=f"{sum(map(len, there.values()))} objects")
+
+# %% [markdown]
+# **What to notice.** At the end the map has all objects that the walk shows. A model must keep places over frames: no frame shows them all.
 #
 # The formula in five lines, compared with the library:
 
@@ -153,7 +178,7 @@ _ = ax.annotate("+y", (0.12, 0.55), xycoords="axes fraction")
 
 # %% tags=["nbval-check-output"]
 sizes = (5, 10, 15, 20)
-figure, axes = plt.subplots(1, 4, figsize=(13, 3.2))
+figure, axes = plt.subplots(1, 4, figsize=(11, 3.2))
 for ax, size in zip(axes, sizes, strict=True):
     last = size == sizes[-1]
     map_plots.cognitive_map(rasterize(scene, size), ax, size, key=last)
@@ -232,10 +257,10 @@ pd.DataFrame(
 # %% tags=["nbval-check-output"]
 drawn = {k: r.map for k, r in readings.items() if r.map}
 truth = {"chair": [(2, 5), (4, 4)]}
-figure, axes = plt.subplots(1, len(drawn), figsize=(3 * len(drawn), 2.6))
+figure, axes = plt.subplots(1, len(drawn), figsize=(2.7 * len(drawn), 2.6))
 for ax, (name, predicted) in zip(axes, drawn.items(), strict=True):
-    map_plots.cognitive_map(truth, ax, grid_size, predicted=predicted, key=False)
-    ax.set(title=name, xlabel="", ylabel="")
+    look = {"predicted": predicted, "key": False, "labels": False}
+    map_plots.cognitive_map(truth, ax, grid_size, **look).set(title=name)
 
 # %% [markdown]
 # **What to notice.** If one cell is off the grid, the whole map is refused: moving the cell to the border would reward a guess. A single pair is one instance, so the second chair is not found (dashed).
@@ -374,12 +399,12 @@ assert earned.loc["all at the centre", "released"] > earned.loc["random", "relea
 
 # %% tags=["nbval-check-output"]
 dollhouse = to_scene(draw_room(dollhouse_seed, "dollhouse"), with_boxes=False)
-figure, axes = plt.subplots(2, 5, figsize=(12, 5))
+figure, axes = plt.subplots(2, 5, figsize=(11, 5))
 for row, view in zip(axes, ("seen", "new"), strict=True):
     uri = video_uri(view, dollhouse_seed)
     frames, indices, *_ = frames_from_uri(uri, 4, 128)
     room_plots.frames_strip(frames, row[:4], [f"{view}, frame {i}" for i in indices])
-    map_plots.cognitive_map(rasterize(dollhouse, 10), row[4]).set(xlabel="", ylabel="")
+    map_plots.cognitive_map(rasterize(dollhouse, 10), row[4], labels=False)
 print(video_uri("seen", dollhouse_seed), "and", video_uri("new", dollhouse_seed))
 
 # %% [markdown]
@@ -415,7 +440,7 @@ else:
 
 # %%
 if real_maps:
-    figure, axes = plt.subplots(1, 4, figsize=(13, 3.4))
+    figure, axes = plt.subplots(1, 4, figsize=(11, 3.4))
     for ax in axes[len(real_maps):]:
         ax.set_axis_off()
     for ax, (name, cells_there) in zip(axes, real_maps.items(), strict=False):

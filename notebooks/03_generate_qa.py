@@ -615,7 +615,7 @@ planted, why_not = convert([{"problem_id": 1.0, "problem": None}, {"problem": "x
 print(len(general), "read,", dict(refused), "refused; planted:", dict(why_not))
 
 # %% tags=["nbval-check-output"]
-figure, axes = plt.subplots(1, 5, figsize=(12, 2.4))
+figure, axes = plt.subplots(1, 5, figsize=(11, 2.4))
 for ax, row in zip(axes, general[:5], strict=True):
     ax.imshow(plt.imread(row["image"]))
     ax.set(title=f"{row['problem_type']}: {row['ground_truth'][:18]}", xlabel="")
@@ -681,7 +681,7 @@ else:
 
 # %%
 if real:
-    figure, axes = plt.subplots(1, 2, figsize=(12, 4.2), width_ratios=(1, 1.4))
+    figure, axes = plt.subplots(1, 2, figsize=(11, 4.2), width_ratios=(1, 1.4))
     axes[0].bar(*zip(*Counter(len(rasterize(r)) for r in real).items(), strict=True))
     axes[0].set(xlabel="categories on the map", ylabel="scenes")
     question_plots.rejection_bars(counted(asked), axes[1])

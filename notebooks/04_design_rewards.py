@@ -109,6 +109,7 @@ read = np.array([[r.format_ok, r.answer is not None] for r in readings.values()]
 ax.barh(list(readings), read[0], color=PALETTE[0], label="format is right")
 ax.plot(read[1] * 0.5, list(readings), "o", color=INK, label="answer is read")
 ax.invert_yaxis()
+ax.set(xlabel="a bar or a dot: yes", xticks=[])
 _ = ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
 
 # %% [markdown]
@@ -344,7 +345,7 @@ def landscape(scorer):
 
 
 # %% tags=["nbval-check-output"]
-figure, axes = plt.subplots(1, 4, figsize=(13, 3))
+figure, axes = plt.subplots(1, 4, figsize=(11, 3))
 for ax, scorer in zip(axes, SCORERS, strict=True):
     shown = ax.imshow(landscape(scorer), origin="lower", vmin=0, vmax=1)
     ax.plot(*room_map[mover][0], "*", color=PALETTE[5], ms=11)
@@ -382,7 +383,8 @@ kinds = {
 }
 
 # %% tags=["nbval-check-output"]
-figure, axes = plt.subplots(len(sets), 3, figsize=(12, 2.8 * len(sets)), squeeze=False)
+size = {"figsize": (11, 2.8 * len(sets)), "squeeze": False, "sharey": True}
+figure, axes = plt.subplots(len(sets), 3, **size)
 for row, (where, some) in zip(axes, sets.items(), strict=True):
     for ax, scorer in zip(row, ("released", "paper", "aligned"), strict=True):
         spread = [
@@ -391,6 +393,7 @@ for row, (where, some) in zip(axes, sets.items(), strict=True):
         ax.violinplot(spread, showmeans=True, widths=0.8)
         ax.set(title=f"{scorer}, {where} (n = {len(some)})", ylim=(-0.02, 1.05))
         ax.set_xticks(range(1, 6), list(kinds), fontsize=8)
+    row[0].set(ylabel="map score")
 
 # %% [markdown]
 # **What to notice.** Left and middle: a map drawn without the video earns 0.6 or 0.7, and a perfect map turned by a quarter earns less than all objects at the centre. Right: chance maps earn about 0, and the turned map scores as well as the perfect one.
@@ -551,7 +554,7 @@ examples = {
     "all right, map reward": [*best, *best[:3]],
     "all wrong": [1.0] * 8,
 }
-figure, axes = plt.subplots(1, 4, figsize=(12, 2.4), sharey=True)
+figure, axes = plt.subplots(1, 4, figsize=(11, 2.4), sharey=True)
 for ax, (name, rewards) in zip(axes, {"mixed": r, **examples}.items(), strict=True):
     rewards = np.array(rewards)
     a = (rewards - rewards.mean()) / (rewards.std(ddof=1) + 1e-4)

@@ -52,6 +52,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
+from IPython.display import display
 from torch.nn.functional import scaled_dot_product_attention
 from transformers.utils.logging import disable_progress_bar
 
@@ -61,10 +62,11 @@ from spacer_lib.language.tags import read_completion
 from spacer_lib.maps.text import map_to_text
 
 # %%
-from spacer_lib.pictures import map_plots, reward_plots, training_plots
+from spacer_lib.pictures import map_plots, reward_plots, room_plots, training_plots
 from spacer_lib.pictures.style import PALETTE, short_name, use_house_style
 from spacer_lib.rewards.config import RewardConfig
 from spacer_lib.rewards.score import score
+from spacer_lib.rooms.video import read_frames
 from spacer_lib.tiny.curriculum import SEEDS, draw_rows
 from spacer_lib.training import grpo
 from spacer_lib.training.assembly import build_trainer
@@ -114,6 +116,16 @@ rows = draw_rows(SEEDS["develop"], 12, "new")
 row = next(r for r in rows if r["question_type"] == "object_rel_direction_easy")
 right, wrong = ("A", "B") if row["ground_truth"] == "A" else ("B", "A")
 print(row["question"], *row["options"], f"(true: {right})", sep="\n")
+
+# %% [markdown]
+# The video of this room, as the model sees it: few frames, and small. The map is the true one; the model must draw it from the frames.
+
+# %% tags=["nbval-check-output"]
+style = load_config("tiny")
+frames, numbers, *_ = read_frames(row["video"], style.frames, style.frame_size)
+figure, axes = plt.subplots(1, 5, figsize=(11, 2.4))
+room_plots.frames_strip(frames, axes[:4], [f"frame {i}" for i in numbers])
+_ = map_plots.cognitive_map(row["map"], axes[4], labels=False)
 
 
 # %%
@@ -217,15 +229,19 @@ assert not torch.allclose(own, swapped, atol=1e-3)
 pick = int((own - swapped).abs().sum(dim=1).argmax())  # the most telling rollout
 count = int(batch["completion_mask"][pick].sum())
 ids = batch["completion_ids"][pick, :count]
+few = min(count, 40)  # tokens shown: those that differ most
+gaps = (own - swapped)[pick, :count].abs()
+start = int(gaps.unfold(0, few, 1).sum(dim=1).argmax())
+part = slice(start, start + few)
 
 # %% tags=["nbval-check-output"]
 figure, ax = plt.subplots(figsize=(10, 2.8))
-ax.plot(own[pick, :count], ".-", label="own video")
-ax.plot(swapped[pick, :count], ".-", label="another room's video")
-ax.set_xticks(range(count), [tokenizer.decode(i) for i in ids], rotation=90)
-ax.tick_params(axis="x", labelsize=6)
-ax.set(ylabel="log-probability of token")
-_ = ax.legend()
+ax.plot(own[pick, part], ".-", label="own video")
+ax.plot(swapped[pick, part], ".-", label="another room's video")
+ax.set_xticks(range(few), [tokenizer.decode(i) for i in ids[part]], rotation=90)
+ax.tick_params(axis="x", labelsize=8)
+ax.set(ylabel="log-probability of token", xlabel=f"{few} of {count} tokens")
+_ = ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
 
 # %% [markdown]
 # **What to notice.** Brackets and names have about the same log-probability with either video. The log-probability drops for the cells of the map, which the model must *see*. If the loss ignored the video, the two lines would be the same, and the model could only learn to write maps of the average room. `tests/training/test_trainer.py` runs this check on our trainer, where it must pass, and on TRL's own, where it must fail.
@@ -457,7 +473,7 @@ pd.DataFrame({k: part[list(shown)].mean() for k, part in ends.items()}).rename(
 #
 # ## Read the rollouts
 #
-# The next cells show the rollouts of one question from the first step and of one from the last, as sampled. The bars show their rewards. The maps are those of the last step (squares: the true map, dots: the rollout).
+# The next cells show the rollouts of one question from the first step and of one from the last, as sampled. The bars show their rewards (squares: the true map, dots: the rollout). `spacer browse` writes all kept rollouts of a run into one page, with frames, maps and filters: see *In practice*.
 
 # %%
 rollouts = pd.DataFrame(result.rollouts())
@@ -480,16 +496,71 @@ for ax, group in zip(axes, (early, late), strict=True):
     reward_plots.reward_bars(earned, ax, labels)
     ax.set(title=f"step {group[0]['step']}")
 
+# %% [markdown]
+# The maps of the last step:
+
 # %%
-figure, axes = plt.subplots(1, len(late), figsize=(12, 2.8), squeeze=False)
+figure, axes = plt.subplots(1, len(late), figsize=(11, 2.8), squeeze=False)
 drawn = [read_completion(t, expect_map=True).map or {} for t in late.completion]
 names = {name for seen in (*late["map"], *drawn) for name in seen}
 for ax, rollout, seen in zip(axes[0], late.itertuples(), drawn, strict=True):
-    key = ax is axes[0, -1]
-    map_plots.cognitive_map(rollout.map, ax, predicted=seen, names=names, key=key)
-    ax.set(title=f"advantage {rollout.advantage:+.2f}", xlabel="", ylabel="")
+    drawing = {"names": names, "key": ax is axes[0, -1], "labels": False}
+    map_plots.cognitive_map(rollout.map, ax, predicted=seen, **drawing)
+    ax.set(title=f"advantage {rollout.advantage:+.2f}")
 
 # %% [markdown]
+# ## The same questions, before and after
+#
+# Steps have different questions, so their rollouts cannot be compared one by one. The rollouts near the top of this page are of four questions that the run never trained on, by the starting checkpoint. The trained model now answers the same questions, with the same random numbers.
+
+# %%
+after = None
+if config.prompt_mode == "tiny":
+    trained = load_config("tiny", look | {"model_path": str(result.model_dir)})
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = build_trainer(trained, folder, rows=rows)
+        batch = trainer.roll_out([0, 1, 2, 3])
+    ids = batch["completion_ids"]
+    after = tokenizer.batch_decode(ids, skip_special_tokens=True)
+    del trainer, batch
+else:
+    print("Skipped: this kernel loads the tiny model only. Notebook 07 asks any model.")
+
+# %%
+if after:
+    both = {"before": texts, "after": after}
+    table = {}
+    for name, written_by in both.items():
+        pairs = zip(written_by, asked, strict=True)
+        earned = [score(text, r, RewardConfig()) for text, r in pairs]
+        table[name, "task"] = np.reshape([b.task for b in earned], (-1, G)).mean(axis=1)
+        hits = np.reshape([b.map_hits for b in earned], (-1, G)).sum(axis=1)
+        total = np.reshape([b.map_total for b in earned], (-1, G)).sum(axis=1)
+        table[name, "map hits"] = hits / total
+    kinds = [short_name(r["question_type"]) for r in rows[:4]]
+    display(pd.DataFrame(table, index=kinds).round(2))
+
+# %% [markdown]
+# The first rollout of each question, before (top) and after (bottom):
+
+# %%
+if after:
+    figure, axes = plt.subplots(2, 4, figsize=(11, 5.6))
+    maps = {k: [read_completion(t).map or {} for t in v[::G]] for k, v in both.items()}
+    for line, (name, written_by) in zip(axes, both.items(), strict=True):
+        for n, ax in enumerate(line):
+            seen = maps[name][n]
+            names = {*maps["before"][n], *maps["after"][n], *rows[n]["map"]}
+            found = score(written_by[n * G], rows[n], RewardConfig())
+            drawing = {"predicted": seen, "key": False, "labels": False, "names": names}
+            map_plots.cognitive_map(rows[n]["map"], ax, **drawing)
+            ax.set(
+                title=f"{name}: {found.map_hits} of {found.map_total}, {found.answer}"
+            )
+
+# %% [markdown]
+# **What to notice.** The titles count the objects drawn within 1.5 cells, then give the answer. Four questions are an illustration; notebook 07 measures.
+#
 # ## In practice
 #
 # A full-size run uses the same cells; parameters select the scale:
@@ -503,6 +574,7 @@ for ax, rollout, seen in zip(axes[0], late.itertuples(), drawn, strict=True):
 #     -p recipe spacer_7b -p gpus 8 -p out_dir ../runs/05_spacer_7b --log-output
 # ```
 #
+# - **Every kept rollout.** `spacer browse runs/05_train_grpo` writes one HTML page: frames, completion, drawn and true map, rewards, and filters by question type and failure. It needs no server and loads nothing.
 # - **8 GPUs.** `configs/spacer_7b.yaml` holds the paper's settings (ZeRO-3, 8 completions, 16 frames). It expects questions and videos that notebooks 01 to 03 make from ScanNet. `configs/README.md` lists every recipe with the source of its numbers. `spacer train --config spacer_7b --estimate` runs a few steps and estimates the time of the whole run.
 # - **Several machines.** Start the notebook on each with the same `out_dir` on a shared disk: `-p nodes 2 -p node_rank 1 -p main_process_ip 10.0.0.1`. `scripts/train_slurm.sbatch` does this under SLURM; `scripts/train_two_hosts.md` shows the commands without SLURM.
 # - **No GPU.** With `gpus` 8 the tiny recipe still runs, on two CPU ranks with DeepSpeed ZeRO-2, and the first line says so. With some GPUs, but fewer than `gpus`, it refuses. A 7B recipe refuses to start without a GPU.

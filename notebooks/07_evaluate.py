@@ -199,7 +199,7 @@ change_seen = compare(start_seen, end_seen)
 # %%
 # Kinds of one type only would repeat it.
 shown = change[(change["level"] != "kind") | (change["name"] == "object_rel_direction")]
-figure, axes = plt.subplots(1, 2, figsize=(12, 4))
+figure, axes = plt.subplots(1, 2, figsize=(11, 4))
 evaluation_plots.delta_forest(shown, axes[0])
 _ = evaluation_plots.delta_forest(shown, axes[1], measure="hits")
 
@@ -296,7 +296,7 @@ def gallery(wanted, axes):
         ax.set_title(f"{kind}: {why}, true {row['ground_truth']}", fontsize=8)
 
 
-figure, axes = plt.subplots(2, 3, figsize=(12, 7))
+figure, axes = plt.subplots(2, 3, figsize=(11, 7))
 gallery(True, axes[0])
 gallery(False, axes[1])
 
@@ -403,7 +403,8 @@ print(gaps.gap_text(gap, sides["spacer"], sides["vlmevalkit"]))
 parts = gap.table.set_index("cause")["share"]
 assert abs(parts.drop("total").sum() - parts["total"]) < 1e-12
 figure, ax = plt.subplots(figsize=(8, 2.8))
-_ = evaluation_plots.gap_waterfall(gap, ax)
+evaluation_plots.gap_waterfall(gap, ax)
+_ = ax.set(ylabel=f"score (%, 95% interval, n = {len(held)})")
 
 # %% [markdown]
 # **What to notice.** The same texts score differently under each profile, and the model is one. Before two systems are compared, the shares of reading and averaging have to be zero. On the command line: `spacer explain-gap RUN_A RUN_B`, or one run with `--profile` twice; `--ask` separates settings that share one number.

@@ -134,7 +134,8 @@ if has_table:
     }
     figure, ax = plt.subplots(figsize=(9, 0.36 * len(lines) + 0.8))
     evaluation_plots.interval_dots(lines, ax)
-    _ = ax.set_xlabel("macro score minus warm start (percentage points, 95% interval)")
+    words = f"percentage points; 95% interval, n = {against['n'].max()} questions"
+    _ = ax.set_xlabel(f"macro score minus warm start ({words})")
 
 # %% tags=["nbval-check-output"]
 if has_table:
@@ -162,7 +163,7 @@ for name, study in studies.items():
 # %% tags=["nbval-check-output"]
 differences = table[table["level"] == "difference"]
 labelled = differences.assign(name=differences["study"] + ": " + differences["name"])
-figure, axes = plt.subplots(1, 2, figsize=(12, 3.2))
+figure, axes = plt.subplots(1, 2, figsize=(11, 3.2))
 for ax, measure in zip(axes, ("score", "hits"), strict=True):
     evaluation_plots.delta_forest(labelled, ax, measure)
     ax.set_xlabel(f"{measure}: first minus second (percentage points, 95% interval)")
@@ -216,7 +217,7 @@ tables = {name: summarize(answers) for name, answers in by_map.items()}
 _ = evaluation_plots.accuracy_bars(tables, ax)
 
 # %%
-figure, axes = plt.subplots(1, 2, figsize=(12, 2.6))
+figure, axes = plt.subplots(1, 2, figsize=(11, 2.6))
 for ax, name in zip(axes, ("oracle", "random_map"), strict=True):
     change = compare(by_map["own"], by_map[name], seed=seed)
     evaluation_plots.delta_forest(change[change["level"].isin(["kind", "macro"])], ax)
@@ -294,7 +295,7 @@ for label, meaning in FAILURES.items():
     print(f"{label:12} {meaning}")
 
 # %%
-figure, axes = plt.subplots(1, 2, figsize=(13, 3.2))
+figure, axes = plt.subplots(1, 2, figsize=(11, 3.2))
 for ax, name in zip(axes, ("own", "random_map"), strict=True):
     evaluation_plots.failure_bars(judged[name], ax)
     ax.set_xlabel(f"{name}: questions (%)")
@@ -306,12 +307,14 @@ for ax, name in zip(axes, ("own", "random_map"), strict=True):
 
 # %%
 chosen = failure_examples(by_map["own"], rows)
-figure, axes = plt.subplots(1, 3, figsize=(13, 3.4))
+figure, axes = plt.subplots(1, 3, figsize=(11, 3.4))
 for ax, label in zip(axes, ("perception", "localisation", "reasoning"), strict=True):
     ax.set_title(label if label in chosen else f"{label}: none")
     if label in chosen:
         drawn = read_completion(chosen[label].prediction["prediction"]).map
         map_plots.cognitive_map(chosen[label].row["map"], ax, predicted=drawn)
+    else:
+        ax.set_axis_off()
 
 # %%
 for label, (row, answer, judgement) in chosen.items():
@@ -384,7 +387,7 @@ _ = evaluation_plots.words_against_score(words, ax)
 
 # %%
 asked = quiz(rows, quiz_questions, seed, predictions=by_map["own"])
-figure, axes = plt.subplots(2, 3, figsize=(13, 6.6))
+figure, axes = plt.subplots(2, 3, figsize=(11, 6.6))
 for number, (ax, question) in enumerate(zip(axes.flat, asked, strict=False), start=1):
     map_plots.cognitive_map(question["map"], ax)
     ax.set_title(f"question {number}")

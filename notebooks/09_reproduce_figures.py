@@ -43,7 +43,6 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from IPython.display import Image, display
 
 # %%
 from spacer_lib import published
@@ -109,7 +108,7 @@ def save(figure, name, *sources):
                               got=source, expected="table or run")
     figures.save(figure, out / name, formats.split())
     exported[name] = ", ".join(sources) or "synthetic rooms"
-    display(Image(figures.preview(figure)))
+    figures.show(figure)
     plt.close(figure)
 
 
@@ -247,10 +246,10 @@ if not from_runs:
 def case(row, answer, ax, name):
     """The true map, the drawn one, and the answer given."""
     said = read_completion(answer["prediction"], expect_map=True)
-    map_plots.cognitive_map(row["map"], ax, predicted=said.map or {})
+    map_plots.cognitive_map(row["map"], ax, predicted=said.map or {}, labels=False)
     ax.set_title(f"{name}: said {said.answer or '–'}, true {row['ground_truth']}")
     words = " ".join([row["question"], *(row["options"] or ())])
-    ax.set(xlabel=textwrap.fill(words, 56), ylabel="")
+    ax.set(xlabel=textwrap.fill(words, 56))
 
 
 def mended(row, first, second):
@@ -421,7 +420,9 @@ for found in (study, hacking):
 figure, ax = plt.subplots(figsize=(9.6, 3.2))
 evaluation_plots.interval_dots(gaps, ax, bands=bands)
 half = " to ".join(f"±{band}" for band in bands) or "nothing"
-ax.set(xlabel=f"gap (percentage points; shaded: {half})")
+count = study.get("settings", {}).get("questions", 0)
+told = f"shaded: {half}; ours: 95% interval, n = {count}"
+ax.set(xlabel=f"gap (percentage points; {told})")
 read_from = [f for f in ("study.json", "study_hacking.json") if (run_dir / f).exists()]
 read_from += [held] if has_held else []
 save(figure, "ablation_gaps", "spacer_table2", "spacer_table5", *read_from)
@@ -637,7 +638,9 @@ for arm, gain in baselines.get("arms", {}).items():
 # %% tags=["nbval-check-output"]
 figure, ax = plt.subplots(figsize=(8.8, 4.2))
 evaluation_plots.interval_dots(gains, ax)
-ax.set(xlabel="gain over the base model (percentage points)")
+count = baselines.get("settings", {}).get("questions", 0)
+words = f"ours: 95% interval, n = {count}"
+ax.set(xlabel=f"gain over the base model (percentage points; {words})")
 used = ["study_baselines.json"] if baselines else []
 save(figure, "vsgrpo_table2_gains", "vsgrpo_table2", *used)
 

@@ -30,7 +30,9 @@ from spacer_lib.notebooks import FOLDER, names
 TAG = "nbval-check-output"
 VARIES = re.compile(
     r"perf_counter|time\.|seconds|memory|version|commit|provenance|getsource|"
-    r"SPACER_|meta_file|cpu_count|cuda|os\.environ|;$"  # nbval shows what ; hides
+    r"SPACER_|meta_file|cpu_count|cuda|os\.environ|"
+    r"map_player|show_room|"  # their JPEGs
+    r";$"  # nbval shows what ; hides
 )
 NOISE = re.compile(r"\de-\d\d|separate ones by")  # rounding: not of every processor
 

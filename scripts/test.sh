@@ -40,22 +40,28 @@ some_tests() { # some_tests OPTION...: passes too where the arguments select no 
 # makes the notebooks cheap. nbval compares the outputs of the cells tagged
 # nbval-check-output (scripts/tag_compared.py), figures by the data behind them; the
 # committed outputs are without real metadata (tests/test_notebook_scans.py runs with).
+# Each kernel's first line watches its figures: see tests/figure_checker.py.
 book_group() { # book_group NUMBER...
     env -u MPLBACKEND -u SPACER_REAL_META -u SPACER_REAL_QA SPACER_QUICK=1 \
+        IPYTHONDIR="$kernels" PYTHONPATH="$PWD:$PWD/tests" \
         python -m pytest --nbval-lax -q --durations=4 \
         "${@/#/notebooks/}"
 }
 books() {
-    local log first=0 second=0
-    log=$(mktemp)
+    local log kernels figures first=0 second=0 third=0
+    log=$(mktemp) kernels=$(mktemp -d) figures=$(mktemp)
+    mkdir -p "$kernels/profile_default/startup"
+    echo "import figure_checker; figure_checker.watch('$figures')" \
+        >"$kernels/profile_default/startup/00.py"
     book_group 05_train_grpo.ipynb 06_train_baselines.ipynb 07_evaluate.ipynb \
         >"$log" 2>&1 &
     book_group 01_parse_scannet.ipynb 02_rasterize_maps.ipynb 03_generate_qa.ipynb \
         04_design_rewards.ipynb 08_ablate.ipynb 09_reproduce_figures.ipynb || first=1
     wait $! || second=1
     cat "$log"
-    rm -f "$log"
-    ((first == 0 && second == 0))
+    python tests/figure_checker.py "$figures" || third=1
+    rm -rf "$log" "$kernels" "$figures"
+    ((first == 0 && second == 0 && third == 0))
 }
 
 stage layout layout

@@ -1,11 +1,12 @@
-"""Texts from files and models, made inert in Markdown, CSV and LaTeX.
+"""Texts from files and models, made inert in Markdown, HTML, CSV and LaTeX.
 
 A room's name, a category, an answer or the name of a run may hold anything: a bar that
 ends a cell, a link, HTML, a formula that a spreadsheet runs. All tables and cards are
-written through here. A text becomes one line in every format; characters that cannot
-be printed become U+FFFD.
+written through here. A text becomes one line in every format but HTML, which keeps its
+lines; characters that cannot be printed become U+FFFD.
 """
 
+import html
 import math
 import re
 from collections.abc import Iterable, Sequence
@@ -96,6 +97,17 @@ def markdown_table(
     rule = ["---"] * left + ["---:"] * (len(columns) - left)
     body = [line(map(markdown_text, row)) for row in rows]
     return "\n".join([line(map(markdown_text, columns)), line(rule), *body]) + "\n"
+
+
+def html_text(value: object) -> str:
+    """A value as text in HTML, within an element or a quoted attribute.
+
+    Examples
+    --------
+    >>> print(html_text("<script>a('b')</script> & \\x1b"))
+    &lt;script&gt;a(&#x27;b&#x27;)&lt;/script&gt; &amp; \ufffd
+    """
+    return html.escape("\n".join(map(one_line, str(value).splitlines())))
 
 
 def csv_cell(value: Any) -> Any:

@@ -3,7 +3,9 @@
 A notebook's figure is shown at most 880 CSS pixels wide, GitHub's column.
 """
 
+import json
 import re
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import combinations
@@ -22,10 +24,12 @@ from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 from mpl_toolkits.mplot3d.art3d import Text3D
 
+from spacer_lib.pictures import behind
 from spacer_lib.pictures.style import luminance
 
 GITHUB_PX = 880
 LEAST_PX = 7.5  # of a font's size, as shown
+LEAST_ALT = 12  # characters of an alternative text
 LEAST_CONTRAST = 4.5  # https://www.w3.org/TR/WCAG22/#contrast-minimum
 LEAST_DELTA_E = 12.0  # CIE 1976, of colours that alone tell marks apart
 # Machado, Oliveira and Fernandes (2009), severity 1, linear RGB:
@@ -80,6 +84,35 @@ def findings(figure: Figure) -> list[Finding]:
     return found
 
 
+def watch(log: str) -> None:
+    """In a notebook's kernel: add a line to ``log`` for each figure that is shown.
+
+    The line is JSON: the figure's first title, and its findings. Figures are checked
+    after the data behind them are taken, since the check fixes their layout.
+    """
+    data_behind = behind.figure_data
+
+    def checked(figure: Figure) -> str:
+        text = data_behind(figure)
+        found = [f"{one.kind}: {one.says}" for one in findings(figure)]
+        if len(behind.figure_alt(figure)) < LEAST_ALT:
+            found.append("no alternative text")
+        with open(log, "a", encoding="utf-8") as file:
+            file.write(json.dumps({"figure": text[:400], "findings": found}) + "\n")
+        return text
+
+    behind.figure_data = checked
+
+
+def summary(log: str) -> str:
+    """Of what ``watch`` wrote: the figures with findings, and the number of all."""
+    with open(log, encoding="utf-8") as file:
+        lines = [json.loads(line) for line in file]
+    bad = [line for line in lines if line["findings"]]
+    parts = [f"{line['figure']}\n  " + "\n  ".join(line["findings"]) for line in bad]
+    return "\n".join([*parts, f"{len(lines)} figures, {len(bad)} with findings"])
+
+
 def _texts(figure: Figure) -> Boxes:
     """Texts that are drawn, and their boxes in pixels, less the room for descenders."""
     unseen = {id(text) for ax in figure.axes for text in _unseen(ax)}
@@ -121,12 +154,28 @@ def _small(figure: Figure, texts: Boxes) -> Iterator[Finding]:
 def _overlaps(texts: Boxes) -> Iterator[Finding]:
     flat = [(t, box) for t, box in texts if not isinstance(t, Text3D)]
     for (a, first), (b, second) in combinations(flat, 2):
+        if _side_by_side(a, b):
+            continue
         shared = Bbox.intersection(first, second)
         if shared is None or not shared.width or not shared.height:
             continue
         least = min(first.width * first.height, second.width * second.height)
         if shared.width * shared.height > 0.1 * least:
             yield Finding("overlap", f"{a.get_text()!r} and {b.get_text()!r}")
+
+
+def _side_by_side(a: Text, b: Text) -> bool:
+    """Whether two oblique texts lie on parallel lines that are a text's height apart.
+
+    Their boxes overlap where they do not.
+    """
+    angle = np.radians(a.get_rotation())
+    if a.get_rotation() != b.get_rotation() or abs(np.sin(2 * angle)) < 0.1:
+        return False
+    places = [t.get_transform().transform(t.get_position()) for t in (a, b)]
+    away = np.subtract(*places) @ (-np.sin(angle), np.cos(angle))
+    height_px = max(t.get_fontsize() * t.figure.dpi / 72 for t in (a, b))
+    return bool(abs(away) >= 0.9 * height_px)
 
 
 def _contrasts(canvas: FigureCanvasAgg, texts: Boxes) -> Iterator[Finding]:
@@ -243,7 +292,8 @@ def _unnamed(ax: Axes, texts: Boxes) -> Iterator[Finding]:
     """Intervals whose level, or whose n, no text of the axes tells."""
     drawn = [*ax.collections, *ax.lines]
     known = any(a.get_gid() == "interval" for a in drawn)
-    known |= any(type(a).__name__ == "FillBetweenPolyCollection" for a in drawn)
+    # A band about a curve; the bodies of violins are filled along the other axis.
+    known |= any(getattr(a, "t_direction", None) == "x" for a in drawn)
     known |= any(
         isinstance(c, ErrorbarContainer) or getattr(c, "errorbar", None)
         for c in ax.containers
@@ -274,3 +324,9 @@ def _hidden(ax: Axes) -> Iterator[Finding]:
         if len(path.vertices) and path.intersects_bbox(box, filled=False):
             yield Finding("hidden", "the legend lies on a line")
             return
+
+
+if __name__ == "__main__":
+    told = summary(sys.argv[1])
+    print(told)
+    sys.exit(not re.search(r"^[1-9]\d* figures, 0 with", told, re.MULTILINE))

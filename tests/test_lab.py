@@ -1,6 +1,6 @@
 """JupyterLab, as ``make lab`` starts it: no dialog, and a save writes both halves.
 
-The last test drives a browser. It needs Chromium and the package playwright, which the
+The last tests drive a browser. They need Chromium and the package playwright, which the
 project does not install.
 """
 
@@ -22,6 +22,10 @@ import pytest
 from jupyter_server.services.contents.largefilemanager import LargeFileManager
 from jupytext.config import load_jupytext_config
 from jupytext.sync_contentsmanager import build_sync_jupytext_contents_manager_class
+from samples.rollouts import WRITTEN, rollout
+
+from spacer_lib.artifacts import write_jsonl
+from spacer_lib.pictures.browse import write_page
 
 ROOT = Path(__file__).resolve().parent.parent
 STEMS = sorted(path.stem for path in (ROOT / "notebooks").glob("[0-9]*.py"))
@@ -226,7 +230,9 @@ def page(lab):
 
     with sync_playwright() as play:
         browser = play.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox"], timeout=90_000
+            executable_path=CHROMIUM,
+            args=["--no-sandbox", "--enable-unsafe-swiftshader"],  # WebGL without a GPU
+            timeout=90_000,
         )
         tab = browser.new_page(viewport={"width": 1400, "height": 900})
         tab.set_default_timeout(60_000)
@@ -243,12 +249,24 @@ def wait_for_kernel(page, url, state, times):
         seen = seen + 1 if kernel_states(url) == [state] else 0
 
 
-def kernel_states(url):
+def kernels(url, name="", method="GET"):
     request = urllib.request.Request(
-        f"{url}/api/kernels", headers={"Authorization": f"token {TOKEN}"}
+        f"{url}/api/kernels{name}",
+        headers={"Authorization": f"token {TOKEN}"},
+        method=method,
     )
     with urllib.request.urlopen(request, timeout=30) as answer:
-        return [kernel["execution_state"] for kernel in json.load(answer)]
+        return json.loads(answer.read() or "[]")
+
+
+def kernel_states(url):
+    return [kernel["execution_state"] for kernel in kernels(url)]
+
+
+def end_kernels(url):
+    """Of earlier tests."""
+    for kernel in kernels(url):
+        kernels(url, f"/{kernel['id']}", "DELETE")
 
 
 def run_all(page, folder, url, stem, first):
@@ -257,7 +275,7 @@ def run_all(page, folder, url, stem, first):
     page.locator(".lm-MenuBar-item", has_text="Run").click()
     page.locator(".lm-Menu-item", has_text=re.compile("^Run All Cells")).click()
     wait_for_kernel(page, url, "busy", 1)
-    wait_for_kernel(page, url, "idle", 10)
+    wait_for_kernel(page, url, "idle", 25)  # a slow browser pauses between cells
     script, book = saved(page, folder, stem)
     cells = [c for c in nbformat.reads(book, 4).cells if c.cell_type == "code"]
     counts = [cell.execution_count for cell in cells if cell.source.strip()]
@@ -288,6 +306,7 @@ def test_a_visitor_opens_runs_edits_and_saves(lab, page):
     folder, url = lab
     stem = "02_rasterize_maps"
     script, _ = halves(folder, stem)
+    end_kernels(url)
     page.goto(f"{url}/lab/tree/notebooks?token={TOKEN}")
     item = page.locator(".jp-DirListing-item", has_text=f"{stem}.py")
     item.wait_for()
@@ -325,3 +344,109 @@ def edit_and_compare(page, folder, stem, script, ran):
     kept = nbformat.reads(ran, as_version=4)
     kept.cells[0].source += f"\n{words}"
     assert nbformat.reads(new_book, as_version=4) == kept
+
+
+# ---------------------------------------------------------------- pages and views
+
+
+@pytest.fixture
+def quiet(page):
+    """A tab that must load nothing but data and the page itself, without errors."""
+    asked, faults = [], []
+    tab = page.context.browser.new_page()
+    tab.on("request", lambda request: asked.append(request.url))
+    tab.on("pageerror", lambda error: faults.append(str(error)))
+    tab.on("console", lambda line: line.type == "error" and faults.append(line.text))
+    yield tab
+    tab.close()
+    assert [url[:60] for url in asked if not url.startswith(("file:", "data:"))] == []
+    assert faults == []
+
+
+def visible(page):
+    return [one for one in page.locator("article").all() if one.is_visible()]
+
+
+def test_the_page_of_a_run_can_be_filtered_and_loads_nothing(quiet, tmp_path):
+    rollouts = [
+        rollout(text, step=step) for step in (1, 2) for text in WRITTEN.values()
+    ]
+    write_jsonl(tmp_path / "rollouts.jsonl", rollouts)
+    path = write_page(tmp_path, tmp_path / "page.html").path
+    quiet.goto(path.as_uri())
+    assert len(visible(quiet)) == 2 * len(WRITTEN)
+    quiet.select_option("select[name=kind]", "no_map")
+    assert len(visible(quiet)) == 2
+    quiet.select_option("select[name=step]", "2")
+    (one,) = visible(quiet)
+    assert "a thought" in one.inner_text()
+    assert quiet.locator("output").inner_text() == "1 shown"
+    assert quiet.locator("section:visible").count() == 1
+    quiet.select_option("select[name=kind]", "")
+    assert len(visible(quiet)) == len(WRITTEN)
+    for image in quiet.locator("section:visible img").all():
+        assert image.evaluate("image => image.naturalWidth") == 160
+
+
+def test_the_page_of_a_run_is_whole_without_javascript(page, tmp_path):
+    write_jsonl(tmp_path / "rollouts.jsonl", map(rollout, WRITTEN.values()))
+    path = write_page(tmp_path, tmp_path / "page.html").path
+    plain = page.context.browser.new_context(java_script_enabled=False).new_page()
+    plain.goto(path.as_uri())
+    assert plain.locator("article").count() == len(WRITTEN)
+    assert plain.locator("article svg").count() == len(WRITTEN)
+    assert not plain.locator("form").is_visible()
+    plain.context.close()
+
+
+ROOM = """\
+from IPython.display import HTML
+import numpy as np
+from spacer_lib.pictures import room_views
+from spacer_lib.rooms.synthetic.layout import draw_room
+from spacer_lib.rooms.synthetic.render import film, render_frames
+from spacer_lib.rooms.synthetic.views import VIEWS, to_scene
+room, view, numbers = draw_room(6, "furnished"), VIEWS["walk"], tuple(range(0, 96, 8))
+scene = to_scene(room, view, footage=film(room, view, frames=numbers))
+shots = render_frames(room, view, numbers, 160)
+points = np.random.default_rng(0).uniform(0, 4, (3000, 3))
+colors = (60 * points).astype(np.uint8)
+made = room_views.room_scene(scene, points, colors, shots, numbers)
+room_views.show_room(made)"""
+PLAYER = "HTML(room_views.map_player(scene, shots, numbers))"
+
+
+def test_a_room_can_be_turned_and_its_video_played(lab, page):
+    folder, url = lab
+    end_kernels(url)
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    cells = [nbformat.v4.new_code_cell(source) for source in (ROOM, PLAYER)]
+    book = nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel})
+    nbformat.write(book, folder / "notebooks" / "room.ipynb")
+    page.goto(f"{url}/lab/workspaces/room/tree/notebooks/room.ipynb?token={TOKEN}")
+    page.locator(".jp-NotebookPanel .jp-Cell").first.wait_for()
+    wait_for_kernel(page, url, "idle", 10)
+    page.locator(".lm-MenuBar-item", has_text="Run").click()
+    page.locator(".lm-Menu-item", has_text=re.compile("^Run All Cells")).click()
+    wait_for_kernel(page, url, "busy", 1)
+    wait_for_kernel(page, url, "idle", 10)
+    assert page.locator("[data-mime-type*=stderr]").all_inner_texts() == []
+    plot = page.locator(".js-plotly-plot")
+    plot.wait_for(timeout=240_000)
+    image = plot.locator("image").first
+    before = image.get_attribute("href")
+    rail = plot.locator(".slider-rail-touch-rect").bounding_box()
+    page.mouse.click(rail["x"] + rail["width"] - 2, rail["y"] + rail["height"] / 2)
+    page.wait_for_timeout(2000)
+    assert (
+        before.startswith("data:image/jpeg") and image.get_attribute("href") != before
+    )
+    player = page.locator(".jp-RenderedHTMLCommon", has=page.locator("svg"))
+    slider, told = player.locator("input"), player.locator("output")
+    player.scroll_into_view_if_needed()
+    seen = [int(told.inner_text().split(": ")[1].split()[0])]
+    slider.evaluate("s => { s.value = 11; s.dispatchEvent(new Event('input')); }")
+    seen.append(int(told.inner_text().split(": ")[1].split()[0]))
+    assert seen[0] < seen[1] and told.inner_text().startswith("frame 88")
+    shown = player.locator("g[data-first]:visible").count()
+    assert shown == seen[1]

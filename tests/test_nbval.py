@@ -1,5 +1,6 @@
 """What nbval compares when the notebooks run in CI, and that it can fail."""
 
+import json
 import os
 import re
 import shlex
@@ -34,6 +35,10 @@ use_house_style()
 _, ax = plt.subplots()
 ax.plot([0, 1, 2], [0.5, 1.25, 4]); _ = ax.bar([0, 1], [3, 7])"""
 
+UNREADABLE = """\
+_, ax = plt.subplots()
+ax.text(0.5, 0.5, "one"); _ = ax.text(0.5, 0.5, "two")"""
+
 
 def options():
     """What ``scripts/test.sh`` gives to pytest for notebooks."""
@@ -51,14 +56,29 @@ def test_enough_cells_are_compared(stem):
 
 
 @pytest.fixture(scope="module")
-def book(tmp_path_factory):
-    """A notebook with a printed number and a figure, executed once."""
-    cells = [nbformat.v4.new_code_cell(source) for source in (TEXT, FIGURE)]
+def watched(tmp_path_factory):
+    """Where kernels note their figures, and the variables that make them do so."""
+    script = (ROOT / "scripts" / "test.sh").read_text(encoding="utf-8")
+    (line,) = re.findall(r'echo "(import figure_checker.*)"', script)
+    folder = tmp_path_factory.mktemp("kernels")
+    startup = folder / "profile_default" / "startup" / "00.py"
+    startup.parent.mkdir(parents=True)
+    startup.write_text(line.replace("$figures", str(folder / "log")))
+    path = f"{ROOT}:{ROOT / 'tests'}"
+    return folder / "log", {"IPYTHONDIR": str(folder), "PYTHONPATH": path}
+
+
+@pytest.fixture(scope="module")
+def book(tmp_path_factory, watched):
+    """A notebook with a printed number and two figures, executed once."""
+    sources = TEXT, FIGURE, UNREADABLE
+    cells = [nbformat.v4.new_code_cell(source) for source in sources]
     for cell in cells:
         cell.metadata["tags"] = [TAG]
     kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
     made = nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel})
     environment = {k: v for k, v in os.environ.items() if k != "MPLBACKEND"}
+    environment |= watched[1]
     NotebookClient(made, kernel_name="python3").execute(env=environment)
     return made
 
@@ -74,6 +94,22 @@ def validated(book, folder):
         capture_output=True,
         text=True,
     )
+
+
+def test_figures_are_checked_in_the_kernel_and_have_alternative_texts(book, watched):
+    lines = [json.loads(line) for line in watched[0].read_text().splitlines()]
+    assert [line["findings"][:1] for line in lines] == [
+        ["unlabelled: x axis of ''"],
+        ["overlap: 'one' and 'two'"],
+    ]
+    checker = [sys.executable, ROOT / "tests" / "figure_checker.py", watched[0]]
+    environment = os.environ | watched[1]
+    done = subprocess.run(checker, env=environment, capture_output=True, text=True)
+    assert done.returncode == 1 and "2 figures, 2 with findings" in done.stdout
+    watched[0].write_text(json.dumps({"figure": "", "findings": []}) + "\n")
+    assert subprocess.run(checker, env=environment).returncode == 0
+    alts = [cell.outputs[0].metadata["image/png"]["alt"] for cell in book.cells[1:]]
+    assert alts == ["1 line, 2 shapes.", "2 texts."]
 
 
 def test_what_was_committed_passes(book, tmp_path):

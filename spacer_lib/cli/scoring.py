@@ -398,6 +398,43 @@ def report(
     }
 
 
+@command("spacer browse runs/tiny --out runs/tiny/browse.html")
+def browse(
+    run: Annotated[
+        Path,
+        typer.Argument(
+            metavar="RUN", help="Folder of `spacer train` or `spacer evaluate`."
+        ),
+    ],
+    out: Annotated[
+        Optional[Path],
+        typer.Option(metavar="FILE", help="The page; RUN/browse.html without it."),
+    ] = None,
+    data: Annotated[
+        Optional[Path],
+        typer.Option(
+            metavar="FILE",
+            help="Questions of an evaluation, for their videos and true maps.",
+        ),
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, help="Most answers of the page.")] = 200,
+) -> dict[str, Any]:
+    """Write one HTML page of a run's answers: frames, thoughts, maps, rewards."""
+    check_exists(run, "run")
+    from spacer_lib.pictures.browse import KINDS, write_page
+
+    page = write_page(run, out or run / "browse.html", data=data, limit=limit)
+    print(f"{page.path}: {page.shown} of {page.total} answers")
+    for kind, count in page.kinds.items():
+        print(f"{count:>6}  {KINDS[kind]}")
+    return {
+        "page": page.path,
+        "shown": page.shown,
+        "total": page.total,
+        "kinds": page.kinds,
+    }
+
+
 @extra("spacer extras explain-gap runs/vsi --profile spacer --profile lmms_eval")
 def explain_gap(
     runs: Annotated[

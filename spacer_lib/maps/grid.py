@@ -10,13 +10,15 @@ Source: SpaceR §4.2; VSI-Bench §6, cognitive maps (https://arxiv.org/abs/2412.
 import numpy as np
 import numpy.typing as npt
 
-from spacer_lib.rooms.scene import Scene
+from spacer_lib.rooms.scene import ObjectInstance, Scene
 from spacer_lib.rows import CognitiveMap
 
 Cell = tuple[int, int]  # (x_col, y_row)
 
 
-def rasterize(scene: Scene, grid_size: int = 10) -> dict[str, list[Cell]]:
+def rasterize(
+    scene: Scene, grid_size: int = 10, seen_by: int | None = None
+) -> dict[str, list[Cell]]:
     """The true map of a scene: the cell of each instance's centroid.
 
     Parameters
@@ -24,6 +26,8 @@ def rasterize(scene: Scene, grid_size: int = 10) -> dict[str, list[Cell]]:
     scene : Scene
     grid_size : int
         M, cells per side.
+    seen_by : int, optional
+        A frame: instances that are first seen later, or never, are left out.
 
     Returns
     -------
@@ -36,9 +40,18 @@ def rasterize(scene: Scene, grid_size: int = 10) -> dict[str, list[Cell]]:
     """
     cells: dict[str, list[Cell]] = {}
     for category, instances in scene.by_category().items():
+        if seen_by is not None:
+            instances = [i for i in instances if _is_seen(i, seen_by)]
+        if not instances:
+            continue
         spots = cells_at([i.centroid_m[:2] for i in instances], scene, grid_size)
         cells[category] = sorted((int(x), int(y)) for x, y in spots)
     return cells
+
+
+def _is_seen(instance: ObjectInstance, frame: int) -> bool:
+    first = instance.first_seen_frame
+    return first is not None and first <= frame
 
 
 def cells_at(

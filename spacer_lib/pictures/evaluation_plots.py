@@ -14,6 +14,7 @@ from spacer_lib.pictures.style import (
     MARKERS,
     PALETTE,
     VERDICT_COLORS,
+    ink_on,
     legend_above,
     legend_beside,
     short_name,
@@ -307,7 +308,9 @@ def extraction_bars(table: pd.DataFrame, ax: Axes) -> Axes:
         ax.barh(rows["rule"], width, left=left, color=color, label=label)
         left += width
     for spot, value in enumerate(score):
-        ax.text(1, spot, f"{value:.1f}", va="center", color="white", weight="bold")
+        below = next((color for _, width, color in parts if width[spot] > 5), FAINT)
+        ink = ink_on(below)
+        ax.text(1, spot, f"{value:.1f}", va="center", color=ink, weight="bold")
     ax.set(xlim=(0, 100), xlabel=f"outputs (%), n = {rows['n'].max()}")
     ax.invert_yaxis()
     ax.grid(False, axis="y")

@@ -5,6 +5,7 @@ Figure 1, examples and the map; 2, sources and tasks; 5, question templates; 6, 
 durations. Tables of the papers are drawn from ``published``.
 """
 
+import base64
 import io
 import re
 from collections import Counter
@@ -28,6 +29,7 @@ from spacer_lib.artifacts import (
 from spacer_lib.errors import SpacerError
 from spacer_lib.evaluation.report import Report
 from spacer_lib.pictures import (
+    behind,
     evaluation_plots,
     map_plots,
     question_plots,
@@ -176,6 +178,16 @@ def preview(figure: Figure, colors: int = 256) -> bytes:
     return small.getvalue()
 
 
+def show(figure: Figure) -> None:
+    """Show a figure in a notebook as ``preview``, with the texts of ``behind``."""
+    from IPython.display import display
+
+    png = base64.b64encode(preview(figure)).decode()
+    bundle = {"image/png": png, "text/plain": behind.figure_data(figure)}
+    alt = {"image/png": {"alt": behind.figure_alt(figure)}}
+    display(bundle, raw=True, metadata=alt)
+
+
 def first_of_each(rows: Sequence[Question]) -> dict[str, Question]:
     """One question per type, from the scene with most types where it has one."""
     types: dict[Any, dict[str, Question]] = {}
@@ -193,7 +205,7 @@ def examples(rows: Sequence[Question], folder: PathLike) -> Figure:
     shown = next(row for row in chosen.values() if row["scene_name"] == scene)
     video = Path(folder, shown.get("video") or "")
     filmed = video.is_file()
-    figure = plt.figure(figsize=(12, 6.2 + 1.8 * filmed))
+    figure = plt.figure(figsize=(11, 6.2 + 1.8 * filmed))
     grid = figure.add_gridspec(2, 5, height_ratios=(0.4 * filmed + 0.01, 1))
     if filmed:
         frames, indices, *_ = read_frames(video, 5)

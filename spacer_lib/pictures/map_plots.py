@@ -22,6 +22,7 @@ def cognitive_map(
     predicted: Cells | None = None,
     names: Collection[str] = (),
     key: bool = True,
+    labels: bool = True,
 ) -> Axes:
     """True objects as squares, drawn ones as dots; lines join the matched pairs.
 
@@ -43,18 +44,22 @@ def cognitive_map(
         letter and colour.
     key : bool
         Whether to name the letters beside the map.
+    labels : bool
+        Whether to number the cells and name the axes; not in a row of small maps.
     """
     drawn = predicted or {}
     present = sorted({*cells, *drawn})
     looks = category_styles({*present, *names})
     pairs = {
-        name: dict(_closest_pairs(cells.get(name, ()), drawn.get(name, ())))
+        name: dict(closest_pairs(cells.get(name, ()), drawn.get(name, ())))
         for name in present
     }
-    places = _places(cells, drawn, pairs)
+    places = mark_places(cells, drawn, pairs)
     for name in present:
         _draw_category(ax, name, looks[name], places, pairs[name], predicted is None)
     _frame(ax, grid_size)
+    if not labels:
+        ax.set(xlabel="", ylabel="", xticks=[], yticks=[])
     if key:
         shown = {name: looks[name] for name in sorted({*present, *names})}
         category_key(ax, shown, [] if predicted is None else _SHAPES)
@@ -68,7 +73,7 @@ _SHAPES = [
 ]
 
 
-def _closest_pairs(
+def closest_pairs(
     truth: Sequence[Sequence[float]], guess: Sequence[Sequence[float]]
 ) -> list[tuple[int, int]]:
     """Indices of matched cells: the least sum of distances."""
@@ -80,7 +85,7 @@ def _closest_pairs(
     return list(zip(*(i.tolist() for i in linear_sum_assignment(gaps)), strict=True))
 
 
-def _places(
+def mark_places(
     cells: Cells, drawn: Cells, pairs: Mapping[str, Mapping[int, int]]
 ) -> dict[Mark, tuple[np.ndarray, float]]:
     """Centre and width of each mark; those of one cell divide it among them."""

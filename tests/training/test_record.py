@@ -19,6 +19,7 @@ from spacer_lib.artifacts import (
     read_json,
     read_jsonl,
 )
+from spacer_lib.pictures.browse import write_page
 from spacer_lib.rewards.config import RewardConfig
 from spacer_lib.rows import questions_hash
 from spacer_lib.training import trackers
@@ -226,6 +227,11 @@ def test_a_resumed_run_goes_on_in_every_file(small, rows, tmp_path):
     assert steps == sorted(steps) and set(steps) == {1, 2, 3}
     shown = scalars(tmp_path / "tensorboard")["train/loss"]
     assert [step for step, _ in shown] == [1, 2, 3]  # the second once
+
+    page = write_page(tmp_path, tmp_path / "page.html")
+    assert page.shown == page.total == len(steps)
+    (tmp_path / "rollouts.jsonl").unlink()
+    assert write_page(tmp_path, tmp_path / "page.html").kinds == page.kinds
 
 
 # ---------------------------------------------------------------- pieces

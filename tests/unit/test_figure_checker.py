@@ -380,6 +380,7 @@ def test_every_plotting_function_is_checked():
     }
     called = {name for draw in DRAWN for name in draw.__code__.co_names}
     elsewhere = {"frames_strip", "number_table"}  # images; the papers' tables, below
+    elsewhere |= {"closest_pairs", "mark_places"}  # these draw nothing
     assert public - called == elsewhere
 
 
@@ -470,3 +471,19 @@ def test_contrast_and_distance_of_colours():
     assert delta_e(green, green) == 0
     full = np.abs(delta_e(np.array(to_rgb("blue")), np.array(to_rgb("yellow"))))
     assert full > 100 > 30 > delta_e(green, red)  # alike to some eyes
+
+
+@pytest.mark.parametrize(("width", "kinds"), [(9, set()), (2.5, {"overlap"})])
+def test_oblique_labels_may_have_overlapping_boxes(width, kinds):
+    figure, ax = plt.subplots(figsize=(width, 3))
+    ax.bar(range(12), 1)
+    ax.set_xticks(range(12), ["a long label"] * 12, rotation=30, ha="right")
+    ax.set(yticks=[])
+    assert {one.kind for one in findings(figure)} == kinds
+
+
+def test_violins_are_no_intervals():
+    figure, ax = plt.subplots()
+    ax.violinplot([RNG(0).normal(size=30)])
+    ax.set(ylabel="map score", xticks=[])
+    assert findings(figure) == []

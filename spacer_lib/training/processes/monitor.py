@@ -62,7 +62,8 @@ class LiveFigure:
         self.draw(rows, figure.subplots(1, 2))
         png = io.BytesIO()
         figure.savefig(png, format="png", dpi=80)
-        image = Image(png.getvalue())
+        last = rows[-1]["step"]
+        image = Image(png.getvalue(), alt=f"curves of {last} steps of training")
         if self.handle is None:
             self.handle = display(image, display_id=True)
         else:
