@@ -169,7 +169,7 @@ def test_unknown_commands_and_options_end_with_2(capsys):
 # ---------------------------------------------------------------- the two surfaces
 
 FIRST = {"synth", "parse", "qa", "mix", "train", "evaluate", "score", "report"}
-PROJECT = {"demo", "run", "notebooks", "doctor"}
+PROJECT = {"reproduce", "demo", "run", "notebooks", "doctor"}
 EXTRAS = {
     "align",
     "audit",
