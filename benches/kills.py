@@ -107,6 +107,15 @@ COMMANDS = {
     "report": Command(
         lambda inputs, out: f"report {inputs}/floor --out {out}/report".split()
     ),
+    "reproduce": Command(
+        lambda inputs, out: (
+            f"reproduce --scans {inputs}/scans --general {inputs}/general/general.json "
+            f"--config tiny --recipe demo --total 6 --benchmark held-out "
+            f"--data {inputs}/rows.jsonl --evaluation tiny --out {out}/all "
+            "--set max_steps=2 prompts_per_step=2 num_generations=4 save_steps=1"
+        ).split(),
+        lambda name: re.search("/model/(?!README)|/report/.*[.](csv|md)$", name),
+    ),
     "train": _train("tiny", *_SHORT),
     "train sft": _train("sft_tiny"),
     "train dpo": _train("dpo_tiny"),

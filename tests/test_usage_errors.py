@@ -65,6 +65,9 @@ MISTAKES = (
     "run 05_train_grpo -p gpu 8",
     "notebooks 05_trian_grpo",
     "bench setp",
+    "reproduce --scans absent --general absent",
+    "reproduce --scans absent --general absent --config tinny",
+    "reproduce --scans absent --general absent --recipe srr --dry-run",
 )
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 # Each module registers its commands; --help lists them in this order.
 # isort: off
 from spacer_lib.cli import data, training, evaluation, scoring, project  # noqa: F401
-from spacer_lib.cli import alignment  # noqa: F401
+from spacer_lib.cli import reproduce, alignment  # noqa: F401
 
 # isort: on
 from spacer_lib.cli.app import app, extras

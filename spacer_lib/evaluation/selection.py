@@ -16,8 +16,6 @@ from typing import Any
 
 from spacer_lib.artifacts import PathLike
 from spacer_lib.errors import SpacerError
-from spacer_lib.evaluation.ask import Journal, ask, row_hashes
-from spacer_lib.evaluation.backends import LocalModel
 from spacer_lib.evaluation.replies import Reply
 from spacer_lib.language.asking import AskSettings
 from spacer_lib.rewards.config import RewardConfig
@@ -65,6 +63,10 @@ def select_samples(
         If an id occurs twice; if ``out_path`` holds an answer of another model, of
         other settings or to another question; or if a row's media cannot be read.
     """
+    # Late: these load torch, and choosing rows by their scores needs none.
+    from spacer_lib.evaluation.ask import Journal, ask, row_hashes
+    from spacer_lib.evaluation.backends import LocalModel
+
     rewards = rewards or RewardConfig()
     backend = LocalModel(model, processor, name="selection")
     journal = Journal(out_path, row_hashes(rows, backend, settings, k, rewards))

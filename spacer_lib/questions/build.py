@@ -338,15 +338,13 @@ def _choose(
     Second: question type → wanted, candidates, after_flattening, kept.
     """
     flat = part in TRAINING_PARTS
-    supply, wanted, pools = {}, {}, {}
-    scale = min(1.0, scene_count / recipe.scenes)
+    supply, pools, wanted = {}, {}, recipe.wanted(scene_count)
     for task, wish in recipe.tasks.items():
         pool, rng = list(index.get(task, ())), _rng(seed, part, task)
         if flat and wish.flatten_bin:
             answers = [entry.answer for entry in pool]
             pool = [pool[i] for i in flat_choice(answers, wish.flatten_bin, rng)]
         pools[task], supply[task] = pool, len(pool)
-        wanted[task] = None if wish.target is None else round(wish.target * scale)
     quota = _quotas(supply, wanted, recipe.redistribute)
     chosen, table = {}, {}
     for task, wish in recipe.tasks.items():

@@ -136,6 +136,24 @@ class Recipe:
                 expected="a sum of 1, none negative",
             )
 
+    def wanted(self, scenes: int) -> dict[str, int | None]:
+        """Questions of each type that are asked for about so many scenes.
+
+        Parameters
+        ----------
+        scenes : int
+
+        Returns
+        -------
+        dict
+            Type → number; ``None``: all candidates.
+        """
+        scale = min(1.0, scenes / self.scenes)
+        return {
+            task: None if wish.target is None else round(wish.target * scale)
+            for task, wish in self.tasks.items()
+        }
+
     @property
     def shown(self) -> Shown | None:
         """What the model is shown; ``None``: not said."""

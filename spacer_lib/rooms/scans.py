@@ -191,7 +191,7 @@ def try_scans(
     folders = list(dict.fromkeys(Path(os.path.abspath(path)) for path in scan_dirs))
     with sole_writer(out_dir), Manifest(out_dir) as manifest:
         failures = _same_scan_twice(folders, manifest.entries)
-        prints = {d: _fingerprint(d, label_tsv, video) for d in folders}
+        prints = {d: scan_fingerprint(d, label_tsv, video) for d in folders}
         todo = [
             d
             for d in folders
@@ -335,8 +335,24 @@ def _with_video(scan_dir: Path, scene: Scene, out_dir: Path) -> tuple[Scene, lis
     return scene, [f"{stem}{suffix}", f"{stem}{FRAMES_SUFFIX}"]
 
 
-def _fingerprint(scan_dir: Path, label_tsv: PathLike, video: bool) -> list[Any]:
-    """Parser version, and name, bytes and time of change of each file it reads."""
+def scan_fingerprint(
+    scan_dir: Path, label_tsv: PathLike, video: bool = True
+) -> list[Any]:
+    """What a scan's outputs depend on.
+
+    Parameters
+    ----------
+    scan_dir, label_tsv
+        See ``layouts.parse_scene``.
+    video : bool
+        Whether a video is written.
+
+    Returns
+    -------
+    list
+        Parser version, ``video``, and name, bytes and time of change of each file that
+        is read.
+    """
     rows: list[Any] = []
     try:
         if Path(label_tsv).is_file():

@@ -363,6 +363,43 @@ def step_seconds(
     return found
 
 
+def asking_hours(
+    config: TrainConfig,
+    questions: int,
+    answer: int,
+    batch: int,
+    workers: int,
+    rates: Rates = H100,
+) -> Range | None:
+    """Hours of asking a recipe's model questions, by the rates.
+
+    Decoding alone is counted, with answers of full length: shorter ones take less.
+
+    Parameters
+    ----------
+    config : TrainConfig
+    questions : int
+    answer : int
+        Most tokens of an answer.
+    batch : int
+        Questions that one process asks at once.
+    workers : int
+        Processes, each with a GPU.
+    rates : Rates
+
+    Returns
+    -------
+    (float, float) or None
+        ``None`` without the model's configuration.
+    """
+    sizes = sizes_of(config.model_path)
+    if sizes is None:
+        return None
+    batches = math.ceil(questions / (batch * workers))
+    low, high = _decoding(config, answer, sizes, rates)
+    return batches * low / 3600, batches * high / 3600
+
+
 def _decoding(config: TrainConfig, answer: int, sizes: Sizes, rates: Rates) -> Range:
     """Seconds of ``answer`` tokens, of all rows at once."""
     low, high = rates.eager_layer

@@ -2,10 +2,13 @@
 
 import os
 import signal
+import subprocess
+import sys
 
 import pytest
 from support import refused
 
+from spacer_lib.artifacts import PROJECT_ROOT
 from spacer_lib.errors import SpacerError
 from spacer_lib.jobs import each
 
@@ -49,3 +52,16 @@ def test_a_dead_worker_is_one_clear_message():
 def test_no_workers_is_refused():
     with refused("jobs.workers", says="got 0"):
         list(each(square, [1], workers=0))
+
+
+LATE = "import sys; from spacer_lib.jobs import die_with_parent; die_with_parent({})"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the signal is Linux's")
+def test_a_child_whose_parent_ended_before_it_asked_ends_too():
+    def status(parent: int) -> int:
+        command = [sys.executable, "-c", LATE.format(parent)]
+        return subprocess.run(command, cwd=PROJECT_ROOT).returncode
+
+    assert status(os.getpid()) == 0
+    assert status(os.getppid()) == -signal.SIGTERM

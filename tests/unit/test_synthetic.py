@@ -30,6 +30,7 @@ from spacer_lib.rooms.scannet.parse import (
 )
 from spacer_lib.rooms.scannet.sens import SensReader
 from spacer_lib.rooms.scannet.splits import read_splits
+from spacer_lib.rooms.synthetic import rays, render
 from spacer_lib.rooms.synthetic.layout import (
     KINDS,
     STYLES,
@@ -458,3 +459,43 @@ def test_rooms_are_furnished_by_their_rules(style, seed):
                 np.subtract(low, second.aabb_max_m),
             )
             assert apart[:2].max() > 0.1
+
+
+@pytest.mark.parametrize("name", sorted(VIEWS))
+def test_pictures_are_the_same_without_open3d(name, monkeypatch):
+    """All pixels of two rooms from three poses of each view."""
+    view = VIEWS[name]
+    for seed in (3, 10_007):
+        room = draw_room(seed, view.style)
+        intrinsic = view_intrinsic(room, view, 96, 72)
+        shots = []
+        for caster in (rays._open3d_caster, rays._numpy_caster):
+            monkeypatch.setattr(render, "caster", caster)
+            renderer = Renderer(room)
+            shots.append(
+                [
+                    renderer.render(pose, intrinsic, 96, 72)
+                    for pose in view_poses(room, view, [0, 9, view.frames - 1])
+                ]
+            )
+        for first, second in zip(*shots, strict=True):
+            # A pixel on an edge may show either side of it.
+            assert (first[2] != second[2]).mean() <= 1e-3
+            apart = np.abs(first[1] - second[1]) > 1e-3
+            colours = np.abs(first[0].astype(int) - second[0]).max(axis=2) > 1
+            assert apart.mean() <= 1e-3 and colours.mean() <= 2e-3
+            assert len(np.unique(first[2])) > 1
+
+
+def test_rays_from_inside_a_box_along_a_side_and_past_all_boxes():
+    boxes = [((0, 0, 0), (2, 2, 2), 0.3), ((5, 0, 0), (2, 2, 2), 0.0)]
+    aims = [(1, 0, 0), (0, 0, 1), (0, 1, 0), (1, 0, 0.2), (-1, 0, 0)]
+    for origin in ((0, 0, 0), (3, 0, 0), (3, 0.9, 0), (5, 0, 9)):
+        shot = np.array([[*origin, *aim] for aim in aims], dtype=np.float32)
+        first, second = (
+            make(boxes)(shot) for make in (rays._open3d_caster, rays._numpy_caster)
+        )
+        hit = np.isfinite(first[0])
+        np.testing.assert_array_equal(hit, np.isfinite(second[0]))
+        np.testing.assert_allclose(first[0][hit], second[0][hit], rtol=1e-5)
+        np.testing.assert_array_equal(first[1][hit], second[1][hit])

@@ -1,7 +1,6 @@
-"""Frames of a synthetic ``Room`` by ray casting (Open3D's ``RaycastingScene``, CPU).
+"""Frames of a synthetic ``Room`` by ray casting on the CPU (``rays``).
 
-Cameras follow the convention of ``views``. This module loads Open3D: import it inside
-the function that renders.
+Cameras follow the convention of ``views``.
 """
 
 import functools
@@ -11,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import open3d as o3d
 
 from spacer_lib.errors import SpacerError
 from spacer_lib.rooms.footage import Footage, kept_frames
@@ -21,9 +19,9 @@ from spacer_lib.rooms.synthetic.layout import (
     XYZ,
     Rect,
     Room,
-    box_vertices,
     draw_room,
 )
+from spacer_lib.rooms.synthetic.rays import caster
 from spacer_lib.rooms.synthetic.views import (
     VIEWS,
     View,
@@ -35,24 +33,6 @@ from spacer_lib.rooms.synthetic.views import (
 FLOOR, WALL, NOTHING = -1, -2, -3  # labels of pixels that show no furniture
 _BACKGROUND = np.array([0.0, 0.0, 0.0])
 _CEILING_RGB = (0.97, 0.97, 0.97)
-
-_TRIANGLES = np.array(
-    [
-        (0, 2, 1),
-        (1, 2, 3),
-        (4, 5, 6),
-        (5, 7, 6),
-        (0, 1, 4),
-        (1, 5, 4),
-        (2, 6, 3),
-        (3, 6, 7),
-        (0, 4, 2),
-        (2, 4, 6),
-        (1, 3, 5),
-        (3, 7, 5),
-    ]
-)
-
 
 # Centre (3,) and edge lengths (3,) in metres, yaw_rad, rgb in [0, 1], label.
 LabelledBox = tuple[npt.ArrayLike, npt.ArrayLike, float, XYZ, int]
@@ -111,20 +91,11 @@ class Renderer:
 
     def __init__(self, room: Room) -> None:
         boxes = room_boxes(room)
-        vertices = np.concatenate(
-            [box_vertices(c, s, yaw) for c, s, yaw, _, _ in boxes]
-        )
-        offsets = 8 * np.arange(len(boxes))[:, None, None]
-        triangles = (_TRIANGLES[None] + offsets).reshape(-1, 3)
         self.room = room
         self._light = np.array(room.look.light)
-        self._labels = np.repeat([b[4] for b in boxes], len(_TRIANGLES))
-        self._colors = np.repeat([b[3] for b in boxes], len(_TRIANGLES), axis=0)
-        self._scene = o3d.t.geometry.RaycastingScene(nthreads=1)
-        self._scene.add_triangles(
-            o3d.core.Tensor.from_numpy(vertices.astype(np.float32)),
-            o3d.core.Tensor.from_numpy(triangles.astype(np.uint32)),
-        )
+        self._labels = np.array([b[4] for b in boxes])
+        self._colors = np.array([b[3] for b in boxes])
+        self._cast = caster([b[:3] for b in boxes])
 
     def render(
         self, pose: npt.ArrayLike, intrinsic: np.ndarray, width: int, height: int
@@ -152,16 +123,13 @@ class Renderer:
         world = directions @ pose[:3, :3].T  # z of `directions` is 1: t_hit is depth
         rays = np.empty((len(world), 6), dtype=np.float32)
         rays[:, :3], rays[:, 3:] = pose[:3, 3], world
-        hit = self._scene.cast_rays(o3d.core.Tensor.from_numpy(rays))
-        depth = hit["t_hit"].numpy()
+        depth, box, normals = self._cast(rays)
         seen = np.isfinite(depth)
-        primitive = np.where(seen, hit["primitive_ids"].numpy(), 0).astype(np.int64)
-        labels = np.where(seen, self._labels[primitive], NOTHING)
-        normals = hit["primitive_normals"].numpy()
+        labels = np.where(seen, self._labels[box], NOTHING)
         # Two-sided lighting: the sign of a normal depends on the winding only.
         facing = np.sign((normals * rays[:, 3:]).sum(axis=1, keepdims=True))
         shade = 0.62 + 0.38 * np.clip(-(normals * facing) @ self._light, 0, 1)
-        colors = self._colors[primitive]
+        colors = self._colors[box]
         on_floor = labels == FLOOR
         depth = np.where(seen, depth, 0.0).astype(np.float32)
         points = rays[on_floor, :3] + rays[on_floor, 3:] * depth[on_floor, None]

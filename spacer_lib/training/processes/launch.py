@@ -10,6 +10,7 @@ the others start when it answers.
 """
 
 import contextlib
+import functools
 import importlib.metadata
 import importlib.util
 import os
@@ -507,7 +508,7 @@ def _watch(
             stdin=subprocess.DEVNULL,
             env=environment,
             start_new_session=True,
-            preexec_fn=die_with_parent,
+            preexec_fn=functools.partial(die_with_parent, os.getpid()),
         )
         folder, grace_s = log_path.parent, STOP_S
         try:
