@@ -14,6 +14,8 @@
 # %% [markdown]
 # # 00 · One question, from the room to the score
 #
+# [01 · Parse](01_parse_scannet.ipynb) → · library: [`rooms`](../spacer_lib/rooms), [`maps`](../spacer_lib/maps), [`questions`](../spacer_lib/questions), [`language`](../spacer_lib/language), [`models`](../spacer_lib/models), [`rewards`](../spacer_lib/rewards), [`training`](../spacer_lib/training), [`evaluation`](../spacer_lib/evaluation)
+#
 # **What you'll do.** Follow a single question through every station of SpaceR: a room, its map, the question, the model's answer, the reward, the advantage in its group, the score.
 #
 # **What you'll learn.**
@@ -124,7 +126,7 @@ _ = room_plots.floor_plan(scene, axes[4]).set(title="boxes, from above")
 
 # %% tags=["nbval-check-output"]
 meta = scene.to_meta()
-assert Scene.from_meta(scene.scene_id, meta).by_category() == scene.by_category()
+assert Scene.from_meta(scene.scene_id, meta).to_meta() == meta
 {name: json.dumps(value)[:70] for name, value in list(meta.items())[:8]}
 
 # %% [markdown]
@@ -276,3 +278,27 @@ shown = ("extracted", "answer", "score", "failure", "map_hits", "map_total")
 # ## Summary
 #
 # A room gives a map and a question with a known answer. A model sees frames and writes a thought, a map and an answer. A program rewards them, and a group of completions says which to make more likely. Evaluation scores answers in rooms outside training.
+#
+# ## Quiz
+#
+# <details><summary>1. Who sees the true map: the model, the reward, or both?</summary>
+#
+# The reward alone. It compares the drawn map with the true one; the prompt holds pixels and the question.
+#
+# </details>
+#
+# <details><summary>2. The eight rewards of a group are 2, 2, 2, 2, 2, 2, 2, 2. What does the question teach?</summary>
+#
+# Nothing: all advantages are zero.
+#
+# </details>
+#
+# <details><summary>3. A right answer with a bad map: what does evaluation say?</summary>
+#
+# The score is 1. The map is measured beside it (`map_hits`) and changes no score.
+#
+# </details>
+#
+# The next pages take the stations one by one.
+#
+# [01 · Parse](01_parse_scannet.ipynb) →

@@ -14,6 +14,8 @@
 # %% [markdown]
 # # 05 · Train with verifiable rewards (SG-RLVR)
 #
+# ← [04 · Design rewards](04_design_rewards.ipynb) · [06 · Baselines](06_train_baselines.ipynb) → · [all stations](00_one_question.ipynb#The-stations) · library: [`training`](../spacer_lib/training), [`models`](../spacer_lib/models), [`tiny`](../spacer_lib/tiny)
+#
 # **What you'll do.** Sample eight completions of each question from a small video model, reward each with a program, and make the better ones more likely. This is GRPO with SpaceR's map reward. The camera view is `new`: the model has seen no demonstrations from it.
 #
 # **What you'll learn.**
@@ -521,7 +523,7 @@ for ax, rollout, seen in zip(axes[0], late.itertuples(), drawn, strict=True):
 #
 # 1. Give all four hand-written answers the same reward. What do the advantages become, and what would the gradient be?
 # 2. Add 10 to every reward of one group. Which number in this notebook changes?
-# 3. Train with `-p recipe tiny_no_map` and plot the two curves of zero-advantage groups in one figure.
+# 3. Train with `-p recipe tiny_no_map` and compare the shares of zero-advantage groups. (The study of notebook 06 has three seeds of each.)
 #
 # ## References
 #
@@ -529,4 +531,66 @@ for ax, rollout, seen in zip(axes[0], late.itertuples(), drawn, strict=True):
 # - DeepSeekMath (GRPO): https://arxiv.org/abs/2402.03300
 # - TRL, GRPO trainer: https://huggingface.co/docs/trl/grpo_trainer
 #
-# Next: **06 · Train baselines**: the same rows by SFT, DPO and GRPO without a map.
+# ## Quiz
+#
+# <details><summary>1. Why is the loss close to 0 on fresh rollouts while its gradient is not?</summary>
+#
+# Every ratio is 1 and the advantages of a group sum to zero, so the values cancel. The gradients of the log-probabilities do not.
+#
+# </details>
+#
+# <details><summary>2. What would a loss without the video teach?</summary>
+#
+# To write the map of the average room: nothing that depends on what is seen.
+#
+# </details>
+#
+# <details><summary>3. Which tokens does the clip of Eq. 7 stop?</summary>
+#
+# Those whose ratio is above 1 + ε with a positive advantage, or below 1 - ε with a negative one.
+#
+# </details>
+
+# %% [markdown]
+# ## Solutions
+#
+# The code of each solution is closed here and on the site: click on it to open it. What it prints is checked like every other output.
+#
+# <details><summary>Solution 1</summary>
+#
+# All zero, and so is the gradient of the surrogate: each token's gradient is multiplied by its completion's advantage. Only the KL term is left.
+#
+# </details>
+
+# %% tags=["solution", "hide-cell"]
+print(grpo.group_advantages(torch.full((1, 4), 5.0)).tolist())
+
+# %% [markdown]
+# <details><summary>Solution 2</summary>
+#
+# The logged mean reward. Advantages, loss and gradient stay: only differences within a group count.
+#
+# </details>
+
+# %% tags=["solution", "hide-cell"]
+plain, more = (grpo.group_advantages(torch.tensor([[5.0, 2.0, 1.0, 0.0]]) + extra)
+               for extra in (0.0, 10.0))
+print(f"largest change of an advantage: {(plain - more).abs().max():.0e}")
+
+# %% [markdown]
+# <details><summary>Solution 3</summary>
+#
+# With the map reward hardly any group is silent. Without it a part of them is, and it changes little in 75 steps.
+#
+# </details>
+
+# %% tags=["solution", "hide-cell"]
+arms = read_json(PROJECT_ROOT / "papermill_runs" / "study_baselines.json")["runs"]
+silent = {f"{run['arm']}, seed {run['seed']}": run["training"]["frac_reward_zero_std"]
+          for run in arms if run["arm"] in ("map", "no_map")}
+pd.DataFrame(silent, index=["first 10 steps", "last 10"]).T.round(3)
+
+# %% [markdown]
+# The next page trains the same model by SFT, DPO and GRPO without a map.
+#
+# ← [04 · Design rewards](04_design_rewards.ipynb) · [06 · Baselines](06_train_baselines.ipynb) → · [all stations](00_one_question.ipynb#The-stations)

@@ -14,6 +14,8 @@
 # %% [markdown]
 # # 10 · Write GRPO in a hundred lines
 #
+# ← [09 · Figures](09_reproduce_figures.ipynb) · [all stations](00_one_question.ipynb#The-stations) · library: [`training`](../spacer_lib/training), [`models`](../spacer_lib/models)
+#
 # **What you'll do.** Write the whole of GRPO for a video model: sample, reward, compare, score, update. Then find the same loss and the same gradient in the trainer of notebook 05.
 #
 # **What you'll learn.**
@@ -295,3 +297,27 @@ assert abs(unseen - our_loss) > 1e-3
 # ## Summary
 #
 # GRPO is a sampler, a scorer and thirty lines of arithmetic. The old policy's scores come from the weights that sampled, and the reference's from the start. Both need the video.
+#
+# ## Quiz
+#
+# <details><summary>1. Why is the mask of a completion needed?</summary>
+#
+# Batches are as wide as the longest completion. What follows an end token was never chosen by the policy.
+#
+# </details>
+#
+# <details><summary>2. What changes if `old` is left out and `logps.detach()` taken?</summary>
+#
+# Nothing for a single update a batch: every ratio is 1, with the same gradient.
+#
+# </details>
+#
+# <details><summary>3. Which term keeps the policy near its start, and what is it where they agree?</summary>
+#
+# The KL estimate `exp(r) - r - 1`: zero.
+#
+# </details>
+#
+# This is the last page. [GLOSSARY.md](../GLOSSARY.md) explains the words, and [TEACHING.md](TEACHING.md) has lessons.
+#
+# ← [09 · Figures](09_reproduce_figures.ipynb) · [all stations](00_one_question.ipynb#The-stations)

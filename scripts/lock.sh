@@ -2,7 +2,8 @@
 # Write requirements.lock, requirements-cuda.lock and requirements-cpu.lock: every
 # package that `make setup` installs, transitive ones included, with its version and the
 # SHA-256 of each of its files. Versions of direct dependencies come from
-# constraints.txt. Needs a network.
+# constraints.txt. requirements-site.lock is the same for `make site`, from
+# docs/requirements.in. Needs a network.
 #
 #     scripts/lock.sh          after a change of pyproject.toml or constraints.txt
 set -euo pipefail
@@ -89,3 +90,11 @@ for name, part, what in (
         file.write(HEAD.format(what=what) + "\n".join(part) + "\n")
     print(f"{name}: {len(part)} packages")
 PYTHON
+
+{
+    printf '# Written by scripts/lock.sh from docs/requirements.in, for Python 3.11.\n'
+    printf '# scripts/site.sh installs it with pip install --require-hashes --no-deps.\n'
+    "$venv/bin/uv" pip compile --quiet --universal --generate-hashes --upgrade \
+        --no-header --no-annotate --python-version 3.11 --system-certs \
+        docs/requirements.in
+} >requirements-site.lock
