@@ -529,6 +529,7 @@ for thing in scene.instances:
     if low != high:
         print(f"{thing.category:14} 0.1 %: frame {low}, 1 %: {high}")
 
+
 # %% [markdown]
 # <details><summary>Solution 3</summary>
 #

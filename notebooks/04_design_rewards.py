@@ -91,7 +91,7 @@ number = next(r for r in rows if r["question_type"] == "object_counting")
 #
 # $$R_{\text{format}}(\hat{y}) = \begin{cases} 1, & \text{if } \hat{y} \text{ matches format,} \\ 0, & \text{otherwise.} \end{cases} \quad (1)$$
 #
-# **The code.** Exactly one think block and one answer block, in this order, with nothing around them.
+# **The code.** Exactly one think block and one answer block, in this order, with nothing outside them but a map.
 #
 # $$R_{\text{mc}}(\hat{y}, y) = \begin{cases} 1, & \text{if } \hat{y} = y, \\ 0, & \text{otherwise,} \end{cases} \quad (2)$$
 #
@@ -784,13 +784,14 @@ for each in (1.0, 1.2, 1.5, 1.7, 2.0):
 # %% [markdown]
 # <details><summary>Solution 2</summary>
 #
-# A reader of numbers knows nothing of what a sentence means. Texts in which a number is part of a name, a rank or a refusal are candidates; the failures show which of them the rules catch.
+# *Room 4*, *the 4th chair* and *no 4* are read as 4: a name, a rank and a refusal. *Not 4*, *fewer than 4* and a subtraction are caught. A rule that reads a number cannot know what a sentence means.
 #
 # </details>
 
 # %% tags=["solution", "hide-cell"]
 odd = ["room 4", "the 4th chair", "not 4", "fewer than 4", "4 minus 1", "no 4", "A4"]
-pd.DataFrame([read_number(text) for text in odd], index=odd, columns=["read", "why not"])
+table = pd.DataFrame(map(read_number, odd), index=odd, columns=["number", "failure"])
+table.astype({"number": object}).fillna("")
 
 # %% [markdown]
 # <details><summary>Solution 3</summary>
