@@ -24,7 +24,7 @@
 # - compute a reward and an advantage from their parts;
 # - say how training and evaluation judge the same text differently.
 #
-# **What you'll need.** Nothing from other notebooks and no download. One CPU core, under a minute, 1.5 GB of memory.
+# **What you'll need.** Nothing from other notebooks and no download. One CPU core, a minute, 1 GB of memory.
 #
 # [SpaceR](https://arxiv.org/abs/2504.01805) §3 (data), §4 (rewards, GRPO), §5 (evaluation).
 

@@ -779,7 +779,7 @@ gained.sort_values(ascending=False).round(1)
 # %% [markdown]
 # <details><summary>Solution 2</summary>
 #
-# The notes of the CSV files say by how much an average differs. Recomputed, no two models of a table change places unless their averages are closer than that.
+# Spatial-R1's own average differs most from its cells, and its table's ranking changes when averages are recomputed. vsGRPO's differ by rounding, and its ranking stays.
 #
 # </details>
 

@@ -24,7 +24,7 @@
 # - write advantages, clipped ratio and KL estimate from their formulas;
 # - check an implementation against another one, gradients included.
 #
-# **What you'll need.** Notebook 04 for the rewards, 05 for the formulas. No downloads. One CPU core, about a minute, 1.5 GB of memory.
+# **What you'll need.** Notebook 04 for the rewards, 05 for the formulas. No downloads. One CPU core, about a minute, 1 GB of memory.
 #
 # [SpaceR](https://arxiv.org/abs/2504.01805) §4, Eq. 6 and 7; GRPO: [DeepSeekMath](https://arxiv.org/abs/2402.03300).
 
