@@ -55,7 +55,7 @@ faults: setup ## Odd replies to spacer evaluate, odd requests to spacer serve: a
 kills: setup ## Kill each command 20 times at random and run it again: a table (hours)
 	@.venv/bin/python -m benches.kills $(ARGS)
 
-bench-step: setup ## Time a GRPO step over lengths and group sizes, for notebook 05
+bench-step: setup ## Time a GRPO step over lengths and group sizes, for notebook 11
 	@scripts/bench_step.sh
 
 fuzz: setup ## Read 1,000 damaged files of every format, and faulty recipes: tables

@@ -165,7 +165,7 @@ model, processor = load(PROJECT_ROOT / checkpoint)
     processor, [row], config.prompt_style, config.video_settings
 )
 seen = np.array(prompt) == model.config.video_token_id
-text = processor.tokenizer.decode([t for t, v in zip(prompt, seen, strict=True) if not v])
+text = processor.tokenizer.decode(np.array(prompt)[~seen].tolist())
 
 # %% tags=["nbval-check-output"]
 times, height, width = media["video_grid_thw"][0].tolist()

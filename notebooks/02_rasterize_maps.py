@@ -528,6 +528,7 @@ for size in (10, 20):
     found[size]["hit rate"] = np.mean([np.divide(*hits(p, t)) for p, t in pairs])
 pd.DataFrame(found).round(3)
 
+
 # %% [markdown]
 # <details><summary>Solution 3</summary>
 #

@@ -638,6 +638,7 @@ opened = load_dataset(str(big), cache_dir=str(out / "cache"))["train"]
 print(opened)
 print((big / "README.md").read_text()[:620])
 
+
 # %% [markdown]
 # ## In practice
 #

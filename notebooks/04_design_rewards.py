@@ -280,7 +280,8 @@ tried = {
     "ocr": ["no entry after nine", "No entry after nine", "no entry at nine",
             "no entry", "nine after entry no", "exit only through the back door"],
     "free-form": ["a person puts a red cup on the table", "someone puts down a cup",
-                  "on the table", "table the on cup red a puts person a", "the the the"],
+                  "on the table", "table the on cup red a puts person a",
+                  "the the the"],
     "regression": ["40", "36", "44", "60", "80", "about forty", "many"],
 }
 

@@ -523,7 +523,8 @@ from spacer_lib.artifacts import write_text
 arms = [f"  sft_{n}: {{recipe: sft_tiny, set: {{max_steps: {n}}}}}"
         for n in (75, 150, 300, 600)]
 path = folder / "sft_steps.yaml"
-write_text(path, "\n".join(["recipe: tiny", "reference: sft_75", "arms:", *arms]) + "\n")
+lines = ["recipe: tiny", "reference: sft_75", "arms:", *arms, ""]
+write_text(path, "\n".join(lines))
 study = load_study(path, seeds=[0])
 print(f"{len(study.arms)} arms, {len(study.seeds)} seed:", *study.arms)
 print("spacer extras study --config sft_steps.yaml --seeds 0")

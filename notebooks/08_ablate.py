@@ -560,8 +560,9 @@ for row in (r for r in rows if r["question_type"] == "object_abs_distance"):
     solved = answer_from_map(row, row["map"], cell_size_m(room))
     if solved.answer is not None:
         errors.append(float(solved.answer) - float(row["ground_truth"]))
-print(f"n = {len(errors)}: centres are {np.mean(errors):+.2f} m from the gap on average, "
-      f"too long in {np.mean(np.array(errors) > 0):.0%}")
+too_long = np.mean(np.array(errors) > 0)
+print(f"n = {len(errors)}: centres are {np.mean(errors):+.2f} m from the gap, "
+      f"too long in {too_long:.0%}")
 
 # %% [markdown]
 # The next page draws the papers' figures beside ours.

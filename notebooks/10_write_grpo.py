@@ -14,7 +14,7 @@
 # %% [markdown]
 # # 10 · Write GRPO in a hundred lines
 #
-# ← [09 · Figures](09_reproduce_figures.ipynb) · [all stations](00_one_question.ipynb#The-stations) · library: [`training`](../spacer_lib/training), [`models`](../spacer_lib/models)
+# ← [09 · Figures](09_reproduce_figures.ipynb) · [11 · Share prompts](11_share_prompts.ipynb) → · [all stations](00_one_question.ipynb#The-stations) · library: [`training`](../spacer_lib/training), [`models`](../spacer_lib/models)
 #
 # **What you'll do.** Write the whole of GRPO for a video model: sample, reward, compare, score, update. Then find the same loss and the same gradient in the trainer of notebook 05.
 #
@@ -44,6 +44,7 @@ import numpy as np
 import torch
 from transformers.utils.logging import disable_progress_bar
 
+# %%
 from spacer_lib.artifacts import commit, provenance
 from spacer_lib.errors import SpacerError
 from spacer_lib.evaluation.backends import load
@@ -77,6 +78,7 @@ from torch.nn.functional import log_softmax
 from spacer_lib.models.inputs import encode_prompts, join_media, token_types
 
 
+# %% tags=["in-100-lines"]
 def sample(model, prompt, media, size, longest, temperature=1.0):
     """(G, t) sampled tokens and their mask, up to and with the first end token."""
     ids = torch.tensor([prompt] * size)
@@ -118,6 +120,7 @@ def group_advantages(rewards):
     return (rewards - rewards.mean()) / (rewards.std() + 1e-4)
 
 
+# %% tags=["in-100-lines"]
 def grpo_loss(logps, old, reference, advantages, mask, epsilon=0.2, beta=0.04):
     """Minus SpaceR Eq. 7, token by token as in the released code."""
     ratio = torch.exp(logps - old)
@@ -128,6 +131,16 @@ def grpo_loss(logps, old, reference, advantages, mask, epsilon=0.2, beta=0.04):
     gain = gain - beta * (torch.exp(r) - r - 1)
     return -((gain * mask).sum(dim=1) / mask.sum(dim=1)).mean()
 
+
+# %% [markdown]
+# On two completions of one token each, all ratios being 1, the loss is 0 and its gradient pushes the better one up:
+
+# %% tags=["nbval-check-output"]
+same = torch.full((2, 1), -1.0, requires_grad=True)
+ones, better = torch.ones(2, 1), group_advantages(torch.tensor([1.0, 0.0]))
+small_loss = grpo_loss(same, same.detach(), same.detach(), better, ones)
+small_loss.backward()
+print(f"loss {small_loss.item():.2f}, gradient {same.grad.flatten().round(decimals=2)}")
 
 # %% [markdown]
 # One question: roll out, reward, and what the loss needs to know. The reward is any function of text and row.
@@ -160,6 +173,7 @@ def loss_of(model, group, beta):
     return grpo_loss(logps, *known, beta=beta)
 
 
+# %% tags=["in-100-lines"]
 def train(model, reference, processor, steps, config, reward, size, rate):
     """Groups of each step; ``steps`` is a list of lists of rows."""
     learned = [weight for weight in model.parameters() if weight.requires_grad]
@@ -198,6 +212,7 @@ def reward(text, row):
     return score(text, row, config.reward).total
 
 
+# %%
 torch.manual_seed(seed)
 history = train(model, reference, processor, parts, config, reward, size, learning_rate)
 for number, groups in enumerate(history, start=1):
@@ -226,6 +241,8 @@ warm = load_config("tiny", {"beta": 0.04, "advanced.num_iterations": 2, "seed": 
 scratch = tempfile.TemporaryDirectory()
 trainer = build_trainer(warm, scratch.name, rows=rows[:2])
 batch = trainer.roll_out([0, 1])
+
+# %%
 generator = torch.Generator().manual_seed(seed)
 with torch.no_grad():
     for weight in trainer.model.parameters():
@@ -289,7 +306,7 @@ assert abs(unseen - our_loss) > 1e-3
 # What a trainer adds to these lines, and where to read it:
 #
 # - several processes, ZeRO, mixed precision, resumption: [`training`](../spacer_lib/training/trainer.py);
-# - a prompt computed once for its group: [`prefix`](../spacer_lib/training/prefix.py), and *Each prompt once* in notebook 05;
+# - a prompt computed once for its group: [`prefix`](../spacer_lib/training/prefix.py), and [11 · Share a prompt](11_share_prompts.ipynb);
 # - rollouts by vLLM, other means of the loss, checks that refuse a run which cannot learn: [`step`](../spacer_lib/training/step.py), [`grpo`](../spacer_lib/training/grpo.py).
 #
 # `tests/training/test_hundred_lines.py` runs the tagged cells against the trainer, on an untrained model too, and counts their lines.
@@ -318,6 +335,6 @@ assert abs(unseen - our_loss) > 1e-3
 #
 # </details>
 #
-# This is the last page. [GLOSSARY.md](../GLOSSARY.md) explains the words, and [TEACHING.md](TEACHING.md) has lessons.
+# The next page computes a group's prompt once.
 #
-# ← [09 · Figures](09_reproduce_figures.ipynb) · [all stations](00_one_question.ipynb#The-stations)
+# ← [09 · Figures](09_reproduce_figures.ipynb) · [11 · Share prompts](11_share_prompts.ipynb) → · [all stations](00_one_question.ipynb#The-stations)
