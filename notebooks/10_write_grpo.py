@@ -142,6 +142,7 @@ small_loss = grpo_loss(same, same.detach(), same.detach(), better, ones)
 small_loss.backward()
 print(f"loss {small_loss.item():.2f}, gradient {same.grad.flatten().round(decimals=2)}")
 
+
 # %% [markdown]
 # One question: roll out, reward, and what the loss needs to know. The reward is any function of text and row.
 
