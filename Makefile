@@ -4,7 +4,7 @@ SHELL := /bin/bash
 # ninja and accelerate are looked up on PATH by the processes that need them.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 .PHONY: help setup vllm demo keep check test warmstart study studies evaluation bench \
-    bench-step faults fuzz kills memory mutants notebooks lab clean
+    bench-step faults fuzz kills memory mutants notebooks lab site clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' Makefile
@@ -55,7 +55,7 @@ faults: setup ## Odd replies to spacer evaluate, odd requests to spacer serve: a
 kills: setup ## Kill each command 20 times at random and run it again: a table (hours)
 	@.venv/bin/python -m benches.kills $(ARGS)
 
-bench-step: setup ## Time a GRPO step over lengths and group sizes, for notebook 05
+bench-step: setup ## Time a GRPO step over lengths and group sizes, for notebook 11
 	@scripts/bench_step.sh
 
 fuzz: setup ## Read 1,000 damaged files of every format, and faulty recipes: tables
@@ -75,6 +75,9 @@ notebooks: setup ## Execute the notebooks in place, outputs included
 lab: setup ## Open the notebooks in JupyterLab
 	@JUPYTER_CONFIG_PATH="$(CURDIR)/configs/jupyter" \
 	    .venv/bin/jupyter lab --LabApp.default_url=/lab/tree/notebooks
+
+site: ## Build build/site from the committed notebooks, in an environment of its own
+	@scripts/site.sh
 
 clean: ## Remove caches and logs (keeps .venv, data/ and runs/)
 	@rm -rf build .pytest_cache .ruff_cache .hypothesis

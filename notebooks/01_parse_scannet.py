@@ -14,6 +14,8 @@
 # %% [markdown]
 # # 01 · Parse a ScanNet scan
 #
+# ← [00 · One question](00_one_question.ipynb) · [02 · Rasterize](02_rasterize_maps.ipynb) → · [all stations](00_one_question.ipynb#The-stations) · library: [`rooms`](../spacer_lib/rooms)
+#
 # **What you'll do.** Open a scan folder file by file, and turn it into one `Scene` (boxes, floor, room size, first-seen frames) and one video.
 #
 # **What you'll learn.**
@@ -478,4 +480,83 @@ print(complaint(truncate))
 # - ScanNet: https://github.com/ScanNet/ScanNet
 # - Alpha shapes: https://en.wikipedia.org/wiki/Alpha_shape
 #
-# Next: **02 · Rasterize maps** turns a scene into a grid that a model can write.
+# ## Quiz
+#
+# <details><summary>1. Why are floor rectangles computed in the aligned frame?</summary>
+#
+# There the walls run along the axes. In the scan frame a rectangle around a turned room is too large, and map cells lie diagonally.
+#
+# </details>
+#
+# <details><summary>2. A frame has no pose. Is it left out of the video?</summary>
+#
+# No. Frame numbers would lose their meaning. Only its pose is `None`.
+#
+# </details>
+#
+# <details><summary>3. Why do two published rules give one room two areas?</summary>
+#
+# They count other vertices (all, or those near the floor), another α, and holes or not. A question recipe names its rule.
+#
+# </details>
+
+# %% [markdown]
+# ## Solutions
+#
+# The code of each solution is closed here and on the site: click on it to open it. What it prints is checked like every other output.
+#
+# <details><summary>Solution 1</summary>
+#
+# The rectangle of a turned room is larger than the room's own. The area stays the same up to rounding under `vsi-bench`: an alpha shape turns with its points.
+#
+# </details>
+
+# %% tags=["solution", "hide-cell"]
+rule = AREA_RULES["vsi-bench"]
+for name, points in {"aligned": aligned, "as scanned": vertices}.items():
+    rectangle = np.prod(np.ptp(points[:, :2], axis=0))
+    print(f"{name:10} rectangle {rectangle:.1f} m², area {rule.area_m2(points):.1f} m²")
+
+# %% [markdown]
+# <details><summary>Solution 2</summary>
+#
+# The higher the share, the later the frame. Small and far objects change most; an object that never fills 1 % has no frame any more, and no order question names it.
+#
+# </details>
+
+# %% tags=["solution", "hide-cell"]
+first = {0.001: {}, 0.01: {}}
+for index, image in read_instance_frames(archive) if archive.exists() else ():
+    ids, counts = np.unique(image[image > 0], return_counts=True)
+    for share, seen in first.items():
+        for number in ids[counts >= share * image.size]:
+            seen.setdefault(int(number) - 1, index)
+for thing in scene.instances:
+    low, high = (seen.get(thing.instance_id) for seen in first.values())
+    if low != high:
+        print(f"{thing.category:14} 0.1 %: frame {low}, 1 %: {high}")
+
+
+# %% [markdown]
+# <details><summary>Solution 3</summary>
+#
+# Where the file ends decides what the reader was reading: its header, or one of its frames. Each message names the place.
+#
+# </details>
+
+# %% tags=["solution", "hide-cell"]
+def cut(copy, share):
+    """Keep a share of the recording; of the mesh, if there is none."""
+    path = copy / f"{scan}.sens"
+    path = path if path.exists() else copy / f"{scan}{parse.MESH}"
+    with path.open("r+b") as stream:
+        stream.truncate(int(path.stat().st_size * share))
+
+
+for share in (0.0, 0.00001, 0.3):
+    print(complaint(lambda copy, share=share: cut(copy, share)))
+
+# %% [markdown]
+# The next page turns a scene into a grid that a model can write.
+#
+# ← [00 · One question](00_one_question.ipynb) · [02 · Rasterize](02_rasterize_maps.ipynb) → · [all stations](00_one_question.ipynb#The-stations)

@@ -14,6 +14,8 @@
 # %% [markdown]
 # # 02 · Rasterize rooms into cognitive maps
 #
+# ← [01 · Parse](01_parse_scannet.ipynb) · [03 · Generate](03_generate_qa.ipynb) → · [all stations](00_one_question.ipynb#The-stations) · library: [`maps`](../spacer_lib/maps), [`rooms`](../spacer_lib/rooms)
+#
 # **What you'll do.** Turn a room into a small grid that a language model can write, read such grids back from model output, and measure which maps the published map score distinguishes.
 #
 # **What you'll learn.**
@@ -488,4 +490,96 @@ if real_maps:
 # - VSI-Bench (*Thinking in Space*), where models are asked for cognitive maps: https://arxiv.org/abs/2412.14171
 # - The assignment behind the best pairing: https://docs.scipy.org/doc/scipy/reference/generated/scipy.optimize.linear_sum_assignment.html
 #
-# Next: **03 · Generate questions** asks about these rooms.
+# ## Quiz
+#
+# <details><summary>1. In which cell is an object at the floor's smallest x and largest y?</summary>
+#
+# `[0, M - 1]`: the first number grows with +x, the second with +y.
+#
+# </details>
+#
+# <details><summary>2. Which of the four scores pays a filled grid fully, and why?</summary>
+#
+# `paper`: Eq. 4 as printed divides by the true objects and does not count surplus cells.
+#
+# </details>
+#
+# <details><summary>3. Why does `aligned` accept a turned map but not a mirrored one?</summary>
+#
+# From another side of the room the same layout is turned. A mirrored layout is another room.
+#
+# </details>
+
+# %% [markdown]
+# ## Solutions
+#
+# The code of each solution is closed here and on the site: click on it to open it. What it prints is checked like every other output.
+#
+# <details><summary>Solution 1</summary>
+#
+# Turned by 180°, each object is in the opposite corner: nine cells off along both axes, so the published score is 0.1. All at the centre are about half a diagonal off: about 0.5. `aligned` pays the turned map fully and the constant map nothing.
+#
+# </details>
+
+# %% tags=["solution", "hide-cell"]
+corners = {"bed": [(0, 0)], "table": [(last, 0)],
+           "sofa": [(0, last)], "lamp": [(last, last)]}
+pd.DataFrame({
+    name: {s: f(draw[name](corners), corners) for s, f in measures.items()}
+    for name in ("rotated by 180°", "all at the centre")
+}).round(3)
+
+
+# %% [markdown]
+# <details><summary>Solution 2</summary>
+#
+# The published scores divide by the diagonal: one cell of 20 is half as far, so they rise. `decay` and the hit rate count cells and stay. `aligned` subtracts chance, which is lower on a finer grid, and changes with it.
+#
+# </details>
+
+# %% tags=["solution", "hide-cell"]
+def off_by_one(cells, size):
+    """Each cell one to the right, or to the left at the edge."""
+    return {name: [(x + (1 if x < size - 1 else -1), y) for x, y in spots]
+            for name, spots in cells.items()}
+
+
+found = {}
+for size in (10, 20):
+    there = [rasterize(s, size) for s in many]
+    pairs = [(off_by_one(m, size), m) for m in there]
+    found[size] = {s: np.mean([score(p, t, size, scorer=s) for p, t in pairs])
+                   for s in SCORERS}
+    found[size]["hit rate"] = np.mean([np.divide(*hits(p, t)) for p, t in pairs])
+pd.DataFrame(found).round(3)
+
+
+# %% [markdown]
+# <details><summary>Solution 3</summary>
+#
+# Two chairs do not stand in one cell: draw the objects of a category apart, around the middle. The pairing then finds shorter ways. Neither map uses the room, only the number of its objects, and a score should pay neither.
+#
+# </details>
+
+# %% tags=["solution", "hide-cell"]
+def apart(cells):
+    """Objects of one category around the middle, two steps from each other."""
+    step = grid_size // 5
+    ring = [(-step, -step), (step, -step), (-step, step), (step, step)]
+    found = {}
+    for name, spots in cells.items():
+        gaps = {1: [(0, 0)], 2: [(-step, 0), (step, 0)]}.get(len(spots), ring)
+        gaps = [gaps[i % len(gaps)] for i in range(len(spots))]
+        found[name] = [(middle + x, middle + y) for x, y in gaps]
+    return found
+
+
+ways = {"all at the centre": draw["all at the centre"], "spread by count": apart}
+earned_by = {n: [measures["released"](way(m), m) for m in maps]
+             for n, way in ways.items()}
+{name: round(np.mean(values), 3) for name, values in earned_by.items()}
+
+# %% [markdown]
+# The next page asks questions about these rooms.
+#
+# ← [01 · Parse](01_parse_scannet.ipynb) · [03 · Generate](03_generate_qa.ipynb) → · [all stations](00_one_question.ipynb#The-stations)

@@ -14,6 +14,8 @@
 # %% [markdown]
 # # 03 · Generate questions with checkable answers
 #
+# ← [02 · Rasterize](02_rasterize_maps.ipynb) · [04 · Design rewards](04_design_rewards.ipynb) → · [all stations](00_one_question.ipynb#The-stations) · library: [`questions`](../spacer_lib/questions), [`rooms`](../spacer_lib/rooms)
+#
 # **What you'll do.** Turn scenes into questions of seven kinds, then of 32 types. Geometry gives each answer. Write training and test files that share no room.
 #
 # **What you'll learn.**
@@ -718,6 +720,7 @@ opened = load_dataset(str(big), cache_dir=str(out / "cache"))["train"]
 print(opened)
 print((big / "README.md").read_text()[:620])
 
+
 # %% [markdown]
 # ## In practice
 #
@@ -751,4 +754,87 @@ print((big / "README.md").read_text()[:620])
 # - SpaceR: *Reinforcing MLLMs in Video Spatial Reasoning*, §3 and Figure 5.
 # - VSI-Bench, *Thinking in Space*: https://arxiv.org/abs/2412.14171
 #
-# Next: **04 · Design rewards** decides the reward of a right answer and a right map.
+# ## Quiz
+#
+# <details><summary>1. Why is no question asked about a category with one instance in counting?</summary>
+#
+# *How many toilets?* is one in nearly every room: the words give the answer away.
+#
+# </details>
+#
+# <details><summary>2. What does the oracle share with the generator?</summary>
+#
+# The scene, and nothing else: it reads the words of the question and derives the answer a second way.
+#
+# </details>
+#
+# <details><summary>3. A held-out room was scanned twice. Which scans may be trained on?</summary>
+#
+# Neither: both are one space, and splits assign whole spaces.
+#
+# </details>
+
+# %% [markdown]
+# ## Solutions
+#
+# The code of each solution is closed here and on the site: click on it to open it. What it prints is checked like every other output.
+#
+# <details><summary>Solution 1</summary>
+#
+# *Hard* loses most: it has four borders, at 0°, 90°, 180° and 270°, and a direction within 40° of one is refused. *Medium* has three, *easy* two.
+#
+# </details>
+
+# %% tags=["solution", "hide-cell"]
+def asked_with(kind, border):
+    """How many questions of a kind are left under another border."""
+    changed = dataclasses.replace(rules, direction_border_deg=border)
+    return sum(isinstance(q, Draft) for s in drawn[:8]
+               for q in GENERATORS[kind](s, np.random.default_rng(seed), changed))
+
+
+levels = [f"object_rel_direction_{name}" for name in ("easy", "medium", "hard")]
+pd.DataFrame({
+    border: {short_name(k): asked_with(k, border) for k in levels}
+    for border in (rules.direction_border_deg, 40.0)
+})
+
+# %% [markdown]
+# <details><summary>Solution 2</summary>
+#
+# Some: a large option that reaches close to the target has its centre far away. The questions ask for the closest points, so centres would give other letters.
+#
+# </details>
+
+# %% tags=["solution", "hide-cell"]
+same = []
+for s in made_from[:12]:
+    group = s.by_category()
+    drafts = GENERATORS["object_rel_distance"](s, np.random.default_rng(seed), rules)
+    for q in (d for d in drafts if isinstance(d, Draft)):
+        here, *others = q.categories
+        spot = group[here][0].centroid_m
+        gaps = [min(np.linalg.norm(np.subtract(i.centroid_m, spot)) for i in group[n])
+                for n in others]
+        same.append("ABCD"[int(np.argmin(gaps))] == q.ground_truth)
+print(f"another answer in {same.count(False)} of {len(same)} questions")
+
+# %% [markdown]
+# <details><summary>Solution 3</summary>
+#
+# By the most frequent answer, the kinds with the fewest answers. The blind forest above says more: sizes follow from the category, which no flattening removes.
+#
+# </details>
+
+# %% tags=["solution", "hide-cell"]
+by_kind = {}
+for r in after:
+    by_kind.setdefault(short_name(r["question_type"]), []).append(r)
+guessed = {kind: (best_guess(some), len(some)) for kind, some in by_kind.items()}
+table = pd.DataFrame(guessed, index=["always the same", "questions"]).T.round(2)
+table.sort_values("always the same", ascending=False).head(4)
+
+# %% [markdown]
+# The next page decides the reward of a right answer and a right map.
+#
+# ← [02 · Rasterize](02_rasterize_maps.ipynb) · [04 · Design rewards](04_design_rewards.ipynb) → · [all stations](00_one_question.ipynb#The-stations)

@@ -14,17 +14,20 @@
 # %% [markdown]
 # # 04 · Design rewards that can be verified
 #
+# ← [03 · Generate](03_generate_qa.ipynb) · [05 · Train](05_train_grpo.ipynb) → · [all stations](00_one_question.ipynb#The-stations) · library: [`rewards`](../spacer_lib/rewards), [`language`](../spacer_lib/language), [`maps`](../spacer_lib/maps)
+#
 # **What you'll do.** Build SpaceR's reward from its parts, test it with reward hacks, and turn the rewards of a group into advantages.
 #
 # **What you'll learn.**
-# - judge a completion's format, its choice and its number, each by a written rule;
+# - read the paper's seven equations beside what the code does;
+# - judge a completion's format, its choice, its number and its text, each by a written rule;
 # - decide when a map counts, and when a length counts;
 # - probe a reward for completions that earn it without solving the task;
 # - compute the advantages of a group by hand, and see when they are all zero.
 #
 # **What you'll need.** Notebook 02 for maps and their scores. Nothing from disk. One CPU core, a few seconds, 1 GB of memory.
 #
-# [SpaceR](https://arxiv.org/abs/2504.01805) §4.1 (rewards), §4.2 (map reward), Eq. 1 to 6.
+# [SpaceR](https://arxiv.org/abs/2504.01805) §4.1 (rewards), §4.2 (map reward), Eq. 1 to 7.
 
 # %% tags=["parameters"]
 first_room: int = 8000000  # seed of the first room asked about
@@ -37,9 +40,11 @@ import os
 from collections import Counter
 from dataclasses import asdict
 
+import jiwer
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from rouge_score.rouge_scorer import RougeScorer
 
 from spacer_lib.artifacts import commit
 from spacer_lib.errors import SpacerError
@@ -58,7 +63,12 @@ from spacer_lib.questions.generators import question_rows
 from spacer_lib.rewards.assertions import check_thought
 from spacer_lib.rewards.config import ADDED, PRESETS, RewardConfig, get_preset
 from spacer_lib.rewards.consistency import consistency, follows
-from spacer_lib.rewards.metrics import THRESHOLDS, mean_relative_accuracy
+from spacer_lib.rewards.metrics import (
+    THRESHOLDS,
+    mean_relative_accuracy,
+    regression_score,
+    word_error_rate,
+)
 from spacer_lib.rewards.probes import TO_COMPARE, probe_table
 from spacer_lib.rewards.score import gate_opens, score
 from spacer_lib.rooms.scene import read_meta_file
@@ -73,6 +83,61 @@ rows = draw_rows(first_room, questions, "new", exact_boxes=False)
 choice = next(r for r in rows if r["options"])
 number = next(r for r in rows if r["question_type"] == "object_counting")
 {"commit": commit(), "questions": dict(Counter(r["problem_type"] for r in rows))}
+
+# %% [markdown]
+# ## Seven equations, and what the code does
+#
+# Each equation stands as SpaceR prints it, with what its released code or this project does otherwise. $\hat y$ is the completion or what is read from it, $y$ the ground truth.
+#
+# $$R_{\text{format}}(\hat{y}) = \begin{cases} 1, & \text{if } \hat{y} \text{ matches format,} \\ 0, & \text{otherwise.} \end{cases} \quad (1)$$
+#
+# **The code.** Exactly one think block and one answer block, in this order, with nothing outside them but a map.
+#
+# $$R_{\text{mc}}(\hat{y}, y) = \begin{cases} 1, & \text{if } \hat{y} = y, \\ 0, & \text{otherwise,} \end{cases} \quad (2)$$
+#
+# **The code.** $\hat y$ is the option that the answer chooses: its letter, the option in full, or its text.
+#
+# $$R_{\text{num}}(\hat{y}, y) = \frac{1}{N} \sum_{i=1}^N \mathbb{I} \left(\frac{|\hat{y} - y|}{y} \leq 1 - \theta_i \right), \quad \theta_i \in \{0.5, 0.55, \dots, 0.95\} \quad (3)$$
+#
+# **The code.** $N = 10$. The denominator is $|y|$, a truth of 0 needs an exact 0, and the comparison has a tolerance of $10^{-9}$.
+#
+# $$R_{map} = \sum_{i=1}^k \frac{n_i}{\sum_{j=1}^k n_j} \left(1 - \frac{\sqrt{(x_{p,i}-x_{g,i})^2+(y_{p,i}-y_{g,i})^2}}{\sqrt{M^2+M^2}} \right) \quad (4)$$
+#
+# **The code.** The equation has one position for each of $k$ categories, of $n_i$ objects. Several objects have to be paired, and it does not say how: `released` pairs greedily and divides by the larger count, `paper` takes the best pairing and divides by the true count (notebook 02).
+#
+# $$R_m = \begin{cases} R_{format} + R_{task} + R_{map} + R_l, & \text{if } R_{task} = 1 \\ R_{format} + R_{task} + R_l, & \text{otherwise,} \end{cases} \quad task \in \{mc, num, ocr, free, reg\} \quad (5)$$
+#
+# **The code.** $R_l$ stands in both lines; the text gives it to right answers alone, as here. The released code opens the gate of $R_{map}$ for numbers above 0.5 too.
+#
+# $$A_i = \frac{R_m - \text{mean}(\{R_m\})}{\text{std}(\{R_m\})} \quad (6)$$
+#
+# **The code.** $10^{-4}$ is added to the standard deviation, which divides by $G - 1$. So a group of equal rewards has advantages of 0 and no division by 0.
+#
+# $$J(\theta) = \mathbb{E}_{q, \{o_i\}} \left[\frac{1}{G} \sum_{i=1}^G \min \left(\frac{\pi_\theta(o_i|q)}{\pi_{\theta_{old}}(o_i|q)} A_i, \text{clip} \left(\frac{\pi_\theta(o_i|q)}{\pi_{\theta_{old}}(o_i|q)}, 1-\epsilon, 1+\epsilon \right) A_i \right) - \beta \mathcal{D}_{KL}(\pi_\theta || \pi_{ref}) \right] \quad (7)$$
+#
+# **The code.** One ratio for each token, in place of one for each response; a mean over the tokens of a response, then over responses; $\mathcal{D}_{KL}$ is estimated by $r - \log r - 1$ with $r = \pi_{ref} / \pi_\theta$. Notebooks 05 and 10 compute it.
+#
+# Four of them by hand, beside the library, on numbers small enough to check:
+
+# %%
+pairs = {"bed": ((2, 2), (5, 6)), "lamp": ((8, 1), (8, 1))}  # drawn, true
+by_eq_4 = np.mean([1 - np.hypot(*np.subtract(*both)) / np.hypot(10, 10)
+                   for both in pairs.values()])
+drawn, true = ({n: [both[k]] for n, both in pairs.items()} for k in (0, 1))
+by_eq_3 = np.mean([abs(12 - 10) / 10 <= 1 - theta + 1e-9 for theta in THRESHOLDS])
+asked = {"id": "x", "problem_type": "numerical", "ground_truth": "10", "map": true}
+said = {g: write_completion(str(g), "so", drawn) for g in (10, 12)}
+plain = RewardConfig(map_scorer="paper", length_window=None)
+table = {
+    "Eq. 3, 12 for 10": (by_eq_3, mean_relative_accuracy(12, 10)),
+    "Eq. 4, two objects": (by_eq_4, map_score(drawn, true, scorer="paper")),
+    "Eq. 5, right": (1 + 1 + by_eq_4, score(said[10], asked, plain).total),
+    "Eq. 5, not exact": (1 + by_eq_3, score(said[12], asked, plain).total),
+}
+
+# %% tags=["nbval-check-output"]
+assert all(np.isclose(*both) for both in table.values())
+pd.DataFrame(table, index=["by hand", "library"]).T.round(3)
 
 # %% [markdown]
 # ## Format: one think block, then one answer block
@@ -196,6 +261,73 @@ _ = ax.set(xlabel=f"texts (n = {len(texts)})")
 
 # %% [markdown]
 # **What to notice.** "4 or 5" is two answers, and so is a list of numbers. A reader that took one of them would pay for hedging, so both are ambiguous and score 0.
+
+# %% [markdown]
+# ## Text and measured values: OCR, free-form, regression
+#
+# SpaceR-151k adds general questions from Video-R1, with three rewards that Eq. 5 names and no equation defines (§4.1). They need no model as a judge either.
+#
+# - **OCR**: $1 - \mathrm{WER}$, not below 0. The word error rate is the least number of words to substitute, delete and insert, divided by the words of the truth. [jiwer](https://github.com/jitsi/jiwer) counts them.
+# - **Free-form**: the mean F1 of ROUGE-1, ROUGE-2 and ROUGE-L: shared words, shared pairs of neighbours, longest common sequence of words. [rouge-score](https://github.com/google-research/google-research/tree/master/rouge) counts them, on word stems.
+# - **Regression**: $1 - \min(1, |\hat y - y| / |y|)$. One step of MRA is 5% wide; this has no steps.
+
+# %%
+truths = {
+    "ocr": "no entry after nine",
+    "free-form": "a person puts a red cup on the table",
+    "regression": "40",
+}
+tried = {
+    "ocr": ["no entry after nine", "No entry after nine", "no entry at nine",
+            "no entry", "nine after entry no", "exit only through the back door"],
+    "free-form": ["a person puts a red cup on the table", "someone puts down a cup",
+                  "on the table", "table the on cup red a puts person a",
+                  "the the the"],
+    "regression": ["40", "36", "44", "60", "80", "about forty", "many"],
+}
+
+
+def paid_for(kind, answer):
+    """Task reward of an answer, and why it is what it is."""
+    row = {"id": kind, "problem_type": kind, "ground_truth": truths[kind]}
+    found = score(f"<think>x</think><answer>{answer}</answer>", row, RewardConfig())
+    return kind, truths[kind], answer, round(found.task, 2), found.answer_failure or ""
+
+
+# %% tags=["nbval-check-output"]
+lines = [paid_for(kind, answer) for kind, some in tried.items() for answer in some]
+columns = ["type", "true", "answer", "task reward", "failure"]
+pd.DataFrame(lines, columns=columns).set_index("type")
+
+# %% [markdown]
+# Where the word errors are, word by word, and what each ROUGE counts:
+
+# %% tags=["nbval-check-output"]
+found = jiwer.process_words(truths["ocr"], "no entry at nine now")
+print(jiwer.visualize_alignment(found, show_measures=False))
+errors = found.substitutions + found.deletions + found.insertions
+assert found.wer == errors / 4 == word_error_rate("no entry at nine now", truths["ocr"])
+
+# %% tags=["nbval-check-output"]
+scorer = RougeScorer(["rouge1", "rouge2", "rougeL"], use_stemmer=True)
+rouge = {answer: {k: v.fmeasure for k, v in
+                  scorer.score(truths["free-form"], answer).items()}
+         for answer in tried["free-form"]}
+rouge = pd.DataFrame(rouge).T
+assert np.allclose(rouge.mean(axis=1), [line[3] for line in lines[6:11]], atol=0.005)
+rouge.assign(mean=rouge.mean(axis=1)).round(2)
+
+# %% tags=["nbval-check-output"]
+guesses = np.linspace(0, 80, 801)
+figure, ax = plt.subplots(figsize=(6.4, 2.6))
+measures = {"numerical (MRA)": mean_relative_accuracy, "regression": regression_score}
+for (name, measure), style in zip(measures.items(), ("-", "--"), strict=True):
+    ax.plot(guesses, [measure(g, 40) for g in guesses], style, label=name)
+ax.set(xlabel="answer (true: 40)", ylabel="task reward")
+_ = ax.legend()
+
+# %% [markdown]
+# **What to notice.** Successes and failures stand side by side. One wrong case costs a word of an OCR answer. A reversed sentence keeps its ROUGE-1 and loses the rest; an answer of one repeated common word still earns a little: word overlap is a weak judge of meaning. A regression reward is above 0 up to twice the truth, so a bad number earns something, unlike under MRA. None of these three is ever 1 for a near miss, so under the gate of Eq. 5 only an exact text is *right*.
 #
 # ## The map, and its gate
 #
@@ -610,10 +742,93 @@ _ = ax.legend()
 #
 # ## References
 #
-# - *SpaceR: Reinforcing MLLMs in Video Spatial Reasoning*, §4.1, §4.2, Eq. 1 to 6: https://arxiv.org/abs/2504.01805
+# - *SpaceR: Reinforcing MLLMs in Video Spatial Reasoning*, §4.1, §4.2, Eq. 1 to 7: https://arxiv.org/abs/2504.01805
 # - vsGRPO (other shapes, reward hacks): https://arxiv.org/abs/2504.00883
 # - VSI-Bench (mean relative accuracy): https://arxiv.org/abs/2412.14171
 # - DeepSeekMath (GRPO, group advantages): https://arxiv.org/abs/2402.03300
 # - TRL, custom reward functions: https://huggingface.co/docs/trl/grpo_trainer
 #
-# Next: **05 · Train** trains a model with these rewards.
+# ## Quiz
+#
+# <details><summary>1. A right answer with an unreadable map: what does it earn here, and in the released code?</summary>
+#
+# Here format and task; only the map part is 0. The released code takes the answer's reward too.
+#
+# </details>
+#
+# <details><summary>2. What is the regression reward of 15 where 10 is true?</summary>
+#
+# 0.5: one minus the relative error.
+#
+# </details>
+#
+# <details><summary>3. Why does a reward of equal totals teach nothing, however high they are?</summary>
+#
+# Advantages are differences from the group's mean, and these are all zero.
+#
+# </details>
+
+# %% [markdown]
+# ## Solutions
+#
+# The code of each solution is closed here and on the site: click on it to open it. What it prints is checked like every other output.
+#
+# <details><summary>Solution 1</summary>
+#
+# It depends on the tokenizer: tokens are counted, not words. With 1.2 to 1.7 tokens a word, 300 words are 360 to 510 tokens and earn it; with one token a word they do not.
+#
+# </details>
+
+# %% tags=["solution", "hide-cell"]
+for each in (1.0, 1.2, 1.5, 1.7, 2.0):
+    tokens = round(300 * each)
+    bonus = score(right, choice, RewardConfig(), tokens).length
+    print(f"{each} tokens a word: {tokens} tokens, bonus {bonus}")
+
+# %% [markdown]
+# <details><summary>Solution 2</summary>
+#
+# *Room 4*, *the 4th chair* and *no 4* are read as 4: a name, a rank and a refusal. *Not 4*, *fewer than 4* and a subtraction are caught. A rule that reads a number cannot know what a sentence means.
+#
+# </details>
+
+# %% tags=["solution", "hide-cell"]
+odd = ["room 4", "the 4th chair", "not 4", "fewer than 4", "4 minus 1", "no 4", "A4"]
+table = pd.DataFrame(map(read_number, odd), index=odd, columns=["number", "failure"])
+table.astype({"number": object}).fillna("")
+
+# %% [markdown]
+# <details><summary>Solution 3</summary>
+#
+# *Wrong, perfect map* gains its whole map score. A policy would learn to draw well and to guess: the map is paid whether or not the answer follows.
+#
+# </details>
+
+# %% tags=["solution", "hide-cell"]
+always = RewardConfig(grid_size=grid_size, map_gate="always")
+gain = {name: score(text, choice, always).total - score(text, choice, config).total
+        for name, text in rollouts.items()}
+pd.Series({name: round(value, 2) for name, value in gain.items() if value > 1e-9})
+
+
+# %% [markdown]
+# <details><summary>Solution 4</summary>
+#
+# Added: nothing, the mean moves along. Doubled: nothing but the constant's share, since the standard deviation doubles too.
+#
+# </details>
+
+# %% tags=["solution", "hide-cell"]
+def advantages_of(values):
+    """Eq. 6 of one group."""
+    return (values - values.mean()) / (values.std(ddof=1) + 1e-4)
+
+
+for name, values in {"plus one": r + 1, "doubled": 2 * r}.items():
+    change = np.abs(advantages_of(values) - advantages_of(r)).max()
+    print(f"{name:9} advantages change by {change:.4f} at most")
+
+# %% [markdown]
+# The next page trains a model with these rewards.
+#
+# ← [03 · Generate](03_generate_qa.ipynb) · [05 · Train](05_train_grpo.ipynb) → · [all stations](00_one_question.ipynb#The-stations)

@@ -14,12 +14,13 @@
 # %% [markdown]
 # # 05 · Train with verifiable rewards (SG-RLVR)
 #
+# ← [04 · Design rewards](04_design_rewards.ipynb) · [06 · Baselines](06_train_baselines.ipynb) → · [all stations](00_one_question.ipynb#The-stations) · library: [`training`](../spacer_lib/training), [`models`](../spacer_lib/models), [`tiny`](../spacer_lib/tiny)
+#
 # **What you'll do.** Sample eight completions of each question from a small video model, reward each with a program, and make the better ones more likely. This is GRPO with SpaceR's map reward. The camera view is `new`: the model has seen no demonstrations from it.
 #
 # **What you'll learn.**
 # - compute the advantage of each completion in a group, and find the same numbers in the trainer;
 # - detect a trainer whose loss ignores the video;
-# - compute the prompt of a group once, with the same loss up to rounding;
 # - launch one recipe on a laptop core, on two CPU ranks or on eight GPUs;
 # - read the training curves: which rewards change, and which groups have zero advantage.
 #
@@ -45,7 +46,6 @@ import inspect
 import os
 import re
 import tempfile
-import time
 import warnings
 
 import matplotlib.pyplot as plt
@@ -53,7 +53,6 @@ import numpy as np
 import pandas as pd
 import torch
 from IPython.display import display
-from torch.nn.functional import scaled_dot_product_attention
 from transformers.utils.logging import disable_progress_bar
 
 from spacer_lib.artifacts import PROJECT_ROOT, commit, provenance, read_json
@@ -70,7 +69,6 @@ from spacer_lib.rooms.video import read_frames
 from spacer_lib.tiny.curriculum import SEEDS, draw_rows
 from spacer_lib.training import grpo
 from spacer_lib.training.assembly import build_trainer
-from spacer_lib.training.attention import Group, branch_attention, pieces, visible
 from spacer_lib.training.processes.launch import launch, resolve_workers
 from spacer_lib.training.processes.monitor import LiveFigure
 from spacer_lib.training.recipe import dump_config, load_config
@@ -306,103 +304,6 @@ _ = axes[1].set(xlabel="probability of a token", ylabel="KL estimate (nats)")
 # %% [markdown]
 # **What to notice.** Between the dotted lines the gradient is that of the ratio. It is zero above the upper line for a positive advantage, and below the lower line for a negative one. With one update a batch, as published, no token gets there. The loss takes the mean over the tokens of a completion first, then over completions, so a token of a long completion has less weight. `loss_type` in a recipe selects other means (`dapo`, `bnpo`, `dr_grpo`). `importance_level: sequence` selects one ratio per completion (GSPO). `tests/training/test_grpo.py` compares each with TRL's own loss and with its formula in numpy.
 #
-# ## Each prompt once
-#
-# A group is one video prompt of $P$ tokens with $G$ completions of $C$ tokens. With a row for each completion, the prompt and its video are computed $G$ times: in the rollout, and in old, reference and policy scores. Once is enough, because the prompt's keys and values are the same for all completions. So one row holds the prompt once and all completions after it as *branches*. A branch attends to the prompt and to itself, not to another branch. Its positions continue those of the prompt.
-
-# %% tags=["nbval-check-output"]
-figure, ax = plt.subplots(figsize=(3.6, 3.4))
-ax.imshow(visible((Group(8, (5, 3, 5)),)), cmap="Blues", vmax=1.6)
-for place, name in ((4, "prompt"), (10, "A"), (14, "B"), (18, "C")):
-    ax.text(place, -1.2, name, ha="center", fontsize=8)
-for edge in (7.5, 12.5, 15.5):
-    ax.axvline(edge, color="white")
-    ax.axhline(edge, color="white")
-_ = ax.set(xlabel="looked at", ylabel="looking")
-
-# %% [markdown]
-# The full mask is never made. The attention is computed in pieces: the prompt over itself, all branches over the prompt, each branch over itself. A branch's token is in two pieces. Their outputs are merged by the logarithms of their softmax sums, so the prompt's keys are never copied. The result is the same as with the full mask:
-
-# %%
-print(inspect.getsource(pieces))
-
-# %%
-layout = (Group(before=8, lengths=(5, 3, 5)),)  # P - 1, and each completion's tokens
-generator = torch.Generator().manual_seed(0)
-size = 3, 1, 2, layout[0].size, 4  # queries, keys, values; row; heads; …
-query, key, value = torch.randn(size, generator=generator)
-split, _ = branch_attention(None, query, key, value, None, branches=layout)
-whole = scaled_dot_product_attention(query, key, value, attn_mask=visible(layout))
-np.testing.assert_allclose(split.transpose(1, 2), whole, atol=1e-6)
-
-# %% [markdown]
-# Every target is the next token of its own completion. So log-probabilities and gradients are those of separate rows, with $P + GC$ positions in place of $G(P + C)$:
-
-# %% tags=["nbval-check-output"]
-P = int(batch["prompt_mask"].sum(dim=1)[0])
-C = int(batch["completion_mask"].sum() / len(texts))
-shapes = {"here": (P, C), "SpaceR": (1100, 400), "short answers": (1100, 100)}
-law = {name: (G * (p + c), p + G * c) for name, (p, c) in shapes.items()}
-law = pd.DataFrame(law, index=["a row each", "prompt once"]).T
-law.assign(ratio=(law["a row each"] / law["prompt once"]).round(2))
-
-
-# %%
-def scored(trainer, batch, shared):
-    """Loss, log-probabilities and seconds of one pass, forward and backward."""
-    trainer.shared_prefix = shared
-    loss, logps = trainer.score(batch)
-    start = time.perf_counter()
-    trainer._compute_loss(trainer.model, batch).backward()
-    return loss, logps, time.perf_counter() - start
-
-
-passes = {name: [] for name in ("prompt once", "a row each")}
-for _ in range(3):
-    for name, shared in zip(passes, (G, None), strict=True):
-        passes[name].append(scored(trainer, batch, shared))
-trainer.shared_prefix = G
-
-# %%
-gap = (passes["prompt once"][0][1] - passes["a row each"][0][1]).abs().max()
-for name, found in passes.items():
-    seconds = np.median([one[2] for one in found])
-    print(f"{name:12} loss {found[0][0]:+.7f}, {seconds:.2f} s")
-print(f"log-probabilities differ by {gap:.1g} at most")
-
-# %% [markdown]
-# **What to notice.** The seconds change; loss and log-probabilities stay the same up to rounding. `advanced.shared_prefix: auto` (the default) shares the prompt wherever the result is exact, and checks it on real rows before the first step. Elsewhere (dropout, other model families, groups cut into single completions) it says why it does not. `advanced.completions_per_forward` needs less memory and saves less time.
-#
-# If the seconds were proportional to the tokens, the ratio of seconds would be $G(P+C)/(P+GC)$: the curves below. The dots are measured: updates (forward and backward) of a Qwen2.5-VL of hidden size 256 on one CPU core. One stock trainer computes one row per forward, the other the whole group as a padded batch. One of $P$, $C$ and $G$ changes at a time; the others stay at 600, 100 and 8.
-
-# %%
-kept = PROJECT_ROOT / "papermill_runs" / "bench_step"
-middle = kept / "600_100_8.json"  # what one dimension at a time departs from
-paths = sorted(kept.glob("*.json"), key=lambda path: path != middle)
-benches = [read_json(path) for path in paths]
-figure, axes = plt.subplots(1, 3, figsize=(9, 2.8), sharey=True)
-for ax, vary in zip(axes, ("prompt", "completion", "group"), strict=True):
-    training_plots.shared_prefix_ratios(benches, vary, ax)
-    ax.get_legend().remove()
-    ax.set(ylabel="")
-axes[0].set(ylabel="update: stock seconds / shared")
-_ = axes[0].legend()
-
-# %% [markdown]
-# The table has SpaceR's proportions ($P=1100$, $C=400$, $G=8$). It shows the seconds of the two stock forms divided by ours, for each phase. The last row shows the same ratio for memory.
-
-# %%
-published = read_json(kept / "1100_400_8.json")
-phases = pd.DataFrame(published["rows"]).pivot(
-    index="name", columns="other", values="ratio"
-)
-memory = pd.Series(published["peak_memory_gb"])
-phases.loc["memory of an update"] = memory / memory["shared"]
-phases.round(2)
-
-# %% [markdown]
-# **What to notice.** One row per forward lies a little above the curve: the vision tower runs once in place of $G$ times, and the formula does not count its tokens. The padded batch lies far above the curve: its activations exceed the caches, and its padding mask slows the attention. The ratio is small for long completions. A forward of $k$ completions of a larger group (`completions_per_forward`) is a group of $k$ in the right panel. Generation saves only the prefill: each completion still decodes its own tokens, one at a time. `python -m benches.step` measures any shape, here or on a GPU, with random weights of the published 3B and 7B configurations too; `make bench-step` repeats these.
-#
 # ## Ways to learn nothing
 #
 # A published checkpoint brings its own sampling settings, and Qwen2.5-VL's temperature is near zero. Then the completions of a group are equal, and their advantages are zero. Without a check the run would continue with a loss of exactly zero. The trainer stops with this error:
@@ -593,7 +494,7 @@ if after:
 #
 # 1. Give all four hand-written answers the same reward. What do the advantages become, and what would the gradient be?
 # 2. Add 10 to every reward of one group. Which number in this notebook changes?
-# 3. Train with `-p recipe tiny_no_map` and plot the two curves of zero-advantage groups in one figure.
+# 3. Train with `-p recipe tiny_no_map` and compare the shares of zero-advantage groups. (The study of notebook 06 has three seeds of each.)
 #
 # ## References
 #
@@ -601,4 +502,66 @@ if after:
 # - DeepSeekMath (GRPO): https://arxiv.org/abs/2402.03300
 # - TRL, GRPO trainer: https://huggingface.co/docs/trl/grpo_trainer
 #
-# Next: **06 · Train baselines**: the same rows by SFT, DPO and GRPO without a map.
+# ## Quiz
+#
+# <details><summary>1. Why is the loss close to 0 on fresh rollouts while its gradient is not?</summary>
+#
+# Every ratio is 1 and the advantages of a group sum to zero, so the values cancel. The gradients of the log-probabilities do not.
+#
+# </details>
+#
+# <details><summary>2. What would a loss without the video teach?</summary>
+#
+# To write the map of the average room: nothing that depends on what is seen.
+#
+# </details>
+#
+# <details><summary>3. Which tokens does the clip of Eq. 7 stop?</summary>
+#
+# Those whose ratio is above 1 + ε with a positive advantage, or below 1 - ε with a negative one.
+#
+# </details>
+
+# %% [markdown]
+# ## Solutions
+#
+# The code of each solution is closed here and on the site: click on it to open it. What it prints is checked like every other output.
+#
+# <details><summary>Solution 1</summary>
+#
+# All zero, and so is the gradient of the surrogate: each token's gradient is multiplied by its completion's advantage. Only the KL term is left.
+#
+# </details>
+
+# %% tags=["solution", "hide-cell"]
+print(grpo.group_advantages(torch.full((1, 4), 5.0)).tolist())
+
+# %% [markdown]
+# <details><summary>Solution 2</summary>
+#
+# The logged mean reward. Advantages, loss and gradient stay: only differences within a group count.
+#
+# </details>
+
+# %% tags=["solution", "hide-cell"]
+plain, more = (grpo.group_advantages(torch.tensor([[5.0, 2.0, 1.0, 0.0]]) + extra)
+               for extra in (0.0, 10.0))
+print(f"largest change of an advantage: {(plain - more).abs().max():.0e}")
+
+# %% [markdown]
+# <details><summary>Solution 3</summary>
+#
+# With the map reward hardly any group is silent. Without it a part of them is, and it changes little in 75 steps.
+#
+# </details>
+
+# %% tags=["solution", "hide-cell"]
+arms = read_json(PROJECT_ROOT / "papermill_runs" / "study_baselines.json")["runs"]
+silent = {f"{run['arm']}, seed {run['seed']}": run["training"]["frac_reward_zero_std"]
+          for run in arms if run["arm"] in ("map", "no_map")}
+pd.DataFrame(silent, index=["first 10 steps", "last 10"]).T.round(3)
+
+# %% [markdown]
+# The next page trains the same model by SFT, DPO and GRPO without a map.
+#
+# ← [04 · Design rewards](04_design_rewards.ipynb) · [06 · Baselines](06_train_baselines.ipynb) → · [all stations](00_one_question.ipynb#The-stations)

@@ -14,6 +14,8 @@
 # %% [markdown]
 # # 06 · Train baselines beside SG-RLVR
 #
+# ← [05 · Train](05_train_grpo.ipynb) · [07 · Evaluate](07_evaluate.ipynb) → · [all stations](00_one_question.ipynb#The-stations) · library: [`training`](../spacer_lib/training), [`study.py`](../spacer_lib/study.py)
+#
 # **What you'll do.** Train the same small model on the same questions by other methods (SFT, DPO, GRPO without a map reward), and compare them in studies over several seeds.
 #
 # **What you'll learn.**
@@ -440,8 +442,8 @@ training("hacking", [*paid, "completions/mean_length", "map_hit_rate"])
 #
 # ## Exercises
 #
-# 1. Corrupt the *map* instead of the answer in DPO's rejected response (`training/responses.py`). What happens to hits?
-# 2. Select with `-p responses 2`, then with 16. Which questions are kept in one case and dropped in the other, and why?
+# 1. Corrupt the *map* instead of the answer in DPO's rejected response (`training/responses.py`). Which tokens does the preference reach then?
+# 2. Select by the first two responses, then by all. Which questions are kept in one case and dropped in the other, and why?
 # 3. Write a study with SFT on 75, 150, 300 and 600 steps. After how many steps does more training no longer help?
 #
 # ## References
@@ -450,4 +452,84 @@ training("hacking", [*paid, "completions/mean_length", "map_hit_rate"])
 # - vsGRPO: *Improved Visual-Spatial Reasoning via R1-Zero-Like Training*, §4.
 # - Rafailov et al., *Direct Preference Optimization*: https://arxiv.org/abs/2305.18290
 #
-# Next: **07 · Evaluate** asks held-out questions before and after SG-RLVR.
+# ## Quiz
+#
+# <details><summary>1. DPO's margin grows. Has the chosen response become likelier?</summary>
+#
+# Not necessarily: both may become less likely, the rejected one faster.
+#
+# </details>
+#
+# <details><summary>2. Which tokens may a supervised loss not include here?</summary>
+#
+# Those of prompt and video: the model never has to write them.
+#
+# </details>
+#
+# <details><summary>3. Why is a question dropped that the model answers rightly eight times?</summary>
+#
+# Its group has equal rewards under the task reward alone, so it gives no gradient.
+#
+# </details>
+
+# %% [markdown]
+# ## Solutions
+#
+# The code of each solution is closed here and on the site: click on it to open it. What it prints is checked like every other output.
+#
+# <details><summary>Solution 1</summary>
+#
+# With a wrong answer the two responses differ in the last tokens only. With a wrong map they differ in most cells, so the preference speaks about places, which hits measure.
+#
+# </details>
+
+# %% tags=["solution", "hide-cell"]
+from spacer_lib.maps.grid import turned
+from spacer_lib.maps.text import map_to_text
+
+read = processor.tokenizer
+twin = next(p for p in pairs if p[0]["options"])
+good, bad_answer = twin[1]
+start, end = good.index("<map>") + 5, good.index("</map>")
+bad_map = good[:start] + map_to_text(turned(twin[0]["map"])) + good[end:]
+for name, text in {"wrong answer": bad_answer, "wrong map": bad_map}.items():
+    both = [read(t, add_special_tokens=False)["input_ids"] for t in (good, text)]
+    differ = sum(a != b for a, b in zip(*both, strict=False))
+    print(f"{name:12} {differ} of {len(both[0])} tokens differ")
+
+# %% [markdown]
+# <details><summary>Solution 2</summary>
+#
+# Two equal responses say little: a question that is answered rightly half of the time has equal pairs every other time. More responses keep more questions, and cost more.
+#
+# </details>
+
+# %% tags=["solution", "hide-cell"]
+few = {r["id"] for r in keep_informative(asked, [s[:2] for s in right])[0]}
+print(f"by two: {len(few)} kept, by {responses}: {len(names)}")
+print(f"kept by {responses} and dropped by two: {len(names - few)}; other way: "
+      f"{len(few - names)}")
+
+# %% [markdown]
+# <details><summary>Solution 3</summary>
+#
+# Four arms of one file. `load_study` checks every setting before anything trains; the run itself takes half an hour on a core.
+#
+# </details>
+
+# %% tags=["solution", "hide-cell"]
+from spacer_lib.artifacts import write_text
+
+arms = [f"  sft_{n}: {{recipe: sft_tiny, set: {{max_steps: {n}}}}}"
+        for n in (75, 150, 300, 600)]
+path = folder / "sft_steps.yaml"
+lines = ["recipe: tiny", "reference: sft_75", "arms:", *arms, ""]
+write_text(path, "\n".join(lines))
+study = load_study(path, seeds=[0])
+print(f"{len(study.arms)} arms, {len(study.seeds)} seed:", *study.arms)
+print("spacer extras study --config sft_steps.yaml --seeds 0")
+
+# %% [markdown]
+# The next page asks held-out questions before and after SG-RLVR.
+#
+# ← [05 · Train](05_train_grpo.ipynb) · [07 · Evaluate](07_evaluate.ipynb) → · [all stations](00_one_question.ipynb#The-stations)

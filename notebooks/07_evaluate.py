@@ -14,6 +14,8 @@
 # %% [markdown]
 # # 07 · Evaluate on rooms outside training
 #
+# ← [06 · Baselines](06_train_baselines.ipynb) · [08 · Ablate](08_ablate.ipynb) → · [all stations](00_one_question.ipynb#The-stations) · library: [`evaluation`](../spacer_lib/evaluation), [`benchmarks`](../spacer_lib/benchmarks)
+#
 # **What you'll do.** Ask the model of notebook 05 questions about new rooms, before and after SG-RLVR. Compare the scores with floors, which are reached without the video, and find out where the answers come from.
 #
 # **What you'll learn.**
@@ -503,3 +505,91 @@ write_json(folder / "summary.json", {**summary, "provenance": provenance()})
 # - SpaceR: *Reinforcing MLLMs in Video Spatial Reasoning*, §5 and Table 5.
 # - VSI-Bench, *Thinking in Space*: https://arxiv.org/abs/2412.14171
 # - Efron and Tibshirani, *An Introduction to the Bootstrap*, chapter 8 (clustered data).
+#
+# ## Quiz
+#
+# <details><summary>1. A score of 40 per cent: good or bad?</summary>
+#
+# It needs a floor and an interval. Under MRA one constant may earn 40 without a look.
+#
+# </details>
+#
+# <details><summary>2. The model is given the true map and still fails. What fails?</summary>
+#
+# Reasoning: the conclusion from the map, not the map.
+#
+# </details>
+#
+# <details><summary>3. Why are differences taken question by question?</summary>
+#
+# Both models meet the same hard questions. Pairing removes that part of the spread, so the interval is narrower.
+#
+# </details>
+
+# %% [markdown]
+# ## Solutions
+#
+# The code of each solution is closed here and on the site: click on it to open it. What it prints is checked like every other output.
+#
+# <details><summary>Solution 1</summary>
+#
+# *Own* changes most: on the demonstrated camera the warm start draws better maps. *Other*, *blind* and *oracle* depend on the view less, since what they look at is no help, absent, or replaced.
+#
+# </details>
+
+# %% tags=["solution", "hide-cell"]
+model, processor = load(before)
+few = seen_rows[:24]
+views = {
+    c: (np.mean([p["score"] for p in start[c][:24]]),
+        np.mean([p["score"] for p in ask(few, "solution_seen", c)]))
+    for c in ("own", "other", "blind", "oracle")
+}
+pd.DataFrame(views, index=[view, "seen"]).T.round(2)
+
+# %% [markdown]
+# <details><summary>Solution 2</summary>
+#
+# Directions and distances are relations between objects, so a turned map says the same. If scores fall, the model used more than relations, such as pixels beside the map.
+#
+# </details>
+
+# %% tags=["solution", "hide-cell"]
+from spacer_lib.evaluation.predictions import record as judge
+from spacer_lib.evaluation.predictions import reward_rule
+from spacer_lib.maps.grid import turned
+from spacer_lib.maps.text import map_to_text
+from spacer_lib.models.generation import generate
+
+some = rows[:48]
+forced = {
+    "true map": [row["map"] for row in some],
+    "turned by 90°": [turned(row["map"]) for row in some],
+}
+for name, cells in forced.items():
+    starts = [f"<think><map>{map_to_text(m)}</map>" for m in cells]
+    texts = generate(model, processor, some, GREEDY, prefixes=starts)
+    judged = [judge(r, t, reward_rule()) for r, t in zip(some, texts, strict=True)]
+    table = summarize(judged).query("level == 'kind'").set_index("name")["score"]
+    print(name, {short_name(k): round(v, 2) for k, v in table.items()})
+
+# %% [markdown]
+# <details><summary>Solution 3</summary>
+#
+# Questions of one room succeed and fail together. Treated as independent they look like more evidence than they are, and the interval is too narrow where rooms differ.
+#
+# </details>
+
+# %% tags=["solution", "hide-cell"]
+from spacer_lib.evaluation.bootstrap import bootstrap_interval
+
+values = [made["score"] for made in records]
+by_room = [made["scene_name"] for made in records]
+for name, groups in {"rooms": by_room, "questions": range(len(values))}.items():
+    mean, low, high = bootstrap_interval(values, groups, np.random.default_rng(seed))
+    print(f"{name:9} resampled: {mean:.3f} [{low:.3f}, {high:.3f}]")
+
+# %% [markdown]
+# The next page exchanges maps and names each failure.
+#
+# ← [06 · Baselines](06_train_baselines.ipynb) · [08 · Ablate](08_ablate.ipynb) → · [all stations](00_one_question.ipynb#The-stations)

@@ -14,6 +14,8 @@
 # %% [markdown]
 # # 08 · Ablate what the answers depend on
 #
+# ← [07 · Evaluate](07_evaluate.ipynb) · [09 · Figures](09_reproduce_figures.ipynb) → · [all stations](00_one_question.ipynb#The-stations) · library: [`evaluation`](../spacer_lib/evaluation), [`questions`](../spacer_lib/questions)
+#
 # **What you'll do.** Show every ablation with its interval. Then analyse one model's answers: exchange the map, let a geometric solver answer from the map alone, and name each failure.
 #
 # **What you'll learn.**
@@ -482,3 +484,90 @@ kept["failures"]
 # - SpaceR: *Reinforcing MLLMs in Video Spatial Reasoning*, §5.3, Appendix C.
 # - VSI-Bench, *Thinking in Space*: https://arxiv.org/abs/2412.14171
 # - Gwet, *Computing inter-rater reliability and its variance in the presence of high agreement*, 2008.
+#
+# ## Quiz
+#
+# <details><summary>1. An interval of a difference is [-1.2, 3.4]. Which arm is better?</summary>
+#
+# Not distinguishable. That is a result, whatever the mean.
+#
+# </details>
+#
+# <details><summary>2. The hit rate on 5 x 5 is higher than on 10 x 10. Are the maps better?</summary>
+#
+# No: a larger cell forgives more, random maps included. Compare at the same distance.
+#
+# </details>
+#
+# <details><summary>3. The drawn map gives the right option and the answer is wrong. Which failure is it?</summary>
+#
+# Reasoning.
+#
+# </details>
+
+# %% [markdown]
+# ## Solutions
+#
+# The code of each solution is closed here and on the site: click on it to open it. What it prints is checked like every other output.
+#
+# <details><summary>Solution 1</summary>
+#
+# On the camera without demonstrations maps get worse: perception and localisation grow. Few questions are asked here; `-p view new` asks all.
+#
+# </details>
+
+# %% tags=["solution", "hide-cell"]
+other_view = "new" if view == "seen" else "seen"
+other_rows = draw_rows(SEEDS["develop"], 24, other_view)
+answers = evaluate(
+    model, processor, other_rows, AskSettings("tiny", seed=seed, batch_size=24),
+    condition="own", out_path=folder / "solution_view.jsonl",
+)
+kinds = {view: judged["own"], other_view: failures(answers, other_rows)}
+pd.DataFrame({
+    name: found["label"].value_counts(normalize=True) for name, found in kinds.items()
+}).fillna(0).round(2)
+
+# %% [markdown]
+# <details><summary>Solution 2</summary>
+#
+# All of them: counts, bearings between objects and distances between cells do not change when the room is turned.
+#
+# </details>
+
+# %% tags=["solution", "hide-cell"]
+from spacer_lib.maps.grid import turned
+from spacer_lib.questions.solver import answer_from_map
+
+agree = {}
+for row in rows:
+    same = [answer_from_map(row, m) for m in (row["map"], turned(row["map"]))]
+    agree.setdefault(short_name(row["question_type"]), []).append(same[0] == same[1])
+{kind: f"{sum(found)} of {len(found)}" for kind, found in agree.items()}
+
+# %% [markdown]
+# <details><summary>Solution 3</summary>
+#
+# Centres lie inside their boxes, so the way between centres is longer than the gap between surfaces by about half of each box.
+#
+# </details>
+
+# %% tags=["solution", "hide-cell"]
+from spacer_lib.questions.solver import answer_from_map, cell_size_m
+from spacer_lib.rooms.synthetic.layout import draw_room
+from spacer_lib.rooms.synthetic.views import to_scene
+
+errors = []
+for row in (r for r in rows if r["question_type"] == "object_abs_distance"):
+    room = to_scene(draw_room(int(row["video"].rsplit("/", 1)[1]), "dollhouse"))
+    solved = answer_from_map(row, row["map"], cell_size_m(room))
+    if solved.answer is not None:
+        errors.append(float(solved.answer) - float(row["ground_truth"]))
+too_long = np.mean(np.array(errors) > 0)
+print(f"n = {len(errors)}: centres are {np.mean(errors):+.2f} m from the gap, "
+      f"too long in {too_long:.0%}")
+
+# %% [markdown]
+# The next page draws the papers' figures beside ours.
+#
+# ← [07 · Evaluate](07_evaluate.ipynb) · [09 · Figures](09_reproduce_figures.ipynb) → · [all stations](00_one_question.ipynb#The-stations)

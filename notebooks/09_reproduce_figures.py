@@ -14,6 +14,8 @@
 # %% [markdown]
 # # 09 · Reproduce figures and tables of the papers
 #
+# ← [08 · Ablate](08_ablate.ipynb) · [10 · Write GRPO](10_write_grpo.ipynb) → · [all stations](00_one_question.ipynb#The-stations) · library: [`published`](../spacer_lib/published), [`pictures`](../spacer_lib/pictures)
+#
 # **What you'll do.** Draw every figure and table of SpaceR, Spatial-R1 and vsGRPO in one pass: published numbers from CSV files, and our own runs beside them. Every figure is exported.
 #
 # **What you'll learn.**
@@ -731,7 +733,7 @@ drawn_from = " ".join(exported.values())
 #
 # 1. Which single task contributes most to SpaceR's gain over its base model? (Spatial-R1's table has the base.)
 # 2. Find the two tables whose average is furthest from its cells. Does the ranking of models change when you recompute it?
-# 3. Run notebook 07 with another seed, pass its folder as `runs`, and see which figures move.
+# 3. Notebook 07 has run with another seed, and its folder is passed as `runs`. Which figures of this page can change?
 #
 # ## References
 #
@@ -740,4 +742,74 @@ drawn_from = " ".join(exported.values())
 # - vsGRPO: *Improved Visual-Spatial Reasoning via R1-Zero-Like Training*.
 # - VSI-Bench, *Thinking in Space*: https://arxiv.org/abs/2412.14171
 #
-# This was the last notebook; `README.md` says what is not reproduced.
+# ## Quiz
+#
+# <details><summary>1. Where does a published number come from on this page?</summary>
+#
+# From a CSV file with paper, table, row and column: `published.value` finds it or refuses.
+#
+# </details>
+#
+# <details><summary>2. When may a curve of a paper not be redrawn?</summary>
+#
+# When its numbers are not printed. Then only our own runs are drawn.
+#
+# </details>
+#
+# <details><summary>3. A printed average differs from the mean of its cells. What does this page do?</summary>
+#
+# It marks the number and keeps the printed one.
+#
+# </details>
+
+# %% [markdown]
+# ## Solutions
+#
+# The code of each solution is closed here and on the site: click on it to open it. What it prints is checked like every other output.
+#
+# <details><summary>Solution 1</summary>
+#
+# Per task, SpaceR's own row of Table 5 less the base model's row of Spatial-R1's table. Both papers print one model, base and benchmark, but not one evaluation, so a gap mixes training with settings.
+#
+# </details>
+
+# %% tags=["solution", "hide-cell"]
+base = published.wide("spatial_r1_table1").loc["Qwen2.5-VL-7B (zero-shot)"].iloc[:8]
+reached = published.wide("spacer_table5").loc["Model-generated", list(against)]
+gained = pd.Series(reached.to_numpy() - base.to_numpy(), index=reached.index)
+gained.sort_values(ascending=False).round(1)
+
+# %% [markdown]
+# <details><summary>Solution 2</summary>
+#
+# Spatial-R1's own average differs most from its cells, and its table's ranking changes when averages are recomputed. vsGRPO's differ by rounding, and its ranking stays.
+#
+# </details>
+
+# %% tags=["solution", "hide-cell"]
+tables = {}
+for name in ("spatial_r1_table1", "vsgrpo_table2"):
+    printed_table = published.wide(name)
+    column = "Avg" if "Avg" in printed_table else "Overall Acc (Avg.)"
+    mean = printed_table.drop(columns=column).mean(axis=1, skipna=False)
+    both = pd.DataFrame({"printed": printed_table[column], "mean": mean}).dropna()
+    order = [list(both[k].sort_values().index) for k in both]
+    gap = (both["printed"] - both["mean"]).abs()
+    tables[name] = {"largest difference": gap.max().round(2), "of": gap.idxmax(),
+                    "ranking changes": order[0] != order[1]}
+pd.DataFrame(tables)
+
+# %% [markdown]
+# <details><summary>Solution 3</summary>
+#
+# Those that are drawn from `summary.json`, which notebook 07 writes.
+#
+# </details>
+
+# %% tags=["solution", "hide-cell"]
+[name for name, drawn in exported.items() if "summary.json" in drawn]
+
+# %% [markdown]
+# `README.md` says what is not reproduced.
+#
+# ← [08 · Ablate](08_ablate.ipynb) · [10 · Write GRPO](10_write_grpo.ipynb) → · [all stations](00_one_question.ipynb#The-stations)

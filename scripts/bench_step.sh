@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Times a GRPO step with each prompt computed once and as stock trainers do, for several
-# lengths of prompt and completion and sizes of group; notebook 05 draws the result. Takes
+# lengths of prompt and completion and sizes of group; notebook 11 draws the result. Takes
 # 15 minutes on one core. Other work on the machine changes the figures.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."

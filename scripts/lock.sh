@@ -2,7 +2,8 @@
 # Write requirements.lock, requirements-cuda.lock and requirements-cpu.lock: every
 # package that `make setup` installs, transitive ones included, with its version and the
 # SHA-256 of each of its files. Versions of direct dependencies come from
-# constraints.txt. requirements-vllm.lock is the same for `make vllm`. Needs a network.
+# constraints.txt. requirements-vllm.lock is the same for `make vllm`, and
+# requirements-site.lock for `make site`, from docs/requirements.in. Needs a network.
 #
 #     scripts/lock.sh          after a change of pyproject.toml or constraints.txt
 set -euo pipefail
@@ -135,3 +136,12 @@ PYTHON
         build/vllm-lock.out
 } >requirements-vllm.lock
 echo "requirements-vllm.lock: $(grep -c '^[a-z]' requirements-vllm.lock) packages"
+
+# ---------------------------------------------------------------- make site
+{
+    printf '# Written by scripts/lock.sh from docs/requirements.in, for Python 3.11.\n'
+    printf '# scripts/site.sh installs it with pip install --require-hashes --no-deps.\n'
+    "$venv/bin/uv" pip compile --quiet --universal --generate-hashes --upgrade \
+        --no-header --no-annotate --python-version 3.11 --system-certs \
+        docs/requirements.in
+} >requirements-site.lock

@@ -1,7 +1,7 @@
 """Tag the notebook cells whose outputs CI compares, after running what may vary again.
 
     export SPACER_QUICK=1
-    for book in notebooks/0*.ipynb; do
+    for book in notebooks/[0-9]*.ipynb; do
         spacer run "$(basename "$book" .ipynb)" --out "build/quick/$(basename "$book")"
     done
     python scripts/tag_compared.py build/quick

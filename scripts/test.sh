@@ -48,15 +48,17 @@ book_group() { # book_group NUMBER...
         "${@/#/notebooks/}"
 }
 books() {
-    local log kernels figures first=0 second=0 third=0
+    local log kernels figures book rest=() first=0 second=0 third=0
     log=$(mktemp) kernels=$(mktemp -d) figures=$(mktemp)
     mkdir -p "$kernels/profile_default/startup"
     echo "import figure_checker; figure_checker.watch('$figures')" \
         >"$kernels/profile_default/startup/00.py"
+    for book in notebooks/[0-9]*.ipynb; do
+        [[ $book == */0[567]_* ]] || rest+=("$(basename "$book")")
+    done
     book_group 05_train_grpo.ipynb 06_train_baselines.ipynb 07_evaluate.ipynb \
         >"$log" 2>&1 &
-    book_group 01_parse_scannet.ipynb 02_rasterize_maps.ipynb 03_generate_qa.ipynb \
-        04_design_rewards.ipynb 08_ablate.ipynb 09_reproduce_figures.ipynb || first=1
+    book_group "${rest[@]}" || first=1
     wait $! || second=1
     cat "$log"
     python tests/figure_checker.py "$figures" || third=1

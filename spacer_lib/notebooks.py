@@ -26,6 +26,9 @@ from spacer_lib.artifacts import (
 from spacer_lib.errors import SpacerError, nearest
 
 FOLDER = PROJECT_ROOT / "notebooks"
+SOLUTION = "solution"  # tag of cells that open when a reader asks for them
+# How JupyterLab knows that a cell is closed; the site closes ``hide-cell``.
+_CLOSED = {"source_hidden": True, "outputs_hidden": True}
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ class NotebookRun:
 
 def names() -> list[str]:
     """The numbered notebooks, in reading order."""
-    return [path.stem for path in listing(FOLDER, "[0-9]*.ipynb")]
+    return [path.stem for path in listing(FOLDER, "[0-9]*.py")]
 
 
 def checked(name: str) -> str:
@@ -51,7 +54,7 @@ def checked(name: str) -> str:
     SpacerError
         Naming the nearest notebook.
     """
-    if not (FOLDER / f"{name}.ipynb").exists():
+    if not (FOLDER / f"{name}.py").exists():
         raise SpacerError(
             "notebook",
             kind="notebooks.unknown",
@@ -170,6 +173,7 @@ def pair(source: Path, target: Path) -> None:
     book = jupytext.read(source, config=config)
     for cell in book.cells:
         cell.metadata.pop("lines_to_next_cell", None)
+        _close(cell)
     write_text(source, jupytext.writes(book, fmt="py:percent", config=config))
     filters = book.metadata["jupytext"]
     book.metadata["jupytext"] = {
@@ -190,9 +194,16 @@ def execute_in_place(name: str) -> NotebookRun:
     book.metadata.pop("papermill", None)
     for cell in book.cells:
         cell.metadata = {k: v for k, v in cell.metadata.items() if k == "tags" and v}
+        _close(cell)
     with atomic_path(source) as temporary:
         nbformat.write(book, temporary)
     return run
+
+
+def _close(cell: Any) -> None:
+    """Close a solution in JupyterLab. The ``.py`` keeps the tag alone."""
+    if SOLUTION in cell.metadata.get("tags", []):
+        cell.metadata["jupyter"] = dict(_CLOSED)
 
 
 class MemoryWatch:

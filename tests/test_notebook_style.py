@@ -2,27 +2,20 @@
 
 import ast
 import re
+import shutil
 import statistics
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import jupytext
 import nbformat
 import pytest
 
+from spacer_lib import notebooks
+
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "notebooks"
-EXPECTED = (
-    "01_parse_scannet",
-    "02_rasterize_maps",
-    "03_generate_qa",
-    "04_design_rewards",
-    "05_train_grpo",
-    "06_train_baselines",
-    "07_evaluate",
-    "08_ablate",
-    "09_reproduce_figures",
-)
-STEMS = sorted({path.stem for path in FOLDER.glob("*.py")} | set(EXPECTED))
+STEMS = sorted(path.stem for path in FOLDER.glob("[0-9]*.py"))
 MAX_BYTES = 1_450_000
 MAX_LINES, MEDIAN_LINES, MAX_WIDTH = 25, 6, 88
 
@@ -54,10 +47,10 @@ def output_texts(cell):
                 yield value
 
 
-@pytest.mark.parametrize("stem", EXPECTED)
-def test_the_path_is_complete(stem):
-    assert (FOLDER / f"{stem}.py").is_file()
-    assert (FOLDER / f"{stem}.ipynb").is_file()
+def test_the_path_is_complete():
+    """Numbered from 0 without a gap."""
+    assert [int(stem[:2]) for stem in STEMS] == list(range(len(STEMS)))
+    assert len(STEMS) >= 11
 
 
 def test_every_notebook_is_a_pair():
@@ -140,3 +133,130 @@ def test_leaves_no_trace_of_a_machine(stem):
         for text in texts:
             found = absolute.search(text)
             assert not found, text[max(0, found.start() - 40) : found.end() + 40]
+
+
+# ---------------------------------------------------------------- the book
+
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+EXERCISES = 28
+
+
+def script(stem):
+    """The cells of the edited half."""
+    return jupytext.read(FOLDER / f"{stem}.py").cells
+
+
+def prose(stem):
+    return [cell.source for cell in script(stem) if cell.cell_type == "markdown"]
+
+
+def anchors(path):
+    """Anchors of a notebook's or a document's headings."""
+    if path.suffix == ".ipynb":
+        text = "\n".join(prose(path.stem))
+        text = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
+        found = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+        return {heading.strip().replace(" ", "-") for heading in found}
+    found = re.findall(r"^#+ (.+)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", h.lower()).replace(" ", "-") for h in found}
+
+
+def dead_links(text):
+    for link in LINK.findall(text):
+        if urlsplit(link).scheme:
+            continue
+        name, _, anchor = link.partition("#")
+        path = (FOLDER / name).resolve()
+        half = path.with_suffix(".py") if path.suffix == ".ipynb" else path
+        if not half.exists() or (anchor and anchor not in anchors(path)):
+            yield link
+
+
+@each_notebook
+def test_links_lead_to_files_and_headings_that_exist(stem):
+    assert list(dead_links("\n".join(prose(stem)))) == []
+
+
+def test_a_link_without_its_target_is_found():
+    good = "[a](00_one_question.ipynb#The-stations) [b](../spacer_lib/maps/grid.py)"
+    bad = "[c](00_one_question.ipynb#No-such) [d](11_none.ipynb) [e](../spacer_lib/x)"
+    found = ["00_one_question.ipynb#No-such", "11_none.ipynb", "../spacer_lib/x"]
+    assert list(dead_links(f"{good} {bad}")) == found
+
+
+@each_notebook
+def test_each_page_links_back_forth_and_into_the_library(stem):
+    place, pages = STEMS.index(stem), prose(stem)
+    neighbours = [*STEMS[max(0, place - 1) : place], *STEMS[place + 1 : place + 2]]
+    first, last = LINK.findall(pages[0]), LINK.findall(pages[-1].splitlines()[-1])
+    for ends in (first, last):
+        assert {f"{name}.ipynb" for name in neighbours} <= set(ends)
+    assert any(link.startswith("../spacer_lib/") for link in first)
+
+
+def exercises(stem):
+    text = "\n".join(prose(stem))
+    _, _, after = text.partition("## Exercises\n")
+    return re.findall(r"^(\d+)\. ", after.partition("\n## ")[0], re.MULTILINE)
+
+
+@each_notebook
+def test_each_exercise_has_an_executed_solution(stem):
+    cells = script(stem)
+    tags = [set(cell.metadata.get("tags", [])) for cell in cells]
+    solved = [i for i, found in enumerate(tags) if "solution" in found]
+    assert len(solved) == len(exercises(stem))
+    for number, i in enumerate(solved, start=1):
+        assert cells[i].cell_type == "code" and "hide-cell" in tags[i]
+        words = f"<details><summary>Solution {number}</summary>"
+        assert words in cells[i - 1].source and cells[i - 1].source.endswith("details>")
+
+
+def test_the_exercises_are_counted():
+    assert sum(len(exercises(stem)) for stem in STEMS) == EXERCISES
+
+
+@each_notebook
+def test_each_page_ends_with_a_quiz(stem):
+    _, _, quiz = "\n".join(prose(stem)).partition("## Quiz\n")
+    asked = re.findall(
+        r"<details><summary>(\d)\. .+</summary>\n\n.+\n\n</details>",
+        quiz.partition("\n## ")[0],
+    )
+    assert asked == ["1", "2", "3"]
+
+
+def test_solutions_are_closed_in_jupyterlab(tmp_path):
+    """The ``.py`` has a tag, from which the ``.ipynb`` gets JupyterLab's own mark."""
+    shutil.copy(FOLDER / "jupytext.toml", tmp_path)
+    stem = "04_design_rewards"
+    source = Path(shutil.copy(FOLDER / f"{stem}.py", tmp_path))
+    notebooks.pair(source, tmp_path / f"{stem}.ipynb")
+    for cell in nbformat.read(tmp_path / f"{stem}.ipynb", as_version=4).cells:
+        closed = cell.metadata.get("jupyter", {}).get("source_hidden", False)
+        assert closed == ("solution" in cell.metadata.get("tags", []))
+    assert source.read_text() == (FOLDER / f"{stem}.py").read_text()
+
+
+# ---------------------------------------------------------------- the teacher's page
+
+
+def answered():
+    """Page and first line of the cell, of each question of the teacher's page."""
+    text = (FOLDER / "TEACHING.md").read_text(encoding="utf-8")
+    pattern = r"^\| \d+\. .*\[\d+\]\((\w+)\.ipynb\) `(.+)` \|$"
+    return re.findall(pattern, text, re.MULTILINE)
+
+
+def test_the_teachers_ten_questions_are_answered_by_cells():
+    found = answered()
+    assert len(found) == 10
+    for stem, line in found:
+        code = [c.source for c in script(stem) if c.cell_type == "code"]
+        assert sum(source.startswith(line) for source in code) == 1, (stem, line)
+
+
+def test_the_teachers_links_hold():
+    text = (FOLDER / "TEACHING.md").read_text(encoding="utf-8")
+    assert list(dead_links(text)) == []
+    assert len(re.findall(r"^\| \d [A-Z]", text, re.MULTILINE)) == 6

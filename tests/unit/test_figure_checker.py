@@ -18,6 +18,7 @@ from spacer_lib.pictures import (
     figures,
     kind_plots,
     map_plots,
+    pipeline,
     question_plots,
     reward_plots,
     room_plots,
@@ -95,6 +96,13 @@ def dots(rows):
 
 # ---------------------------------------------------------------- the pictures
 # Each draws on the axes of a figure of a size that notebooks use.
+
+
+def draw_pipeline():
+    _, ax = plt.subplots(figsize=(10, 3))
+    names = ["1 Room", "2 Map", "3 Question", "4 Prompt", "5 Completion", "6 Reward"]
+    stations = dict.fromkeys(names, "a program checks it\nnotebooks 07 to 09")
+    pipeline.pipeline(stations, ax)
 
 
 def draw_maps():
@@ -368,7 +376,7 @@ def test_nothing_is_found_in_a_picture(draw):
 
 def test_every_plotting_function_is_checked():
     modules = (evaluation_plots, map_plots, question_plots, reward_plots, room_plots)
-    modules += (kind_plots, tables, training_plots)
+    modules += (kind_plots, pipeline, tables, training_plots)
     public = {
         name
         for module in modules
