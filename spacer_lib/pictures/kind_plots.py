@@ -100,8 +100,8 @@ class _Asked(NamedTuple):
 
     def pose(self, role: str) -> Point:
         """(4, 4) of the camera at a second of the question."""
-        assert self.scene.footage is not None
-        return self.scene.footage.poses[frame_at(self.scene, self.names[role])]
+        footage, number = frame_at(self.scene, self.names[role])
+        return footage.poses[number]
 
 
 def question_panels(
@@ -385,9 +385,7 @@ def _photo(
     asked: _Asked, ax: Axes, role: str, named: Mapping[str, Sequence[Point]], left: int
 ) -> int:
     """A picture from column ``left`` on, letters at points (3,); its width."""
-    footage = asked.scene.footage
-    assert footage is not None
-    row = frame_at(asked.scene, asked.names[role])
+    footage, row = frame_at(asked.scene, asked.names[role])
     image = asked.picture(footage.frames[row])
     height, width = image.shape[:2]
     ax.imshow(image, extent=(left, left + width, height, 0), interpolation="nearest")
@@ -408,9 +406,7 @@ def _in_picture(asked: _Asked, ax: Axes) -> str:
     _photo(asked, ax, "moment", {n: [c] for n, c in centers.items()}, 0)
     ax.set_axis_off()
     category_key(ax, category_styles(named))
-    footage = asked.scene.footage
-    assert footage is not None
-    row = frame_at(asked.scene, asked.names["moment"])
+    footage, row = frame_at(asked.scene, asked.names["moment"])
     if asked.draft.question_type == "frame_left_right":
         u = footage.project(list(centers.values()))[row, :, 0]
         shares = dict(zip(named, (100 * u / footage.size[0]).tolist(), strict=True))
@@ -423,9 +419,9 @@ def _in_picture(asked: _Asked, ax: Axes) -> str:
 def _shows_more(asked: _Asked, ax: Axes) -> str:
     (name,) = asked.draft.categories
     scene, counts, left = asked.scene, [], 0
-    assert scene.footage is not None
     for role in ("start", "end"):
-        shares = scene.footage.visible[frame_at(scene, asked.names[role])]
+        footage, number = frame_at(scene, asked.names[role])
+        shares = footage.visible[number]
         seen = [
             np.array(one.centroid_m)
             for one, share in zip(scene.instances, shares, strict=True)

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from spacer_lib.questions.rules import Rules
+from spacer_lib.rooms.footage import Footage
 from spacer_lib.rooms.scene import Scene
 
 Row = Mapping[str, Any]  # of the official file, or of ours
@@ -101,8 +102,8 @@ def the_box(scene: Scene, category: str, rules: Rules) -> Box:
     return found[0]
 
 
-def frame_at(scene: Scene, second: str) -> int:
-    """Position within the footage of the frame at a second, as questions name it.
+def frame_at(scene: Scene, second: str) -> tuple[Footage, int]:
+    """A scene's footage, and in it the position of the frame at a question's second.
 
     Raises
     ------
@@ -114,7 +115,7 @@ def frame_at(scene: Scene, second: str) -> int:
     seconds = [f"{frame / scene.fps:.2f}" for frame in scene.footage.frames]
     if second not in seconds:
         raise Undetermined("no kept frame at this second")
-    return seconds.index(second)
+    return scene.footage, seconds.index(second)
 
 
 def option_texts(row: Row) -> dict[str, str]:

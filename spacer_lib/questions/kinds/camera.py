@@ -256,9 +256,8 @@ POSE_SLACK_M = 3e-4
 
 def _aligned_to_camera(scene: Scene, second: str) -> npt.NDArray[np.float64]:
     """(4, 4) T_camera_from_aligned at the kept frame of a second."""
-    number = frame_at(scene, second)
-    assert scene.footage is not None
-    return np.linalg.inv(scene.footage.poses[number])
+    footage, number = frame_at(scene, second)
+    return np.linalg.inv(footage.poses[number])
 
 
 def _moved(

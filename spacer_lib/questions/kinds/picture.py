@@ -197,10 +197,8 @@ def view_shows_more(
 def _from_camera(scene: Scene, second: str, name: str, rules: Rules) -> np.ndarray:
     """(3,) centre of an object in the camera's frame: x right, y down, z forward."""
     center = the_box(scene, name, rules).center
-    number = frame_at(scene, second)
-    assert scene.footage is not None
-    pose = scene.footage.poses[number]
-    return np.linalg.solve(pose, np.append(center, 1))[:3]
+    footage, number = frame_at(scene, second)
+    return np.linalg.solve(footage.poses[number], np.append(center, 1))[:3]
 
 
 def _slopes(row: Row, scene: Scene, rules: Rules) -> tuple[str, ...]:
@@ -238,9 +236,9 @@ def _looked_at(row: Row, scene: Scene, rules: Rules) -> tuple[str, ...]:
     names = names_in(MORE_WORDS, row)
     category = names["objects"].removesuffix("(s)")
     mine = [one.category == category for one in scene.instances]
-    start, end = (frame_at(scene, names[key]) for key in ("start", "end"))
-    assert scene.footage is not None
-    shown = (scene.footage.visible[:, mine] >= rules.visible_share).sum(axis=1)
+    footage, start = frame_at(scene, names["start"])
+    _, end = frame_at(scene, names["end"])
+    shown = (footage.visible[:, mine] >= rules.visible_share).sum(axis=1)
     if shown[start] == shown[end]:
         return ()
     more = "start" if shown[start] > shown[end] else "end"
