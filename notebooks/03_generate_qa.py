@@ -194,7 +194,6 @@ if question:
     _ = ax.plot(*ends[:, :2].T, "|-", color=INK, lw=2, ms=10)
     print("edges (m):", np.round(instance.axes_lengths_m, 2))
 
-
 # %% [markdown]
 # Seen from above, an upright longest edge is a point; its length is printed.
 #
