@@ -187,7 +187,7 @@ reading = read_completion(completion, expect_map=True)
 print(completion)
 print("read as:", reading.answer, "| format:", reading.failure or "right")
 
-# %%
+# %% tags=["nbval-check-output"]
 figure, ax = plt.subplots(figsize=(5.6, 3))
 _ = map_plots.cognitive_map(true_map, ax, predicted=reading.map or {})
 
@@ -231,14 +231,14 @@ group = generate(model, processor, [row] * answers, sampling)
 rewards = np.array([score(text, row, config.reward).total for text in group])
 advantages = grpo.group_advantages(torch.tensor(rewards)[None])[0].numpy()
 
-# %%
+# %% tags=["nbval-check-output"]
 by_hand = (rewards - rewards.mean()) / (rewards.std(ddof=1) + 1e-4)
 assert np.allclose(by_hand, advantages)
 said = [read_completion(text, expect_map=True) for text in group]
 table = {"answer": [s.answer for s in said], "reward": rewards, "advantage": advantages}
 pd.DataFrame(table).round(2)
 
-# %%
+# %% tags=["nbval-check-output"]
 figure, axes = plt.subplots(1, 3, figsize=(12, 2.6), width_ratios=(1.4, 1, 1.2))
 axes[0].bar(range(answers), advantages, color=np.where(advantages > 0, *PALETTE[2:6:3]))
 axes[0].set(xlabel="completion", ylabel="advantage", xticks=range(answers))

@@ -252,7 +252,7 @@ _ = ax.set(title=f"{scene.scene_id}: {len(scene.instances)} oriented boxes")
 #
 # The same boxes in three dimensions, as a picture and, in JupyterLab, to turn: drag the room. The slider shows frames of the video and where each was filmed. A click on a name in the key hides its boxes.
 
-# %%
+# %% tags=["nbval-check-output"]
 figure = plt.figure(figsize=(7, 5))
 ax = figure.add_subplot(projection="3d")
 few = chosen[::4]
@@ -511,7 +511,7 @@ print(complaint(truncate))
 #
 # </details>
 
-# %% tags=["solution", "hide-cell"]
+# %% tags=["solution", "hide-cell", "nbval-check-output"]
 rule = AREA_RULES["vsi-bench"]
 for name, points in {"aligned": aligned, "as scanned": vertices}.items():
     rectangle = np.prod(np.ptp(points[:, :2], axis=0))
@@ -524,7 +524,7 @@ for name, points in {"aligned": aligned, "as scanned": vertices}.items():
 #
 # </details>
 
-# %% tags=["solution", "hide-cell"]
+# %% tags=["solution", "hide-cell", "nbval-check-output"]
 first = {0.001: {}, 0.01: {}}
 for index, image in read_instance_frames(archive) if archive.exists() else ():
     ids, counts = np.unique(image[image > 0], return_counts=True)
@@ -544,7 +544,7 @@ for thing in scene.instances:
 #
 # </details>
 
-# %% tags=["solution", "hide-cell"]
+# %% tags=["solution", "hide-cell", "nbval-check-output"]
 def cut(copy, share):
     """Keep a share of the recording; of the mesh, if there is none."""
     path = copy / f"{scan}.sens"

@@ -89,7 +89,7 @@ with tempfile.TemporaryDirectory() as folder:
     vertices, colors = read_vertices(scan)
 points = transform_points(T_aligned_from_scan, vertices)  # (n, 3) metres, aligned
 
-# %%
+# %% tags=["nbval-check-output"]
 figure, axes = plt.subplots(1, 3, figsize=(11, 4))
 room_plots.cloud_from_above(points[::4], colors[::4] / 255, axes[0])
 room_plots.floor_plan(scene, axes[1])
@@ -113,7 +113,7 @@ seen = to_scene(filmed, walk, footage=film(filmed, walk, frames=numbers))
 shots = render_frames(filmed, walk, numbers, 160)
 HTML(room_views.map_player(seen, shots, numbers, grid_size))
 
-# %%
+# %% tags=["nbval-check-output"]
 moments = [0, 4, 10, len(numbers) - 1]
 figure, axes = plt.subplots(2, 4, figsize=(11, 5.4))
 titles = [f"frame {numbers[k]}" for k in moments]
@@ -221,7 +221,7 @@ reading = parse_map(text, grid_size)
 assert reading.failure is None and reading.map == cells
 print("map → text → map: equal")
 
-# %%
+# %% tags=["nbval-check-output"]
 figure, ax = plt.subplots(figsize=(5.6, 3))
 _ = map_plots.cognitive_map(cells, ax, grid_size, predicted=reading.map)
 
@@ -362,7 +362,7 @@ earned = pd.DataFrame(
     }
 ).T
 
-# %%
+# %% tags=["nbval-check-output"]
 ax = earned.plot.barh(figsize=(7.5, 4.6), width=0.82, color=list(PALETTE[:5]))
 ax.invert_yaxis()
 ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
@@ -521,7 +521,7 @@ if real_maps:
 #
 # </details>
 
-# %% tags=["solution", "hide-cell"]
+# %% tags=["solution", "hide-cell", "nbval-check-output"]
 corners = {"bed": [(0, 0)], "table": [(last, 0)],
            "sofa": [(0, last)], "lamp": [(last, last)]}
 pd.DataFrame({
@@ -537,7 +537,7 @@ pd.DataFrame({
 #
 # </details>
 
-# %% tags=["solution", "hide-cell"]
+# %% tags=["solution", "hide-cell", "nbval-check-output"]
 def off_by_one(cells, size):
     """Each cell one to the right, or to the left at the edge."""
     return {name: [(x + (1 if x < size - 1 else -1), y) for x, y in spots]
@@ -561,7 +561,7 @@ pd.DataFrame(found).round(3)
 #
 # </details>
 
-# %% tags=["solution", "hide-cell"]
+# %% tags=["solution", "hide-cell", "nbval-check-output"]
 def apart(cells):
     """Objects of one category around the middle, two steps from each other."""
     step = grid_size // 5

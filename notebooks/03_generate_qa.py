@@ -784,7 +784,7 @@ print((big / "README.md").read_text()[:620])
 #
 # </details>
 
-# %% tags=["solution", "hide-cell"]
+# %% tags=["solution", "hide-cell", "nbval-check-output"]
 def asked_with(kind, border):
     """How many questions of a kind are left under another border."""
     changed = dataclasses.replace(rules, direction_border_deg=border)
@@ -805,7 +805,7 @@ pd.DataFrame({
 #
 # </details>
 
-# %% tags=["solution", "hide-cell"]
+# %% tags=["solution", "hide-cell", "nbval-check-output"]
 same = []
 for s in made_from[:12]:
     group = s.by_category()
@@ -825,7 +825,7 @@ print(f"another answer in {same.count(False)} of {len(same)} questions")
 #
 # </details>
 
-# %% tags=["solution", "hide-cell"]
+# %% tags=["solution", "hide-cell", "nbval-check-output"]
 by_kind = {}
 for r in after:
     by_kind.setdefault(short_name(r["question_type"]), []).append(r)

@@ -779,7 +779,7 @@ _ = ax.legend()
 #
 # </details>
 
-# %% tags=["solution", "hide-cell"]
+# %% tags=["solution", "hide-cell", "nbval-check-output"]
 for each in (1.0, 1.2, 1.5, 1.7, 2.0):
     tokens = round(300 * each)
     bonus = score(right, choice, RewardConfig(), tokens).length
@@ -792,7 +792,7 @@ for each in (1.0, 1.2, 1.5, 1.7, 2.0):
 #
 # </details>
 
-# %% tags=["solution", "hide-cell"]
+# %% tags=["solution", "hide-cell", "nbval-check-output"]
 odd = ["room 4", "the 4th chair", "not 4", "fewer than 4", "4 minus 1", "no 4", "A4"]
 table = pd.DataFrame(map(read_number, odd), index=odd, columns=["number", "failure"])
 table.astype({"number": object}).fillna("")
@@ -804,7 +804,7 @@ table.astype({"number": object}).fillna("")
 #
 # </details>
 
-# %% tags=["solution", "hide-cell"]
+# %% tags=["solution", "hide-cell", "nbval-check-output"]
 always = RewardConfig(grid_size=grid_size, map_gate="always")
 gain = {name: score(text, choice, always).total - score(text, choice, config).total
         for name, text in rollouts.items()}
@@ -818,7 +818,7 @@ pd.Series({name: round(value, 2) for name, value in gain.items() if value > 1e-9
 #
 # </details>
 
-# %% tags=["solution", "hide-cell"]
+# %% tags=["solution", "hide-cell", "nbval-check-output"]
 def advantages_of(values):
     """Eq. 6 of one group."""
     return (values - values.mean()) / (values.std(ddof=1) + 1e-4)

@@ -533,7 +533,7 @@ if after:
 #
 # </details>
 
-# %% tags=["solution", "hide-cell"]
+# %% tags=["solution", "hide-cell", "nbval-check-output"]
 print(grpo.group_advantages(torch.full((1, 4), 5.0)).tolist())
 
 # %% [markdown]
@@ -543,7 +543,7 @@ print(grpo.group_advantages(torch.full((1, 4), 5.0)).tolist())
 #
 # </details>
 
-# %% tags=["solution", "hide-cell"]
+# %% tags=["solution", "hide-cell", "nbval-check-output"]
 plain, more = (grpo.group_advantages(torch.tensor([[5.0, 2.0, 1.0, 0.0]]) + extra)
                for extra in (0.0, 10.0))
 print(f"largest change of an advantage: {(plain - more).abs().max():.0e}")
@@ -555,7 +555,7 @@ print(f"largest change of an advantage: {(plain - more).abs().max():.0e}")
 #
 # </details>
 
-# %% tags=["solution", "hide-cell"]
+# %% tags=["solution", "hide-cell", "nbval-check-output"]
 arms = read_json(PROJECT_ROOT / "papermill_runs" / "study_baselines.json")["runs"]
 silent = {f"{run['arm']}, seed {run['seed']}": run["training"]["frac_reward_zero_std"]
           for run in arms if run["arm"] in ("map", "no_map")}

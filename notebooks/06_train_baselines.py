@@ -109,7 +109,7 @@ video = tiny.video_settings
 #
 # where $q$ is the question with its video and $y$ the response. Here the response is a demonstration that a program computes from the **true** map. SG-RLVR never sees the true map; it only gets the reward of the map that it drew.
 
-# %%
+# %% tags=["nbval-check-output"]
 rows = draw_rows(SEEDS["develop"], questions, tiny.view)
 shown = sft_responses(rows, sft.prompt_style)
 row, (target,) = next(p for p in shown if p[0]["options"])
@@ -119,7 +119,7 @@ print(target)
 # %% [markdown]
 # The collator joins prompt, video and response, and labels the tokens that the loss includes. A token with label -100 has no loss.
 
-# %%
+# %% tags=["nbval-check-output"]
 model, processor = load(tiny.model_path)
 collate = ResponseCollator(processor, [row], [(target,)], sft.prompt_style, video)
 batch = collate([{"image": 0}])
@@ -138,11 +138,11 @@ for token, label in zip(ids.tolist(), labels.tolist(), strict=True):
     tokens.append(text.replace("\n", "↵").replace("<|", "").replace("|>", ""))
     taught.append(label != -100)
 
-# %%
+# %% tags=["nbval-check-output"]
 figure, ax = plt.subplots(figsize=(11, 2.6))
 _ = training_plots.label_strip(tokens, taught, ax)
 
-# %%
+# %% tags=["nbval-check-output"]
 counted = int((labels != -100).sum())
 pixels = int((ids == pad).sum())
 print(f"the loss counts {counted} of {len(ids)} tokens")
@@ -179,7 +179,7 @@ print("SFT:", cost(sft_run))
 #
 # ([Rafailov et al.](https://arxiv.org/abs/2305.18290)). vsGRPO does not print how it makes the answer wrong. Here it is another option, or a number that is off by at least half.
 
-# %%
+# %% tags=["nbval-check-output"]
 pairs = dpo_responses(rows, dpo.prompt_style, seed)
 for pair_row, (chosen, rejected) in pairs[:3]:
     start = len(os.path.commonprefix([chosen, rejected]))
@@ -315,7 +315,7 @@ pd.DataFrame({"with map": silent(with_map), "without": silent(without)}).round(3
 #
 # vsGRPO compares three answer modes: *think* (reason, then answer), *observe* (describe the video, then answer) and *vanilla* (answer). For the tiny model, *think* writes the map, a computation and the answer; *observe* the map and the answer; *vanilla* the answer alone:
 
-# %%
+# %% tags=["nbval-check-output"]
 for mode in TINY_MODES:
     print(f"{mode:13} {target_text(row, PromptStyle(mode))}")
 
@@ -362,7 +362,7 @@ def show(name):
 #
 # All arms start from the shipped warm start and use the new camera. `sft` trains for about as many seconds as `map` (see the column) on demonstrations made from true maps; `map` and `no_map` see none. `--arms` runs two more: `sft_same_rows` (the questions of `map`, each once) and `dpo`. In a line, `up` means that the first arm is better.
 
-# %%
+# %% tags=["nbval-check-output"]
 show("baselines")
 
 # %% [markdown]
@@ -372,11 +372,11 @@ show("baselines")
 #
 # $\beta$ keeps the policy close to its start. vsGRPO reports a collapse at 0 and uses $10^{-4}$; SpaceR's script has 0.04.
 
-# %%
+# %% tags=["nbval-check-output"]
 show("beta")
 
 
-# %%
+# %% tags=["nbval-check-output"]
 def training(name, keys):
     """Means over the first and the last ten steps of the log, over seeds."""
     found = {}
@@ -394,10 +394,10 @@ training("beta", ["reward", "kl", "entropy"])
 #
 # ### Think, observe, vanilla
 
-# %%
+# %% tags=["nbval-check-output"]
 show("modes")
 
-# %%
+# %% tags=["nbval-check-output"]
 for run in studies.get("modes", {"runs": []})["runs"]:
     if run["seed"] == 0:
         example = run["examples"][0]
@@ -411,10 +411,10 @@ for run in studies.get("modes", {"runs": []})["runs"]:
 #
 # SpaceR gives right answers a bonus if their number of tokens lies in a window, so that reasoning becomes longer; vsGRPO tried such a reward and dropped it. In this study the window starts just above the usual length of the warm start's completions, the bonus is large, no layer is frozen, and the map earns nothing; `plain` is the same without the bonus. The training log shows the reward, and the held-out questions show what the model learned.
 
-# %%
+# %% tags=["nbval-check-output"]
 show("hacking")
 
-# %%
+# %% tags=["nbval-check-output"]
 paid = ["reward", "rewards/task/mean", "rewards/length/mean"]
 training("hacking", [*paid, "completions/mean_length", "map_hit_rate"])
 
@@ -483,7 +483,7 @@ training("hacking", [*paid, "completions/mean_length", "map_hit_rate"])
 #
 # </details>
 
-# %% tags=["solution", "hide-cell"]
+# %% tags=["solution", "hide-cell", "nbval-check-output"]
 from spacer_lib.maps.grid import turned
 from spacer_lib.maps.text import map_to_text
 
@@ -517,7 +517,7 @@ print(f"kept by {responses} and dropped by two: {len(names - few)}; other way: "
 #
 # </details>
 
-# %% tags=["solution", "hide-cell"]
+# %% tags=["solution", "hide-cell", "nbval-check-output"]
 from spacer_lib.artifacts import write_text
 
 arms = [f"  sft_{n}: {{recipe: sft_tiny, set: {{max_steps: {n}}}}}"

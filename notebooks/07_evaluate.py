@@ -537,7 +537,7 @@ write_json(folder / "summary.json", {**summary, "provenance": provenance()})
 #
 # </details>
 
-# %% tags=["solution", "hide-cell"]
+# %% tags=["solution", "hide-cell", "nbval-check-output"]
 model, processor = load(before)
 few = seen_rows[:24]
 views = {

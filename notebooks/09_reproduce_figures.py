@@ -773,7 +773,7 @@ drawn_from = " ".join(exported.values())
 #
 # </details>
 
-# %% tags=["solution", "hide-cell"]
+# %% tags=["solution", "hide-cell", "nbval-check-output"]
 base = published.wide("spatial_r1_table1").loc["Qwen2.5-VL-7B (zero-shot)"].iloc[:8]
 reached = published.wide("spacer_table5").loc["Model-generated", list(against)]
 gained = pd.Series(reached.to_numpy() - base.to_numpy(), index=reached.index)
@@ -786,7 +786,7 @@ gained.sort_values(ascending=False).round(1)
 #
 # </details>
 
-# %% tags=["solution", "hide-cell"]
+# %% tags=["solution", "hide-cell", "nbval-check-output"]
 tables = {}
 for name in ("spatial_r1_table1", "vsgrpo_table2"):
     printed_table = published.wide(name)
@@ -806,7 +806,7 @@ pd.DataFrame(tables)
 #
 # </details>
 
-# %% tags=["solution", "hide-cell"]
+# %% tags=["solution", "hide-cell", "nbval-check-output"]
 [name for name, drawn in exported.items() if "summary.json" in drawn]
 
 # %% [markdown]

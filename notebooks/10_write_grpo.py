@@ -213,14 +213,14 @@ def reward(text, row):
     return score(text, row, config.reward).total
 
 
-# %%
+# %% tags=["nbval-check-output"]
 torch.manual_seed(seed)
 history = train(model, reference, processor, parts, config, reward, size, learning_rate)
 for number, groups in enumerate(history, start=1):
     mean = np.mean([group["rewards"].mean() for group in groups])
     print(f"step {number}: mean reward {mean:.2f}")
 
-# %%
+# %% tags=["nbval-check-output"]
 figure, axes = plt.subplots(1, 2, figsize=(9, 2.6))
 last = history[-1]
 for place, group in enumerate(last):
@@ -293,7 +293,7 @@ scratch.cleanup()
 # %% [markdown]
 # **Failure case.** The same rollouts without their video, as TRL's stock trainer scores them: a loss comes out and nothing fails, but it is the loss of another model.
 
-# %%
+# %% tags=["nbval-check-output"]
 blind = [g | {"media": {k: torch.zeros_like(v) if "pixel" in k else v
                         for k, v in g["media"].items()}} for g in groups]
 with torch.no_grad():

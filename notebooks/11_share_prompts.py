@@ -69,7 +69,7 @@ if min(questions, repeats) < 1:
 #
 # The trainer of notebook 05 samples eight completions of each question.
 
-# %%
+# %% tags=["nbval-check-output"]
 small = load_config("tiny", {"advanced.num_iterations": 2, "seed": seed, "beta": 0.04})
 scratch = tempfile.TemporaryDirectory()
 rows = draw_rows(SEEDS["develop"], questions, "new")
@@ -182,7 +182,7 @@ phases.round(2)
 #
 # **Failure case.** A branch must not see another one. With a mask that only forbids the future, completion B reads A as if it belonged to its prompt:
 
-# %%
+# %% tags=["nbval-check-output"]
 causal = torch.ones(layout[0].size, layout[0].size).tril().bool()
 leaky = scaled_dot_product_attention(query, key, value, attn_mask=causal)
 apart = (leaky - whole).abs().amax(dim=(0, 1, 3))
