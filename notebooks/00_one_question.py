@@ -92,6 +92,7 @@ stations = {
     "8 Score": "rooms never trained on\nnotebooks 07 to 09",
 }
 figure, ax = plt.subplots(figsize=(10, 3))
+figure.set_label("Eight stations: " + ", ".join(stations))
 _ = pipeline(stations, ax)
 
 # %% [markdown]

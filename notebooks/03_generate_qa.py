@@ -399,7 +399,8 @@ why = {name: Counter(r for one in group for r in one.rejections.values())
        for name, group in found.items()}
 table = pd.DataFrame(why).T.fillna(0).astype(int)
 table.insert(0, "questions", [len(found[name]) for name in table.index])
-table.insert(1, "answers differ", [sum(q.differ for q in found[n]) for n in table.index])
+differ = [sum(q.differ for q in found[name]) for name in table.index]
+table.insert(1, "answers differ", differ)
 table.rename(index=short_name)
 
 # %% tags=["nbval-check-output"]

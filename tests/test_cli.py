@@ -376,6 +376,7 @@ def test_a_failing_cell_is_named_and_kept(tmp_path, monkeypatch):
         metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}},
     )
     nbformat.write(book, tmp_path / "01_fail.ipynb")
+    (tmp_path / "01_fail.py").touch()
     monkeypatch.setattr(notebooks, "FOLDER", tmp_path)
     with support.refused("notebooks.cell-failed", says="ValueError: on purpose"):
         notebooks.execute("01_fail", tmp_path / "out.ipynb")
@@ -391,6 +392,7 @@ def test_a_kept_run_names_no_folder_of_the_machine(tmp_path, monkeypatch):
         metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}},
     )
     nbformat.write(book, tmp_path / "01_sum.ipynb")
+    (tmp_path / "01_sum.py").touch()
     monkeypatch.setattr(notebooks, "FOLDER", tmp_path)
     run = notebooks.execute("01_sum", tmp_path / "out.ipynb")
     text = run.path.read_text()

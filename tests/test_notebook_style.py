@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 import jupytext
 import nbformat
 import pytest
+from figure_checker import LEAST_ALT
 
 from spacer_lib import notebooks
 
@@ -198,6 +199,18 @@ def exercises(stem):
     text = "\n".join(prose(stem))
     _, _, after = text.partition("## Exercises\n")
     return re.findall(r"^(\d+)\. ", after.partition("\n## ")[0], re.MULTILINE)
+
+
+@each_notebook
+def test_every_picture_has_an_alternative_text(stem):
+    pictures = [
+        output.metadata
+        for cell in executed(stem).cells
+        for output in cell.get("outputs", [])
+        if "image/png" in output.get("data", {})
+    ]
+    texts = [kept.get("image/png", {}).get("alt", "") for kept in pictures]
+    assert pictures and min(map(len, texts)) >= LEAST_ALT
 
 
 @each_notebook
