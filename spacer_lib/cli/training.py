@@ -42,7 +42,10 @@ def train(
         bool, typer.Option(help="Continue the run in --out, if there is one.")
     ] = False,
     estimate: Annotated[
-        bool, typer.Option(help="Run five steps and estimate time, memory and cost.")
+        bool,
+        typer.Option(
+            help="Predict disk, memory and hours; run five steps where they can run."
+        ),
     ] = False,
     gpu_hour_price: Annotated[
         Optional[float], typer.Option(min=0, help="Price that the estimate uses.")
@@ -86,10 +89,23 @@ def _estimate(
     settings: Any, out: Path | None, gpu_hour_price: float | None
 ) -> dict[str, Any]:
     from spacer_lib.training.estimate import estimate
+    from spacer_lib.training.processes.launch import count_gpus
 
+    if settings.advanced.needs_gpu and not count_gpus():
+        return _predict(settings)
     found = estimate(settings, out, print, gpu_hour_price)
     print("\n".join(found.lines()))
     return {**asdict(found), "measured_on": found.measured_on}
+
+
+def _predict(settings: Any) -> dict[str, Any]:
+    """What is known of a recipe without a GPU; nothing runs."""
+    from spacer_lib.training.needs import run_needs, unknown_needs
+
+    needs = run_needs(settings, settings.gpus * settings.advanced.nodes)
+    print(*(needs.lines() if needs else [unknown_needs(settings)]), sep="\n")
+    print(f"{settings.recipe}: no GPU here, so no step was measured")
+    return {"steps_measured": 0, "predicted": needs and needs.record()}
 
 
 @extra("spacer extras warmstart --recipe tiny_inside")

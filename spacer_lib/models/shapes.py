@@ -130,6 +130,15 @@ def config_of(name: Any) -> Any:
 
 
 @dataclass(frozen=True)
+class Stack:
+    """The layers of a transformer: their number, width, and inner width."""
+
+    depth: int
+    hidden: int
+    inner: int
+
+
+@dataclass(frozen=True)
 class Sizes:
     """Numbers of parameters; nothing here depends on their values.
 
@@ -146,6 +155,12 @@ class Sizes:
         Side of the square that is one video token, in pixels.
     frames : int
         Frames of a time step.
+    text, vision : Stack
+        The language model's layers, and the tower's.
+    words : int
+        The vocabulary.
+    cache : int
+        Numbers that generation keeps of each token: keys and values of all layers.
     """
 
     all: int
@@ -157,6 +172,10 @@ class Sizes:
     depth: int
     pixels: int
     frames: int
+    text: Stack
+    vision: Stack
+    words: int
+    cache: int
 
 
 @functools.lru_cache(maxsize=8)
@@ -211,4 +230,21 @@ def sizes_of(
         depth=text.num_hidden_layers,
         pixels=vision.patch_size * vision.spatial_merge_size,
         frames=vision.temporal_patch_size,
+        text=Stack(text.num_hidden_layers, text.hidden_size, text.intermediate_size),
+        vision=_tower_stack(vision),
+        words=text.vocab_size,
+        cache=_cache_of(text),
     )
+
+
+def _tower_stack(vision: Any) -> Stack:
+    # Qwen2-VL's `hidden_size` is that of the language model.
+    hidden = getattr(vision, "embed_dim", None) or vision.hidden_size
+    inner = getattr(vision, "intermediate_size", None)
+    return Stack(vision.depth, hidden, inner or int(vision.mlp_ratio * hidden))
+
+
+def _cache_of(text: Any) -> int:
+    width = getattr(text, "head_dim", None)
+    width = width or text.hidden_size // text.num_attention_heads
+    return 2 * text.num_hidden_layers * text.num_key_value_heads * width

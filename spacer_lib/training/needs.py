@@ -1,4 +1,4 @@
-"""What a run will need, known before it starts: disk, CPU memory and hours.
+"""What a run will need, known before it starts: disk, memory and hours.
 
 Bytes are counted from the model's configuration and the recipe. Seconds come from
 stated rates of one kind of GPU: they tell days from hours, and which part of a step
@@ -17,10 +17,19 @@ import psutil
 from spacer_lib.artifacts import PROJECT_ROOT, PathLike, listing
 from spacer_lib.errors import SpacerError
 from spacer_lib.models.shapes import Sizes, sizes_of
+from spacer_lib.training.gpu_needs import (
+    GIB,
+    GpuNeeds,
+    gpu_needs,
+    require_gpu_memory,
+)
 from spacer_lib.training.recipe import TrainConfig
 
 GB = 1e9
 TEXT_TOKENS = 100  # of a prompt, beside its video
+# Kernels of a token with adapters on all seven products of a layer, over those
+# without: counted as torch dispatches them (tests/training/test_needs.py).
+ADAPTED = 1.94
 Range = tuple[float, float]  # the least and the most
 
 
@@ -43,8 +52,10 @@ class Rates:
         Seconds a token of one layer without CUDA graphs: kernels are started one by
         one. 25 to 30 ms a token of 28 layers.
     reading : (float, float)
-        Decoding with CUDA graphs or vLLM, over the time that reading the weights
-        takes. 6 to 7 ms a token of 7B.
+        Decoding over the time that reading the weights takes: with CUDA graphs or
+        vLLM, or where starting kernels takes less. 6 to 7 ms a token of 7B.
+    size : float
+        Bytes of the GPU's memory.
     """
 
     device: str = "H100"
@@ -54,9 +65,13 @@ class Rates:
     links: float = 130e9
     eager_layer: Range = (25e-3 / 28, 30e-3 / 28)
     reading: Range = (1.25, 1.5)
+    size: float = 79 * GIB
 
 
 H100 = Rates()
+# As printed, but not by measurement: https://www.nvidia.com/en-us/data-center/l4/. The
+# page has twice the rate, that of sparse products.
+L4 = Rates("L4", matrix=121e12, memory=300e9, size=22.4 * GIB)
 
 
 @dataclass(frozen=True)
@@ -81,6 +96,8 @@ class Needs:
         unknown size.
     rates : Rates
     gpus : int
+    gpu : GpuNeeds or None
+        Memory of each GPU; ``None`` for frames of unknown size.
     """
 
     recipe: str
@@ -93,6 +110,7 @@ class Needs:
     seconds: dict[str, Range] | None
     rates: Rates
     gpus: int
+    gpu: GpuNeeds | None
 
     @property
     def checkpoint(self) -> float:
@@ -155,12 +173,13 @@ class Needs:
             )
 
     def lines(self, hours: bool = True) -> Iterator[str]:
-        """Disk, memory if any is needed, and the hours if they are asked for."""
+        """Disk and CPU memory; GPU memory and hours if they are asked for."""
         yield self.disk_line()
         memory = self.memory_line()
         if memory:
             yield memory
         if hours:
+            yield from self.gpu.lines() if self.gpu else ()
             yield from self.time_lines()
 
     def record(self) -> dict[str, Any]:
@@ -190,8 +209,9 @@ def say_needs(
     say: Callable[[str], object],
     *,
     hours: bool = True,
+    card: float | None = None,
 ) -> None:
-    """Say what a run needs, and refuse it if the disk cannot hold its checkpoints.
+    """Say what a run needs, and refuse it if the disk or the GPU cannot hold it.
 
     Parameters
     ----------
@@ -204,23 +224,37 @@ def say_needs(
         Called with each line.
     hours : bool
         Also say what is predicted for GPUs.
+    card : float, optional
+        Bytes of the smallest GPU here.
 
     Raises
     ------
     SpacerError
-        See ``require_disk``.
+        See ``require_disk`` and ``gpu_needs.require_gpu_memory``.
     """
     needs = run_needs(config, workers)
     if needs is None:
-        say(f"disk: not known before config.json of {config.model_path} is here")
+        say(unknown_needs(config))
         return
     for line in needs.lines(hours):
         say(line)
     require_disk(needs, out_dir)
+    warning = require_gpu_memory(needs.gpu, card) if needs.gpu and card else None
+    if warning:
+        say(warning)
+
+
+def unknown_needs(config: TrainConfig) -> str:
+    """What is said in place of needs without the model's configuration."""
+    missing = f"config.json of {config.model_path}"
+    return f"disk, memory and hours: not known before {missing} is here"
 
 
 def run_needs(
-    config: TrainConfig, workers: int, rates: Rates = H100, rows: int | None = None
+    config: TrainConfig,
+    workers: int,
+    rates: Rates | None = None,
+    rows: int | None = None,
 ) -> Needs | None:
     """What a recipe needs on so many processes; ``None`` without the model's config.
 
@@ -229,7 +263,8 @@ def run_needs(
     config : TrainConfig
     workers : int
         Processes, over all nodes.
-    rates : Rates
+    rates : Rates, optional
+        An H100's if not given; an L4's if it holds the run and one process is enough.
     rows : int, optional
         Of the training set; counted if not given.
     """
@@ -249,6 +284,13 @@ def run_needs(
     saves = math.ceil(steps / config.save_steps) if steps else math.inf
     offloaded = {"none": 0, "optimizer": 12, "all": 12 + byte}
     spread = offloaded[config.advanced.offload] / config.advanced.nodes
+    video = video_tokens(config, sizes)
+    gpu = None
+    if video is not None:
+        gpu = gpu_needs(config, workers, sizes, video, TEXT_TOKENS)
+    if rates is None:
+        fits = workers == 1 and gpu is not None and gpu.peak <= L4.size
+        rates = L4 if fits else H100
     return Needs(
         recipe=config.recipe,
         weights=saved,
@@ -260,6 +302,7 @@ def run_needs(
         seconds=step_seconds(config, workers, sizes, rates),
         rates=rates,
         gpus=workers,
+        gpu=gpu,
     )
 
 
@@ -334,12 +377,14 @@ def step_seconds(
     positions = (completions if apart else prompts) * prompt + completions * answer
     patches = (completions if apart else prompts) * 4 * video
     answers = completions * answer
-    # Twice the weights a token forward; twice that backward; layers again, if
-    # checkpointed.
+    # Twice the weights a token forward; twice that backward, or as much for frozen
+    # weights, whose own gradients are left out; layers again, if checkpointed.
     forward = positions * sizes.layers
-    again = advanced.gradient_checkpointing
-    update = 2 * ((4 if again else 3) * forward + 3 * answers * sizes.head)
-    update += 2 * patches * sizes.tower * (4 if again else 3)
+    back = 1 if config.lora.rank else 2
+    passes = 1 + advanced.gradient_checkpointing + back
+    update = 2 * (passes * forward + (1 + back) * answers * sizes.head)
+    # Nothing below a frozen tower learns: it is run forward alone.
+    update += 2 * patches * sizes.tower * (1 if config.lora.rank else passes)
     score = 2 * (forward + answers * sizes.head + patches * sizes.tower)
     stage, bytes_all = config.zero_stage_for(workers), 2 * sizes.all
 
@@ -402,11 +447,12 @@ def asking_hours(
 
 def _decoding(config: TrainConfig, answer: int, sizes: Sizes, rates: Rates) -> Range:
     """Seconds of ``answer`` tokens, of all rows at once."""
-    low, high = rates.eager_layer
-    token = sizes.depth * low, sizes.depth * high
-    if config.advanced.vllm:
-        read = 2 * (sizes.layers + sizes.head) / rates.memory
-        token = rates.reading[0] * read, rates.reading[1] * read
+    read = 2 * (sizes.layers + sizes.head) / rates.memory
+    token = rates.reading[0] * read, rates.reading[1] * read
+    if not config.advanced.vllm:
+        kernels = sizes.depth * (ADAPTED if config.lora.rank else 1)
+        low, high = rates.eager_layer
+        token = max(token[0], kernels * low), max(token[1], kernels * high)
     return answer * token[0], answer * token[1]
 
 

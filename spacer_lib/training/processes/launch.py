@@ -134,9 +134,15 @@ def count_gpus() -> int:
     SpacerError
         If torch cannot count them.
     """
+    return len(gpu_sizes())
+
+
+def gpu_sizes() -> list[int]:
+    """Bytes of each visible CUDA device's memory; see ``count_gpus``."""
     if importlib.metadata.version("torch").endswith("+cpu"):
-        return 0
-    code = "import torch; print(torch.cuda.device_count())"
+        return []
+    code = "from torch import cuda; print(*(cuda.get_device_properties(i).total_memory"
+    code += " for i in range(cuda.device_count())))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     if done.returncode:
         raise SpacerError(
@@ -144,7 +150,7 @@ def count_gpus() -> int:
             kind="training.gpu-count",
             got=done.stderr.strip()[-300:],
         )
-    return int(done.stdout)
+    return [int(size) for size in done.stdout.split()]
 
 
 def resolve_workers(config: TrainConfig) -> tuple[int, str, str]:
@@ -266,7 +272,9 @@ def launch(
         message += ", DDP"
     say(message)
     if node_rank == 0:
-        say_needs(config, workers, plan.out_dir, say, hours=not plan.on_cpu)
+        card = None if plan.on_cpu else min(gpu_sizes(), default=None)
+        on_gpus = not plan.on_cpu
+        say_needs(config, workers, plan.out_dir, say, hours=on_gpus, card=card)
     environment = worker_environment(plan, os.environ)
     ready_extensions(extensions_of(plan), environment, say)
     with _alone(plan, node_rank):
