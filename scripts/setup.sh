@@ -10,6 +10,9 @@
 # SPACER_TORCH_INDEX (unset by default): a package index that carries CPU builds of
 # torch and torchvision; used only where there is no NVIDIA GPU. Their versions are
 # pinned, but the lock knows no hashes of that index.
+#
+# SPACER_CUDA (unset by default): any value installs the CUDA build without a GPU, for an
+# image or a login node of machines that have one.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 root=$PWD
@@ -159,14 +162,15 @@ done <requirements.lock
 
 # --- packages --------------------------------------------------------------------
 run "build tools" "${locked[@]}" build/lock/tools.txt
-if [[ -n ${SPACER_TORCH_INDEX:-} ]] && ! nvidia-smi >/dev/null 2>&1; then
+for_gpus() { [[ -n ${SPACER_CUDA:-} ]] || nvidia-smi >/dev/null 2>&1; }
+if [[ -n ${SPACER_TORCH_INDEX:-} ]] && ! for_gpus; then
     run "torch (CPU build)" "${pip[@]}" -c constraints.txt \
         --index-url "$SPACER_TORCH_INDEX" torch torchvision
 else
     # Without a GPU the build without CUDA, gigabytes smaller, if pip knows a place
     # (--find-links, --extra-index-url) that has it.
     printf '\n== torch (CPU build)\n' >>"$log"
-    if nvidia-smi >/dev/null 2>&1 ||
+    if for_gpus ||
         ! "${locked[@]}" requirements-cpu.lock >>"$log" 2>&1 </dev/null ||
         ! .venv/bin/python -m pip show --quiet torch >>"$log" 2>&1; then
         run "torch" "${locked[@]}" build/lock/torch.txt

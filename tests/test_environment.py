@@ -1,6 +1,10 @@
-"""pyproject.toml, constraints.txt, locks and environment.yml name one environment."""
+"""pyproject.toml, constraints.txt, locks, environment.yml, Dockerfile and binder/ name
+one environment.
+"""
 
+import os
 import re
+import shlex
 import tomllib
 from importlib import metadata
 from pathlib import Path
@@ -200,6 +204,80 @@ def test_the_vllm_environment_comes_from_locks_alone():
     assert len(installs) == 4
     loose = [line for line in installs if "--require-hashes" not in line]
     assert [line.strip() for line in loose] == ['"${pip[@]}" -e .']
+
+
+# ---------------------------------------------------------------- images
+
+
+def instructions():
+    """``(name, arguments)`` of each line of the Dockerfile, continued lines joined."""
+    text = re.sub(r"(?m)^#.*\n", "", (ROOT / "Dockerfile").read_text())
+    lines = text.replace("\\\n", " ").splitlines()
+    return [tuple(line.split(None, 1)) for line in lines if line.strip()]
+
+
+def arguments(name):
+    return [rest for found, rest in instructions() if found == name]
+
+
+def test_the_image_has_the_cuda_and_python_of_the_locks():
+    (version,) = (a for a in arguments("ARG") if a.startswith("CUDA="))
+    ((toolkit, _, _),) = CUDA["cuda-toolkit"]
+    assert version.removeprefix("CUDA=").split(".")[:2] == toolkit.split(".")[:2]
+    python, base = arguments("FROM")
+    assert re.fullmatch(r"python:3\.11-[\w-]+ AS python", python)
+    assert base.startswith("nvidia/cuda:${CUDA}-devel-")
+
+
+def test_the_image_is_built_from_the_locks_by_a_user_who_is_not_root():
+    names = [name for name, _ in instructions()]
+    copied, (setup,) = arguments("COPY"), re.findall(r"RUN SPACER_CUDA=1.*", said())
+    assert "scripts/setup.sh" in setup and os.access(ROOT / "scripts/setup.sh", os.X_OK)
+    assert names.index("USER") < max(i for i, n in enumerate(names) if n == "RUN")
+    assert arguments("USER") == ["spacer"] and "pip install" not in said()
+    for line in copied:
+        *sources, _ = [word for word in line.split() if not word.startswith("--")]
+        here = [s for s in sources if "--from" not in line]
+        assert all((ROOT / source).exists() for source in here), line
+    (command,) = arguments("CMD")
+    target = re.search(r'"make", "(\w+)"', command)[1]
+    assert re.search(rf"(?m)^{target}:", (ROOT / "Makefile").read_text())
+
+
+def said():
+    return "\n".join(" ".join(words) for words in instructions())
+
+
+def test_the_image_has_the_system_packages_of_setup():
+    script = (ROOT / "scripts/setup.sh").read_text()
+    wanted = set(re.findall(r"(?m)^need_\w+ \S+ (\S+)$", script))
+    (install,) = (line for line in arguments("RUN") if "apt-get install" in line)
+    assert len(wanted) == 7 and wanted | {"git", "make"} <= set(shlex.split(install))
+
+
+def test_the_image_leaves_out_what_git_ignores_and_nothing_else():
+    ignored = (ROOT / ".gitignore").read_text().split()
+    places = [
+        line.strip("/") if line.startswith("/") else "**/" + line.strip("/")
+        for line in ignored
+    ]
+    lines = (ROOT / ".dockerignore").read_text().splitlines()
+    assert [line for line in lines if line[:1] != "#"] == places
+
+
+def test_binder_installs_what_the_light_notebooks_need_and_no_more():
+    folder = ROOT / "binder"
+    lines = (folder / "requirements.txt").read_text().splitlines()
+    pins, project = [line for line in lines if line[:1] != "#"]
+    assert (folder / pins.removeprefix("-c ")).resolve() == ROOT / "constraints.txt"
+    assert project == "-e .[light]" and "light" in PROJECT["optional-dependencies"]
+    assert (folder / "runtime.txt").read_text().strip() == "python-3.11"
+    assert (folder / "apt.txt").read_text().split() == ["ffmpeg"]
+    script = folder / "postBuild"
+    assert os.access(script, os.X_OK) and script.read_text().startswith("#!")
+    for source in re.findall(r"cp -r (\S+)/\. ", script.read_text()):
+        assert (ROOT / source).is_dir()
+    assert "-c spacer/constraints.txt -e spacer" in (folder / "README.md").read_text()
 
 
 def test_citation_has_the_version_of_the_package():

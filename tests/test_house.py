@@ -326,7 +326,7 @@ def test_public_things_are_documented(path):
 def own_texts():
     """The texts a reader meets: code, notebooks, scripts, recipes, documents."""
     yield from (path for path in ROOT.glob("[!.]*") if path.is_file())
-    folders = "spacer_lib benches notebooks scripts configs papermill_runs"
+    folders = "spacer_lib benches notebooks scripts configs papermill_runs binder"
     for folder in folders.split():
         yield from (path for path in (ROOT / folder).rglob("*") if path.is_file())
 

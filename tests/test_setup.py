@@ -244,6 +244,13 @@ def test_a_named_index_gives_torch_unless_there_is_a_gpu(sandbox):
     assert not sandbox.calls("requirements-cpu.lock")
 
 
+def test_an_image_gets_the_build_for_gpus_without_one(sandbox):
+    done = sandbox.run(SPACER_CUDA="1", SPACER_TORCH_INDEX="file:///wheels/cpu")
+    assert done.returncode == 0, done.stderr
+    assert sandbox.calls("lock/torch.txt") and not sandbox.calls("--index-url")
+    assert not sandbox.calls("requirements-cpu.lock")
+
+
 def wheel(folder):
     """A package without code, as a file that pip installs; its SHA-256."""
     path = folder / "tiny_thing-1.0-py3-none-any.whl"
