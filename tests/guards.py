@@ -14,6 +14,7 @@ from benches.changes import Change, run_tests, warm
 README, CONFIGS = "README.md", "configs/README.md"
 N02, N03, N04 = "02_rasterize_maps", "03_generate_qa", "04_design_rewards"
 N05, N06, N07 = "05_train_grpo", "06_train_baselines", "07_evaluate"
+N11 = "11_share_prompts"
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ GUARDS = (
     ),
     Guard(
         "shared prompts give the scores of separate rows",
-        (N05, "shares the prompt wherever the result is exac"),
+        (N11, "shares the prompt wherever the result is exac"),
         "training.packing_check",
         "if not worst.is_noise:",
         "if False:",

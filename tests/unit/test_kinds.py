@@ -271,7 +271,12 @@ MUTANTS = [
     ("camera", "if change < 0", "if change > 0", "camera_object_distance_change"),
     ("picture", "sides if gap > 0", "sides if gap < 0", SIDES),
     ("picture", "slopes[0] < slopes[1]", "slopes[0] > slopes[1]", SIDES),
-    ("picture", "solve(pose,", "solve(pose.T,", SIDES),
+    (
+        "picture",
+        "solve(footage.poses[number],",
+        "solve(footage.poses[number].T,",
+        SIDES,
+    ),
     ("picture", "sides if gap > 0", "sides if gap < 0", "frame_near_far"),
     ("picture", "key=lambda sight: sight.m", "key=lambda sight: -sight.m", DEPTHS),
     ("picture", "if two > one", "if two < one", "view_shows_more"),

@@ -122,7 +122,7 @@ NOT_LIGHT = sorted(
     {Requirement(line).name for line in EXTRAS["optional-dependencies"]["train"]}
     | {"dash", "rtree", "shapely", "trimesh"}  # that come with them
 )
-LIGHT_BOOKS = ("00", "01", "02", "03", "04", "09")
+LIGHT_BOOKS = ("01", "02", "03", "04", "09")
 # What the notebooks do: a scan is written, filmed and parsed, its video read; a map,
 # its questions and their rewards; figures.
 LIGHT_PATH = """
@@ -164,11 +164,25 @@ print(len(rows), *sorted({name.split(".")[0] for name in sys.modules}))
 """
 
 
+# Unlike None in sys.modules, it does not disturb those who look for a package.
+NOT_INSTALLED = """
+import sys
+from importlib.machinery import PathFinder
+
+class Installed(PathFinder):
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        if name.partition(".")[0] not in {}:
+            return super().find_spec(name, path, target)
+
+sys.meta_path[sys.meta_path.index(PathFinder)] = Installed
+"""
+
+
 def without(packages, folder):
     """The environment of a Python that lacks packages, as do all that it starts."""
     folder.mkdir()
-    block = f"import sys\nsys.modules.update(dict.fromkeys({packages}))\n"
-    (folder / "sitecustomize.py").write_text(block)
+    (folder / "sitecustomize.py").write_text(NOT_INSTALLED.format(packages))
     return os.environ | {"PYTHONPATH": f"{folder}{os.pathsep}{PROJECT_ROOT}"}
 
 
