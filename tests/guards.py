@@ -213,6 +213,14 @@ GUARDS = (
         "training/test_needs.py::test_earlier_checkpoints_of_the_run_count_as_room",
     ),
     Guard(
+        "the GPU holds weights and optimiser",
+        (N05, "and refuses if weights and optimiser alone do not fit"),
+        "training.gpu_needs",
+        "if needs.state > card:",
+        "if False:",
+        "training/test_needs.py::test_a_gpu_that_is_too_small_is_refused",
+    ),
+    Guard(
         "large recipes need GPUs",
         (README, "Recipes of published size refuse to start without GPUs"),
         "training.processes.plan",

@@ -70,4 +70,5 @@ def measured_rates() -> Rates:
             device=torch.cuda.get_device_name(),
             matrix=readings.matrix_rate(),
             memory=readings.copy_rate(),
+            size=torch.cuda.get_device_properties(0).total_memory,
         )

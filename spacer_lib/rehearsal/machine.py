@@ -17,6 +17,7 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
 from spacer_lib.artifacts import PROJECT_ROOT
+from spacer_lib.training.gpu_needs import GIB
 from spacer_lib.training.needs import Rates, free_bytes, run_needs
 from spacer_lib.training.recipe import load_config, recipe_names
 
@@ -249,6 +250,8 @@ def recipe_table(rates: Rates, gpus: int, folder: Path) -> list[dict[str, Any]]:
         obstacle = None
         if needs and needs.disk > free:
             obstacle = f"disk: {needs.disk / 1e9:.0f} GB needed"
+        if needs and needs.gpu and gpus and needs.gpu.peak > rates.size:
+            obstacle = f"GPU memory: {needs.gpu.peak / GIB:.0f} GiB predicted"
         if config.advanced.needs_gpu and gpus < config.gpus:
             obstacle = f"{config.gpus} GPUs wanted, {gpus} here"
         rows.append(

@@ -279,9 +279,7 @@ def test_settings_that_save_memory_are_counted():
     assert list(run_needs(load_config("sft_3b"), 8).gpu.phases()) == ["update"]
 
 
-def test_a_gpu_that_is_too_small_is_refused_and_one_that_may_be_is_named(
-    tmp_path, disk
-):
+def test_a_gpu_that_is_too_small_is_refused(tmp_path, disk):
     disk(1e15)
     config, lines = load_config("spacer_3b_lora"), []
     say = lines.append

@@ -25,7 +25,7 @@ from spacer_lib.rehearsal.machine import (
 from spacer_lib.rehearsal.readings import Readings
 from spacer_lib.rehearsal.stages import STAGES, rehearse
 from spacer_lib.training.data import training_rows
-from spacer_lib.training.needs import H100
+from spacer_lib.training.needs import H100, L4
 from spacer_lib.training.recipe import load_config
 
 QUICK = ("env", "attention", "step", "decode", "evaluate")  # device: below
@@ -216,9 +216,9 @@ def test_gpus_are_named_with_memory_and_capability(monkeypatch):
 
 
 def test_recipes_say_their_seconds_and_what_stops_them(tmp_path, monkeypatch):
-    def table(gpus, free):
+    def table(gpus, free, rates=H100):
         monkeypatch.setattr(machine, "free_bytes", lambda _: free)
-        rows = recipe_table(H100, gpus, tmp_path)
+        rows = recipe_table(rates, gpus, tmp_path)
         return {row["recipe"]: row for row in rows}
 
     here = table(0, 1e12)
@@ -228,6 +228,9 @@ def test_recipes_say_their_seconds_and_what_stops_them(tmp_path, monkeypatch):
     full = table(8, 300e9)["spacer_7b"]
     assert full["obstacle"] == "disk: 348 GB needed" and "348" in recipe_line(full)
     assert table(8, 400e9)["spacer_7b"]["obstacle"] is None
+    small = table(8, 400e9, L4)
+    assert small["spacer_7b"]["obstacle"] == "GPU memory: 33 GiB predicted"
+    assert small["spacer_3b_lora"]["obstacle"] is None
 
 
 def test_the_command_says_all_of_it(tmp_path, capsys):
