@@ -29,6 +29,18 @@ SEED = 0
 OTHER_QUESTIONS = "test_other_questions_have_another_generator_version"
 MISTAKES = "test_recipe_mistakes_are_named"
 NO_NUMBERS = "test_numbers_of_a_recipe_that_are_none_are_refused"
+# Each type's generator and its oracle in the same file: one finds the other's mutants.
+AGREE = "kinds::test_generator_and_oracle_agree_in_a_thousand_rooms"
+RULES = "kinds::test_they_agree_by_the_other_rules"
+
+
+def _kinds(types: str, *more: str) -> str:
+    """Tests of a module of question types, quickest first."""
+    agreed = [f"{AGREE}[{name}]" for name in types.split()]
+    first = f"wording build::{OTHER_QUESTIONS} qa"
+    return " ".join([first, *more, *agreed])
+
+
 ROOMS = {
     "rewards.score": "rewards released_rewards probes reward_cases",
     "rewards.released": "released_rewards rewards reward_cases",
@@ -41,11 +53,27 @@ ROOMS = {
     "questions.rules": f"build::{NO_NUMBERS} qa",
     "questions.drafts": f"build::{OTHER_QUESTIONS} qa",
     "questions.askable": f"build::{OTHER_QUESTIONS} qa",
-    "questions.kinds.counting": f"wording build::{OTHER_QUESTIONS} qa",
-    "questions.kinds.size": f"wording build::{OTHER_QUESTIONS} qa",
-    "questions.kinds.distance": f"wording build::{OTHER_QUESTIONS} qa",
-    "questions.kinds.direction": f"wording build::{OTHER_QUESTIONS} qa",
-    "questions.kinds.appearance": f"wording build::{OTHER_QUESTIONS} qa",
+    "questions.kinds.counting": _kinds(
+        "object_existence object_counting_multiple object_counting",
+        "budgets",
+    ),
+    "questions.kinds.size": _kinds(
+        "object_size_estimation object_size_comparison room_size_estimation",
+        "kinds::test_the_area_inside_the_outline_is_the_rooms",
+        "area",
+    ),
+    "questions.kinds.distance": _kinds(
+        "object_abs_distance object_rel_distance object_rel_distance_farthest",
+        RULES,
+    ),
+    "questions.kinds.direction": _kinds(
+        "object_rel_direction_easy object_rel_direction_medium "
+        "object_rel_direction_hard object_rel_direction_backward_hard",
+    ),
+    "questions.kinds.appearance": _kinds(
+        "obj_appearance_order obj_appearance_order_6 appearance_before_after",
+        "budgets",
+    ),
     "questions.kinds.route": "kinds",
     "questions.kinds.camera": "kinds",
     "questions.kinds.picture": "kinds",
