@@ -17,6 +17,7 @@ from spacer_lib.rooms.synthetic.layout import (
     box_vertices,
     draw_room,
     hides_floor,
+    in_base,
 )
 from spacer_lib.rooms.synthetic.render import FLOOR, WALL, Renderer, film, room_boxes
 from spacer_lib.rooms.synthetic.shapes import DOOR, SHAPES
@@ -351,3 +352,20 @@ def test_vertices_of_the_mesh_have_the_colours_of_frames(tmp_path):
     rgb = look.colours(np.full(len(floor), number), points[floor], 0.05)
     apart = np.abs(colors[floor] - 255.0 * rgb.clip(0, 1)).max(axis=1)
     assert np.quantile(apart, 0.98) < 3 and len(np.unique(colors[floor], axis=0)) > 300
+
+
+def test_the_mesh_has_no_vertices_between_the_parts_of_a_piece(tmp_path):
+    """A scanner sees no lower side of a pillow, nor the sheet below it."""
+    room = draw_room(10_001)
+    (tmp_path / room.scene_id).mkdir()
+    _write_mesh(room, tmp_path / room.scene_id)
+    vertices, _ = read_vertices(tmp_path / room.scene_id)
+    T_aligned_from_scan = np.reshape(room.T_aligned_from_scan, (4, 4))
+    points = transform_points(T_aligned_from_scan, vertices)
+    (bed,) = (piece for piece in room.furniture if piece.kind.category == "bed")
+    pillows = [p for p in SHAPES["bed"] if p.material == "linen" and p.size[0] < 0.5]
+    for pillow in pillows:
+        center, size = bed.placed(pillow)
+        below = in_base(points[:, :2], center, size - 0.02, bed.yaw_rad)
+        heights = points[below, 2]
+        assert len(heights) > 30 and heights.min() > center[2] + size[2] / 2 - 0.01

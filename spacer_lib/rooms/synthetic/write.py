@@ -251,6 +251,21 @@ def _without(
     return points[~hidden], number[faces[~hidden[faces].any(axis=1)]]
 
 
+def _covered(
+    points: np.ndarray, yaw_rad: float, axis: int, sign: int, parts: list[LabelledBox]
+) -> npt.NDArray[np.bool_]:
+    """(n,) bool: which points of a face have a part of the same piece before them."""
+    c, s = math.cos(yaw_rad), math.sin(yaw_rad)
+    T_world_from_piece = np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]])
+    before = points @ T_world_from_piece
+    before[:, axis] += sign * 2 * ROUGHNESS_M
+    centers = np.array([part.center for part in parts]) @ T_world_from_piece
+    half = np.array([part.size for part in parts]) / 2
+    return np.asarray(
+        (np.abs(before[:, None] - centers) < half).all(axis=2).any(axis=1)
+    )
+
+
 def _coloured(
     room: Room,
 ) -> tuple[list[LabelledBox], Callable[[int, np.ndarray], np.ndarray]]:
@@ -277,6 +292,10 @@ def _write_mesh(room: Room, folder: Path) -> None:
     total = 0
     boxes, colours = _coloured(room)
     hiding = [box[:3] for box in boxes if box.label >= 0 and hides_floor(*box[:2])]
+    pieces: dict[int, list[LabelledBox]] = {}
+    for box in boxes if room.style.detailed else ():
+        if box.label >= 0:
+            pieces.setdefault(box.label, []).append(box)
     for number, box in enumerate(boxes):
         center, size, yaw, _, label, _ = box
         for axis in range(3):
@@ -287,9 +306,15 @@ def _write_mesh(room: Room, folder: Path) -> None:
                 points, faces = _face(center, size, yaw, axis, sign, rng)
                 if not _is_recorded(room, box, axis, sign):
                     continue
-                if label == FLOOR and hiding:
-                    below = [in_base(points[:, :2], *other) for other in hiding]
-                    points, faces = _without(np.any(below, axis=0), points, faces)
+                hidden = np.zeros(len(points), dtype=bool)
+                if label == FLOOR:
+                    for other in hiding:
+                        hidden |= in_base(points[:, :2], *other)
+                elif label in pieces:
+                    hidden = _covered(points, yaw, axis, sign, pieces[label])
+                points, faces = _without(hidden, points, faces)
+                if not len(points):
+                    continue
                 vertices.append(points)
                 triangles.append(faces + total)
                 colors.append(255 * colours(number, points))
