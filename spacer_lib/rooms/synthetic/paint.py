@@ -82,7 +82,7 @@ def _linen(rng: np.random.Generator) -> FloatArray:
 
 
 def _plaster(rng: np.random.Generator) -> FloatArray:
-    return 1 + 0.012 * _noise(rng, 1.5, 1.5) + 0.012 * _noise(rng, 9, 9)
+    return 1 + 0.005 * _noise(rng, 1.5, 1.5) + 0.011 * _noise(rng, 9, 9)
 
 
 def _stripes(rng: np.random.Generator) -> FloatArray:
