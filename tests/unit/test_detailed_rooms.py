@@ -258,6 +258,7 @@ def test_the_floors_colour_does_not_tell_the_place():
 def test_rooms_differ_in_colours_and_a_room_keeps_its_own():
     looks = {draw_room(seed).look for seed in range(20)}
     assert len(looks) == 20 and len({look.floor for look in looks}) == 3
+    render.room_paint.cache_clear()
     first, again = (on_floor(draw_room(3), 500)[1] for _ in range(2))
     render.room_paint.cache_clear()
     np.testing.assert_array_equal(first, again)

@@ -289,8 +289,9 @@ class Paint:
         shading = [one for one, kind in zip(boxes, kinds, strict=True) if kind >= 0]
         cast = make(shading) if shading else None
         middle = points.mean(axis=0)
-        shares = []
-        for directions in (_sky(), _around(light)):
+
+        def received(directions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            """(t,) means of cosines: of what arrives, and if nothing were between."""
             seen, most = np.zeros(len(points)), np.zeros(len(points))
             for direction in directions:
                 toward = (normals @ direction).clip(0)
@@ -300,13 +301,14 @@ class Paint:
                     source = middle + FAR_M * direction
                     toward[rows] *= _sees(cast, source, lifted[rows])
                 seen += toward
-            shares.append((seen, most, len(directions)))
-        (seen, most, _), (lit, _, count) = shares
+            return seen / len(directions), most / len(directions)
+
+        (seen, most), (lit, _) = received(_sky()), received(_around(light))
         up = normals[:, 2]
         # Of the part of the sky that a face is turned to; below, only what is bounced.
         sky = np.where(most > 1e-9, seen / np.maximum(most, 1e-9), BELOW)
         sky = (sky * (0.94 + 0.06 * up))[:, None]
-        found = SKY * sky * SKY_RGB + SUN * (lit / count)[:, None] * SUN_RGB
+        found = SKY * sky * SKY_RGB + SUN * lit[:, None] * SUN_RGB
         found += BOUNCED * (0.8 + 0.2 * sky)
         found *= self._corners(points, kinds[box], floor, wall, kinds)[:, None]
         glows = self._material[box] == _NUMBER["glow"]

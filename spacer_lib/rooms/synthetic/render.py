@@ -6,7 +6,7 @@ Cameras follow the convention of ``views``. Detailed rooms are coloured by ``pai
 import functools
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,7 +25,7 @@ from spacer_lib.rooms.synthetic.layout import (
     draw_room,
 )
 from spacer_lib.rooms.synthetic.paint import Paint
-from spacer_lib.rooms.synthetic.rays import Box, Cast, Hits, caster
+from spacer_lib.rooms.synthetic.rays import Hits, caster
 from spacer_lib.rooms.synthetic.shapes import COLOURS, DOOR, SHAPES
 from spacer_lib.rooms.synthetic.views import (
     VIEWS,
@@ -169,13 +169,8 @@ def _merged(lines: list[XYZ]) -> list[XYZ]:
 
 
 @functools.lru_cache(maxsize=ROOMS_KEPT)
-def room_paint(
-    room: Room, make: Callable[[Sequence[Box]], Cast] | None = None
-) -> tuple[list[LabelledBox], Paint]:
-    """The boxes of a detailed room, and their colours; kept for the latest rooms.
-
-    ``make`` casts the light's rays: ``rays.caster`` by default.
-    """
+def room_paint(room: Room) -> tuple[list[LabelledBox], Paint]:
+    """The boxes of a detailed room, and their colours; kept for the latest rooms."""
     boxes = room_boxes(room)
     return boxes, Paint(
         [box[:3] for box in boxes],
@@ -185,7 +180,7 @@ def room_paint(
         floor=FLOOR,
         wall=WALL,
         light=room.look.light,
-        make=make or caster,
+        make=caster,
     )
 
 
@@ -198,7 +193,6 @@ class Renderer:
         self._light = np.array(room.look.light)
         self._labels = np.array([box.label for box in boxes])
         self._colors = np.array([box.rgb for box in boxes])
-        self._make = caster
         self._cast = caster([box[:3] for box in boxes])
 
     def render(
@@ -269,7 +263,7 @@ class Renderer:
         self, rays: np.ndarray, depth: np.ndarray, box: np.ndarray, span_m: np.ndarray
     ) -> np.ndarray:
         """(n, 3) colours in [0, 1] of a detailed room."""
-        _, paint = room_paint(self.room, self._make)
+        _, paint = room_paint(self.room)
         points = rays[:, :3] + rays[:, 3:] * depth[:, None]
         rgb = paint.colours(box, points, span_m)
         return np.where(depth[:, None] > 0, rgb, _BEYOND)
