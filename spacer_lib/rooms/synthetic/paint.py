@@ -183,7 +183,7 @@ class Paint:
         self._papered = np.isin(self._material, list(PAPERED))
         kinds = np.asarray(kinds)
         # Textures of floor and walls lie in the room, others on each box.
-        shift = np.outer(np.arange(len(boxes)), (0.371, 0.593, 0.217)) % PERIOD_M
+        shift = np.outer(np.cumsum(kinds >= 0), (0.371, 0.593, 0.217)) % PERIOD_M
         shift = np.where(kinds[:, None] < 0, self._center, shift)
         self._shift = shift[:, _ALONG].reshape(-1, 2).astype(np.float32)  # of 3 n sides
         size = self._half[:, _ALONG]  # (n, 3, 2)

@@ -57,15 +57,19 @@ class LabelledBox(NamedTuple):
     material: str = ""
 
 
-def room_boxes(room: Room) -> list[LabelledBox]:
-    """Every surface of a room: floor, walls, openings and furniture."""
+def room_boxes(room: Room, *, joined: bool = False) -> list[LabelledBox]:
+    """Every surface of a room: floor, walls, openings and furniture.
+
+    ``joined`` gives the same walls as boxes that share no surface, for pictures of
+    detailed rooms. The mesh of ``write`` keeps a box for each segment of the border.
+    """
     boxes, look = [], room.look
     for x0, y0, x1, y1 in room.floor_rects:
         center = ((x0 + x1) / 2, (y0 + y1) / 2, -0.02)
         size = (x1 - x0, y1 - y0, 0.04)
         boxes.append(LabelledBox(center, size, 0.0, look.floor_rgb, FLOOR, look.floor))
     segments = _wall_segments(room)
-    for x0, y0, x1, y1 in _joined(segments) if room.style.detailed else segments:
+    for x0, y0, x1, y1 in _joined(segments) if joined else segments:
         t, h = WALL_THICKNESS_M, room.style.wall_height_m
         center = ((x0 + x1) / 2, (y0 + y1) / 2, h / 2)
         size = (x1 - x0 + t, y1 - y0 + t, h)
@@ -169,9 +173,9 @@ def _merged(lines: list[XYZ]) -> list[XYZ]:
 
 
 @functools.lru_cache(maxsize=ROOMS_KEPT)
-def room_paint(room: Room) -> tuple[list[LabelledBox], Paint]:
+def room_paint(room: Room, *, joined: bool = True) -> tuple[list[LabelledBox], Paint]:
     """The boxes of a detailed room, and their colours; kept for the latest rooms."""
-    boxes = room_boxes(room)
+    boxes = room_boxes(room, joined=joined)
     return boxes, Paint(
         [box[:3] for box in boxes],
         [box.rgb for box in boxes],
@@ -188,7 +192,7 @@ class Renderer:
     """Renders one room from any pose."""
 
     def __init__(self, room: Room) -> None:
-        boxes = room_boxes(room)
+        boxes = room_boxes(room, joined=room.style.detailed)
         self.room = room
         self._light = np.array(room.look.light)
         self._labels = np.array([box.label for box in boxes])

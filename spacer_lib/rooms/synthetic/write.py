@@ -275,7 +275,7 @@ def _coloured(
         return plain, lambda number, points: np.tile(
             plain[number].rgb, (len(points), 1)
         )
-    boxes, paint = room_paint(room)
+    boxes, paint = room_paint(room, joined=False)
 
     def colours(number: int, points: np.ndarray) -> np.ndarray:
         same = np.full(len(points), number)
