@@ -119,7 +119,7 @@ if recording is None:
 else:
     with recording as frames:
         poses = [T for _, T in frames.poses()]
-        wanted = {int(k) for k in np.linspace(0, len(poses) - 1, 5)}
+        wanted = {int(k) for k in np.linspace(0, len(poses) - 1, 4)}
         some = [frame for frame in frames if frame.index in wanted]
         depth_m = some[0].depth_m() if frames.has_depth else None
     print(f"{len(poses)} frames, {recording.fps:g} a second of video")
@@ -133,7 +133,7 @@ def decoded(jpeg):
 
 # %% tags=["nbval-check-output"]
 if some:
-    figure, axes = plt.subplots(1, len(some), figsize=(11, 2), squeeze=False)
+    figure, axes = plt.subplots(1, len(some), figsize=(9, 2), squeeze=False)
     titles = [f"frame {frame.index}" for frame in some]
     room_plots.frames_strip([decoded(f.jpeg) for f in some], axes[0], titles)
 
@@ -169,8 +169,8 @@ aligned = transform_points(T_aligned_from_scan, vertices)  # (n, 3) metres
 print(f"{len(vertices)} vertices, height {np.ptp(aligned[:, 2]):.2f} m")
 
 # %% tags=["nbval-check-output"]
-figure, axes = plt.subplots(1, 2, figsize=(9, 3.8))
-chosen = np.random.default_rng(0).choice(len(vertices), min(len(vertices), 8_000))
+figure, axes = plt.subplots(1, 2, figsize=(8, 3.4))
+chosen = np.random.default_rng(0).choice(len(vertices), min(len(vertices), 4_000))
 pairs = {"scan": vertices, "aligned": aligned}
 for ax, (name, points) in zip(axes, pairs.items(), strict=True):
     room_plots.cloud_from_above(points[chosen], colors[chosen] / 255, ax)
@@ -212,7 +212,7 @@ pd.DataFrame(
 archive = scan_dir / f"{scan}{parse.INSTANCES_2D}"
 if archive.exists():
     _, image = next(read_instance_frames(archive))
-    figure, axes = plt.subplots(1, 2, figsize=(8, 2.8))
+    figure, axes = plt.subplots(1, 2, figsize=(6, 2.2))
     color = decoded(some[0].jpeg) if some else np.zeros_like(image)
     room_plots.frames_strip([color], axes[:1], ["colour, frame 0"])
     axes[1].imshow(np.where(image > 0, image, np.nan), cmap="tab20", vmin=0, vmax=20)
@@ -255,7 +255,7 @@ _ = ax.set(title=f"{scene.scene_id}: {len(scene.instances)} oriented boxes")
 # %% tags=["nbval-check-output"]
 figure = plt.figure(figsize=(7, 5))
 ax = figure.add_subplot(projection="3d")
-few = chosen[::4]
+few = chosen[::2]
 room_plots.room_3d(scene, aligned[few], colors[few] / 255, ax)
 _ = ax.view_init(elev=38, azim=-60)
 
@@ -305,11 +305,11 @@ if labelled:
 from_above |= {name: rule.points_xy(aligned) for name, rule in AREA_RULES.items()}
 
 # %% tags=["nbval-check-output"]
-figure, axes = plt.subplots(1, 3, figsize=(11, 3), sharex=True, sharey=True)
+figure, axes = plt.subplots(1, 3, figsize=(9, 2.6), sharex=True, sharey=True)
 for ax, (name, points) in zip(axes, from_above.items(), strict=True):
     if name in AREA_RULES:
         room_plots.room_area(aligned, ax, name)
-    few = np.random.default_rng(0).permutation(points)[:3000]
+    few = np.random.default_rng(0).permutation(points)[:2000]
     ax.plot(*few.T, ".", ms=1, color=PALETTE[0])
     area = scene.room_areas_m2.get(name)
     ax.set(title=name + (f": {area:.1f} m²" if area else ""), aspect="equal")
@@ -363,8 +363,8 @@ if len(both):
 
 # %% tags=["nbval-check-output"]
 if scene.video_path:
-    video_frames, indices, *_ = read_frames(out / scene.video_path, 5)
-    figure, axes = plt.subplots(1, 5, figsize=(11, 2))
+    video_frames, indices, *_ = read_frames(out / scene.video_path, 4)
+    figure, axes = plt.subplots(1, 4, figsize=(9, 2))
     room_plots.frames_strip(video_frames, axes, [f"frame {i}" for i in indices])
 probe(out / scene.video_path) if scene.video_path else "no recording, no video"
 

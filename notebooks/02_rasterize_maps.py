@@ -423,7 +423,8 @@ for kind in (style, plain):
 # %% tags=["nbval-check-output"]
 walk, *_ = frames_from_uri(video_uri("walk", room_seed), 3, 128)
 figure, axes = plt.subplots(1, 4, figsize=(9, 2.4))
-titles = ["dollhouse: tinted", "the same, later", "furnished: plain", "the same, later"]
+later, furnished = "the same, later", "furnished: no tint"
+titles = ["dollhouse: tinted", later, furnished, later]
 _ = room_plots.frames_strip([*frames[[0, 3]], *walk[:2]], axes, titles)
 
 # %% [markdown]

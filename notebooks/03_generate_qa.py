@@ -312,13 +312,13 @@ for number, (name, kind) in enumerate(QUESTION_TYPES.items()):
 print(f"{len(drafts)} of {len(QUESTION_TYPES)} question types ask about this room")
 
 # %%
-renderer, lens = Renderer(room), view_intrinsic(room, view, 160, 120)
+renderer, lens = Renderer(room), view_intrinsic(room, view, 120, 90)
 
 
 def picture(frame):
-    """(120, 160, 3) uint8: a frame of the synthetic video."""
+    """(90, 120, 3) uint8: a frame of the synthetic video."""
     pose = view_poses(room, view, [frame])[0]
-    return renderer.render(pose, lens, 160, 120)[0]
+    return renderer.render(pose, lens, 120, 90)[0]
 
 
 def show(family):

@@ -208,8 +208,8 @@ def examples(rows: Sequence[Question], folder: PathLike) -> Figure:
     figure = plt.figure(figsize=(11, 6.2 + 1.8 * filmed))
     grid = figure.add_gridspec(2, 5, height_ratios=(0.4 * filmed + 0.01, 1))
     if filmed:
-        frames, indices, *_ = read_frames(video, 5)
-        strip = [figure.add_subplot(grid[0, k]) for k in range(5)]
+        frames, indices, *_ = read_frames(video, 4)
+        strip = [figure.add_subplot(grid[0, k]) for k in range(4)]
         room_plots.frames_strip(frames, strip, [f"frame {i}" for i in indices])
     ax = figure.add_subplot(grid[1, :2])
     map_plots.cognitive_map(shown["map"] or {}, ax).set_title(f"map of {scene}")

@@ -23,6 +23,7 @@ from spacer_lib.rooms.synthetic.views import (
     look_at,
     pinhole,
     to_scene,
+    view_intrinsic,
     view_poses,
 )
 
@@ -76,9 +77,10 @@ def test_centres_of_objects_land_where_the_labels_show_them(filmed):
     """Of objects that look whole: a hidden part moves the middle of the rest."""
     room, view, scene = filmed
     found, renderer = scene.footage, Renderer(room)
+    intrinsic = view_intrinsic(room, view, *SIZE)  # the footage's is rounded
     landed = 0
     for row, pose in enumerate(view_poses(room, view, found.frames)):
-        labels = renderer.render(pose, found.intrinsic, *found.size)[2]
+        labels = renderer.render(pose, intrinsic, *SIZE)[2]
         for k, instance in enumerate(scene.instances):
             rows, columns = np.nonzero(labels == instance.instance_id)
             share = len(rows) / labels.size

@@ -2,7 +2,8 @@
 
 ``write`` turns a ``Room`` into ScanNet's files, ``views`` into a ``Scene``, ``render``
 into frames. Lengths are metres in the aligned frame: +z up, floor at z = 0, the room's
-centre at the origin. A piece of furniture is one or two coloured boxes.
+centre at the origin. A piece of furniture is one or two coloured boxes; styles that are
+``detailed`` draw the parts of ``shapes`` inside them.
 """
 
 import math
@@ -29,12 +30,14 @@ class Part:
     """One coloured box of a piece of furniture.
 
     ``center`` and ``size`` are fractions of the piece's width, depth and height; x and
-    y run from -0.5 to 0.5, z from 0 (bottom) to 1. ``rgb`` is in [0, 1].
+    y run from -0.5 to 0.5, z from 0 (bottom) to 1. ``rgb`` is in [0, 1]. ``material``
+    is a texture of ``paint``; none by default.
     """
 
     center: XYZ
     size: XYZ
     rgb: XYZ
+    material: str = ""
 
 
 @dataclass(frozen=True)
@@ -217,6 +220,9 @@ class Style:
         the light, drawn for each room. None of them depends on a place on the floor.
     two_rooms : bool
         Two rooms with a wall between them, and a doorway in which the person stands.
+    detailed : bool
+        Furniture has the parts of ``shapes``, surfaces have the textures and shadows of
+        ``paint``, and there is a door. No box, and no answer, depends on this.
     """
 
     name: str
@@ -235,6 +241,7 @@ class Style:
     standing_m: float = 0.0
     lived_in: bool = False
     two_rooms: bool = False
+    detailed: bool = False
 
 
 # `furnished` resembles a scan. `dollhouse` is simple enough for a model with less than
@@ -255,6 +262,7 @@ STYLES = {
             tinted_floor=False,
             any_yaw=True,
             at_wall=(0, 2),
+            detailed=True,
         ),
         Style(
             name="dollhouse",
@@ -307,6 +315,7 @@ STYLES = {
             any_yaw=True,
             standing_m=0.6,
             two_rooms=True,
+            detailed=True,
         ),
     )
 }
@@ -338,15 +347,19 @@ class Furniture:
 
     def part_boxes(self) -> list[tuple[np.ndarray, np.ndarray, float, XYZ]]:
         """[(center (3,), size (3,), yaw_rad, rgb)] of the parts, metres."""
-        c, s = math.cos(self.yaw_rad), math.sin(self.yaw_rad)
         boxes = []
         for part in self.kind.parts:
-            x, y, z = np.multiply(part.center, self.size_m)
-            center = np.add(self.position_m, (c * x - s * y, s * x + c * y, z))
             r, g, b = (min(1.0, v * self.tone) for v in part.rgb)
-            size = np.multiply(part.size, self.size_m)
+            center, size = self.placed(part)
             boxes.append((center, size, self.yaw_rad, (r, g, b)))
         return boxes
+
+    def placed(self, part: Part) -> tuple[np.ndarray, np.ndarray]:
+        """Centre (3,) and edge lengths (3,) of a part, metres."""
+        c, s = math.cos(self.yaw_rad), math.sin(self.yaw_rad)
+        x, y, z = np.multiply(part.center, self.size_m)
+        center = np.add(self.position_m, (c * x - s * y, s * x + c * y, z))
+        return center, np.multiply(part.size, self.size_m)
 
     def corners_m(self) -> np.ndarray:
         """(8 parts, 3) corners of all parts, metres."""
@@ -378,11 +391,16 @@ def _unit(x: float, y: float, z: float) -> XYZ:
 
 @dataclass(frozen=True)
 class Look:
-    """Colours in [0, 1] of floor and walls, and the unit vector towards the light."""
+    """Colours in [0, 1] of floor and walls, and the unit vector towards the light.
+
+    ``floor`` and ``wall`` are their textures in detailed rooms.
+    """
 
     floor_rgb: XYZ = (0.62, 0.52, 0.42)
     wall_rgb: XYZ = (0.82, 0.80, 0.76)
     light: XYZ = _unit(0.35, -0.45, 0.82)
+    floor: str = ""
+    wall: str = ""
 
 
 @dataclass(frozen=True)
@@ -536,9 +554,25 @@ def draw_room(seed: int, style: str = "furnished", scene_id: str | None = None) 
         furniture,
         T_aligned_from_scan,
         standpoint,
-        _draw_openings(rng, floor_rects, furniture) if rules.lived_in else (),
-        _draw_look(rng) if rules.lived_in else Look(),
+        *_draw_surfaces(rng, rules, floor_rects, furniture),
     )
+
+
+def _draw_surfaces(
+    rng: np.random.Generator,
+    rules: Style,
+    floor_rects: tuple[Rect, ...],
+    furniture: Sequence[Furniture],
+) -> tuple[tuple[Opening, ...], Look]:
+    """Openings and look of a room: drawn last, so that nothing else depends on them."""
+    if rules.lived_in:
+        wanted = [_DOOR] + [_WINDOW] * int(rng.integers(0, 3))
+        openings = _draw_openings(rng, floor_rects, furniture, wanted)
+        return openings, _draw_look(rng)
+    if rules.detailed:  # its windows are furniture: they are annotated
+        openings = _draw_openings(rng, floor_rects, furniture, [_DEEP_DOOR])
+        return openings, _draw_detailed_look(rng)
+    return (), Look()
 
 
 def _draw_floor(rng: np.random.Generator, rules: Style) -> tuple[Rect, ...]:
@@ -606,23 +640,48 @@ def _draw_look(rng: np.random.Generator) -> Look:
     return Look(tuple(floor.tolist()), tuple(wall.tolist()), light)
 
 
-# Edge along the wall, thickness, height; lower edge; colour.
-_OPENINGS: tuple[tuple[XYZ, float, XYZ], ...] = (
-    ((0.9, 0.02, 2.05), 0.0, (0.50, 0.40, 0.30)),
-    ((1.2, 0.02, 1.1), 0.95, (0.78, 0.90, 0.98)),
+_FLOORS: tuple[tuple[str, XYZ], ...] = (
+    ("planks", (0.70, 0.52, 0.35)),
+    ("planks", (0.56, 0.40, 0.27)),
+    ("planks", (0.76, 0.64, 0.48)),
+    ("tiles", (0.70, 0.67, 0.62)),
+    ("carpet", (0.50, 0.51, 0.52)),
 )
+_WALLS: tuple[tuple[str, XYZ], ...] = (
+    ("plaster", (0.90, 0.88, 0.83)),
+    ("plaster", (0.80, 0.86, 0.84)),
+    ("plaster", (0.90, 0.84, 0.74)),
+    ("stripes", (0.84, 0.85, 0.88)),
+    ("stripes", (0.88, 0.83, 0.77)),
+)
+
+
+def _draw_detailed_look(rng: np.random.Generator) -> Look:
+    floor, floor_rgb = _FLOORS[int(rng.integers(len(_FLOORS)))]
+    wall, wall_rgb = _WALLS[int(rng.integers(len(_WALLS)))]
+    angle, height = rng.uniform(-math.pi, math.pi), math.radians(rng.uniform(50, 65))
+    side = math.cos(height)
+    light = (side * math.cos(angle), side * math.sin(angle), math.sin(height))
+    return Look(floor_rgb, wall_rgb, light, floor, wall)
+
+
+# Edge along the wall, thickness, height; lower edge; colour.
+Hole = tuple[XYZ, float, XYZ]
+_DOOR: Hole = ((0.9, 0.02, 2.05), 0.0, (0.50, 0.40, 0.30))
+_WINDOW: Hole = ((1.2, 0.02, 1.1), 0.95, (0.78, 0.90, 0.98))
+_DEEP_DOOR: Hole = ((0.94, 0.05, 2.08), 0.0, (0.60, 0.44, 0.30))
 
 
 def _draw_openings(
     rng: np.random.Generator,
     floor_rects: tuple[Rect, ...],
     furniture: Sequence[Furniture],
+    wanted: Sequence[Hole],
 ) -> tuple[Opening, ...]:
-    """A door and up to two windows at outer walls, where nothing stands before them."""
+    """Doors and windows at outer walls, where nothing stands before them."""
     rects = np.array(floor_rects)
     low, high = rects[:, :2].min(axis=0), rects[:, 2:].max(axis=0)
     found: list[Opening] = []
-    wanted = [_OPENINGS[0]] + [_OPENINGS[1]] * int(rng.integers(0, 3))
     room = Room("", 0, STYLES["home"], floor_rects, (), ())
     for (width, depth, height), bottom, rgb in wanted:
         for _ in range(20):

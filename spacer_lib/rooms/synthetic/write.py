@@ -12,7 +12,7 @@ import json
 import math
 import zipfile
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,7 @@ from spacer_lib.rooms.synthetic.render import (
     LabelledBox,
     Renderer,
     room_boxes,
+    room_paint,
 )
 from spacer_lib.rooms.synthetic.views import View, pinhole, view_intrinsic, view_poses
 
@@ -232,7 +233,7 @@ def _is_recorded(room: Room, box: LabelledBox, axis: int, sign: int) -> bool:
     It sees the upper side of the floor, the sides of walls that face the room, and all
     of the furniture but the lower side of what hides the floor.
     """
-    center, size, _, _, label = box
+    center, size, label = box.center, box.size, box.label
     if label == FLOOR:
         return (axis, sign) == (2, 1)
     if label == WALL:
@@ -250,17 +251,53 @@ def _without(
     return points[~hidden], number[faces[~hidden[faces].any(axis=1)]]
 
 
+def _covered(
+    points: np.ndarray, yaw_rad: float, axis: int, sign: int, parts: list[LabelledBox]
+) -> npt.NDArray[np.bool_]:
+    """(n,) bool: which points of a face have a part of the same piece before them."""
+    c, s = math.cos(yaw_rad), math.sin(yaw_rad)
+    T_world_from_piece = np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]])
+    before = points @ T_world_from_piece
+    before[:, axis] += sign * 2 * ROUGHNESS_M
+    centers = np.array([part.center for part in parts]) @ T_world_from_piece
+    half = np.array([part.size for part in parts]) / 2
+    return np.asarray(
+        (np.abs(before[:, None] - centers) < half).all(axis=2).any(axis=1)
+    )
+
+
+def _coloured(
+    room: Room,
+) -> tuple[list[LabelledBox], Callable[[int, np.ndarray], np.ndarray]]:
+    """A room's boxes, and the colours (n, 3) of points on the box of a number."""
+    if not room.style.detailed:
+        plain = room_boxes(room)
+        return plain, lambda number, points: np.tile(
+            plain[number].rgb, (len(points), 1)
+        )
+    boxes, paint = room_paint(room, joined=False)
+
+    def colours(number: int, points: np.ndarray) -> np.ndarray:
+        same = np.full(len(points), number)
+        return paint.colours(same, points, VERTEX_SPACING_M).clip(0, 1)
+
+    return boxes, colours
+
+
 def _write_mesh(room: Room, folder: Path) -> None:
     """Write the mesh, its segments (one per face) and their groups."""
     rng = np.random.default_rng([room.seed, 19])
     vertices, triangles, colors, segments = [], [], [], []
     owned: dict[int, list[int]] = {}
     total = 0
-    boxes = room_boxes(room)
-    hiding = [(c, s, yaw) for c, s, yaw, _, label in boxes if label >= 0]
-    hiding = [box for box in hiding if hides_floor(*box[:2])]
-    for box in boxes:
-        center, size, yaw, rgb, label = box
+    boxes, colours = _coloured(room)
+    hiding = [box[:3] for box in boxes if box.label >= 0 and hides_floor(*box[:2])]
+    pieces: dict[int, list[LabelledBox]] = {}
+    for box in boxes if room.style.detailed else ():
+        if box.label >= 0:
+            pieces.setdefault(box.label, []).append(box)
+    for number, box in enumerate(boxes):
+        center, size, yaw, _, label, _ = box
         for axis in range(3):
             for sign in (-1, 1):
                 if label == FLOOR and (axis, sign) != (2, 1):
@@ -269,12 +306,18 @@ def _write_mesh(room: Room, folder: Path) -> None:
                 points, faces = _face(center, size, yaw, axis, sign, rng)
                 if not _is_recorded(room, box, axis, sign):
                     continue
-                if label == FLOOR and hiding:
-                    below = [in_base(points[:, :2], *other) for other in hiding]
-                    points, faces = _without(np.any(below, axis=0), points, faces)
+                hidden = np.zeros(len(points), dtype=bool)
+                if label == FLOOR:
+                    for other in hiding:
+                        hidden |= in_base(points[:, :2], *other)
+                elif label in pieces:
+                    hidden = _covered(points, yaw, axis, sign, pieces[label])
+                points, faces = _without(hidden, points, faces)
+                if not len(points):
+                    continue
                 vertices.append(points)
                 triangles.append(faces + total)
-                colors.append(np.tile(np.multiply(rgb, 255), (len(points), 1)))
+                colors.append(255 * colours(number, points))
                 # A segment's id is that of its first vertex.
                 segments.append(np.full(len(points), total))
                 owned.setdefault(label, []).append(total)
@@ -349,7 +392,7 @@ def _write_recording(room: Room, view: View, size: Size, folder: Path) -> None:
     def render(index: int) -> tuple[bytes, bytes, bytes, bytes]:
         pose = T_aligned_from_camera[index]
         rgb, _, labels = renderer.render(pose, color_K, cw, ch)
-        _, depth, _ = renderer.render(pose, depth_K, dw, dh)
+        depth, _ = renderer.measure(pose, depth_K, dw, dh)
         millimetres = (depth * DEPTH_SHIFT).round().clip(0, 65535).astype("<u2")
         # ScanNet projects the mesh into these images: without a pose they are empty.
         labels = np.full_like(labels, -3) if index in lost else labels
