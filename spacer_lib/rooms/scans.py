@@ -68,6 +68,8 @@ def synthetic_scans(
 ) -> tuple[list[Path], Path]:
     """Write furnished synthetic rooms in ScanNet's layout, except those that exist.
 
+    A room that an older version of this package wrote is written again.
+
     Parameters
     ----------
     root : path
@@ -81,14 +83,14 @@ def synthetic_scans(
     scan_dirs : list of Path
     label_tsv : Path
     """
-    from spacer_lib.rooms.synthetic.write import write_dataset_files
+    from spacer_lib.rooms.synthetic.write import is_current, write_dataset_files
 
     root, what = Path(root), "synthetic scans"
     pairs = synthetic_ids(count, seed)
     scan_dirs = [root / "scans" / name for _, name in pairs]
     write = functools.partial(_write_synthetic, root)
     with sole_writer(root):
-        todo = [pair for pair in pairs if not (root / "scans" / pair[1]).is_dir()]
+        todo = [pair for pair in pairs if not is_current(root / "scans" / pair[1])]
         for _ in each(write, todo, workers=workers, client=client, what=what):
             pass
         write_dataset_files(root, [scan_dirs[-2].name] if count > 2 else [])

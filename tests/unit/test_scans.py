@@ -54,6 +54,19 @@ def test_synthetic_scans_hold_a_rescan_and_are_written_once(demo):
     assert not {space_of(s) for s in train} & {space_of(s) for s in val}
 
 
+def test_a_scan_that_an_older_version_wrote_is_written_again(copied, tmp_path):
+    root = shutil.move(tmp_path / "in", tmp_path / "scans")
+    scan = root / copied[0][0].name
+    text = scan / f"{scan.name}.txt"
+    text.write_text(text.read_text().replace("Synthetic 2", "Synthetic"))
+    (scan / f"{scan.name}.sens").write_bytes(b"old")
+    others = {p: p.stat().st_mtime_ns for p in root.rglob("*.sens") if p.parent != scan}
+    synthetic_scans(tmp_path, count=3, seed=1)
+    assert "Synthetic 2" in text.read_text()
+    assert (scan / f"{scan.name}.sens").stat().st_size > 1000
+    assert others == {p: p.stat().st_mtime_ns for p in others} and len(others) == 2
+
+
 @pytest.mark.parametrize("count, seed", [(0, 0), (2, -1)])
 def test_synthetic_scans_refuse_nonsense(tmp_path, count, seed):
     with refused("rooms.synthetic-count", says=f"count {count}, seed {seed}"):

@@ -72,6 +72,8 @@ LABEL_COLUMNS = (
     "mpcat40",
     "mpcat40index",
 )
+# Its number changes with what the same room's files hold.
+SCENE_TYPE = "Synthetic 2"
 _SHELL = {FLOOR: ("floor", 2), WALL: ("wall", 1)}
 # Ids of the synthetic label table: the shell, then the furniture in order of KINDS.
 LABEL_IDS = {
@@ -121,6 +123,14 @@ def write_scan(
         _write_mesh(room, part)
         _write_recording(room, view, size, part)
     return folder
+
+
+def is_current(folder: Path) -> bool:
+    """Whether a scan was written by ``write_scan`` as it is now."""
+    text = folder / f"{folder.name}.txt"
+    if not text.is_file():
+        return False
+    return f"sceneType = {SCENE_TYPE}\n" in text.read_text(errors="replace")
 
 
 def write_dataset_files(root: PathLike, val_ids: Iterable[str] = ()) -> None:
@@ -190,7 +200,7 @@ def _write_text_file(room: Room, view: View, size: Size, path: Path) -> None:
         "numColorFrames": view.frames,
         "numDepthFrames": view.frames,
         "numIMUmeasurements": 0,
-        "sceneType": "Synthetic",
+        "sceneType": SCENE_TYPE,
     }
     path.write_text("".join(f"{key} = {value}\n" for key, value in values.items()))
 
