@@ -49,7 +49,7 @@ ROOMS = {
     "rewards.metrics": "metrics rewards reward_cases",
     "maps.grid": "cogmap",
     "maps.text": "cogmap rewards",
-    "maps.scores": "cogmap rewards",
+    "maps.scores": "cogmap rewards added_rewards",
     "questions.rules": f"build::{NO_NUMBERS} qa",
     "questions.drafts": f"build::{OTHER_QUESTIONS} qa",
     "questions.askable": f"build::{OTHER_QUESTIONS} qa",
