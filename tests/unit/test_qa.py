@@ -103,6 +103,26 @@ def test_counting_by_hand(scene):
     assert why_not == {"fewer than 2 instances": 4}
 
 
+def test_counts_of_two_categories_need_two():
+    bed, *chairs = (
+        box(n, name, (n + 1, 1, 0.5)) for n, name in enumerate(["bed", "chair", "chair"])
+    )
+    alone = scene_of(*chairs)
+    pair = "object_counting_multiple"
+    assert made(pair, alone) == ([], {"fewer than two categories": 1})
+    (question,), why_not = made(pair, scene_of(bed, *chairs))
+    assert question.ground_truth == "3" and not why_not
+
+
+def test_a_category_that_the_counts_lack_is_not_counted():
+    boxes = box(0, "bed", (1, 1, 0.5)), box(1, "chair", (3, 1, 0.5))
+    scene, rules = scene_of(*boxes, object_counts={"chair": 1}), Rules(min_count=1)
+    (question,), why_not = made("object_counting", scene, rules)
+    assert question.categories == ("chair",)
+    assert why_not == {"fewer than 1 instances": 1}
+    assert made("object_counting_multiple", scene, rules) == ([], why_not)
+
+
 def test_object_size_by_hand(scene):
     questions, why_not = made("object_size_estimation", scene)
     answers = {q.categories[0]: q.ground_truth for q in questions}
