@@ -60,6 +60,7 @@ ROOMS = {
     "questions.kinds.size": _kinds(
         "object_size_estimation object_size_comparison room_size_estimation",
         "kinds::test_the_area_inside_the_outline_is_the_rooms",
+        "kinds::test_an_area_by_another_rule_is_that_of_the_metadata",
         "area",
     ),
     "questions.kinds.distance": _kinds(

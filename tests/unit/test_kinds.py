@@ -109,6 +109,14 @@ def test_the_area_inside_the_outline_is_the_rooms():
     assert shapes == {4, 6}
 
 
+def test_an_area_by_another_rule_is_that_of_the_metadata():
+    one, scene = QUESTION_TYPES["room_size_estimation"], room(0)
+    other = changed(scene, room_areas_m2=scene.room_areas_m2 | {"spatial-r1": 7.0})
+    rules = changed(RULES, room_area="spatial-r1")
+    (draft,) = drafts(one, other, rules)
+    assert draft.ground_truth == "7.0" and agrees(one, draft, other, rules)
+
+
 def two_rooms(seed):
     """Two rooms and the doorway between them, without a video."""
     return to_scene(draw_room(seed, "two rooms"), with_boxes=False)

@@ -105,7 +105,8 @@ def test_counting_by_hand(scene):
 
 def test_counts_of_two_categories_need_two():
     bed, *chairs = (
-        box(n, name, (n + 1, 1, 0.5)) for n, name in enumerate(["bed", "chair", "chair"])
+        box(n, name, (n + 1, 1, 0.5))
+        for n, name in enumerate(["bed", "chair", "chair"])
     )
     alone = scene_of(*chairs)
     pair = "object_counting_multiple"
@@ -134,6 +135,16 @@ def test_object_size_by_hand(scene):
     questions, why_not = made("object_size_estimation", odd)
     assert [q.categories for q in questions] == [("bed",)]
     assert why_not == {"category is not unique": 3, "object too small": 1}
+
+
+def test_the_longest_of_three_is_compared_with_the_second():
+    boxes = (
+        box(n, name, (n + 1, 1, 0.5), (edge, 0.3, 0.3))
+        for n, (name, edge) in enumerate({"bed": 1, "desk": 0.5, "lamp": 0.4}.items())
+    )
+    rules = Rules(rel_distance_options=3)
+    (question,), why_not = made("object_size_comparison", scene_of(*boxes), rules)
+    assert chosen(question) == "bed" and not why_not
 
 
 def test_margins_are_the_least_that_is_asked_and_five_categories_are_enough():

@@ -104,11 +104,9 @@ def room_size_estimation(
 
 
 def _longest_edge(row: Row, scene: Scene, rules: Rules) -> tuple[str, ...]:
-    """Distances from one corner of the box to its three neighbours."""
-    center, edges = the_box(scene, names_in(OBJECT_WORDS, row)["object"], rules)
-    corner = center - edges.sum(axis=0) / 2
-    neighbours = corner + edges
-    return rounded(100 * float(np.linalg.norm(neighbours - corner, axis=1).max()), 0)
+    """Lengths of the edges of the box, as vectors in the room."""
+    edges = the_box(scene, names_in(OBJECT_WORDS, row)["object"], rules).edges
+    return rounded(100 * float(np.linalg.norm(edges, axis=1).max()), 0)
 
 
 def _none_longer(row: Row, scene: Scene, rules: Rules) -> tuple[str, ...]:
