@@ -240,7 +240,7 @@ table = {"answer": [s.answer for s in said], "reward": rewards, "advantage": adv
 pd.DataFrame(table).round(2)
 
 # %% tags=["nbval-check-output"]
-figure, axes = plt.subplots(1, 3, figsize=(12, 2.6), width_ratios=(1.4, 1, 1.2))
+figure, axes = plt.subplots(1, 3, figsize=(11, 3.6), width_ratios=(1, 1.1, 1.5))
 axes[0].bar(range(answers), advantages, color=np.where(advantages > 0, *PALETTE[2:6:3]))
 axes[0].set(xlabel="completion", ylabel="advantage", xticks=range(answers))
 ends = {"best": int(advantages.argmax()), "worst": int(advantages.argmin())}
