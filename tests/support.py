@@ -23,6 +23,26 @@ ABSENT = [
 ]
 
 
+# Unlike None in sys.modules, it does not disturb those who look for a package.
+_WITHOUT = """
+import sys
+from importlib.machinery import PathFinder
+
+class Installed(PathFinder):
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        if name.partition(".")[0] not in {}:
+            return super().find_spec(name, path, target)
+
+sys.meta_path[sys.meta_path.index(PathFinder)] = Installed
+"""
+
+
+def not_installed(packages: list[str]) -> str:
+    """Code after which a Python that loaded none of the packages lacks them."""
+    return _WITHOUT.format(packages)
+
+
 def refused(kind: str, *, says: str | None = None) -> Any:
     """``pytest.raises`` for a ``SpacerError`` of one kind.
 

@@ -149,8 +149,6 @@ class Sizes:
     layers, head, tower : int
         Those that work on each token: of the language model's layers (of experts only
         the active share), of its head, and of the vision tower, on each patch.
-    depth : int
-        Layers of the language model.
     pixels : int
         Side of the square that is one video token, in pixels.
     frames : int
@@ -169,7 +167,6 @@ class Sizes:
     layers: int
     head: int
     tower: int
-    depth: int
     pixels: int
     frames: int
     text: Stack
@@ -227,7 +224,6 @@ def sizes_of(
         layers=total(r"language_model\.layers\."),
         head=text.vocab_size * text.hidden_size,
         tower=total(r"(^|\.)visual\."),
-        depth=text.num_hidden_layers,
         pixels=vision.patch_size * vision.spatial_merge_size,
         frames=vision.temporal_patch_size,
         text=Stack(text.num_hidden_layers, text.hidden_size, text.intermediate_size),

@@ -450,7 +450,7 @@ def _decoding(config: TrainConfig, answer: int, sizes: Sizes, rates: Rates) -> R
     read = 2 * (sizes.layers + sizes.head) / rates.memory
     token = rates.reading[0] * read, rates.reading[1] * read
     if not config.advanced.vllm:
-        kernels = sizes.depth * (ADAPTED if config.lora.rank else 1)
+        kernels = sizes.text.depth * (ADAPTED if config.lora.rank else 1)
         low, high = rates.eager_layer
         token = max(token[0], kernels * low), max(token[1], kernels * high)
     return answer * token[0], answer * token[1]

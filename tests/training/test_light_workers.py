@@ -7,7 +7,7 @@ import sys
 import pytest
 import torch
 from published import write_clip
-from support import ABSENT, dotted
+from support import ABSENT, dotted, not_installed
 
 from spacer_lib.artifacts import PROJECT_ROOT, read_json, read_jsonl, write_jsonl
 from spacer_lib.training.recipe import dump_config, load_config
@@ -18,8 +18,7 @@ def without(tmp_path, monkeypatch):
     """Every Python that starts from here lacks the packages of ``ABSENT``."""
     folder = tmp_path / "site"
     folder.mkdir()
-    block = f"import sys\nsys.modules.update(dict.fromkeys({ABSENT}))\n"
-    (folder / "sitecustomize.py").write_text(block)
+    (folder / "sitecustomize.py").write_text(not_installed(ABSENT))
     paths = [str(folder), str(PROJECT_ROOT), os.environ.get("PYTHONPATH", "")]
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(paths))
     felt = subprocess.run([sys.executable, "-c", "import open3d"], capture_output=True)

@@ -53,7 +53,7 @@ def test_parameters_are_those_of_the_published_models():
     """8.29 billion with the tower, as the files on the hub have them."""
     sizes = sizes_of("Qwen/Qwen2.5-VL-7B-Instruct")
     assert sizes.all == 8_292_166_656 and sizes.head == 3584 * 152_064
-    assert (sizes.depth, sizes.pixels, sizes.frames) == (28, 28, 2)
+    assert (sizes.text.depth, sizes.pixels, sizes.frames) == (28, 28, 2)
     assert sizes_of("Qwen/Qwen2.5-VL-3B-Instruct").all == 3_754_622_976
     assert sizes_of("nobody/unknown") is None
 

@@ -335,14 +335,19 @@ def test_a_door_is_a_wall_in_labels_and_is_seen():
     assert (np.abs(apart).max(axis=2) > 20).mean() > 0.5
 
 
+def written_mesh(room, root):
+    """Vertices (n, 3) in the aligned frame, and colours, of a room's mesh file."""
+    (folder := root / room.scene_id).mkdir()
+    _write_mesh(room, folder)
+    vertices, colors = read_vertices(folder)
+    T_aligned_from_scan = np.reshape(room.T_aligned_from_scan, (4, 4))
+    return transform_points(T_aligned_from_scan, vertices), colors
+
+
 def test_vertices_of_the_mesh_have_the_colours_of_frames(tmp_path):
     room = draw_room(6)
-    (tmp_path / room.scene_id).mkdir()
-    _write_mesh(room, tmp_path / room.scene_id)
-    vertices, colors = read_vertices(tmp_path / room.scene_id)
-    T_aligned_from_scan = np.reshape(room.T_aligned_from_scan, (4, 4))
-    points = transform_points(T_aligned_from_scan, vertices)
-    groups = read_groups(tmp_path / room.scene_id, len(vertices))
+    points, colors = written_mesh(room, tmp_path)
+    groups = read_groups(tmp_path / room.scene_id, len(points))
     (floor,) = (group.vertices for group in groups if group.label == "floor")
     boxes, look = render.room_paint(room)
     (number,) = [k for k, box in enumerate(boxes) if box.label == FLOOR]
@@ -354,11 +359,7 @@ def test_vertices_of_the_mesh_have_the_colours_of_frames(tmp_path):
 def test_the_mesh_has_no_vertices_between_the_parts_of_a_piece(tmp_path):
     """A scanner sees no lower side of a pillow, nor the sheet below it."""
     room = draw_room(10_001)
-    (tmp_path / room.scene_id).mkdir()
-    _write_mesh(room, tmp_path / room.scene_id)
-    vertices, _ = read_vertices(tmp_path / room.scene_id)
-    T_aligned_from_scan = np.reshape(room.T_aligned_from_scan, (4, 4))
-    points = transform_points(T_aligned_from_scan, vertices)
+    points, _ = written_mesh(room, tmp_path)
     (bed,) = (piece for piece in room.furniture if piece.kind.category == "bed")
     pillows = [p for p in SHAPES["bed"] if p.material == "linen" and p.size[0] < 0.5]
     for pillow in pillows:

@@ -10,7 +10,7 @@ import tomllib
 
 import pytest
 from packaging.requirements import Requirement
-from support import ABSENT
+from support import ABSENT, not_installed
 
 from spacer_lib.artifacts import PROJECT_ROOT, listing
 
@@ -32,8 +32,7 @@ DRAWN = (
     "from spacer_lib.rooms.synthetic.render import Renderer\n"
     "Renderer(draw_room(1))"
 )
-# None in sys.modules: an import fails as if the package were not installed.
-BLOCK = f"import sys\nsys.modules.update(dict.fromkeys({ABSENT}))\n"
+BLOCK = not_installed(ABSENT)
 WORKERS = [
     "benches.step",
     "spacer_lib.cli",
@@ -166,25 +165,10 @@ print(len(rows), *sorted({name.split(".")[0] for name in sys.modules}))
 """
 
 
-# Unlike None in sys.modules, it does not disturb those who look for a package.
-NOT_INSTALLED = """
-import sys
-from importlib.machinery import PathFinder
-
-class Installed(PathFinder):
-    @classmethod
-    def find_spec(cls, name, path=None, target=None):
-        if name.partition(".")[0] not in {}:
-            return super().find_spec(name, path, target)
-
-sys.meta_path[sys.meta_path.index(PathFinder)] = Installed
-"""
-
-
 def without(packages, folder):
     """The environment of a Python that lacks packages, as do all that it starts."""
     folder.mkdir()
-    (folder / "sitecustomize.py").write_text(NOT_INSTALLED.format(packages))
+    (folder / "sitecustomize.py").write_text(not_installed(packages))
     return os.environ | {"PYTHONPATH": f"{folder}{os.pathsep}{PROJECT_ROOT}"}
 
 

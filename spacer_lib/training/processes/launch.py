@@ -137,10 +137,11 @@ def count_gpus() -> int:
     return len(gpu_sizes())
 
 
-def gpu_sizes() -> list[int]:
+@functools.cache  # another process loads torch for it: seconds
+def gpu_sizes() -> tuple[int, ...]:
     """Bytes of each visible CUDA device's memory; see ``count_gpus``."""
     if importlib.metadata.version("torch").endswith("+cpu"):
-        return []
+        return ()
     code = "from torch import cuda; print(*(cuda.get_device_properties(i).total_memory"
     code += " for i in range(cuda.device_count())))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
@@ -150,7 +151,7 @@ def gpu_sizes() -> list[int]:
             kind="training.gpu-count",
             got=done.stderr.strip()[-300:],
         )
-    return [int(size) for size in done.stdout.split()]
+    return tuple(map(int, done.stdout.split()))
 
 
 def resolve_workers(config: TrainConfig) -> tuple[int, str, str]:
@@ -272,8 +273,8 @@ def launch(
         message += ", DDP"
     say(message)
     if node_rank == 0:
-        card = None if plan.on_cpu else min(gpu_sizes(), default=None)
         on_gpus = not plan.on_cpu
+        card = min(gpu_sizes(), default=None) if on_gpus else None
         say_needs(config, workers, plan.out_dir, say, hours=on_gpus, card=card)
     environment = worker_environment(plan, os.environ)
     ready_extensions(extensions_of(plan), environment, say)
