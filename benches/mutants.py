@@ -32,12 +32,13 @@ NO_NUMBERS = "test_numbers_of_a_recipe_that_are_none_are_refused"
 # Each type's generator and its oracle in the same file: one finds the other's mutants.
 AGREE = "kinds::test_generator_and_oracle_agree_in_a_thousand_rooms"
 RULES = "kinds::test_they_agree_by_the_other_rules"
+ASKS = "kinds::test_what_a_type_asks_and_rejects_has_its_version thresholds"
 
 
 def _kinds(types: str, *more: str) -> str:
     """Tests of a module of question types, quickest first."""
     agreed = [f"{AGREE}[{name}]" for name in types.split()]
-    first = f"wording build::{OTHER_QUESTIONS} qa"
+    first = f"{ASKS} wording build::{OTHER_QUESTIONS} qa"
     return " ".join([first, *more, *agreed])
 
 
@@ -50,7 +51,7 @@ ROOMS = {
     "maps.grid": "cogmap",
     "maps.text": "cogmap rewards",
     "maps.scores": "cogmap rewards added_rewards",
-    "questions.rules": f"build::{NO_NUMBERS} qa",
+    "questions.rules": f"build::{NO_NUMBERS} thresholds qa",
     "questions.drafts": f"build::{OTHER_QUESTIONS} qa",
     "questions.askable": f"build::{OTHER_QUESTIONS} qa",
     "questions.kinds.counting": _kinds(
@@ -75,9 +76,9 @@ ROOMS = {
         "obj_appearance_order obj_appearance_order_6 appearance_before_after",
         "budgets",
     ),
-    "questions.kinds.route": "kinds",
-    "questions.kinds.camera": "kinds",
-    "questions.kinds.picture": "kinds",
+    "questions.kinds.route": f"{ASKS} kinds",
+    "questions.kinds.camera": f"{ASKS} kinds",
+    "questions.kinds.picture": f"{ASKS} kinds",
     "questions.generators": f"wording build::{OTHER_QUESTIONS} qa",
     "questions.choose": f"build::{OTHER_QUESTIONS} qa",
     "questions.recipes": f"build::{NO_NUMBERS} build::{MISTAKES} "

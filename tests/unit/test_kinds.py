@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 from samples.filmed import walk_footage
 
-from spacer_lib.artifacts import read_jsonl
+from spacer_lib.artifacts import config_hash, read_jsonl
 from spacer_lib.questions import kinds
 from spacer_lib.questions.drafts import MULTIPLE_CHOICE, Draft, Rejection
+from spacer_lib.questions.generators import GENERATOR_VERSION
 from spacer_lib.questions.kinds import QUESTION_TYPES, route, size
 from spacer_lib.questions.oracle import Undetermined
 from spacer_lib.questions.rules import Rules
@@ -378,6 +379,66 @@ def test_on_whole_metres_the_originals_agree():
                 except Undetermined:
                     assert "direction" in one.name
     assert asked > 1000
+
+
+# ---------------------------------------------------------------- versions
+
+# Of what each type asks and rejects, by this GENERATOR_VERSION.
+VERSION = "4"
+ASKED = {
+    "object_counting": "4f60177ba6a1",
+    "object_counting_multiple": "5bda68b506f6",
+    "object_existence": "7227a760302f",
+    "object_size_estimation": "f6c846db6d05",
+    "object_size_comparison": "787b3c5145f2",
+    "room_size_estimation": "300c8e1432fe",
+    "object_abs_distance": "c4e33e5e490b",
+    "object_rel_distance": "12d658e72962",
+    "object_rel_distance_farthest": "33cfc4badd4a",
+    "object_rel_direction_easy": "7388d3667b92",
+    "object_rel_direction_medium": "72a828427c74",
+    "object_rel_direction_hard": "326b43205c0e",
+    "object_rel_direction_backward_easy": "f3351d24f981",
+    "object_rel_direction_backward_medium": "111bb9c158bd",
+    "object_rel_direction_backward_hard": "4c076d234e92",
+    "obj_appearance_order": "ffd7b9424e1f",
+    "obj_appearance_order_2": "41955439050c",
+    "obj_appearance_order_3": "3f0322c561e0",
+    "obj_appearance_order_5": "1cbc29f66a8a",
+    "obj_appearance_order_6": "6c865a7b897e",
+    "appearance_before_after": "17bcc878c4f2",
+    "route_planning": "955f1977755f",
+    "camera_displacement": "500000b790ec",
+    "camera_movement_direction": "b3c07991e255",
+    "view_change": "a8e97bc41628",
+    "camera_object_distance": "b9051cf7b1e6",
+    "camera_object_rel_distance": "84e8da55575e",
+    "camera_object_distance_change": "105a4a5a4a6e",
+    "frame_left_right": "4841a2504fb5",
+    "frame_near_far": "e0ed90b9414a",
+    "frame_depth_order": "775d24de4fd0",
+    "view_shows_more": "3804b2b8bd61",
+}
+
+
+@each_type
+def test_what_a_type_asks_and_rejects_has_its_version(name):
+    """About rooms and whole metres; also without borders, where turns are exact."""
+    loose = Rules(direction_border_deg=0.0, order_gap_s=0.2, view_turn_min_deg=0.0)
+    bare = changed(room(0), instances=(), object_counts={}, fps=None, footage=None)
+    scenes = [bare, *map(lattice, range(12)), *map(room, range(12))]
+    found = []
+    for rules, scene in itertools.product((RULES, loose), scenes):
+        rng = np.random.default_rng(0)
+        found += [
+            vars(one) for one in QUESTION_TYPES[name].generator(scene, rng, rules)
+        ]
+    assert sum("ground_truth" in one for one in found) > 10
+    assert GENERATOR_VERSION == VERSION, "put VERSION and ASKED right"
+    assert config_hash(found) == ASKED.get(name), (
+        f"{name} asks or rejects otherwise. If that is not meant, undo it. If it is, "
+        "raise GENERATOR_VERSION in questions/generators.py, and put ASKED right."
+    )
 
 
 # ---------------------------------------------------------------- routes
