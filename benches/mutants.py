@@ -71,6 +71,7 @@ ROOMS = {
     "questions.kinds.direction": _kinds(
         "object_rel_direction_easy object_rel_direction_medium "
         "object_rel_direction_hard object_rel_direction_backward_hard",
+        "kinds::test_on_whole_metres_the_originals_agree",
     ),
     "questions.kinds.appearance": _kinds(
         "obj_appearance_order obj_appearance_order_6 appearance_before_after",

@@ -28,6 +28,7 @@ from spacer_lib.questions.solver import (
     Solved,
     answer_from_map,
     cell_size_m,
+    objects_of,
 )
 from spacer_lib.rewards.consistency import same_answer
 from spacer_lib.rooms.scene import Scene
@@ -274,6 +275,7 @@ def test_reasons_where_a_map_cannot_tell():
     assert answer_from_map(row, None).reason == "no_map"
     strange = {**row, "categories": None, "question": "Count the racks!"}
     assert answer_from_map(strange, {}).reason == "unread_question"
+    assert objects_of(strange) == ()
     for kind in ("route_planning", "obj_appearance_order", "room_size_estimation"):
         assert answer_from_map({**row, "question_type": kind}, {}).reason in BEYOND_MAPS
     odd = ask(

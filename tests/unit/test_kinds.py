@@ -502,6 +502,17 @@ def test_routes_stay_inside_the_outline():
     assert all(agrees(one, draft, known, RULES) for draft in inside)
 
 
+def test_a_route_that_ends_in_a_blank_has_no_answer():
+    """Nothing says where to walk after the last turn."""
+    one, scene = QUESTION_TYPES["route_planning"], room(0)
+    (draft,) = drafts(one, scene, RULES)
+    row = row_of(draft)
+    cut = re.sub(r"(.*) \d+\. Go forward until the [\w ]+\.", r"\1", row["question"])
+    assert cut != row["question"]
+    with pytest.raises(Undetermined, match="routes in other words"):
+        one.oracle(row | {"question": cut}, scene, RULES)
+
+
 # ---------------------------------------------------------------- poses
 
 
