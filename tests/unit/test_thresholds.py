@@ -240,3 +240,14 @@ def test_a_robot_passes_below_and_above_what_just_fits(rule, at_m):
         for value in (height, lower)
     )
     assert (free, met) == ("", route.BLOCKED)
+
+
+@pytest.mark.parametrize("place, answer", [((1, 1), "forward"), ((1, -1), "backward")])
+def test_a_step_exactly_between_two_directions(place, answer):
+    """Without a border it is asked about; the axis of view decides."""
+    about = scene((0, 5), poses=[(0, 0, AHEAD), (*place, AHEAD)])
+    one, rules = QUESTION_TYPES["camera_movement_direction"], Rules(**ANY_TURN)
+    (draft,) = one.generator(about, np.random.default_rng(0), rules)
+    letter = draft.ground_truth
+    assert draft.options["ABCD".index(letter)] == f"{letter}. {answer}"
+    assert one.oracle(vars(draft), about, rules) == (letter,)

@@ -117,7 +117,7 @@ def camera_movement_direction(
             yield Rejection(kind, NEAR_BORDER)
             continue
         side = "left" if turn > 0 else "right"
-        along = "forward" if abs(turn) < 45 else "backward"
+        along = "forward" if abs(turn) < 90 else "backward"
         answer = side if 45 < abs(turn) < 135 else along
         question = MOVEMENT_WORDS[rules.wording].format(
             start=start.second, end=end.second
@@ -289,7 +289,7 @@ def _which_way(row: Row, scene: Scene, rules: Rules) -> tuple[str, ...]:
     first, second = _two_views(row, scene, MOVEMENT_WORDS)
     x, y, _ = first[:3, :3].T @ _moved(first, second)
     way = complex(x, y) * _level(first).conjugate()
-    if abs(way.real) > abs(way.imag):
+    if abs(way.real) >= abs(way.imag):
         return fitting(row, ["forward" if way.real > 0 else "backward"])
     return fitting(row, ["left" if way.imag > 0 else "right"])
 
