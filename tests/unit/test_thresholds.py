@@ -251,3 +251,12 @@ def test_a_step_exactly_between_two_directions(place, answer):
     letter = draft.ground_truth
     assert draft.options["ABCD".index(letter)] == f"{letter}. {answer}"
     assert one.oracle(vars(draft), about, rules) == (letter,)
+
+
+@pytest.mark.parametrize("place", [(5, 4), (-5, 4), (0, 4, 3), (0, 4, -3), (0, -4)])
+def test_a_center_outside_the_picture_is_nowhere_in_it(place):
+    """Although the picture shows a part of the object."""
+    about = scene((1, 4), place, poses=[(0, 0, AHEAD)])
+    for kind in ("frame_left_right", "frame_near_far"):
+        found = QUESTION_TYPES[kind].generator(about, np.random.default_rng(0), Rules())
+        assert [one.reason for one in found] == [picture.FEW_SEEN.format(2)]
