@@ -34,6 +34,7 @@ from spacer_lib.artifacts import (
     write_jsonl,
 )
 from spacer_lib.errors import SpacerError
+from spacer_lib.jobs import die_with_parent
 
 LOGGED = 50  # steps from one line of metrics.jsonl to the next
 
@@ -223,10 +224,15 @@ def _forget(stages: Sequence[Stage], path: Path) -> None:
         write_jsonl(path, kept)
 
 
+def _run(stage: Stage, config: Any, out_dir: Path) -> None:
+    die_with_parent()  # else it writes on into a folder whose lock is gone
+    stage(config, out_dir)
+
+
 def _side_by_side(stages: Sequence[Stage], config: Any, out_dir: Path) -> None:
     """Run stages at the same time, each in its own process."""
     context = multiprocessing.get_context("spawn")
-    workers = [context.Process(target=s, args=(config, out_dir)) for s in stages]
+    workers = [context.Process(target=_run, args=(s, config, out_dir)) for s in stages]
     for worker in workers:
         worker.start()
     for worker in workers:
