@@ -10,6 +10,7 @@ import types
 
 import numpy as np
 import pytest
+from samples.boxes import box
 from samples.filmed import walk_footage
 
 from spacer_lib.artifacts import config_hash, read_jsonl
@@ -20,7 +21,7 @@ from spacer_lib.questions.kinds import QUESTION_TYPES, route, size
 from spacer_lib.questions.oracle import Undetermined
 from spacer_lib.questions.rules import Rules
 from spacer_lib.rewards.metrics import mean_relative_accuracy
-from spacer_lib.rooms.scene import ObjectInstance, Scene, read_meta_file
+from spacer_lib.rooms.scene import Scene, read_meta_file
 from spacer_lib.rooms.synthetic.layout import draw_room
 from spacer_lib.rooms.synthetic.views import (
     VIEWS,
@@ -325,22 +326,10 @@ def lattice(seed):
     """Objects on whole metres: turns of exactly 45, 90, 135 degrees are common."""
     rng = np.random.default_rng([seed, 3])
     spots = rng.permutation([(x, y) for x in range(4) for y in range(4)])[:7]
-    cubes = []
-    for number, (x, y) in enumerate(spots):
-        center = np.array([x, y, 0.25])
-        low, high = center - 0.25, center + 0.25
-        size, axes = (0.5, 0.5, 0.5), np.eye(3).ravel()
-        cubes.append(
-            ObjectInstance(
-                number,
-                f"thing {'abcdefghijklmnop'[number]}",
-                center,
-                size,
-                axes,
-                low,
-                high,
-            )
-        )
+    cubes = [
+        box(number, f"thing {'abcdefghijklmnop'[number]}", (x, y, 0.25))
+        for number, (x, y) in enumerate(spots)
+    ]
     floor = (-1, -1), (5, 5)
     return Scene(f"scene{seed:04d}_00", "lattice", cubes, 36.0, (2, 2, 1), *floor)
 
@@ -471,15 +460,7 @@ def test_routes_stay_inside_the_outline():
     arms = ((0, 0), (9, 0), (9, 2), (2, 2), (2, 9), (0, 9))
     spots = {"sofa": (6, 1), "stool": (8.3, 1), "tv": (1, 8.5), "lamp": (1, 1)}
     cubes = [
-        ObjectInstance(
-            number,
-            name,
-            (x, y, 0.5),
-            (0.5, 0.5, 1),
-            np.eye(3).ravel(),
-            (x - 0.25, y - 0.25, 0),
-            (x + 0.25, y + 0.25, 1),
-        )
+        box(number, name, (x, y, 0.5), (0.5, 0.5, 1))
         for number, (name, (x, y)) in enumerate(spots.items())
     ]
     floor = (0, 0), (9, 9)

@@ -1,4 +1,4 @@
-"""A value that equals its threshold is asked about; the next smaller one is not.
+"""A value that equals its threshold is asked about; by the next stricter one it is not.
 
 Places are on whole metres and turns are right angles, so that measures are exact.
 """
@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+from samples.boxes import box
 
 from spacer_lib.questions.drafts import Draft
 from spacer_lib.questions.kinds import (
@@ -21,26 +22,10 @@ from spacer_lib.questions.kinds import (
 )
 from spacer_lib.questions.rules import Rules
 from spacer_lib.rooms.footage import Footage
-from spacer_lib.rooms.scene import ObjectInstance, Scene
+from spacer_lib.rooms.scene import Scene
 
 AHEAD, TO_THE_RIGHT, DOWN = (0, 1, 0), (1, 0, 0), (0, 0.6, -0.8)
-SIDE_M = 0.5
-
-
-def cube(number, x, y, z=0.25, first_seen=None):
-    center = np.array([x, y, z])
-    low, high = center - SIDE_M / 2, center + SIDE_M / 2
-    name, axes = f"thing {'abcdefgh'[number]}", np.eye(3).ravel()
-    return ObjectInstance(
-        number,
-        name,
-        center,
-        (SIDE_M,) * 3,
-        axes,
-        low,
-        high,
-        first_seen_frame=first_seen,
-    )
+SIDE_M = 0.5  # of ``box``
 
 
 def pose(x, y, view):
@@ -57,15 +42,13 @@ def scene(*places, poses=(), seen_s=(), share=0.25):
     """Cubes at places and cameras, one a second."""
     seen_s = seen_s or [None] * len(places)
     cubes = [
-        cube(n, *spot, first_seen=seen)
+        box(n, f"thing {'abcd'[n]}", (*spot, 0.25)[:3], first_seen_frame=seen)
         for n, (spot, seen) in enumerate(zip(places, seen_s, strict=True))
     ]
     footage = None
     if poses:
-        K, shares = (
-            np.array([[100, 0, 100], [0, 100, 50], [0, 0, 1.0]]),
-            np.full((len(poses), len(cubes)), share),
-        )
+        K = np.array([[100, 0, 100], [0, 100, 50], [0, 0, 1.0]])
+        shares = np.full((len(poses), len(cubes)), share)
         frames = tuple(range(len(poses)))
         footage = Footage(frames, [pose(*one) for one in poses], K, (200, 100), shares)
     floor = (-1, -1), (12, 12)
@@ -174,8 +157,7 @@ CASES = [
 
 def asked(case, value):
     """Number of questions, and the reasons of rejections."""
-    rules = Rules(**{case.rule: value, "route_leg_min_m": 1.0, **case.more})
-    rules = Rules(**(vars(rules) | {case.rule: value}))
+    rules = Rules(**case.more, **{case.rule: value})
     found = list(
         QUESTION_TYPES[case.type].generator(case.about, np.random.default_rng(0), rules)
     )
@@ -223,21 +205,25 @@ def test_thresholds_of_a_plain_call_stay():
 
 
 @pytest.mark.parametrize(
-    "rule, at_m", [("robot_height_m", "aabb_min_m"), ("robot_step_m", "aabb_max_m")]
+    "rule, at_m, middle_m, stricter_m",
+    [
+        ("robot_height_m", 1.0, 1.25, math.nextafter(1.0, 2)),
+        ("robot_step_m", 0.25, 0.0, math.nextafter(0.25, 0)),
+    ],
 )
-def test_a_robot_passes_below_and_above_what_just_fits(rule, at_m):
+def test_a_robot_passes_below_and_above_what_just_fits(
+    rule, at_m, middle_m, stricter_m
+):
     """A lamp whose underside is as high as the robot; a mat as high as its step."""
-    places = [(0, 0), (4, 0), (8, 0)]
-    height = 1.0 if rule == "robot_height_m" else 0.25
-    middle = height + (0.25 if rule == "robot_height_m" else -0.25)
-    about = scene(places[0], (*places[1], middle), places[2])
-    assert getattr(about.instances[1], at_m)[2] == height
+    about = scene((0, 0), (4, 0, middle_m), (8, 0))
+    between = about.instances[1]
+    assert at_m in (between.aabb_min_m[2], between.aabb_max_m[2])
     unique = {one.category: one for one in about.instances}
-    ends = "thing a", "thing c"
-    lower = math.nextafter(height, math.inf if rule == "robot_height_m" else 0)
     free, met = (
-        route._Floor(about, unique, Rules(**{rule: value})).obstacle(*ends)
-        for value in (height, lower)
+        route._Floor(about, unique, Rules(**{rule: value})).obstacle(
+            "thing a", "thing c"
+        )
+        for value in (at_m, stricter_m)
     )
     assert (free, met) == ("", route.BLOCKED)
 
