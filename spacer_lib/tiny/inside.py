@@ -153,9 +153,13 @@ class _Told(NamedTuple):
         """Index of the thought's token that holds a character."""
         return next(k for k, (a, b) in enumerate(self.spans) if a <= char < b)
 
-    def first(self, word: str) -> int:
-        """Index of the question's token where a word first stands."""
-        return next(k for k, text in enumerate(self.words) if text.strip() == word)
+    def find(self, option: str | None, word: str | None) -> int:
+        """Index of the question's token of a word or option, see ``Pointer``."""
+        if option is None:
+            return next(k for k, text in enumerate(self.words) if text.strip() == word)
+        end = self.end_of(option)
+        places = range(end, -1, -1)
+        return next(k for k in places if word in (None, self.words[k].strip()))
 
     def end_of(self, option: str) -> int:
         """Index of the last token of an option in the question."""
@@ -221,10 +225,9 @@ class Packer:
                     right = [base + told.token_at(char) for char in pointer.chars]
                     if pointer.head == VIDEO and video:
                         right += self._showing(room, pointer)
-                    if pointer.option is not None:
-                        right.append(len(row) + told.end_of(pointer.option))
-                    if pointer.word is not None:
-                        right.append(len(row) + told.first(pointer.word))
+                    if pointer.option is not None or pointer.word is not None:
+                        place = told.find(pointer.option, pointer.word)
+                        right.append(len(row) + place)
                     if right:
                         at = base + told.token_at(pointer.at) - 1
                         found[pointer.head].append((b, at, right))
@@ -361,7 +364,8 @@ def losses(
 class InsideConfig:
     """Steps, batches and learning rates; ``rooms`` of a batch share ``questions``.
 
-    Questions with video share its row; without video each has a row of its own.
+    Questions with video share its row; without video each has a row of its own:
+    ``text_questions`` a room for ``text_steps``, then one.
 
     ``taught``: whether attention is taught (``aids.Taught``).
     """
@@ -372,14 +376,15 @@ class InsideConfig:
     vision_steps: int = 800
     vision_rooms: int = 24
     vision_lr: float = 3e-3
-    joint_steps: int = 1800
+    joint_steps: int = 2600
     joint_rooms: int = 8
     joint_questions: int = 3
     joint_lr: float = 2.5e-3
     text_rooms: int = 10
     text_questions: int = 4
+    text_steps: int = 1000
     taught: bool = True
-    pointer_weight: float = 0.5
+    pointer_weight: float = 2.0
     text_weight: float = 0.5
     dense_weight: float = 0.4
 
@@ -454,7 +459,7 @@ class Batches(torch.utils.data.IterableDataset[Any]):
         rooms = rooms_from(config.view, first)
         rng = np.random.default_rng([first, 5])
         packer = Packer(self.processor, self.prefix)
-        while True:
+        for step in itertools.count():
             if self.stage == "vision":
                 shown = list(itertools.islice(rooms, config.vision_rooms))
                 yield [packer.batch([(room, []) for room in shown], video=True)]
@@ -462,10 +467,9 @@ class Batches(torch.utils.data.IterableDataset[Any]):
             shown = list(itertools.islice(rooms, config.joint_rooms))
             asked = [(r, ask(r, rng, config.joint_questions, {})) for r in shown]
             again = [shown[k] for k in rng.integers(len(shown), size=config.text_rooms)]
+            many = config.text_questions if step < config.text_steps else 1
             texts = [
-                (r, [one])
-                for r in again
-                for one in ask(r, rng, config.text_questions, TEXT_WEIGHTS)
+                (r, [one]) for r in again for one in ask(r, rng, many, TEXT_WEIGHTS)
             ]
             yield [
                 packer.batch(asked, video=True),

@@ -62,7 +62,7 @@ class Pointer(NamedTuple):
     option : str
         The option of the question whose last word is meant.
     word : str
-        The word of the question that is meant, where it stands first.
+        The word that is meant: of that option, else where the question has it first.
     """
 
     head: int
@@ -84,6 +84,7 @@ class Thought:
         self.cells: dict[tuple[str, int, int], tuple[int, int]] = {}  # their digits
         self.seen: dict[str, int] = {}  # where a category is first named
         self.told: list[tuple[int, int]] = []  # what the video alone tells
+        self.letter: int | None = None  # of the right option, where a working names it
 
     def add(self, text: str) -> int:
         """Append; returns the index of the first new character."""
@@ -334,14 +335,28 @@ def _direction(
 def _order(
     thought: Thought, row: Question, cells: CognitiveMap, facts: Facts
 ) -> Answer:
+    """``1bed2sofa;A:sofa2B:bed1sofa2``: ranks, then options to the first wrong rank."""
     names = sorted(row["categories"], key=lambda name: thought.seen[name])
-    for k, name in enumerate(names):
-        at = thought.add(", " if k else " ")
-        thought.add(name)
-        at += len(", " if k else " ") - 1
+    ranks = {}
+    for rank, name in enumerate(names, start=1):
+        ranks[name] = thought.add(str(rank))
+        at = thought.add(name)
         thought.point(FIRST, at, chars=(thought.seen[name],))
         thought.point(QUESTION, at, word=name)
-    return ", ".join(names)
+    thought.add(";")
+    for option in row["options"] or ():
+        thought.letter = thought.add(f"{option[0]}:")
+        listed = option[3:].split(", ")
+        for place, name in enumerate(listed, start=1):
+            at = thought.add(name)
+            thought.point(QUESTION, at, option=option, word=name)
+            at = thought.add(thought.text[ranks[name]])
+            thought.point(FIRST, at, chars=(ranks[name],))
+            if names[place - 1] != name:
+                break
+        else:
+            return ", ".join(listed)
+    return ""
 
 
 _WORKINGS: dict[str, Callable[[Thought, Question, CognitiveMap, Facts], Answer]] = {
@@ -387,7 +402,9 @@ def think(
     if option is None and computed is not None:
         answer = computed
     at = thought.add(f"</think><answer>{answer}</answer>") + len("</think><answer>")
-    if option is not None:
+    if thought.letter is not None:
+        thought.point(FIRST, at, chars=(thought.letter,))
+    elif option is not None:
         thought.point(FIRST, at, option=option)
     return thought
 

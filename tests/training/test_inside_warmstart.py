@@ -114,6 +114,48 @@ def test_pointers_name_what_a_word_is_read_from(thoughts):
     assert min(read[k] for k in ("offset", "cell", "view", "side", "word")) > 20
 
 
+def test_options_of_an_order_are_read_up_to_the_first_wrong_rank(thoughts):
+    seen, read = 0, Counter()
+    for _, row, facts, thought in thoughts:
+        if row["question_type"] != "obj_appearance_order":
+            continue
+        seen += 1
+        names = list(dict.fromkeys(name for _, name, _ in facts.seen))
+        names = [name for name in names if name in row["categories"]]
+        ranks = {name: str(k) for k, name in enumerate(names, start=1)}
+        expected = "".join(f"{ranks[name]}{name}" for name in names) + ";"
+        for option in row["options"]:
+            expected += f"{option[0]}:"
+            listed = option[3:].split(", ")
+            wrong = [k for k, name in enumerate(listed) if name != names[k]]
+            end = wrong[0] + 1 if wrong else len(names)
+            expected += "".join(name + ranks[name] for name in listed[:end])
+            read[option[0], bool(wrong)] += 1
+            if not wrong:
+                break
+        worked = thought.text.split("</map>")[1].split("</think>")[0]
+        assert worked == expected
+        (letter,) = thought.pointers[-1].chars
+        assert thought.text[letter] == row["ground_truth"]
+    assert seen > 5 and read["A", True] and read["B", False] + read["A", False]
+
+
+def test_a_word_of_an_option_is_found_in_that_option(made, thoughts):
+    packer = made[3]
+    found = 0
+    for _, row, _, thought in thoughts:
+        for pointer in thought.pointers:
+            if pointer.option is None or pointer.word is None:
+                continue
+            told = packer._told(row, thought)
+            place = told.find(pointer.option, pointer.word)
+            assert told.words[place].strip() == pointer.word
+            before = "".join(told.words[: place + 1])
+            assert before.rsplit("\n", 1)[1] in pointer.option
+            found += 1
+    assert found > 20
+
+
 def test_a_map_is_written_in_the_order_of_first_appearance(thoughts):
     for _, row, facts, thought in thoughts:
         drawn = json.loads(thought.text.split("<map>")[1].split("</map>")[0])

@@ -86,6 +86,8 @@ _TURNS: dict[str, dict[str, Any]] = {
     "askew": {"start_deg": (-20.0, 20.0)},  # the first frame is not along a wall
     "stroll": {"walk_m": 1.2},
     "seated": {"eye_m": (0.95, 1.1)},
+    "raised": {"eye_m": (2.1, 2.3)},  # held up above the head
+    "level": {"pitch_deg": (0.0, 0.0)},
     "wide": {"fov_deg": (84.0, 86.0)},
 }
 
