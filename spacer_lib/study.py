@@ -30,8 +30,8 @@ from spacer_lib.evaluation.backends import load
 from spacer_lib.evaluation.floors import floors, strongest
 from spacer_lib.evaluation.runner import evaluate
 from spacer_lib.evaluation.statistics import MEASURES, compare, pooled, summarize
-from spacer_lib.language.asking import AskSettings
 from spacer_lib.rewards.config import RewardConfig
+from spacer_lib.rooms.synthetic.views import VIEWS
 from spacer_lib.rows import Prediction, Question
 from spacer_lib.settings import Changes, build, read_yaml, setting_names, setting_pairs
 from spacer_lib.tiny.curriculum import SEEDS, draw_rows
@@ -96,6 +96,8 @@ class StudyConfig:
     seeds : tuple of int
     questions : int
         Held-out questions in the recipe's view, one room each, the same for every run.
+    views : tuple of str
+        Other cameras that every model is asked as many questions about.
     set : dict
         Changes of the recipe in all arms; an arm's own take precedence.
     batch_size : int
@@ -107,6 +109,7 @@ class StudyConfig:
     reference: str
     seeds: tuple[int, ...] = (0, 1, 2)
     questions: int = 960
+    views: tuple[str, ...] = ()
     set: dict[str, Any] = field(default_factory=dict)
     batch_size: int = 60
 
@@ -132,6 +135,14 @@ class StudyConfig:
                 got=self.batch_size,
                 expected="1 or more",
             )
+        for view in self.views:
+            if view not in VIEWS:
+                raise SpacerError(
+                    "study: view",
+                    kind="study.view",
+                    got=view,
+                    remedy=nearest(view, VIEWS),
+                )
         for arm in self.arms:
             if not re.fullmatch(r"\w[\w.-]*", arm):
                 raise SpacerError(
@@ -232,7 +243,8 @@ def run_study(
         The content of ``study.json``: ``runs`` (arm, seed, before, after, delta,
         seconds, training, examples), ``arms`` (pooled gains), ``differences`` (the
         reference minus each other arm, after training), ``floors`` (of
-        ``floor_scores``), ``settings`` and ``provenance``.
+        ``floor_scores``), ``views`` (for each other camera its ``runs``, ``arms``,
+        ``differences`` and ``floors``), ``settings`` and ``provenance``.
 
     Raises
     ------
@@ -245,23 +257,25 @@ def run_study(
     # All recipes first, so that a misspelt key of the last arm is found before any run.
     recipes = {arm: _recipes(study, arm, changes) for arm in study.arms}
     view = load_config(study.recipe, study.set).view
-    rows = draw_rows(SEEDS["test"], study.questions, view)
+    rows = {
+        camera: draw_rows(SEEDS["test"], study.questions, camera)
+        for camera in dict.fromkeys((view, *study.views))
+    }
     with sole_writer(out_dir):
-        return _run_arms(out_dir, study, recipes, rows, view, changes, say)
+        return _run_arms(out_dir, study, recipes, rows, changes, say)
 
 
 def _run_arms(
     out_dir: Path,
     study: StudyConfig,
     recipes: Mapping[str, tuple[TrainConfig | None, TrainConfig]],
-    rows: list[Question],
-    view: str,
+    rows: Mapping[str, list[Question]],
     changes: Mapping[str, Any],
     say: Callable[[str], None],
 ) -> dict[str, Any]:
-    records: list[dict[str, Any]] = []
-    answers: dict[tuple[str, int], Pair] = {}
-    size = study.batch_size
+    view, *_ = rows  # the recipe's; the others follow
+    records: dict[str, list[dict[str, Any]]] = {camera: [] for camera in rows}
+    answers: dict[str, dict[tuple[str, int], Pair]] = {camera: {} for camera in rows}
     for arm, (start, recipe) in recipes.items():
         begin, path = out_dir, recipe.model_path
         if start is not None:
@@ -273,22 +287,31 @@ def _run_arms(
             folder = out_dir / f"{arm}_seed{seed}"
             seeded = dataclasses.replace(recipe, seed=seed, model_path=path)
             run = launch(seeded, folder, resume=True)
-            before = _ask(seeded, path, rows, begin / ANSWERS, batch_size=size)
-            after = _ask(seeded, run.model_dir, rows, folder / ANSWERS, batch_size=size)
-            answers[arm, seed] = before, after
-            record = run_record(arm, seed, before, after, run.seconds)
-            records.append(
-                {
-                    **record,
-                    "training": first_and_last(run.metrics()),
-                    "examples": _examples(rows, before, after),
-                }
-            )
-            say(_line(record))
+            for camera, asked in rows.items():
+                file = ANSWERS if camera == view else f"{camera}_{ANSWERS}"
+                size = study.batch_size
+                pair = (
+                    _ask(seeded, path, asked, begin / file, batch_size=size),
+                    _ask(seeded, run.model_dir, asked, folder / file, batch_size=size),
+                )
+                record = run_record(arm, seed, *pair, run.seconds)
+                say(f"{camera}: {_line(record)}")
+                if camera == view:
+                    record["training"] = first_and_last(run.metrics())
+                    record["examples"] = _examples(asked, *pair)
+                answers[camera][arm, seed] = pair
+                records[camera].append(record)
+    made = {
+        camera: {
+            "runs": records[camera],
+            **pool(answers[camera], study.reference),
+            "floors": floor_scores(rows[camera], camera),
+        }
+        for camera in rows
+    }
     result = {
-        "runs": records,
-        **pool(answers, study.reference),
-        "floors": floor_scores(rows, view),
+        **made.pop(view),
+        "views": made,
         "settings": {**asdict(study), "changes": changes},
         "provenance": provenance(threads=torch.get_num_threads()),
     }
@@ -322,12 +345,7 @@ def _ask(
         model,
         processor,
         rows,
-        AskSettings(
-            recipe.prompt_style,
-            recipe.video_settings,
-            recipe.max_completion_length,
-            batch_size=batch_size,
-        ),
+        recipe.asking(batch_size=batch_size),
         condition=condition,
         out_path=out_path,
         # The score is the same for every arm; only the form of completions differs.

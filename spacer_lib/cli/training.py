@@ -217,7 +217,6 @@ def select(
     settings = load_config(config, setting)
     from spacer_lib.evaluation.backends import load
     from spacer_lib.evaluation.selection import keep_informative, select_samples
-    from spacer_lib.language.asking import AskSettings
     from spacer_lib.training.data import training_rows
 
     if rows and settings.data_path is None:  # draw exactly as many as are asked
@@ -226,13 +225,10 @@ def select(
     asked = training_rows(settings)[:rows]
     responses = out.with_suffix(".responses.jsonl")
     model, processor = load(settings.model_path, settings.advanced.positions)
-    asking = AskSettings(
-        settings.prompt_style,
-        settings.video_settings,
-        settings.max_completion_length,
-        settings.temperature,
-        settings.top_p,
-        settings.seed,
+    asking = settings.asking(
+        temperature=settings.temperature,
+        top_p=settings.top_p,
+        seed=settings.seed,
         batch_size=4,
     )
     with sole_writer(responses):

@@ -28,7 +28,12 @@ from spacer_lib.evaluation.chain import (
     last_of,
     write_chained,
 )
-from spacer_lib.evaluation.conditions import WITH_MAP, condition_rows, condition_video
+from spacer_lib.evaluation.conditions import (
+    WITH_MAP,
+    begin_with_map,
+    condition_rows,
+    condition_video,
+)
 from spacer_lib.evaluation.replies import Reply
 from spacer_lib.jobs import progress
 from spacer_lib.language.asking import AskSettings
@@ -36,6 +41,7 @@ from spacer_lib.language.prompts import TINY_MODES, control_words
 from spacer_lib.rooms.synthetic.views import VIEWS
 from spacer_lib.rooms.video import ROOM_SCHEME
 from spacer_lib.rows import Question, questions_hash
+from spacer_lib.tiny.curriculum import beginning
 
 
 class Journal:
@@ -264,7 +270,10 @@ def ask(
         As many as ``samples``.
     """
     settings = conditioned(settings, condition)
-    shown, prefixes, blind = condition_rows(rows, condition, settings.seed, grid_size)
+    begin = beginning if settings.style.mode in TINY_MODES else begin_with_map
+    shown, prefixes, blind = condition_rows(
+        rows, condition, settings.seed, grid_size, begin
+    )
     size = settings.batch_size if backend.batched else 1
     batches = [range(i, min(i + size, len(rows))) for i in range(0, len(rows), size)]
     waiting = [

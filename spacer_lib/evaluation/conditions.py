@@ -1,6 +1,6 @@
 """What a model is shown in place of, or beside, a question's own media."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, cast
 
@@ -17,6 +17,13 @@ from spacer_lib.rows import CognitiveMap, Question
 # response is forced to begin with the true map. random_map: with a map of random cells.
 CONDITIONS = ("own", "other", "blind", "shuffled", "oracle", "random_map")
 WITH_MAP = ("oracle", "random_map")  # the response is forced to begin with a map
+
+Begin = Callable[[Question, CognitiveMap], str]  # start of a response with a map
+
+
+def begin_with_map(row: Question, cells: CognitiveMap) -> str:
+    """``<think><map>…</map>``, with the question's categories last."""
+    return f"<think><map>{map_to_text(cells, row.get('categories') or ())}</map>"
 
 
 def condition_video(video: VideoSettings, condition: str, seed: int) -> VideoSettings:
@@ -38,7 +45,11 @@ def random_map(row: Question, seed: int = 0, grid_size: int = 10) -> CognitiveMa
 
 
 def condition_rows(
-    rows: Sequence[Question], condition: str, seed: int = 0, grid_size: int = 10
+    rows: Sequence[Question],
+    condition: str,
+    seed: int = 0,
+    grid_size: int = 10,
+    begin: Begin = begin_with_map,
 ) -> tuple[list[Question], list[str] | None, bool]:
     """What a condition shows; ``condition_video`` gives the order of frames.
 
@@ -49,6 +60,8 @@ def condition_rows(
         One of ``CONDITIONS``.
     seed, grid_size : int
         Of random maps.
+    begin : callable
+        How a response with a forced map begins.
 
     Returns
     -------
@@ -57,8 +70,7 @@ def condition_rows(
         that has one, in order of appearance; the last room has the first's. Answer and
         map stay the row's own.
     prefixes : list of str or None
-        Under ``oracle`` and ``random_map``, the start of each response: that map, with
-        the question's categories last.
+        Under ``oracle`` and ``random_map``, the start of each response.
     blind : bool
 
     Raises
@@ -91,10 +103,7 @@ def condition_rows(
             else random_map(row, seed, grid_size)
             for row in rows
         ]
-        prefixes = [
-            f"<think><map>{map_to_text(cells, row.get('categories') or ())}</map>"
-            for cells, row in zip(maps, rows, strict=True)
-        ]
+        prefixes = [begin(row, cells) for row, cells in zip(rows, maps, strict=True)]
     if condition == "other":
         rows = _exchanged(_exchanged(rows, "video"), "image")
     return list(rows), prefixes, condition == "blind"

@@ -14,8 +14,10 @@ from spacer_lib.artifacts import PROJECT_ROOT
 from spacer_lib.errors import SpacerError
 from spacer_lib.models.patches.patch_embedding import use_linear_patches
 from spacer_lib.models.patches.rope import ONE_BLOCK_FAMILIES, POSITION_RULES
+from spacer_lib.models.patches.shared_media import core_of
 from spacer_lib.models.patches.windows import use_batched_windows
 
+RULE_KEY = "text_positions"  # in config.json: the rule of our own trained models
 LOCAL = (".", "checkpoints/", "runs/")  # how names of folders begin; no hub name does
 
 
@@ -111,15 +113,30 @@ def adapt(model: Any, positions: str | None = "library") -> Any:
     model : Qwen-VL model, bare or wrapped
     positions : str or None
         The rule that the checkpoint was trained under (``models.patches.rope``):
-        ``original`` for published ones. ``None``: original in the families that have
-        two rules.
+        ``original`` for published ones. ``None``: the rule that the checkpoint says,
+        else original in the families that have two rules.
 
     Returns
     -------
     model
-        The same object.
+        The same object. It says its rule from now on, also when it is saved.
+
+    Raises
+    ------
+    SpacerError
+        If the checkpoint says a rule that does not exist.
     """
+    config = core_of(model).config
     if positions is None:
-        two_rules = model.config.model_type in ONE_BLOCK_FAMILIES
-        positions = "original" if two_rules else "library"
-    return POSITION_RULES[positions](use_batched_windows(use_linear_patches(model)))
+        two_rules = config.model_type in ONE_BLOCK_FAMILIES
+        positions = getattr(config, RULE_KEY, "original" if two_rules else "library")
+        if positions not in POSITION_RULES:
+            raise SpacerError(
+                f"config.json: {RULE_KEY}",
+                kind="models.unknown-position-rule",
+                got=repr(positions)[:80],
+                expected=" or ".join(POSITION_RULES),
+            )
+    model = POSITION_RULES[positions](use_batched_windows(use_linear_patches(model)))
+    setattr(config, RULE_KEY, positions)
+    return model

@@ -27,7 +27,7 @@ from spacer_lib.maps.scores import SCORERS
 # Fields of ``RewardBreakdown``: of every system, and of ours that a weight switches on.
 COMPONENTS = ("format", "task", "map", "length")
 ADDED = ("consistency", "assertions", "boxes", "relations")
-CODES = ("ours", "spacer")
+CODES = ("ours", "spacer", "random")
 GATES = ("paper", "released", "off", "always")
 LENGTH_RULES = ("right", "released")
 NUMBER_SCORES = ("mra", "mra-11", "relative-cost")
@@ -91,7 +91,8 @@ class RewardConfig:
     code : str
         ``ours``: as above. ``spacer``: format, answer and map are read and judged as
         SpaceR's released code does (``rewards.released``), and only weights, grid size
-        and length settings of this class count.
+        and length settings of this class count. ``random``: a control; the task reward
+        is a number in [0, 1) that chance decides, and all others are 0.
 
     Raises
     ------

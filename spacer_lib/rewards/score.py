@@ -22,7 +22,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
 
-from spacer_lib.artifacts import parse_json
+from spacer_lib.artifacts import config_hash, parse_json
 from spacer_lib.errors import SpacerError
 from spacer_lib.language.answers import Reading, read_figure, read_letter
 from spacer_lib.language.choices import MAX_ANSWER_CHARS, read_choice
@@ -33,7 +33,7 @@ from spacer_lib.maps.scores import hits
 from spacer_lib.maps.scores import score as map_score
 from spacer_lib.rewards import released
 from spacer_lib.rewards.added import Said, added_parts, read_boxes
-from spacer_lib.rewards.config import RewardConfig
+from spacer_lib.rewards.config import COMPONENTS, RewardConfig
 from spacer_lib.rewards.consistency import Part
 from spacer_lib.rewards.metrics import (
     SPATIAL_R1_THRESHOLDS,
@@ -196,6 +196,8 @@ def _score(
 ) -> RewardBreakdown:
     if config.code == "spacer":
         return _released_score(text, truth, config, token_count)
+    if config.code == "random":
+        return _random_score(text, truth, config, token_count)
     reading = read_completion(
         text,
         expect_map=truth.map is not None,
@@ -325,6 +327,27 @@ def _released_score(
         true_map=truth.map,
         answer=found.answer,
         how="text" if found.answer is not None else None,
+    )
+
+
+def _random_score(
+    text: str, truth: "_Truth", config: RewardConfig, token_count: int | None
+) -> RewardBreakdown:
+    """As under ``ours``, with a reward that depends on nothing that was asked for.
+
+    The number is drawn from question and completion, so a resumed run earns the same.
+    """
+    ours = dataclasses.replace(config, code="ours")
+    read = _score(text, truth, ours, token_count)
+    drawn = int(config_hash([truth.row.get("question"), text]), 16) / 16**12
+    return dataclasses.replace(
+        read,
+        format=0.0,
+        task=drawn,
+        map=None if read.map is None else 0.0,
+        length=0.0,
+        total=drawn,
+        reasons=tuple(f"{part}: chance alone decides" for part in COMPONENTS),
     )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from spacer_lib.maps.text import map_to_text
 from spacer_lib.questions.generators import Rules, question_rows
 from spacer_lib.rooms.synthetic.layout import KINDS, draw_room
 from spacer_lib.rooms.synthetic.views import (
@@ -19,7 +20,7 @@ from spacer_lib.rooms.synthetic.views import (
     to_scene,
     video_uri,
 )
-from spacer_lib.rows import Question
+from spacer_lib.rows import CognitiveMap, Question
 from spacer_lib.tiny import thoughts
 from spacer_lib.tiny.demonstrations import TINY_TASKS, demonstrate
 from spacer_lib.tiny.shown import show
@@ -115,6 +116,16 @@ def demonstration(row: Question, *, shape: str = "think") -> str | None:
         return thoughts.completion(row, shown, shape=shape) if shown else None
     known = row["question_type"] in TINY_TASKS
     return demonstrate(row, shape=shape) if known else None
+
+
+def beginning(row: Question, cells: CognitiveMap) -> str:
+    """How a tiny model's response to a row begins, up to the end of a given map."""
+    place = address_parts(str(row.get("video") or ""))
+    if place is not None and VIEWS[place[0]].style == "home":
+        shown = show(*place)
+        if shown is not None:
+            return thoughts.beginning(thoughts.facts_of(shown), cells)
+    return f"<think><map>{map_to_text(cells, row.get('categories') or ())}</map>"
 
 
 def draw_row(

@@ -35,6 +35,8 @@ from spacer_lib.artifacts import (
 )
 from spacer_lib.errors import SpacerError
 from spacer_lib.jobs import die_with_parent
+from spacer_lib.models.checkpoints import RULE_KEY
+from spacer_lib.models.patches.rope import position_rule
 
 LOGGED = 50  # steps from one line of metrics.jsonl to the next
 
@@ -139,7 +141,8 @@ def save_weights(path: Path, modules: Mapping[str, torch.nn.Module]) -> None:
 
 
 def save_model(folder: Path, model: Any, processor: Any) -> None:
-    """Write a checkpoint that the stock classes load."""
+    """Write a checkpoint that the stock classes load, with its rule of positions."""
+    setattr(model.config, RULE_KEY, position_rule(model))
     with atomic_folder(folder) as draft:
         model.save_pretrained(draft)
         processor.save_pretrained(draft)

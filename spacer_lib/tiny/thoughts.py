@@ -142,7 +142,7 @@ def _cell(cell: Sequence[int]) -> tuple[int, int]:
 
 
 def in_order_seen(cells: CognitiveMap, facts: Facts) -> CognitiveMap:
-    """The map in the order of first appearance; another room's map as it is."""
+    """The map in the order of first appearance; of another room's, the categories."""
     made: dict[str, list[list[int]]] = {}
     given = {name: [list(cell) for cell in spots] for name, spots in cells.items()}
     for _, name, cell in facts.seen:
@@ -150,7 +150,10 @@ def in_order_seen(cells: CognitiveMap, facts: Facts) -> CognitiveMap:
         if list(cell) in given.get(name, []) and list(cell) not in spots:
             spots.append(list(cell))
     same = {k: sorted(v) for k, v in made.items()}
-    return made if same == {k: sorted(v) for k, v in given.items()} else cells
+    if same == {k: sorted(v) for k, v in given.items()}:
+        return made
+    order = [name for name in made if name in cells]
+    return {name: cells[name] for name in dict.fromkeys([*order, *cells])}
 
 
 def _digits(sectors: int) -> str:
@@ -387,12 +390,8 @@ def think(
     cells : dict, optional
         Map to reason from; the row's own by default.
     """
-    cells = (row["map"] or {}) if cells is None else cells
-    thought = Thought()
-    thought.add("<think>")
-    _write_seen(thought, facts)
-    cells = in_order_seen(cells, facts)
-    _write_map(thought, cells)
+    cells = in_order_seen((row["map"] or {}) if cells is None else cells, facts)
+    thought = _begun(facts, cells)
     work = _WORKINGS[str(row["question_type"])]
     computed = work(thought, row, cells, facts)
     answer = row["ground_truth"]
@@ -407,6 +406,20 @@ def think(
     elif option is not None:
         thought.point(FIRST, at, option=option)
     return thought
+
+
+def _begun(facts: Facts, cells: CognitiveMap) -> Thought:
+    """A thought up to the end of its map."""
+    thought = Thought()
+    thought.add("<think>")
+    _write_seen(thought, facts)
+    _write_map(thought, cells)
+    return thought
+
+
+def beginning(facts: Facts, cells: CognitiveMap) -> str:
+    """A thought up to the end of a given map, true or not."""
+    return _begun(facts, in_order_seen(cells, facts)).text
 
 
 def completion(row: Question, shown: ShownRoom, *, shape: str = "think") -> str | None:

@@ -14,6 +14,7 @@ import yaml
 
 from spacer_lib.artifacts import PROJECT_ROOT, PathLike, config_hash, to_jsonable
 from spacer_lib.errors import SpacerError
+from spacer_lib.language.asking import AskSettings
 from spacer_lib.language.prompts import FRAMES, MODES, PromptStyle, load_template
 from spacer_lib.rewards.config import RewardConfig
 from spacer_lib.rooms.frames import VideoSettings
@@ -319,6 +320,11 @@ class TrainConfig:
             packed or advanced.attention != "flex",
             "flex only for packed rows: method grpo, shared_prefix auto or on",
         )
+
+    def asking(self, **decoding: Any) -> AskSettings:
+        """How a model of this run is asked; ``decoding`` as of ``AskSettings``."""
+        video, length = self.video_settings, self.max_completion_length
+        return AskSettings(self.prompt_style, video, length, **decoding)
 
     @property
     def prompt_style(self) -> PromptStyle:

@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,13 +10,22 @@ import torch
 from support import refused
 
 from spacer_lib.artifacts import read_json, read_jsonl
+from spacer_lib.evaluation.ask import ask
 from spacer_lib.evaluation.backends import load
+from spacer_lib.evaluation.conditions import random_map
+from spacer_lib.language.asking import AskSettings
 from spacer_lib.maps.text import parse_map
 from spacer_lib.models.inputs import encode_prompts, token_types
 from spacer_lib.questions.generators import question_rows
 from spacer_lib.tiny import inside, stages
 from spacer_lib.tiny.aids import CATEGORIES, Heads, Taught, dense_targets
-from spacer_lib.tiny.curriculum import INSIDE_RULES
+from spacer_lib.tiny.curriculum import (
+    INSIDE_RULES,
+    SEEDS,
+    beginning,
+    demonstration,
+    draw_rows,
+)
 from spacer_lib.tiny.demonstrations import sector
 from spacer_lib.tiny.shown import SHOWN
 from spacer_lib.tiny.thoughts import (
@@ -163,6 +173,47 @@ def test_a_map_is_written_in_the_order_of_first_appearance(thoughts):
         assert {k: sorted(v) for k, v in drawn.items()} == {
             k: sorted(v) for k, v in row["map"].items()
         }
+
+
+def test_a_forced_map_begins_as_a_demonstration_does():
+    rows = draw_rows(SEEDS["develop"], 18, "turn")
+    for row in rows:
+        begun, worked = beginning(row, row["map"]), demonstration(row)
+        assert begun.endswith("</map>")
+        assert worked is None or worked.startswith(begun)
+        drawn = random_map(row, seed=3)
+        text, _, given = beginning(row, drawn).partition("<map>")
+        assert text == begun.partition("<map>")[0]  # what is seen first stays true
+        read = parse_map(given.removesuffix("</map>")).map
+        names = json.loads(begun.partition("<map>")[2].removesuffix("</map>"))
+        assert list(json.loads(given.removesuffix("</map>"))) == list(names)
+        assert {k: sorted(map(tuple, v)) for k, v in drawn.items()} == {
+            k: sorted(map(tuple, v)) for k, v in read.items()
+        }
+
+
+def test_a_tiny_model_is_asked_with_such_a_beginning(monkeypatch):
+    asked = {}
+
+    class Kept:
+        batched, name = True, "kept"
+
+        def identity(self):
+            return {}
+
+        def ask(self, rows, settings, *, blind, prefixes):
+            asked.update(zip([row["id"] for row in rows], prefixes, strict=True))
+            return (reply for reply in ())
+
+    rows = draw_rows(SEEDS["develop"], 4, "turn")
+    for mode in ("tiny", "think_map"):
+        journal = SimpleNamespace(done={})
+        list(ask(rows, Kept(), AskSettings(mode, SHOWN), journal, condition="oracle"))
+        begun = [asked[row["id"]] for row in rows]
+        assert (begun == [beginning(row, row["map"]) for row in rows]) == (
+            mode == "tiny"
+        )
+        assert all(text.startswith("<think>") for text in begun)
 
 
 def test_a_sector_is_a_quarter_and_a_sixth():

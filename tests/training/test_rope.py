@@ -8,6 +8,7 @@ from support import refused
 from transformers import AutoModelForImageTextToText
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLModel
 
+from spacer_lib.models.checkpoints import adapt
 from spacer_lib.models.patches.rope import (
     POSITION_RULES,
     position_rule,
@@ -345,6 +346,28 @@ def test_nothing_is_saved(model, tmp_path):
         assert before.read_bytes() == after.read_bytes()
     again = AutoModelForImageTextToText.from_pretrained(tmp_path / "after")
     assert position_rule(again) == "library"
+
+
+@each_rule
+def test_an_adapted_model_says_its_rule_where_it_is_loaded_again(model, tmp_path, rule):
+    adapt(model, rule).save_pretrained(tmp_path)
+    again = AutoModelForImageTextToText.from_pretrained(tmp_path)
+    assert position_rule(again) == "library"  # stock classes do not know the key
+    assert position_rule(adapt(again, None)) == rule
+    other = ({"library", "original"} - {rule}).pop()
+    assert position_rule(adapt(again, other)) == other  # what is stated counts
+
+
+def test_a_checkpoint_without_the_key_is_a_published_one(model, tmp_path):
+    model.save_pretrained(tmp_path)
+    again = AutoModelForImageTextToText.from_pretrained(tmp_path)
+    assert position_rule(adapt(again, None)) == "original"
+
+
+def test_a_rule_that_does_not_exist_is_refused(model):
+    model.config.text_positions = "octal"
+    with refused("models.unknown-position-rule", says="octal"):
+        adapt(model, None)
 
 
 def test_wrapped_models_work(model):

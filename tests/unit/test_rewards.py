@@ -7,6 +7,7 @@ import json
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -930,3 +931,26 @@ def test_breakdowns_are_plain_and_frozen():
     json.dumps(dataclasses.asdict(breakdown))
     with pytest.raises(dataclasses.FrozenInstanceError):
         breakdown.total = 9
+
+
+def test_random_rewards_follow_from_nothing_that_was_asked_for():
+    config = RewardConfig(code="random", map_gate="always")
+    right, wrong = (
+        [
+            score(f"<think>{n}</think><answer>{letter}</answer>", CHOICE, config)
+            for n in range(2000)
+        ]
+        for letter in "BA"
+    )
+    for made in (right, wrong):
+        paid = np.array([one.total for one in made])
+        # Uniform: the quartiles lie within 3.5 standard errors of a quarter each.
+        shares = np.histogram(paid, bins=4, range=(0, 1))[0] / len(paid)
+        assert np.abs(shares - 0.25).max() < 3.5 * (0.25 * 0.75 / len(paid)) ** 0.5
+        assert all(one.total == one.task and one.format == 0 for one in made)
+    assert score(right_text := "<answer>B</answer>", CHOICE, config) == score(
+        right_text, CHOICE, config
+    )
+    assert right[0].answer == "B"  # what was read is still said
+    with refused("rewards.invalid-code"):
+        RewardConfig(code="random", relations_weight=1.0)

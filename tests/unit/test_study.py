@@ -41,6 +41,9 @@ def written(folder, text):
 
 # ---------------------------------------------------------------- from YAML
 
+# Recipe → the camera of the warm start's demonstrations, and the one to train on.
+CAMERAS = {"tiny": ("seen", "new"), "tiny_inside": ("turn", "raised")}
+
 
 @pytest.mark.parametrize("name", study_names())
 def test_every_shipped_study_names_recipes_and_settings_that_exist(name):
@@ -49,10 +52,12 @@ def test_every_shipped_study_names_recipes_and_settings_that_exist(name):
     assert found.reference in found.arms
     for arm in found.arms:
         start, recipe = study._recipes(found, arm, {})
-        assert recipe.view == "new" and recipe.rooms == "grpo"
+        known, new = CAMERAS[found.recipe]
+        assert recipe.view == new and recipe.rooms == "grpo"
+        assert new not in found.views
         if start is not None:
             # Demonstrations: on the known camera, in other rooms, in the arm's form.
-            assert (start.view, start.rooms, start.method) == ("seen", "form", "sft")
+            assert (start.view, start.rooms, start.method) == (known, "form", "sft")
             assert start.prompt_mode == recipe.prompt_mode
 
 
@@ -100,6 +105,7 @@ RIGHT = {"recipe": "tiny", "reference": "a", "arms": "{a: {}}"}
         ({"seeds": "[-1]"}, "study.seeds", "-1"),
         ({"seeds": "[]"}, "study.seeds", "()"),
         ({"questions": "1"}, "study.questions", "got 1"),
+        ({"views": "[turns]"}, "study.view", "turn?"),
     ],
 )
 def test_a_wrong_study_is_refused(tmp_path, change, kind, says):
@@ -195,6 +201,43 @@ def test_each_arm_and_seed_is_trained_once_and_resumed(
     assert again["arms"] == made["arms"]
 
 
+def test_other_cameras_are_asked_of_every_model(start, launched, tmp_path, monkeypatch):
+    changes = {"model_path": str(start), "max_completion_length": 4}
+    path = written(
+        tmp_path,
+        "recipe: tiny\nreference: a\nviews: [seen]\narms: {a: {}, b: {}}\n"
+        "seeds: [0, 1]\nquestions: 4",
+    )
+    asked = []
+    evaluate = study.evaluate
+
+    def counted(model, processor, rows, *rest, out_path, **options):
+        asked.append((rows[0]["video"].split("/")[2], out_path.parent.name))
+        return evaluate(model, processor, rows, *rest, out_path=out_path, **options)
+
+    monkeypatch.setattr(study, "evaluate", counted)
+    made = run_study(tmp_path / "out", load_study(path), changes=changes)
+    after = [(view, name) for view, name in asked if name != "out"]
+    assert sorted(after) == sorted(
+        (view, f"{arm}_seed{seed}")
+        for view in ("new", "seen")
+        for arm in "ab"
+        for seed in (0, 1)
+    )
+    assert list(made["views"]) == ["seen"]
+    elsewhere = made["views"]["seen"]
+    for part in (made, elsewhere):
+        assert len(part["runs"]) == 4 and set(part["arms"]) == {"a", "b"}
+        assert set(part["differences"]) == {"a minus b"} and part["floors"]
+        assert list(study_table(part).index) == ["a", "b"]
+    rows = [draw_rows(SEEDS["test"], 4, view) for view in ("new", "seen")]
+    found = [part["floors"]["macro"] for part in (made, elsewhere)]
+    assert found == [
+        study.floor_scores(r, v)["macro"]
+        for r, v in zip(rows, ("new", "seen"), strict=True)
+    ]
+
+
 def test_an_arm_starts_where_its_own_run_ended(start, launched, tmp_path):
     chosen = load_study("modes", arms=["vanilla"], seeds=[3], questions=6)
     run_study(tmp_path, chosen, changes=["max_completion_length=4"])
@@ -278,7 +321,7 @@ def test_no_other_run_uses_the_rooms_of_the_forms():
 
 @pytest.mark.parametrize(
     ("recipe", "view", "new"),
-    [("tiny", "seen", "new"), ("tiny_inside", "turn", "part")],
+    [("tiny", "seen", "new"), ("tiny_inside", "turn", "raised")],
 )
 def test_a_warm_start_is_described_on_its_own_and_on_the_new_view(
     tmp_path, monkeypatch, recipe, view, new

@@ -18,7 +18,8 @@ four small frames of the tiny model get the same numbers by both rules.
 From Qwen3-VL on, a video is one block per time step with its time as text before it.
 The two rules agree there, so these families have no switch.
 
-The rule is stored neither in the weights nor in ``config.json``. State it at each load.
+Published checkpoints do not say their rule; state it at each load. Models that this
+project saves say it in ``config.json`` (``models.checkpoints.RULE_KEY``).
 
 Source: https://github.com/huggingface/transformers/pull/35569 (Qwen's own code and
 worked example); https://github.com/huggingface/transformers/issues/45381 (the change).
