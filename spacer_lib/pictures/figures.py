@@ -28,6 +28,7 @@ from spacer_lib.artifacts import (
 )
 from spacer_lib.errors import SpacerError
 from spacer_lib.evaluation.report import Report
+from spacer_lib.language.tags import read_completion
 from spacer_lib.pictures import (
     behind,
     evaluation_plots,
@@ -35,10 +36,11 @@ from spacer_lib.pictures import (
     question_plots,
     room_plots,
     tables,
+    training_plots,
 )
-from spacer_lib.pictures.style import short_name, use_house_style
+from spacer_lib.pictures.style import legend_above, short_name, use_house_style
 from spacer_lib.rooms.video import read_frames
-from spacer_lib.rows import Question, read_questions
+from spacer_lib.rows import Prediction, Question, read_questions
 
 _SETTINGS = ("billion parameters", "frames")  # units of settings, not of results
 # Names of the placeholders of Figure 5, by question type.
@@ -219,6 +221,76 @@ def examples(rows: Sequence[Question], folder: PathLike) -> Figure:
         table.append((short_name(kind), f"{words} → {row['ground_truth']}"))
     tables.text_table(table, figure.add_subplot(grid[1, 2:]), widths=(24, 76))
     return figure
+
+
+def at_a_glance(
+    rows: Sequence[Question],
+    predictions: Sequence[Prediction],
+    histories: Mapping[str, Sequence[training_plots.Metrics]] | None = None,
+    frames: int = 8,
+    grid_size: int = 10,
+) -> Figure:
+    """From the room to the answer: frames, drawn over true map, thought and verdict.
+
+    Parameters
+    ----------
+    rows : list of Question
+        One room each, with a video and a true map.
+    predictions : list of Prediction
+        A model's completions of them, with their scores.
+    histories : dict, optional
+        As of ``training_plots.arm_curves``: map hits by step, drawn beside the map.
+    frames : int
+        That the model was shown.
+    grid_size : int
+        M of the maps.
+    """
+    figure = plt.figure(figsize=(10.8, 4.4 * len(rows) + 1.4 * bool(histories)))
+    parts = figure.subfigures(len(rows), 1, squeeze=False)[:, 0]
+    for part, row, made in zip(parts, rows, predictions, strict=True):
+        said = str(made["prediction"] or "")
+        last = 1.1 if histories else 0.01  # words below all, or beside the map
+        grid = part.add_gridspec(3, 2 * frames, height_ratios=(1.2, 2.1, last))
+        places = [grid[0, 2 * i : 2 * i + 2] for i in range(frames)]
+        shown, *_ = read_frames(str(row["video"]), frames, _GLANCE_PX)
+        room_plots.frames_strip(
+            shown,
+            [part.add_subplot(place) for place in places],
+            [f"view {i}" for i in range(frames)],
+        )
+        ax = part.add_subplot(grid[1, :frames])
+        drawn = read_completion(said, expect_map=True, grid_size=grid_size).map
+        map_plots.cognitive_map(row["map"] or {}, ax, grid_size, predicted=drawn or {})
+        if histories:
+            ax = part.add_subplot(grid[1, frames:])
+            training_plots.arm_curves(histories, ax, "map_hit_rate")
+            ax.set(ylabel="map hits of rollouts", ylim=(0, 1))
+            legend_above(ax, 2)
+        words = part.add_subplot(grid[2, :] if histories else grid[1, frames:])
+        widths = (12, 128) if histories else (10, 58)
+        tables.text_table(_story(row, made, said), words, widths)
+    return figure
+
+
+_GLANCE_PX = 112  # side of a frame in the picture
+
+
+def _story(row: Question, made: Prediction, said: str) -> list[tuple[str, str]]:
+    """Question, what the thought sees, its working, and the answer's verdict."""
+    thought, _, answer = said.removeprefix("<think>").partition("</think>")
+    seen, _, rest = thought.partition("<map>")
+    working = rest.partition("</map>")[2]
+    answer = answer.removeprefix("<answer>").removesuffix("</answer>")
+    score = made["score"] or 0.0
+    verdict = "right" if score == 1 else f"score {score:.2f}"
+    truth = "" if score == 1 else f"; the truth is {row['ground_truth']}"
+    asked = " ".join([row["question"], *(row["options"] or ())])
+    return [
+        ("asked", asked),
+        ("sees", seen or "-"),
+        ("works out", working or "-"),
+        ("answers", f"{answer or '-'}: {verdict}{truth}"),
+    ]
 
 
 def statistics(rows: Sequence[Question]) -> Figure:

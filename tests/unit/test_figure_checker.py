@@ -35,6 +35,7 @@ from spacer_lib.rewards.score import RewardBreakdown
 from spacer_lib.rooms.scans import read_scenes
 from spacer_lib.rooms.synthetic.layout import draw_room
 from spacer_lib.rooms.synthetic.views import VIEWS, to_scene, view_poses
+from spacer_lib.tiny.curriculum import SEEDS, demonstration, draw_rows
 
 CATEGORIES = (
     "backpack bathtub bed bookshelf chair computer_tower door kitchen_cabinet "
@@ -390,6 +391,23 @@ def test_every_plotting_function_is_checked():
     elsewhere = {"frames_strip", "number_table"}  # images; the papers' tables, below
     elsewhere |= {"closest_pairs", "mark_places"}  # these draw nothing
     assert public - called == elsewhere
+
+
+@pytest.mark.parametrize("curve", [True, False])
+def test_a_room_at_a_glance_shows_the_video_map_and_verdict(curve):
+    drawn = draw_rows(SEEDS["test"], 18, "turn")
+    rows = [row for row in drawn if demonstration(row)][: 1 if curve else 3]
+    made = [{"prediction": demonstration(row), "score": 1.0} for row in rows]
+    made[0] = {"prediction": "<think>no map</think><answer>7</answer>", "score": 0.25}
+    steps = [{"step": step, "map_hit_rate": step / 60} for step in range(60)]
+    histories = {"map reward": [steps, steps]} if curve else None
+    figure = figures.at_a_glance(rows, made, histories)
+    assert told(figure) == []
+    texts = [text.get_text() for text in figure.findobj(plt.Text)]
+    told_once = " ".join(" ".join(texts).split())
+    assert f"7: score 0.25; the truth is {rows[0]['ground_truth']}" in told_once
+    assert told_once.count(": right") == len(rows) - 1
+    assert sum(bool(ax.images) for ax in figure.findobj(plt.Axes)) == 8 * len(rows)
 
 
 @pytest.mark.parametrize("name", figures.published.names())
