@@ -31,7 +31,8 @@
 # %% tags=["parameters"]
 room_seed: int = 8000008  # of a synthetic room that no training run has seen
 task: str = "object_rel_direction_hard"  # the type of the question
-checkpoint: str = "checkpoints/tiny_warmstart"  # the model that answers
+recipe: str = "tiny"  # how a model is asked; a file in configs/
+checkpoint: str = ""  # the model that answers; "": that the recipe starts from
 answers: int = 8  # G, completions in the group
 seed: int = 0  # of sampling
 
@@ -44,11 +45,10 @@ import pandas as pd
 import torch
 from transformers.utils.logging import disable_progress_bar
 
-from spacer_lib.artifacts import PROJECT_ROOT, commit, provenance
+from spacer_lib.artifacts import commit, provenance
 from spacer_lib.errors import SpacerError
 from spacer_lib.evaluation.backends import load
 from spacer_lib.evaluation.predictions import record, reward_rule
-from spacer_lib.language.asking import AskSettings
 from spacer_lib.language.tags import read_completion
 from spacer_lib.maps.grid import rasterize
 
@@ -64,8 +64,8 @@ from spacer_lib.rewards.score import score
 from spacer_lib.rooms.scene import Scene
 from spacer_lib.rooms.synthetic.layout import draw_room
 from spacer_lib.rooms.synthetic.render import frames_from_uri
-from spacer_lib.rooms.synthetic.views import to_scene, video_uri
-from spacer_lib.tiny.curriculum import TINY_RULES, draw_row
+from spacer_lib.rooms.synthetic.views import VIEWS, to_scene, video_uri
+from spacer_lib.tiny.curriculum import demonstrated, draw_row, rules_of
 from spacer_lib.training import grpo
 from spacer_lib.training.recipe import load_config
 
@@ -74,7 +74,8 @@ use_house_style()
 disable_progress_bar()
 torch.set_num_threads(1)
 assert answers > 1, "answers: a group has at least two"
-config = load_config("tiny", {"model_path": checkpoint})
+config = load_config(recipe, {"model_path": checkpoint} if checkpoint else {})
+view = demonstrated(config.view)
 {"commit": commit(), **provenance()["packages"]}
 
 # %% [markdown]
@@ -114,13 +115,14 @@ _ = pipeline(stations, ax)
 # SpaceR starts from ScanNet's scans. Here a room is drawn from a seed. Its scene holds what all later stations need: a box for each object, the floor, the camera.
 
 # %% tags=["nbval-check-output"]
-room = draw_room(room_seed, "dollhouse")
-scene = to_scene(room)
-uri = video_uri("seen", room_seed)
+room = draw_room(room_seed, VIEWS[view].style)
+scene = to_scene(room, VIEWS[view])
+uri = video_uri(view, room_seed)
 frames, indices, *_ = frames_from_uri(uri, config.frames, 168)
-figure, axes = plt.subplots(1, 5, figsize=(12, 2.6), width_ratios=(1, 1, 1, 1, 1.3))
-room_plots.frames_strip(frames, axes[:4], [f"frame {i}" for i in indices])
-_ = room_plots.floor_plan(scene, axes[4]).set(title="boxes, from above")
+widths = [1] * config.frames + [1.3]
+figure, axes = plt.subplots(1, len(widths), figsize=(12, 2.6), width_ratios=widths)
+room_plots.frames_strip(frames, axes[:-1], [f"frame {i}" for i in indices])
+_ = room_plots.floor_plan(scene, axes[-1]).set(title="boxes, from above")
 
 # %% [markdown]
 # A scene is written as JSON in the form of VSI-Bench's metadata, and reads back equal.
@@ -147,13 +149,13 @@ true_map
 # A generator asks about objects of the scene and computes the answer from their boxes. An oracle reads the words of the question and derives the answer a second time.
 
 # %% tags=["nbval-check-output"]
-row = draw_row(room_seed, "seen", task)
+row = draw_row(room_seed, view, task)
 if row is None:
     raise SpacerError(f"task {task}", got="no such question about this room",
                       remedy="another room_seed")
 print(row["question"], *(row["options"] or ()), sep="\n")
 print("true:", row["ground_truth"])
-assert row["ground_truth"] in QUESTION_TYPES[task].oracle(row, scene, TINY_RULES)
+assert row["ground_truth"] in QUESTION_TYPES[task].oracle(row, scene, rules_of(view))
 
 # %% [markdown]
 # ## 4 · The prompt, as tokens
@@ -161,7 +163,7 @@ assert row["ground_truth"] in QUESTION_TYPES[task].oracle(row, scene, TINY_RULES
 # The model reads one sequence. Each pad token of the video stands for a patch that the vision tower encodes: here two pairs of frames, each of 4 x 4 merged patches.
 
 # %%
-model, processor = load(PROJECT_ROOT / checkpoint)
+model, processor = load(config.model_path)
 (prompt,), (media,) = encode_prompts(
     processor, [row], config.prompt_style, config.video_settings
 )
@@ -180,7 +182,7 @@ print(text)
 # The most likely completion of the shipped model. It draws a map first, computes over its cells, and answers.
 
 # %%
-asked = AskSettings("tiny", config.video_settings, batch_size=answers)
+asked = config.asking(batch_size=answers)
 (completion,) = generate(model, processor, [row], asked)
 reading = read_completion(completion, expect_map=True)
 
@@ -225,9 +227,7 @@ _ = reward_plots.reward_bars(both, ax, labels)
 # GRPO samples several completions of the same question and compares each reward with the group's mean: $A_i = (r_i - \operatorname{mean}(r)) / (\operatorname{std}(r) + 10^{-4})$, SpaceR Eq. 6 with the constant that its code adds.
 
 # %%
-sampling = AskSettings(
-    "tiny", config.video_settings, temperature=1.0, seed=seed, batch_size=answers
-)
+sampling = config.asking(temperature=1.0, seed=seed, batch_size=answers)
 group = generate(model, processor, [row] * answers, sampling)
 rewards = np.array([score(text, row, config.reward).total for text in group])
 advantages = grpo.group_advantages(torch.tensor(rewards)[None])[0].numpy()

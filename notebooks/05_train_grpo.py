@@ -110,7 +110,8 @@ print(dump_config(config))
 # (SpaceR Eq. 6, after [DeepSeekMath](https://arxiv.org/abs/2402.03300)). Eq. 6 has no $10^{-4}$; SpaceR's code and TRL add it. Take one question and four completions written by hand: a right answer with the true map, a right answer with a wrong map, a wrong answer with the true map, and the right letter without tags.
 
 # %% tags=["nbval-check-output"]
-rows = draw_rows(SEEDS["develop"], 12, "new")
+style = config if config.prompt_mode == "tiny" else load_config("tiny")
+rows = draw_rows(SEEDS["develop"], 12, style.view)
 row = next(r for r in rows if r["question_type"] == "object_rel_direction_easy")
 right, wrong = ("A", "B") if row["ground_truth"] == "A" else ("B", "A")
 print(row["question"], *row["options"], f"(true: {right})", sep="\n")
@@ -119,11 +120,10 @@ print(row["question"], *row["options"], f"(true: {right})", sep="\n")
 # The video of this room, as the model sees it: few frames, and small. The map is the true one; the model must draw it from the frames.
 
 # %% tags=["nbval-check-output"]
-style = load_config("tiny")
 frames, numbers, *_ = read_frames(row["video"], style.frames, style.frame_size)
-figure, axes = plt.subplots(1, 5, figsize=(11, 2.4))
-room_plots.frames_strip(frames, axes[:4], [f"frame {i}" for i in numbers])
-_ = map_plots.cognitive_map(row["map"], axes[4], labels=False)
+figure, axes = plt.subplots(1, style.frames + 1, figsize=(11, 2.4))
+room_plots.frames_strip(frames, axes[:-1], [f"frame {i}" for i in numbers])
+_ = map_plots.cognitive_map(row["map"], axes[-1], labels=False)
 
 
 # %%
@@ -179,10 +179,8 @@ _ = axes[1].set(xlabel="advantage", yticklabels=[])
 # Now the real model answers. This kernel builds a small trainer, with the tiny model for every recipe. The trainer samples groups of eight rollouts. The cells compare its advantages with Eq. 6.
 
 # %% tags=["nbval-check-output"]
-look = {"advanced.num_iterations": 2, "seed": seed}
-if config.prompt_mode == "tiny":
-    look["model_path"] = config.model_path
-small = load_config("tiny", look | {"beta": 0.04})
+look = {"advanced.num_iterations": 2, "seed": seed, "model_path": style.model_path}
+small = load_config(style.recipe, look | {"beta": 0.04})
 scratch = tempfile.TemporaryDirectory()
 trainer = build_trainer(small, scratch.name, rows=rows)
 
@@ -309,7 +307,7 @@ _ = axes[1].set(xlabel="probability of a token", ylabel="KL estimate (nats)")
 # A published checkpoint brings its own sampling settings, and Qwen2.5-VL's temperature is near zero. Then the completions of a group are equal, and their advantages are zero. Without a check the run would continue with a loss of exactly zero. The trainer stops with this error:
 
 # %%
-greedy = load_config("tiny", look | {"temperature": 1e-4})
+greedy = load_config(style.recipe, look | {"temperature": 1e-4})
 with tempfile.TemporaryDirectory() as folder:
     careful = build_trainer(greedy, folder, rows=rows)
     try:
@@ -417,7 +415,7 @@ for ax, rollout, seen in zip(axes[0], late.itertuples(), drawn, strict=True):
 # %%
 after = None
 if config.prompt_mode == "tiny":
-    trained = load_config("tiny", look | {"model_path": str(result.model_dir)})
+    trained = load_config(style.recipe, look | {"model_path": str(result.model_dir)})
     with tempfile.TemporaryDirectory() as folder:
         trainer = build_trainer(trained, folder, rows=rows)
         batch = trainer.roll_out([0, 1, 2, 3])

@@ -220,7 +220,7 @@ for side, value in zip(("chosen", "rejected"), change, strict=True):
 # %%
 def ask(name, checkpoint):
     """Predictions of a checkpoint on the held-out rows."""
-    settings = AskSettings("tiny", video, batch_size=48)
+    settings = tiny.asking(batch_size=48)
     return evaluate(
         *load(checkpoint), rows, settings, condition="own",
         out_path=folder / f"{name}.jsonl",

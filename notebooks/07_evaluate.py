@@ -30,9 +30,10 @@
 # SpaceR §5 (evaluation), Table 5 (maps); VSI-Bench for the task averages.
 
 # %% tags=["parameters"]
-before: str = ""  # checkpoint; "": checkpoints/tiny_warmstart
+recipe: str = "tiny"  # that trained the model; a file in configs/
+before: str = ""  # checkpoint; "": that the recipe starts from
 after: str = ""  # checkpoint; "": runs/05_train_grpo/model
-view: str = "new"  # camera that SG-RLVR trained on: `new` or `seen`
+view: str = ""  # camera; "": that the recipe trains on
 questions: int = 240  # held-out questions per condition, one room each
 seed: int = 0  # of sampled answers
 out_dir: str = ""  # predictions and summary; "": runs/07_evaluate
@@ -63,16 +64,16 @@ from spacer_lib.evaluation.runner import evaluate, run
 from spacer_lib.evaluation.statistics import compare, summarize, totals
 
 # %%
-from spacer_lib.language.asking import AskSettings
 from spacer_lib.language.tags import read_completion
 from spacer_lib.maps.scores import SCORERS
 from spacer_lib.maps.scores import score as map_score
 from spacer_lib.pictures import evaluation_plots, map_plots, room_plots
 from spacer_lib.pictures.style import PALETTE, short_name, use_house_style
-from spacer_lib.rooms.frames import Sampler, VideoSettings
+from spacer_lib.rooms.frames import Sampler
 from spacer_lib.rooms.synthetic.views import VIEWS
 from spacer_lib.rooms.video import read_frames
-from spacer_lib.tiny.curriculum import SEEDS, draw_rows
+from spacer_lib.tiny.curriculum import SEEDS, demonstrated, draw_rows
+from spacer_lib.training.recipe import load_config
 
 use_house_style()
 disable_progress_bar()
@@ -82,6 +83,8 @@ torch.set_num_threads(1)
 # %%
 quick = os.environ.get("SPACER_QUICK") == "1"
 os.environ["TQDM_DISABLE"] = "1"  # bars would stay in the saved notebook
+config = load_config(recipe)
+view = view or config.view
 if view not in VIEWS:
     raise SpacerError("view", got=view, expected=sorted(VIEWS))
 if quick:
@@ -89,7 +92,8 @@ if quick:
     print("QUICK MODE: 24 questions a condition. Nothing below is a result.")
 folder = Path(out_dir or PROJECT_ROOT / "runs" / ("07_evaluate" + "_quick" * quick))
 trained = PROJECT_ROOT / "runs" / ("05_train_grpo" + "_quick" * quick) / "model"
-before, after = before or "checkpoints/tiny_warmstart", Path(after or trained)
+before, after = before or config.model_path, Path(after or trained)
+known_view, video = demonstrated(view), config.video_settings
 has_after = (after / "config.json").exists()
 if not has_after:
     print("NO TRAINED MODEL: only the warm start is evaluated. To make one:")
@@ -102,19 +106,18 @@ if not has_after:
 
 # %%
 rows = draw_rows(SEEDS["test"], questions, view)
-seen_rows = draw_rows(SEEDS["test"], questions, "seen")
+seen_rows = draw_rows(SEEDS["test"], questions, known_view)
 rooms = [int(row["video"].rsplit("/", 1)[1]) for row in rows]
 assert min(rooms) >= max(SEEDS.values())  # no other part starts later
 print(f"rooms {min(rooms):,} to {max(rooms):,}; parts start at {SEEDS}")
 
 # %% tags=["nbval-check-output"]
-video = VideoSettings()
-figure, axes = plt.subplots(1, 5, figsize=(10, 2.1))
+figure, axes = plt.subplots(1, video.frames + 1, figsize=(10, 2.1))
 example = next(r for r in rows if r["question_type"].startswith("object_rel_dir"))
 frames, indices, _, fps = read_frames(example["video"], video.frames, video.size)
 titles = [f"{index / fps:.1f} s" for index in indices]
-room_plots.frames_strip(frames, axes[:4], titles)
-map_plots.cognitive_map(example["map"], axes[4])
+room_plots.frames_strip(frames, axes[:-1], titles)
+map_plots.cognitive_map(example["map"], axes[-1])
 print(example["question"], *example["options"], f"(true: {example['ground_truth']})")
 
 # %% [markdown]
@@ -137,7 +140,7 @@ pd.DataFrame({k: t.set_index("name")["score"] for k, t in level.items()}).round(
 
 # %%
 model, processor = load(before)
-GREEDY = AskSettings("tiny", video, batch_size=48)
+GREEDY = config.asking(batch_size=48)
 
 
 def ask(rows, name, condition="own", settings=GREEDY):
@@ -170,7 +173,8 @@ _ = evaluation_plots.accuracy_bars(tables, ax, floors=floor)
 # The warm start saw demonstrations from one range of camera angles (`seen`). SG-RLVR trains on another (`new`), for which no demonstration exists.
 
 # %%
-by_view = {"seen camera": summarize(start_seen), f"{view} camera": tables["own"]}
+by_view = {f"{known_view} camera": summarize(start_seen)}
+by_view[f"{view} camera"] = tables["own"]
 figure, axes = plt.subplots(1, 2, figsize=(11, 3.2), width_ratios=(3, 1))
 evaluation_plots.accuracy_bars(by_view, axes[0], floors=floor)
 _ = evaluation_plots.accuracy_bars(by_view, axes[1], level="overall", measure="hits")
@@ -381,7 +385,8 @@ with pd.option_context("display.max_colwidth", 40):
 # Two scores of one model can be explained by their settings. `explain_gap` splits a difference into shares. Reading and averaging are varied on the saved texts. What is asked differently is asked again: here the tiny model with two frames in place of four, and with frames from inside the video. Shares add up to the difference.
 
 # %%
-few = replace(GREEDY, video=replace(video, frames=2, sampler=Sampler("inner")))
+fewer = replace(video, frames=video.frames // 2, sampler=Sampler("inner"))
+few = replace(GREEDY, video=fewer)
 tiny = LocalModel(model, processor, "tiny")
 run(bench, held, tiny, folder / "few", few, overwrite=True)
 sides = {}
@@ -545,7 +550,7 @@ views = {
         np.mean([p["score"] for p in ask(few, "solution_seen", c)]))
     for c in ("own", "other", "blind", "oracle")
 }
-pd.DataFrame(views, index=[view, "seen"]).T.round(2)
+pd.DataFrame(views, index=[view, known_view]).T.round(2)
 
 # %% [markdown]
 # <details><summary>Solution 2</summary>

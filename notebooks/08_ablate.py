@@ -31,8 +31,9 @@
 
 # %% tags=["parameters"]
 runs: str = "papermill_runs"  # folder with study*.json, from the repository's root
-checkpoint: str = "checkpoints/tiny_warmstart"
-view: str = "seen"  # camera: `seen` in the warm start's demonstrations, or `new`
+recipe: str = "tiny"  # how a model is asked; a file in configs/
+checkpoint: str = ""  # "": that the recipe starts from
+view: str = ""  # camera; "": that of the warm start's demonstrations
 questions: int = 120  # held-out, one room each, per condition
 quiz_questions: int = 6
 seed: int = 0  # of random maps, the quiz and intervals
@@ -72,14 +73,14 @@ from spacer_lib.evaluation.consistency import (
 )
 from spacer_lib.evaluation.runner import evaluate
 from spacer_lib.evaluation.statistics import compare, summarize
-from spacer_lib.language.asking import AskSettings
 from spacer_lib.language.tags import read_completion
 from spacer_lib.maps.text import map_to_text
 from spacer_lib.pictures import evaluation_plots, map_plots
 from spacer_lib.pictures.style import short_name, use_house_style
 from spacer_lib.rooms.synthetic.views import VIEWS
-from spacer_lib.tiny.curriculum import SEEDS, draw_rows
+from spacer_lib.tiny.curriculum import SEEDS, demonstrated, draw_rows
 from spacer_lib.tiny.demonstrations import cell_distance
+from spacer_lib.training.recipe import load_config
 
 # %%
 use_house_style()
@@ -90,6 +91,8 @@ torch.set_num_threads(1)
 # %%
 quick = os.environ.get("SPACER_QUICK") == "1"
 os.environ["TQDM_DISABLE"] = "1"  # bars would stay in the saved notebook
+config = load_config(recipe, {"model_path": checkpoint} if checkpoint else {})
+view = view or demonstrated(config.view)
 if view not in VIEWS:
     raise SpacerError("view", got=view, expected=sorted(VIEWS))
 if quick:
@@ -199,10 +202,10 @@ forms.groupby("form", sort=False).mean().round(3)
 
 # %%
 rows = draw_rows(SEEDS["develop"], questions, view)
-model, processor = load(checkpoint)
+model, processor = load(config.model_path)
 by_map = {
     condition: evaluate(
-        model, processor, rows, AskSettings("tiny", seed=seed, batch_size=40),
+        model, processor, rows, config.asking(seed=seed, batch_size=40),
         condition=condition, out_path=folder / f"{condition}.jsonl",
     )
     for condition in ("oracle", "own", "random_map", "blind")
@@ -517,10 +520,11 @@ kept["failures"]
 # </details>
 
 # %% tags=["solution", "hide-cell"]
-other_view = "new" if view == "seen" else "seen"
+known_view = demonstrated(config.view)
+other_view = config.view if view == known_view else known_view
 other_rows = draw_rows(SEEDS["develop"], 24, other_view)
 answers = evaluate(
-    model, processor, other_rows, AskSettings("tiny", seed=seed, batch_size=24),
+    model, processor, other_rows, config.asking(seed=seed, batch_size=24),
     condition="own", out_path=folder / "solution_view.jsonl",
 )
 kinds = {view: judged["own"], other_view: failures(answers, other_rows)}
@@ -559,7 +563,7 @@ from spacer_lib.rooms.synthetic.views import to_scene
 
 errors = []
 for row in (r for r in rows if r["question_type"] == "object_abs_distance"):
-    room = to_scene(draw_room(int(row["video"].rsplit("/", 1)[1]), "dollhouse"))
+    room = to_scene(draw_room(int(row["video"].rsplit("/", 1)[1]), VIEWS[view].style))
     solved = answer_from_map(row, row["map"], cell_size_m(room))
     if solved.answer is not None:
         errors.append(float(solved.answer) - float(row["ground_truth"]))

@@ -203,7 +203,7 @@ model, processor = load(config.model_path)
 reference, _ = load(config.model_path)
 for name, weight in model.named_parameters():
     weight.requires_grad = "visual" in name and "merger.mlp.2" not in name
-rows = draw_rows(SEEDS["grpo"], steps * questions, "new", exact_boxes=False)
+rows = draw_rows(SEEDS["grpo"], steps * questions, config.view, exact_boxes=False)
 parts = [rows[i * questions : (i + 1) * questions] for i in range(steps)]
 
 

@@ -72,7 +72,7 @@ if min(questions, repeats) < 1:
 # %% tags=["nbval-check-output"]
 small = load_config("tiny", {"advanced.num_iterations": 2, "seed": seed, "beta": 0.04})
 scratch = tempfile.TemporaryDirectory()
-rows = draw_rows(SEEDS["develop"], questions, "new")
+rows = draw_rows(SEEDS["develop"], questions, small.view)
 trainer = build_trainer(small, scratch.name, rows=rows)
 
 # %%

@@ -58,6 +58,16 @@ def tasks_of(view: str) -> tuple[str, ...]:
     return INSIDE_TASKS if VIEWS[view].style == "home" else TINY_TASKS
 
 
+def demonstrated(view: str) -> str:
+    """The view of the same kind of room that the warm start has demonstrations of."""
+    return "turn" if VIEWS[view].style == "home" else "seen"
+
+
+def rules_of(view: str) -> Rules:
+    """Which questions are asked about the rooms of a view."""
+    return INSIDE_RULES if VIEWS[view].style == "home" else TINY_RULES
+
+
 def room_rows(
     seed: int,
     view: str,
@@ -88,13 +98,17 @@ def room_rows(
         shown = show(view, seed)
         if shown is None:
             return []
-        scene, rules = shown.scene, INSIDE_RULES
+        scene = shown.scene
     else:
         room = draw_room(seed, VIEWS[view].style)
         scene = to_scene(room, VIEWS[view], with_boxes=exact_boxes)
-        rules = TINY_RULES
-    tasks = tasks or tasks_of(view)
-    rows, _ = question_rows(scene, seed, per_task=per_task, rules=rules, tasks=tasks)
+    rows, _ = question_rows(
+        scene,
+        seed,
+        per_task=per_task,
+        rules=rules_of(view),
+        tasks=tasks or tasks_of(view),
+    )
     for row in rows:
         row["video"] = video_uri(view, seed)
     return rows
