@@ -107,19 +107,22 @@ def shown_once():
 
 
 @pytest.mark.parametrize("frees", [True, False])
-@pytest.mark.parametrize("method", ["grpo", "sft", "dpo"])
+@pytest.mark.parametrize(
+    ("method", "bonus"), [("grpo", 0.0), ("grpo", 2.0), ("sft", 0.0), ("dpo", 0.0)]
+)
 def test_a_run_keeps_nothing_of_the_steps_behind_it(
-    small, shown_once, tmp_path, monkeypatch, method, frees
+    small, shown_once, tmp_path, monkeypatch, method, bonus, frees
 ):
     """Where uses are not counted, every video stays, and the same check sees it."""
     if not frees:
-        monkeypatch.setattr(MediaUses, "used", lambda self, rows: None)
+        monkeypatch.setattr(MediaUses, "used", lambda *_: None)
     monkeypatch.setattr(inputs, "_KEPT", RecentlyUsed(inputs._size, inputs.KEPT_BYTES))
     config = small(
         method=method,
         max_steps=STEPS,
         save_steps=STEPS + 1,
         beta=0.1 if method == "dpo" else 0.0,
+        counterfactual_bonus=bonus,
     )
     alive = Alive()
     trainer = BUILDERS[method](config, tmp_path, rows=shown_once)
