@@ -106,9 +106,15 @@ def shown_once():
     return draw_rows(SEEDS["develop"], 2 * STEPS, "new", exact_boxes=False)
 
 
-@pytest.mark.parametrize("frees", [True, False])
+FREES = (True, False)
+
+
 @pytest.mark.parametrize(
-    ("method", "bonus"), [("grpo", 0.0), ("grpo", 2.0), ("sft", 0.0), ("dpo", 0.0)]
+    ("method", "bonus", "frees"),
+    [
+        *((name, 0.0, frees) for name in ("grpo", "sft", "dpo") for frees in FREES),
+        ("grpo", 2.0, True),
+    ],
 )
 def test_a_run_keeps_nothing_of_the_steps_behind_it(
     small, shown_once, tmp_path, monkeypatch, method, bonus, frees
