@@ -498,7 +498,7 @@ GUARDS = (
         "consistency needs a right map",
         (N04, "paid for a map that is wrong where the question looks"),
         "rewards.consistency",
-        "if not same_answer(solved.answer, _truth(row), row):",
+        "if not same_answer(solved.answer, true_answer(row), row):",
         "if False:",
         "unit/test_added_rewards.py::test_consistency_by_hand",
     ),

@@ -9,7 +9,7 @@ import numpy as np
 from spacer_lib.errors import SpacerError, nearest
 from spacer_lib.maps.text import map_to_text
 from spacer_lib.rooms.frames import VideoSettings
-from spacer_lib.rooms.scene import space_of
+from spacer_lib.rooms.scene import first_of_spaces, space_of
 from spacer_lib.rows import CognitiveMap, Question
 
 # own: the question's own video or images. other: another room's, with the own truth.
@@ -120,11 +120,7 @@ def next_rooms(rows: Sequence[Question], kind: str = "video") -> dict[str, Quest
     SpacerError
         With a single room.
     """
-    plain = cast(Sequence[dict[str, Any]], rows)
-    first: dict[str, Any] = {}
-    for row in plain:
-        if row.get(kind):
-            first.setdefault(space_of(row["scene_name"]), row)
+    first = first_of_spaces(rows, kind)
     spaces = list(first)
     if len(spaces) == 1:
         raise SpacerError(
@@ -133,7 +129,8 @@ def next_rooms(rows: Sequence[Question], kind: str = "video") -> dict[str, Quest
             got=f"1 room with {kind}s",
             expected="two or more",
         )
-    return {a: first[b] for a, b in zip(spaces, spaces[1:] + spaces[:1], strict=True)}
+    after = zip(spaces, spaces[1:] + spaces[:1], strict=True)
+    return {space: rows[first[other]] for space, other in after}
 
 
 def _exchanged(rows: Sequence[Question], kind: str) -> list[Question]:

@@ -16,9 +16,8 @@ from spacer_lib.errors import SpacerError
 from spacer_lib.evaluation.bootstrap import bootstrap_interval
 from spacer_lib.evaluation.conditions import next_rooms
 from spacer_lib.evaluation.consistency import read_answer
-from spacer_lib.language.choices import read_choice
-from spacer_lib.rewards.consistency import same_answer
-from spacer_lib.rewards.counterfactual import changes, truth_elsewhere
+from spacer_lib.rewards.consistency import same_answer, true_answer
+from spacer_lib.rewards.counterfactual import changes, differs, truth_elsewhere
 from spacer_lib.rooms.scene import space_of
 from spacer_lib.rows import Prediction, Question
 
@@ -71,22 +70,18 @@ def counterfactuals(
 def _compared(
     own: Prediction, other: Prediction, row: Question, after: Mapping[str, Question]
 ) -> dict[str, object]:
-    space, options = space_of(row["scene_name"] or ""), row.get("options")
-    truth: str | None = row["ground_truth"]
-    if options:
-        truth = read_choice(row["ground_truth"], options)
-    elsewhere = None
+    space, elsewhere = space_of(row["scene_name"] or ""), None
     if space in after:
         elsewhere = truth_elsewhere(row, after[space].get("map") or None)
     mine, beside = read_answer(own, row), read_answer(other, row)
     changed = float(changes(mine, beside, row))
-    differ = elsewhere is not None and not same_answer(truth, elsewhere, row)
+    differ = differs(row, elsewhere)
     alike = elsewhere is not None and not differ
     return {
         "id": row["id"],
         "space": space,
         "question_type": row.get("question_type"),
-        "truth": truth,
+        "truth": true_answer(row),
         "other_truth": elsewhere,
         "answer": mine,
         "other_answer": beside,

@@ -290,12 +290,12 @@ class MediaUses:
         self.processor, self.video = processor, video
         self._left = Counter(map(_names, rows))
 
-    def used(self, rows: Iterable[Question]) -> None:
-        """Count one use of each of these rows."""
+    def used(self, rows: Iterable[Question], uses: int = 1) -> None:
+        """Count one use of each of these rows, or none of those still to come."""
         owner = _settings(self.processor)
         for row in rows:
             names = _names(row)
-            self._left[names] -= 1
+            self._left[names] -= uses
             if names and self._left[names] <= 0:
                 _KEPT.forget(_key(owner, self.video, media_parts(row)))
 

@@ -74,7 +74,9 @@ def settled_by_map(row: Question) -> bool:
     """Whether the solver finds the true answer in the true map."""
     if not row.get("map") or not row.get("question_type"):
         return False
-    return bool(same_answer(answer_from_map(row, row["map"]).answer, _truth(row), row))
+    return bool(
+        same_answer(answer_from_map(row, row["map"]).answer, true_answer(row), row)
+    )
 
 
 def consistency(
@@ -114,13 +116,14 @@ def consistency(
         return Part(0.0, f"no answer in the map ({solved.reason})")
     if not same_answer(answer, solved.answer, row):
         return Part(0.0, f"the map says {solved.answer}")
-    if not same_answer(solved.answer, _truth(row), row):
+    if not same_answer(solved.answer, true_answer(row), row):
         return Part(0.0, "follows from a map that is wrong here")
     worth = map_score(drawn, row["map"] or {}, grid_size, scorer="aligned")
     return Part(worth, f"follows, {worth:.3g} by aligned")
 
 
-def _truth(row: Question) -> str | None:
+def true_answer(row: Question) -> str | None:
+    """The ground truth as answers are read: a letter, a number or words."""
     options = row.get("options")
     truth = row["ground_truth"]
     return read_choice(truth, options) if options else truth

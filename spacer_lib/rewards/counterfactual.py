@@ -2,7 +2,8 @@
 
 An answer that stays the same beside another room's video, where another answer is
 right, was not read from the video. One completion cannot show that, so this component
-takes two and is no setting of ``RewardConfig``:
+takes two and is no setting of ``RewardConfig``; training draws them if a recipe sets
+``advanced.counterfactual_bonus`` (``training.controls``):
 
     R = task(answer, truth) * [answer beside the other video is another one]
 
@@ -13,10 +14,9 @@ Source: ours, after the penalty of https://arxiv.org/abs/2605.25524 for answers 
 counterfactual pictures do not change.
 """
 
-from spacer_lib.language.choices import read_choice
 from spacer_lib.questions.solver import answer_from_map
 from spacer_lib.rewards.config import RewardConfig
-from spacer_lib.rewards.consistency import Part, same_answer
+from spacer_lib.rewards.consistency import Part, same_answer, true_answer
 from spacer_lib.rewards.score import score
 from spacer_lib.rows import CognitiveMap, Question
 
@@ -35,6 +35,13 @@ def truth_elsewhere(row: Question, cells: CognitiveMap | None) -> str | None:
     '2'
     """
     return answer_from_map(row, cells).answer
+
+
+def differs(row: Question, other_truth: str | None) -> bool:
+    """Whether another room has an answer, and it is not the row's."""
+    if other_truth is None:
+        return False
+    return not same_answer(true_answer(row), other_truth, row)
 
 
 def changes(answer: str | None, other_answer: str | None, row: Question) -> bool:
@@ -69,13 +76,21 @@ def counterfactual(
 
     Source: see the module.
     """
-    options, truth = row.get("options"), row["ground_truth"]
-    own_truth = read_choice(truth, options) if options else truth
-    if other_truth is None or same_answer(own_truth, other_truth, row):
+    if not differs(row, other_truth):
         return Part(None, "the other room has the same answer, or none")
     own, other = score(text, row, config), score(other_text, row, config)
-    if own.answer is None or other.answer is None:
+    return paid(own.task, own.answer, other.answer, row)
+
+
+def paid(
+    task: float, answer: str | None, other_answer: str | None, row: Question
+) -> Part:
+    """As ``counterfactual``, of answers that were read, where the truths differ.
+
+    ``task`` is the task reward of the answer beside the own video.
+    """
+    if answer is None or other_answer is None:
         return Part(0.0, "an answer could not be read")
-    if not changes(own.answer, other.answer, row):
-        return Part(0.0, f"{own.answer} beside both videos")
-    return Part(own.task, f"{own.answer}, and {other.answer} beside the other video")
+    if not changes(answer, other_answer, row):
+        return Part(0.0, f"{answer} beside both videos")
+    return Part(task, f"{answer}, and {other_answer} beside the other video")

@@ -11,7 +11,7 @@ https://github.com/vision-x-nyu/thinking-in-space.
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from spacer_lib.artifacts import PathLike, listing, read_json
 from spacer_lib.errors import SpacerError
 from spacer_lib.rooms.checks import MAX_M, MAX_WHOLE, Field
 from spacer_lib.rooms.footage import Footage
+from spacer_lib.rows import Question
 
 PARSER_VERSION = "6"
 # The rule of ``Scene.room_size_m2``; ``rooms.area`` has all rules.
@@ -112,6 +113,15 @@ def space_of(scene_id: str) -> str:
     """
     scan = re.fullmatch(r"(scene\d+)_\d+", scene_id)
     return scan[1] if scan else scene_id
+
+
+def first_of_spaces(rows: Sequence[Question], kind: str = "video") -> dict[str, int]:
+    """Space → number of its first row with media of that kind, in order of rows."""
+    first: dict[str, int] = {}
+    for number, row in enumerate(rows):
+        if row.get(kind):
+            first.setdefault(space_of(row["scene_name"] or ""), number)
+    return first
 
 
 @dataclass(frozen=True)

@@ -15,12 +15,12 @@ from spacer_lib.errors import SpacerError
 from spacer_lib.rewards.trl import trl_reward_functions
 from spacer_lib.rows import Question
 from spacer_lib.training.alignment import AlignmentCheck
+from spacer_lib.training.controls import control_bonus
 from spacer_lib.training.data import training_rows
 from spacer_lib.training.packing_check import PackingCheck
 from spacer_lib.training.prefix import completions_per_forward
 from spacer_lib.training.recipe import TrainConfig
 from spacer_lib.training.start import adapt_models, load_start, lora_config
-from spacer_lib.training.temporal import TemporalBonus
 from spacer_lib.training.trainer import VideoGRPOTrainer
 from spacer_lib.training.visibility import VisibilityCheck
 from spacer_lib.training.vllm_rollouts import rollouts_for
@@ -68,12 +68,15 @@ def training_arguments(
     """``TrainConfig`` → TRL's ``GRPOConfig`` for one of ``workers`` processes."""
     common = common_arguments(config, out_dir, workers, on_cpu)
     batch, forwards = config.batch_shape(workers)
-    if config.advanced.refill and batch * forwards % config.num_generations:
+    share, advanced = batch * forwards, config.advanced
+    # Groups are refilled whole; a control is asked with every second completion.
+    unit = config.num_generations if advanced.refill else 1 + advanced.has_control
+    if share % unit:
         raise SpacerError(
-            "setting advanced.refill",
-            kind="training.refill",
-            got=f"{batch * forwards} completions on each worker",
-            expected=f"whole groups of {config.num_generations}",
+            "a worker's share of a step",
+            kind="training.cut-groups",
+            got=f"{share} completions on each of {workers} workers",
+            expected=f"a multiple of {unit}, for advanced.refill or a bonus by control",
             remedy="change prompts_per_step or the number of workers",
         )
     return GRPOConfig(
@@ -138,12 +141,8 @@ def build_trainer(
     rewards: list[Any] = trl_reward_functions(
         config.reward, tokenizer=processor.tokenizer
     )
-    temporal = None
-    if config.advanced.temporal_bonus:
-        temporal = TemporalBonus(
-            config.reward, config.advanced.temporal_bonus, config.num_generations
-        )
-        rewards = [*rewards, temporal]
+    bonus = control_bonus(config)
+    rewards += [bonus] if bonus else []
     together, alone = completions_per_forward(config, model, workers)
     trainer = VideoGRPOTrainer(
         model,
@@ -153,7 +152,7 @@ def build_trainer(
         mode=config.prompt_style,
         video=config.video_settings,
         refill=config.advanced.refill,
-        temporal=temporal,
+        bonus=bonus,
         shared_prefix=together,
         groups_per_forward=config.advanced.groups_per_forward,
         attention=config.advanced.attention,

@@ -1,6 +1,5 @@
 """Training rows by number, with their prompts' tokens and their media."""
 
-import dataclasses
 import functools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -137,27 +136,33 @@ class RowSource:
         """Begin to read the media of a later ``load`` of the same numbers."""
         self._prefetch.start(numbers)
 
-    def load(self, numbers: Sequence[int], *, shuffle: int | None = None) -> Batch:
+    def load(
+        self,
+        numbers: Sequence[int],
+        *,
+        row: Callable[[int], Question] | None = None,
+        video: VideoSettings | None = None,
+    ) -> Batch:
         """Rows, tokens and media; a row with broken media is replaced.
 
         Parameters
         ----------
         numbers : list of int
-        shuffle : int, optional
-            Seed: show the frames of videos in another order (T-GRPO's control).
+        row : callable, optional
+            Number → what is asked in place of that row; a control's
+            (``training.controls``), like ``video``.
+        video : VideoSettings, optional
 
         Raises
         ------
         SpacerError
             If more than ``MAX_BROKEN`` of all rows have broken media.
         """
-        ready, video = None, self.video
-        if shuffle is None:
-            ready = self._prefetch.take(numbers)
-        else:
-            video = dataclasses.replace(video, shuffle=shuffle)
+        ahead = row is None and video is None
+        ready = self._prefetch.take(numbers) if ahead else None
+        row, video = row or self.row, video or self.video
         while True:
-            rows = [self.row(number) for number in numbers]
+            rows = [row(number) for number in numbers]
             try:
                 ids, media = encode_prompts(
                     self.processor, rows, self.style, video, ready=ready
@@ -172,13 +177,16 @@ class RowSource:
         rows = map(self.rows.__getitem__, self.asked())
         return MediaUses(self.processor, rows, self.video)
 
-    def shown(self, batch: Batch) -> None:
-        """Note that a step has the media of a batch; the last use frees them."""
+    def shown(self, batch: Batch, uses: int = 1) -> None:
+        """Note that a step has the media of a batch; the last use frees them.
+
+        ``uses`` is 0 for a control, whose use is not among those that ``asked`` counts.
+        """
         rows = dict(zip(batch.numbers, batch.rows, strict=True)).values()
-        if batch.video == self.video:
-            self._uses.used(rows)
-        else:  # the shuffle of one step
-            MediaUses(self.processor, rows, batch.video).used(rows)
+        left = self._uses
+        if batch.video != self.video:  # the shuffle of one step
+            left = MediaUses(self.processor, (), batch.video)
+        left.used(rows, uses)
 
     def _encode_media(self, numbers: Sequence[int]) -> dict:
         rows = [self.row(number) for number in dict.fromkeys(numbers)]

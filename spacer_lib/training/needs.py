@@ -373,6 +373,8 @@ def step_seconds(
     prompts = max(config.prompts_per_step / workers, 1)
     prompt = video + TEXT_TOKENS
     grpo, advanced = config.method == "grpo", config.advanced
+    # A control is drawn after the others. It has half as many rows and takes as long.
+    draws = 1 + (grpo and advanced.has_control)
     apart = not grpo or advanced.shared_prefix == "off"
     positions = (completions if apart else prompts) * prompt + completions * answer
     patches = (completions if apart else prompts) * 4 * video
@@ -393,9 +395,10 @@ def step_seconds(
 
     found = {}
     if grpo:
-        found["decode"] = _decoding(config, answer, sizes, rates)
+        low, high = _decoding(config, answer, sizes, rates)
+        found["decode"] = draws * low, draws * high
         media = prompts * (prompt * sizes.layers + 4 * video * sizes.tower)
-        found["prefill"] = computed(2 * media)
+        found["prefill"] = computed(2 * draws * media)
         passes = (config.beta > 0) + (
             advanced.num_iterations > 1 or bool(advanced.vllm)
         )
@@ -403,7 +406,7 @@ def step_seconds(
     found["update"] = computed(update)
     if workers > 1:
         # Of ZeRO-3: generation, reference, forward and backward. Else gradients.
-        times = (3 + (config.beta > 0)) if stage == 3 else 2
+        times = (2 + draws + (config.beta > 0)) if stage == 3 else 2
         found["gathers"] = (times * bytes_all / rates.links,) * 2
     return found
 

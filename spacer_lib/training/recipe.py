@@ -120,6 +120,10 @@ class AdvancedSettings:
     # T-GRPO (Video-R1): bonus of a right answer if ordered frames beat shuffled ones;
     # 0: off. Published: 0.3.
     temporal_bonus: float = 0.0
+    # Bonus of a right answer that changes beside the video of a room where another
+    # answer is right (`rewards.counterfactual`); 0: off. Like T-GRPO it draws half as
+    # many completions again. A run has one of the two.
+    counterfactual_bonus: float = 0.0
     # Compute each prompt of a group once (`training.prefix`): auto, on or off.
     shared_prefix: str = "auto"
     # Most completions packed with one prompt: fewer need less memory, and more
@@ -170,8 +174,13 @@ class AdvancedSettings:
         _more_than_0(self, nullable, "advanced.", ", or null")
         _at_least_0(
             self,
-            "weight_decay epsilon rollouts_per_step refill temporal_bonus",
+            "weight_decay epsilon rollouts_per_step refill temporal_bonus "
+            "counterfactual_bonus",
             "advanced.",
+        )
+        second = self.counterfactual_bonus if self.temporal_bonus else 0
+        _check(
+            "advanced.counterfactual_bonus", second, not second, "0 with temporal_bonus"
         )
         _one_of(
             self,
@@ -199,6 +208,11 @@ class AdvancedSettings:
         unknown = set(self.trackers) - set(TRACKERS)
         _check("advanced.trackers", self.trackers, not unknown, ", ".join(TRACKERS))
         _pattern("advanced.frozen", self.frozen or "")
+
+    @property
+    def has_control(self) -> bool:
+        """Whether half as many completions again are drawn as a control."""
+        return bool(self.temporal_bonus or self.counterfactual_bonus)
 
 
 @dataclass(frozen=True)
@@ -289,6 +303,8 @@ class TrainConfig:
         self._check_attention()
         # In a group of one every advantage is 0.
         _check("num_generations", group, group > 1, "2 or more")
+        uneven = group % 2 and advanced.has_control
+        _check("num_generations", group, not uneven, "even with a bonus by a control")
         _check("top_p", self.top_p, 0 < self.top_p <= 1, "in (0, 1]")
         unset = self.method == "dpo" and not self.beta
         _check("beta", self.beta, not unset, "more than 0 for DPO, such as 0.1")

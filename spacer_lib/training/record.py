@@ -71,6 +71,7 @@ METRICS = {
     "frac_reward_zero_std": "zero-advantage groups: all rewards are equal",
     "rewards/*/mean": "mean of one component, weight and gate applied",
     "rewards/*/std": "its standard deviation",
+    "left_out/*": "completions of questions without a bonus by a control, by reason",
     "refill/groups": "zero-advantage groups that were replaced by another row's",
     "refill/rounds": "extra generations for these",
     "rollouts_identical": "groups whose completions are all the same text",

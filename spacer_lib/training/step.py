@@ -16,7 +16,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
-import numpy as np
 import torch
 from transformers.integrations import is_deepspeed_zero3_enabled
 from trl.models import unwrap_model_for_generation
@@ -28,6 +27,7 @@ from spacer_lib.models.patches.shared_media import media_once
 from spacer_lib.models.sampling import KeyedSampling, sequence_key
 from spacer_lib.training import grpo
 from spacer_lib.training.batches import Batch, Completions, Earned, Trainer
+from spacer_lib.training.controls import Reply
 from spacer_lib.training.prefix import prefill
 from spacer_lib.training.scores import Scores, joined
 from spacer_lib.training.step_metrics import (
@@ -63,9 +63,9 @@ def generation_batch(
     with trainer.clock("data"):
         batch = trainer.source.load(numbers)
     trainer.source.shown(batch)
-    shuffled = None
-    if trainer.temporal is not None:
-        shuffled = shuffled_rewards(trainer, batch)
+    control = None
+    if trainer.bonus is not None:
+        control = control_replies(trainer, batch, extra_round)
     with trainer.clock("generate"):
         completions = draw(trainer, batch, "rollout", extra_round)
     with trainer.clock("score"):
@@ -73,7 +73,7 @@ def generation_batch(
         if trainer.packing_check is not None:
             trainer.packing_check.on_lengths(made)
         made |= scored_before(trainer, made, completions, quiet=extra_round > 0)
-        earned = reward(trainer, batch, completions, shuffled)
+        earned = reward(trainer, batch, completions, control)
         first = trainer.accelerator.process_index * len(numbers)
         made["advantages"] = earned.advantages[first : first + len(numbers)]
         log_tokens(trainer, batch, completions, quiet=extra_round > 0)
@@ -187,7 +187,7 @@ def reward(
     trainer: Trainer,
     batch: Batch,
     completions: Completions,
-    shuffled: Any = None,
+    control: list[Reply] | None = None,
 ) -> Earned:
     """Call every reward function; rewards and advantages of all ranks."""
     metrics: dict[str, list[float]] = defaultdict(list)
@@ -201,7 +201,7 @@ def reward(
             completions=chats,
             completion_ids=completions.ids,
             log_metric=lambda name, value: metrics[name].append(value),
-            shuffled=shuffled,
+            control=control,
             **columns,
         )
         for function in trainer.reward_funcs
@@ -222,28 +222,29 @@ def reward(
     return Earned(components, total, advantages.flatten(), metrics)
 
 
-def shuffled_rewards(trainer: Trainer, batch: Batch) -> np.ndarray:
-    """T-GRPO's control: task rewards of completions that saw the frames shuffled.
+def control_replies(
+    trainer: Trainer, batch: Batch, extra_round: int = 0
+) -> list[Reply]:
+    """Completions of half of a batch, shown something else; of all ranks.
 
     Returns
     -------
-    (groups, G / 2) array of float
-        Of all ranks; NaN for rows without a video.
+    list of Reply
+        G / 2 for each group.
     """
-    bonus = trainer.temporal
-    assert bonus is not None
+    bonus = trainer.bonus
     first = trainer.accelerator.process_index * len(batch.numbers)
     half = [n for i, n in enumerate(batch.numbers) if (first + i) % 2]
     with trainer.clock("data"):
-        control = trainer.source.load(half, shuffle=trainer.state.global_step + 1)
-    trainer.source.shown(control)
+        control = trainer.source.load(
+            half,
+            row=lambda number: bonus.shown(number).row,
+            video=bonus.video(trainer.state.global_step),
+        )
+    trainer.source.shown(control, uses=0)
     with trainer.clock("generate"):
-        texts = draw(trainer, control, "shuffled").texts
-    earned = torch.tensor(
-        bonus.control_rewards(texts, control.rows), device=trainer.accelerator.device
-    )
-    earned = trainer.accelerator.gather(earned).cpu().numpy()
-    return earned.reshape(-1, trainer.group_size // 2)
+        texts = draw(trainer, control, bonus.__name__, extra_round).texts
+    return bonus.replies(texts, [bonus.shown(number) for number in half])
 
 
 # ---------------------------------------------------------------- scores

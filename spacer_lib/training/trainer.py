@@ -35,13 +35,13 @@ from spacer_lib.training import step
 from spacer_lib.training.attention import use_branches
 from spacer_lib.training.batches import RowSource
 from spacer_lib.training.checkpoints import WholeCheckpoints
+from spacer_lib.training.controls import ControlBonus
 from spacer_lib.training.memory import memory_since_last_gb
 from spacer_lib.training.packing_check import PackingCheck
 from spacer_lib.training.prefix import permuted_blocks
 from spacer_lib.training.refill import refilled
 from spacer_lib.training.sampler import EpochOrder
 from spacer_lib.training.scores import Scores, Sequences, score_apart, score_packed
-from spacer_lib.training.temporal import TemporalBonus
 from spacer_lib.training.visibility import with_pixels
 from spacer_lib.training.vllm_rollouts import VllmRollouts
 
@@ -91,8 +91,8 @@ class VideoGRPOTrainer(EpochOrder, WholeCheckpoints, GRPOTrainer):
     video : VideoSettings
     refill : int
         Rounds, at most, in which zero-advantage groups are asked another question.
-    temporal : TemporalBonus, optional
-        T-GRPO: also among ``reward_funcs``.
+    bonus : ControlBonus, optional
+        That needs a control (``training.controls``); also among ``reward_funcs``.
     shared_prefix : int or None
         Completions of one prompt in a packed forward (``training.prefix``); ``None``:
         one row for each, as TRL has it.
@@ -122,7 +122,7 @@ class VideoGRPOTrainer(EpochOrder, WholeCheckpoints, GRPOTrainer):
         mode: PromptStyle | str,
         video: VideoSettings,
         refill: int = 0,
-        temporal: TemporalBonus | None = None,
+        bonus: ControlBonus | None = None,
         shared_prefix: int | None = None,
         groups_per_forward: int = 1,
         attention: str = "sdpa",
@@ -134,7 +134,7 @@ class VideoGRPOTrainer(EpochOrder, WholeCheckpoints, GRPOTrainer):
         **kwargs: Any,
     ) -> None:
         self.source = RowSource(processor, rows, mode, video)
-        self.refill, self.temporal = refill, temporal
+        self.refill, self.bonus = refill, bonus
         self.shared_prefix = shared_prefix
         self.groups_per_forward, self.decode = groups_per_forward, decode
         self.kl_limit = kl_limit
@@ -154,8 +154,8 @@ class VideoGRPOTrainer(EpochOrder, WholeCheckpoints, GRPOTrainer):
         )
         self.data_collator = self._prefetch
         self.source.asked = self.asked
-        if temporal is not None:
-            temporal.accelerator = self.accelerator
+        if bonus is not None:
+            bonus.join(self.source, self.accelerator)
         if shared_prefix:
             use_branches(self.model, attention)
             if self.ref_model is not None:

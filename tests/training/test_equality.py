@@ -27,7 +27,10 @@ from spacer_lib.training.recipe import dump_config, load_config
 needs_cpu_only = pytest.mark.skipif(
     torch.cuda.is_available(), reason="with GPUs, 2 workers are 2 GPUs"
 )
-COMPARED = ("loss", "grad_norm", "reward", "kl", "completions/mean_length")
+BONUS = "rewards/counterfactual/mean"  # where it is switched on
+# Answers of 48 tokens are cut off before they can be right.
+BONUS_PAID = {"counterfactual_bonus": 2.0, "max_completion_length": 128}
+COMPARED = ("loss", "grad_norm", "reward", "kl", "completions/mean_length", BONUS)
 
 
 @pytest.fixture
@@ -146,10 +149,10 @@ def kill_at(config, out_dir, step):
     "change",
     [
         {"per_device_batch": 8},  # gradient accumulation 2
-        {"lora.rank": 4},
+        {"lora.rank": 4, **BONUS_PAID},
         {"gpus": 2, "per_device_batch": 4, "lora.rank": 4},
     ],
-    ids=["accumulation", "lora", "zero2-accumulation-lora"],
+    ids=["accumulation", "lora-counterfactual", "zero2-accumulation-lora"],
 )
 def test_killed_and_resumed_is_the_run_that_went_through(recipe, tmp_path, change):
     config = recipe(max_steps=8, **change)  # 12 rows: step 7 begins the second epoch
@@ -159,6 +162,7 @@ def test_killed_and_resumed_is_the_run_that_went_through(recipe, tmp_path, chang
     resumed = launch(config, tmp_path / "killed", resume=True)
     log = (resumed.out_dir / "train.log").read_text()
     assert "resuming from checkpoint-" in log
+    assert (numbers(straight, BONUS) > 0).any() == ("counterfactual_bonus" in change)
     # One process repeats itself to the last bit; two may add their sums in either
     # order.
     loose = config.gpus > 1
@@ -198,3 +202,18 @@ def test_one_worker_goes_on_where_two_were_stopped(recipe, tmp_path):
         np.testing.assert_allclose(
             numbers(one, key), numbers(two, key), rtol=2e-3, atol=2e-6, err_msg=key
         )
+
+
+@needs_cpu_only
+@pytest.mark.slow
+def test_a_group_on_two_workers_earns_the_bonus_of_one(recipe, tmp_path):
+    """Of three groups the second lies on both, and so does its control."""
+    shape = {"prompts_per_step": 3, "rollouts_per_step": 12, "max_steps": 2}
+    changes = shape | BONUS_PAID | {"num_iterations": 1, "zero_stage": 0}
+    paid = []
+    for workers in (1, 2):
+        run = launch(recipe(gpus=workers, **changes), tmp_path / str(workers))
+        paid.append([(row["completion"], row["rewards"]) for row in run.rollouts()])
+    assert paid[0] == paid[1]
+    bonuses = [rewards["counterfactual"] for _, rewards in paid[0]]
+    assert len({*bonuses} - {None}) > 1  # something was paid, and not to all alike

@@ -1,4 +1,4 @@
-"""What may be switched on around a group: losses, refill, T-GRPO, broken media."""
+"""What may be switched on around a group: losses, refill, broken media, vLLM."""
 
 import pytest
 import torch
@@ -140,59 +140,8 @@ def test_alike_groups_are_asked_something_else(small, rows, tmp_path, variety):
 
 def test_refill_wants_whole_groups_on_each_worker(small):
     config = small(refill=1, prompts_per_step=1)
-    with refused("training.refill", says="4"):
+    with refused("training.cut-groups", says="4"):
         training_arguments(config, "unused", workers=2)
-
-
-# ---------------------------------------------------------------- T-GRPO
-
-
-def test_temporal_bonus_compares_with_shuffled_frames(
-    small, rows, tmp_path, monkeypatch
-):
-    seen = []
-    encode = batches.encode_prompts
-
-    def spy(processor, asked, mode, video, **ready):
-        seen.append(video.shuffle)
-        return encode(processor, asked, mode, video, **ready)
-
-    monkeypatch.setattr(batches, "encode_prompts", spy)
-    trainer = build_trainer(small(temporal_bonus=0.3), tmp_path, rows=rows)
-    right = iter([1.0] * 2 + [0.0] * 2)  # by group: shuffled right, shuffled wrong
-    task = {"shuffled": right}
-
-    def scored(texts, asked, config):
-        if len(texts) == 4:  # two groups' halves
-            return [Scored(next(task["shuffled"])) for _ in texts]
-        return [Scored(float(i % 4 == 0)) for i in range(len(texts))]
-
-    monkeypatch.setattr("spacer_lib.training.temporal.score_batch", scored)
-    found = []
-    monkeypatch.setattr(step, "log_rewards", lambda _, earned: found.append(earned))
-    trainer.roll_out([0, 1])
-    assert seen == [None, 1]  # one encoding in order, one shuffled
-    bonus = found[0].components[:, trainer.reward_func_names.index("temporal")]
-    # Group 0: shuffled answers did better (mean 1 against 1/4): nothing.
-    # Group 1: ordered ones did: its right answer earns the bonus.
-    assert bonus.tolist() == pytest.approx([0, 0, 0, 0, 0.3, 0, 0, 0])
-
-
-class Scored:
-    """A breakdown that has its task reward only."""
-
-    def __init__(self, task):
-        self.task = task
-
-
-def test_shuffled_frames_are_the_same_frames_in_another_order(small, rows, tmp_path):
-    trainer = build_trainer(small(), tmp_path, rows=rows)
-    ordered, other = trainer.source.load([0]), trainer.source.load([0], shuffle=3)
-    assert ordered.prompt_ids == other.prompt_ids
-    own, shuffled = (b.media[0]["pixel_values_videos"] for b in (ordered, other))
-    assert own.shape == shuffled.shape and not torch.equal(own, shuffled)
-    # A patch holds two frames side by side; sums over frames are the same.
-    torch.testing.assert_close(own.sum(), shuffled.sum(), rtol=1e-4, atol=1e-2)
 
 
 # ---------------------------------------------------------------- broken media

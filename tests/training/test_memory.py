@@ -106,20 +106,29 @@ def shown_once():
     return draw_rows(SEEDS["develop"], 2 * STEPS, "new", exact_boxes=False)
 
 
-@pytest.mark.parametrize("frees", [True, False])
-@pytest.mark.parametrize("method", ["grpo", "sft", "dpo"])
+FREES = (True, False)
+
+
+@pytest.mark.parametrize(
+    ("method", "bonus", "frees"),
+    [
+        *((name, 0.0, frees) for name in ("grpo", "sft", "dpo") for frees in FREES),
+        ("grpo", 2.0, True),
+    ],
+)
 def test_a_run_keeps_nothing_of_the_steps_behind_it(
-    small, shown_once, tmp_path, monkeypatch, method, frees
+    small, shown_once, tmp_path, monkeypatch, method, bonus, frees
 ):
     """Where uses are not counted, every video stays, and the same check sees it."""
     if not frees:
-        monkeypatch.setattr(MediaUses, "used", lambda self, rows: None)
+        monkeypatch.setattr(MediaUses, "used", lambda *_: None)
     monkeypatch.setattr(inputs, "_KEPT", RecentlyUsed(inputs._size, inputs.KEPT_BYTES))
     config = small(
         method=method,
         max_steps=STEPS,
         save_steps=STEPS + 1,
         beta=0.1 if method == "dpo" else 0.0,
+        counterfactual_bonus=bonus,
     )
     alive = Alive()
     trainer = BUILDERS[method](config, tmp_path, rows=shown_once)

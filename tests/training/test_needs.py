@@ -331,6 +331,19 @@ def test_hours_of_the_published_run_go_to_decoding():
     assert "days" in "\n".join(found.lines()) and quick.hours()[1] < 60
 
 
+@pytest.mark.parametrize("bonus", ["temporal_bonus", "counterfactual_bonus"])
+def test_a_control_is_drawn_after_the_rollouts(bonus):
+    found, plain = (
+        of_recipe("spacer_7b", f"advanced.{bonus}={value}").seconds for value in (1, 0)
+    )
+    for phase in ("decode", "prefill"):
+        assert found[phase] == pytest.approx([2 * s for s in plain[phase]])
+    for phase in ("scores", "update"):  # nothing is learnt from it
+        assert found[phase] == plain[phase]
+    gathered = found["gathers"][0] / plain["gathers"][0]
+    assert gathered == pytest.approx(5 / 4)  # weights for one generation more
+
+
 def test_operations_are_those_that_were_counted():
     """146 TFLOP of reference scores and 526 of an update, at 10,491 positions."""
     sizes = sizes_of("Qwen/Qwen2.5-VL-7B-Instruct")

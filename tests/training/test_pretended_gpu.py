@@ -63,7 +63,7 @@ CHANGES = [
     {"shared_prefix": "off", "loss_type": "dapo", "importance_level": "sequence"},
     {"lora": {"rank": 4}, "temporal_bonus": 0.3},
     {"loss_type": "cispo", "epsilon_high": 5.0},
-    {"loss_type": "sapo"},
+    {"loss_type": "sapo", "counterfactual_bonus": 2.0},
 ]
 
 

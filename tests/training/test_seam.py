@@ -16,7 +16,7 @@ MODULES = (
     "step_metrics",
     "scores",
     "refill",
-    "temporal",
+    "controls",
     "prefix",
     "checkpoints",
     "sampler",

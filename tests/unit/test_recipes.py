@@ -122,6 +122,7 @@ ABLATIONS = {
     "tiny_beta": ("tiny", {"beta": 1e-4}),
     "tiny_consistency": ("tiny", {"reward.consistency_weight": 2.0}),
     "tiny_assertions": ("tiny", {"reward.assertions_weight": 2.0}),
+    "tiny_counterfactual": ("tiny", {"advanced.counterfactual_bonus": 2.0}),
     "tiny_relations": (
         "tiny",
         {"reward.map_weight": 0.0, "reward.relations_weight": 8.0},
