@@ -3,8 +3,8 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 # ninja and accelerate are looked up on PATH by the processes that need them.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
-.PHONY: help setup vllm demo keep check test warmstart study studies evaluation bench \
-    bench-step faults fuzz kills memory mutants notebooks lab site clean
+.PHONY: help setup vllm demo keep check test warmstart study studies evaluation blind \
+    bench bench-step faults fuzz kills memory mutants notebooks lab site clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' Makefile
@@ -44,6 +44,9 @@ studies: setup ## Baselines, KL weights, answer modes, a hack: hours (resumes)
 
 evaluation: setup ## Ask the held-out rooms of every trained study model, and tabulate
 	@scripts/evaluate_studies.sh
+
+blind: setup ## Score question recipes from their words alone: papermill_runs/blind.json
+	@.venv/bin/python scripts/blind_scores.py
 
 bench: setup ## Time data engine and rewards against the other way of doing each
 	@.venv/bin/python -m benches.data

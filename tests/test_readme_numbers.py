@@ -1,10 +1,13 @@
 """The figures in the README are those of the committed files."""
 
+import json
 import re
 from pathlib import Path
 
 import pandas as pd
 import pytest
+
+from spacer_lib.questions.recipes import load_recipe
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -118,3 +121,55 @@ def test_the_tasks_that_are_claimed_are_clear_of_their_floors():
     words = " and ".join(clear), " and ".join(rest)
     sentence = f"answers {words[0]}. It is not above the floor on {words[1]}."
     assert sentence in " ".join(README.split())
+
+
+# ---------------------------------------------------------------- blind scores
+
+BLIND = json.loads((ROOT / "papermill_runs" / "blind.json").read_text(encoding="utf-8"))
+RECIPES_README = (ROOT / "configs" / "qa" / "README.md").read_text(encoding="utf-8")
+UNTOUCHED = {
+    "object_counting": "counting",
+    "room_size_estimation": "room size",
+    "object_rel_direction_easy": "easy directions",
+    "route_planning": "routes",
+}
+
+
+def hundredths(value):
+    return f"{value:.2f}".removeprefix("0")
+
+
+def blind(name, recipe="sr91k"):
+    """Texts of a type: score before pruning, chance, score after it."""
+    found = BLIND["recipes"][recipe][name]
+    return [hundredths(found[key]) for key in ("before", "chance", "after")]
+
+
+def test_blind_scores_are_those_of_the_file():
+    size, hard = blind("object_size_estimation"), blind("object_rel_direction_hard")
+    told = " ".join(RECIPES_README.split())
+    assert f"(`make blind`, {BLIND['rooms']} synthetic rooms;" in told
+    assert (
+        "Of `sr91k`, object sizes score {} where chance is {}, and {} after pruning; "
+        "hard directions {} where chance is {}, and {} after it."
+    ).format(*size, *hard) in told
+    assert (
+        f"Of `sr91k` about {BLIND['rooms']} synthetic rooms it answers object sizes at "
+        "{} (chance {}), and at {} after pruning (`make blind`)."
+    ).format(*size) in " ".join(README.split())
+    *most, last = UNTOUCHED.values()
+    assert f"to leave out of {', '.join(most)} and {last}." in told
+    rows = [
+        (name, row)
+        for types in BLIND["recipes"].values()
+        for name, row in types.items()
+    ]
+    assert all(row["pruned"] <= row["questions"] / 2 for _, row in rows)
+    assert not any(row["pruned"] for name, row in rows if name in UNTOUCHED)
+
+
+@pytest.mark.parametrize("recipe", ["sr91k", "3q", "vsibench-8"])
+def test_blind_scores_are_of_all_types_of_a_recipe(recipe):
+    types = BLIND["recipes"][recipe]
+    assert set(types) == set(load_recipe(recipe).tasks)
+    assert all(row["questions"] >= 50 and row["rooms"] >= 50 for row in types.values())

@@ -471,14 +471,15 @@ def test_the_cache_is_bounded(clip, monkeypatch):
     assert [entry[0].shape[0] for entry in video._CACHE.values()] == [3]
 
 
-def test_room_addresses_are_rendered():
-    frames, indices, total, fps = read_frames("room://seen/3", 4, size=32)
-    view = VIEWS["seen"]
-    expected = render_frames(draw_room(3, "dollhouse"), view, indices, 32)
+@pytest.mark.parametrize("name", ["seen", "through"])
+def test_room_addresses_are_rendered(name):
+    address, view = f"room://{name}/3", VIEWS[name]
+    frames, indices, total, fps = read_frames(address, 4, size=32)
+    expected = render_frames(draw_room(3, view.style), view, indices, 32)
     np.testing.assert_array_equal(frames, expected)
     assert (indices, total, fps) == (sample_indices(view.frames, 4), view.frames, 24.0)
     frames[:] = 0
-    np.testing.assert_array_equal(read_frames("room://seen/3", 4, size=32)[0], expected)
+    np.testing.assert_array_equal(read_frames(address, 4, size=32)[0], expected)
 
 
 @pytest.mark.parametrize(

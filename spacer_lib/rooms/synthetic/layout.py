@@ -313,6 +313,7 @@ STYLES = {
             open_wall=False,
             tinted_floor=False,
             any_yaw=True,
+            at_wall=(0, 1, 2, 3),
             standing_m=0.6,
             two_rooms=True,
             detailed=True,

@@ -22,7 +22,7 @@ from spacer_lib.rooms.footage import Footage
 from spacer_lib.rooms.frames import FPS
 from spacer_lib.rooms.geometry import oriented_box
 from spacer_lib.rooms.scene import BENCHMARK_AREA, ObjectInstance, Ring, Scene
-from spacer_lib.rooms.synthetic.layout import Room, hides_floor, largest_rect
+from spacer_lib.rooms.synthetic.layout import Rect, Room, hides_floor, largest_rect
 
 Range = tuple[float, float]
 
@@ -38,7 +38,8 @@ class View:
         Key of ``layout.STYLES``: which rooms this view films.
     camera : str
         ``orbit`` looks down from outside, ``walk`` goes around inside the room,
-        ``turn`` stands inside and turns around.
+        ``turn`` stands inside and turns around, ``through`` turns around in the first
+        of two rooms, walks through the doorway and turns around in the second.
     frames : int
         Length of the video.
     azimuth_deg, elevation_deg : (low, high)
@@ -76,6 +77,7 @@ class View:
 # A turn lasts 8 s: eight evenly spaced frames have a nominal rate of one a second.
 TURN_FRAMES = 8 * round(FPS)
 
+ELBOW_M = 0.25  # of free floor around a person who walks between two rooms
 _LENS = (68.0, 76.0)
 # A person who turns around once, as the warm start is shown; and what differs in views
 # that it is not shown.
@@ -102,6 +104,14 @@ VIEWS = {
         *(
             View(name, "home", "turn", TURN_FRAMES, **({"fov_deg": _LENS} | other))
             for name, other in _TURNS.items()
+        ),
+        View(
+            "through",
+            "two rooms",
+            "through",
+            TURN_FRAMES * 3 // 2,
+            turn_deg=(360.0, 360.0),
+            fov_deg=_LENS,
         ),
     )
 }
@@ -240,6 +250,64 @@ def turn_poses(
     return np.stack(poses)
 
 
+def through_poses(
+    room: Room, view: View, times: Iterable[float], rng: np.random.Generator
+) -> np.ndarray:
+    """(n, 4, 4) poses of a person in two rooms, at ``times`` (n,) from 0 to 1.
+
+    The person turns around in each room, for two fifths of the video, and in between
+    walks straight to the doorway and straight on from there.
+    """
+    height, pitch = rng.uniform(*view.eye_m), rng.uniform(*view.pitch_deg)
+    turn = math.radians(rng.uniform(*view.turn_deg)) * rng.choice([-1, 1])
+    door = np.array(room.standpoint_m)
+    first, second = (open_spot(room, rect) for rect in room.floor_rects[:2])
+    ahead = math.atan2(*(door - first)[::-1])
+    on = ahead + math.remainder(math.atan2(*(second - door)[::-1]) - ahead, math.tau)
+    marks = (0.0, 0.4, 0.5, 0.6, 1.0)
+    headings = (ahead - turn, ahead, (ahead + on) / 2, on, on + turn)
+    places = np.array([first, first, door, second, second])
+    poses = []
+    for t in times:
+        x, y = (np.interp(t, marks, line) for line in places.T)
+        heading = np.interp(t, marks, headings)
+        gaze = math.cos(heading), math.sin(heading), math.tan(math.radians(pitch))
+        poses.append(look_at((x, y, height), np.add((x, y, height), gaze)))
+    return np.stack(poses)
+
+
+def open_spot(room: Room, rect: Rect) -> npt.NDArray[np.float64]:
+    """(2,) place in one of two rooms from which nothing is in the way to the doorway.
+
+    Of the places of a grid the one nearest to the room's middle; a step into the room
+    if there is none.
+    """
+    low, high, door = (
+        np.array(rect[:2]),
+        np.array(rect[2:]),
+        np.array(room.standpoint_m),
+    )
+    middle = (low + high) / 2
+    grid = np.stack(np.meshgrid(*np.linspace(low, high, 15)[1:-1].T), axis=-1)
+    spots = grid.reshape(-1, 2)
+    spots = spots[np.linalg.norm(spots - middle, axis=1).argsort()]
+    for spot in spots:
+        path = door + np.linspace(0, 1, 60)[:, None] * (spot - door)
+        if _is_free(room, path):
+            return spot
+    inwards = np.clip(door, low, high) - door
+    return door + inwards / np.linalg.norm(inwards) * ELBOW_M
+
+
+def _is_free(room: Room, path: npt.NDArray[np.float64]) -> bool:
+    """Whether a person can stand at each of (n, 2) places, metres."""
+    for piece in room.furniture:
+        away = np.abs(path - piece.position_m[:2]) - piece.footprint_half_m()
+        if (np.linalg.norm(np.maximum(away, 0), axis=1) < ELBOW_M).any():
+            return False
+    return bool(room.on_floor(path).all())
+
+
 def view_intrinsic(room: Room, view: View, width: int, height: int) -> np.ndarray:
     """(3, 3) pinhole matrix of a view's camera, for pictures of a size in pixels."""
     rng = np.random.default_rng([room.seed, sum(map(ord, view.name)), 11])
@@ -260,6 +328,8 @@ def view_poses(
         return walk_poses(room, times, rng)
     if view.camera == "turn":
         return turn_poses(room, view, times, rng)
+    if view.camera == "through":
+        return through_poses(room, view, times, rng)
     azimuth, elevation = (
         rng.uniform(*view.azimuth_deg),
         rng.uniform(*view.elevation_deg),
@@ -274,7 +344,8 @@ def first_in_view(room: Room, view: View, every: int = 12) -> dict[int, int]:
     """``{instance_id: frame}`` in which an object's centre first is in the picture.
 
     For meta-information without a video. Only one frame in ``every`` is tested, for
-    4:3 pictures, and occlusion is ignored: the parser's first-seen frames are exact.
+    4:3 pictures, and of occlusion only the wall between two rooms counts: the parser's
+    first-seen frames are exact.
     """
     indices = np.arange(0, view.frames, every)
     poses = view_poses(room, view, indices)  # (n, 4, 4) T_aligned_from_camera
@@ -287,6 +358,10 @@ def first_in_view(room: Room, view: View, every: int = 12) -> dict[int, int]:
         depth = np.maximum(camera[:, 2], 1e-6)
         u, v = (K[k, k] * camera[:, k] / depth + K[k, 2] for k in (0, 1))
         seen = (camera[:, 2] > 0.1) & (u >= 0) & (u < width) & (v >= 0) & (v < height)
+        if room.style.two_rooms:  # a wall hides one from the other
+            ways = np.linspace(poses[:, :2, 3], middle[:2], 300)  # (300, n, 2)
+            on_floor = room.on_floor(ways.reshape(-1, 2)).reshape(ways.shape[:2])
+            seen &= on_floor.all(axis=0)
         if seen.any():
             first[piece.instance_id] = int(indices[seen.argmax()])
     return first
