@@ -1,11 +1,11 @@
 """JupyterLab, as ``make lab`` starts it: no dialog, and a save writes both halves.
 
 The last tests drive a browser. They need Chromium and the package playwright, which the
-project does not install.
+project does not install. Their screenshots lie in pytest's temporary folder, in
+``checkout*/screenshots``.
 """
 
 import difflib
-import importlib.util
 import json
 import os
 import re
@@ -18,18 +18,22 @@ from pathlib import Path
 
 import jupytext
 import nbformat
+import psutil
 import pytest
+from browser import open_tab
 from jupyter_server.services.contents.largefilemanager import LargeFileManager
 from jupytext.config import load_jupytext_config
 from jupytext.sync_contentsmanager import build_sync_jupytext_contents_manager_class
 from samples.rollouts import WRITTEN, rollout
 
-from spacer_lib.artifacts import write_jsonl
+from spacer_lib.artifacts import HIDDEN, read_jsonl, write_jsonl
 from spacer_lib.pictures.browse import write_page
 
 ROOT = Path(__file__).resolve().parent.parent
 STEMS = sorted(path.stem for path in (ROOT / "notebooks").glob("[0-9]*.py"))
 TOKEN = "only-for-this-test"
+# What the notebooks read beside themselves: their runs stay in the copy.
+READ = ("spacer_lib", "configs", "checkpoints", "papermill_runs")
 
 
 def lab_command():
@@ -57,8 +61,13 @@ def copied(folder):
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory):
-    """(folder, url) of a copy of the notebooks, served as ``make lab`` serves them."""
+    """(folder, url) of a copy of the checkout, served as ``make lab`` serves it."""
     folder = copied(tmp_path_factory.mktemp("checkout"))
+    for name in READ:
+        shutil.copytree(
+            ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__")
+        )
+    (folder / "screenshots").mkdir()
     command, variables = lab_command()
     log = folder / "server.log"
     options = [
@@ -68,8 +77,10 @@ def lab(tmp_path_factory):
         f"--IdentityProvider.token={TOKEN}",
     ]
     environment = os.environ | variables
-    environment |= {"JUPYTER_CONFIG_DIR": str(folder / "config"), "SPACER_QUICK": "1"}
+    environment |= {"JUPYTER_CONFIG_DIR": str(folder / "config")}
+    environment |= {"PYTHONPATH": str(folder)}
     environment.pop("MPLBACKEND", None)  # figures stay inline
+    environment.pop("SPACER_QUICK", None)  # runs are as long as the parameters say
     with open(log, "w") as sink:
         server = subprocess.Popen(
             [*command, *options],
@@ -82,7 +93,7 @@ def lab(tmp_path_factory):
         yield folder, _address(server, log)
     finally:
         server.terminate()
-        server.wait(timeout=30)
+        server.wait(timeout=120)
 
 
 def _address(server, log):
@@ -216,35 +227,22 @@ def test_scripts_are_laid_out_as_jupytext_lays_them_out(stem):
 
 # ---------------------------------------------------------------- in a browser
 
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
-
 
 @pytest.fixture(scope="module")
 def page(lab):
     """An empty tab of Chromium; skips where there is none."""
-    if importlib.util.find_spec("playwright") is None:
-        pytest.skip("the package playwright is not installed: pip install playwright")
-    if CHROMIUM is None:
-        pytest.skip("no chromium on PATH: apt-get install chromium")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as play:
-        browser = play.chromium.launch(
-            executable_path=CHROMIUM,
-            args=["--no-sandbox", "--enable-unsafe-swiftshader"],  # WebGL without a GPU
-            timeout=90_000,
-        )
-        tab = browser.new_page(viewport={"width": 1400, "height": 900})
-        tab.set_default_timeout(60_000)
+    with open_tab(width=1400) as tab:
         yield tab
-        browser.close()
+
+
+PATIENCE_S = 600  # of a machine that does other work
 
 
 def wait_for_kernel(page, url, state, times):
     """Until the kernel has been seen in a state ``times`` times in turn."""
-    deadline, seen = time.monotonic() + 240, 0
+    deadline, seen = time.monotonic() + PATIENCE_S, 0
     while seen < times:
-        assert time.monotonic() < deadline, f"not {state} for 240 s"
+        assert time.monotonic() < deadline, f"not {state} for {PATIENCE_S} s"
         page.wait_for_timeout(200)
         seen = seen + 1 if kernel_states(url) == [state] else 0
 
@@ -344,6 +342,150 @@ def edit_and_compare(page, folder, stem, script, ran):
     kept = nbformat.reads(ran, as_version=4)
     kept.cells[0].source += f"\n{words}"
     assert nbformat.reads(new_book, as_version=4) == kept
+
+
+# ---------------------------------------------------------------- as a student
+
+
+def open_notebook(page, url, stem):
+    """The ``.ipynb`` in a workspace of its own, its kernel ready."""
+    end_kernels(url)
+    page.goto(f"{url}/lab/workspaces/{stem}/tree/notebooks/{stem}.ipynb?token={TOKEN}")
+    page.locator(".jp-NotebookPanel .jp-Cell").first.wait_for()
+    wait_for_kernel(page, url, "idle", 10)
+
+
+def run_menu(page, item):
+    page.locator(".lm-MenuBar-item", has_text="Run").click()
+    page.locator(".lm-Menu-item", has_text=re.compile(f"^{item}")).click()
+
+
+def cell_with(page, words):
+    return page.locator(".jp-NotebookPanel .jp-CodeCell", has_text=words).first
+
+
+def set_parameter(page, name, line):
+    """Type ``line`` over the line of a parameter, as a person does."""
+    found = page.locator(".jp-CodeCell .cm-line", has_text=re.compile(f"^{name}: "))
+    found.first.scroll_into_view_if_needed()
+    found.first.click()
+    page.keyboard.press("Home")
+    page.keyboard.press("Shift+End")
+    page.keyboard.type(line)
+
+
+def figures(page):
+    return page.locator(".jp-NotebookPanel .jp-OutputArea-output img")
+
+
+def committed_figures(stem):
+    """Number of figures that the committed notebook shows."""
+    book = nbformat.read(ROOT / "notebooks" / f"{stem}.ipynb", 4)
+    outputs = [o for c in book.cells if c.cell_type == "code" for o in c.outputs]
+    return sum("image/png" in output.get("data", {}) for output in outputs)
+
+
+def look_at_figures(page, folder, name):
+    """A screenshot of each figure; none is empty, shrunken or cut."""
+    for number, image in enumerate(figures(page).all(), start=1):
+        image.scroll_into_view_if_needed()
+        image.screenshot(path=folder / "screenshots" / f"{name}_{number:02}.png")
+        drawn, shown, room = image.evaluate(
+            "image => [image.naturalWidth, image.getBoundingClientRect().width,"
+            " image.closest('.jp-OutputArea-output').clientWidth]"
+        )
+        assert drawn > 100 and 0.75 * drawn <= shown <= room, (number, drawn, shown)
+
+
+def test_a_student_runs_the_page_of_rewards(lab, page):
+    folder, url = lab
+    stem = "04_design_rewards"
+    open_notebook(page, url, stem)
+    set_parameter(page, "questions", "questions: int = 24")
+    script, _, _ = run_all(page, folder, url, stem, 1)
+    assert "\nquestions: int = 24\n" in script
+    assert figures(page).count() == committed_figures(stem) > 5
+    look_at_figures(page, folder, stem)
+    no_dialogs(page)
+
+
+STEPS = 4
+
+
+def wait_for_step(page, cell):
+    """Until the training cell says that the first of ``STEPS`` steps is done."""
+    told = cell.locator(".jp-OutputArea-output", has_text=f"step 1/{STEPS} ")
+    told.wait_for(timeout=1000 * PATIENCE_S)
+    cell.locator("img").wait_for()
+
+
+@pytest.mark.timeout(3 * PATIENCE_S)
+def test_a_student_interrupts_training_and_goes_on(lab, page):
+    """The live figure grows, an interrupt is one message, and the run is whole."""
+    folder, url = lab
+    stem, run_dir = "05_train_grpo", folder / "runs" / "05_train_grpo"
+    shots = folder / "screenshots"
+    open_notebook(page, url, stem)
+    set_parameter(page, "max_steps", f"max_steps: int = {STEPS}")
+    run_menu(page, "Run All Cells")
+    cell = cell_with(page, "live = LiveFigure(")
+    cell.scroll_into_view_if_needed()
+    cell.locator(".jp-OutputArea-output").first.wait_for(timeout=1000 * PATIENCE_S)
+    assert cell.locator("img").count() == 0  # words, until there is a step to draw
+    wait_for_step(page, cell)
+    cell.locator("img").scroll_into_view_if_needed()
+    page.screenshot(path=shots / f"{stem}_live.png")
+    page.locator('[data-command="notebook:interrupt-kernel"]').first.click()
+    wait_for_kernel(page, url, "idle", 10)
+    page.screenshot(path=shots / f"{stem}_interrupted.png")
+    no_dialogs(page)
+    # One message, beside the curves; the cells below have waited.
+    (message,) = page.locator(ERRORS).all_inner_texts()
+    step = read_jsonl(run_dir / "metrics.jsonl")[-1]["step"]
+    assert 1 <= step < STEPS
+    assert message.strip() == (
+        f"Training was interrupted. A checkpoint of step {step} is kept. "
+        "Set resume = True and run this again to go on from there."
+    )
+    assert f"stopped at step {step}" in cell.inner_text()
+    assert "Traceback" not in cell.inner_text()
+    # Nothing half-written, and nobody who still writes.
+    assert [path.name for path in (run_dir / "checkpoints").iterdir()] == [
+        f"checkpoint-{step}"
+    ]
+    assert not any(HIDDEN in path.name for path in (folder / "runs").rglob("*"))
+    assert not (run_dir / "run.json").exists() and not (run_dir / "model").exists()
+    assert workers_of(run_dir) == []
+    # The message is followed.
+    set_parameter(page, "resume", "resume: bool = True")
+    page.keyboard.press("Shift+Enter")
+    cell.locator(".cm-line").first.click()
+    page.keyboard.press("Escape")
+    run_menu(page, "Run Selected Cell and All Below")
+    wait_for_kernel(page, url, "busy", 1)
+    wait_for_kernel(page, url, "idle", 25)
+    assert page.locator(ERRORS).all_inner_texts() == []
+    steps = [row["step"] for row in read_jsonl(run_dir / "metrics.jsonl")]
+    assert steps == list(range(1, STEPS + 1))
+    log = (run_dir / "train.log").read_text()
+    assert f"resuming from checkpoint-{step}\n" in log
+    assert (run_dir / "run.json").exists() and (run_dir / "model").exists()
+    assert not run_dir.with_name("05_train_grpo.old").exists()
+    assert figures(page).count() == committed_figures(stem) > 5
+    look_at_figures(page, folder, stem)
+    cell.scroll_into_view_if_needed()
+    page.screenshot(path=shots / f"{stem}_resumed.png")
+    no_dialogs(page)
+
+
+ERRORS = '[data-mime-type="application/vnd.jupyter.stderr"]'
+
+
+def workers_of(run_dir):
+    """Training processes of a run."""
+    found = psutil.process_iter(["cmdline"])
+    commands = [" ".join(process.info["cmdline"] or []) for process in found]
+    return [c for c in commands if str(run_dir.parent.parent) in c and "worker" in c]
 
 
 # ---------------------------------------------------------------- pages and views

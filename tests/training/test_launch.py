@@ -22,12 +22,17 @@ from spacer_lib.artifacts import (
     read_jsonl,
     sole_writer,
     write_json,
+    write_jsonl,
 )
-from spacer_lib.training.checkpoints import complete_checkpoints
-from spacer_lib.training.processes import extensions
+from spacer_lib.training.checkpoints import COMPLETE, complete_checkpoints
+from spacer_lib.training.processes import extensions, monitor
 from spacer_lib.training.processes import launch as launching
 from spacer_lib.training.processes.failures import first_error
-from spacer_lib.training.processes.launch import launch, resolve_workers
+from spacer_lib.training.processes.launch import (
+    TrainingInterrupted,
+    launch,
+    resolve_workers,
+)
 from spacer_lib.training.processes.monitor import LiveFigure
 from spacer_lib.training.processes.plan import workers_lock
 from spacer_lib.training.recipe import config_from_dict, dump_config
@@ -278,6 +283,53 @@ def test_live_figure_is_silent_outside_notebooks_and_skips_half_lines(tmp_path):
     assert drawn == [] and [row["step"] for row in live._rows()] == [1, 2]
 
 
+def test_live_figure_replaces_a_line_and_a_figure_until_the_run_fails(
+    tmp_path, monkeypatch
+):
+    """What follows a traceback is for the log; the cell has its own error."""
+    seen = []
+
+    class Shown:
+        def __init__(self, thing, display_id):
+            self.number = len({number for number, _ in seen})
+            self.update(thing)
+
+        def update(self, thing):
+            seen.append((self.number, getattr(thing, "data", thing)))
+
+    monkeypatch.setattr(monitor, "display", Shown)
+    monkeypatch.setattr(monitor, "_in_notebook", lambda: True)
+    live = LiveFigure(tmp_path, draw_rewards, every_s=0)
+    live("1 CPU worker")
+    for step in (1, 2):
+        write_jsonl(tmp_path / "metrics.jsonl", METRICS[:step])
+        live(f"step {step}/2")
+    live("stopped at step 2")
+    live("Traceback (most recent call last):")
+    live("CalledProcessError: 143")
+    words = [thing for number, thing in seen if number == 0]
+    pictures = [thing for number, thing in seen if number == 1]
+    assert words == ["1 CPU worker", "step 1/2", "step 2/2", "stopped at step 2"]
+    assert [picture[1:4] for picture in pictures] == [b"PNG", b"PNG"]
+    assert len(words) + len(pictures) == len(seen)
+
+
+METRICS = [{"step": 1, "reward": 1.0}, {"step": 2, "reward": 1.5}]
+
+
+def draw_rewards(rows, axes):
+    axes[0].plot([row["step"] for row in rows], [row["reward"] for row in rows])
+
+
+def test_curves_of_one_step_are_dots_at_whole_steps(tmp_path):
+    """A line of one point would be invisible."""
+    live = LiveFigure(tmp_path, draw_rewards)
+    (dot, _), (line, _) = live.drawn(METRICS[:1]).axes, live.drawn(METRICS).axes
+    assert dot.lines[0].get_marker() == "o" and line.lines[0].get_marker() == "None"
+    for ax in (dot, line):
+        assert all(float(tick).is_integer() for tick in ax.get_xticks())
+
+
 # ---------------------------------------------------------------- real processes
 
 
@@ -388,6 +440,36 @@ def test_an_interrupted_launch_saves_and_leaves_no_process(small, tmp_path):
     assert checkpoint.name == f"checkpoint-{steps_of(out_dir)[-1]}"
     assert "stopped at step" in (out_dir / "train.log").read_text()
     assert not (out_dir / "run.json").exists()
+
+
+def interrupted(folder, first):
+    """What ``_watch`` raises if interrupts come with the lines of a process."""
+    lines = []
+
+    def say(line):
+        lines.append(line)
+        if len(lines) == 1 or line == "stopped":
+            raise KeyboardInterrupt
+
+    wait = f"print({first!r}, flush=True)\nwhile not os.path.exists('stop'): pass"
+    code = f"import os, time; os.chdir({str(folder)!r})\n{wait}\nprint('stopped')"
+    command = [sys.executable, "-c", f"{code}\ntime.sleep(600)"]
+    with pytest.raises(TrainingInterrupted) as error:
+        launching._watch(command, dict(os.environ), folder / "train.log", say)
+    (shown,) = error.value._render_traceback_()
+    assert shown == str(error.value) and "\n" not in shown
+    return lines, shown
+
+
+def test_an_interrupt_says_what_is_kept_and_how_to_go_on(tmp_path):
+    lines, shown = interrupted(tmp_path, "starting")
+    assert lines == ["starting"] and "before its first checkpoint" in shown
+    write_jsonl(tmp_path / "metrics.jsonl", METRICS)
+    write_json(tmp_path / "checkpoints" / "checkpoint-2" / COMPLETE, {"files": {}})
+    (tmp_path / "checkpoints" / "checkpoint-3").mkdir()  # torn
+    lines, shown = interrupted(tmp_path, "step 2/9")
+    assert lines[1].endswith("interrupt again to end at once")
+    assert "A checkpoint of step 2 is kept" in shown and "resume = True" in shown
 
 
 @pytest.mark.slow

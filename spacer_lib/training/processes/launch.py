@@ -42,6 +42,7 @@ from spacer_lib.artifacts import (
 from spacer_lib.errors import SpacerError
 from spacer_lib.jobs import die_with_parent
 from spacer_lib.rows import Rollout
+from spacer_lib.training.checkpoints import complete_checkpoints
 from spacer_lib.training.needs import say_needs
 from spacer_lib.training.processes.extensions import ready_extensions
 from spacer_lib.training.processes.failures import (
@@ -85,6 +86,30 @@ Say = Callable[[str], None]
 
 class TrainingFailed(SpacerError):
     """A worker process ended with an error; the message holds the first error."""
+
+
+class TrainingInterrupted(KeyboardInterrupt):
+    """A person ended the run; the message says what is kept and how to go on.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the run; its processes have ended.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        kept = complete_checkpoints(folder / "checkpoints")
+        text = "Training was interrupted before its first checkpoint. "
+        remedy = "Run this again to start from the beginning."
+        if kept:
+            step = kept[-1].name.removeprefix("checkpoint-")
+            text = f"Training was interrupted. A checkpoint of step {step} is kept. "
+            remedy = "Set resume = True and run this again to go on from there."
+        super().__init__(text + remedy)
+
+    def _render_traceback_(self) -> list[str]:
+        """What a notebook shows: a person who interrupts knows where."""
+        return [str(self)]
 
 
 @dataclass(frozen=True)
@@ -254,6 +279,8 @@ def launch(
         packages, or if ``resume`` or another node finds another configuration.
     TrainingFailed
         If a worker failed, on any node.
+    TrainingInterrupted
+        After an interrupt; the processes of the run have ended by then.
     """
     say = on_line or (lambda line: None)
     require_versions(TRAINING)
@@ -503,6 +530,10 @@ def _watch(
 
     After the first step, one interrupt waits for a checkpoint of the current step; a
     second interrupt does not.
+
+    Raises
+    ------
+    TrainingInterrupted
     """
     start = log_path.stat().st_size if log_path.exists() else 0
     with (
@@ -533,6 +564,9 @@ def _watch(
             if code and not noted_failures(folder):
                 raise KeyboardInterrupt
             return code
+        except KeyboardInterrupt:
+            stop_tree(process, grace_s=grace_s)
+            raise TrainingInterrupted(folder) from None
         except BaseException:
             stop_tree(process, grace_s=grace_s)
             raise

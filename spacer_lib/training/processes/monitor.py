@@ -1,7 +1,7 @@
-"""Watch a run from a notebook: one display, redrawn as ``metrics.jsonl`` grows.
+"""Watch a run from a notebook: its last line, and curves that grow with the run.
 
-There is one display only: every ``print`` of a long cell would stay in the saved
-notebook.
+Each is one display that is replaced: every ``print`` of a long cell would stay in the
+saved notebook.
 """
 
 import io
@@ -11,14 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from IPython import get_ipython
-from IPython.display import Image, display
+from IPython.display import Image, Pretty, display
+from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from spacer_lib.artifacts import PathLike, read_journal
 
 
 class LiveFigure:
-    """Call it with each line a run prints; it redraws now and then.
+    """Call it with each line a run prints; it shows the line, and redraws now and then.
 
     Outside a notebook it does nothing.
 
@@ -37,10 +38,15 @@ class LiveFigure:
     ) -> None:
         self.path = Path(out_dir) / "metrics.jsonl"
         self.draw, self.every_s = draw, every_s
+        self.told: Any = None
+        self.ended = False  # what follows is for the log; the cell's error says it
         self.handle: Any = None
         self.last, self.count = 0.0, 0
 
     def __call__(self, line: str) -> None:
+        self.ended = self.ended or line.startswith("Traceback ")
+        if _in_notebook() and not self.ended:
+            self.told = _shown(self.told, Pretty(line))
         if line.startswith("step ") and time.monotonic() - self.last >= self.every_s:
             self.refresh()
 
@@ -56,18 +62,32 @@ class LiveFigure:
     def _rows(self) -> list[dict[str, Any]]:
         return read_journal(self.path) if self.path.exists() else []
 
-    def _show(self, rows: list[dict[str, Any]]) -> None:
+    def drawn(self, rows: list[dict[str, Any]]) -> Figure:
+        """Curves of a log's rows, as the live figure shows them."""
         # Not through pyplot, which keeps a global figure and would show it twice.
         figure = Figure(figsize=(8, 3), layout="constrained")
-        self.draw(rows, figure.subplots(1, 2))
+        axes = figure.subplots(1, 2)
+        self.draw(rows, axes)
+        for ax in axes:
+            ax.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
+            if len(rows) == 1:  # a point alone has no line
+                plt.setp(ax.lines, marker="o")
+        return figure
+
+    def _show(self, rows: list[dict[str, Any]]) -> None:
         png = io.BytesIO()
-        figure.savefig(png, format="png", dpi=80)
+        self.drawn(rows).savefig(png, format="png", dpi=80)
         last = rows[-1]["step"]
         image = Image(png.getvalue(), alt=f"curves of {last} steps of training")
-        if self.handle is None:
-            self.handle = display(image, display_id=True)
-        else:
-            self.handle.update(image)
+        self.handle = _shown(self.handle, image)
+
+
+def _shown(handle: Any, thing: object) -> Any:
+    """Show ``thing`` in place of what ``handle`` shows; returns the handle."""
+    if handle is None:
+        return display(thing, display_id=True)
+    handle.update(thing)
+    return handle
 
 
 def _in_notebook() -> bool:
