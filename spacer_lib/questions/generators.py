@@ -52,7 +52,7 @@ __all__ = [
     "task_kind",
 ]
 
-GENERATOR_VERSION = "4"
+GENERATOR_VERSION = "5"
 GENERATORS = {name: one.generator for name, one in QUESTION_TYPES.items()}
 # VSI-Bench's, without the routes that people made.
 VSIBENCH_TYPES = (

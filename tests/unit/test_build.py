@@ -582,7 +582,7 @@ def test_datasets_opens_the_folder_and_either_file(many, tmp_path):
 # ---------------------------------------------------------------- versions
 
 # Of the questions of each recipe about ``scenes``, by this GENERATOR_VERSION.
-VERSION = "4"
+VERSION = "5"
 QUESTIONS = {
     "3q": "3e1d09a6b6ef",
     "demo": "9e4e2d471078",

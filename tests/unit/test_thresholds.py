@@ -51,8 +51,9 @@ def scene(*places, poses=(), seen_s=(), share=0.25):
         shares = np.full((len(poses), len(cubes)), share)
         frames = tuple(range(len(poses)))
         footage = Footage(frames, [pose(*one) for one in poses], K, (200, 100), shares)
-    floor = (-1, -1), (12, 12)
-    return Scene("a", "hand", cubes, 36.0, (2, 2, 1), *floor, fps=1.0, footage=footage)
+    floor, ring = ((-1, -1), (13, 13)), ((-1, -1), (13, -1), (13, 13), (-1, 13))
+    more = {"fps": 1.0, "footage": footage, "outline_m": (ring,)}
+    return Scene("a", "hand", cubes, 196.0, (2, 2, 1), *floor, **more)
 
 
 class Case(NamedTuple):

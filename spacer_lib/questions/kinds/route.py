@@ -1,9 +1,10 @@
 """Route planning: turns to fill in, in the form of VSI-Bench's question.
 
 A robot stands at one object and faces another. It walks straight from object to object,
-along legs that no other box blocks and that stay inside the room's outline, where it is
-known, and may turn at each. A turn is to the left or the
-right between 45 and 135 degrees, back beyond, and none below.
+along legs that no other box blocks and that stay inside the room's outline, and may
+turn at each. A turn is to the left or the right between 45 and 135 degrees, back
+beyond, and none below. Where the outline is unknown, as in published metadata, no route
+is asked.
 
 Source: form of the question of VSI-Bench's ``route_planning``; its routes were made by
 people, and the rules here are ours.
@@ -44,6 +45,7 @@ TURNS = ("Turn Back", "Turn Left", "Turn Right")
 FEW_UNIQUE = "fewer than three unique categories"
 BLOCKED = "a box stands in the way"
 WALLED = "a wall stands in the way"
+NO_OUTLINE = "no outline of the floor in the metadata: a route may cross a wall"
 NEAR_BORDER = "turn near the border of two answers"
 STRAIGHT_ON = "no turn at an object on the way"
 TOO_SHORT = "objects of a leg too close together"
@@ -70,6 +72,9 @@ def route_planning(
     turns of a number, come in turn.
     """
     kind = "route_planning"
+    if not scene.outline_m:
+        yield Rejection(kind, NO_OUTLINE)
+        return
     unique = unique_objects(scene, askable(scene, rules))
     if len(unique) < 3:
         yield Rejection(kind, FEW_UNIQUE)
@@ -493,6 +498,7 @@ TYPES = (
         oracle=_walked,
         problem_type=MULTIPLE_CHOICE,
         rejections=(
+            NO_OUTLINE,
             FEW_UNIQUE,
             BLOCKED,
             WALLED,
