@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from browser import open_tab
 
 ROOT = Path(__file__).resolve().parent.parent
 SPEC = importlib.util.spec_from_file_location("site_py", ROOT / "scripts" / "site.py")
@@ -94,15 +95,62 @@ def test_pins_have_hashes():
             assert f"\n{line} \\\n    --hash=sha256:" in lock.lower()
 
 
-@pytest.mark.processes
-def test_the_site_builds_without_a_warning_and_asks_no_other_host():
+@pytest.fixture(scope="module")
+def built():
+    """The site's folder, built anew; skips where Sphinx's environment is absent."""
     if not (ENVIRONMENT / "bin" / "python").exists():
         pytest.skip(f"{ENVIRONMENT.name} is not built: make site")
     done = subprocess.run(
         [ROOT / "scripts" / "site.sh"], capture_output=True, text=True, timeout=840
     )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
-    for page in (ROOT / "build" / "site").rglob("*.html"):
+    return ROOT / "build" / "site"
+
+
+@pytest.mark.processes
+def test_the_site_builds_without_a_warning_and_asks_no_other_host(built):
+    for page in built.rglob("*.html"):
         text = page.read_text(encoding="utf-8")
         for part in ('<script src="http', '<link rel="stylesheet" href="http'):
             assert part not in text, page.name
+
+
+@pytest.fixture(scope="module")
+def page():
+    """An empty tab of Chromium, 1280 pixels wide."""
+    with open_tab(width=1280) as tab:
+        yield tab
+
+
+def too_wide(page):
+    """Pixels by which a page can be scrolled sideways."""
+    return page.evaluate(
+        "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+    )
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("stem", ["02_rasterize_maps", "05_train_grpo"])
+def test_solutions_open_by_a_click(page, built, stem, tmp_path):
+    page.goto((built / "notebooks" / f"{stem}.html").as_uri())
+    closed = page.locator("section#solutions details:not([open])")
+    count = closed.count()
+    assert count == page.locator("section#solutions details").count() > 3
+    hidden = page.locator("section#solutions details .cell_output")
+    assert hidden.count() > 0
+    assert not any(output.is_visible() for output in hidden.all())
+    for _ in range(count):
+        closed.first.locator("summary").click()
+    assert all(output.is_visible() for output in hidden.all())
+    page.screenshot(path=tmp_path / f"{stem}.png")
+    assert too_wide(page) == 0
+
+
+@pytest.mark.processes
+def test_no_page_scrolls_sideways(page, built):
+    wide = {}
+    for path in sorted(built.rglob("*.html")):
+        page.goto(path.as_uri())
+        if too_wide(page):
+            wide[path.name] = too_wide(page)
+    assert wide == {}
