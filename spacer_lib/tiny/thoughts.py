@@ -338,28 +338,37 @@ def _direction(
 def _order(
     thought: Thought, row: Question, cells: CognitiveMap, facts: Facts
 ) -> Answer:
-    """``1bed2sofa;A:sofa2B:bed1sofa2``: ranks, then options to the first wrong rank."""
-    names = sorted(row["categories"], key=lambda name: thought.seen[name])
-    ranks = {}
-    for rank, name in enumerate(names, start=1):
-        ranks[name] = thought.add(str(rank))
-        at = thought.add(name)
-        thought.point(FIRST, at, chars=(thought.seen[name],))
-        thought.point(QUESTION, at, word=name)
-    thought.add(";")
+    """``A:bed2sofa0B:sofa0bed2``: views of each option's objects, until they fall back.
+
+    No two objects of a question appear first in the same view.
+    """
+    first: dict[str, int] = {}
+    for view, name, _ in facts.seen:
+        first.setdefault(name, view)
+    digits: list[int] = []
     for option in row["options"] or ():
-        thought.letter = thought.add(f"{option[0]}:")
+        _point_back(thought, digits)
+        thought.letter, digits = thought.add(f"{option[0]}:"), []
         listed = option[3:].split(", ")
-        for place, name in enumerate(listed, start=1):
+        for name in listed:
+            _point_back(thought, digits)
             at = thought.add(name)
             thought.point(QUESTION, at, option=option, word=name)
-            at = thought.add(thought.text[ranks[name]])
-            thought.point(FIRST, at, chars=(ranks[name],))
-            if names[place - 1] != name:
+            digits.append(thought.add(str(first[name])))
+            thought.point(FIRST, digits[-1], chars=(thought.seen[name],))
+            last = [int(thought.text[digit]) for digit in digits[-2:]]
+            if last != sorted(last):
                 break
         else:
+            _point_back(thought, digits)
             return ", ".join(listed)
     return ""
+
+
+def _point_back(thought: Thought, digits: Sequence[int]) -> None:
+    """What follows a view depends on the view before it."""
+    if len(digits) > 1:
+        thought.point(SECOND, len(thought.text), chars=(digits[-2],))
 
 
 _WORKINGS: dict[str, Callable[[Thought, Question, CognitiveMap, Facts], Answer]] = {

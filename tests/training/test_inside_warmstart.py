@@ -124,24 +124,24 @@ def test_pointers_name_what_a_word_is_read_from(thoughts):
     assert min(read[k] for k in ("offset", "cell", "view", "side", "word")) > 20
 
 
-def test_options_of_an_order_are_read_up_to_the_first_wrong_rank(thoughts):
+def test_options_of_an_order_are_read_until_the_views_fall_back(thoughts):
     seen, read = 0, Counter()
     for _, row, facts, thought in thoughts:
         if row["question_type"] != "obj_appearance_order":
             continue
         seen += 1
-        names = list(dict.fromkeys(name for _, name, _ in facts.seen))
-        names = [name for name in names if name in row["categories"]]
-        ranks = {name: str(k) for k, name in enumerate(names, start=1)}
-        expected = "".join(f"{ranks[name]}{name}" for name in names) + ";"
+        first = {name: view for view, name, _ in reversed(facts.seen)}
+        expected = ""
         for option in row["options"]:
             expected += f"{option[0]}:"
-            listed = option[3:].split(", ")
-            wrong = [k for k, name in enumerate(listed) if name != names[k]]
-            end = wrong[0] + 1 if wrong else len(names)
-            expected += "".join(name + ranks[name] for name in listed[:end])
-            read[option[0], bool(wrong)] += 1
-            if not wrong:
+            views = [first[name] for name in option[3:].split(", ")]
+            assert len(set(views)) == len(views)
+            falls = [k for k in range(1, len(views)) if views[k] < views[k - 1]]
+            end = falls[0] + 1 if falls else len(views)
+            pairs = zip(option[3:].split(", ")[:end], views, strict=False)
+            expected += "".join(f"{name}{view}" for name, view in pairs)
+            read[option[0], bool(falls)] += 1
+            if not falls:
                 break
         worked = thought.text.split("</map>")[1].split("</think>")[0]
         assert worked == expected
@@ -347,7 +347,11 @@ def test_a_few_steps_lower_every_loss_and_change_no_class(made):
 
 def test_the_chain_ends_in_a_stock_checkpoint_and_runs_once(tmp_path, monkeypatch):
     config = inside.InsideConfig(
-        vision_steps=2, vision_rooms=2, joint_steps=2, joint_rooms=2, text_rooms=2
+        vision_steps=2,
+        vision_rooms=2,
+        joint_steps=2,
+        joint_rooms=2,
+        text_rooms=2,
     )
     folder = tmp_path / "chain"
     model_dir = inside.run(folder, config, evaluate=lambda model: {"of": model.name})
@@ -356,7 +360,7 @@ def test_the_chain_ends_in_a_stock_checkpoint_and_runs_once(tmp_path, monkeypatc
     assert {"pointers", "text_tokens", "column"} <= set(losses["joint"])
     record = read_json(folder / "provenance.json")
     assert record["metrics"] == {"of": "model"}
-    assert len(set(record["first_room_seeds"].values())) == len(inside.STAGES)
+    assert len(set(record["first_room_seeds"].values())) == len(losses)
     model, processor = load(model_dir)
     assert len(processor.tokenizer) == model.config.text_config.vocab_size
     kept = {path.name for path in model_dir.iterdir()}
