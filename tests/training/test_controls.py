@@ -201,6 +201,16 @@ def test_without_a_bonus_no_control_is_drawn(small, tmp_path, answering, earned)
     assert not [name for name in metrics if "left_out" in name]
 
 
+def test_a_control_takes_none_of_a_rooms_uses(small, tmp_path, answering):
+    answering(true_of_video)
+    trainer = counterfactual(small, tmp_path, rows=[ROOMS[0], ROOMS[3]])
+    uses = trainer.source._uses._left  # each room is the other's control
+    before = dict(uses)
+    trainer.roll_out([0])
+    used = {name[0][1]: before[name] - uses[name] for name in before}
+    assert used["room://new/0"] > 0 and used["room://new/3"] == 0
+
+
 def test_a_refill_has_a_control_of_its_own(small, tmp_path, answering):
     draws = answering(true_of_video)  # all alike: every group is replaced
     counterfactual(small, tmp_path, refill=2).roll_out([0, 3])
