@@ -94,7 +94,7 @@ else:
     scan_dirs, label_tsv = synthetic_scans(out / f"raw_seed{seed}", seed=seed)
 [folder.name for folder in scan_dirs]
 
-# %% tags=["nbval-check-output"]
+# %%
 scan_dir = scan_dirs[0]
 scan = scan_dir.name
 sizes = {}
@@ -432,7 +432,7 @@ def complaint(damage):
 print(complaint(lambda copy: (copy / f"{scan}{parse.AGGREGATION}").unlink()))
 
 
-# %% tags=["nbval-check-output"]
+# %%
 def truncate(copy):
     """Keep the first 60 % of the recording; of the mesh, if there is none."""
     path = copy / f"{scan}.sens"
@@ -544,7 +544,7 @@ for thing in scene.instances:
 #
 # </details>
 
-# %% tags=["solution", "hide-cell", "nbval-check-output"]
+# %% tags=["solution", "hide-cell"]
 def cut(copy, share):
     """Keep a share of the recording; of the mesh, if there is none."""
     path = copy / f"{scan}.sens"

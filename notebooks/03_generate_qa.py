@@ -579,7 +579,7 @@ kept, told = prune(tested, seed=seed)
 blind = pd.DataFrame(told["types"]).T.rename(index=short_name)
 blind
 
-# %% tags=["nbval-check-output"]
+# %%
 figure, ax = plt.subplots(figsize=(7, 2.8))
 scores = blind[["before", "after"]].astype(float)
 scores.plot.barh(ax=ax, color=[FAINT, PALETTE[0]], width=0.7)

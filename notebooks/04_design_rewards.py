@@ -698,7 +698,7 @@ _ = axes[0].set(ylabel="advantage")
 # %% [markdown]
 # **What to notice.** Where all rewards are equal, all advantages are zero: a zero-advantage group costs its rollouts and changes nothing. The map reward helps here: it separates right answers by their maps. It has a cost too. Dividing by a small spread enlarges small differences, so a noisy map score among right answers becomes noise of full size in the gradient. A map score should be steep where maps are good.
 
-# %% tags=["nbval-check-output"]
+# %%
 noise = np.random.default_rng(1).normal(0, 1, 8)
 noise = (noise - noise.mean()) / noise.std(ddof=1)
 sizes = np.geomspace(1e-6, 1, 60)

@@ -199,7 +199,7 @@ eq_6 = (groups - groups.mean(axis=1, keepdims=True)) / spread
 np.testing.assert_allclose(eq_6.flatten(), batch["advantages"], atol=1e-3)
 print(f"{len(texts)} advantages are those of Eq. 6")
 
-# %% tags=["nbval-check-output"]
+# %%
 figure, ax = plt.subplots(figsize=(7, 2.4))
 for group, values in enumerate(batch["advantages"].view(-1, G)):
     ax.stem(group + np.linspace(-0.3, 0.3, G), values, basefmt="k-")
@@ -213,7 +213,7 @@ _ = ax.set(xticks=range(4), xticklabels=ticks, ylabel="advantage")
 #
 # TRL's stock trainer gives the video to `generate`, but computes the log-probabilities, and so the loss, **without** it. Nothing fails, and the training curves still change. Our trainer gives each row's video to every score. The visibility check scores the same rollouts twice: with their own video and with another room's. Every run makes this check before its first step, with grey frames in place of the other room, and refuses to start if the loss ignores the video.
 
-# %% tags=["nbval-check-output"]
+# %%
 other = batch["media"][G:] + batch["media"][:G]  # the next question's room
 own_loss, own = trainer.score(batch)
 other_loss, swapped = trainer.score(batch, other)
@@ -230,7 +230,7 @@ gaps = (own - swapped)[pick, :count].abs()
 start = int(gaps.unfold(0, few, 1).sum(dim=1).argmax())
 part = slice(start, start + few)
 
-# %% tags=["nbval-check-output"]
+# %%
 figure, ax = plt.subplots(figsize=(10, 2.8))
 ax.plot(own[pick, part], ".-", label="own video")
 ax.plot(swapped[pick, part], ".-", label="another room's video")
