@@ -30,7 +30,6 @@ from spacer_lib.evaluation.chain import (
 )
 from spacer_lib.evaluation.conditions import (
     WITH_MAP,
-    begin_with_map,
     condition_rows,
     condition_video,
 )
@@ -38,6 +37,7 @@ from spacer_lib.evaluation.replies import Reply
 from spacer_lib.jobs import progress
 from spacer_lib.language.asking import AskSettings
 from spacer_lib.language.prompts import TINY_MODES, control_words
+from spacer_lib.language.tags import begin_with_map
 from spacer_lib.rooms.synthetic.views import VIEWS
 from spacer_lib.rooms.video import ROOM_SCHEME
 from spacer_lib.rows import Question, questions_hash

@@ -7,7 +7,7 @@ from typing import Any, cast
 import numpy as np
 
 from spacer_lib.errors import SpacerError, nearest
-from spacer_lib.maps.text import map_to_text
+from spacer_lib.language.tags import begin_with_map
 from spacer_lib.rooms.frames import VideoSettings
 from spacer_lib.rooms.scene import first_of_spaces, space_of
 from spacer_lib.rows import CognitiveMap, Question
@@ -19,11 +19,6 @@ CONDITIONS = ("own", "other", "blind", "shuffled", "oracle", "random_map")
 WITH_MAP = ("oracle", "random_map")  # the response is forced to begin with a map
 
 Begin = Callable[[Question, CognitiveMap], str]  # start of a response with a map
-
-
-def begin_with_map(row: Question, cells: CognitiveMap) -> str:
-    """``<think><map>…</map>``, with the question's categories last."""
-    return f"<think><map>{map_to_text(cells, row.get('categories') or ())}</map>"
 
 
 def condition_video(video: VideoSettings, condition: str, seed: int) -> VideoSettings:

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 
 from spacer_lib.errors import SpacerError
 from spacer_lib.maps.text import map_to_text, parse_map
-from spacer_lib.rows import CognitiveMap
+from spacer_lib.rows import CognitiveMap, Question
 
 MAX_THINK_CHARS = 2_000  # of a think block, looked at for a template
 
@@ -173,6 +173,11 @@ def tagged_answer(text: str) -> str:
     """
     answer = read_completion(text, shape="vanilla").answer
     return answer_part(text) if answer is None else answer
+
+
+def begin_with_map(row: Question, cells: CognitiveMap) -> str:
+    """``<think><map>…</map>``, with the question's categories last."""
+    return f"<think><map>{map_to_text(cells, row.get('categories') or ())}</map>"
 
 
 def write_completion(

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from spacer_lib.maps.text import map_to_text
+from spacer_lib.language.tags import begin_with_map
 from spacer_lib.questions.generators import Rules, question_rows
 from spacer_lib.rooms.synthetic.layout import KINDS, draw_room
 from spacer_lib.rooms.synthetic.views import (
@@ -124,8 +124,8 @@ def demonstration(row: Question, *, shape: str = "think") -> str | None:
     shape : str
         One of ``language.tags.SHAPES``, see ``demonstrations.demonstrate``.
     """
-    place = address_parts(str(row["video"] or ""))
-    if place is not None and VIEWS[place[0]].style == "home":
+    place = _inside(row)
+    if place is not None:
         shown = show(*place)
         return thoughts.completion(row, shown, shape=shape) if shown else None
     known = row["question_type"] in TINY_TASKS
@@ -134,12 +134,17 @@ def demonstration(row: Question, *, shape: str = "think") -> str | None:
 
 def beginning(row: Question, cells: CognitiveMap) -> str:
     """How a tiny model's response to a row begins, up to the end of a given map."""
+    place = _inside(row)
+    shown = show(*place) if place is not None else None
+    if shown is None:
+        return begin_with_map(row, cells)
+    return thoughts.beginning(thoughts.facts_of(shown), cells)
+
+
+def _inside(row: Question) -> tuple[str, int] | None:
+    """View and seed of a room seen from inside; ``None`` for any other video."""
     place = address_parts(str(row.get("video") or ""))
-    if place is not None and VIEWS[place[0]].style == "home":
-        shown = show(*place)
-        if shown is not None:
-            return thoughts.beginning(thoughts.facts_of(shown), cells)
-    return f"<think><map>{map_to_text(cells, row.get('categories') or ())}</map>"
+    return place if place and VIEWS[place[0]].style == "home" else None
 
 
 def draw_row(
