@@ -452,12 +452,16 @@ def test_a_killed_worker_ends_the_run_and_is_named(small, tmp_path):
     assert ranks_of(psutil.Process()) == []
 
 
+# The signal plants the error and the next step meets it. An exception that the
+# handler itself raised could fall into a finaliser, where Python drops it.
 PLANTED = """
-import os, signal
-def explode(number, frame):
+import os, signal, sys
+def explode(*values):
     raise ValueError("reward exploded")
+def plant(number, frame):
+    sys.modules["spacer_lib.training.step"].reward = explode
 if os.environ.get("RANK") == "1":
-    signal.signal(signal.SIGUSR1, explode)
+    signal.signal(signal.SIGUSR1, plant)
 """
 
 
