@@ -6,7 +6,8 @@ from disjoint ranges of seeds (``SEEDS``).
 
 import dataclasses
 import itertools
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -169,23 +170,44 @@ def draw_row(
     return pool[int(rng.integers(len(pool)))] if pool else None
 
 
-def draw_rows(first_seed: int, count: int, view: str, **options: Any) -> list[Question]:
-    """``count`` rows from consecutive room seeds, tasks in turn, one row per room."""
+def draw_rows(
+    first_seed: int,
+    count: int,
+    view: str,
+    *,
+    shares: Mapping[str, int] | None = None,
+    **options: Any,
+) -> list[Question]:
+    """``count`` rows from consecutive room seeds, one row per room.
+
+    Parameters
+    ----------
+    first_seed, count, view
+        The first room, the number of rows, the camera.
+    shares : dict, optional
+        Question type → its share, in any unit; by default all of ``tasks_of(view)``
+        alike, in turn. Any number of rows keeps the shares within one row a type.
+    **options
+        As for ``room_rows``.
+    """
+    shares = shares or dict.fromkeys(tasks_of(view), 1)
+    total, asked = sum(shares.values()), Counter[str]()
     rows: list[Question] = []
-    tasks = itertools.cycle(tasks_of(view))
-    task, seed = next(tasks), first_seed
+    seeds = itertools.count(first_seed)
     while len(rows) < count:
-        row = draw_row(seed, view, task, **options)
-        seed += 1
+        task = max(shares, key=lambda t: shares[t] * (len(rows) + 1) - asked[t] * total)
+        row = draw_row(next(seeds), view, task, **options)
         if row is not None:
             rows.append(row)
-            task = next(tasks)
+            asked[task] += 1
     return rows
 
 
-def training_rows(part: str, count: int, view: str) -> list[Question]:
+def training_rows(
+    part: str, count: int, view: str, shares: Mapping[str, int] | None = None
+) -> list[Question]:
     """``count`` rows of one part of ``SEEDS``, for a run without a question file."""
-    return draw_rows(SEEDS[part], count, view, exact_boxes=False)
+    return draw_rows(SEEDS[part], count, view, shares=shares, exact_boxes=False)
 
 
 def tokenizer_corpus() -> list[str]:

@@ -14,6 +14,7 @@ import numpy as np
 from spacer_lib.artifacts import PROJECT_ROOT, PathLike
 from spacer_lib.errors import SpacerError
 from spacer_lib.language.prompts import control_words
+from spacer_lib.questions.recipes import load_recipe
 from spacer_lib.rewards.config import RewardConfig
 from spacer_lib.rewards.score import check_item
 from spacer_lib.rooms.identity import benchmark_questions, require_no_benchmark_rooms
@@ -112,7 +113,7 @@ def training_rows(config: TrainConfig) -> TrainingRows:
 
 
 def _drawn(config: TrainConfig) -> TrainingRows:
-    """Questions about drawn rooms, one room each: as many as the run uses."""
+    """Questions about drawn rooms, one room each: as many as the run uses at most."""
     if not config.max_steps:
         raise SpacerError(
             "setting max_steps",
@@ -120,16 +121,25 @@ def _drawn(config: TrainConfig) -> TrainingRows:
             got=0,
             expected="more than 0 without data_path",
         )
-    if config.data_part != "all" or config.data_rows:
+    if config.data_part != "all":
         raise SpacerError(
-            "settings data_part and data_rows",
+            "setting data_part",
             kind="training.part-of-drawn-rooms",
-            got=f"{config.data_part} and {config.data_rows} without data_path",
-            expected="all and null for drawn rooms",
+            got=f"{config.data_part} without data_path",
+            expected="all for drawn rooms",
         )
     batches = math.ceil(config.max_steps / config.advanced.num_iterations)
     count = batches * config.prompts_per_step
-    rows = curriculum.training_rows(config.rooms, count, config.view)
+    if config.data_rows is not None:
+        if config.data_rows < config.prompts_per_step:
+            raise SpacerError(
+                "setting data_rows",
+                kind="training.too-few-rows",
+                got=config.data_rows,
+                expected=f"at least prompts_per_step = {config.prompts_per_step}",
+            )
+        count = min(count, config.data_rows)
+    rows = curriculum.training_rows(config.rooms, count, config.view, _shares(config))
     _require_boxes("drawn rooms", rows, config)
     return TrainingRows(
         rows,
@@ -142,6 +152,25 @@ def _drawn(config: TrainConfig) -> TrainingRows:
             "kept": count,
         },
     )
+
+
+def _shares(config: TrainConfig) -> dict[str, int] | None:
+    """Question type → share of the drawn questions; ``None``: all types alike."""
+    if config.question_recipe is None:
+        return None
+    tasks = load_recipe(config.question_recipe).tasks
+    known = curriculum.tasks_of(config.view)
+    targets = {task: wish.target for task, wish in tasks.items() if wish.target}
+    wrong = [task for task in tasks if task not in known or task not in targets]
+    if wrong:
+        raise SpacerError(
+            f"setting question_recipe {config.question_recipe}",
+            kind="training.question-types",
+            got=", ".join(wrong),
+            expected=f"a target for each type, of {', '.join(known)} "
+            f"(view {config.view})",
+        )
+    return targets
 
 
 def _file(path: Path) -> Path:

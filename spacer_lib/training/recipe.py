@@ -242,8 +242,12 @@ class TrainConfig:
     model_path: str = "checkpoints/tiny_warmstart"
     data_path: str | None = None  # question rows, JSON lines or Parquet; None: drawn
     data_part: str = "all"  # of a joint set: all, spatial (SR) or general
-    data_rows: int | None = None  # size of a random subset; smaller ones nest
+    # Rows of a random subset, or different rows about drawn rooms; smaller ones nest.
+    data_rows: int | None = None
     view: str = "new"  # camera of drawn rooms; `new` was never demonstrated
+    # Recipe of `configs/qa` whose targets are the shares of the question types about
+    # drawn rooms; null: all types of the view alike.
+    question_recipe: str | None = None
     rooms: str = "grpo"  # which rooms are drawn; no room is in two parts
     prompt_mode: str = "tiny"  # a key of `prompts.MODES`
 

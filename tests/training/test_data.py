@@ -1,6 +1,7 @@
 """Rows of a run: chosen by part and number, checked, and counted where media miss."""
 
 import json
+from collections import Counter
 
 import pytest
 from support import nested, refused
@@ -9,6 +10,7 @@ from spacer_lib.artifacts import write_jsonl
 from spacer_lib.language.prompts import user_text
 from spacer_lib.questions.general_sample import synthetic_general
 from spacer_lib.questions.mixture import write_joint
+from spacer_lib.questions.recipes import load_recipe
 from spacer_lib.rewards.config import RewardConfig
 from spacer_lib.rewards.score import score
 from spacer_lib.rows import ROLLOUT_QUESTION_KEYS, SPATIAL_KEYS
@@ -290,9 +292,42 @@ def test_rooms_are_drawn_without_a_file():
     assert found.report["kept"] == found.report["read"] == 6
     kept = set(ROLLOUT_QUESTION_KEYS) - {"image"}
     assert all(json.dumps(row) and kept <= set(row) for row in found)
-    for settings in ({"data_rows": 3}, {"data_part": "general"}):
-        with refused("training.part-of-drawn-rooms"):
-            training_rows(config_from_dict(settings))
+    with refused("training.part-of-drawn-rooms", says="got general without data_path"):
+        training_rows(config_from_dict({"data_part": "general"}))
+
+
+def test_fewer_drawn_rows_are_the_first_of_more():
+    few, more = (
+        training_rows(config_from_dict({"max_steps": 2, "data_rows": rows}))
+        for rows in (20, 400)
+    )
+    assert len(few) == 20 and len(more) == 32  # 2 steps of 16
+    assert list(few) == list(more)[:20]
+    with refused("training.too-few-rows", says="got 15; expected at least"):
+        training_rows(config_from_dict({"max_steps": 2, "data_rows": 15}))
+
+
+def test_drawn_rows_have_the_shares_of_a_question_recipe():
+    settings = {"view": "turn", "max_steps": 5, "question_recipe": "3q"}
+    rows = training_rows(config_from_dict(settings))
+    asked = Counter(row["question_type"] for row in rows)
+    targets = {task: wish.target for task, wish in load_recipe("3q").tasks.items()}
+    assert set(asked) == set(targets)
+    for task, target in targets.items():
+        assert abs(asked[task] - len(rows) * target / sum(targets.values())) < 1
+
+
+@pytest.mark.parametrize(
+    "name, view, says",
+    [
+        ("3q", "new", "got obj_appearance_order; expected"),
+        ("demo", "turn", "expected a target for each type"),
+    ],
+)
+def test_a_question_recipe_that_drawn_rooms_cannot_follow(name, view, says):
+    settings = {"view": view, "question_recipe": name}
+    with refused("training.question-types", says=says):
+        training_rows(config_from_dict(settings))
 
 
 RAW = {

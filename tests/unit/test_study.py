@@ -48,7 +48,7 @@ CAMERAS = {"tiny": ("seen", "new"), "tiny_inside": ("turn", "raised")}
 @pytest.mark.parametrize("name", study_names())
 def test_every_shipped_study_names_recipes_and_settings_that_exist(name):
     found = load_study(name)
-    assert len(found.seeds) == 3 and len(found.arms) > 1
+    assert len(found.seeds) >= 3 and len(found.arms) > 1
     assert found.reference in found.arms
     for arm in found.arms:
         start, recipe = study._recipes(found, arm, {})
