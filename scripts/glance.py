@@ -1,0 +1,66 @@
+"""Draw what the model inside a room sees, draws and answers: the pictures of README.
+
+    python -m scripts.glance        # half a minute
+
+Asks the shipped checkpoint about test rooms, one question each, from the first on.
+``docs/one_room.png`` has the first hard direction that it answers rightly.
+``docs/rooms.png`` has the first right order of appearance, the first right relative
+distance and the first wrong choice.
+"""
+
+import tempfile
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+
+from spacer_lib.artifacts import PROJECT_ROOT, atomic_path
+from spacer_lib.evaluation.backends import load
+from spacer_lib.evaluation.runner import evaluate
+from spacer_lib.pictures.figures import at_a_glance, preview
+from spacer_lib.pictures.style import use_house_style
+from spacer_lib.rows import Prediction, Question
+from spacer_lib.tiny.curriculum import SEEDS, demonstrated, draw_rows
+from spacer_lib.training.recipe import load_config
+
+QUESTIONS = 63  # seven of each type
+Asked = tuple[Question, Prediction]
+
+
+def first(asked: list[Asked], kind: str, right: bool) -> Asked:
+    """The first question of a type (``""``: any choice) with such an answer."""
+    return next(
+        (row, made)
+        for row, made in asked
+        if row["options"] and kind in row["question_type"] and made["score"] == right
+    )
+
+
+def main() -> None:
+    """Write both pictures."""
+    use_house_style()
+    config = load_config("tiny_inside")
+    rows = draw_rows(SEEDS["test"], QUESTIONS, demonstrated(config.view))
+    with tempfile.TemporaryDirectory() as folder:
+        made = evaluate(
+            *load(config.model_path, None),
+            rows,
+            config.asking(),
+            condition="own",
+            out_path=Path(folder) / "answers.jsonl",
+        )
+    asked = list(zip(rows, made, strict=True))
+    rooms = [
+        first(asked, "obj_appearance_order", True),
+        first(asked, "object_rel_distance", True),
+        first(asked, "", False),
+    ]
+    one = [first(asked, "object_rel_direction_hard", True)]
+    for name, chosen in (("one_room", one), ("rooms", rooms)):
+        figure = at_a_glance([row for row, _ in chosen], [said for _, said in chosen])
+        with atomic_path(PROJECT_ROOT / "docs" / f"{name}.png") as path:
+            path.write_bytes(preview(figure))
+        plt.close(figure)
+
+
+if __name__ == "__main__":
+    main()
