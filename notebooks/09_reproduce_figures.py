@@ -40,6 +40,7 @@ seed: int = 0  # of the synthetic rooms
 import os
 import tempfile
 import textwrap
+from collections import Counter
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -154,7 +155,7 @@ every[every["note"].str.contains("mean of the")].iloc[:, [0, 1, 2, 4, 6]]
 # %% tags=["nbval-check-output"]
 temporary = tempfile.TemporaryDirectory()
 work = Path(temporary.name)
-scenes = read_scenes(synthetic_meta(work / "rooms.json", 16, seed))
+scenes = read_scenes(synthetic_meta(work / "rooms.json", 200, seed))
 report = build_dataset(scenes, work / "sr91k", "sr91k", seed=seed)
 rows = read_questions(report["paths"]["train"])
 of_one = [row for row in rows if row["scene_name"] == scenes[0].scene_id]
@@ -194,7 +195,14 @@ save(figure, "spacer_figure2", "spacer_figure2")
 # %% [markdown]
 # ## Figure 3 · Sample selection
 #
-# Each question is answered eight times; if all answers are right or all are wrong, GRPO learns nothing from it. The paper draws the distribution and the scores after retraining, without numbers. Ours is the tiny model's, from notebook 06.
+# Each question is answered eight times; if all answers are right or all are wrong, GRPO learns nothing from it. The paper draws the distribution, the shares of the tasks and the scores after retraining, without numbers. Ours is the tiny model's, from notebook 06; nothing was retrained on the selection.
+
+# %%
+def task_share(some):
+    """Per cent of the rows by question type, which their ids name."""
+    counts = Counter(short_name(row["id"].split(":")[1]) for row in some)
+    return {name: 100 * count / len(some) for name, count in counts.items()}
+
 
 # %% tags=["nbval-check-output"]
 found = sorted(run_dir.rglob("selection.jsonl"))
@@ -202,8 +210,12 @@ if found:
     scored = read_jsonl(found[0])
     kept, histogram = keep_informative(scored, [row["scores"] for row in scored])
     _, kept_histogram = keep_informative(kept, [row["scores"] for row in kept])
-    figure, ax = plt.subplots(figsize=(6.4, 2.6))
-    training_plots.selection_histogram(histogram, ax, kept_histogram)
+    figure, axes = plt.subplots(1, 2, figsize=(10.8, 2.8))
+    training_plots.selection_histogram(histogram, axes[0], kept_histogram)
+    task_shares = {k: (of_all, task_share(kept)[k])
+                   for k, of_all in task_share(scored).items()}
+    evaluation_plots.paired_dots(task_shares, axes[1], ("all", "kept"))
+    axes[1].set(xlabel="share of the questions (%)")
     save(figure, "spacer_figure3", *inside(found[:1]))
 else:
     print("No selection.jsonl in the runs, and no printed numbers: nothing to draw.")
@@ -310,7 +322,7 @@ save(figure, "spacer_figure5")
 # %% [markdown]
 # ## Figure 6 · Video durations
 #
-# The paper draws a histogram and prints no number. Ours are the simulated walks through the synthetic rooms, uniform by construction. With real scans this cell shows their durations.
+# The paper draws a histogram and prints no number. Ours are the simulated walks through 200 synthetic rooms, uniform by construction. With real scans this cell shows their durations.
 
 # %%
 lengths = read_json(work / "sr91k" / "maps.json")["seconds"].values()
