@@ -192,6 +192,7 @@ question_plots.share_donut(sources, axes[0], "SpaceR-151k, published")
 question_plots.share_donut(tasks, axes[1], "SR-91k, our recipe")
 save(figure, "spacer_figure2", "spacer_figure2")
 
+
 # %% [markdown]
 # ## Figure 3 · Sample selection
 #
