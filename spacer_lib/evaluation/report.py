@@ -365,6 +365,7 @@ COLUMNS = [
     "score_low",
     "score_high",
 ]
+HITS = ["hits", "hits_low", "hits_high"]  # where maps were drawn
 
 
 def _scores(everything: pd.DataFrame, benchmark: Benchmark) -> Table:
@@ -383,7 +384,8 @@ def _scores(everything: pd.DataFrame, benchmark: Benchmark) -> Table:
     if "strongest" in body:
         names = body.dropna(subset="strongest").set_index("label")["strongest"]
         shown["which floor"] = shown["task"].map(names)
-    return Table(caption + _few(body), rows[[*COLUMNS, "wrong", "failures"]], shown)
+    columns = [*COLUMNS, *(k for k in HITS if k in rows), "wrong", "failures"]
+    return Table(caption + _few(body), rows[columns], shown)
 
 
 def _against_floors(runs: Sequence[Run], best: Strongest | None) -> Table | None:

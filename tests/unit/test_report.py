@@ -125,6 +125,24 @@ def test_scores_of_every_run_and_task(runs):
     assert line["n"] == 3 * ROOMS and line["spaces"] == ROOMS and line["seeds"] == 3
 
 
+def test_map_hits_stand_beside_the_scores_of_runs_that_draw_maps(runs):
+    drawn = [
+        {**made, "map_hits": number % 3, "map_total": 2}
+        for number, made in enumerate(predictions(0.5, 30))
+    ]
+    write_jsonl(runs / "drawn" / "predictions.jsonl", drawn)
+    about = {"benchmark": "vsi", "condition": "own"}
+    write_json(runs / "drawn" / "evaluation.json", about)
+    out, _ = reported(runs, runs / "drawn", runs / "chance")
+    table = pd.read_csv(out / "scores.csv").set_index(["run", "level", "name"])
+    columns = ["hits", "hits_low", "hits_high"]
+    line = table.loc[("drawn", "overall", "overall"), columns]
+    expected = summarize(drawn).set_index("level").loc["overall", columns]
+    assert line.to_list() == pytest.approx(expected.to_list())
+    assert line.hits == 0.5
+    assert table.loc[("chance", "overall", "overall"), columns].isna().all()
+
+
 def test_how_the_score_table_is_shown(runs):
     out, _ = everything(runs)
     lines = (out / "scores.md").read_text().splitlines()
