@@ -17,7 +17,7 @@ from spacer_lib.models.patches.shared_media import media_once
 from spacer_lib.rewards.score import score
 from spacer_lib.rooms.frames import VideoSettings
 from spacer_lib.rooms.synthetic.render import frames_from_uri
-from spacer_lib.tiny.model import FRAME_SIZE, PATCH
+from spacer_lib.tiny.model import PATCH
 from spacer_lib.training import assembly
 from spacer_lib.training.assembly import build_trainer
 from spacer_lib.training.checkpoints import complete_checkpoints
@@ -315,7 +315,7 @@ def test_a_frozen_tower_sees_each_video_once(small, rows, tmp_path, monkeypatch)
         trainer.train()
         patches.append(sum(seen))
         runs.append([log for log in trainer.state.log_history if "loss" in log])
-    video = 2 * (FRAME_SIZE // PATCH) ** 2
+    video = config.frames // 2 * (config.frame_size // PATCH) ** 2
     # Four videos; one grey picture, with which the loss is asked whether it sees.
     assert patches[0] == 2 * 4 * video + video < patches[1] / 3
     for ours, plain in zip(*runs, strict=True):
