@@ -2,8 +2,8 @@
 
     python -m scripts.keep_warmstarts runs/warmstart_0 runs/warmstart_1 runs/warmstart_2
 
-Writes ``papermill_runs/warmstart_inside.json`` from the ``provenance.json`` of each run.
-The typical seed has the median score on the demonstrated camera. To ship it:
+Writes ``papermill_runs/warmstart_inside.json`` from each run's ``provenance.json``. The
+typical seed has the median score on the demonstrated camera. To ship it:
 ``spacer extras warmstart --recipe tiny_inside --seed SEED --out ITS_RUN --ship``.
 """
 
@@ -19,7 +19,7 @@ KEPT = PROJECT_ROOT / "papermill_runs" / "warmstart_inside.json"
 def typical(seeds: dict[str, dict[str, Any]]) -> str:
     """The seed of the median score, of an odd number of seeds."""
     if not len(seeds) % 2:
-        raise SystemExit(f"{len(seeds)} seeds; give an odd number, so one is the median")
+        raise SystemExit(f"{len(seeds)} seeds; give an odd number: one is the median")
     ranked = sorted(seeds, key=lambda seed: seeds[seed]["metrics"]["seen"]["score"])
     return ranked[len(ranked) // 2]
 
