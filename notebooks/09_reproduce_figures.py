@@ -146,9 +146,9 @@ every[every["note"].str.contains("mean of the")].iloc[:, [0, 1, 2, 4, 6]]
 # %% [markdown]
 # **What to notice.** Several differ in the last digit only. The averages of the frequency baseline and of Spatial-R1 differ by more, and Spatial-R1's headline gain is computed from its average.
 #
-# # SpaceR
+# ## SpaceR
 #
-# ## Figure 1 · Questions about one room
+# ### Figure 1 · Questions about one room
 #
 # The paper shows rooms of ScanNet, whose licence does not allow us to ship them. Ours are synthetic: a walk through one room, its map, and one question of each type.
 
@@ -175,7 +175,7 @@ figure = figures.examples(of_one, work)
 save(figure, "spacer_figure1")
 
 # %% [markdown]
-# ## Figure 2 · What SpaceR-151k consists of
+# ### Figure 2 · What SpaceR-151k consists of
 #
 # The text prints the total and the general part; the shares of the tasks are drawn without numbers. Top: published. Bottom: the targets of our recipe `sr91k`.
 
@@ -194,7 +194,7 @@ save(figure, "spacer_figure2", "spacer_figure2")
 
 
 # %% [markdown]
-# ## Figure 3 · Sample selection
+# ### Figure 3 · Sample selection
 #
 # Each question is answered eight times; if all answers are right or all are wrong, GRPO learns nothing from it. The paper draws the distribution, the shares of the tasks and the scores after retraining, without numbers. Ours is the tiny model's, from notebook 06; nothing was retrained on the selection.
 
@@ -222,7 +222,7 @@ else:
     print("No selection.jsonl in the runs, and no printed numbers: nothing to draw.")
 
 # %% [markdown]
-# ## Figures 4 and 8 · Success and failure with the drawn map
+# ### Figures 4 and 8 · Success and failure with the drawn map
 #
 # Squares are true, dots are drawn, lines join the pairs. The answers come from the runs, before and after training.
 
@@ -312,7 +312,7 @@ else:
     print("No such failure among the answers.")
 
 # %% [markdown]
-# ## Figure 5 · Templates
+# ### Figure 5 · Templates
 #
 # The wording of our questions, with placeholders instead of objects. It is taken from the questions, not from a list of templates.
 
@@ -321,7 +321,7 @@ figure = figures.templates(rows)
 save(figure, "spacer_figure5")
 
 # %% [markdown]
-# ## Figure 6 · Video durations
+# ### Figure 6 · Video durations
 #
 # The paper draws a histogram and prints no number. Ours are the simulated walks through 200 synthetic rooms, uniform by construction. With real scans this cell shows their durations.
 
@@ -332,7 +332,7 @@ question_plots.duration_histogram([s for s in lengths if s], ax)
 save(figure, "spacer_figure6")
 
 # %% [markdown]
-# ## Table 1 · Main results
+# ### Table 1 · Main results
 
 # %% tags=["nbval-check-output"]
 show("spacer_table1")
@@ -365,7 +365,7 @@ if ours:
     save(figure, "spacer_table1_ours", "summary.json")
 
 # %% [markdown]
-# ## Three of eight tasks at or under the frequency baseline
+# ### Three of eight tasks at or under the frequency baseline
 #
 # The frequency baseline gives a task's most frequent answer and needs no video and no model. VSI-Bench prints its score; Spatial-R1's table repeats it.
 
@@ -404,7 +404,7 @@ if summary:
     save(figure, "three_of_eight_ours", "summary.json")
 
 # %% [markdown]
-# ## Table 2 · Ablations
+# ### Table 2 · Ablations
 
 # %% tags=["nbval-check-output"]
 show("spacer_table2")
@@ -453,7 +453,7 @@ for rooms in ("ScanNet", "not ScanNet"):
     print(f"gain on VSI-Bench, rooms of {rooms}: {gain} points")
 
 # %% [markdown]
-# ## Table 3 · Thinking
+# ### Table 3 · Thinking
 
 # %% tags=["nbval-check-output"]
 show("spacer_table3")
@@ -481,7 +481,7 @@ if modes:
     save(figure, "modes_ours", "study_modes.json")
 
 # %% [markdown]
-# ## Table 4 · Spatial words
+# ### Table 4 · Spatial words
 
 # %% tags=["nbval-check-output"]
 show("spacer_table4")
@@ -498,7 +498,7 @@ save(figure, "spacer_table4_lines", "spacer_table4")
 # %% [markdown]
 # **What to notice.** These are four checkpoints of one training run. Words and accuracy both grow with the steps, so the table cannot show that one causes the other. The tiny model reasons in cells, not in words, so we have nothing to count; for a run that writes sentences see notebook 08.
 #
-# ## Figure 7 · Data scale
+# ### Figure 7 · Data scale
 #
 # The paper draws six subsets and prints the two ends only: the base model and the full set. Right: the task reward during our training. It is not a data scale, but the closest curve in the runs.
 
@@ -529,7 +529,7 @@ save(figure, "spacer_figure7", "spacer_table1", "spacer_figure2", *log_files)
 # %% [markdown]
 # Recipes for all six subsets are in `configs` (`spacer_7b_data5k` …); a study over them gives the missing curve.
 #
-# ## Tables 5 and 6 · Maps at inference, and their size
+# ### Tables 5 and 6 · Maps at inference, and their size
 
 # %% tags=["nbval-check-output"]
 show("spacer_table5")
@@ -559,9 +559,9 @@ save(figure, "spacer_tables5_6_lines", "spacer_table5", "spacer_table6", *used)
 # %% [markdown]
 # **What to notice.** Published: from the drawn map to the true map, map accuracy more than doubles and the score rises by two points. Ours: the score depends strongly on the map, since the tiny model computes its answers from it. The paper does not define its map accuracy; ours is the hit rate, objects within 1.5 cells.
 #
-# # Spatial-R1
+# ## Spatial-R1
 #
-# ## Figure 1 · Examples
+# ### Figure 1 · Examples
 #
 # Its questions ask for left or right only and its distances use axis-aligned boxes: the recipe `sr`.
 
@@ -573,7 +573,7 @@ figure = figures.examples(of_one, work)
 save(figure, "spatial_r1_figure1")
 
 # %% [markdown]
-# ## Table 1 · VSI-Bench
+# ### Table 1 · VSI-Bench
 
 # %% tags=["nbval-check-output"]
 show("spatial_r1_table1")
@@ -595,9 +595,9 @@ ax.set(xlabel="VSI-Bench accuracy (%)")
 save(figure, "spatial_r1_table1_pairs", "spatial_r1_table1")
 
 # %% [markdown]
-# # vsGRPO
+# ## vsGRPO
 #
-# ## Figures 1 to 3 · Examples and VSI-100k
+# ### Figures 1 to 3 · Examples and VSI-100k
 #
 # Figures 1 and 3 are transcripts. Ours, one per mode, before and after training:
 
@@ -626,7 +626,7 @@ for ax, title in zip(axes, titles, strict=True):
 save(figure, "vsgrpo_figure2", "vsgrpo_vsi100k")
 
 # %% [markdown]
-# ## Table 1 · Prompting alone
+# ### Table 1 · Prompting alone
 #
 # Some cells of this table could not be read from the paper's text; they are left empty.
 
@@ -634,7 +634,7 @@ save(figure, "vsgrpo_figure2", "vsgrpo_vsi100k")
 show("vsgrpo_table1")
 
 # %% [markdown]
-# ## Table 2 · Training
+# ### Table 2 · Training
 
 # %% tags=["nbval-check-output"]
 show("vsgrpo_table2")
@@ -662,13 +662,13 @@ save(figure, "vsgrpo_table2_gains", "vsgrpo_table2", *used)
 # %% [markdown]
 # **What to notice.** In the paper GRPO gains more than SFT; in our runs SFT gains more, because it learns from demonstrations of true maps (notebook 06). Only ours have intervals.
 #
-# ## Table 3 · What is forgotten
+# ### Table 3 · What is forgotten
 
 # %% tags=["nbval-check-output"]
 show("vsgrpo_table3")
 
 # %% [markdown]
-# ## Figure 4 · Format reward with and without KL
+# ### Figure 4 · Format reward with and without KL
 #
 # The paper draws a collapse at $\beta = 0$ and none at a small positive $\beta$; it prints no numbers. Ours: the tiny model over a few dozen steps; thin lines are seeds.
 
@@ -684,7 +684,7 @@ else:
 # %% [markdown]
 # **What to notice.** There is no collapse here, but a few dozen steps with most of the model frozen say nothing about thousands. The recipes `vsgrpo_2b_think` and `vsgrpo_2b_think_beta0` are the published pair.
 #
-# ## Figure 5 · Format, accuracy and total reward
+# ### Figure 5 · Format, accuracy and total reward
 #
 # The paper observes that the format is learned within a few steps, and the task slowly and up to a limit.
 
@@ -701,7 +701,7 @@ if histories:
     save(figure, "vsgrpo_figure5", *log_files)
 
 # %% [markdown]
-# # The leaderboard
+# ## The leaderboard
 #
 # A public page ranks the released checkpoint on other benchmarks; its VSI-Bench number differs slightly from the paper's. The page mixes shares and per cent.
 

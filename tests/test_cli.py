@@ -18,6 +18,7 @@ from spacer_lib.artifacts import PROJECT_ROOT, read_json, write_json
 from spacer_lib.cli import choices
 from spacer_lib.rows import read_questions
 from spacer_lib.training.data import training_rows
+from spacer_lib.training.processes import launch as launching
 from spacer_lib.training.recipe import load_config
 
 
@@ -292,6 +293,16 @@ def test_recipe_typo_names_the_nearest_key(capsys, tmp_path):
     line = refused(capsys, "train", "--set", "learnin_rate=1", "--out", str(tmp_path))
     assert "learning_rate" in line
     assert not list(tmp_path.iterdir())
+
+
+def test_an_interrupted_run_says_how_to_go_on(capsys, tmp_path, monkeypatch):
+    def stopped(*args, **options):
+        raise launching.TrainingInterrupted(tmp_path)
+
+    monkeypatch.setattr(launching, "launch", stopped)
+    assert cli.main(["train", "--config", "tiny", "--out", str(tmp_path)]) == 130
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("spacer train: Training was interrupted before its first")
 
 
 def test_unknown_study_arm(capsys, tmp_path):

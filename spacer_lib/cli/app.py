@@ -8,6 +8,7 @@ import copy
 import functools
 import inspect
 import resource
+import sys
 import time
 import typing
 from collections.abc import Callable
@@ -28,6 +29,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+INTERRUPTED = 130  # exit code of what SIGINT ended, as shells have it
 extras = typer.Typer(
     name="extras",
     help="Commands and options beside the first path.",
@@ -116,12 +118,19 @@ def _add(
 
     @functools.wraps(function)
     def run(*, json_file: Path | None = None, **options: Any) -> None:
-        with in_one_line():  # here, since typer ends quietly at any broken pipe
-            if json_file is not None:
-                _check_json(json_file)  # an error before the work, not after it
-            result = function(**options)
-            if json_file is not None:
-                write_json(json_file, result)
+        try:
+            with in_one_line():  # here, since typer ends quietly at any broken pipe
+                if json_file is not None:
+                    _check_json(json_file)  # an error before the work, not after it
+                result = function(**options)
+                if json_file is not None:
+                    write_json(json_file, result)
+        except KeyboardInterrupt as interrupt:
+            if not str(interrupt):
+                raise
+            # Typer would say "Aborted" alone.
+            print(f"spacer {_name(function)}: {interrupt}", file=sys.stderr, flush=True)
+            raise typer.Exit(INTERRUPTED) from None
 
     kind = inspect.Parameter.KEYWORD_ONLY
     own = [

@@ -329,7 +329,7 @@ def steps_of_run(config: TrainConfig, rows: int) -> int:
 
 
 def count_rows(config: TrainConfig) -> int | None:
-    """Rows of a recipe's file, unread; at most so many serve. ``None``: no such file.
+    """Rows of a recipe's file, unread; at most so many serve. ``None``: not known.
 
     Parameters
     ----------
@@ -337,6 +337,7 @@ def count_rows(config: TrainConfig) -> int | None:
     """
     path = Path(config.data_path or "")
     path = path if path.exists() else PROJECT_ROOT / path
+    path = path / "train.jsonl" if path.is_dir() else path
     if not config.data_path or not path.is_file() or path.suffix != ".jsonl":
         return config.data_rows
     with open(path, "rb") as file:

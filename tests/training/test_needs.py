@@ -12,11 +12,16 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoModelForImageTextToText
 
 from spacer_lib import cli
-from spacer_lib.artifacts import read_json
+from spacer_lib.artifacts import read_json, write_jsonl
 from spacer_lib.models.shapes import Stack, shape_config, sizes_of
 from spacer_lib.training import needs as needing
 from spacer_lib.training.gpu_needs import GIB, layer_numbers, require_gpu_memory
-from spacer_lib.training.needs import require_disk, run_needs, step_seconds
+from spacer_lib.training.needs import (
+    count_rows,
+    require_disk,
+    run_needs,
+    step_seconds,
+)
 from spacer_lib.training.processes import launch as launching
 from spacer_lib.training.processes.launch import launch
 from spacer_lib.training.recipe import load_config
@@ -35,6 +40,25 @@ def disk(monkeypatch):
         monkeypatch.setattr(needing.shutil, "disk_usage", lambda path: usage)
 
     return pretend
+
+
+@pytest.mark.parametrize(
+    "name, data_rows, rows",
+    [
+        ("", None, 7),
+        ("train.jsonl", None, 7),
+        ("train.jsonl", 5, 5),
+        ("", 9, 7),
+        ("absent.jsonl", 9, 9),
+        ("absent.jsonl", None, None),
+    ],
+)
+def test_rows_of_a_file_or_of_the_folder_of_a_question_set(
+    tmp_path, name, data_rows, rows
+):
+    write_jsonl(tmp_path / "train.jsonl", [{}] * 7)
+    changes = {"data_path": str(tmp_path / name), "data_rows": data_rows}
+    assert count_rows(load_config("tiny", changes)) == rows
 
 
 def of_recipe(name, *changes, workers=8):

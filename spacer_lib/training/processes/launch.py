@@ -104,7 +104,9 @@ class TrainingInterrupted(KeyboardInterrupt):
         if kept:
             step = kept[-1].name.removeprefix("checkpoint-")
             text = f"Training was interrupted. A checkpoint of step {step} is kept. "
-            remedy = "Set resume = True and run this again to go on from there."
+            remedy = (
+                "To go on, run this again with resume = True (--resume in a shell)."
+            )
         super().__init__(text + remedy)
 
     def _render_traceback_(self) -> list[str]:
