@@ -9,10 +9,10 @@ side      A is [just] [to the] left (right, west, east, north, south) of B;
 nearer    A is closer (nearer, farther, further) to B than to C; … to B than C is
 length    A is 2.5 metres (cells) [away] from B; the distance between A and B is 4 cells
 count     there are 3 A; I see (count) 3 A; ``A=3`` in a counting question
-offset    ``A+4-2``: columns and rows from the question's first object to A;
-          ``57x42+4-2``: from its first object to its second; ``A4,2`` and ``4,2``: the
-          same without signs. A length after it (``=22``: fifths of a cell; tenths
-          where there are no signs) is a relation too.
+offset    ``A+4-2``: columns and rows from the question's first object to A, also
+          after A's cell (``A75+4-2``); ``A4,2``: the same without signs; ``4,2``: to
+          its second object. A length after it (``=22``: fifths of a cell; tenths where
+          there are no signs) is a relation too.
 ========  ========================================================================
 
 The second half is how the tiny model's workings write (``tiny.thoughts``,
@@ -189,7 +189,7 @@ _COUNT = re.compile(
 )
 _SHORT_COUNT = re.compile(rf"{_NAME}=([0-9]{{1,2}})(?![0-9])")
 _OFFSET = re.compile(
-    rf"(?:{_NAME}|[0-9]{{1,3}}x[0-9]{{1,3}})"
+    rf"{_NAME}(?:[0-9]{{2}})?"
     r"([+-][0-9]{1,2})([+-][0-9]{1,2})(?:=([0-9]{1,3}))?(?![0-9])"
 )
 _STEPS = re.compile(
@@ -272,7 +272,7 @@ def _short(text: str, names: tuple[str, ...], row: Question) -> Iterator[Stateme
     if kind not in _OFFSETS or len(asked) < 2:
         return
     for a, x, y, length in _OFFSET.findall(text):
-        to = names[int(a)] if a else asked[1]
+        to = names[int(a)]
         yield Statement("offset", (asked[0], to), (float(x), float(y)))
         if length and kind != "object_rel_direction":  # there it is a sector
             yield _length(asked[0], to, str(int(length) / 5), "cells")

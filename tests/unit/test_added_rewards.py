@@ -34,8 +34,7 @@ from spacer_lib.rewards.score import check_item, score
 from spacer_lib.rewards.trl import trl_reward_functions
 from spacer_lib.rooms.synthetic.layout import draw_room
 from spacer_lib.rooms.synthetic.views import to_scene
-from spacer_lib.tiny.curriculum import draw_row
-from spacer_lib.tiny.demonstrations import TINY_TASKS, demonstrate
+from spacer_lib.tiny.curriculum import demonstration, draw_rows
 
 CELLS = {"chair": [[2, 5], [4, 4]], "lamp": [[6, 8]], "bed": [[1, 1]], "sofa": [[8, 2]]}
 BOXES = {
@@ -70,15 +69,6 @@ ALL = RewardConfig(
     length_window=None,
     **{f"{name}_weight": 1.0 for name in ADDED},
 )
-
-
-def dollhouse_rows(count):
-    tasks = itertools.cycle(TINY_TASKS)
-    rows = (
-        draw_row(s, "new", next(tasks), exact_boxes=False)
-        for s in range(9100000, 10**9)
-    )
-    return list(itertools.islice((row for row in rows if row), count))
 
 
 @pytest.fixture(scope="module")
@@ -180,7 +170,9 @@ STATED = [
     ("sofa+7+1=35,lamp+5+7=43,sofa", NEAR, 4, 0, "and lengths in fifths"),
     ("sofa+7+1=35,lamp+5+7=14,lamp", NEAR, 3, 1, "14 fifths are 2.8 cells"),
     ("sofa7,1=71,lamp5,7=86,sofa", NEAR, 4, 0, "without signs: tenths"),
-    ("57x42+7+1=35", FAR, 2, 0, "from the first object to the second"),
+    ("bed13:sofa84+7+1=02,lamp68+5+5=11,15,left", SIDE, 1, 1, "after cells"),
+    ("bed13:sofa84+7+1=35,lamp68+5+5=35,sofa", NEAR, 2, 2, "after cells, lengths"),
+    ("57x42,bed13:sofa84+7+1=35", FAR, 2, 0, "after its cell, of two objects"),
     ("7,1=71", FAR, 2, 0, "the same without signs"),
     ("", COUNT, 0, 0, "nothing"),
     ("\x02" + "9" * 400 + "\x03 is left of \x020\x03", COUNT, 0, 0, "our own marks"),
@@ -194,17 +186,31 @@ def test_statements_by_hand(thought, row, right, wrong, why):
     assert found.score == max(0, right - wrong) / max(4, right + wrong)
 
 
-def test_every_true_working_of_the_tiny_model_is_right():
-    rows, stated = dollhouse_rows(24), 0
-    for row in rows:
-        text = demonstrate(row)
+# Types whose workings state relations.
+STATING = {
+    "object_abs_distance": 2,  # an offset and its length
+    "object_rel_distance": 6,
+    "object_rel_direction_easy": 2,
+    "object_rel_direction_medium": 2,
+    "object_rel_direction_hard": 2,
+}
+
+
+@pytest.mark.parametrize("view", ["new", "turn"])
+def test_every_true_working_of_the_tiny_model_is_right(view):
+    """Dollhouse and room seen from inside: no relation is missed, none is wrong."""
+    for row in draw_rows(9_100_000, 36, view):
+        text = demonstration(row)
         if text is None:
             continue
         working = text.split("</map>")[1].split("</think>")[0]
         found = check_thought(working, row, row["map"])
         assert not found.wrong, (working, found)
-        stated += len(found.right)
-    assert stated >= 40
+        # Not told: where an object has several places, and lengths between them.
+        most = STATING.get(row["question_type"], 1)
+        if all(len(row["map"][name]) == 1 for name in row["categories"] or ()):
+            least = most if row["question_type"] in STATING else 0
+            assert least <= len(found.right) <= most, (working, found)
 
 
 def test_statements_are_read_in_the_frame_of_the_drawn_map():
