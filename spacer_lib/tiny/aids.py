@@ -6,10 +6,12 @@ Neither changes the model's classes, and the saved model has none of their weigh
 shows relative to the camera, and the language model's second layer where that is on the
 map. The tower sees frames one by one and cannot know the heading of a frame.
 
-*Taught attention*: in the third layer, three heads are taught where a word of the
-thought is read from (``thoughts.Pointer``).
+*Taught attention*: in the third layer, four heads are taught where a word of the
+thought is read from, and in the second one head whose cell a digit is part of
+(``thoughts.Pointer``).
 """
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -21,10 +23,16 @@ from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import rotate_half
 
 from spacer_lib.rooms.synthetic.layout import STYLES
 from spacer_lib.tiny.shown import ShownRoom
+from spacer_lib.tiny.thoughts import FIRST, NAME, QUESTION, SECOND, VIDEO
 
 CATEGORIES = STYLES["home"].categories
 GRID = 10
 MAP_LAYERS = 2  # of the language model; after them a token knows its cell
+# Kind of pointer → (layer, head) that is taught it.
+TAUGHT = {
+    **{kind: (MAP_LAYERS, kind) for kind in (VIDEO, FIRST, SECOND, QUESTION)},
+    NAME: (MAP_LAYERS - 1, 0),
+}
 # Of the tower's targets: lower end of the first bin, width of a bin, number of bins.
 BINS = {
     "bearing_deg": (-60.0, 5.0, 24),
@@ -135,32 +143,42 @@ class Heads(nn.Module):
         }
 
 
-class Taught(nn.Module):
-    """Remembers the input of one attention layer, and says what its heads look at.
+class Taught:
+    """Remembers the inputs of attention layers, and says what their heads look at.
 
     Used as a context around a forward pass; ``loss`` may be called after it.
+
+    Parameters
+    ----------
+    layers : sequence of modules
+        Of the language model.
     """
 
-    def __init__(self, layer: Any) -> None:
-        super().__init__()
-        self._layer = [layer]  # in a list: not a part of this module
-        self._inputs: tuple[Tensor, ...] = ()
+    def __init__(self, layers: Sequence[Any]) -> None:
+        self._layers = layers
+        self._inputs: dict[int, tuple[Tensor, ...]] = {}
 
     def __enter__(self) -> "Taught":
-        def keep(module: Any, args: Any, kwargs: Any) -> None:
+        def keep(number: int, module: Any, args: Any, kwargs: Any) -> None:
             hidden = args[0] if args else kwargs["hidden_states"]
-            self._inputs = (hidden, *kwargs["position_embeddings"])
+            self._inputs[number] = (hidden, *kwargs["position_embeddings"])
 
-        self._hook = self._layer[0].register_forward_pre_hook(keep, with_kwargs=True)
+        self._hooks = [
+            self._layers[number].register_forward_pre_hook(
+                functools.partial(keep, number), with_kwargs=True
+            )
+            for number in {layer for layer, _ in TAUGHT.values()}
+        ]
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._hook.remove()
+        for hook in self._hooks:
+            hook.remove()
 
     @property
     def hidden(self) -> Tensor:
-        """(B, L, hidden) input of the layer."""
-        return self._inputs[0]
+        """(B, L, hidden) after ``MAP_LAYERS``."""
+        return self._inputs[MAP_LAYERS][0]
 
     def loss(
         self,
@@ -172,18 +190,20 @@ class Taught(nn.Module):
         Parameters
         ----------
         pointers : dict
-            Head → (batch row (n,), position (n,), right tokens (n, L) bool).
+            Key of ``TAUGHT`` → (batch row (n,), position (n,), right tokens (n, L)
+            bool).
         visible : (B, L, L) bool
             Which keys a query may see.
         """
-        hidden, cos, sin = self._inputs
-        layer = self._layer[0]
-        attention, states = layer.self_attn, layer.input_layernorm(hidden)
-        size, share = attention.head_dim, attention.num_key_value_groups
         losses = []
-        for head, (rows, at, right) in pointers.items():
+        for name, (rows, at, right) in pointers.items():
             if not len(rows):
                 continue
+            number, head = TAUGHT[name]
+            hidden, cos, sin = self._inputs[number]
+            layer = self._layers[number]
+            attention, states = layer.self_attn, layer.input_layernorm(hidden)
+            size, share = attention.head_dim, attention.num_key_value_groups
             mine = slice(size * head, size * (head + 1))
             group = slice(size * (head // share), size * (head // share + 1))
             query = F.linear(

@@ -34,7 +34,7 @@ from spacer_lib.tiny import model as tiny
 from spacer_lib.tiny import stages
 from spacer_lib.tiny.aids import (
     CATEGORIES,
-    MAP_LAYERS,
+    TAUGHT,
     WEIGHTS,
     Heads,
     Taught,
@@ -213,7 +213,7 @@ class Packer:
         """
         ids, labels, segments, places = [], [], [], []
         media: list[Mapping[str, Tensor]] = []
-        found: dict[int, list[tuple[int, int, list[int]]]] = {k: [] for k in range(4)}
+        found: dict[int, list[tuple[int, int, list[int]]]] = {k: [] for k in TAUGHT}
         for b, (room, asked) in enumerate(rooms):
             row = list(self.prefix.ids) if video else []
             media += self._media(room) if video else []
@@ -319,7 +319,7 @@ def forward(model: Any, batch: Batch) -> Passed:
         embeddings = embeddings.masked_scatter(where, features)
         features = features.view(len(batch.input_ids), VIDEO_TOKENS, -1)
     mask = batch.visible | torch.eye(batch.visible.shape[1], dtype=torch.bool)
-    with Taught(core.language_model.layers[MAP_LAYERS]) as taught:
+    with Taught(core.language_model.layers) as taught:
         states = core.language_model(
             inputs_embeds=embeddings,
             position_ids=batch.positions,
@@ -377,13 +377,13 @@ class InsideConfig:
     vision_steps: int = 800
     vision_rooms: int = 24
     vision_lr: float = 3e-3
-    joint_steps: int = 2600
+    joint_steps: int = 2000
     joint_rooms: int = 8
     joint_questions: int = 3
     joint_lr: float = 2.5e-3
     text_rooms: int = 10
     text_questions: int = 4
-    text_steps: int = 1000
+    text_steps: int = 500
     taught: bool = True
     pointer_weight: float = 2.0
     text_weight: float = 0.5

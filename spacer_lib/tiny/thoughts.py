@@ -18,7 +18,8 @@ from spacer_lib.tiny.demonstrations import SECTORS, sector
 from spacer_lib.tiny.shown import SHOWN, ShownRoom
 
 SIXTHS = 6  # of a quarter turn: a sector
-VIDEO, FIRST, SECOND, QUESTION = range(4)  # heads that are taught, see ``Pointer``
+# Heads that are taught, see ``Pointer``; the last in the layer below the others.
+VIDEO, FIRST, SECOND, QUESTION, NAME = range(5)
 LAST_VIEW = SHOWN.frames - 1  # by then everything was seen
 
 
@@ -188,8 +189,9 @@ def _write_map(thought: Thought, cells: CognitiveMap) -> None:
     thought.add(text + "</map>")
     for name, spots in cells.items():
         at = text.index(f'"{name}":')
+        named = start + at + 1
         if name in thought.seen:
-            thought.point(FIRST, start + at + 1, chars=(thought.seen[name],))
+            thought.point(FIRST, named, chars=(thought.seen[name],))
         at += len(name) + 3
         for k, (x, y) in enumerate(spots):
             at = text.index("[", at + 1)  # of this cell; the first opens the list
@@ -198,6 +200,7 @@ def _write_map(thought: Thought, cells: CognitiveMap) -> None:
             digits = start + at + 1, start + at + 3
             thought.cells.setdefault((name, x, y), digits)
             for digit in digits:
+                thought.point(NAME, digit + 1, chars=(named,))
                 thought.told.append((digit, digit + 1))
                 thought.point(VIDEO, digit, category=name, cell=(x, y))
             thought.told.append((digits[1] + 1, digits[1] + 2))  # whether one follows
@@ -213,9 +216,9 @@ class Placed(NamedTuple):
 
 def _write_cell(thought: Thought, name: str, cell: Sequence[int]) -> Placed:
     """``sofa75``: a category that the question names, and its cell from the map."""
-    thought.name(name)
-    cell = _cell(cell)
+    named, cell = thought.name(name), _cell(cell)
     at = thought.add(f"{cell[0]}{cell[1]}")
+    thought.point(NAME, at + 1, chars=(named,))
     for k, digit in enumerate(thought.cells[(name, *cell)]):
         thought.point(FIRST, at + k, chars=(digit,))
     return Placed(cell, (at, at + 1))
