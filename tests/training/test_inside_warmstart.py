@@ -1,6 +1,7 @@
 """The warm start's batches, thoughts and training aids, for the view from inside."""
 
 import json
+import re
 from collections import Counter
 from types import SimpleNamespace
 
@@ -18,7 +19,7 @@ from spacer_lib.maps.text import parse_map
 from spacer_lib.models.inputs import encode_prompts, token_types
 from spacer_lib.questions.generators import question_rows
 from spacer_lib.tiny import inside, stages
-from spacer_lib.tiny.aids import CATEGORIES, Heads, Taught, dense_targets
+from spacer_lib.tiny.aids import CATEGORIES, TAUGHT, Heads, Taught, dense_targets
 from spacer_lib.tiny.curriculum import (
     INSIDE_RULES,
     SEEDS,
@@ -31,6 +32,7 @@ from spacer_lib.tiny.shown import SHOWN
 from spacer_lib.tiny.thoughts import (
     FIRST,
     INSIDE_TASKS,
+    NAME,
     QUESTION,
     SECOND,
     VIDEO,
@@ -121,7 +123,12 @@ def test_pointers_name_what_a_word_is_read_from(thoughts):
                 word = heads[QUESTION].word
                 assert word in row["question"] and text[char:].strip().startswith(word)
                 read["word"] += 1
-    assert min(read[k] for k in ("offset", "cell", "view", "side", "word")) > 20
+            if NAME in heads:  # read at the digit before
+                assert text[char - 1].isdecimal()
+                names = re.finditer("|".join(row["map"]), text[:char])
+                assert heads[NAME].chars == ([found.start() for found in names][-1],)
+                read["name"] += 1
+    assert min(read[k] for k in ("offset", "cell", "view", "side", "word", "name")) > 20
 
 
 def test_options_of_an_order_are_read_until_the_views_fall_back(thoughts):
@@ -292,7 +299,8 @@ def test_taught_attention_is_the_layers_own(made):
     """The mass that the loss sees is what the layer's eager attention gives."""
     _, model, _, packer, asked = made
     batch = packer.batch(asked, video=True)
-    layer = model.model.language_model.layers[inside.MAP_LAYERS]
+    layers = {n: model.model.language_model.layers[n] for n, _ in TAUGHT.values()}
+    assert len(layers) == 2
     passed = inside.forward(model, batch)
     loss = passed.taught.loss(batch.pointers, batch.visible)
     captured = {}
@@ -300,26 +308,31 @@ def test_taught_attention_is_the_layers_own(made):
     def keep(module, query, key, value, mask, scaling, **options):
         keys = key.repeat_interleave(module.num_key_value_groups, dim=1)
         scores = query @ keys.transpose(2, 3) * scaling
-        captured["weights"] = scores.masked_fill(~mask, -torch.inf).softmax(-1)
+        captured[module.layer_idx] = scores.masked_fill(~mask, -torch.inf).softmax(-1)
         return sdpa(module, query, key, value, mask, scaling=scaling, **options)
 
     from transformers import AttentionInterface
     from transformers.integrations.sdpa_attention import sdpa_attention_forward as sdpa
 
     AttentionInterface.register("kept_here", keep)
-    text = layer.self_attn.config
+    text = model.model.language_model.layers[0].self_attn.config
     before = text._attn_implementation
-    layer.self_attn.config = type(text)(**text.to_dict())
-    layer.self_attn.config._attn_implementation = "kept_here"
+    kept = type(text)(**text.to_dict())
+    kept._attn_implementation = "kept_here"
     try:
+        for layer in layers.values():
+            layer.self_attn.config = kept
         inside.forward(model, batch)
     finally:
-        layer.self_attn.config = text
+        for layer in layers.values():
+            layer.self_attn.config = text
     assert text._attn_implementation == before
-    parts = [
-        -(captured["weights"][rows, head, at] * right).sum(-1).log().mean()
-        for head, (rows, at, right) in batch.pointers.items()
-    ]
+    parts = []
+    for kind, (rows, at, right) in batch.pointers.items():
+        number, head = TAUGHT[kind]
+        weights = captured[number][rows, head, at]
+        parts.append(-(weights * right).sum(-1).log().mean())
+    assert set(batch.pointers) == set(TAUGHT)
     assert loss.item() == pytest.approx(torch.stack(parts).mean().item(), rel=1e-4)
 
 
