@@ -6,7 +6,9 @@ import re
 
 import pytest
 
+from spacer_lib.evaluation.config import CONFIGS, load_evaluation
 from spacer_lib.rewards.config import PRESETS
+from spacer_lib.settings import setting_names
 from spacer_lib.training.recipe import (
     RECIPES,
     dump_config,
@@ -291,6 +293,14 @@ def test_each_grid_of_table_6_and_each_subset_of_figure_7_is_there():
     assert sizes == {5, 10, 15, 20}  # 10: tiny_no_map, grpo_no_map
     rows = sorted(load_config(n).data_rows for n in recipe_names() if "_data" in n)
     assert rows == [5_000, 10_000, 15_000, 20_000, 30_000]
+
+
+@pytest.mark.parametrize("name", setting_names(CONFIGS))
+def test_a_tiny_model_is_evaluated_as_it_was_trained(name):
+    recipe, asked = load_config(name), load_evaluation(name)
+    assert (asked.mode, asked.frames) == (recipe.prompt_mode, recipe.frames)
+    assert (asked.size, asked.max_pixels) == (recipe.frame_size, recipe.max_pixels)
+    assert asked.max_new_tokens == recipe.max_completion_length
 
 
 def test_paper_sizes_refuse_to_start_without_gpus():
