@@ -383,7 +383,7 @@ class InsideConfig:
     joint_lr: float = 2.5e-3
     text_rooms: int = 10
     text_questions: int = 4
-    text_steps: int = 500
+    text_steps: int = 1000
     taught: bool = True
     pointer_weight: float = 2.0
     text_weight: float = 0.5
