@@ -195,14 +195,17 @@ class Taught:
         visible : (B, L, L) bool
             Which keys a query may see.
         """
+        normed = {
+            number: self._layers[number].input_layernorm(hidden)
+            for number, (hidden, *_) in self._inputs.items()
+        }
         losses = []
         for name, (rows, at, right) in pointers.items():
             if not len(rows):
                 continue
             number, head = TAUGHT[name]
-            hidden, cos, sin = self._inputs[number]
-            layer = self._layers[number]
-            attention, states = layer.self_attn, layer.input_layernorm(hidden)
+            _, cos, sin = self._inputs[number]
+            attention, states = self._layers[number].self_attn, normed[number]
             size, share = attention.head_dim, attention.num_key_value_groups
             mine = slice(size * head, size * (head + 1))
             group = slice(size * (head // share), size * (head // share + 1))

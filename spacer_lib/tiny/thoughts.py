@@ -51,8 +51,9 @@ class Pointer(NamedTuple):
     Attributes
     ----------
     head : int
-        Of the attention layer that is taught: 0 looks at the video, 1 and 2 at what was
-        written, 3 at the question.
+        That is taught (``aids.TAUGHT``): ``VIDEO`` looks at the video, ``FIRST`` and
+        ``SECOND`` at what was written, ``QUESTION`` at the question, ``NAME`` at the
+        object whose cell a digit is part of.
     at : int
         Index of the character.
     chars : tuple of int

@@ -469,7 +469,8 @@ def test_an_interrupt_says_what_is_kept_and_how_to_go_on(tmp_path):
     (tmp_path / "checkpoints" / "checkpoint-3").mkdir()  # torn
     lines, shown = interrupted(tmp_path, "step 2/9")
     assert lines[1].endswith("interrupt again to end at once")
-    assert "A checkpoint of step 2 is kept" in shown and "--resume" in shown
+    assert "A checkpoint of step 2 is kept" in shown and "resume = True" in shown
+    assert "--resume" in shown
 
 
 @pytest.mark.slow
