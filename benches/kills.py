@@ -127,7 +127,7 @@ def make_inputs(folder: Path) -> Path:
     from spacer_lib.questions.general_sample import synthetic_general
     from spacer_lib.tiny.curriculum import SEEDS, draw_rows
 
-    rows = draw_rows(SEEDS["test"], 12, "new")
+    rows = draw_rows(SEEDS["test"], 12, "turn")
     write_jsonl(folder / "rows.jsonl", rows)
     synthetic_general(30, folder / "general", seed=0)
     for words in (

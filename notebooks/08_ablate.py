@@ -49,6 +49,7 @@ import numpy as np
 import pandas as pd
 import torch
 from IPython.display import display
+from spacer_lib.tiny.demonstrations import cell_distance
 from transformers.utils.logging import disable_progress_bar
 
 # %%
@@ -79,7 +80,6 @@ from spacer_lib.pictures import evaluation_plots, map_plots
 from spacer_lib.pictures.style import short_name, use_house_style
 from spacer_lib.rooms.synthetic.views import VIEWS
 from spacer_lib.tiny.curriculum import SEEDS, demonstrated, draw_rows
-from spacer_lib.tiny.demonstrations import cell_distance
 from spacer_lib.training.recipe import load_config
 
 # %%

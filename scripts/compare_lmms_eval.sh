@@ -90,7 +90,7 @@ sed -i "s#PACKAGE#$package#; s#DATA#$data#" "$work/task/vsibench_held_out.yaml"
 step "lmms-eval $LMMS_EVAL"
 rm -rf "$work/log"
 HF_HOME=$work/hf "$venv/bin/python" -m lmms_eval eval --model qwen2_5_vl --device cpu \
-    --model_args "pretrained=$work/model,device_map=cpu,max_num_frames=4,min_pixels=3136,max_pixels=3136,attn_implementation=sdpa" \
+    --model_args "pretrained=$work/model,device_map=cpu,max_num_frames=8,min_pixels=3136,max_pixels=3136,attn_implementation=sdpa" \
     --include_path "$work/task" --tasks vsibench_held_out,vsibench_held_out_bare \
     --batch_size 1 --log_samples --output_path "$work/log" >"$work/lmms_eval.log" 2>&1 ||
     { tail -n 20 "$work/lmms_eval.log" >&2; exit 1; }
@@ -99,7 +99,7 @@ grep -E 'vsibench_overall|_mra|_accuracy' "$work/lmms_eval.log" || true
 # --- this project ------------------------------------------------------------------
 spacer=(.venv/bin/python -m spacer_lib)
 held=(--benchmark held-out --data "$data")
-like=(--set frames=4 max_pixels=3136 min_pixels=3136 batch_size=1)
+like=(--set frames=8 max_pixels=3136 min_pixels=3136 batch_size=1)
 evaluate() { # evaluate NAME PROFILE POSITIONS
     step "spacer evaluate: $1"
     "${spacer[@]}" evaluate "${held[@]}" --model "$work/model" --profile "$2" \

@@ -1,4 +1,4 @@
-"""Draw what the model inside a room sees, draws and answers: the pictures of README.
+"""Draw what the tiny model sees, draws and answers: the pictures of README.
 
     python -m scripts.glance        # half a minute
 
@@ -19,7 +19,7 @@ from spacer_lib.evaluation.runner import evaluate
 from spacer_lib.pictures.figures import at_a_glance, preview
 from spacer_lib.pictures.style import use_house_style
 from spacer_lib.rows import Prediction, Question
-from spacer_lib.tiny.curriculum import SEEDS, demonstrated, draw_rows
+from spacer_lib.tiny.curriculum import DEMONSTRATED, SEEDS, draw_rows
 from spacer_lib.training.recipe import load_config
 
 QUESTIONS = 63  # seven of each type
@@ -38,8 +38,8 @@ def first(asked: list[Asked], kind: str, right: bool) -> Asked:
 def main() -> None:
     """Write both pictures."""
     use_house_style()
-    config = load_config("tiny_inside")
-    rows = draw_rows(SEEDS["test"], QUESTIONS, demonstrated(config.view))
+    config = load_config("tiny")
+    rows = draw_rows(SEEDS["test"], QUESTIONS, DEMONSTRATED)
     with tempfile.TemporaryDirectory() as folder:
         made = evaluate(
             *load(config.model_path, None),

@@ -2,9 +2,9 @@
 
     python -m scripts.keep_warmstarts runs/warmstart_0 runs/warmstart_1 runs/warmstart_2
 
-Writes ``papermill_runs/warmstart_inside.json`` from each run's ``provenance.json``. The
+Writes ``papermill_runs/warmstart.json`` from each run's ``provenance.json``. The
 typical seed has the median score on the demonstrated camera. To ship it:
-``spacer extras warmstart --recipe tiny_inside --seed SEED --out ITS_RUN --ship``.
+``spacer extras warmstart --seed SEED --out ITS_RUN --ship``.
 """
 
 import sys
@@ -13,7 +13,7 @@ from typing import Any
 
 from spacer_lib.artifacts import PROJECT_ROOT, read_json, write_json
 
-KEPT = PROJECT_ROOT / "papermill_runs" / "warmstart_inside.json"
+KEPT = PROJECT_ROOT / "papermill_runs" / "warmstart.json"
 
 
 def typical(seeds: dict[str, dict[str, Any]]) -> str:

@@ -3,7 +3,7 @@
 The files are VSI-Bench's (``test.parquet`` with its columns, videos in
 ``{dataset}/{scene_name}.mp4``) with two more columns: the true map and the question's
 categories, as JSON text, so that drawn maps can be scored. Rooms come from the seeds
-kept for tests (``curriculum.SEEDS``), about six questions per room. Without ``videos``
+kept for tests (``curriculum.SEEDS``), about five questions per room. Without ``videos``
 a column ``video`` holds each room's ``room://`` address: its frames are rendered, as in
 training, and not encoded.
 """
@@ -29,8 +29,8 @@ FRAME_PX = 224  # side of an encoded frame
 def write(
     folder: PathLike,
     *,
-    rooms: int = 120,
-    view: str = "new",
+    rooms: int = 130,
+    view: str = "turn",
     videos: bool = False,
     first_seed: int = FIRST_SEED,
 ) -> Path:
@@ -40,9 +40,10 @@ def write(
     ----------
     folder : path
     rooms : int
-        About 5.5 questions each.
+        About five questions each.
     view : str
-        ``new``: camera angles without demonstrations; ``seen``: demonstrated ones.
+        A key of ``rooms.synthetic.views.VIEWS``; ``turn`` is the one that the warm
+        start has demonstrations of.
     videos : bool
         Encode each room as an mp4 where VSI-Bench has its videos.
     first_seed : int

@@ -86,6 +86,6 @@ def _rows(benchmark: str, data: Path | None) -> tuple[str, list[Question]]:
     bench = named(benchmark)
     if data is not None:
         return bench.mode, bench.read(data)
-    from spacer_lib.tiny.curriculum import SEEDS, draw_rows
+    from spacer_lib.tiny.curriculum import DEMONSTRATED, SEEDS, draw_rows
 
-    return bench.mode, draw_rows(SEEDS["develop"], 1, "new")
+    return bench.mode, draw_rows(SEEDS["develop"], 1, DEMONSTRATED)

@@ -21,7 +21,6 @@ from spacer_lib.artifacts import (
 from spacer_lib.cli.app import Setting, command, extra
 from spacer_lib.cli.choices import CONFIGS, check_choice, names_in, one_of
 
-WARMSTARTS = ("tiny", "tiny_inside")
 Recipe = Annotated[
     str,
     typer.Option(
@@ -108,16 +107,10 @@ def _predict(settings: Any) -> dict[str, Any]:
     return {"steps_measured": 0, "predicted": needs and needs.record()}
 
 
-@extra("spacer extras warmstart --recipe tiny_inside")
+@extra("spacer extras warmstart --seed 1 --out runs/warmstart_1")
 def warmstart(
-    recipe: Annotated[
-        str,
-        typer.Option(
-            metavar="NAME", help=f"That starts from it: {one_of(WARMSTARTS)}."
-        ),
-    ] = "tiny",
     out: Annotated[
-        Optional[Path], typer.Option(help="Run folder; runs/warmstart_NAME without it.")
+        Optional[Path], typer.Option(help="Run folder; runs/warmstart without it.")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of weights and rooms.")] = 0,
     ship: Annotated[
@@ -126,16 +119,14 @@ def warmstart(
 ) -> dict[str, Any]:
     """Train the tiny model's warm start again, from random weights."""
     from spacer_lib.study import warmstart_metrics
-    from spacer_lib.tiny import inside, warmstart
+    from spacer_lib.tiny import warmstart
     from spacer_lib.training.recipe import load_config
 
-    check_choice("--recipe", recipe, WARMSTARTS, "cli.no-warm-start")
-    settings = load_config(recipe)
-    out = out or PROJECT_ROOT / "runs" / f"warmstart_{recipe}"
-    chain: Any = inside if recipe == "tiny_inside" else warmstart
-    config = (chain.InsideConfig if chain is inside else chain.WarmstartConfig)(seed)
+    settings = load_config("tiny")
+    config = warmstart.WarmstartConfig(seed)
     evaluate = functools.partial(warmstart_metrics, recipe=settings, view=config.view)
-    model = chain.run(out, config, evaluate)
+    out = out or PROJECT_ROOT / "runs" / "warmstart"
+    model = warmstart.run(out, config, evaluate)
     record = read_record(model.parent / "provenance.json", "metrics")
     print(f"{model}: {record['metrics']}")
     if ship:

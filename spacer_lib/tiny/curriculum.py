@@ -1,4 +1,4 @@
-"""Questions and texts for the tiny models, made from room seeds.
+"""Questions and demonstrations for the tiny model, made from room seeds.
 
 No room is used twice: warm start, SG-RLVR and the held-out evaluation draw their rooms
 from disjoint ranges of seeds (``SEEDS``).
@@ -14,7 +14,7 @@ import numpy as np
 
 from spacer_lib.language.tags import begin_with_map
 from spacer_lib.questions.generators import Rules, question_rows
-from spacer_lib.rooms.synthetic.layout import KINDS, draw_room
+from spacer_lib.rooms.synthetic.layout import draw_room
 from spacer_lib.rooms.synthetic.views import (
     VIEWS,
     address_parts,
@@ -23,23 +23,32 @@ from spacer_lib.rooms.synthetic.views import (
 )
 from spacer_lib.rows import CognitiveMap, Question
 from spacer_lib.tiny import thoughts
-from spacer_lib.tiny.demonstrations import TINY_TASKS, demonstrate
 from spacer_lib.tiny.shown import show
 from spacer_lib.tiny.thoughts import INSIDE_TASKS
 
 # First seed of each part, which takes consecutive seeds.
 SEEDS = {
-    "warmstart": 1_000_000,
     "grpo": 5_000_000,
     "form": 7_000_000,  # where a study teaches the form of an answer
     "develop": 8_000_000,
     "test": 9_000_000,
+    "warmstart": 20_000_000,  # see `warmstart.first_seed`
 }
 
+DEMONSTRATED = "turn"  # the camera that the warm start has demonstrations of
+
+DOLLHOUSE_TASKS = (
+    "object_counting",
+    "object_abs_distance",
+    "object_rel_distance",
+    "object_rel_direction_easy",
+    "object_rel_direction_medium",
+    "object_rel_direction_hard",
+)
 # Rooms have four or five categories, so a question has three options, and counting
 # starts at one. The order of options is fixed: with shuffled letters so small a model
 # needed far longer to learn directions (LOG.md).
-TINY_RULES = Rules(
+DOLLHOUSE_RULES = Rules(
     min_count=1,
     rel_distance_options=3,
     rel_distance_margin_m=0.3,
@@ -50,23 +59,18 @@ TINY_RULES = Rules(
 )
 # Rooms seen from inside are larger, and their furniture is turned by quarters.
 INSIDE_RULES = dataclasses.replace(
-    TINY_RULES, abs_distance="exact", direction_max_m=12.0
+    DOLLHOUSE_RULES, abs_distance="exact", direction_max_m=12.0
 )
 
 
 def tasks_of(view: str) -> tuple[str, ...]:
     """Question types that are asked about the rooms of a view."""
-    return INSIDE_TASKS if VIEWS[view].style == "home" else TINY_TASKS
-
-
-def demonstrated(view: str) -> str:
-    """The view of the same kind of room that the warm start has demonstrations of."""
-    return "turn" if VIEWS[view].style == "home" else "seen"
+    return INSIDE_TASKS if VIEWS[view].style == "home" else DOLLHOUSE_TASKS
 
 
 def rules_of(view: str) -> Rules:
     """Which questions are asked about the rooms of a view."""
-    return INSIDE_RULES if VIEWS[view].style == "home" else TINY_RULES
+    return INSIDE_RULES if VIEWS[view].style == "home" else DOLLHOUSE_RULES
 
 
 def room_rows(
@@ -121,16 +125,13 @@ def demonstration(row: Question, *, shape: str = "think") -> str | None:
     Parameters
     ----------
     row : Question
-        Of ``room_rows``: a row about a room seen from inside needs its address.
+        Of ``room_rows``; there are demonstrations about rooms seen from inside alone.
     shape : str
-        One of ``language.tags.SHAPES``, see ``demonstrations.demonstrate``.
+        One of ``language.tags.SHAPES``, see ``thoughts.completion``.
     """
     place = _inside(row)
-    if place is not None:
-        shown = show(*place)
-        return thoughts.completion(row, shown, shape=shape) if shown else None
-    known = row["question_type"] in TINY_TASKS
-    return demonstrate(row, shape=shape) if known else None
+    shown = show(*place) if place is not None else None
+    return thoughts.completion(row, shown, shape=shape) if shown else None
 
 
 def beginning(row: Question, cells: CognitiveMap) -> str:
@@ -208,20 +209,3 @@ def training_rows(
 ) -> list[Question]:
     """``count`` rows of one part of ``SEEDS``, for a run without a question file."""
     return draw_rows(SEEDS[part], count, view, shares=shares, exact_boxes=False)
-
-
-def tokenizer_corpus() -> list[str]:
-    """Text with every word that the tiny model reads or writes as one token."""
-    lines: list[str] = []
-    for style in ("dollhouse", "furnished"):
-        for seed in range(40):
-            room = draw_room(seed, style)
-            rows, _ = question_rows(to_scene(room), 0, rules=TINY_RULES)
-            for row in rows:
-                lines.append(row["question"])
-                lines.extend(row["options"] or ())
-                if row["question_type"] in TINY_TASKS and style == "dollhouse":
-                    lines.append(demonstrate(row) or "")
-    for name in KINDS:
-        lines.append(f"the {name} {name}, {name}(s) A. {name}\n{name}=")
-    return lines

@@ -14,10 +14,11 @@ from typing import Any, NamedTuple
 
 from spacer_lib.maps.text import map_to_text
 from spacer_lib.rows import CognitiveMap, Question
-from spacer_lib.tiny.demonstrations import SECTORS, sector
 from spacer_lib.tiny.shown import SHOWN, ShownRoom
 
-SIXTHS = 6  # of a quarter turn: a sector
+SECTOR_DEG = 15
+SECTORS = 360 // SECTOR_DEG
+SIXTHS = SECTORS // 4  # of a quarter turn: a sector
 # Heads that are taught, see ``Pointer``; the last in the layer below the others.
 VIDEO, FIRST, SECOND, QUESTION, NAME = range(5)
 LAST_VIEW = SHOWN.frames - 1  # by then everything was seen
@@ -108,6 +109,11 @@ class Thought:
     def point(self, head: int, at: int, **source: Any) -> None:
         """The character ``at`` is read from there."""
         self.pointers.append(Pointer(head, at, **source))
+
+
+def sector(dx: int, dy: int) -> int:
+    """Direction of a cell offset in 15-degree sectors, 0 = +x, counter-clockwise."""
+    return round(math.degrees(math.atan2(dy, dx)) / SECTOR_DEG) % SECTORS
 
 
 Answer = str | None  # computed from the thought; None: cells do not determine it

@@ -1,463 +1,549 @@
-"""The tiny model's warm start: vision, reasoning from maps, then both together.
+"""The tiny model's warm start: vision, then video → thought → answer.
 
-Four stages, each with its own new rooms; a finished stage is not repeated:
-
-1. *vision*: a linear head on every video token predicts category and cell. It replaces
-   the pretrained vision tower of a published checkpoint;
-2. *text*: map → computation → answer without video: the language model learns to look
-   up coordinates and to calculate;
-3. *align*: video → map alone, tower frozen: the language model learns to read video
-   tokens in short sequences (without it, stage 4 does not use the video: LOG.md);
-4. *joint*: supervised fine-tuning on video → map → answer, with the vision loss.
-
-Stages 1 and 2 train different weights and run at the same time. Departure from SpaceR:
-the paper starts from an instruction-tuned 7B model and needs none of this.
+Two stages. *vision*: the tower and the language model's first layers learn the dense
+targets of ``aids``. *joint*: supervised fine-tuning on demonstrations of all kinds of
+question, several about each room behind one video, with both training aids; and the
+same without video, where everything that only the video tells carries no loss.
 """
 
-import functools
-import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from spacer_lib.artifacts import PathLike
-from spacer_lib.maps.grid import rasterize
-from spacer_lib.maps.text import map_to_text
-from spacer_lib.models.inputs import encode_prompts, join_media, pad_batch, token_types
-from spacer_lib.rooms.frames import VideoSettings
-from spacer_lib.rooms.synthetic.layout import STYLES, draw_room
-from spacer_lib.rooms.synthetic.views import VIEWS, to_scene, video_uri
-from spacer_lib.rooms.video import read_frames
-from spacer_lib.rows import CognitiveMap, Question
+from spacer_lib.errors import SpacerError
+from spacer_lib.models.checkpoints import adapt
+from spacer_lib.models.inputs import (
+    Clip,
+    encode_prompts,
+    join_media,
+    pad_batch,
+    token_types,
+)
+from spacer_lib.questions.generators import question_rows
+from spacer_lib.rooms.frames import FPS
+from spacer_lib.rows import Question
 from spacer_lib.tiny import model as tiny
 from spacer_lib.tiny import stages
-from spacer_lib.tiny.curriculum import SEEDS, draw_row, tokenizer_corpus
-from spacer_lib.tiny.demonstrations import demonstrate
-from spacer_lib.tiny.stages import Losses
+from spacer_lib.tiny.aids import (
+    CATEGORIES,
+    TAUGHT,
+    WEIGHTS,
+    Heads,
+    Taught,
+    dense_targets,
+)
+from spacer_lib.tiny.curriculum import DEMONSTRATED, INSIDE_RULES, SEEDS
+from spacer_lib.tiny.shown import SHOWN, ShownRoom, show
+from spacer_lib.tiny.thoughts import (
+    INSIDE_TASKS,
+    VIDEO,
+    Pointer,
+    Thought,
+    facts_of,
+    think,
+)
 
-CATEGORIES = STYLES["dollhouse"].categories
-GRID = 10
-VIDEO = VideoSettings(tiny.FRAME_COUNT, tiny.FRAME_SIZE)
-# First room of each stage, counted from SEEDS["warmstart"].
-STAGE_OFFSETS = {
-    "vision": 0,
-    "text": 1_000_000,
-    "joint": 2_000_000,
-    "align": 3_000_000,
+SIZES: dict[str, Any] = {
+    "layers": 4,
+    "vision_depth": 2,
+    "temporal": 1,
+    "tokens_per_second": 1,
 }
-STAGES = tuple(STAGE_OFFSETS)
+VIDEO_TOKENS = 128
+STAGES = ("vision", "joint")
 
-Shown = tuple[Question, str]  # a row and the completion to imitate
+Asked = tuple[Question, Thought]
+
+
+class Batch(NamedTuple):
+    """Packed rows: a prompt's video, then the branches of its questions.
+
+    Attributes
+    ----------
+    input_ids, labels : (B, L) int
+        A label is the token itself; -100 carries no loss.
+    positions : (3, B, L) int
+    visible : (B, L, L) bool
+        A branch sees the video and itself.
+    media : dict
+        Of the videos; empty without.
+    pointers : dict
+        See ``aids.Taught.loss``.
+    targets : dict or None
+        See ``aids.dense_targets``.
+    """
+
+    input_ids: Tensor
+    labels: Tensor
+    positions: Tensor
+    visible: Tensor
+    media: dict[str, Tensor]
+    pointers: dict[int, tuple[Tensor, Tensor, Tensor]]
+    targets: dict[str, Tensor] | None
+
+
+def build(seed: int = 0) -> tuple[Any, Any]:
+    """(processor, model) of the view from inside, initialised from a seed."""
+    torch.manual_seed(seed)
+    tokenizer = tiny.build_tokenizer(corpus())
+    processor = tiny.build_processor(tokenizer, frames=SHOWN.frames, temporal=1)
+    return processor, tiny.build_model(tokenizer, **SIZES)
+
+
+def corpus(rooms: int = 60) -> list[str]:
+    """Text with every word that the model reads or writes as one token."""
+    lines: list[str] = []
+    for seed in range(rooms):
+        for room in filter(None, [show("turn", seed)]):
+            facts = facts_of(room)
+            rows, _ = question_rows(room.scene, seed, rules=INSIDE_RULES)
+            for row in rows:
+                lines += [row["question"], *(row["options"] or ())]
+                thought = think(row, facts)
+                lines += [thought.text] if thought else []
+    lines += [f"{name}, {name}(s) the {name} {name}={name}@" for name in CATEGORIES]
+    return lines
+
+
+def ask(
+    room: ShownRoom, rng: np.random.Generator, count: int, weights: Mapping[str, float]
+) -> list[Asked]:
+    """``count`` demonstrations about one room, kinds drawn by weight."""
+    rows, _ = question_rows(
+        room.scene, int(rng.integers(2**31)), per_task=6, rules=INSIDE_RULES
+    )
+    by_task = {
+        task: [row for row in rows if row["question_type"] == task]
+        for task in INSIDE_TASKS
+    }
+    names = [task for task in INSIDE_TASKS if by_task[task]]
+    chances = np.array([weights.get(task, 1.0) for task in names])
+    facts, asked = facts_of(room), list[Asked]()
+    clip = Clip(room.frames, room.indices, room.view.frames, FPS)
+    while len(asked) < count:
+        task = names[rng.choice(len(names), p=chances / chances.sum())]
+        pool = by_task[task]
+        if task == "object_counting":
+            many = [row for row in pool if row["ground_truth"] != "1"]
+            pool = many if many and rng.random() < 0.8 else pool
+        row = pool[int(rng.integers(len(pool)))]
+        thought = think(row, facts)
+        if thought:
+            row["video"] = clip  # type: ignore[typeddict-item]
+            asked.append((row, thought))
+    return asked
+
+
+class _Told(NamedTuple):
+    """A question and its thought in tokens."""
+
+    question: list[int]  # without the chat's opening
+    words: list[str]  # of its tokens
+    thought: list[int]
+    spans: list[tuple[int, int]]  # characters of each token of the thought
+
+    def token_at(self, char: int) -> int:
+        """Index of the thought's token that holds a character."""
+        return next(k for k, (a, b) in enumerate(self.spans) if a <= char < b)
+
+    def find(self, option: str | None, word: str | None) -> int:
+        """Index of the question's token of a word or option, see ``Pointer``."""
+        if option is None:
+            return next(k for k, text in enumerate(self.words) if text.strip() == word)
+        end = self.end_of(option)
+        places = range(end, -1, -1)
+        return next(k for k in places if word in (None, self.words[k].strip()))
+
+    def end_of(self, option: str) -> int:
+        """Index of the last token of an option in the question."""
+        text = ""
+        for k, word in enumerate(self.words):
+            text += word
+            if text.endswith("\n" + option):
+                return k
+        raise SpacerError(
+            "option",
+            kind="tiny.no-such-option",
+            got=option,
+            expected=f"one of the question {text!r}",
+        )
+
+    def labels(self, thought: Thought, *, video: bool) -> list[int]:
+        """Tokens of the thought; -100 where only a video that is absent tells them."""
+        hidden = [] if video else thought.told
+        return [
+            -100 if any(a < end and b > start for start, end in hidden) else token
+            for token, (a, b) in zip(self.thought, self.spans, strict=True)
+        ]
+
+
+class Packer:
+    """Makes batches of rooms and their demonstrations.
+
+    Parameters
+    ----------
+    processor : of ``build``
+    prefix : Prefix
+        Of every prompt; see ``prompt_prefix``.
+    """
+
+    def __init__(self, processor: Any, prefix: "Prefix") -> None:
+        self.processor, self.prefix = processor, prefix
+        self.tokenizer = processor.tokenizer
+        opening = self.tokenizer("<|im_start|>user\n", add_special_tokens=False)
+        self.opening = len(opening["input_ids"])
+        self.first_video_token = self.opening + 1
+        self.start = int(prefix.positions[0, -1]) + 1  # text goes on after the video
+
+    def batch(
+        self, rooms: Sequence[tuple[ShownRoom, Sequence[Asked]]], *, video: bool
+    ) -> Batch:
+        """Pack each room's demonstrations into a row; none leave the video alone.
+
+        Without ``video`` a row begins at its first question, and what only the video
+        tells carries no loss.
+        """
+        ids, labels, segments, places = [], [], [], []
+        media: list[Mapping[str, Tensor]] = []
+        found: dict[int, list[tuple[int, int, list[int]]]] = {k: [] for k in TAUGHT}
+        for b, (room, asked) in enumerate(rooms):
+            row = list(self.prefix.ids) if video else []
+            media += self._media(room) if video else []
+            marks, branch = [-100] * len(row), [0] * len(row)
+            spots = [self.prefix.positions[:, : len(row)]]
+            for k, (question, thought) in enumerate(asked, start=1):
+                told = self._told(question, thought)
+                base = len(row) + len(told.question)
+                for pointer in thought.pointers:
+                    right = [base + told.token_at(char) for char in pointer.chars]
+                    if pointer.head == VIDEO and video:
+                        right += self._showing(room, pointer)
+                    if pointer.option is not None or pointer.word is not None:
+                        place = told.find(pointer.option, pointer.word)
+                        right.append(len(row) + place)
+                    if right:
+                        at = base + told.token_at(pointer.at) - 1
+                        found[pointer.head].append((b, at, right))
+                length = len(told.question) + len(told.thought)
+                row += told.question + told.thought
+                marks += [-100] * len(told.question)
+                marks += told.labels(thought, video=video)
+                branch += [k] * length
+                spots.append((self.start + torch.arange(length)).expand(3, -1))
+            ids.append(row)
+            labels.append(marks)
+            segments.append(branch)
+            places.append(torch.cat(spots, dim=1))
+        longest = max(map(len, ids))
+        segment = pad_batch(segments, -1, "right")[0]
+        visible = (segment[:, :, None] == segment[:, None]) | (segment[:, None] == 0)
+        return Batch(
+            pad_batch(ids, self.tokenizer.pad_token_id, "right")[0],
+            pad_batch(labels, -100, "right")[0],
+            torch.stack([F.pad(p, (0, longest - p.shape[1])) for p in places], dim=1),
+            visible & torch.ones(longest, longest, dtype=torch.bool).tril(),
+            join_media(media) if video else {},
+            {head: _stacked(some, longest) for head, some in found.items() if some},
+            dense_targets([room for room, _ in rooms]) if video else None,
+        )
+
+    def _media(self, room: ShownRoom) -> Sequence[Mapping[str, Tensor]]:
+        return encode_prompts(self.processor, [_silent(room)], "tiny", SHOWN)[1]
+
+    def _told(self, row: Question, thought: Thought) -> _Told:
+        (prompt,), _ = encode_prompts(self.processor, [row], "tiny", SHOWN, blind=True)
+        made = self.tokenizer(
+            thought.text + self.tokenizer.eos_token,
+            add_special_tokens=False,
+            return_offsets_mapping=True,
+        )
+        question = prompt[self.opening :]
+        words = self.tokenizer.batch_decode([[token] for token in question])
+        return _Told(question, words, made["input_ids"], made["offset_mapping"])
+
+    def _showing(self, room: ShownRoom, pointer: Pointer) -> list[int]:
+        """Positions of the video tokens that show a pointer's objects."""
+        cells = room.places.cells
+        meant = [
+            i
+            for i, instance in enumerate(room.scene.instances)
+            if pointer.category == instance.category
+            and (pointer.cell is None or pointer.cell == tuple(cells[i]))
+        ]
+        everything = pointer.category is None
+        shows = np.isin(room.tokens, meant) | everything
+        if pointer.view is not None:
+            shows[np.arange(len(shows)) != pointer.view] = False
+        found: list[int] = np.flatnonzero(shows).tolist()
+        return [self.first_video_token + place for place in found]
+
+
+def _stacked(
+    found: Sequence[tuple[int, int, list[int]]], length: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """(rows, positions, right tokens) of one head, see ``aids.Taught.loss``."""
+    right = torch.zeros(len(found), length, dtype=torch.bool)
+    for k, (_, _, places) in enumerate(found):
+        right[k, places] = True
+    rows, at, _ = zip(*found, strict=True)
+    return torch.tensor(rows), torch.tensor(at), right
+
+
+class Passed(NamedTuple):
+    """What a forward pass leaves for the losses."""
+
+    states: Tensor  # (B, L, hidden) after the last layer
+    features: Tensor | None  # (rooms, tokens, hidden) of the tower
+    taught: Taught
+
+
+def forward(model: Any, batch: Batch) -> Passed:
+    """Run packed rows through the stock classes."""
+    core = model.model
+    embeddings = core.get_input_embeddings()(batch.input_ids)
+    features = None
+    if batch.media:
+        output = core.visual(
+            batch.media["pixel_values_videos"], grid_thw=batch.media["video_grid_thw"]
+        )
+        features = getattr(output, "pooler_output", output)
+        where = (batch.input_ids == model.config.video_token_id)[..., None]
+        embeddings = embeddings.masked_scatter(where, features)
+        features = features.view(len(batch.input_ids), VIDEO_TOKENS, -1)
+    mask = batch.visible | torch.eye(batch.visible.shape[1], dtype=torch.bool)
+    with Taught(core.language_model.layers) as taught:
+        states = core.language_model(
+            inputs_embeds=embeddings,
+            position_ids=batch.positions,
+            attention_mask={"full_attention": mask[:, None]},
+            use_cache=False,
+        ).last_hidden_state
+    return Passed(states, features, taught)
+
+
+def token_loss(model: Any, states: Tensor, labels: Tensor) -> Tensor:
+    """Mean cross-entropy of the labelled tokens."""
+    wanted = labels[:, 1:]
+    on = wanted != -100
+    return F.cross_entropy(model.lm_head(states[:, :-1][on]), wanted[on])
+
+
+def video_tokens(batch: Batch, states: Tensor, video_token: int) -> Tensor:
+    """(rooms, tokens, hidden) states of the video's positions."""
+    where = batch.input_ids == video_token
+    return states[where].view(len(states), VIDEO_TOKENS, -1)
+
+
+def losses(
+    model: Any, heads: Heads, batch: Batch, *, pointers: bool, language: bool = True
+) -> dict[str, Tensor]:
+    """Every loss of a batch, by name."""
+    passed = forward(model, batch)
+    made: dict[str, Tensor] = {}
+    if batch.targets is not None and passed.features is not None:
+        hidden = video_tokens(batch, passed.taught.hidden, model.config.video_token_id)
+        made |= heads.losses(passed.features, hidden, batch.targets)
+    if language:
+        made["tokens"] = token_loss(model, passed.states, batch.labels)
+        if pointers and batch.pointers:
+            made["pointers"] = passed.taught.loss(batch.pointers, batch.visible)
+    return made
+
+
+# ---------------------------------------------------------------- training
 
 
 @dataclass(frozen=True)
 class WarmstartConfig:
-    """Steps, batches and learning rates of the four stages."""
+    """Steps, batches and learning rates; ``rooms`` of a batch share ``questions``.
+
+    Questions with video share its row; without video each has a row of its own:
+    ``text_questions`` a room for ``text_steps``, then one.
+
+    ``taught``: whether attention is taught (``aids.Taught``).
+    """
 
     seed: int = 0
-    view: str = "seen"
-    vision_steps: int = 1300
-    vision_batch: int = 32
+    view: str = DEMONSTRATED
+    first_room: int = SEEDS["warmstart"]
+    vision_steps: int = 800
+    vision_rooms: int = 24
     vision_lr: float = 3e-3
-    text_steps: int = 1400
-    text_batch: int = 48
-    text_lr: float = 2e-3
-    align_steps: int = 1500
-    align_batch: int = 16
-    align_lr: float = 3e-3
-    joint_steps: int = 350
-    joint_batch: int = 32
-    joint_lr: float = 1e-3
-    vision_weight: float = 0.05  # of the vision loss (per room) in the joint stage
+    joint_steps: int = 2000
+    joint_rooms: int = 8
+    joint_questions: int = 3
+    joint_lr: float = 2.5e-3
+    text_rooms: int = 10
+    text_questions: int = 4
+    text_steps: int = 1000
+    taught: bool = True
+    pointer_weight: float = 2.0
+    text_weight: float = 0.5
+    dense_weight: float = 0.4
+
+
+# Kinds whose workings are long are asked more often where there is no video.
+TEXT_WEIGHTS = {
+    "object_counting": 0.5,
+    "object_size_estimation": 0.2,
+    "room_size_estimation": 0.7,
+    "obj_appearance_order": 1.5,
+}
+
+
+class Prefix(NamedTuple):
+    """The prompt up to the end of the video: the same of every room.
+
+    Attributes
+    ----------
+    ids : list of int
+    positions : (3, P) int
+        Rotary.
+    """
+
+    ids: list[int]
+    positions: Tensor
+
+
+def prompt_prefix(processor: Any, model: Any, room: ShownRoom) -> Prefix:
+    """The prefix of every prompt, read from that of one room."""
+    (prompt,), (media,) = encode_prompts(processor, [_silent(room)], "tiny", SHOWN)
+    ids = torch.tensor([prompt])
+    grids = {k: v for k, v in media.items() if "grid" in k}
+    at, _ = model.model.get_rope_index(ids, token_types(ids, model.config), **grids)
+    end = prompt.index(processor.tokenizer.convert_tokens_to_ids("<|vision_end|>")) + 1
+    return Prefix(prompt[:end], at[:, 0, :end])
+
+
+def _silent(room: ShownRoom) -> Question:
+    """A row that shows a room and asks nothing."""
+    clip = Clip(room.frames, room.indices, room.view.frames, FPS)
+    row = {"question": "", "question_type": INSIDE_TASKS[0], "options": None}
+    return {**row, "video": clip}  # type: ignore[typeddict-item]
+
+
+def rooms_from(view: str, first: int) -> Iterator[ShownRoom]:
+    """Rooms of consecutive seeds whose objects are all seen."""
+    for seed in itertools.count(first):
+        room = show(view, seed)
+        if room is not None:
+            yield room
 
 
 def first_seed(config: WarmstartConfig, stage: str) -> int:
     """First room seed of a stage; no room is in two stages or runs."""
-    return SEEDS["warmstart"] + STAGE_OFFSETS[stage] + 200_000 * config.seed
+    part = config.first_room + 1_000_000 * config.seed
+    return part + 500_000 * STAGES.index(stage)
 
 
-# ---------------------------------------------------------------- batches
-
-
-class Stream(torch.utils.data.IterableDataset[Any]):
-    """Batches made from consecutive room seeds.
-
-    Parameters
-    ----------
-    first : int
-        First room seed.
-    batch : int
-        Items in a batch.
-    make : callable
-        Seed → item, or None to leave the seed out.
-    collate : callable
-        Items → batch.
-    length : callable, optional
-        Items of a pool of batches are sorted by it before they are cut into batches,
-        so that short questions are not padded to the longest.
-    pool : int
-        Batches in a pool.
-    """
+class Batches(torch.utils.data.IterableDataset[Any]):
+    """Batches of a stage, made in another process."""
 
     def __init__(
-        self,
-        first: int,
-        batch: int,
-        make: Callable[[int], Any],
-        collate: Callable[[list[Any]], Any],
-        length: Callable[[Any], int] | None = None,
-        pool: int = 8,
+        self, processor: Any, prefix: Prefix, config: WarmstartConfig, stage: str
     ) -> None:
-        self.first, self.batch = first, batch
-        self.make, self.collate, self.length, self.pool = make, collate, length, pool
+        self.processor, self.prefix = processor, prefix
+        self.config, self.stage = config, stage
 
-    def __iter__(self) -> Iterator[Any]:
-        seed, rng = self.first, np.random.default_rng(self.first)
-        while True:
-            items: list[Any] = []
-            while len(items) < self.batch * (self.pool if self.length else 1):
-                item = self.make(seed)
-                seed += 1
-                if item is not None:
-                    items.append(item)
-            if self.length:
-                items.sort(key=self.length)
-            batches = [
-                items[i : i + self.batch] for i in range(0, len(items), self.batch)
+    def __iter__(self) -> Iterator[list[Batch]]:
+        torch.set_num_threads(1)
+        config = self.config
+        first = first_seed(config, self.stage)
+        rooms = rooms_from(config.view, first)
+        rng = np.random.default_rng([first, 5])
+        packer = Packer(self.processor, self.prefix)
+        for step in itertools.count():
+            if self.stage == "vision":
+                shown = list(itertools.islice(rooms, config.vision_rooms))
+                yield [packer.batch([(room, []) for room in shown], video=True)]
+                continue
+            shown = list(itertools.islice(rooms, config.joint_rooms))
+            asked = [(r, ask(r, rng, config.joint_questions, {})) for r in shown]
+            again = [shown[k] for k in rng.integers(len(shown), size=config.text_rooms)]
+            many = config.text_questions if step < config.text_steps else 1
+            texts = [
+                (r, [one]) for r in again for one in ask(r, rng, many, TEXT_WEIGHTS)
             ]
-            for index in rng.permutation(len(batches)):
-                yield self.collate(batches[index])
+            yield [
+                packer.batch(asked, video=True),
+                packer.batch(texts, video=False),
+            ]
 
 
-def room_cells(
-    view: str, seed: int
-) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]:
-    """Frames of a room and its ``cell_grid``: input and target of the vision stage."""
-    source = video_uri(view, seed)
-    frames, *_ = read_frames(source, VIDEO.frames, VIDEO.size)
-    room = draw_room(seed, VIEWS[view].style)
-    return frames, cell_grid(rasterize(to_scene(room, with_boxes=False), GRID))
+def _build(config: WarmstartConfig) -> tuple[Any, Any, Heads]:
+    torch.set_num_threads(1)
+    processor, model = build(config.seed)
+    model = adapt(model)  # the same numbers, a sixth sooner
+    return processor, model, Heads(model.config.text_config.hidden_size)
 
 
-def cell_grid(cells: CognitiveMap) -> npt.NDArray[np.float32]:
-    """Map → (categories, 2, 10): 1 for columns and rows with the category."""
-    grid = np.zeros((len(CATEGORIES), 2, GRID), np.float32)
-    for name, spots in cells.items():
-        for x, y in spots:
-            grid[CATEGORIES.index(name), 0, x] = 1
-            grid[CATEGORIES.index(name), 1, y] = 1
-    return grid
-
-
-def demonstration(view: str, seed: int) -> Shown | None:
-    """(row, completion), or ``None`` if the answer computed from cells is wrong."""
-    row = draw_row(seed, view, exact_boxes=False)
-    completion = demonstrate(row) if row else None
-    return (row, completion) if row and completion else None
-
-
-def caption(view: str, seed: int) -> Shown:
-    """(row without a question, completion with the map alone)."""
-    room = draw_room(seed, VIEWS[view].style)
-    cells = rasterize(to_scene(room, with_boxes=False), GRID)
-    names = list(cells)
-    np.random.default_rng(seed).shuffle(names)  # questions need any order
-    row: Question = {
-        "id": f"caption:{seed}",
-        "problem_type": "",
-        "ground_truth": "",
-        "question": "",
-        "options": None,
-        "video": video_uri(view, seed),
-    }
-    return row, f"<think><map>{map_to_text(cells, last=names)}</map>"
-
-
-def encode(processor: Any, items: Sequence[Shown], *, video: bool) -> dict[str, Any]:
-    """Rows and completions → model inputs; the loss covers the response only.
-
-    Without video the cells of the map are unknown, so their digits have no loss.
-    """
-    tokenizer = processor.tokenizer
-    map_end = tokenizer.convert_tokens_to_ids("</map>")
-    digits = set(tokenizer.convert_tokens_to_ids(list("0123456789")))
-    rows = [row for row, _ in items]
-    prompts, media = encode_prompts(processor, rows, "tiny", VIDEO, blind=not video)
-    sequences, targets = [], []
-    for prompt, (_, completion) in zip(prompts, items, strict=True):
-        text = completion + tokenizer.eos_token
-        response = tokenizer(text, add_special_tokens=False)["input_ids"]
-        labels = list(response)
-        if not video:
-            for i in range(response.index(map_end)):
-                if response[i] in digits:
-                    labels[i] = -100
-        sequences.append(prompt + response)
-        targets.append([-100] * len(prompt) + labels)
-    input_ids, attention_mask = pad_batch(sequences, tokenizer.pad_token_id, "right")
-    return {
-        "input_ids": input_ids,
-        "attention_mask": attention_mask,
-        "labels": pad_batch(targets, -100, "right")[0],
-        **join_media(media),
-    }
-
-
-def encode_with_targets(
-    processor: Any, items: Sequence[Shown]
-) -> tuple[dict[str, Any], Tensor]:
-    """Demonstrations → model inputs, and the vision targets of the same rooms."""
-    grids = np.stack([cell_grid(row["map"] or {}) for row, _ in items])
-    return encode(processor, items, video=True), torch.from_numpy(grids)
-
-
-def _length(item: Shown) -> int:
-    row, completion = item
-    return len(completion) + len(row["question"])
-
-
-# ---------------------------------------------------------------- vision loss
-
-
-class MapHead(torch.nn.Linear):
-    """Logits of (category, column) and (category, row) for every video token.
-
-    The logits of a room are their logsumexp over tokens. Columns and rows are separate,
-    since a map is written digit by digit: with one output per cell the language model
-    could hardly read the features (LOG.md).
-    """
-
-    def __init__(self, hidden: int) -> None:
-        super().__init__(hidden, len(CATEGORIES) * 2 * GRID)
-        size = tiny.FRAME_SIZE
-        tokens = VIDEO.frames // tiny.TEMPORAL * (size // tiny.PATCH // 2) ** 2
-        with torch.no_grad():  # start at the prior: about five objects in a room
-            self.weight.mul_(0.5)
-            self.bias.fill_(math.log(10 / self.out_features / tokens))
-
-    def room_logits(self, features: Tensor, rooms: int) -> Tensor:
-        """(tokens of all rooms, hidden) → (rooms, categories, 2, 10)."""
-        logits = self(features.view(rooms, -1, self.in_features))
-        return logits.logsumexp(dim=1).view(rooms, len(CATEGORIES), 2, GRID)
-
-    def loss(self, features: Tensor, target: Tensor) -> Tensor:
-        """Binary cross-entropy, summed over cells, mean over rooms.
-
-        ``target``: (rooms, categories, 2, 10), see ``cell_grid``.
-        """
-        logits = self.room_logits(features, len(target))
-        loss = F.binary_cross_entropy_with_logits(logits, target, reduction="sum")
-        return loss / len(target)
-
-
-def _features(output: Any) -> Tensor:
-    features: Tensor = getattr(output, "pooler_output", output)
-    return features
-
-
-def _video_features(tower: Any, encoded: Any) -> Tensor:
-    pixels, grid = encoded["pixel_values_videos"], encoded["video_grid_thw"]
-    return _features(tower(pixels, grid_thw=grid))
-
-
-def _pixels(processor: Any, frames: Iterable[npt.NDArray[np.uint8]]) -> Any:
-    frames = list(frames)
-    return processor.video_processor(
-        videos=[torch.from_numpy(f).permute(0, 3, 1, 2) for f in frames],
-        do_sample_frames=False,
-        return_tensors="pt",
-        video_metadata=[{"total_num_frames": len(f), "fps": 1.0} for f in frames],
-    )
-
-
-# ---------------------------------------------------------------- stages
+def _batches(
+    config: WarmstartConfig, stage: str, processor: Any, model: Any
+) -> Iterator[list[Batch]]:
+    prefix = prompt_prefix(processor, model, next(rooms_from(config.view, 0)))
+    return stages.in_background(Batches(processor, prefix, config, stage), ahead=6)
 
 
 def _train(
     config: WarmstartConfig,
     stage: str,
-    parameters: Iterable[torch.nn.Parameter],
-    loss_at: Callable[[int], Losses],
+    parts: Mapping[str, torch.nn.Module],
+    loss_at: Callable[[int], dict[str, Tensor]],
     out_dir: Path,
+    weights: Mapping[str, float],
 ) -> None:
-    steps, lr = getattr(config, f"{stage}_steps"), getattr(config, f"{stage}_lr")
-    stages.train(stage, parameters, loss_at, out_dir, steps=steps, lr=lr)
-
-
-def _build(config: WarmstartConfig) -> tuple[Any, Any, MapHead]:
-    """Processor, model and vision head, initialised from the seed."""
-    torch.set_num_threads(1)
-    torch.manual_seed(config.seed)
-    tokenizer = tiny.build_tokenizer(tokenizer_corpus())
-    processor, model = tiny.build_processor(tokenizer), tiny.build_model(tokenizer)
-    return processor, model, MapHead(model.config.text_config.hidden_size)
-
-
-def _texts(config: WarmstartConfig, processor: Any, stage: str) -> Iterator[Any]:
-    """Batches of demonstrations without video, beside the stage's own batches."""
-    return stages.in_background(
-        Stream(
-            first_seed(config, stage) + 100_000,
-            config.joint_batch,
-            functools.partial(demonstration, config.view),
-            functools.partial(encode, processor, video=False),
-            _length,
-        )
+    stages.train(
+        stage,
+        [weight for part in parts.values() for weight in part.parameters()],
+        loss_at,
+        out_dir,
+        steps=getattr(config, f"{stage}_steps"),
+        lr=getattr(config, f"{stage}_lr"),
+        ramp=40,
+        weights=weights,
     )
 
 
 def train_vision(config: WarmstartConfig, out_dir: Path) -> None:
-    """Stage 1; writes ``vision.pt`` (tower and head)."""
-    processor, model, head = _build(config)
-    tower = model.model.visual
-    batches = stages.in_background(
-        Stream(
-            first_seed(config, "vision"),
-            config.vision_batch,
-            functools.partial(room_cells, config.view),
-            list,
-        )
-    )
+    """Stage 1, the dense targets alone; writes ``vision.pt``."""
+    processor, model, heads = _build(config)
+    batches = _batches(config, "vision", processor, model)
 
-    def loss_at(step: int) -> Losses:
-        frames, targets = zip(*next(batches), strict=True)
-        features = _video_features(tower, _pixels(processor, frames))
-        target = torch.from_numpy(np.stack(targets))
-        return {"vision": head.loss(features, target)}
+    def loss_at(step: int) -> dict[str, Tensor]:
+        return losses(model, heads, next(batches)[0], pointers=False, language=False)
 
-    parameters = [*tower.parameters(), *head.parameters()]
-    _train(config, "vision", parameters, loss_at, out_dir)
-    stages.save_weights(out_dir / "vision.pt", {"tower": tower, "head": head})
-
-
-def train_text(config: WarmstartConfig, out_dir: Path) -> None:
-    """Stage 2; writes ``text.pt`` (language model)."""
-    processor, model, _ = _build(config)
-    batches = stages.in_background(
-        Stream(
-            first_seed(config, "text"),
-            config.text_batch,
-            functools.partial(demonstration, config.view),
-            functools.partial(encode, processor, video=False),
-            _length,
-        )
-    )
-
-    def loss_at(step: int) -> Losses:
-        return {"text": model(**next(batches)).loss}
-
-    language_model = model.model.language_model
-    _train(config, "text", language_model.parameters(), loss_at, out_dir)
-    stages.save_weights(out_dir / "text.pt", {"language_model": language_model})
-
-
-def train_align(config: WarmstartConfig, out_dir: Path) -> None:
-    """Stage 3; writes ``align.pt`` (tower, head, language model)."""
-    processor, model, head = _build(config)
-    parts = _parts(model, head)
-    stages.load_weights(parts, out_dir / "vision.pt", out_dir / "text.pt")
-    model.tie_weights()
-    _match_scale(model, head, processor, config)
-    model.model.visual.requires_grad_(False)
-    captions = stages.in_background(
-        Stream(
-            first_seed(config, "align"),
-            config.align_batch,
-            functools.partial(caption, config.view),
-            functools.partial(encode, processor, video=True),
-            _length,
-        )
-    )
-    texts = _texts(config, processor, "align")
-
-    def loss_at(step: int) -> Losses:
-        inputs = next(captions)
-        types = token_types(inputs["input_ids"], model.config)
-        losses = {"align": model(**inputs, mm_token_type_ids=types).loss}
-        if step % 4 == 0:  # otherwise the model forgets stage 2
-            losses["text"] = 0.5 * model(**next(texts)).loss
-        return losses
-
-    parameters = model.model.language_model.parameters()
-    _train(config, "align", parameters, loss_at, out_dir)
-    stages.save_weights(out_dir / "align.pt", parts)
+    parts = {"model": model, "heads": heads}
+    _train(config, "vision", parts, loss_at, out_dir, WEIGHTS)
+    stages.save_weights(out_dir / "vision.pt", parts)
 
 
 def train_joint(config: WarmstartConfig, out_dir: Path) -> None:
-    """Stage 4; writes the model folder ``model/`` with its processor."""
-    processor, model, head = _build(config)
-    stages.load_weights(_parts(model, head), out_dir / "align.pt")
+    """Stage 2, all losses; writes the model folder ``model/`` with its processor."""
+    processor, model, heads = _build(config)
+    parts = {"model": model, "heads": heads}
+    stages.load_weights(parts, out_dir / "vision.pt")
     model.tie_weights()
-    shown: dict[str, Tensor] = {}
-    model.model.visual.register_forward_hook(
-        lambda module, args, output: shown.update(features=_features(output))
-    )
-    videos = stages.in_background(
-        Stream(
-            first_seed(config, "joint"),
-            config.joint_batch,
-            functools.partial(demonstration, config.view),
-            functools.partial(encode_with_targets, processor),
-            _length,
-        )
-    )
-    texts = _texts(config, processor, "joint")
+    batches, taught = _batches(config, "joint", processor, model), config.taught
 
-    def loss_at(step: int) -> Losses:
-        inputs, target = next(videos)
-        types = token_types(inputs["input_ids"], model.config)
-        losses = {"joint": model(**inputs, mm_token_type_ids=types).loss}
-        losses["vision"] = config.vision_weight * head.loss(shown["features"], target)
-        if step % 2 == 0:
-            losses["text"] = 0.5 * model(**next(texts)).loss
-        return losses
+    def loss_at(step: int) -> dict[str, Tensor]:
+        shown, told = next(batches)
+        made = losses(model, heads, shown, pointers=taught)
+        text = losses(model, heads, told, pointers=taught)
+        return made | {f"text_{name}": loss for name, loss in text.items()}
 
-    parameters = [*model.parameters(), *head.parameters()]
-    _train(config, "joint", parameters, loss_at, out_dir)
+    weights = {name: config.dense_weight * w for name, w in WEIGHTS.items()}
+    weights |= {"pointers": config.pointer_weight, "text_tokens": config.text_weight}
+    weights["text_pointers"] = config.pointer_weight
+    _train(config, "joint", parts, loss_at, out_dir, weights)
     stages.save_model(out_dir / "model", model, processor)
-
-
-def _match_scale(
-    model: Any, head: MapHead, processor: Any, config: WarmstartConfig
-) -> None:
-    """Give video tokens the mean and size of word embeddings.
-
-    After stage 1 features are about twenty times longer than embeddings, around a large
-    common vector; what layers add to such tokens has no effect. The tower's last linear
-    layer takes the shift and scale, and the head inverts them: its output is the same.
-    """
-    first = first_seed(config, "vision")
-    pixels = _pixels(
-        processor, [room_cells(config.view, first + i)[0] for i in range(64)]
-    )
-    last = model.model.visual.merger.mlp[-1]
-    words = model.get_input_embeddings().weight
-    with torch.no_grad():
-        features = _video_features(model.model.visual, pixels)
-        mean = features.mean(dim=0)
-        scale = (features - mean).norm(dim=1).mean() / words.norm(dim=1).mean()
-        head.bias.add_(head.weight @ mean)
-        head.weight.mul_(scale)
-        last.bias.sub_(mean).div_(scale)
-        last.weight.div_(scale)
-
-
-def _parts(model: Any, head: MapHead) -> dict[str, torch.nn.Module]:
-    return {
-        "tower": model.model.visual,
-        "head": head,
-        "language_model": model.model.language_model,
-    }
-
-
-# ---------------------------------------------------------------- the chain
 
 
 def run(
@@ -465,15 +551,11 @@ def run(
     config: WarmstartConfig = WarmstartConfig(),
     evaluate: Callable[[Path], Any] | None = None,
 ) -> Path:
-    """All stages into ``out_dir``, see ``stages.run_chain``."""
+    """Both stages into ``out_dir``, see ``stages.run_chain``."""
     return stages.run_chain(
         out_dir,
         config,
-        [
-            {"vision.pt": train_vision, "text.pt": train_text},
-            {"align.pt": train_align},
-            {"model": train_joint},
-        ],
+        [{"vision.pt": train_vision}, {"model": train_joint}],
         about={"first_room_seeds": {s: first_seed(config, s) for s in STAGES}},
         evaluate=evaluate,
     )

@@ -244,14 +244,14 @@ class TrainConfig:
     data_part: str = "all"  # of a joint set: all, spatial (SR) or general
     # Rows of a random subset, or different rows about drawn rooms; smaller ones nest.
     data_rows: int | None = None
-    view: str = "new"  # camera of drawn rooms; `new` was never demonstrated
+    view: str = "raised"  # camera of drawn rooms; `raised` was never demonstrated
     # Recipe of `configs/qa` whose targets are the shares of the question types about
     # drawn rooms; null: all types of the view alike.
     question_recipe: str | None = None
     rooms: str = "grpo"  # which rooms are drawn; no room is in two parts
     prompt_mode: str = "tiny"  # a key of `prompts.MODES`
 
-    frames: int = 4  # sampled per video; paper: 16
+    frames: int = 8  # sampled per video; paper: 16
     frame_size: int | None = 56  # square side in pixels; None keeps the video's
     max_pixels: int | None = None  # per frame or image; paper: 128 * 28 * 28
 
@@ -265,7 +265,7 @@ class TrainConfig:
 
     temperature: float = 1.0  # of rollouts; script: 1
     top_p: float = 1.0  # script: 0.95
-    max_completion_length: int = 128  # tokens; paper: 1024
+    max_completion_length: int = 170  # tokens; paper: 1024
 
     reward: RewardConfig = field(default_factory=RewardConfig)
     lora: LoraSettings = field(default_factory=LoraSettings)

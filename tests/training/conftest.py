@@ -8,7 +8,8 @@ from support import nested
 
 from spacer_lib.artifacts import write_jsonl
 from spacer_lib.tiny import model as tiny
-from spacer_lib.tiny.curriculum import SEEDS, draw_rows, tokenizer_corpus
+from spacer_lib.tiny.curriculum import SEEDS, draw_rows
+from spacer_lib.tiny.warmstart import corpus
 from spacer_lib.training.recipe import config_from_dict
 
 
@@ -16,7 +17,7 @@ from spacer_lib.training.recipe import config_from_dict
 def model_dir(tmp_path_factory):
     """Checkpoint folder of an untrained tiny model with its processor."""
     folder = tmp_path_factory.mktemp("random tiny")  # with a space, as paths may have
-    tokenizer = tiny.build_tokenizer(tokenizer_corpus())
+    tokenizer = tiny.build_tokenizer(corpus())
     torch.manual_seed(0)
     tiny.build_model(tokenizer).save_pretrained(folder)
     tiny.build_processor(tokenizer).save_pretrained(folder)

@@ -7,7 +7,7 @@ from transformers.cache_utils import DynamicCache
 from spacer_lib.models.patches import cache as room
 from spacer_lib.models.patches.cache import RoomyLayer, with_room
 from spacer_lib.tiny import model as tiny
-from spacer_lib.tiny.curriculum import tokenizer_corpus
+from spacer_lib.tiny.warmstart import corpus
 
 
 @pytest.fixture(autouse=True)
@@ -18,7 +18,7 @@ def little_room(monkeypatch):
 @pytest.fixture(scope="module")
 def model():
     torch.manual_seed(0)
-    return tiny.build_model(tiny.build_tokenizer(tokenizer_corpus())).eval()
+    return tiny.build_model(tiny.build_tokenizer(corpus())).eval()
 
 
 def states(rows, tokens):

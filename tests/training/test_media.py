@@ -40,7 +40,7 @@ from spacer_lib.models.sampling import KeyedSampling
 from spacer_lib.rooms.frames import VideoSettings
 from spacer_lib.rooms.video import RecentlyUsed, read_frames
 from spacer_lib.tiny import model as tiny
-from spacer_lib.tiny.curriculum import tokenizer_corpus
+from spacer_lib.tiny.warmstart import corpus
 from spacer_lib.training.baselines import ResponseCollator
 
 ASKED = "How many chair(s) are in this room?"
@@ -49,7 +49,7 @@ FRAME = tiny.FRAME_SIZE
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    return tiny.build_tokenizer(tokenizer_corpus())
+    return tiny.build_tokenizer(corpus())
 
 
 @pytest.fixture(scope="module", params=tiny.FAMILIES)

@@ -13,7 +13,7 @@ from spacer_lib.models.patches.patch_embedding import (
     use_linear_patches,
 )
 from spacer_lib.tiny import model as tiny
-from spacer_lib.tiny.curriculum import tokenizer_corpus
+from spacer_lib.tiny.warmstart import corpus
 from spacer_lib.training.assembly import build_trainer
 
 
@@ -24,7 +24,7 @@ def convolution(model):
 @pytest.fixture(params=tiny.FAMILIES)
 def model(request):
     torch.manual_seed(0)
-    made = tiny.build_model(tiny.build_tokenizer(tokenizer_corpus()), request.param)
+    made = tiny.build_model(tiny.build_tokenizer(corpus()), request.param)
     return made.eval()
 
 

@@ -16,7 +16,7 @@ from transformers import AutoModelForImageTextToText, DynamicCache, Qwen2_5_VLTe
 
 from spacer_lib.models.patches import cache
 from spacer_lib.tiny import model as tiny
-from spacer_lib.tiny.curriculum import tokenizer_corpus
+from spacer_lib.tiny.warmstart import corpus
 from spacer_lib.training import assembly, attention, packing_check, prefix, scores, step
 from spacer_lib.training.assembly import build_trainer
 from spacer_lib.training.prefix import require_one_prompt
@@ -55,7 +55,7 @@ def make(small, mixed, tmp_path):
 @pytest.fixture(scope="module")
 def checkpoint_of(tmp_path_factory):
     """``checkpoint_of(family)``: folder of an untrained tiny model."""
-    tokenizer = tiny.build_tokenizer(tokenizer_corpus())
+    tokenizer = tiny.build_tokenizer(corpus())
 
     @functools.cache
     def build(family):

@@ -25,7 +25,7 @@ from spacer_lib.models.inputs import encode_prompts
 from spacer_lib.models.patches.shared_media import core_of
 from spacer_lib.rooms.frames import VideoSettings
 from spacer_lib.tiny import model as tiny
-from spacer_lib.tiny.curriculum import tokenizer_corpus
+from spacer_lib.tiny.warmstart import corpus
 from spacer_lib.training import needs, step
 from spacer_lib.training.assembly import build_trainer
 from spacer_lib.training.processes import launch as launching
@@ -122,7 +122,7 @@ def test_the_values_are_the_recipes():
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    return tiny.build_tokenizer(tokenizer_corpus())
+    return tiny.build_tokenizer(corpus())
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from spacer_lib.rows import MEDIA_KEYS
 from spacer_lib.tiny import model as tiny
-from spacer_lib.tiny.curriculum import tokenizer_corpus
+from spacer_lib.tiny.warmstart import corpus
 from spacer_lib.training import checkpoints, start
 from spacer_lib.training.assembly import build_trainer
 from spacer_lib.training.checkpoints import (
@@ -31,7 +31,7 @@ from spacer_lib.training.visibility import check_visibility
 def other_family(request, tmp_path_factory):
     """Checkpoint folder of an untrained tiny model of another architecture."""
     folder = tmp_path_factory.mktemp(request.param)
-    tokenizer = tiny.build_tokenizer(tokenizer_corpus())
+    tokenizer = tiny.build_tokenizer(corpus())
     torch.manual_seed(0)
     tiny.build_model(tokenizer, family=request.param).save_pretrained(folder)
     tiny.build_processor(tokenizer, family=request.param).save_pretrained(folder)

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from spacer_lib.tiny.demonstrations import demonstrate
 from support import refused
 
 from spacer_lib.artifacts import read_jsonl
@@ -21,7 +22,6 @@ from spacer_lib.maps.text import parse_map
 from spacer_lib.models.generation import generate, generation_settings
 from spacer_lib.tiny import model as tiny
 from spacer_lib.tiny.curriculum import draw_rows
-from spacer_lib.tiny.demonstrations import demonstrate
 
 
 @pytest.fixture(scope="module")

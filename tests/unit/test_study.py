@@ -13,7 +13,8 @@ from spacer_lib.evaluation.statistics import MAP_SCORES, summarize
 from spacer_lib.questions.generators import task_kind
 from spacer_lib.study import load_study, pool, run_study, study_names, study_table
 from spacer_lib.tiny import model as tiny
-from spacer_lib.tiny.curriculum import SEEDS, draw_rows, tokenizer_corpus
+from spacer_lib.tiny.curriculum import DEMONSTRATED, SEEDS, draw_rows
+from spacer_lib.tiny.warmstart import corpus
 from spacer_lib.training.data import training_rows
 from spacer_lib.training.recipe import load_config
 
@@ -41,8 +42,7 @@ def written(folder, text):
 
 # ---------------------------------------------------------------- from YAML
 
-# Recipe → the camera of the warm start's demonstrations, and the one to train on.
-CAMERAS = {"tiny": ("seen", "new"), "tiny_inside": ("turn", "raised")}
+TRAINED = "raised"  # the camera to train on
 
 
 @pytest.mark.parametrize("name", study_names())
@@ -52,19 +52,19 @@ def test_every_shipped_study_names_recipes_and_settings_that_exist(name):
     assert found.reference in found.arms
     for arm in found.arms:
         start, recipe = study._recipes(found, arm, {})
-        known, new = CAMERAS[found.recipe]
-        assert recipe.view == new and recipe.rooms == "grpo"
-        assert new not in found.views
+        assert recipe.view == TRAINED and recipe.rooms == "grpo"
+        assert TRAINED not in found.views
         if start is not None:
             # Demonstrations: on the known camera, in other rooms, in the arm's form.
-            assert (start.view, start.rooms, start.method) == (known, "form", "sft")
+            assert (start.view, start.rooms) == (DEMONSTRATED, "form")
+            assert start.method == "sft"
             assert start.prompt_mode == recipe.prompt_mode
 
 
 def test_the_default_study_is_the_one_of_the_readme():
     found = load_study()
-    assert list(found.arms) == ["map", "no_map"] and found.seeds == (0, 1, 2)
-    assert found.questions == 960
+    assert list(found.arms) == ["map", "no_map", "paper_map", "random", "sft"]
+    assert found.seeds == (0, 1, 2) and found.questions == 630
     four = load_study("map", arms=["map", "paper_map"], seeds=[5], questions=12)
     assert list(four.arms) == ["map", "paper_map"]
     assert (four.seeds, four.questions) == ((5,), 12)
@@ -149,7 +149,7 @@ def test_a_misspelt_setting_of_the_last_arm_stops_before_any_run(tmp_path, monke
 def start(tmp_path_factory):
     """Folder of an untrained tiny model: its answers are noise, the rest is real."""
     folder = tmp_path_factory.mktemp("start")
-    tokenizer = tiny.build_tokenizer(tokenizer_corpus())
+    tokenizer = tiny.build_tokenizer(corpus())
     torch.manual_seed(0)
     tiny.build_model(tokenizer, hidden=128, layers=1).save_pretrained(folder)
     tiny.build_processor(tokenizer).save_pretrained(folder)
@@ -180,7 +180,7 @@ def test_each_arm_and_seed_is_trained_once_and_resumed(
     start, launched, tmp_path, monkeypatch
 ):
     changes = {"model_path": str(start), "max_completion_length": 4}
-    chosen = load_study(seeds=[0, 1], questions=6)
+    chosen = load_study("map", arms=["map", "no_map"], seeds=[0, 1], questions=6)
     lines = []
     made = run_study(tmp_path / "out", chosen, changes=changes, progress=lines.append)
     assert [(name, r.seed, r.reward.map_weight) for name, r in launched] == [
@@ -205,7 +205,7 @@ def test_other_cameras_are_asked_of_every_model(start, launched, tmp_path, monke
     changes = {"model_path": str(start), "max_completion_length": 4}
     path = written(
         tmp_path,
-        "recipe: tiny\nreference: a\nviews: [seen]\narms: {a: {}, b: {}}\n"
+        "recipe: tiny\nreference: a\nviews: [turn]\narms: {a: {}, b: {}}\n"
         "seeds: [0, 1]\nquestions: 4",
     )
     asked = []
@@ -220,21 +220,21 @@ def test_other_cameras_are_asked_of_every_model(start, launched, tmp_path, monke
     after = [(view, name) for view, name in asked if name != "out"]
     assert sorted(after) == sorted(
         (view, f"{arm}_seed{seed}")
-        for view in ("new", "seen")
+        for view in (TRAINED, DEMONSTRATED)
         for arm in "ab"
         for seed in (0, 1)
     )
-    assert list(made["views"]) == ["seen"]
-    elsewhere = made["views"]["seen"]
+    assert list(made["views"]) == [DEMONSTRATED]
+    elsewhere = made["views"][DEMONSTRATED]
     for part in (made, elsewhere):
         assert len(part["runs"]) == 4 and set(part["arms"]) == {"a", "b"}
         assert set(part["differences"]) == {"a minus b"} and part["floors"]
         assert list(study_table(part).index) == ["a", "b"]
-    rows = [draw_rows(SEEDS["test"], 4, view) for view in ("new", "seen")]
+    rows = [draw_rows(SEEDS["test"], 4, view) for view in (TRAINED, DEMONSTRATED)]
     found = [part["floors"]["macro"] for part in (made, elsewhere)]
     assert found == [
         study.floor_scores(r, v)["macro"]
-        for r, v in zip(rows, ("new", "seen"), strict=True)
+        for r, v in zip(rows, (TRAINED, DEMONSTRATED), strict=True)
     ]
 
 
@@ -293,11 +293,11 @@ def test_the_table_has_a_row_for_each_arm():
 
 
 def test_a_study_has_the_strongest_floor_of_each_task():
-    rows = draw_rows(SEEDS["test"], 60, "new")
-    made = study.floor_scores(rows, "new")
+    rows = draw_rows(SEEDS["test"], 60, TRAINED)
+    made = study.floor_scores(rows, TRAINED)
     kinds = {task_kind(row["question_type"]) for row in rows}
     assert set(made) == {*kinds, "macro", "overall"}
-    train = draw_rows(SEEDS["develop"], study.FLOOR_QUESTIONS, "new")
+    train = draw_rows(SEEDS["develop"], study.FLOOR_QUESTIONS, TRAINED)
     for name, predictions in floors(rows, train).items():
         table = summarize(predictions)
         for line in table[table["level"] == "kind"].itertuples():
@@ -310,7 +310,7 @@ def test_a_study_has_the_strongest_floor_of_each_task():
 
 def test_no_other_run_uses_the_rooms_of_the_forms():
     config = load_config("tiny_form", {"max_steps": 1, "prompts_per_step": 2})
-    first = draw_rows(SEEDS["form"], 2, "seen", exact_boxes=False)
+    first = draw_rows(SEEDS["form"], 2, DEMONSTRATED, exact_boxes=False)
     assert [r["id"] for r in training_rows(config)] == [r["id"] for r in first]
     with refused("training.setting-value", says="test"):
         load_config("tiny", {"rooms": "test"})
@@ -319,12 +319,8 @@ def test_no_other_run_uses_the_rooms_of_the_forms():
 # ---------------------------------------------------------------- the warm start
 
 
-@pytest.mark.parametrize(
-    ("recipe", "view", "new"),
-    [("tiny", "seen", "new"), ("tiny_inside", "turn", "raised")],
-)
 def test_a_warm_start_is_described_on_its_own_and_on_the_new_view(
-    tmp_path, monkeypatch, recipe, view, new
+    tmp_path, monkeypatch
 ):
     asked = []
 
@@ -337,13 +333,14 @@ def test_a_warm_start_is_described_on_its_own_and_on_the_new_view(
         ]
 
     monkeypatch.setattr(study, "_ask", answers)
-    settings = load_config(recipe)
-    found = study.warmstart_metrics(tmp_path / "model", settings, view, questions=18)
-    frames = settings.frames
+    settings = load_config("tiny")
+    found = study.warmstart_metrics(
+        tmp_path / "model", settings, DEMONSTRATED, questions=18
+    )
     assert asked == [
-        (view, "own", frames),
-        (new, "own", frames),
-        (view, "other", frames),
+        (DEMONSTRATED, "own", 8),
+        (TRAINED, "own", 8),
+        (DEMONSTRATED, "other", 8),
     ]
     assert found["seen"]["score"] == 1.0 and found["seen"]["hits"] == 0.5
     assert found["strongest_floor"]["score"] >= found["majority"]["score"] > 0

@@ -93,8 +93,7 @@ _TURNS: dict[str, dict[str, Any]] = {
     "wide": {"fov_deg": (84.0, 86.0)},
 }
 
-# The warm start has demonstrations of `seen` only. The azimuths of `new` and its sweep
-# lie outside those of `seen`.
+# The azimuths of `new` and its sweep lie outside those of `seen`.
 VIEWS = {
     view.name: view
     for view in (
