@@ -32,12 +32,12 @@ test: setup ## Lint, types, all tests, every notebook in its cheap mode (ARGS="-
 warmstart: setup ## Train the shipped warm-start checkpoint again
 	@.venv/bin/spacer extras warmstart
 
-study: setup ## Repeat SG-RLVR over seeds, with and without the map reward
+study: setup ## Repeat SG-RLVR over seeds, beside what it is compared with: two hours
 	@.venv/bin/spacer extras study
 	@cp runs/study/study.json papermill_runs/study.json
 
-studies: setup ## Baselines, KL weights, answer modes, a hack: hours (resumes)
-	@for name in baselines beta modes hacking; do \
+studies: setup ## KL weights, answer modes, a hack, kinds, scale, controls: a day (resumes)
+	@for name in beta modes hacking kinds scale controls; do \
 	    .venv/bin/spacer extras study --config $$name; \
 	    cp runs/study_$$name/study.json papermill_runs/study_$$name.json; \
 	done

@@ -65,7 +65,7 @@ from spacer_lib.rooms.scene import Scene
 from spacer_lib.rooms.synthetic.layout import draw_room
 from spacer_lib.rooms.synthetic.render import frames_from_uri
 from spacer_lib.rooms.synthetic.views import VIEWS, to_scene, video_uri
-from spacer_lib.tiny.curriculum import demonstrated, draw_row, rules_of
+from spacer_lib.tiny.curriculum import DEMONSTRATED, draw_row, rules_of
 from spacer_lib.training import grpo
 from spacer_lib.training.recipe import load_config
 
@@ -75,7 +75,7 @@ disable_progress_bar()
 torch.set_num_threads(1)
 assert answers > 1, "answers: a group has at least two"
 config = load_config(recipe, {"model_path": checkpoint} if checkpoint else {})
-view = demonstrated(config.view)
+view = DEMONSTRATED
 {"commit": commit(), **provenance()["packages"]}
 
 # %% [markdown]

@@ -31,7 +31,7 @@
 
 # %% tags=["parameters"]
 first_room: int = 8000000  # seed of the first room asked about
-questions: int = 60  # dollhouse questions to choose the examples from
+questions: int = 60  # to choose the examples from
 grid_size: int = 10  # M of the maps; SpaceR: 10
 
 # %%
@@ -74,12 +74,12 @@ from spacer_lib.rewards.score import gate_opens, score
 from spacer_lib.rooms.scene import read_meta_file
 from spacer_lib.rooms.synthetic.layout import draw_room
 from spacer_lib.rooms.synthetic.views import to_scene
-from spacer_lib.tiny.curriculum import draw_rows
+from spacer_lib.tiny.curriculum import DEMONSTRATED, draw_rows
 
 # %%
 use_house_style()
 assert questions >= 12, "questions: at least two of each type"
-rows = draw_rows(first_room, questions, "new", exact_boxes=False)
+rows = draw_rows(first_room, questions, DEMONSTRATED)
 choice = next(r for r in rows if r["options"])
 number = next(r for r in rows if r["question_type"] == "object_counting")
 {"commit": commit(), "questions": dict(Counter(r["problem_type"] for r in rows))}

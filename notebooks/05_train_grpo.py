@@ -16,7 +16,7 @@
 #
 # ← [04 · Design rewards](04_design_rewards.ipynb) · [06 · Baselines](06_train_baselines.ipynb) → · [all stations](00_one_question.ipynb#The-stations) · library: [`training`](../spacer_lib/training), [`models`](../spacer_lib/models), [`tiny`](../spacer_lib/tiny)
 #
-# **What you'll do.** Sample eight completions of each question from a small video model, reward each with a program, and make the better ones more likely. This is GRPO with SpaceR's map reward. The camera view is `new`: the model has seen no demonstrations from it.
+# **What you'll do.** Sample eight completions of each question from a small video model, reward each with a program, and make the better ones more likely. This is GRPO with SpaceR's map reward. The camera of the run is `raised`, held up above the head: the model has seen no demonstrations from there.
 #
 # **What you'll learn.**
 # - compute the advantage of each completion in a group, and find the same numbers in the trainer;
@@ -117,11 +117,11 @@ right, wrong = ("A", "B") if row["ground_truth"] == "A" else ("B", "A")
 print(row["question"], *row["options"], f"(true: {right})", sep="\n")
 
 # %% [markdown]
-# The video of this room, as the model sees it: few frames, and small. The map is the true one; the model must draw it from the frames.
+# The video of this room, as the model sees it: eight small frames of a person who turns around once. The map is the true one; the model must put it together from the frames.
 
 # %% tags=["nbval-check-output"]
 frames, numbers, *_ = read_frames(row["video"], style.frames, style.frame_size)
-figure, axes = plt.subplots(1, style.frames + 1, figsize=(11, 2.4))
+figure, axes = plt.subplots(1, style.frames + 1, figsize=(12, 2))
 room_plots.frames_strip(frames, axes[:-1], [f"frame {i}" for i in numbers])
 _ = map_plots.cognitive_map(row["map"], axes[-1], labels=False)
 
@@ -327,7 +327,7 @@ del trainer, batch
 #
 # - the map reward has weight 8 and no gate: it counts for wrong answers too. With weight 1 and the gate of Eq. 5, the differences in the task reward (0 or 1) hide those in the map reward. A group of eight then learns too little about its maps in a few dozen steps, and maps got *worse*;
 # - `decay` scores maps steeply. The published score differs little between good and bad maps (notebook 04);
-# - only the vision tower learns. Only the camera is new; the language model keeps the reasoning that it was taught. The tower's last layer stays frozen too: its weights are far smaller than the others, and Adam changes all by equal steps;
+# - only the vision tower learns. Only the camera is new; the language model keeps the reasoning that it was taught;
 # - the learning rate is large and falls to zero, so the last steps add little noise.
 #
 # `accelerate launch` starts the run in separate processes: one plain process on one core, otherwise DeepSpeed. This kernel stays free. If it is interrupted, the workers save a checkpoint and end; `resume=True` continues from there. One folder holds all files of the run: recipe, log, metrics, sampled rollouts, checkpoints, the final model.
@@ -550,12 +550,12 @@ print(f"largest change of an advantage: {(plain - more).abs().max():.0e}")
 # %% [markdown]
 # <details><summary>Solution 3</summary>
 #
-# With the map reward hardly any group is silent. Without it a part of them is, and it changes little in 75 steps.
+# With the map reward hardly any group is silent. Without it a part of them is, and it changes little in 60 steps.
 #
 # </details>
 
 # %% tags=["solution", "hide-cell", "nbval-check-output"]
-arms = read_json(PROJECT_ROOT / "papermill_runs" / "study_baselines.json")["runs"]
+arms = read_json(PROJECT_ROOT / "papermill_runs" / "study.json")["runs"]
 silent = {f"{run['arm']}, seed {run['seed']}": run["training"]["frac_reward_zero_std"]
           for run in arms if run["arm"] in ("map", "no_map")}
 pd.DataFrame(silent, index=["first 10 steps", "last 10"]).T.round(3)

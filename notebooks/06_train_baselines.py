@@ -32,7 +32,7 @@
 # %% tags=["parameters"]
 recipe_sft: str = "sft_tiny"  # a file in configs/
 recipe_dpo: str = "dpo_tiny"
-sft_steps: int = 75  # 0: the recipe's
+sft_steps: int = 60  # 0: the recipe's
 dpo_steps: int = 40
 questions: int = 96  # held-out, one room each
 samples: int = 48  # questions answered several times
@@ -328,10 +328,11 @@ for mode in TINY_MODES:
 
 # %%
 studies = {}
-for name in ("baselines", "beta", "modes", "hacking"):
-    path = PROJECT_ROOT / "papermill_runs" / f"study_{name}.json"
+for name in ("map", "beta", "modes", "hacking"):
+    part = "study" if name == "map" else f"study_{name}"
+    path = PROJECT_ROOT / "papermill_runs" / f"{part}.json"
     if rerun:
-        made = run_study(PROJECT_ROOT / f"runs/study_{name}", load_study(name))
+        made = run_study(PROJECT_ROOT / "runs" / part, load_study(name))
         write_json(path, made)
     if path.exists():
         studies[name] = read_json(path)
@@ -360,10 +361,10 @@ def show(name):
 # %% [markdown]
 # ### SG-RLVR, GRPO without map, SFT
 #
-# All arms start from the shipped warm start and use the new camera. `sft` trains for about as many seconds as `map` (see the column) on demonstrations made from true maps; `map` and `no_map` see none. `--arms` runs two more: `sft_same_rows` (the questions of `map`, each once) and `dpo`. In a line, `up` means that the first arm is better.
+# All arms start from the shipped warm start and use the raised camera. `paper_map` pays the map with weight 1 and the gate of Eq. 5, `random` pays at random. `sft` trains for about as many seconds as `map` (see the column) on demonstrations made from true maps; the others see none. `--arms dpo` runs one more. In a line, `up` means that the first arm is better.
 
 # %% tags=["nbval-check-output"]
-show("baselines")
+show("map")
 
 # %% [markdown]
 # **What to notice.** If SFT is better, consider its data: for real videos there are no demonstrations from true maps for every question, while the reward needs the true map only to *score*. The comparison shows what such supervision is worth where it exists.
@@ -428,7 +429,7 @@ training("hacking", [*paid, "completions/mean_length", "map_hit_rate"])
 # spacer train --config dpo_tiny --set beta=0.3
 # spacer extras select --config tiny --out runs/kept.jsonl --k 8 --rows 400   # resumes
 # spacer train --config tiny --set data_path=runs/kept.jsonl
-# spacer extras study --config baselines --seeds 0 1 2        # resumes; one folder per run
+# spacer extras study --config map --seeds 0 1 2              # resumes; one folder per run
 # spacer extras study --config modes --set max_steps=2 --questions 12 --out runs/trial
 # ```
 #
@@ -444,7 +445,7 @@ training("hacking", [*paid, "completions/mean_length", "map_hit_rate"])
 #
 # 1. Corrupt the *map* instead of the answer in DPO's rejected response (`training/responses.py`). Which tokens does the preference reach then?
 # 2. Select by the first two responses, then by all. Which questions are kept in one case and dropped in the other, and why?
-# 3. Write a study with SFT on 75, 150, 300 and 600 steps. After how many steps does more training no longer help?
+# 3. Write a study with SFT on 60, 150, 300 and 600 steps. After how many steps does more training no longer help?
 #
 # ## References
 #
@@ -521,9 +522,9 @@ print(f"kept by {responses} and dropped by two: {len(names - few)}; other way: "
 from spacer_lib.artifacts import write_text
 
 arms = [f"  sft_{n}: {{recipe: sft_tiny, set: {{max_steps: {n}}}}}"
-        for n in (75, 150, 300, 600)]
+        for n in (60, 150, 300, 600)]
 path = folder / "sft_steps.yaml"
-lines = ["recipe: tiny", "reference: sft_75", "arms:", *arms, ""]
+lines = ["recipe: tiny", "reference: sft_60", "arms:", *arms, ""]
 write_text(path, "\n".join(lines))
 study = load_study(path, seeds=[0])
 print(f"{len(study.arms)} arms, {len(study.seeds)} seed:", *study.arms)

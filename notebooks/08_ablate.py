@@ -49,7 +49,6 @@ import numpy as np
 import pandas as pd
 import torch
 from IPython.display import display
-from spacer_lib.tiny.demonstrations import cell_distance
 from transformers.utils.logging import disable_progress_bar
 
 # %%
@@ -79,7 +78,8 @@ from spacer_lib.maps.text import map_to_text
 from spacer_lib.pictures import evaluation_plots, map_plots
 from spacer_lib.pictures.style import short_name, use_house_style
 from spacer_lib.rooms.synthetic.views import VIEWS
-from spacer_lib.tiny.curriculum import SEEDS, demonstrated, draw_rows
+from spacer_lib.tiny.curriculum import DEMONSTRATED, SEEDS, draw_rows
+from spacer_lib.tiny.thoughts import sector
 from spacer_lib.training.recipe import load_config
 
 # %%
@@ -92,7 +92,7 @@ torch.set_num_threads(1)
 quick = os.environ.get("SPACER_QUICK") == "1"
 os.environ["TQDM_DISABLE"] = "1"  # bars would stay in the saved notebook
 config = load_config(recipe, {"model_path": checkpoint} if checkpoint else {})
-view = view or demonstrated(config.view)
+view = view or DEMONSTRATED
 if view not in VIEWS:
     raise SpacerError("view", got=view, expected=sorted(VIEWS))
 if quick:
@@ -103,7 +103,7 @@ folder = Path(out_dir or PROJECT_ROOT / "runs" / ("08_ablate" + "_quick" * quick
 # %% [markdown]
 # ## Floors, baselines and ablations on one benchmark
 #
-# `make evaluation` asks every model that the studies trained the same held-out questions (VSI-Bench's schema, camera `new`, about six questions to a room), through the harness of notebook 07, and `spacer report` pools the seeds of each arm. Below are its two CSV files: macro means of four tasks (VSI-Bench's rule), 95% intervals over rooms.
+# `make evaluation` asks every model that the studies trained the same held-out questions (VSI-Bench's schema, camera `turn`, about five questions to a room), through the harness of notebook 07, and `spacer report` pools the seeds of each arm. Below are its two CSV files: macro means of six tasks (VSI-Bench's rule), 95% intervals over rooms.
 
 # %% tags=["nbval-check-output"]
 held = PROJECT_ROOT / runs / "held_out"
@@ -334,42 +334,45 @@ for label, (row, answer, judgement) in chosen.items():
 # %% [markdown]
 # ### Where the reasoning breaks
 #
-# The model writes its calculation down: offsets between cells first, `sofa-3+0` for a direction (signed) and `bed3,2` for a distance (without signs), then what follows from them. So each step can be checked against the one before.
+# The model writes its calculation down, `bed75:sofa31-4-4=28`: the cell that it starts from, each further object with its cell, the offset in cells, and what follows from it. That is a length in fifths of a cell, or a direction as quarter turns and sixths of one. So each step can be checked against the one before.
 
 # %%
-def offsets(row, prediction):
-    """For each offset that was written: is it one between the cells of the map?"""
+STEP = re.compile(r"([a-z ]+)(\d)(\d)([+-]\d)([+-]\d)=(\d\d)")
+
+
+def steps(row, prediction):
+    """For each step that was written: do cell, offset and result follow?"""
     drawn = read_completion(prediction["prediction"]).map or {}
-    first, *others = (drawn.get(name) for name in row["categories"])
     thought = prediction["prediction"].split("</map>")[-1]
-    written = re.findall(r"([+-]?\d+),?([+-]\d+|\d+)=", thought)
-    if not first or not all(others) or len(written) != len(others):
+    start = re.search(r"([a-z ]+)(\d)(\d):", thought)
+    if not start:
         return []
-    gaps = [np.subtract(cells, first[0]) for cells in others]
-    if "distance" in row["question_type"]:
-        gaps = [abs(gap) for gap in gaps]
-    written = [(int(x), int(y)) for x, y in written]
-    pairs = zip(gaps, written, strict=True)
-    return [bool((gap == pair).all(axis=1).any()) for gap, pair in pairs]
+    cells = {name: [list(map(int, c)) for c in spots] for name, spots in drawn.items()}
+    name, *origin = start[1], int(start[2]), int(start[3])
+    found = [("cell", origin in cells.get(name, []))]
+    for name, *digits, result in STEP.findall(thought):
+        x, y, dx, dy = map(int, digits)
+        quarter, sixth = divmod(sector(dx, dy), 6)
+        length = f"{round(5 * np.hypot(dx, dy)):02d}"
+        turned = "direction" in row["question_type"]
+        follows = result == (f"{quarter}{sixth}" if turned else length)
+        offset = [dx, dy] == [x - origin[0], y - origin[1]]
+        found += [("cell", [x, y] in cells.get(name, []))]
+        found += [("offset", offset), ("result", follows)]
+    return found
 
 
 # %%
-for kind in ("object_rel_direction", "object_rel_distance"):
-    for name in ("own", "oracle"):
-        both = zip(rows, by_map[name], strict=True)
-        mine = [pair for pair in both if pair[0]["question_type"].startswith(kind)]
-        right = [step for pair in mine for step in offsets(*pair)]
-        label = f"{short_name(kind)}, {name} map"
-        print(f"{label:26} {np.mean(right):.2f} of {len(right)} offsets are the map's")
-
-# %%
-texts = " ".join(p["prediction"].split("</map>")[-1] for p in by_map["own"])
-found = [tuple(map(int, three)) for three in re.findall(r"(\d+),(\d+)=(\d+)", texts)]
-sound = [length == cell_distance((0, 0), gap) for *gap, length in found]
-print(f"{np.mean(sound):.2f} of {len(sound)} distances are those of the offset written")
+told = []
+for name in ("own", "oracle"):
+    for row, answer in zip(rows, by_map[name], strict=True):
+        kind = short_name(re.sub("_(easy|medium|hard)$", "", row["question_type"]))
+        told += [(kind, f"{name} map", *step) for step in steps(row, answer)]
+told = pd.DataFrame(told, columns=["kind", "map", "step", "follows"])
+told.pivot_table("follows", ["kind", "map"], "step", aggfunc=["mean", "count"]).round(2)
 
 # %% [markdown]
-# **What to notice.** The arithmetic after the offset is right, and most signed offsets agree with the map. Nearly all unsigned offsets of the distance tasks disagree with it, even when the true map is given: the model learned the form of such a line, not where its numbers come from. A score says that an answer is wrong; comparing map and thought shows where.
+# **What to notice.** *cell*: is it a cell of the map that was written before? *offset*: is it the difference of the two cells? *result*: does it follow from the offset? A score says that an answer is wrong; comparing map and thought shows where.
 #
 # ## Spatial words
 #
@@ -462,9 +465,9 @@ kept["failures"]
 #
 # ```bash
 # cd notebooks
-# papermill 08_ablate.ipynb ../papermill_runs/08_ablate__new__seed0.ipynb -p view new
+# papermill 08_ablate.ipynb ../papermill_runs/08_ablate__raised__seed0.ipynb -p view raised
 # papermill 08_ablate.ipynb ../papermill_runs/08_ablate__trained__seed0.ipynb \
-#     -p checkpoint runs/05_train_grpo/model -p view new -p questions 480
+#     -p checkpoint runs/05_train_grpo/model -p view raised -p questions 480
 # ```
 #
 # - **Any run.** All functions take predictions and questions, those of a public benchmark too. Objects of VSI-Bench's questions are read from their words. Its true maps come from `Scene.from_meta` and `rasterize`; without them, measures that need the true map are left out.
@@ -478,7 +481,7 @@ kept["failures"]
 #
 # ## Exercises
 #
-# 1. Run with `-p view new`. Which failures grow: perception and localisation, or reasoning?
+# 1. Run with `-p view raised`. Which failures grow: perception and localisation, or reasoning?
 # 2. Force the true map turned by 90° (`maps.grid.turned`). For which tasks does the solver still agree with the truth?
 # 3. Give the solver `cell_sizes` and find how far from the truth the centre distance lies. Why is it mostly too long?
 #
@@ -515,12 +518,12 @@ kept["failures"]
 #
 # <details><summary>Solution 1</summary>
 #
-# On the camera without demonstrations maps get worse: perception and localisation grow. Few questions are asked here; `-p view new` asks all.
+# On the camera without demonstrations maps get worse: perception and localisation grow. Few questions are asked here; `-p view raised` asks all.
 #
 # </details>
 
 # %% tags=["solution", "hide-cell"]
-known_view = demonstrated(config.view)
+known_view = DEMONSTRATED
 other_view = config.view if view == known_view else known_view
 other_rows = draw_rows(SEEDS["develop"], 24, other_view)
 answers = evaluate(

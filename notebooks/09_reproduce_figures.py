@@ -76,6 +76,7 @@ from spacer_lib.rooms.synthetic.render import render_frames
 from spacer_lib.rooms.synthetic.views import VIEWS
 from spacer_lib.rows import read_questions
 from spacer_lib.tiny.curriculum import SEEDS, draw_rows
+from spacer_lib.training.recipe import load_config
 
 # %%
 use_house_style()
@@ -233,7 +234,7 @@ before, after = map(read_jsonl, files) if files[1:] else ([], [])
 if questions_file:
     asked = read_questions(PROJECT_ROOT / questions_file)
 else:
-    asked = draw_rows(SEEDS["test"], max(len(before), 24), "new")
+    asked = draw_rows(SEEDS["test"], max(len(before), 24), load_config("tiny").view)
 by_id = {row["id"]: row for row in asked}
 both = zip(before, after, strict=True)
 pairs = [(by_id[b["id"]], b, a) for b, a in both if b["id"] in by_id]
@@ -410,7 +411,7 @@ if summary:
 show("spacer_table2")
 
 # %% [markdown]
-# The gaps are printed without intervals. How wide is the interval of one score? The shaded bands are the narrowest and the widest half-width of the models in `held_out/scores.csv`: 668 questions about 120 rooms of ours.
+# The gaps are printed without intervals. How wide is the interval of one score? The shaded bands are the narrowest and the widest half-width of the models in `held_out/scores.csv`: 658 questions about 130 rooms of ours.
 
 # %%
 held = "held_out/scores.csv"
@@ -646,7 +647,7 @@ gains = {
     for base in ("Qwen2-VL-2B (V)", "Qwen2-VL-7B (V)")
     for row in average.index if row.startswith(base[:-4] + " +")
 }
-baselines = read("study_baselines.json")
+baselines = read("study.json")
 for arm, gain in baselines.get("arms", {}).items():
     gains[f"ours, {arm}"] = [100 * value for value in gain["score"]]
 
@@ -656,7 +657,7 @@ evaluation_plots.interval_dots(gains, ax)
 count = baselines.get("settings", {}).get("questions", 0)
 words = f"ours: 95% interval, n = {count}"
 ax.set(xlabel=f"gain over the base model (percentage points; {words})")
-used = ["study_baselines.json"] if baselines else []
+used = ["study.json"] if baselines else []
 save(figure, "vsgrpo_table2_gains", "vsgrpo_table2", *used)
 
 # %% [markdown]

@@ -203,7 +203,7 @@ model, processor = load(config.model_path)
 reference, _ = load(config.model_path)
 for name, weight in model.named_parameters():
     weight.requires_grad = "visual" in name and "merger.mlp.2" not in name
-rows = draw_rows(SEEDS["grpo"], steps * questions, config.view, exact_boxes=False)
+rows = draw_rows(SEEDS["grpo"], steps * questions, config.view)
 parts = [rows[i * questions : (i + 1) * questions] for i in range(steps)]
 
 
@@ -231,7 +231,7 @@ axes[0].set(xlabel="question", ylabel="reward", xticks=range(len(last)))
 _ = axes[1].set(xlabel="question", ylabel="advantage", xticks=range(len(last)))
 
 # %% [markdown]
-# **What to notice.** A few steps of four questions move the mean reward less than chance does: this is no result. Notebook 05 takes 75 steps of 16 questions.
+# **What to notice.** A few steps of four questions move the mean reward less than chance does: this is no result. Notebook 05 takes 60 steps of 16 questions.
 #
 # ## The same loss and gradient in the trainer
 #

@@ -1,40 +1,33 @@
 #!/usr/bin/env bash
-# evaluate_studies.sh [VIEW]
-# Asks the held-out rooms of every model that the studies trained, and of the floors:
-# what the tables of README and notebook 08 are made of. Resumes; minutes a model at most.
-# VIEW is `new` of the dollhouse, or a camera inside a room, such as `turn`.
+# evaluate_studies.sh
+# Asks the held-out rooms of the warm start, of every model that the studies trained, and
+# of the floors: what the tables of README and notebook 08 are made of. Resumes; minutes a
+# model at most.
 set -euo pipefail
 shopt -s nullglob
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 export PATH="$PWD/.venv/bin:$PATH" OMP_NUM_THREADS=1
-view=${1:-new} config=tiny start=checkpoints/tiny_warmstart kept=held_out
-studies=(runs/study_[!i]*) first=runs/study_baselines
-if [[ $view != new ]]; then
-    config=tiny_inside start=checkpoints/tiny_inside kept=held_out_$view
-    studies=(runs/study_inside) first=runs/study_inside
-fi
-data=data/$kept out=runs/$kept
+start=checkpoints/tiny_warmstart first=runs/study
+data=data/held_out out=runs/held_out
 
-python - "$data" "$view" <<'PYTHON'
+python - "$data" <<'PYTHON'
 import sys
 from pathlib import Path
 
 from spacer_lib.benchmarks import held_out
 
-folder, view = Path(sys.argv[1]), sys.argv[2]
-rooms = 120 if view == "new" else 130  # more than 600 questions
+folder = Path(sys.argv[1])
 if not (folder / "test.parquet").exists():
-    held_out.write(folder, rooms=rooms, view=view)
+    held_out.write(folder)
     # Other rooms, for the answers that the floors give.
-    first = held_out.FIRST_SEED + 100_000
-    held_out.write(folder / "floor", rooms=rooms, view=view, first_seed=first)
+    held_out.write(folder / "floor", first_seed=held_out.FIRST_SEED + 100_000)
 PYTHON
 
 ask() { # ask NAME OPTION...
     local name=$1
     shift
     echo "== $name"
-    spacer extras evaluate --benchmark held-out --data "$data" --config "$config" \
+    spacer extras evaluate --benchmark held-out --data "$data" --config tiny \
         --out "$out/$name" "$@"
 }
 
@@ -44,7 +37,7 @@ done
 for condition in own blind other shuffled random_map oracle; do
     ask "start_$condition" --model "$start" --set "condition=$condition"
 done
-for study in "${studies[@]}"; do
+for study in runs/study{,_more,_beta,_modes}; do
     for model in "$study"/*_seed*/model; do
         run=$(basename "${model%/model}")
         mode=tiny
@@ -61,10 +54,8 @@ for condition in blind other shuffled random_map oracle; do
 done
 
 # One table of all: seeds of an arm pooled, differences against the warm start. An arm that
-# was not trained is left out; `make studies` leaves out three:
-#   spacer extras study --config baselines --arms dpo --arms sft_same_rows \
-#       --out runs/study_more
-#   spacer extras study --config map --arms paper_map --out runs/study_paper
+# was not trained is left out; `make studies` leaves out `dpo`:
+#   spacer extras study --config map --arms dpo --out runs/study_more
 pools=()
 pool() { # pool NAME STUDY__ARM
     local runs=("$out/$2"_seed*) list
@@ -72,27 +63,22 @@ pool() { # pool NAME STUDY__ARM
     list=$(IFS=,; echo "${runs[*]}")
     pools+=(--pool "$1=$list")
 }
-pool "SG-RLVR" study_baselines__map
-pool "map paid as published" study_paper__paper_map
-pool "no map reward" study_baselines__no_map
+pool "SG-RLVR" study__map
+pool "map paid as published" study__paper_map
+pool "no map reward" study__no_map
+pool "random rewards" study__random
 pool "β 1e-4" study_beta__beta_1e-4
-pool "SFT" study_baselines__sft
-pool "SFT, same rows" study_more__sft_same_rows
+pool "SFT" study__sft
 pool "DPO" study_more__dpo
 pool "form: think" study_modes__think
 pool "form: observe" study_modes__observe
 pool "form: vanilla" study_modes__vanilla
-pool "SG-RLVR" study_inside__map
-pool "map paid as published" study_inside__paper_map
-pool "no map reward" study_inside__no_map
-pool "random rewards" study_inside__random
-pool "SFT" study_inside__sft
 spacer report "majority=$out/floor_majority" "frequency=$out/floor_frequency" \
     "random=$out/floor_random" "constant=$out/floor_constant" \
     "category=$out/floor_category" "no video=$out/start_blind" \
     "another room=$out/start_other" "warm start=$out/start_own" \
     "frames shuffled=$out/start_shuffled" "random map=$out/start_random_map" \
     "true map=$out/start_oracle" "${pools[@]}" --reference "warm start" \
-    --out "runs/${kept}_report"
-mkdir -p "papermill_runs/$kept"
-cp "runs/${kept}_report"/{report.md,floors.csv,{scores,deltas}.{csv,svg}} "papermill_runs/$kept/"
+    --out runs/held_out_report
+mkdir -p papermill_runs/held_out
+cp runs/held_out_report/{report.md,floors.csv,{scores,deltas}.{csv,svg}} papermill_runs/held_out/
