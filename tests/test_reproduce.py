@@ -12,7 +12,7 @@ from spacer_lib.errors import SpacerError
 from spacer_lib.questions.general_sample import synthetic_general
 from spacer_lib.rooms.identity import benchmark_rooms
 from spacer_lib.rooms.scans import LABELS, synthetic_scans
-from spacer_lib.tiny.curriculum import SEEDS, draw_rows
+from spacer_lib.tiny.curriculum import DEMONSTRATED, SEEDS, draw_rows
 from spacer_lib.training.needs import asking_hours, run_needs
 from spacer_lib.training.recipe import load_config
 
@@ -132,7 +132,7 @@ def inputs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("inputs")
     synthetic_scans(folder, 2)
     synthetic_general(10, folder / "general", seed=0)
-    write_jsonl(folder / "rows.jsonl", draw_rows(SEEDS["test"], 12, "new"))
+    write_jsonl(folder / "rows.jsonl", draw_rows(SEEDS["test"], 12, DEMONSTRATED))
     return folder
 
 

@@ -10,15 +10,14 @@ nearer    A is closer (nearer, farther, further) to B than to C; … to B than C
 length    A is 2.5 metres (cells) [away] from B; the distance between A and B is 4 cells
 count     there are 3 A; I see (count) 3 A; ``A=3`` in a counting question
 offset    ``A+4-2``: columns and rows from the question's first object to A, also
-          after A's cell (``A75+4-2``); ``A4,2``: the same without signs; ``4,2``: to
-          its second object. A length after it (``=22``: fifths of a cell; tenths where
-          there are no signs) is a relation too.
+          after A's cell (``A75+4-2``). A length after it (``=22``: fifths of a cell)
+          is a relation too.
 ========  ========================================================================
 
-The second half is how the tiny model's workings write (``tiny.thoughts``,
-``tiny.demonstrations``). Every other sentence is left alone. West is left and smaller
-columns, south is below and smaller rows, in the frame of the drawn map where the scorer
-allows any frame, else in the aligned one.
+The last two are how the tiny model's workings write (``tiny.thoughts``). Every other
+sentence is left alone. West is left and smaller columns, south is below and smaller
+rows, in the frame of the drawn map where the scorer allows any frame, else in the
+aligned one.
 
 A side or a comparison must hold of the true cells. An offset is right within 1.5 cells
 (a hit), a length within 1 cell or 25% of the metres, a count if it is the number. That
@@ -69,8 +68,7 @@ class Statement(NamedTuple):
     Attributes
     ----------
     kind : str
-        ``side``, ``nearer``, ``length``, ``metres``, ``count``, ``offset`` or
-        ``steps`` (an offset without signs).
+        ``side``, ``nearer``, ``length``, ``metres``, ``count`` or ``offset``.
     about : tuple of str
         Categories, and for ``side`` the axis. Of a pair, the first in the alphabet
         comes first where the relation has no direction of its own.
@@ -192,9 +190,6 @@ _OFFSET = re.compile(
     rf"{_NAME}(?:[0-9]{{2}})?"
     r"([+-][0-9]{1,2})([+-][0-9]{1,2})(?:=([0-9]{1,3}))?(?![0-9])"
 )
-_STEPS = re.compile(
-    rf"(?:{_NAME}|(?<![0-9,+=.-]))([0-9]{{1,2}}),([0-9]{{1,2}})=([0-9]{{1,3}})(?![0-9])"
-)
 # Word → (axis, sign): what the first of two objects is to the second.
 _AXES = {
     **dict.fromkeys(("left", "west"), ("x", -1.0)),
@@ -276,10 +271,6 @@ def _short(text: str, names: tuple[str, ...], row: Question) -> Iterator[Stateme
         yield Statement("offset", (asked[0], to), (float(x), float(y)))
         if length and kind != "object_rel_direction":  # there it is a sector
             yield _length(asked[0], to, str(int(length) / 5), "cells")
-    for a, x, y, length in _STEPS.findall(text):
-        to = names[int(a)] if a else asked[1]
-        yield Statement("steps", (asked[0], to), (float(x), float(y)))
-        yield _length(asked[0], to, str(int(length) / 10), "cells")
 
 
 _OFFSETS = ("object_rel_direction", "object_rel_distance", "object_abs_distance")
@@ -328,8 +319,6 @@ def _holds(one: Statement, there: _There, boxes: Mapping[str, list]) -> bool | N
             return None
         # The sign is the first object's: smaller columns are left.
         return -(dx if about[2] == "x" else dy) * said[0] > 0
-    if kind == "steps":
-        dx, dy = abs(dx), abs(dy)
     return math.dist(said, (dx, dy)) <= NEAR_CELLS
 
 

@@ -16,7 +16,7 @@ from spacer_lib.models.patches.rope import use_original_positions
 from spacer_lib.models.patches.shared_media import core_of
 from spacer_lib.models.requests import equal_times
 from spacer_lib.rooms.frames import VideoSettings
-from spacer_lib.tiny.curriculum import SEEDS, draw_rows
+from spacer_lib.tiny.curriculum import DEMONSTRATED, SEEDS, draw_rows
 from spacer_lib.training import alignment
 from spacer_lib.training.alignment import PlainScorer, align, require_aligned
 from spacer_lib.training.vllm_rollouts import Made, Sampling
@@ -37,7 +37,7 @@ def scorer(model):
 
 @pytest.fixture(scope="module")
 def row():
-    return draw_rows(SEEDS["develop"], 1, "new")[0]
+    return draw_rows(SEEDS["develop"], 1, DEMONSTRATED)[0]
 
 
 class StandIn:

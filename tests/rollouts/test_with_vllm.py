@@ -105,7 +105,7 @@ from spacer_lib.models.checkpoints import adapt, load_checkpoint
 from spacer_lib.models.inputs import read_clip
 from spacer_lib.models.patches.rope import POSITION_RULES
 from spacer_lib.rooms.frames import VideoSettings
-from spacer_lib.tiny.curriculum import SEEDS, draw_rows
+from spacer_lib.tiny.curriculum import DEMONSTRATED, SEEDS, draw_rows
 from spacer_lib.training.alignment import CONTROLS, PlainScorer, align
 from spacer_lib.training.vllm_rollouts import Colocated, Sampling
 
@@ -115,7 +115,7 @@ def main(checkpoint):
     scorer = PlainScorer(adapt(model), processor)
     engine = Colocated(checkpoint, processor, dtype="float32", max_model_len=2048)
     video, style = VideoSettings(frames=12), PromptStyle("tiny")
-    row = draw_rows(SEEDS["develop"], 1, "new")[0]
+    row = draw_rows(SEEDS["develop"], 1, DEMONSTRATED)[0]
     clip = read_clip(row["video"], video)
     row["video"] = dataclasses.replace(clip, fps=clip.fps / 10)
     sampling = Sampling(1.0, 1.0, 24, (2,), (5, 6))

@@ -4,9 +4,9 @@ from spacer_lib.language.tags import write_completion
 from spacer_lib.rewards.config import RewardConfig
 from spacer_lib.rewards.score import score
 from spacer_lib.rows import ROLLOUT_QUESTION_KEYS
-from spacer_lib.tiny.curriculum import SEEDS, draw_rows
+from spacer_lib.tiny.curriculum import DEMONSTRATED, SEEDS, draw_rows
 
-ROWS = draw_rows(SEEDS["develop"], 12, "new")
+ROWS = draw_rows(SEEDS["develop"], 12, DEMONSTRATED)
 ROW = next(r for r in ROWS if r["question_type"] == "object_rel_direction_easy")
 RIGHT, WRONG = ("A", "B") if ROW["ground_truth"] == "A" else ("B", "A")
 MIRRORED = {n: [[9 - x, y] for x, y in spots] for n, spots in ROW["map"].items()}

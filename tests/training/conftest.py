@@ -8,7 +8,7 @@ from support import nested
 
 from spacer_lib.artifacts import write_jsonl
 from spacer_lib.tiny import model as tiny
-from spacer_lib.tiny.curriculum import SEEDS, draw_rows
+from spacer_lib.tiny.curriculum import DEMONSTRATED, SEEDS, draw_rows
 from spacer_lib.tiny.warmstart import corpus
 from spacer_lib.training.recipe import config_from_dict
 
@@ -27,7 +27,7 @@ def model_dir(tmp_path_factory):
 @pytest.fixture(scope="session")
 def rows():
     """Twelve questions, each about a room of its own."""
-    return draw_rows(SEEDS["develop"], 12, "new", exact_boxes=False)
+    return draw_rows(SEEDS["develop"], 12, DEMONSTRATED)
 
 
 @pytest.fixture(scope="session")
@@ -35,7 +35,7 @@ def mixed(tmp_path_factory):
     """A question file: six drawn videos, three pictures and three texts, in turn."""
     folder = tmp_path_factory.mktemp("mixed")
     rows = []
-    for number, row in enumerate(draw_rows(SEEDS["grpo"], 12, "new")):
+    for number, row in enumerate(draw_rows(SEEDS["grpo"], 12, DEMONSTRATED)):
         if number % 4 == 1:
             pixels = np.random.default_rng(number).integers(0, 255, (56, 56, 3))
             path = folder / f"{number}.png"

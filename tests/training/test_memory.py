@@ -11,7 +11,7 @@ from transformers import TrainerCallback
 from spacer_lib.models import inputs
 from spacer_lib.models.inputs import MediaUses
 from spacer_lib.rooms.video import RecentlyUsed
-from spacer_lib.tiny.curriculum import SEEDS, draw_rows
+from spacer_lib.tiny.curriculum import DEMONSTRATED, SEEDS, draw_rows
 from spacer_lib.training import memory
 from spacer_lib.training.assembly import build_trainer
 from spacer_lib.training.processes.worker import BUILDERS
@@ -103,7 +103,7 @@ class Alive(TrainerCallback):
 @pytest.fixture(scope="module")
 def shown_once():
     """As many questions as a run of ``STEPS`` steps asks, each about its own room."""
-    return draw_rows(SEEDS["develop"], 2 * STEPS, "new", exact_boxes=False)
+    return draw_rows(SEEDS["develop"], 2 * STEPS, DEMONSTRATED)
 
 
 FREES = (True, False)

@@ -1,16 +1,22 @@
 """The warm start's batches, thoughts and training aids, for the view from warmstart."""
 
+import contextlib
 import json
+import os
 import re
+import subprocess
+import sys
+import time
 from collections import Counter
 from types import SimpleNamespace
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from support import refused
 
-from spacer_lib.artifacts import read_json, read_jsonl
+from spacer_lib.artifacts import PROJECT_ROOT, read_json, read_jsonl
 from spacer_lib.evaluation.ask import ask
 from spacer_lib.evaluation.backends import load
 from spacer_lib.evaluation.conditions import random_map
@@ -382,3 +388,49 @@ def test_the_chain_ends_in_a_stock_checkpoint_and_runs_once(tmp_path, monkeypatc
     assert warmstart.run(folder, config) == model_dir
     with refused("tiny.other-configuration"):
         warmstart.run(folder, warmstart.WarmstartConfig(seed=1))
+
+
+SLOW = """
+import os, time
+
+def train_slow(config, out_dir):
+    (out_dir / "pid").write_text(str(os.getpid()))
+    time.sleep(600)
+"""
+START = """
+import sys
+from slow import train_slow
+from spacer_lib.tiny import stages, warmstart
+
+chain = [{"model": train_slow}]
+stages.run_chain(sys.argv[1], warmstart.WarmstartConfig(), chain, about={})
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the signal is Linux's")
+def test_a_killed_warm_start_leaves_no_stage_behind(tmp_path):
+    """A stage that ran on would write beside the next run, which has its lock."""
+    (tmp_path / "slow.py").write_text(SLOW)
+    path = os.pathsep.join([str(tmp_path), str(PROJECT_ROOT)])
+    command = [sys.executable, "-c", START, str(tmp_path)]
+    started = subprocess.Popen(command, env=os.environ | {"PYTHONPATH": path})
+    try:
+        wait_until((tmp_path / "pid").exists)
+    finally:
+        started.kill()
+        started.wait()
+    stage = int((tmp_path / "pid").read_text())
+    wait_until(lambda: is_over(stage))
+
+
+def is_over(pid):
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    return True
+
+
+def wait_until(true, seconds=300):
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.05)

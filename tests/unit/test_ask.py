@@ -60,7 +60,7 @@ VSI = named("vsi")
 
 @pytest.fixture(scope="module")
 def rows():
-    return draw_rows(9_000_000, 20, "seen")
+    return draw_rows(9_000_000, 20, "turn")
 
 
 @pytest.fixture(scope="module")
@@ -800,7 +800,7 @@ def evaluate(*arguments):
 
 @pytest.mark.slow
 def test_kill_9_loses_no_row_and_asks_none_twice(rows, stub, tmp_path):
-    asked = numbered(draw_rows(9_100_000, 60, "seen"))
+    asked = numbered(draw_rows(9_100_000, 60, "turn"))
     write_jsonl(tmp_path / "data" / "test.jsonl", asked)
 
     def slowly(question):

@@ -6,7 +6,13 @@ import pytest
 from spacer_lib.language.tags import SHAPES
 from spacer_lib.rooms.synthetic.views import VIEWS, address_parts
 from spacer_lib.rooms.video import read_frames
-from spacer_lib.tiny.curriculum import demonstration, draw_rows, room_rows, tasks_of
+from spacer_lib.tiny.curriculum import (
+    DEMONSTRATED,
+    demonstration,
+    draw_rows,
+    room_rows,
+    tasks_of,
+)
 from spacer_lib.tiny.shown import SHOWN, show
 
 INSIDE = [name for name, view in VIEWS.items() if view.style == "home"]
@@ -36,10 +42,8 @@ def test_no_question_about_a_room_of_which_an_object_is_hardly_seen():
     assert asked == shown and not all(shown.values())
 
 
-@pytest.mark.parametrize("view", ["turn", "seen"])
-def test_the_shapes_of_a_demonstration_tell_the_same(view):
-    rows = draw_rows(9_330_000, 9, view)
-    for row in rows:
+def test_the_shapes_of_a_demonstration_tell_the_same():
+    for row in draw_rows(9_330_000, 18, DEMONSTRATED):
         texts = {shape: demonstration(row, shape=shape) for shape in SHAPES}
         assert len({text is None for text in texts.values()}) == 1
         if texts["think"] is None:
@@ -48,6 +52,10 @@ def test_the_shapes_of_a_demonstration_tell_the_same(view):
         assert texts["observe"].startswith("<observe>")
         answer = f"<answer>{texts['vanilla']}</answer>"
         assert texts["think"].endswith(answer) and texts["observe"].endswith(answer)
+
+
+def test_there_is_no_demonstration_about_a_dollhouse():
+    assert [demonstration(row) for row in draw_rows(9_340_000, 6, "seen")] == 6 * [None]
 
 
 def test_addresses():

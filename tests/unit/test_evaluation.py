@@ -6,7 +6,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from spacer_lib.tiny.demonstrations import demonstrate
 from support import refused
 
 from spacer_lib.artifacts import read_jsonl
@@ -32,8 +31,7 @@ def rows():
 @pytest.fixture(scope="module")
 def checkpoint(rows):
     """A freshly initialised model: its answers are noise, the machinery is real."""
-    texts = [demonstrate(row) or "" for row in rows]
-    corpus = [row["question"] for row in rows] + texts
+    corpus = [row["question"] for row in rows]
     tokenizer = tiny.build_tokenizer(corpus + ["0 1 2 3 4 5 6 7 8 9"])
     torch.manual_seed(0)
     model = tiny.build_model(tokenizer, hidden=128, layers=1)

@@ -31,7 +31,7 @@ COMMAND += ["--model", "checkpoints/tiny_warmstart", "--temperature", "1"]
 
 def numbered(count, **special):
     """Rows with ids of their own, but for ``special`` ones: ``{name: place}``."""
-    (row,) = draw_rows(9_000_000, 1, "seen")
+    (row,) = draw_rows(9_000_000, 1, "turn")
     rows = [{**row, "id": f"r{i}"} for i in range(count)]
     for name, place in special.items():
         rows[place] = {**row, "id": name}
@@ -129,7 +129,7 @@ def evaluate(*options):
 @pytest.mark.slow
 def test_bytes_are_those_of_one_process_also_after_a_kill_of_all(tmp_path, capsys):
     """Sampled, under a condition that looks at all rows; the last batch is short."""
-    rows = draw_rows(9_200_000, 20, "seen")
+    rows = draw_rows(9_200_000, 20, "turn")
     write_jsonl(tmp_path / "test.jsonl", rows)
     common = ["--data", tmp_path, "--condition", "other"]
     for count in (1, 3):
