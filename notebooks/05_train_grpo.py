@@ -57,11 +57,19 @@ from transformers.utils.logging import disable_progress_bar
 
 from spacer_lib.artifacts import PROJECT_ROOT, commit, provenance, read_json
 from spacer_lib.errors import SpacerError
+from spacer_lib.evaluation.backends import load
+from spacer_lib.evaluation.runner import evaluate
 from spacer_lib.language.tags import read_completion
 from spacer_lib.maps.text import map_to_text
 
 # %%
-from spacer_lib.pictures import map_plots, reward_plots, room_plots, training_plots
+from spacer_lib.pictures import (
+    figures,
+    map_plots,
+    reward_plots,
+    room_plots,
+    training_plots,
+)
 from spacer_lib.pictures.style import PALETTE, short_name, use_house_style
 from spacer_lib.rewards.config import RewardConfig
 from spacer_lib.rewards.score import score
@@ -440,25 +448,28 @@ if after:
     display(pd.DataFrame(table, index=kinds).round(2))
 
 # %% [markdown]
-# The first rollout of each question, before (top) and after (bottom):
+# **What to notice.** *Map hits* are the share of objects drawn within 1.5 cells. Four questions are an illustration; notebook 07 measures.
+#
+# ## Three rooms at a glance
+#
+# Greedy answers of the trained model about rooms that it never trained on: the first two right choices and the first wrong one. Frames from left to right; squares are true, dots are drawn.
 
 # %%
 if after:
-    figure, axes = plt.subplots(2, 4, figsize=(11, 5.6))
-    maps = {k: [read_completion(t).map or {} for t in v[::G]] for k, v in both.items()}
-    for line, (name, written_by) in zip(axes, both.items(), strict=True):
-        for n, ax in enumerate(line):
-            seen = maps[name][n]
-            names = {*maps["before"][n], *maps["after"][n], *rows[n]["map"]}
-            found = score(written_by[n * G], rows[n], RewardConfig())
-            drawing = {"predicted": seen, "key": False, "labels": False, "names": names}
-            map_plots.cognitive_map(rows[n]["map"], ax, **drawing)
-            ax.set(
-                title=f"{name}: {found.map_hits} of {found.map_total}, {found.answer}"
-            )
+    few = draw_rows(SEEDS["develop"] + 1000, 18, config.view)
+    model, processor = load(result.model_dir, None)
+    with tempfile.TemporaryDirectory() as folder:
+        made = evaluate(
+            model, processor, few, config.asking(), condition="own",
+            out_path=os.path.join(folder, "answers.jsonl"),
+        )
+    asked = [pair for pair in zip(few, made, strict=True) if pair[0]["options"]]
+    right = [pair for pair in asked if pair[1]["score"] == 1][:2]
+    chosen = right + [pair for pair in asked if pair[1]["score"] == 0][:1]
+    figure = figures.at_a_glance(*map(list, zip(*chosen, strict=True)))
 
 # %% [markdown]
-# **What to notice.** The titles count the objects drawn within 1.5 cells, then give the answer. Four questions are an illustration; notebook 07 measures.
+# **What to notice.** *Sees* says in which view each category appears first; the view's number times 45 degrees is roughly where to look for it. Compare the working with the drawn map: the cells in it are those of the map, so an object that is drawn in a wrong cell misleads the answer.
 #
 # ## In practice
 #

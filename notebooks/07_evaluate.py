@@ -108,6 +108,7 @@ if not has_after:
 rows = draw_rows(SEEDS["test"], questions, view)
 seen_rows = draw_rows(SEEDS["test"], questions, known_view)
 rooms = [int(row["video"].rsplit("/", 1)[1]) for row in rows]
+assert SEEDS["test"] <= min(rooms) and max(rooms) < SEEDS["warmstart"]
 print(f"rooms {min(rooms):,} to {max(rooms):,}; parts start at {SEEDS}")
 
 # %% tags=["nbval-check-output"]

@@ -219,7 +219,7 @@ def examples(rows: Sequence[Question], folder: PathLike) -> Figure:
     for kind, row in chosen.items():
         words = " ".join([row["question"], *(row["options"] or ())])
         table.append((short_name(kind), f"{words} → {row['ground_truth']}"))
-    tables.text_table(table, figure.add_subplot(grid[1, 2:]), widths=(24, 76))
+    tables.text_table(table, figure.add_subplot(grid[1, 2:]), widths=(32, 76))
     return figure
 
 

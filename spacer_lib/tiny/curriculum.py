@@ -130,7 +130,8 @@ def demonstration(row: Question, *, shape: str = "think") -> str | None:
         One of ``language.tags.SHAPES``, see ``thoughts.completion``.
     """
     place = _inside(row)
-    shown = show(*place) if place is not None else None
+    known = place is not None and row["question_type"] in INSIDE_TASKS
+    shown = show(*place) if place is not None and known else None
     return thoughts.completion(row, shown, shape=shape) if shown else None
 
 

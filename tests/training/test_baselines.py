@@ -116,7 +116,8 @@ def test_a_blind_trainer_does_not_start(build, quick, shown, tmp_path):
 
 
 def test_targets_follow_the_prompt_style(rows):
-    row = rows[2] | {"reasoning": "By eye."}
+    plain = rows[0]  # a count, which its map tells exactly
+    row = plain | {"reasoning": "By eye."}
     answer = row["ground_truth"]
     tagged = f"<answer>{answer}</answer>"
     for mode, text in (
@@ -126,19 +127,19 @@ def test_targets_follow_the_prompt_style(rows):
         ("observe", f"<observe>By eye.</observe>{tagged}"),
     ):
         assert target_text(row, PromptStyle(mode)) == text
-    drawn = target_text(rows[2], PromptStyle("think_map"))
+    drawn = target_text(plain, PromptStyle("think_map"))
     truth = {name: [tuple(c) for c in cells] for name, cells in row["map"].items()}
     assert read_completion(drawn).map == truth
-    boxed = {**rows[2], "boxes": {"bed": [[0.5, -1.0, 1.0, 2.0]]}}
+    boxed = {**plain, "boxes": {"bed": [[0.5, -1.0, 1.0, 2.0]]}}
     text = target_text(boxed, PromptStyle("think_boxes"))
     assert parse_boxes(read_completion(text).map_text).boxes == boxed["boxes"]
-    seen = target_text(rows[2], PromptStyle("tiny_observe"))
+    seen = target_text(plain, PromptStyle("tiny_observe"))
     assert read_completion(seen, shape="observe").failure is None
     assert read_completion(seen).map == truth
-    assert target_text(rows[2], PromptStyle("tiny_vanilla")) == answer
+    assert target_text(plain, PromptStyle("tiny_vanilla")) == answer
     for mode in ("think", "observe"):
         with refused("training.no-reasoning"):
-            target_text(rows[2], PromptStyle(mode))
+            target_text(plain, PromptStyle(mode))
 
 
 def test_targets_earn_every_reward(rows):
@@ -147,8 +148,10 @@ def test_targets_earn_every_reward(rows):
     assert 0 < len(pairs) <= len(rows)
     for row, (text,) in pairs:
         earned = score(text, row, config)
-        assert (earned.format, earned.task) == (1, 1) and earned.map > 0.999
-    other = rows[0] | {"question_type": "room_size_estimation"}
+        # A number is the one that the thought works out, to its digits.
+        assert earned.format == 1 and earned.map > 0.999
+        assert earned.task == 1 or (row["options"] is None and earned.task >= 0.8)
+    other = rows[0] | {"question_type": "route_planning"}
     assert sft_responses([other], TINY) == []  # nothing was ever demonstrated
 
 
@@ -236,7 +239,8 @@ def test_corrupted_words_are_of_the_same_kind(rows):
                 wrong = corrupt(words, truth, np.random.default_rng(seed))
                 options = [option[3:] for option in row["options"]]
                 sides = {"left", "right"} | set(options)
-                assert wrong != truth and (wrong in options or wrong in sides)
+                order = sorted(wrong.split(", ")) == sorted(truth.split(", "))
+                assert wrong != truth and (wrong in sides or order)
     order = {
         "id": "o",
         "problem_type": "option-free",
@@ -270,7 +274,7 @@ def test_pairs_differ_in_the_answer_alone_and_follow_their_seed(rows):
     for row, (chosen, rejected) in pairs:
         assert row["problem_type"] in CORRUPTIBLE
         assert chosen.split("<answer>")[0] == rejected.split("<answer>")[0]
-        assert score(chosen, row, RewardConfig()).task == 1
+        assert score(chosen, row, RewardConfig()).task >= 0.8
         assert score(rejected, row, RewardConfig()).task == 0
         assert score(rejected, row, RewardConfig()).failure is None
     assert dpo_responses(rows, TINY, seed=0) == pairs
@@ -295,7 +299,7 @@ def test_labels_cover_the_response_and_nothing_else(quick, shown, tmp_path):
         assert tokenizer.decode(ids[i][taught[i]]) == target
         assert int(taught[i].sum() + taught[i].int().argmax()) == int(mask[i].sum())
     pads = ids == trainer.model.config.video_token_id
-    assert pads.sum() == 8 * 32 and not (pads & taught).any()
+    assert pads.sum() == 8 * 64 and not (pads & taught).any()
     assert torch.equal(batch["mm_token_type_ids"], pads.int() * 2)
 
 
@@ -477,7 +481,7 @@ def test_video_reaches_policy_and_reference(quick, shown, tmp_path):
     trainer.compute_loss(trainer.model, batch)
     assert [name for name, _ in seen] == ["policy", "reference"]
     for _, given in seen:
-        assert given["pixel_values_videos"].shape[0] == 2 * 128  # both sides see one
+        assert given["pixel_values_videos"].shape[0] == 2 * 256  # both sides see one
         assert len(given["second_per_grid_ts"]) == len(given["video_grid_thw"]) == 4
 
 

@@ -388,12 +388,13 @@ def test_a_row_without_output_is_wrong_and_says_why(tmp_path):
 
 
 def test_held_out_rooms_are_vsi_bench_files(tmp_path):
-    file = held_out.write(tmp_path, rooms=4)
-    again = held_out.write(tmp_path / "again", rooms=4)
+    file = held_out.write(tmp_path, rooms=8)
+    again = held_out.write(tmp_path / "again", rooms=8)
     assert file.read_bytes() == again.read_bytes()
     rows = named("held-out").read(tmp_path)
     assert {row["id"] for row in rows} == {row["id"] for row in vsi.read_rows(file)}
-    assert len({row["scene_name"] for row in rows}) == 4 and len(rows) >= 16
+    # None about a room of which an object is hardly seen.
+    assert 4 <= len({row["scene_name"] for row in rows}) <= 8 and len(rows) >= 24
     for row in rows:
         rule = rules_of(named("held-out"))["strict"]
         answer = f"<think><map>{json.dumps(row['map'])}</map></think>"
@@ -406,14 +407,14 @@ def test_held_out_rooms_are_vsi_bench_files(tmp_path):
 
 def test_held_out_rooms_are_test_rooms_beyond_the_studies():
     assert SEEDS["test"] < held_out.FIRST_SEED
-    assert held_out.FIRST_SEED > max(SEEDS.values())
+    assert held_out.FIRST_SEED < SEEDS["warmstart"]
 
 
 def test_held_out_rooms_as_videos(tmp_path):
     file = held_out.write(tmp_path, rooms=1, videos=True)
     row = vsi.read_rows(file)[0]
     assert row["video"] == str(tmp_path / "synthetic" / f"{row['scene_name']}.mp4")
-    assert probe(row["video"]).frame_count == 48
+    assert probe(row["video"]).frame_count == 192
 
 
 # ---------------------------------------------------------------- real rows
