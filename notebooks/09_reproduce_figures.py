@@ -501,7 +501,7 @@ save(figure, "spacer_table4_lines", "spacer_table4")
 #
 # ### Figure 7 · Data scale
 #
-# The paper draws six subsets and prints the two ends only: the base model and the full set. Right: the task reward during our training. It is not a data scale, but the closest curve in the runs.
+# The paper draws six subsets and prints the two ends only: the base model and the full set. Right: the tiny model, trained for 60 steps on subsets of the same proportions (study `scale`, three seeds); a small subset is repeated.
 
 # %%
 ends = [0, total]
@@ -522,13 +522,22 @@ for name in ("VSI-Bench", "SPAR-Bench Single-view", "VM"):
 axes[0].set(xlabel="questions in the training set", ylabel="accuracy (%)")
 axes[0].set(title="published ends")
 axes[0].legend()
-if histories:
-    training_plots.arm_curves(histories, axes[1], "rewards/task/mean")
-axes[1].set(ylabel="task reward", title="tiny model")
-save(figure, "spacer_figure7", "spacer_table1", "spacer_figure2", *log_files)
+scale = read("study_scale.json")
+for measure in ("score", "hits") if scale else ():
+    sizes = {int(arm.removeprefix("n").replace("all", "960")): 100 * np.array(gain[measure])
+             for arm, gain in scale["arms"].items()}
+    mean, low, high = np.transpose(list(sizes.values()))
+    axes[1].errorbar(list(sizes), mean, [mean - low, high - mean], fmt="o-", label=measure)
+    axes[1].legend()
+count = scale.get("settings", {}).get("questions", 0)
+axes[1].set(xscale="log", xlabel="questions in the training set")
+title = f"tiny model; 95% interval, n = {count}"
+axes[1].set(ylabel="change (percentage points)", title=title)
+used = ["study_scale.json"] if scale else []
+save(figure, "spacer_figure7", "spacer_table1", "spacer_figure2", *used)
 
 # %% [markdown]
-# Recipes for all six subsets are in `configs` (`spacer_7b_data5k` …); a study over them gives the missing curve.
+# Recipes for all six subsets of SpaceR-151k are in `configs` (`spacer_7b_data5k` …).
 #
 # ### Tables 5 and 6 · Maps at inference, and their size
 
