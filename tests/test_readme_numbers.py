@@ -173,3 +173,67 @@ def test_blind_scores_are_of_all_types_of_a_recipe(recipe):
     types = BLIND["recipes"][recipe]
     assert set(types) == set(load_recipe(recipe).tasks)
     assert all(row["questions"] >= 50 and row["rooms"] >= 50 for row in types.values())
+
+
+# ---------------------------------------------------------------- from inside a room
+
+TYPES = {
+    "counting": "object_counting",
+    "object size": "object_size_estimation",
+    "room size": "room_size_estimation",
+    "absolute distance": "object_abs_distance",
+    "relative distance": "object_rel_distance",
+    "direction, easy": "object_rel_direction_easy",
+    "direction, medium": "object_rel_direction_medium",
+    "direction, hard": "object_rel_direction_hard",
+    "order of appearance": "obj_appearance_order",
+}
+TURN = pd.read_csv(ROOT / "papermill_runs" / "held_out_turn" / "scores.csv")
+TURN = TURN.set_index(["run", "level", "name"])
+SEEN = table_under(
+    "| question | strongest floor | which | warm start | frames shuffled | answered |"
+)
+
+
+def shown(line, measure="score"):
+    """``45.6 [43.1, 48.0]`` in per cent."""
+    ends = (per_cent(line[f"{measure}{end}"]) for end in ("", "_low", "_high"))
+    return "{} [{}, {}]".format(*ends)
+
+
+@pytest.mark.parametrize("row", SEEN, ids=lambda row: row[0])
+def test_scores_from_inside_by_type_beside_the_strongest_floor(row):
+    name, floor, which, own, shuffled, verdict = row
+    key = ("question_type", TYPES[name])
+    floors = TURN.xs(key, level=("level", "name")).loc[list(FLOORS)]
+    best, scores = floors.loc[which], TURN.loc[("warm start", *key)]
+    assert best.score == floors.score.max()
+    assert [floor, own] == [shown(best), shown(scores)]
+    assert shuffled == shown(TURN.loc[("frames shuffled", *key)])
+    clear = scores.score_low > best.score_high
+    assert verdict == ("yes" if clear else "no")
+
+
+def test_types_that_are_not_answered_stand_below_the_table():
+    unclear = [row[0] for row in SEEN if row[-1] == "no"]
+    *first, last = unclear
+    words = f"{', '.join(first)} and {last} are not answered".capitalize()
+    assert words in " ".join(README.split())
+    given = shown(TURN.loc[("true map", "question_type", TYPES["relative distance"])])
+    assert f"relative distance scores {given}." in " ".join(README.split())
+
+
+def test_every_type_stands_in_the_table_and_every_figure_in_the_text():
+    assert [row[0] for row in SEEN] == list(TYPES)
+    text = " ".join(README.split())
+    whole = {run: TURN.loc[(run, "overall", "overall")] for run in ("warm start",)}
+    assert f"On {whole['warm start'].n:.0f} held-out questions" in text
+    for run in ("warm start", "another room", "frames shuffled"):
+        assert shown(TURN.loc[(run, "overall", "overall")], "hits") in text
+    for run in ("warm start", "true map", STRONGEST):
+        assert shown(TURN.loc[(run, "macro", "macro")]) in text
+    path = ROOT / "papermill_runs" / "warmstart_inside.json"
+    for seed, kept in json.loads(path.read_text(encoding="utf-8"))["seeds"].items():
+        seen = kept["metrics"]["seen"]
+        both = f"{per_cent(seen['score'])} and {per_cent(seen['hits'])}"
+        assert f"seed {seed} {both}" in text

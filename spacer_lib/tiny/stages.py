@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from tqdm.auto import tqdm
 
@@ -141,11 +142,18 @@ def save_weights(path: Path, modules: Mapping[str, torch.nn.Module]) -> None:
 
 
 def save_model(folder: Path, model: Any, processor: Any) -> None:
-    """Write a checkpoint that the stock classes load, with its rule of positions."""
+    """Write a checkpoint that the stock classes load, with its rule of positions.
+
+    Its file has weights of half precision, half the size; its configuration says
+    single precision, so that it is computed in that.
+    """
     setattr(model.config, RULE_KEY, position_rule(model))
     with atomic_folder(folder) as draft:
         model.save_pretrained(draft)
         processor.save_pretrained(draft)
+        path = draft / "model.safetensors"
+        weights = {name: weight.half() for name, weight in load_file(path).items()}
+        save_file(weights, path, metadata={"format": "pt"})
 
 
 def run_chain(
