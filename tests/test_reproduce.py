@@ -128,11 +128,11 @@ def test_too_few_gpus_are_refused_before_the_first_stage(inputs, tmp_path, capsy
 
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory):
-    """Two scans, general questions and a benchmark of 12 questions, all synthetic."""
+    """Two scans, general questions and a benchmark of 27 questions, all synthetic."""
     folder = tmp_path_factory.mktemp("inputs")
     synthetic_scans(folder, 2)
     synthetic_general(10, folder / "general", seed=0)
-    write_jsonl(folder / "rows.jsonl", draw_rows(SEEDS["test"], 12, DEMONSTRATED))
+    write_jsonl(folder / "rows.jsonl", draw_rows(SEEDS["test"], 27, DEMONSTRATED))
     return folder
 
 

@@ -53,7 +53,7 @@ from spacer_lib.rooms.video import encode_jpegs
 from spacer_lib.tiny.curriculum import draw_rows
 
 ROOT = Path(__file__).resolve().parents[2]
-TINY = AskSettings("tiny", max_new_tokens=100, batch_size=8)
+TINY = AskSettings("tiny", VideoSettings(8), max_new_tokens=170, batch_size=8)
 TINY_MODEL = ROOT / "checkpoints" / "tiny_warmstart"
 VSI = named("vsi")
 
@@ -569,7 +569,7 @@ def test_a_sampled_run_ends_the_same_with_and_without_a_stop(local, rows, tmp_pa
         ({}, {"rows": 5}, "rows.count 20, now 5"),
         ({}, {"condition": "blind"}, "condition own, now blind"),
         ({}, {"extraction": "official"}, "extraction strict, now official"),
-        ({"video": VideoSettings(8)}, {}, "settings.video.frames 4, now 8"),
+        ({"video": VideoSettings(4)}, {}, "settings.video.frames 8, now 4"),
     ],
 )
 def test_other_settings_do_not_mix_into_a_folder(
@@ -913,7 +913,7 @@ def test_the_command_asks_scores_and_prints(rows, tmp_path, capsys):
     assert re.search(r"object_counting +2 ", printed)
     header = read_json(tmp_path / "out" / "evaluation.json")
     assert header["settings"]["mode"] == "tiny" and header["rows"]["count"] == 12
-    assert header["backend"]["positions"] == "original" and "commit" in header
+    assert header["backend"]["positions"] == "library" and "commit" in header
     found = read_json(tmp_path / "out" / "scores.json")
     made = read_jsonl(tmp_path / "out" / "predictions.jsonl")
     assert found["micro"] == pytest.approx(np.mean([r["score"] for r in made]))
@@ -1070,7 +1070,8 @@ def test_floors_go_through_the_same_runner(rows, tmp_path):
         Floor("majority", asked, train[:1])
 
 
-def test_draws_of_a_floor_belong_to_the_row(rows):
+def test_draws_of_a_floor_belong_to_the_row():
+    rows = draw_rows(9_100_000, 60, "seen")
     floor = Floor("frequency", rows)
     forwards = [reply.text for _, reply in floor.ask(rows, TINY)]
     backwards = [reply.text for _, reply in floor.ask(rows[::-1], TINY)]

@@ -176,4 +176,4 @@ def test_open_model_is_importable_by_name():
     make = functools.partial(
         processes.open_model, "transformers", "checkpoints/tiny_warmstart", None, 4
     )
-    assert make().identity()["positions"] == "original"
+    assert make().identity()["positions"] == "library"
