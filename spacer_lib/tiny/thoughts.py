@@ -231,33 +231,15 @@ def _write_cell(thought: Thought, name: str, cell: Sequence[int]) -> Placed:
     return Placed(cell, (at, at + 1))
 
 
-class Offset(NamedTuple):
-    """Columns and rows from one cell to another, with the indices of their digits."""
-
-    steps: tuple[int, int]
-    digits: tuple[int, int]
-
-
-def _write_offset(thought: Thought, origin: Placed, to: Placed) -> Offset:
+def _write_offset(thought: Thought, origin: Placed, to: Placed) -> tuple[int, int]:
     """``+4-2``: from one cell to another."""
     steps = to.cell[0] - origin.cell[0], to.cell[1] - origin.cell[1]
-    digits = []
     for axis, step in enumerate(steps):
         at = thought.add(f"{'-' if step < 0 else '+'}{abs(step)}")
         for char in (at, at + 1):
             thought.point(FIRST, char, chars=(to.digits[axis],))
             thought.point(SECOND, char, chars=(origin.digits[axis],))
-        digits.append(at + 1)
-    return Offset(steps, (digits[0], digits[1]))
-
-
-def _write_result(thought: Thought, offset: Offset, result: str) -> int:
-    """``=22``: what follows from an offset; returns the index of its first digit."""
-    at = thought.add(f"={result}") + 1
-    for k in range(len(result)):
-        thought.point(FIRST, at + k, chars=(offset.digits[0],))
-        thought.point(SECOND, at + k, chars=(offset.digits[1],))
-    return at
+    return steps
 
 
 def _count(
@@ -306,10 +288,10 @@ def _distance(
     thought.add(",")
     origin = _write_cell(thought, first, cells[first][0])
     thought.add(":")
-    offset = _write_offset(
+    dx, dy = _write_offset(
         thought, origin, _write_cell(thought, second, cells[second][0])
     )
-    _write_result(thought, offset, _fifths(*offset.steps))
+    thought.add(f"={_fifths(dx, dy)}")
     return None
 
 
@@ -322,10 +304,9 @@ def _closest(
     thought.add(":")
     for name in options:
         cell = min(cells[name], key=lambda c: math.dist(origin.cell, c))
-        offset = _write_offset(thought, origin, _write_cell(thought, name, cell))
-        lengths.append(_fifths(*offset.steps))
-        _write_result(thought, offset, lengths[-1])
-        thought.add(",")
+        dx, dy = _write_offset(thought, origin, _write_cell(thought, name, cell))
+        lengths.append(_fifths(dx, dy))
+        thought.add(f"={lengths[-1]},")
     if lengths.count(min(lengths)) > 1:
         return ""
     nearest = options[lengths.index(min(lengths))]
@@ -343,11 +324,10 @@ def _direction(
     for name in (facing, query):
         to = _write_cell(thought, name, cells[name][0])
         offset = _write_offset(thought, origin, to)
-        if offset.steps == (0, 0):
+        if offset == (0, 0):
             return ""
-        sectors.append(sector(*offset.steps))
-        digits.append(_write_result(thought, offset, _digits(sectors[-1])))
-        thought.add(",")
+        sectors.append(sector(*offset))
+        digits.append(thought.add(f"={_digits(sectors[-1])},") + 1)
     turn = (sectors[1] - sectors[0]) % SECTORS
     kind = str(row["question_type"])
     if turn in (0, SECTORS // 2) and not kind.endswith("medium"):
