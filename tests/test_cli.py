@@ -278,7 +278,7 @@ def test_a_setting_of_evaluate_is_also_an_option():
     assert cli._spread(["serve", "--max-pixels", "9"])[-2] == "--max-pixels"
     chosen = cli.evaluation.load_settings("tiny", ["temperature=0", "size=null"])
     assert type(chosen.temperature) is float and chosen.size is None
-    assert (chosen.mode, chosen.frames) == ("tiny", 4)
+    assert (chosen.mode, chosen.frames) == ("tiny", 8)
 
 
 def test_a_model_is_a_folder_or_a_name_of_the_hub(tmp_path):

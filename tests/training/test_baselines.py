@@ -560,8 +560,12 @@ def runs_of_the_tower(monkeypatch):
 
 
 def mixed_trainer(build, quick, mixed, tmp_path, **changes):
-    """Four rows a step; the first show a video, an image, a video and nothing."""
-    config = quick(data_path=str(mixed), prompts_per_step=4, **changes)
+    """Four rows a step; the first show a video, an image, a video and nothing.
+
+    Only rows with a drawn video have a worked demonstration; all have a map.
+    """
+    values = {"prompts_per_step": 4, "prompt_mode": "think_map"} | changes
+    config = quick(data_path=str(mixed), **values)
     trainer = build(config, tmp_path)
     assert len(trainer.rows) == 12
     return trainer
@@ -581,7 +585,7 @@ def test_a_mixed_batch_is_its_rows(quick, mixed, tmp_path, runs_of_the_tower, bu
     taught = batch["labels"] != -100 if "labels" in batch else batch["completion_mask"]
     runs_of_the_tower.clear()
     loss = trainer.compute_loss(model, batch)
-    assert runs_of_the_tower == [128 + 64 + 128] * (2 if build is build_dpo else 1)
+    assert runs_of_the_tower == [256 + 64 + 256] * (2 if build is build_dpo else 1)
     loss.backward()
     found = gradients(model)
     model.zero_grad()
@@ -611,7 +615,7 @@ def test_an_adapters_reference_sees_a_mixed_batch(
     batch = batch_of(trainer, 4)
     runs_of_the_tower.clear()
     loss = trainer.compute_loss(trainer.model, batch)
-    assert runs_of_the_tower == [128 + 64 + 128] * 2
+    assert runs_of_the_tower == [256 + 64 + 256] * 2
     assert loss.item() == pytest.approx(np.log(2), abs=1e-5)
 
 
@@ -660,6 +664,7 @@ def test_workers_with_other_kinds_of_rows_wait_for_none(mixed, tmp_path, method)
             "tiny",
             {
                 "data_path": str(mixed),
+                "prompt_mode": "think_map",
                 "method": method,
                 "prompts_per_step": 6,
                 "max_steps": 2,

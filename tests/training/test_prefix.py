@@ -14,6 +14,7 @@ import torch
 from support import refused
 from transformers import AutoModelForImageTextToText, DynamicCache, Qwen2_5_VLTextConfig
 
+from spacer_lib.artifacts import PROJECT_ROOT
 from spacer_lib.models.patches import cache
 from spacer_lib.tiny import model as tiny
 from spacer_lib.tiny.warmstart import corpus
@@ -605,7 +606,8 @@ def test_wrong_scores_are_found_before_the_first_step(
     [siblings_seen, positions_go_on, first_token_forgotten, one_position_late],
 )
 def test_what_is_wrong_is_far_above_the_noise_in_bf16(make, monkeypatch, wrong):
-    trainer = make()
+    """Of a trained model: an untrained one hardly knows one position from the next."""
+    trainer = make(model_path=str(PROJECT_ROOT / "checkpoints" / "tiny_warmstart"))
     trainer.model.to(torch.bfloat16)
     right = packing_check.packing_gap(trainer, trainer.made_up(0))
     assert right.is_noise and right.packed > 1e-3

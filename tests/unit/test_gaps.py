@@ -248,7 +248,7 @@ def asked(folder, settings, rows, backend=None):
 @pytest.fixture(scope="module")
 def held(tmp_path_factory):
     return named("held-out").read(
-        held_out.write(tmp_path_factory.mktemp("data"), rooms=4)
+        held_out.write(tmp_path_factory.mktemp("data"), rooms=8)
     )
 
 
