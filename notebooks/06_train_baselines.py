@@ -324,7 +324,7 @@ for mode in TINY_MODES:
 #
 # ## What the studies show
 #
-# Each study is a YAML file in `configs/study`: arms, seeds, held-out questions. Training takes hours, so the results below are read from `papermill_runs/`; `-p rerun True` trains again.
+# Each study is a YAML file in `configs/study`: arms, seeds, held-out questions. Training takes hours, so the results below are read from `papermill_runs/`; `-p rerun True` trains again. The studies `beta`, `modes` and `hacking` were run with an earlier tiny model, which saw open rooms from outside (LOG.md); `make studies` repeats them with the present one.
 
 # %%
 studies = {}

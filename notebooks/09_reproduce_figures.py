@@ -472,7 +472,7 @@ for ax, column in zip(axes, ("VSI-Bench", "VM"), strict=True):
 save(figure, "spacer_table3_pairs", "spacer_table3")
 
 # %% [markdown]
-# **What to notice.** Thinking lowers the scores of models that were not trained to think (left, untrained rows). On general video (right) it lowers all scores except that of the model that started from reasoning traces. In our study each mode is taught by a short SFT first and then trained with SG-RLVR.
+# **What to notice.** Thinking lowers the scores of models that were not trained to think (left, untrained rows). On general video (right) it lowers all scores except that of the model that started from reasoning traces. In our study each mode is taught by a short SFT first and then trained with SG-RLVR; the tiny model was an earlier one, which saw open rooms from outside (LOG.md).
 
 # %% tags=["nbval-check-output"]
 modes = read("study_modes.json")
@@ -680,7 +680,7 @@ show("vsgrpo_table3")
 # %% [markdown]
 # ### Figure 4 · Format reward with and without KL
 #
-# The paper draws a collapse at $\beta = 0$ and none at a small positive $\beta$; it prints no numbers. Ours: the tiny model over a few dozen steps; thin lines are seeds.
+# The paper draws a collapse at $\beta = 0$ and none at a small positive $\beta$; it prints no numbers. Ours: an earlier tiny model, which saw open rooms from outside (LOG.md), over a few dozen steps; thin lines are seeds.
 
 # %% tags=["nbval-check-output"]
 if histories:

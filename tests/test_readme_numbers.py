@@ -1,22 +1,29 @@
 """The figures in the README are those of the committed files."""
 
 import json
-import re
 from pathlib import Path
+from statistics import mean
 
 import pandas as pd
 import pytest
 
+from spacer_lib.evaluation.statistics import verdict
 from spacer_lib.questions.recipes import load_recipe
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-HELD_OUT = ROOT / "papermill_runs" / "held_out"
-KINDS = {
+TEXT = " ".join(README.split())
+RUNS = ROOT / "papermill_runs"
+TYPES = {
     "counting": "object_counting",
-    "relative direction": "object_rel_direction",
-    "relative distance": "object_rel_distance",
+    "object size": "object_size_estimation",
+    "room size": "room_size_estimation",
     "absolute distance": "object_abs_distance",
+    "relative distance": "object_rel_distance",
+    "direction, easy": "object_rel_direction_easy",
+    "direction, medium": "object_rel_direction_medium",
+    "direction, hard": "object_rel_direction_hard",
+    "order of appearance": "obj_appearance_order",
 }
 # Answers without the room's video; "strongest floor" is made of them, task by task.
 FLOORS = (
@@ -29,6 +36,13 @@ FLOORS = (
     "another room",
 )
 STRONGEST = "strongest floor"
+ARMS = {
+    "SG-RLVR": "map",
+    "map paid as published": "paper_map",
+    "no map reward": "no_map",
+    "random rewards": "random",
+    "SFT": "sft",
+}
 
 
 def table_under(header):
@@ -42,85 +56,138 @@ def table_under(header):
     return rows
 
 
+def read(name):
+    return json.loads((RUNS / name).read_text(encoding="utf-8"))
+
+
 def per_cent(value):
     return f"{100 * value:.1f}"
 
 
-MACRO = table_under("| | macro score | against the warm start |")
-TASKS = table_under("| | strongest floor | which | warm start | SG-RLVR | answered |")
-SCORES = pd.read_csv(HELD_OUT / "scores.csv").set_index(["run", "level", "name"])
-DELTAS = pd.read_csv(HELD_OUT / "deltas.csv").set_index(["run", "level", "name"])
+def shown(line, measure="score"):
+    """``45.6 [43.1, 48.0]`` in per cent."""
+    ends = (per_cent(line[f"{measure}{end}"]) for end in ("", "_low", "_high"))
+    return "{} [{}, {}]".format(*ends)
 
 
-@pytest.mark.parametrize("row", MACRO, ids=lambda row: row[0])
-def test_macro_scores(row):
-    run, score, change = row
-    found = SCORES.loc[(run, "macro", "macro")]
-    shown = [found.score, found.score_low, found.score_high]
-    assert re.findall(r"[\d.]+", score) == [per_cent(value) for value in shown]
-    if change:
-        delta = DELTAS.loc[(run, "macro", "macro")]
-        figures = [float(text) for text in re.findall(r"-?\d+\.\d", change)]
-        expected = [delta.delta, delta.low, delta.high]
-        assert figures == [round(100 * value, 1) for value in expected]
-        assert change.endswith(delta.verdict)
+SCORES = pd.read_csv(RUNS / "held_out" / "scores.csv").set_index(
+    ["run", "level", "name"]
+)
+SEEN = table_under(
+    "| question | strongest floor | which | warm start | SG-RLVR | frames shuffled | "
+    "answered |"
+)
+TRAINED = table_under(
+    "| | camera held up: score | against the warm start | map hits | "
+    "demonstrated camera: score | against the warm start |"
+)
+STUDY = read("study.json")
+SHOWN = STUDY["views"]["turn"]
+
+# ---------------------------------------------------------------- types of questions
 
 
-def floors_of(kind):
-    """The floors of a task: ``DataFrame`` of scores and intervals by run."""
-    level = SCORES.xs(("kind", kind), level=("level", "name"))
-    return level.loc[list(FLOORS)]
-
-
-def answered(kind, run="SG-RLVR"):
-    """Whether a run's interval lies above that of the task's strongest floor."""
-    scores = SCORES.loc[(run, "kind", kind)]
-    floors = floors_of(kind)
-    return scores.score_low > floors.loc[floors.score.idxmax()].score_high
-
-
-@pytest.mark.parametrize("row", TASKS, ids=lambda row: row[0])
-def test_scores_by_task_beside_the_strongest_floor(row):
-    name, floor, which, before, after, verdict = row
-    floors = floors_of(KINDS[name])
-    best = floors.loc[which]
+@pytest.mark.parametrize("row", SEEN, ids=lambda row: row[0])
+def test_scores_by_type_beside_the_strongest_floor(row):
+    name, floor, which, own, trained, shuffled, answered = row
+    key = ("question_type", TYPES[name])
+    floors = SCORES.xs(key, level=("level", "name")).loc[list(FLOORS)]
+    best, scores = floors.loc[which], SCORES.loc[("warm start", *key)]
     assert best.score == floors.score.max()
-    shown = [best.score, best.score_low, best.score_high]
-    assert re.findall(r"[\d.]+", floor) == [per_cent(value) for value in shown]
-    for text, run in ((before, "warm start"), (after, "SG-RLVR")):
-        scores = SCORES.loc[(run, "kind", KINDS[name])]
-        shown = [scores.score, scores.score_low, scores.score_high]
-        assert re.findall(r"[\d.]+", text) == [per_cent(value) for value in shown]
-    assert verdict == ("yes" if answered(KINDS[name]) else "no")
+    assert [floor, own] == [shown(best), shown(scores)]
+    assert trained == shown(SCORES.loc[("SG-RLVR", *key)])
+    assert shuffled == shown(SCORES.loc[("frames shuffled", *key)])
+    clear = scores.score_low > best.score_high
+    assert answered == ("yes" if clear else "no")
+
+
+def test_types_that_are_not_answered_stand_below_the_table():
+    *first, last = (row[0] for row in SEEN if row[-1] == "no")
+    words = f"{', '.join(first)} and {last} are not answered".capitalize()
+    assert words in TEXT
+    given = shown(SCORES.loc[("true map", "question_type", TYPES["relative distance"])])
+    assert f"relative distance scores {given}." in TEXT
+
+
+def test_every_type_stands_in_the_table_and_every_figure_in_the_text():
+    assert [row[0] for row in SEEN] == list(TYPES)
+    asked = SCORES.loc[("warm start", "overall", "overall")]
+    assert f"On {asked.n} held-out questions about {asked.spaces} rooms" in TEXT
+    for run in ("warm start", "another room", "frames shuffled"):
+        assert shown(SCORES.loc[(run, "overall", "overall")], "hits") in TEXT
+    for run in ("warm start", "true map", STRONGEST):
+        assert shown(SCORES.loc[(run, "macro", "macro")]) in TEXT
+    for seed, kept in read("warmstart.json")["seeds"].items():
+        seen = kept["metrics"]["seen"]
+        both = f"{per_cent(seen['score'])} and {per_cent(seen['hits'])}"
+        assert f"seed {seed} {both}" in TEXT
 
 
 def test_the_strongest_floor_is_composed_of_the_best_of_each_task():
-    kinds = SCORES.xs("kind", level="level").index.get_level_values("name")
-    assert {KINDS[row[0]] for row in TASKS} == set(kinds)
-    assert MACRO[0][0] == STRONGEST
-    best = [floors_of(kind).score.max() for kind in KINDS.values()]
-    for kind, score in zip(KINDS.values(), best, strict=True):
-        assert SCORES.loc[(STRONGEST, "kind", kind)].score == pytest.approx(score)
+    tasks = SCORES.xs("kind", level="level")
+    best = []
+    for kind in set(tasks.index.get_level_values("name")):
+        floors = tasks.xs(kind, level="name").loc[list(FLOORS)]
+        best.append(floors.score.max())
+        assert tasks.loc[(STRONGEST, kind)].score == pytest.approx(best[-1])
     macro = SCORES.loc[(STRONGEST, "macro", "macro")].score
-    assert macro == pytest.approx(sum(best) / len(best))
-    assert set(SCORES.index.get_level_values("run")) >= {*FLOORS, STRONGEST}
+    assert macro == pytest.approx(mean(best))
 
 
 def test_the_named_floors_of_tasks_are_those_of_the_paired_table():
     """``floors.csv`` has the warm start minus each task's strongest floor."""
-    paired = pd.read_csv(HELD_OUT / "floors.csv")
+    paired = pd.read_csv(RUNS / "held_out" / "floors.csv")
     paired = paired[(paired.run == "warm start") & (paired.level == "kind")]
     named = dict(zip(paired.name, paired.strongest, strict=True))
-    assert named == {KINDS[row[0]]: row[2] for row in TASKS}
+    for name, which in ((TYPES[row[0]], row[2]) for row in SEEN):
+        assert named.get(name, which) == which
 
 
-def test_the_tasks_that_are_claimed_are_clear_of_their_floors():
-    """The sentence below the table follows from the intervals."""
-    clear = [name for name, kind in KINDS.items() if answered(kind)]
-    rest = [name for name in KINDS if name not in clear]
-    words = " and ".join(clear), " and ".join(rest)
-    sentence = f"answers {words[0]}. It is not above the floor on {words[1]}."
-    assert sentence in " ".join(README.split())
+# ---------------------------------------------------------------- arms of the study
+
+
+def after(study, arm, measure="score"):
+    return mean(run["after"][measure] for run in study["runs"] if run["arm"] == arm)
+
+
+def change(study, arm):
+    """``+4.5 [1.1, 8.0] up``: percentage points and the verdict."""
+    value, low, high = study["arms"][arm]["score"]
+    ends = f"{100 * value:+.1f} [{100 * low:.1f}, {100 * high:.1f}]"
+    return f"{ends} {verdict(low, high)}"
+
+
+@pytest.mark.parametrize("row", TRAINED[2:], ids=lambda row: row[0])
+def test_arms_are_those_of_the_study(row):
+    arm = ARMS[row[0]]
+    assert row[1:] == [
+        per_cent(after(STUDY, arm)),
+        change(STUDY, arm),
+        per_cent(after(STUDY, arm, "hits")),
+        per_cent(after(SHOWN, arm)),
+        change(SHOWN, arm),
+    ]
+
+
+def test_arms_stand_beside_their_start_and_their_strongest_floor():
+    floors, start, *rest = TRAINED
+    assert [row[0] for row in rest] == list(ARMS)
+    assert {run["arm"] for run in STUDY["runs"]} == set(ARMS.values())
+    both = STUDY, SHOWN
+    lowest = [per_cent(study["floors"]["overall"]["score"]) for study in both]
+    assert floors == [STRONGEST, lowest[0], "", "", lowest[1], ""]
+    before, seen = (study["runs"][0]["before"] for study in both)
+    assert start == [
+        "warm start",
+        per_cent(before["score"]),
+        "",
+        per_cent(before["hits"]),
+        per_cent(seen["score"]),
+        "",
+    ]
+    settings = STUDY["settings"]
+    assert f"Below are {settings['questions']} questions on that camera" in TEXT
+    assert settings["seeds"] == [0, 1, 2] and "three seeds" in TEXT
 
 
 # ---------------------------------------------------------------- blind scores
@@ -173,67 +240,3 @@ def test_blind_scores_are_of_all_types_of_a_recipe(recipe):
     types = BLIND["recipes"][recipe]
     assert set(types) == set(load_recipe(recipe).tasks)
     assert all(row["questions"] >= 50 and row["rooms"] >= 50 for row in types.values())
-
-
-# ---------------------------------------------------------------- from inside a room
-
-TYPES = {
-    "counting": "object_counting",
-    "object size": "object_size_estimation",
-    "room size": "room_size_estimation",
-    "absolute distance": "object_abs_distance",
-    "relative distance": "object_rel_distance",
-    "direction, easy": "object_rel_direction_easy",
-    "direction, medium": "object_rel_direction_medium",
-    "direction, hard": "object_rel_direction_hard",
-    "order of appearance": "obj_appearance_order",
-}
-TURN = pd.read_csv(ROOT / "papermill_runs" / "held_out_turn" / "scores.csv")
-TURN = TURN.set_index(["run", "level", "name"])
-TEXT = " ".join(README.split())
-SEEN = table_under(
-    "| question | strongest floor | which | warm start | frames shuffled | answered |"
-)
-
-
-def shown(line, measure="score"):
-    """``45.6 [43.1, 48.0]`` in per cent."""
-    ends = (per_cent(line[f"{measure}{end}"]) for end in ("", "_low", "_high"))
-    return "{} [{}, {}]".format(*ends)
-
-
-@pytest.mark.parametrize("row", SEEN, ids=lambda row: row[0])
-def test_scores_from_inside_by_type_beside_the_strongest_floor(row):
-    name, floor, which, own, shuffled, verdict = row
-    key = ("question_type", TYPES[name])
-    floors = TURN.xs(key, level=("level", "name")).loc[list(FLOORS)]
-    best, scores = floors.loc[which], TURN.loc[("warm start", *key)]
-    assert best.score == floors.score.max()
-    assert [floor, own] == [shown(best), shown(scores)]
-    assert shuffled == shown(TURN.loc[("frames shuffled", *key)])
-    clear = scores.score_low > best.score_high
-    assert verdict == ("yes" if clear else "no")
-
-
-def test_types_that_are_not_answered_stand_below_the_table():
-    unclear = [row[0] for row in SEEN if row[-1] == "no"]
-    *first, last = unclear
-    words = f"{', '.join(first)} and {last} are not answered".capitalize()
-    assert words in TEXT
-    given = shown(TURN.loc[("true map", "question_type", TYPES["relative distance"])])
-    assert f"relative distance scores {given}." in TEXT
-
-
-def test_every_type_stands_in_the_table_and_every_figure_in_the_text():
-    assert [row[0] for row in SEEN] == list(TYPES)
-    asked = TURN.loc[("warm start", "overall", "overall")]
-    assert f"On {asked.n} held-out questions about {asked.spaces} rooms" in TEXT
-    for run in ("warm start", "another room", "frames shuffled"):
-        assert shown(TURN.loc[(run, "overall", "overall")], "hits") in TEXT
-    for run in ("warm start", "true map", STRONGEST):
-        assert shown(TURN.loc[(run, "macro", "macro")]) in TEXT
-    path = ROOT / "papermill_runs" / "warmstart_inside.json"
-    for seed, kept in json.loads(path.read_text(encoding="utf-8"))["seeds"].items():
-        seen = kept["metrics"]["seen"]
-        both = f"{per_cent(seen['score'])} and {per_cent(seen['hits'])}"
-        assert f"seed {seed} {both}" in TEXT
