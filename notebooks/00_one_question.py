@@ -160,7 +160,7 @@ assert row["ground_truth"] in QUESTION_TYPES[task].oracle(row, scene, rules_of(v
 # %% [markdown]
 # ## 4 · The prompt, as tokens
 #
-# The model reads one sequence. Each pad token of the video stands for a patch that the vision tower encodes: here two pairs of frames, each of 4 x 4 merged patches.
+# The model reads one sequence. Each pad token of the video stands for a patch that the vision tower encodes: here eight frames, each of 4 x 4 merged patches.
 
 # %%
 model, processor = load(config.model_path)
@@ -179,7 +179,7 @@ print(text)
 # %% [markdown]
 # ## 5 · A completion: thought, map, answer
 #
-# The most likely completion of the shipped model. It draws a map first, computes over its cells, and answers.
+# The most likely completion of the shipped model. It says in which view each object comes first (`@3backpack`), draws the map, computes over its cells, and answers.
 
 # %%
 asked = config.asking(batch_size=answers)
