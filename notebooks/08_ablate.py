@@ -103,7 +103,7 @@ folder = Path(out_dir or PROJECT_ROOT / "runs" / ("08_ablate" + "_quick" * quick
 # %% [markdown]
 # ## Floors, baselines and ablations on one benchmark
 #
-# `make evaluation` asks every model that the studies trained the same held-out questions (VSI-Bench's schema, camera `turn`, about five questions to a room), through the harness of notebook 07, and `spacer report` pools the seeds of each arm. Below are its two CSV files: macro means of six tasks (VSI-Bench's rule), 95% intervals over rooms.
+# `make evaluation` asks every model that the studies trained the same held-out questions (VSI-Bench's schema, camera `turn`, eight or nine questions to a room), through the harness of notebook 07, and `spacer report` pools the seeds of each arm. Below are its two CSV files: macro means of six tasks (VSI-Bench's rule), 95% intervals over rooms.
 
 # %% tags=["nbval-check-output"]
 held = PROJECT_ROOT / runs / "held_out"

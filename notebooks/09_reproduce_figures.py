@@ -411,7 +411,7 @@ if summary:
 show("spacer_table2")
 
 # %% [markdown]
-# The gaps are printed without intervals. How wide is the interval of one score? The shaded bands are the narrowest and the widest half-width of the models in `held_out/scores.csv`: 658 questions about 130 rooms of ours.
+# The gaps are printed without intervals. How wide is the interval of one score? The shaded bands are the narrowest and the widest half-width of the models in `held_out/scores.csv`: 658 questions about 77 rooms of ours.
 
 # %%
 held = "held_out/scores.csv"

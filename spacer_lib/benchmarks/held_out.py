@@ -3,7 +3,7 @@
 The files are VSI-Bench's (``test.parquet`` with its columns, videos in
 ``{dataset}/{scene_name}.mp4``) with two more columns: the true map and the question's
 categories, as JSON text, so that drawn maps can be scored. Rooms come from the seeds
-kept for tests (``curriculum.SEEDS``), about five questions per room. Without ``videos``
+kept for tests (``curriculum.SEEDS``), eight or nine questions each. Without ``videos``
 a column ``video`` holds each room's ``room://`` address: its frames are rendered, as in
 training, and not encoded.
 """
@@ -40,7 +40,7 @@ def write(
     ----------
     folder : path
     rooms : int
-        About five questions each.
+        Seeds to try: of ten, some six give a room that can be shown.
     view : str
         A key of ``rooms.synthetic.views.VIEWS``; ``turn`` is the one that the warm
         start has demonstrations of.
