@@ -83,6 +83,7 @@ from spacer_lib.training.recipe import dump_config, load_config
 
 # %%
 disable_progress_bar()
+os.environ["TQDM_DISABLE"] = "1"  # bars would stay in the saved notebook
 warnings.filterwarnings("ignore", message=".*gradient_checkpointing.*")
 use_house_style()
 {"commit": commit(), **provenance()["packages"]}

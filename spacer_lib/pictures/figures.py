@@ -282,14 +282,14 @@ def _story(row: Question, made: Prediction, said: str) -> list[tuple[str, str]]:
     working = rest.partition("</map>")[2]
     answer = answer.removeprefix("<answer>").removesuffix("</answer>")
     score = made["score"] or 0.0
-    verdict = {1.0: "right", 0.0: "wrong"}.get(score, f"score {score:.2f}")
+    verdict = {1.0: "correct", 0.0: "wrong"}.get(score, f"score {score:.2f}")
     truth = "" if score == 1 else f"; the truth is {row['ground_truth']}"
     asked = " ".join([row["question"], *(row["options"] or ())])
     return [
         ("asked", asked),
         ("sees", seen or "-"),
         ("works out", working or "-"),
-        ("answers", f"{answer or '-'}: {verdict}{truth}"),
+        ("answers", f"{answer or '-'} ({verdict}{truth})"),
     ]
 
 

@@ -405,8 +405,8 @@ def test_a_room_at_a_glance_shows_the_video_map_and_verdict(curve):
     assert told(figure) == []
     texts = [text.get_text() for text in figure.findobj(plt.Text)]
     told_once = " ".join(" ".join(texts).split())
-    assert f"7: score 0.25; the truth is {rows[0]['ground_truth']}" in told_once
-    assert told_once.count(": right") == len(rows) - 1
+    assert f"7 (score 0.25; the truth is {rows[0]['ground_truth']})" in told_once
+    assert told_once.count("(correct)") == len(rows) - 1
     assert sum(bool(ax.images) for ax in figure.findobj(plt.Axes)) == 8 * len(rows)
 
 
