@@ -508,6 +508,7 @@ ends = [0, total]
 rows_of = ["Qwen2.5-VL-7B-Instruct", "SpaceR SG-RLVR"]
 table = published.wide("spacer_table1")
 logs = sorted(run_dir.rglob("metrics.jsonl"))
+logs = [path for path in logs if "study_beta" in path.parts] or logs
 histories = {}
 for path in logs:
     arm = path.parent.name.split("_seed")[0]

@@ -3,7 +3,8 @@
     python -m scripts.glance        # half a minute
 
 Asks the shipped checkpoint about test rooms, one question each, from the first on.
-``docs/one_room.png`` has the first hard direction that it answers rightly.
+``docs/one_room.png`` has the first hard direction that it answers rightly, beside the
+map hits of SG-RLVR with and without the map reward.
 ``docs/rooms.png`` has the first right order of appearance, the first right relative
 distance and the first wrong choice.
 """
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 
-from spacer_lib.artifacts import PROJECT_ROOT, atomic_path
+from spacer_lib.artifacts import PROJECT_ROOT, atomic_path, listing, read_jsonl
 from spacer_lib.evaluation.backends import load
 from spacer_lib.evaluation.runner import evaluate
 from spacer_lib.pictures.figures import at_a_glance, preview
@@ -22,6 +23,7 @@ from spacer_lib.rows import Prediction, Question
 from spacer_lib.tiny.curriculum import DEMONSTRATED, SEEDS, draw_rows
 from spacer_lib.training.recipe import load_config
 
+CURVES = PROJECT_ROOT / "papermill_runs" / "study_map"
 QUESTIONS = 63  # seven of each type
 Asked = tuple[Question, Prediction]
 
@@ -55,8 +57,12 @@ def main() -> None:
         first(asked, "", False),
     ]
     one = [first(asked, "object_rel_direction_hard", True)]
-    for name, chosen in (("one_room", one), ("rooms", rooms)):
-        figure = at_a_glance([row for row, _ in chosen], [said for _, said in chosen])
+    curves = {}
+    for words, arm in (("map reward", "map"), ("no map reward", "no_map")):
+        logs = listing(CURVES, f"{arm}_seed*/metrics.jsonl")
+        curves[words] = [read_jsonl(path) for path in logs]
+    for name, chosen, shown in (("one_room", one, curves), ("rooms", rooms, None)):
+        figure = at_a_glance(*map(list, zip(*chosen, strict=True)), shown)
         with atomic_path(PROJECT_ROOT / "docs" / f"{name}.png") as path:
             path.write_bytes(preview(figure))
         plt.close(figure)

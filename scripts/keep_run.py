@@ -1,12 +1,14 @@
-"""Copy what notebook 09 draws of a run or study folder, small enough to commit.
+"""Copy what pictures show of a run or study folder, small enough to commit.
 
-    python scripts/keep_run.py runs/study_beta papermill_runs/study_beta
+    python scripts/keep_run.py runs/study papermill_runs/study_map map no_map
 
-It keeps the first questions of ``answers.jsonl``, the rewards of ``metrics.jsonl`` and
-the scores of ``selection.jsonl``, in the same folders.
+Of a study only the named arms are kept; without names, all. It keeps the first questions
+of ``answers.jsonl``, the rewards and map hits of ``metrics.jsonl`` and the scores of
+``selection.jsonl``, in the same folders.
 """
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +23,19 @@ KEPT = {
         "rewards/format/mean",
         "rewards/task/mean",
         "kl",
+        "map_hit_rate",
     ),
     "selection.jsonl": ("id", "scores"),
 }
 
 
-def keep(source: Path, target: Path) -> None:
+def keep(source: Path, target: Path, arms: Sequence[str] = ()) -> None:
     """Write the kept files below ``target``; answers of the first seed only."""
     for path in listing(source, "*.jsonl", deep=True):
         if path.name not in KEPT or "checkpoints" in path.parts:
+            continue
+        arm = path.parent.name.partition("_seed")[0]
+        if arms and path.parent != source and arm not in arms:
             continue
         if path.name == "answers.jsonl" and path.parent.name[-1] in "123456789":
             continue
@@ -46,4 +52,4 @@ def tidy(value: Any) -> Any:
 
 
 if __name__ == "__main__":
-    keep(Path(sys.argv[1]), Path(sys.argv[2]))
+    keep(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:])
