@@ -2,9 +2,9 @@
 
     python scripts/keep_run.py runs/study papermill_runs/study_map map no_map
 
-Of a study only the named arms are kept; without names, all. It keeps the first questions
-of ``answers.jsonl``, the rewards and map hits of ``metrics.jsonl`` and the scores of
-``selection.jsonl``, in the same folders.
+Of a study only the named arms are kept; without names, all. It keeps the first
+questions of ``answers.jsonl``, the rewards and map hits of ``metrics.jsonl`` and the
+scores of ``selection.jsonl``, in the same folders.
 """
 
 import sys
