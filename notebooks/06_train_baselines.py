@@ -49,6 +49,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
+from IPython.display import display
 from transformers.utils.logging import disable_progress_bar
 
 from spacer_lib.artifacts import PROJECT_ROOT, commit, provenance, read_json, write_json
@@ -368,6 +369,34 @@ show("map")
 
 # %% [markdown]
 # **What to notice.** If SFT is better, consider its data: for real videos there are no demonstrations from true maps for every question, while the reward needs the true map only to *score*. The comparison shows what such supervision is worth where it exists.
+#
+# SpaceR says that SFT memorises and RL generalises. So every model was also asked about cameras that it was not trained on here: `turn`, which the warm start has demonstrations of, `level`, which does not look down, and `part`, a turn without its last eighth.
+
+# %% tags=["nbval-check-output"]
+if "map" in studies:
+    asked = {"raised (trained)": studies["map"], **studies["map"].get("views", {})}
+    figure, axes = plt.subplots(2, 2, figsize=(11, 7), sharex=True, sharey=True)
+    for ax, (camera, part) in zip(axes.flat, asked.items(), strict=False):
+        evaluation_plots.study_forest(part, ax)
+        ax.set_title(f"{camera}, n = {studies['map']['settings']['questions']}")
+    for ax in axes[0]:
+        ax.set_xlabel("")
+
+# %% [markdown]
+# **What to notice.** MEMORISE
+#
+# The change on the trained camera by type of question, in percentage points:
+
+# %% tags=["nbval-check-output"]
+if "map" in studies:
+    by_type = {
+        arm: {short_name(kind): 100 * gain[0] for kind, gain in found["per_task"].items()}
+        for arm, found in studies["map"]["arms"].items()
+    }
+    display(pd.DataFrame(by_type).round(1))
+
+# %% [markdown]
+# **What to notice.** SG-RLVR answers better what a map can answer: orders, counts, directions, distances in metres of objects whose cells were wrong before. Room sizes get worse. A map in cells has no metres, so its reward does not keep the scale: in seed 0 the stated sizes follow the true ones more closely than before (correlation .43 before, .72 after) but are 0.63 of them at the median. The demonstrations of SFT state metres.
 #
 # ### How much KL
 #
