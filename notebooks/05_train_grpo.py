@@ -181,7 +181,7 @@ axes[1].invert_yaxis()
 _ = axes[1].set(xlabel="advantage", yticklabels=[])
 
 # %% [markdown]
-# **What to notice.** The advantages of a group sum to zero, so some are negative. Under Eq. 5 a right answer with a bad map still has a positive advantage, but a smaller one than a right answer with a good map. In the tiny recipe (the bars) the map reward has weight 8 and no gate, so the map decides: a wrong answer with the true map has a positive advantage, and a right answer with a bad map has a negative one. *Launch* explains why a small model needs this. If all four rewards were equal, every advantage would be zero and the group would change nothing. The trainer logs the share of such groups as `frac_reward_zero_std`.
+# **What to notice.** The advantages of a group sum to zero, so some are negative. Under Eq. 5 a right answer with a bad map still has a positive advantage, but a smaller one than a right answer with a good map. In the tiny recipe (the bars) the map reward has weight 8 and no gate, so the map decides: a wrong answer with the true map has a positive advantage, and a right answer with a bad map has a negative one. *Launch* says what this changes. If all four rewards were equal, every advantage would be zero and the group would change nothing. The trainer logs the share of such groups as `frac_reward_zero_std`.
 #
 # ## The same numbers from the real trainer
 #
@@ -332,11 +332,11 @@ del trainer, batch
 # %% [markdown]
 # ## Launch
 #
-# The tiny recipe differs from SpaceR in four settings. Each was found necessary at this size (`LOG.md` has the runs without them):
+# The tiny recipe differs from SpaceR in four settings (`LOG.md` has runs without them):
 #
-# - the map reward has weight 8 and no gate: it counts for wrong answers too. With weight 1 and the gate of Eq. 5, the differences in the task reward (0 or 1) hide those in the map reward. A group of eight then learns too little about its maps in a few dozen steps, and maps got *worse*;
+# - the map reward has weight 8 and no gate: it counts for wrong answers too. With weight 1 and the gate of Eq. 5 maps improve less, and scores are not distinguishable (notebook 06);
 # - `decay` scores maps steeply. The published score differs little between good and bad maps (notebook 04);
-# - only the vision tower learns. Only the camera is new; the language model keeps the reasoning that it was taught;
+# - only the vision tower learns, below its last layer. Only the camera is new; the language model keeps the reasoning that it was taught. When all weights learned, maps got better and answers worse;
 # - the learning rate is large and falls to zero, so the last steps add little noise.
 #
 # `accelerate launch` starts the run in separate processes: one plain process on one core, otherwise DeepSpeed. This kernel stays free. If it is interrupted, the workers save a checkpoint and end; `resume=True` continues from there. One folder holds all files of the run: recipe, log, metrics, sampled rollouts, checkpoints, the final model.
