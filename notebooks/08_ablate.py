@@ -147,7 +147,7 @@ if has_table:
     display(against[["n", "before", "after", "verdict"]].round(3))
 
 # %% [markdown]
-# **What to notice.** Floors first: *no video* and *another room* score like the majority answer, so a score above them comes from the video. SG-RLVR gains on the warm start, and without its map reward the gain is gone. Imitating true maps (`SFT`), which SG-RLVR never sees, gains as much or more. Preference pairs (`DPO`) lose. *Relative distance* stays at its floor in every arm: a macro mean hides that, the columns show it. The three forms of an answer start from another checkpoint (notebook 06), so their rows are not comparable with the others.
+# **What to notice.** Floors first: *no video* and *another room* score no more than the most frequent answer, so a score above them comes from the video. All arms trained on another camera than the one of these questions. SG-RLVR keeps the score of the warm start here, and SFT loses, most of it in room size; notebook 06 has the trained camera. *Object size* stays at its floor in every arm: a macro mean hides that, the columns show it.
 #
 # ## Every ablation, with its interval
 #
@@ -179,7 +179,7 @@ for row in labelled[labelled["measure"] == "score"].itertuples():
           f"{100 * row.high:+.1f}], {row.seeds} seed(s): {row.verdict}")
 
 # %% [markdown]
-# **What to notice.** *Up* means that the first arm is better, *down* the second. An interval that contains zero is *not distinguishable*, whatever its mean. The interval is over rooms, not over seeds: with one seed a narrow interval says nothing about the next seed. And a gap in `hits` (objects drawn within 1.5 cells) need not be a gap in `score`: imitation of true maps (`sft`) draws far better maps than SG-RLVR, and the scores are not distinguishable.
+# **What to notice.** *Up* means that the first arm is better, *down* the second. An interval that contains zero is *not distinguishable*, whatever its mean. The interval is over rooms, not over seeds: with one seed a narrow interval says nothing about the next seed. And a gap in `hits` (objects drawn within 1.5 cells) need not be a gap in `score`: the map reward raises the hits by far (`map` minus `no_map`), and the scores are not distinguishable.
 #
 # ### Thinking or answering at once
 #

@@ -169,6 +169,26 @@ def test_arms_are_those_of_the_study(row):
     ]
 
 
+def points(values):
+    return "{:.1f} [{:.1f}, {:.1f}]".format(*(100 * value for value in values))
+
+
+def test_the_sentences_below_the_arms_are_those_of_the_study():
+    gap = STUDY["differences"]["map minus no_map"]
+    lost = {arm: -SHOWN["arms"][arm]["hits"][0] for arm in ("map", "sft")}
+    size = STUDY["arms"]["map"]["per_task"]["room_size_estimation"]
+    assert (
+        f"The map reward raises map hits by {points(gap['hits'])} points over none "
+        f"and the score by {points(gap['score'])}, {verdict(*gap['score'][1:])}."
+    ) in TEXT
+    assert (
+        f"map hits fall by {per_cent(lost['map'])} points under SG-RLVR and by "
+        f"{per_cent(lost['sft'])} under SFT"
+    ) in TEXT
+    assert f"room sizes get worse by {per_cent(-size[0])} points" in TEXT
+    assert size[2] < 0
+
+
 def test_arms_stand_beside_their_start_and_their_strongest_floor():
     floors, start, *rest = TRAINED
     assert [row[0] for row in rest] == list(ARMS)
