@@ -390,10 +390,10 @@ if "map" in studies:
 # %% tags=["nbval-check-output"]
 if "map" in studies:
     by_type = {
-        arm: {short_name(kind): 100 * gain[0] for kind, gain in found["per_task"].items()}
+        arm: {kind: 100 * gain[0] for kind, gain in found["per_task"].items()}
         for arm, found in studies["map"]["arms"].items()
     }
-    display(pd.DataFrame(by_type).round(1))
+    display(pd.DataFrame(by_type).rename(short_name).round(1))
 
 # %% [markdown]
 # **What to notice.** SG-RLVR answers better what a map can answer: orders, counts, directions, distances in metres of objects whose cells were wrong before. Room sizes get worse. A map in cells has no metres, so its reward does not keep the scale: in seed 0 the stated sizes follow the true ones more closely than before (correlation .43 before, .72 after) but are 0.63 of them at the median. The demonstrations of SFT state metres.

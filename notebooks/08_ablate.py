@@ -289,7 +289,7 @@ counts = given.pivot(index="name", columns="measure", values="n")[measures[1:]]
 counts.rename(columns=lambda name: name.replace("right_if_", "n: "))
 
 # %% [markdown]
-# **What to notice.** A true 10 x 10 map would answer nearly all of these questions, and most maps that this model draws would, too. Counting is right where the map is right. Relative distance is the opposite: the drawn map contains the right answer and the model does not find it, so that better maps would not help there. (Resampling gives a share of 100% an interval of width 0, even with only twenty questions.)
+# **What to notice.** Directions and counts are mostly right where the drawn map holds the answer, and less often where it does not. Relative distance is right about as often with a sufficient map as without one: its working loses the answer (the steps below show where), so better maps alone would not help there. (Resampling gives a share of 100% an interval of width 0, even with only twenty questions.)
 #
 # ## What failed, question by question
 #
@@ -372,7 +372,7 @@ told = pd.DataFrame(told, columns=["kind", "map", "step", "follows"])
 told.pivot_table("follows", ["kind", "map"], "step", aggfunc=["mean", "count"]).round(2)
 
 # %% [markdown]
-# **What to notice.** *cell*: is it a cell of the map that was written before? *offset*: is it the difference of the two cells? *result*: does it follow from the offset? A score says that an answer is wrong; comparing map and thought shows where.
+# **What to notice.** *cell*: is it a cell of the map that was written before? *offset*: is it the difference of the two cells? *result*: does it follow from the offset? The weak step is the result of distances, a length: one of some fifty numbers, where a direction is one of 24. A score says that an answer is wrong; comparing map and thought shows where.
 #
 # ## Spatial words
 #
@@ -387,7 +387,7 @@ figure, ax = plt.subplots(figsize=(6, 2.4))
 _ = evaluation_plots.words_against_score(words, ax)
 
 # %% [markdown]
-# **What to notice.** This model learned a calculation and not prose. It writes one or two such words (`turn`, `left`), the same in every condition, whatever the score. So here the count explains nothing (`rho`, the correlation within a type of question, is undefined where the count does not vary). Over a few checkpoints any two quantities that grow in training correlate. `word_table` therefore compares within each run.
+# **What to notice.** This model learned a calculation and not prose. It writes such a word only where its working ends in a direction, in as many responses under a true map, its own or a random one, whatever the score. So here the count explains nothing (`rho`, the correlation within a type of question, is undefined where the count does not vary). Over a few checkpoints any two quantities that grow in training correlate. `word_table` therefore compares within each run.
 #
 # ## A quiz: could you answer from the map?
 #

@@ -444,7 +444,7 @@ read_from += [held] if has_held else []
 save(figure, "ablation_gaps", "spacer_table2", "spacer_table5", *read_from)
 
 # %% [markdown]
-# **What to notice.** Hollow dots have no interval. `map` is our map reward; `length` is a bonus for longer completions. A *paired* comparison of two runs, question by question, would have a narrower interval than the bands, but the answers of the published runs are not published.
+# **What to notice.** Hollow dots have no interval. `map` is our map reward; `length` is a bonus for longer completions, and its study is of an earlier tiny model (LOG.md). A *paired* comparison of two runs, question by question, would have a narrower interval than the bands, but the answers of the published runs are not published.
 #
 # SpaceR's text prints its gain by the origin of the rooms:
 
@@ -525,10 +525,10 @@ axes[0].set(title="published ends")
 axes[0].legend()
 scale = read("study_scale.json")
 for measure in ("score", "hits") if scale else ():
-    sizes = {int(arm.removeprefix("n").replace("all", "960")): 100 * np.array(gain[measure])
-             for arm, gain in scale["arms"].items()}
-    mean, low, high = np.transpose(list(sizes.values()))
-    axes[1].errorbar(list(sizes), mean, [mean - low, high - mean], fmt="o-", label=measure)
+    sizes = [int(arm.removeprefix("n").replace("all", "960")) for arm in scale["arms"]]
+    gains = [100 * np.array(gain[measure]) for gain in scale["arms"].values()]
+    mean, low, high = np.transpose(gains)
+    axes[1].errorbar(sizes, mean, [mean - low, high - mean], fmt="o-", label=measure)
     axes[1].legend()
 count = scale.get("settings", {}).get("questions", 0)
 axes[1].set(xscale="log", xlabel="questions in the training set")
