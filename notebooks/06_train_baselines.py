@@ -362,7 +362,7 @@ def show(name):
 # %% [markdown]
 # ### SG-RLVR, GRPO without map, SFT
 #
-# All arms start from the shipped warm start and use the raised camera. `paper_map` pays the map with weight 1 and the gate of Eq. 5, `random` pays at random. `sft` trains for about as many seconds as `map` (see the column) on demonstrations made from true maps; the others see none. `--arms dpo` runs one more. In a line, `up` means that the first arm is better.
+# All arms start from the shipped warm start and use the raised camera. `paper_map` pays the map with weight 1 and the gate of Eq. 5, `random` pays at random. `sft` trains for about as many CPU-seconds as `map` on demonstrations made from true maps; the others see none. `--arms dpo` runs one more. In a line, `up` means that the first arm is better.
 
 # %% tags=["nbval-check-output"]
 show("map")
@@ -374,16 +374,16 @@ show("map")
 
 # %% tags=["nbval-check-output"]
 if "map" in studies:
-    asked = {"raised (trained)": studies["map"], **studies["map"].get("views", {})}
+    cameras = {"raised (trained)": studies["map"], **studies["map"].get("views", {})}
     figure, axes = plt.subplots(2, 2, figsize=(11, 7), sharex=True, sharey=True)
-    for ax, (camera, part) in zip(axes.flat, asked.items(), strict=False):
+    for ax, (camera, part) in zip(axes.flat, cameras.items(), strict=False):
         evaluation_plots.study_forest(part, ax)
         ax.set_title(f"{camera}, n = {studies['map']['settings']['questions']}")
     for ax in axes[0]:
         ax.set_xlabel("")
 
 # %% [markdown]
-# **What to notice.** SFT gains most on `raised` and `level`, and loses on `turn` and `part`, which stand at the height of the demonstrations. SG-RLVR gains less on the first two, and its scores on the others are not distinguishable from before. So here SFT forgets more. It does not only memorise: on `level`, which no arm trained on, it gains most.
+# **What to notice.** SFT gains most on `raised` and `level`, and loses on `turn` and `part`, which stand at the height of the demonstrations. SG-RLVR gains less on the first two, and its scores on the others are not distinguishable from before. So here SFT forgets more. It does not only memorise: on `level`, which no arm trained on, it gains nearly as much.
 #
 # The change on the trained camera by type of question, in percentage points:
 
