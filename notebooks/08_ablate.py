@@ -407,7 +407,7 @@ for number, question in enumerate(asked, start=1):
     text = " ".join([question["row"]["question"], *(question["row"]["options"] or ())])
     print(f"{number}. {text}\n")
 
-# %% tags=["nbval-check-output"]
+# %%
 my_answers = {}  # for example {1: "A", 2: "3"}
 by_hand = bool(my_answers)
 if not by_hand:
@@ -417,7 +417,7 @@ mine = {asked[i - 1]["row"]["id"]: answer for i, answer in my_answers.items()}
 result = score_quiz(asked, mine, seed=seed)
 {key: result[key] for key in ("n", "answered", "right", "solver_right")}
 
-# %% tags=["nbval-check-output"]
+# %%
 for other in ("with_truth", "with_solver"):
     found = result[other]
     if found is not None:
