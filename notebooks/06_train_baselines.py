@@ -396,7 +396,7 @@ if "map" in studies:
     display(pd.DataFrame(by_type).rename(short_name).round(1))
 
 # %% [markdown]
-# **What to notice.** SG-RLVR answers better what a map can answer: orders, counts, directions, distances in metres of objects whose cells were wrong before. Room sizes get worse. A map in cells has no metres, so its reward does not keep the scale: in seed 0 the stated sizes follow the true ones more closely than before (correlation .43 before, .72 after) but are 0.63 of them at the median. The demonstrations of SFT state metres.
+# **What to notice.** SG-RLVR answers better what a map can answer: orders, counts, directions, distances in metres of objects whose cells were wrong before. Room sizes get worse, as under random rewards and not under `no_map`. A map in cells has no metres, and at weight 8 it outweighs the answers, so little keeps the scale: in seed 0 the stated sizes follow the true ones more closely than before (correlation .43 before, .72 after) but are 0.63 of them at the median. The demonstrations of SFT state metres.
 #
 # ### How much KL
 #
