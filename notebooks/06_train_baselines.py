@@ -25,7 +25,7 @@
 # - measure on the same completions what a map reward adds to a group;
 # - read a table of arms: equal seconds, KL weights, answer modes, a reward that can be hacked.
 #
-# **What you'll need.** Notebooks 04 and 05. No downloads: the notebook draws the rooms, and the repository holds the starting checkpoint and the results of the studies. One CPU core, about three minutes, 2 GB of memory.
+# **What you'll need.** Notebooks 04 and 05. No downloads: the notebook draws the rooms, and the repository holds the starting checkpoint and the results of the studies. One CPU core, about five minutes, 3 GB of memory.
 #
 # SpaceR §5 (SFT baseline), §5.2 (sample selection); vsGRPO (DPO, answer modes, β).
 
