@@ -153,7 +153,7 @@ if has_table:
 #
 # SpaceR's Table 2 takes one part away at a time and prints one number each. `spacer extras study` trained arms over several seeds on the same held-out questions, so each comparison here is a paired difference with an interval over rooms (all seeds of a room together). The studies `beta`, `modes` and `hacking` were run with an earlier tiny model, which saw open rooms from outside (LOG.md); `make studies` repeats them with the present one.
 
-# %%
+# %% tags=["nbval-check-output"]
 found = sorted((PROJECT_ROOT / runs).glob("study*.json"))
 studies = {p.stem.removeprefix("study").strip("_") or "map": p for p in found}
 studies = {name: read_json(path) for name, path in studies.items()}
