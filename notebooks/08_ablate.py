@@ -330,7 +330,6 @@ for label, (row, answer, judgement) in chosen.items():
     truth = row["ground_truth"]
     print(f"   said {judgement['answer']}, its map says {follows}, true: {truth}")
 
-
 # %% [markdown]
 # ### Where the reasoning breaks
 #
