@@ -125,9 +125,9 @@ COMMANDS = {
 def make_inputs(folder: Path) -> Path:
     """Write what the commands read: scans, rooms, questions, answers."""
     from spacer_lib.questions.general_sample import synthetic_general
-    from spacer_lib.tiny.curriculum import SEEDS, draw_rows
+    from spacer_lib.tiny.curriculum import DEMONSTRATED, SEEDS, draw_rows
 
-    rows = draw_rows(SEEDS["test"], 12, "turn")
+    rows = draw_rows(SEEDS["test"], 12, DEMONSTRATED)
     write_jsonl(folder / "rows.jsonl", rows)
     synthetic_general(30, folder / "general", seed=0)
     for words in (

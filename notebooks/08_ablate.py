@@ -79,7 +79,7 @@ from spacer_lib.pictures import evaluation_plots, map_plots
 from spacer_lib.pictures.style import short_name, use_house_style
 from spacer_lib.rooms.synthetic.views import VIEWS
 from spacer_lib.tiny.curriculum import DEMONSTRATED, SEEDS, draw_rows
-from spacer_lib.tiny.thoughts import sector
+from spacer_lib.tiny.thoughts import fifths, sector, sector_digits
 from spacer_lib.training.recipe import load_config
 
 # %%
@@ -351,13 +351,11 @@ def steps(row, prediction):
     found = [("cell", origin in cells.get(name, []))]
     for name, *digits, result in STEP.findall(thought):
         x, y, dx, dy = map(int, digits)
-        quarter, sixth = divmod(sector(dx, dy), 6)
-        length = f"{round(5 * np.hypot(dx, dy)):02d}"
         turned = "direction" in row["question_type"]
-        follows = result == (f"{quarter}{sixth}" if turned else length)
+        due = sector_digits(sector(dx, dy)) if turned else fifths(dx, dy)
         offset = [dx, dy] == [x - origin[0], y - origin[1]]
         found += [("cell", [x, y] in cells.get(name, []))]
-        found += [("offset", offset), ("result", follows)]
+        found += [("offset", offset), ("result", result == due)]
     return found
 
 

@@ -657,17 +657,16 @@ gains = {
     for base in ("Qwen2-VL-2B (V)", "Qwen2-VL-7B (V)")
     for row in average.index if row.startswith(base[:-4] + " +")
 }
-baselines = read("study.json")
-for arm, gain in baselines.get("arms", {}).items():
+for arm, gain in study.get("arms", {}).items():
     gains[f"ours, {arm}"] = [100 * value for value in gain["score"]]
 
 # %% tags=["nbval-check-output"]
 figure, ax = plt.subplots(figsize=(8.8, 4.2))
 evaluation_plots.interval_dots(gains, ax)
-count = baselines.get("settings", {}).get("questions", 0)
+count = study.get("settings", {}).get("questions", 0)
 words = f"ours: 95% interval, n = {count}"
 ax.set(xlabel=f"gain over the base model (percentage points; {words})")
-used = ["study.json"] if baselines else []
+used = ["study.json"] if study else []
 save(figure, "vsgrpo_table2_gains", "vsgrpo_table2", *used)
 
 # %% [markdown]

@@ -54,7 +54,7 @@ for condition in blind other shuffled random_map oracle; do
 done
 
 # One table of all: seeds of an arm pooled, differences against the warm start. An arm that
-# was not trained is left out; `make studies` leaves out `dpo`:
+# was not trained is left out; `make study` leaves out `dpo`:
 #   spacer extras study --config map --arms dpo --out runs/study_more
 pools=()
 pool() { # pool NAME STUDY__ARM

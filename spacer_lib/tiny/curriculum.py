@@ -130,8 +130,9 @@ def demonstration(row: Question, *, shape: str = "think") -> str | None:
         One of ``language.tags.SHAPES``, see ``thoughts.completion``.
     """
     place = _inside(row)
-    known = place is not None and row["question_type"] in INSIDE_TASKS
-    shown = show(*place) if place is not None and known else None
+    if place is None or row["question_type"] not in INSIDE_TASKS:
+        return None
+    shown = show(*place)
     return thoughts.completion(row, shown, shape=shape) if shown else None
 
 

@@ -164,13 +164,13 @@ def in_order_seen(cells: CognitiveMap, facts: Facts) -> CognitiveMap:
     return {name: cells[name] for name in dict.fromkeys([*order, *cells])}
 
 
-def _digits(sectors: int) -> str:
-    """``quarter sixth``."""
+def sector_digits(sectors: int) -> str:
+    """A sector as a thought writes it: ``quarter sixth``, a digit each."""
     return f"{sectors // SIXTHS}{sectors % SIXTHS}"
 
 
-def _fifths(dx: int, dy: int) -> str:
-    """Length of a cell offset in fifths of a cell, two digits."""
+def fifths(dx: int, dy: int) -> str:
+    """Length of a cell offset as a thought writes it: fifths of a cell, two digits."""
     return f"{round(5 * math.hypot(dx, dy)):02d}"
 
 
@@ -291,7 +291,7 @@ def _distance(
     dx, dy = _write_offset(
         thought, origin, _write_cell(thought, second, cells[second][0])
     )
-    thought.add(f"={_fifths(dx, dy)}")
+    thought.add(f"={fifths(dx, dy)}")
     return None
 
 
@@ -305,7 +305,7 @@ def _closest(
     for name in options:
         cell = min(cells[name], key=lambda c: math.dist(origin.cell, c))
         dx, dy = _write_offset(thought, origin, _write_cell(thought, name, cell))
-        lengths.append(_fifths(dx, dy))
+        lengths.append(fifths(dx, dy))
         thought.add(f"={lengths[-1]},")
     if lengths.count(min(lengths)) > 1:
         return ""
@@ -327,7 +327,7 @@ def _direction(
         if offset == (0, 0):
             return ""
         sectors.append(sector(*offset))
-        digits.append(thought.add(f"={_digits(sectors[-1])},") + 1)
+        digits.append(thought.add(f"={sector_digits(sectors[-1])},") + 1)
     turn = (sectors[1] - sectors[0]) % SECTORS
     kind = str(row["question_type"])
     if turn in (0, SECTORS // 2) and not kind.endswith("medium"):
@@ -337,7 +337,7 @@ def _direction(
         side = "back"
     if kind.endswith("hard"):
         side = f"{'front' if turn < 6 or turn > 18 else 'back'}-{side}"
-    at = thought.add(_digits(turn))
+    at = thought.add(sector_digits(turn))
     for k in range(2):
         thought.point(FIRST, at + k, chars=(digits[1] + k,))
         thought.point(SECOND, at + k, chars=(digits[0] + k,))

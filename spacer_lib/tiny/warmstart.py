@@ -102,7 +102,7 @@ def corpus(rooms: int = 60) -> list[str]:
     """Text with every word that the model reads or writes as one token."""
     lines: list[str] = []
     for seed in range(rooms):
-        for room in filter(None, [show("turn", seed)]):
+        for room in filter(None, [show(DEMONSTRATED, seed)]):
             facts = facts_of(room)
             rows, _ = question_rows(room.scene, seed, rules=INSIDE_RULES)
             for row in rows:

@@ -1,4 +1,4 @@
-"""The warm start's batches, thoughts and training aids, for the view from warmstart."""
+"""The warm start's batches, thoughts and training aids, and the shipped model."""
 
 import contextlib
 import json
