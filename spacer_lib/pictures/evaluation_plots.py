@@ -74,7 +74,7 @@ def accuracy_bars(
     first = next(iter(chosen.values())).loc[names]
     ticks = [
         f"{short_name(n)}\nn = {c}{mark}"
-        for n, c, mark in zip(names, first["n"], _few_marks(first), strict=True)
+        for n, c, mark in zip(names, first["n"], _few_marks(first, "\n"), strict=True)
     ]
     ax.set(xticks=spots, ylim=(0, 100), ylabel=f"{measure} (%, 95% interval)")
     ax.set_xticklabels(ticks, fontsize=7)
@@ -83,10 +83,10 @@ def accuracy_bars(
     return ax
 
 
-def _few_marks(rows: pd.DataFrame) -> list[str]:
+def _few_marks(rows: pd.DataFrame, before: str) -> list[str]:
     """A note for each row whose interval is of few rooms."""
     spaces = rows["spaces"] if "spaces" in rows else [FEW_CLUSTERS] * len(rows)
-    return [", few rooms" if count < FEW_CLUSTERS else "" for count in spaces]
+    return [f"{before}few rooms" if count < FEW_CLUSTERS else "" for count in spaces]
 
 
 def floor_blocks(
@@ -149,7 +149,7 @@ def delta_forest(table: pd.DataFrame, ax: Axes, measure: str = "score") -> Axes:
         f"{short_name(row.name)}{' (kind)' if row.level == 'kind' else ''}, n = {row.n}"
         f"{mark}"
         for row, mark in zip(
-            rows.itertuples(index=False), _few_marks(rows), strict=True
+            rows.itertuples(index=False), _few_marks(rows, ", "), strict=True
         )
     ]
     ax.set(

@@ -144,7 +144,7 @@ def _draw_category(
                 letter,
                 ha="center",
                 va="center_baseline",
-                fontsize=7,
+                fontsize=7.5,
                 color=ink_on(fill),
                 zorder=4,
                 gid=f"letter:{name}",

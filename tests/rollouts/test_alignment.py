@@ -108,7 +108,7 @@ def test_another_number_of_frames_is_refused_before_scores(scorer, row):
             return super().ask(rows, style, video, seeds, sampling)
 
     found = align(Fewer(scorer), scorer, row, STYLE, VIDEO, SAMPLING)
-    with refused("training.not-aligned", says="16 media tokens at vLLM, 32"):
+    with refused("training.not-aligned", says="32 media tokens at vLLM, 64"):
         require_aligned([found])
 
 

@@ -415,7 +415,7 @@ def recipe(mixed):
             "bf16": True,
             "prompts_per_step": 4,
             "num_generations": 4,
-            "max_completion_length": 32,
+            "max_completion_length": 96,  # enough for a reward
             "max_steps": 2,
             "num_iterations": 2,
             "beta": 0.04,

@@ -135,7 +135,7 @@ def test_a_wrong_profile_is_refused(tmp_path, text, says):
 
 def test_evaluate_and_score_take_a_profile(tmp_path, capsys):
     data, out = tmp_path / "data", tmp_path / "run"
-    held_out.write(data, rooms=3)
+    held_out.write(data, rooms=6)
     common = ["--benchmark", "held-out", "--data", str(data)]
     options = ["--floor", "majority", "--profile", "vlmevalkit", "--out", str(out)]
     assert main(["evaluate", *common, *options]) == 0
