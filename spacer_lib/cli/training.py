@@ -139,7 +139,7 @@ def warmstart(
     return record
 
 
-@extra("spacer extras study --config baselines --seeds 0 1 2")
+@extra("spacer extras study --config map --seeds 0 1 2")
 def study(
     config: Annotated[
         str,
