@@ -73,7 +73,7 @@ def accuracy_bars(
         )
     first = next(iter(chosen.values())).loc[names]
     ticks = [
-        f"{short_name(n)}\nn = {c}{mark}"
+        short_name(n).replace(", ", ",\n") + f"\nn = {c}{mark}"
         for n, c, mark in zip(names, first["n"], _few_marks(first, "\n"), strict=True)
     ]
     ax.set(xticks=spots, ylim=(0, 100), ylabel=f"{measure} (%, 95% interval)")
