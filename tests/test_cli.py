@@ -6,6 +6,8 @@ import shlex
 import shutil
 import subprocess
 import tempfile
+import threading
+import time
 from pathlib import Path
 
 import click
@@ -16,6 +18,7 @@ import typer.main
 from spacer_lib import cli, notebooks
 from spacer_lib.artifacts import PROJECT_ROOT, read_json, write_json
 from spacer_lib.cli import choices
+from spacer_lib.errors import SpacerError
 from spacer_lib.rows import read_questions
 from spacer_lib.training.data import training_rows
 from spacer_lib.training.processes import launch as launching
@@ -455,6 +458,26 @@ def test_the_demo_writes_what_git_ignores_and_keep_promotes_it(tmp_path, monkeyp
     assert read_json(kept / "summary.json") == read_json(demo / "summary.json")
 
 
+def test_a_failing_notebook_ends_both_lanes_of_the_demo(tmp_path, monkeypatch):
+    begun, both = [], threading.Barrier(2)
+
+    def execute(name, out):
+        begun.append(name)
+        both.wait(60)  # one notebook of each lane has begun
+        if name.startswith("05"):
+            raise SpacerError(name, kind="notebooks.cell-failed", got="a fault")
+        time.sleep(2)  # the other lane fails meanwhile
+        return notebooks.NotebookRun(name, out, 1.0, 0.5)
+
+    monkeypatch.setattr(notebooks, "execute", execute)
+    monkeypatch.setattr(cli.project, "PROJECT_ROOT", tmp_path)
+    monkeypatch.setattr(cli.project, "DEMO", tmp_path / "runs" / "demo")
+    with support.refused("notebooks.cell-failed"):
+        cli.project.demo()
+    assert sorted(begun) == [notebooks.names()[0], "05_train_grpo"]
+    assert not (tmp_path / "runs").exists()
+
+
 def test_nothing_is_kept_of_a_demo_that_failed(tmp_path):
     shutil.copy(PROJECT_ROOT / "Makefile", tmp_path)
     (tmp_path / "papermill_runs").mkdir()
@@ -477,7 +500,8 @@ def test_summary_shows_floors_before_and_after():
         "before": {"own": record, "seen": {"score": 0.8, "hits": 0.9}},
         "after": {"own": {"score": 0.7, "hits": 0.6}, "oracle": record, "seen": record},
         "questions": 24,
-        "stages": {"01": {"seconds": 30.0, "peak_memory_gb": 1.5}},
+        "stages": {"01": {"seconds": 40.0, "peak_memory_gb": 1.5}},
+        "seconds": 30.0,
     }
     text = cli.project.summary_text(summary)
     assert re.search(r"strongest of each task +0\.420 +-", text)
