@@ -67,7 +67,7 @@ def _as_it_is(items: Any) -> Any:
 def train(
     name: str,
     parameters: Iterable[torch.nn.Parameter],
-    loss_at: Callable[[int], Losses],
+    losses_from: Callable[[int], Iterator[Losses]],
     out_dir: Path,
     *,
     steps: int,
@@ -75,17 +75,18 @@ def train(
     ramp: int = 50,
     weights: Mapping[str, float] | None = None,
 ) -> None:
-    """AdamW with warm-up and cosine decay.
+    """AdamW with warm-up and cosine decay; a stopped stage goes on where it was.
 
     Parameters
     ----------
     name : str
         Of the stage.
     parameters : iterable of Parameter
-    loss_at : callable
-        Step → losses by name.
+    losses_from : callable
+        First step → the losses by name of each step from there on.
     out_dir : Path
-        Its ``metrics.jsonl`` gets the losses, before their weights.
+        Its ``metrics.jsonl`` gets the losses, before their weights, and
+        ``NAME.state.pt`` what a stopped stage needs, every ``LOGGED`` steps.
     steps, lr, ramp
         ``lr`` is reached after ``ramp`` steps and falls to 3 % of itself.
     weights : dict, optional
@@ -95,15 +96,25 @@ def train(
     optimizer = torch.optim.AdamW(
         parameters, lr=lr, betas=(0.9, 0.98), weight_decay=0.01
     )
+    path, log = _state_path(out_dir, name), out_dir / "metrics.jsonl"
+    first, passed = _resume(path, parameters, optimizer)
+    _forget(log, name, first)
     history: list[dict[str, float]] = []
-    start, cpu = time.perf_counter(), time.process_time()
-    bar = tqdm(range(steps), desc=f"warm start: {name}", mininterval=5)
+    start = time.perf_counter() - passed[0], time.process_time() - passed[1]
+    losses_at = losses_from(first)
+    bar = tqdm(
+        range(first, steps),
+        desc=f"warm start: {name}",
+        initial=first,
+        total=steps,
+        mininterval=5,
+    )
     for step in bar:
         warmed = min(1.0, (step + 1) / ramp)
         cosine = 0.5 * (1 + math.cos(math.pi * step / steps))
         for group in optimizer.param_groups:
             group["lr"] = lr * warmed * (0.03 + 0.97 * cosine)
-        losses = loss_at(step)
+        losses = next(losses_at)
         optimizer.zero_grad()
         weighted = [weights.get(key, 1.0) * loss for key, loss in losses.items()]
         functools.reduce(torch.add, weighted).backward()
@@ -113,10 +124,46 @@ def train(
         if (step + 1) % LOGGED == 0 or step + 1 == steps:
             means = _means(history[-LOGGED:])
             bar.set_postfix(means)
+            now = time.perf_counter() - start[0], time.process_time() - start[1]
+            seconds, cpu_seconds = (round(value, 1) for value in now)
             line = {"stage": name, "step": step + 1, **means}
-            line["seconds"] = round(time.perf_counter() - start, 1)
-            line["cpu_seconds"] = round(time.process_time() - cpu, 1)
-            append_jsonl(out_dir / "metrics.jsonl", [line])
+            append_jsonl(
+                log, [{**line, "seconds": seconds, "cpu_seconds": cpu_seconds}]
+            )
+            state = {
+                "step": step + 1,
+                "passed": now,
+                "parameters": [p.detach() for p in parameters],
+                "optimizer": optimizer.state_dict(),
+            }
+            with atomic_path(path) as temporary:
+                torch.save(state, temporary)
+
+
+def _state_path(out_dir: Path, name: str) -> Path:
+    return out_dir / f"{name}.state.pt"
+
+
+def _resume(
+    path: Path, parameters: Sequence[torch.nn.Parameter], optimizer: Any
+) -> tuple[int, tuple[float, float]]:
+    """Fill weights and optimiser; the next step, and seconds and CPU-seconds passed."""
+    if not path.exists():
+        return 0, (0.0, 0.0)
+    state = torch.load(path, weights_only=True)
+    with torch.no_grad():
+        for parameter, value in zip(parameters, state["parameters"], strict=True):
+            parameter.copy_(value)
+    optimizer.load_state_dict(state["optimizer"])
+    return state["step"], state["passed"]
+
+
+def _forget(log: Path, name: str, step: int) -> None:
+    """Remove from a log what a stage wrote after a step that it takes again."""
+    rows = resume_journal(log)
+    kept = [row for row in rows if row["stage"] != name or row["step"] <= step]
+    if len(kept) < len(rows):
+        write_jsonl(log, kept)
 
 
 def _means(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
@@ -159,21 +206,21 @@ def save_model(folder: Path, model: Any, processor: Any) -> None:
 def run_chain(
     out_dir: PathLike,
     config: Any,
-    chain: Sequence[Mapping[str, Stage]],
+    chain: Mapping[str, Stage],
     *,
     about: Mapping[str, Any],
     evaluate: Callable[[Path], Any] | None = None,
 ) -> Path:
-    """All stages into ``out_dir``; a second call skips finished stages.
+    """All stages into ``out_dir``; a second call goes on where the first stopped.
 
     Parameters
     ----------
     out_dir : path
     config : dataclass
         Of the warm start.
-    chain : sequence of dict
-        File or folder that a stage leaves → the stage, named ``train_NAME``. Stages of
-        one dict run at the same time. The last leaves ``model``.
+    chain : dict
+        File or folder that a stage leaves → the stage, named ``train_NAME``, in their
+        order. The last leaves ``model``.
     about : dict
         Written into ``provenance.json``.
     evaluate : callable, optional
@@ -192,10 +239,9 @@ def run_chain(
     out_dir = make_folder(out_dir)
     with sole_writer(out_dir):
         _stamp(out_dir / "config.json", config)
-        for stages in chain:
-            left = [s for name, s in stages.items() if not (out_dir / name).exists()]
-            _forget(left, out_dir / "metrics.jsonl")
-            _side_by_side(left, config, out_dir)
+        for name, stage in chain.items():
+            if not (out_dir / name).exists():
+                _run_apart(stage, config, out_dir)
         model = out_dir / "model"
         done = out_dir / "provenance.json"
         if not done.exists():
@@ -226,32 +272,21 @@ def _stamp(stamp: Path, config: Any) -> None:
         )
 
 
-def _forget(stages: Sequence[Stage], path: Path) -> None:
-    """Remove from a log what stages wrote that were stopped."""
-    names = [stage.__name__.removeprefix("train_") for stage in stages]
-    rows = resume_journal(path)
-    kept = [row for row in rows if row["stage"] not in names]
-    if len(kept) < len(rows):
-        write_jsonl(path, kept)
-
-
 def _run(stage: Stage, config: Any, out_dir: Path) -> None:
     die_with_parent()  # else it writes on into a folder whose lock is gone
     stage(config, out_dir)
+    _state_path(out_dir, stage.__name__.removeprefix("train_")).unlink(missing_ok=True)
 
 
-def _side_by_side(stages: Sequence[Stage], config: Any, out_dir: Path) -> None:
-    """Run stages at the same time, each in its own process."""
+def _run_apart(stage: Stage, config: Any, out_dir: Path) -> None:
+    """Run a stage in a process of its own."""
     context = multiprocessing.get_context("spawn")
-    workers = [context.Process(target=_run, args=(s, config, out_dir)) for s in stages]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
-    for stage, worker in zip(stages, workers, strict=True):
-        if worker.exitcode != 0:
-            raise SpacerError(
-                f"warm start: {stage.__name__} ended with code {worker.exitcode}",
-                kind="tiny.stage-failed",
-                remedy="read its traceback above; run again to resume",
-            )
+    worker = context.Process(target=_run, args=(stage, config, out_dir))
+    worker.start()
+    worker.join()
+    if worker.exitcode != 0:
+        raise SpacerError(
+            f"warm start: {stage.__name__} ended with code {worker.exitcode}",
+            kind="tiny.stage-failed",
+            remedy="read its traceback above; run again to resume",
+        )

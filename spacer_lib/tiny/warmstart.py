@@ -59,6 +59,7 @@ SIZES: dict[str, Any] = {
 }
 VIDEO_TOKENS = 128
 STAGES = ("vision", "joint")
+SEEDS_PER_STEP = 100  # of rooms; a step takes the first that are well seen
 
 Asked = tuple[Question, Thought]
 
@@ -445,22 +446,30 @@ def first_seed(config: WarmstartConfig, stage: str) -> int:
 
 
 class Batches(torch.utils.data.IterableDataset[Any]):
-    """Batches of a stage, made in another process."""
+    """Batches of a stage from a step on, made in another process.
+
+    A step's batch depends on the step alone, so a stage can go on where it stopped.
+    """
 
     def __init__(
-        self, processor: Any, prefix: Prefix, config: WarmstartConfig, stage: str
+        self,
+        processor: Any,
+        prefix: Prefix,
+        config: WarmstartConfig,
+        stage: str,
+        first_step: int,
     ) -> None:
         self.processor, self.prefix = processor, prefix
-        self.config, self.stage = config, stage
+        self.config, self.stage, self.first_step = config, stage, first_step
 
     def __iter__(self) -> Iterator[list[Batch]]:
         torch.set_num_threads(1)
         config = self.config
         first = first_seed(config, self.stage)
-        rooms = rooms_from(config.view, first)
-        rng = np.random.default_rng([first, 5])
         packer = Packer(self.processor, self.prefix)
-        for step in itertools.count():
+        for step in itertools.count(self.first_step):
+            rooms = rooms_from(config.view, first + SEEDS_PER_STEP * step)
+            rng = np.random.default_rng([first, step])
             if self.stage == "vision":
                 shown = list(itertools.islice(rooms, config.vision_rooms))
                 yield [packer.batch([(room, []) for room in shown], video=True)]
@@ -486,24 +495,25 @@ def _build(config: WarmstartConfig) -> tuple[Any, Any, Heads]:
 
 
 def _batches(
-    config: WarmstartConfig, stage: str, processor: Any, model: Any
+    config: WarmstartConfig, stage: str, processor: Any, model: Any, first_step: int
 ) -> Iterator[list[Batch]]:
     prefix = prompt_prefix(processor, model, next(rooms_from(config.view, 0)))
-    return stages.in_background(Batches(processor, prefix, config, stage), ahead=6)
+    made = Batches(processor, prefix, config, stage, first_step)
+    return stages.in_background(made, ahead=6)
 
 
 def _train(
     config: WarmstartConfig,
     stage: str,
     parts: Mapping[str, torch.nn.Module],
-    loss_at: Callable[[int], dict[str, Tensor]],
+    losses_from: Callable[[int], Iterator[dict[str, Tensor]]],
     out_dir: Path,
     weights: Mapping[str, float],
 ) -> None:
     stages.train(
         stage,
         [weight for part in parts.values() for weight in part.parameters()],
-        loss_at,
+        losses_from,
         out_dir,
         steps=getattr(config, f"{stage}_steps"),
         lr=getattr(config, f"{stage}_lr"),
@@ -515,13 +525,13 @@ def _train(
 def train_vision(config: WarmstartConfig, out_dir: Path) -> None:
     """Stage 1, the dense targets alone; writes ``vision.pt``."""
     processor, model, heads = _build(config)
-    batches = _batches(config, "vision", processor, model)
 
-    def loss_at(step: int) -> dict[str, Tensor]:
-        return losses(model, heads, next(batches)[0], pointers=False, language=False)
+    def losses_from(step: int) -> Iterator[dict[str, Tensor]]:
+        for (shown,) in _batches(config, "vision", processor, model, step):
+            yield losses(model, heads, shown, pointers=False, language=False)
 
     parts = {"model": model, "heads": heads}
-    _train(config, "vision", parts, loss_at, out_dir, WEIGHTS)
+    _train(config, "vision", parts, losses_from, out_dir, WEIGHTS)
     stages.save_weights(out_dir / "vision.pt", parts)
 
 
@@ -531,18 +541,18 @@ def train_joint(config: WarmstartConfig, out_dir: Path) -> None:
     parts = {"model": model, "heads": heads}
     stages.load_weights(parts, out_dir / "vision.pt")
     model.tie_weights()
-    batches, taught = _batches(config, "joint", processor, model), config.taught
+    taught = config.taught
 
-    def loss_at(step: int) -> dict[str, Tensor]:
-        shown, told = next(batches)
-        made = losses(model, heads, shown, pointers=taught)
-        text = losses(model, heads, told, pointers=taught)
-        return made | {f"text_{name}": loss for name, loss in text.items()}
+    def losses_from(step: int) -> Iterator[dict[str, Tensor]]:
+        for shown, told in _batches(config, "joint", processor, model, step):
+            made = losses(model, heads, shown, pointers=taught)
+            text = losses(model, heads, told, pointers=taught)
+            yield made | {f"text_{name}": loss for name, loss in text.items()}
 
     weights = {name: config.dense_weight * w for name, w in WEIGHTS.items()}
     weights |= {"pointers": config.pointer_weight, "text_tokens": config.text_weight}
     weights["text_pointers"] = config.pointer_weight
-    _train(config, "joint", parts, loss_at, out_dir, weights)
+    _train(config, "joint", parts, losses_from, out_dir, weights)
     stages.save_model(out_dir / "model", model, processor)
 
 
@@ -555,7 +565,7 @@ def run(
     return stages.run_chain(
         out_dir,
         config,
-        [{"vision.pt": train_vision}, {"model": train_joint}],
+        {"vision.pt": train_vision, "model": train_joint},
         about={"first_room_seeds": {s: first_seed(config, s) for s in STAGES}},
         evaluate=evaluate,
     )

@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import load_file
 from support import refused
 
-from spacer_lib.artifacts import PROJECT_ROOT, read_json, read_jsonl
+from spacer_lib.artifacts import PROJECT_ROOT, append_jsonl, read_json, read_jsonl
 from spacer_lib.evaluation.ask import ask
 from spacer_lib.evaluation.backends import load
 from spacer_lib.evaluation.conditions import random_map
@@ -388,14 +388,48 @@ def test_the_chain_ends_in_a_stock_checkpoint_and_runs_once(tmp_path, monkeypatc
     model, processor = load(model_dir)
     assert len(processor.tokenizer) == model.config.text_config.vocab_size
     assert {weight.dtype for weight in model.parameters()} == {torch.float32}
+    assert not list(folder.glob("*.state.pt"))
     kept = {path.name for path in model_dir.iterdir()}
     assert "model.safetensors" in kept and not any("head" in name for name in kept)
     stored = load_file(model_dir / "model.safetensors")
     assert {weight.dtype for weight in stored.values()} == {torch.float16}
-    monkeypatch.setattr(stages, "_side_by_side", lambda left, *rest: left and 1 / 0)
+    monkeypatch.setattr(stages, "_run_apart", lambda *rest: 1 / 0)
     assert warmstart.run(folder, config) == model_dir
     with refused("tiny.other-configuration"):
         warmstart.run(folder, warmstart.WarmstartConfig(seed=1))
+
+
+def test_a_stopped_stage_goes_on_to_the_same_weights(tmp_path, monkeypatch):
+    config = warmstart.WarmstartConfig(vision_steps=5, vision_rooms=2)
+    monkeypatch.setattr(stages, "LOGGED", 2)
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    for folder in (whole, stopped):
+        folder.mkdir()
+    warmstart.train_vision(config, whole)
+    clip, calls = torch.nn.utils.clip_grad_norm_, []
+
+    def fails_at_the_fourth(*arguments):
+        calls.append(1)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return clip(*arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(torch.nn.utils, "clip_grad_norm_", fails_at_the_fourth)
+        with pytest.raises(KeyboardInterrupt):
+            warmstart.train_vision(config, stopped)
+    assert not (stopped / "vision.pt").exists()
+    append_jsonl(stopped / "metrics.jsonl", [{"stage": "vision", "step": 4}])
+    warmstart.train_vision(config, stopped)
+    told = [read_jsonl(folder / "metrics.jsonl") for folder in (whole, stopped)]
+    assert [row["step"] for row in told[1]] == [2, 4, 5]
+    for one, other in zip(*told, strict=True):
+        assert 0 < other.pop("seconds") and 0 < other.pop("cpu_seconds")
+        assert other == {k: one[k] for k in other}
+    weights = [torch.load(folder / "vision.pt") for folder in (whole, stopped)]
+    for part in ("model", "heads"):
+        one, other = (kept[part] for kept in weights)
+        assert all(torch.equal(one[k], other[k]) for k in one)
 
 
 SLOW = """
@@ -410,7 +444,7 @@ import sys
 from slow import train_slow
 from spacer_lib.tiny import stages, warmstart
 
-chain = [{"model": train_slow}]
+chain = {"model": train_slow}
 stages.run_chain(sys.argv[1], warmstart.WarmstartConfig(), chain, about={})
 """
 
