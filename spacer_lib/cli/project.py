@@ -19,7 +19,7 @@ from spacer_lib.cli.choices import STAGES, check_choice, one_of
 from spacer_lib.errors import SpacerError
 
 # Notebooks that `spacer demo` runs one after the other, beside all others: 07 reads the
-# model of 05, and each takes 2.6 GB, the others 1.3 at most.
+# model of 05, and 05 and 06 take 2.7 GB each, the others 1.3 at most.
 LANE = ("05_train_grpo", "06_train_baselines", "07_evaluate")
 BENCHES = ("data", "rewards", "step")
 DEMO = PROJECT_ROOT / "runs" / "demo"  # `make keep` copies from it
